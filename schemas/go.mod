@@ -1,0 +1,3 @@
+module github.com/uptakehq/uptake/schemas
+
+go 1.26
