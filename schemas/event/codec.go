@@ -1,0 +1,183 @@
+package event
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// Type names the record that a value holds.
+type Type uint8
+
+// The record types, in the order of their schema files.
+const (
+	TypeUnknown Type = iota
+	TypeRaw
+	TypeEnriched
+	TypeControl
+	TypeRejected
+	numTypes
+)
+
+var typeNames = [numTypes]string{"unknown", "RawEvent", "EnrichedEvent", "Control", "Rejected"}
+
+func (t Type) String() string {
+	if t < numTypes {
+		return typeNames[t]
+	}
+	return "unknown"
+}
+
+// CRC-64-AVRO fingerprints of the current schemas' canonical forms. A test
+// holds them against the schema files.
+var fingerprints = [numTypes]uint64{
+	TypeRaw:      0x49307A4B74933CE0,
+	TypeEnriched: 0x1A06C82EFA284B5E,
+	TypeControl:  0x5CCD1C96AC505E90,
+	TypeRejected: 0xD907DBE3EB931C57,
+}
+
+// MaxValueBytes bounds a value before it is decoded. It is far above what the
+// gateway lets in, and keeps a broken length from costing memory.
+const MaxValueBytes = 16 << 20
+
+const (
+	singleObjectHeader = 10 // 0xC3 0x01, fingerprint
+	registryHeader     = 5  // 0x00, schema id
+)
+
+var (
+	// ErrHeader is in the chain of errors about values that start with no known header.
+	ErrHeader = errors.New("value does not start with a known Avro header")
+	// ErrSchema is in the chain of errors about a writer schema that is not known.
+	ErrSchema = errors.New("writer schema is not known")
+	// ErrType is in the chain of errors about a value that holds another record type.
+	ErrType = errors.New("value holds another record type")
+	// ErrSize is in the chain of errors about values above MaxValueBytes.
+	ErrSize = errors.New("value is too large")
+)
+
+// Codec encodes and decodes values. It is safe for concurrent use.
+type Codec struct {
+	header   [numTypes][]byte
+	versions *versions // other published versions, and ids of a registry
+}
+
+// NewCodec returns a codec that writes single-object encoding and reads every
+// published version.
+func NewCodec() *Codec {
+	c := &Codec{versions: newVersions()}
+	for t := TypeRaw; t < numTypes; t++ {
+		h := []byte{0xC3, 0x01}
+		c.header[t] = binary.LittleEndian.AppendUint64(h, fingerprints[t])
+	}
+	return c
+}
+
+// AppendRaw appends the encoded e to dst.
+func (c *Codec) AppendRaw(dst []byte, e *RawEvent) []byte {
+	return e.appendTo(append(dst, c.header[TypeRaw]...))
+}
+
+// AppendEnriched appends the encoded e to dst.
+func (c *Codec) AppendEnriched(dst []byte, e *EnrichedEvent) []byte {
+	return e.appendTo(append(dst, c.header[TypeEnriched]...))
+}
+
+// AppendControl appends the encoded e to dst.
+func (c *Codec) AppendControl(dst []byte, e *Control) []byte {
+	return e.appendTo(append(dst, c.header[TypeControl]...))
+}
+
+// AppendRejected appends the encoded e to dst.
+func (c *Codec) AppendRejected(dst []byte, e *Rejected) []byte {
+	return e.appendTo(append(dst, c.header[TypeRejected]...))
+}
+
+// DecodeRaw reads value into e, whose fields alias value afterwards. On an error
+// e is undefined.
+func (c *Codec) DecodeRaw(value []byte, e *RawEvent) error { return c.decode(value, TypeRaw, e) }
+
+// DecodeEnriched reads value into e, whose fields alias value afterwards. On an
+// error e is undefined.
+func (c *Codec) DecodeEnriched(value []byte, e *EnrichedEvent) error {
+	return c.decode(value, TypeEnriched, e)
+}
+
+// DecodeControl reads value into e, whose fields alias value afterwards. On an
+// error e is undefined.
+func (c *Codec) DecodeControl(value []byte, e *Control) error {
+	return c.decode(value, TypeControl, e)
+}
+
+// DecodeRejected reads value into e, whose fields alias value afterwards. On an
+// error e is undefined.
+func (c *Codec) DecodeRejected(value []byte, e *Rejected) error {
+	return c.decode(value, TypeRejected, e)
+}
+
+// Type tells which record value holds, by its header alone.
+func (c *Codec) Type(value []byte) (Type, error) {
+	w, _, err := c.writer(value)
+	return w.typ, err
+}
+
+// record is what the decoder needs of the record types.
+type record interface {
+	appendTo([]byte) []byte
+	readFrom(*reader)
+}
+
+func (c *Codec) decode(value []byte, want Type, e record) error {
+	if len(value) > MaxValueBytes {
+		return fmt.Errorf("decode %s of %d bytes, bound %d: %w", want, len(value), MaxValueBytes, ErrSize)
+	}
+	w, body, err := c.writer(value)
+	if err != nil {
+		return fmt.Errorf("decode %s: %w", want, err)
+	}
+	if w.typ != want {
+		return fmt.Errorf("decode %s: %w: %s", want, ErrType, w.typ)
+	}
+	if !w.current {
+		if body, err = c.versions.resolve(w, body); err != nil {
+			return fmt.Errorf("decode %s written with schema %016x: %w", want, w.fingerprint, err)
+		}
+	}
+	r := reader{b: body}
+	e.readFrom(&r)
+	if r.err == nil && len(r.b) > 0 {
+		r.err = errTrailing
+	}
+	if r.err != nil {
+		return fmt.Errorf("decode %s of %d bytes: %w", want, len(value), r.err)
+	}
+	return nil
+}
+
+// writer finds the writer schema that value's header names, and the body behind
+// the header.
+func (c *Codec) writer(value []byte) (writer, []byte, error) {
+	if len(value) >= singleObjectHeader && value[0] == 0xC3 && value[1] == 0x01 {
+		body := value[singleObjectHeader:]
+		fp := binary.LittleEndian.Uint64(value[2:])
+		for t := TypeRaw; t < numTypes; t++ {
+			if fingerprints[t] == fp {
+				return writer{typ: t, fingerprint: fp, current: true}, body, nil
+			}
+		}
+		if w, ok := c.versions.byFingerprint(fp); ok {
+			return w, body, nil
+		}
+		return writer{}, nil, fmt.Errorf("%w: fingerprint %016x", ErrSchema, fp)
+	}
+	if len(value) >= registryHeader && value[0] == 0x00 {
+		id := int(binary.BigEndian.Uint32(value[1:]))
+		w, err := c.versions.byID(id)
+		if err != nil {
+			return writer{}, nil, fmt.Errorf("%w: registry id %d: %w", ErrSchema, id, err)
+		}
+		return w, value[registryHeader:], nil
+	}
+	return writer{}, nil, fmt.Errorf("%w (%d bytes)", ErrHeader, len(value))
+}
