@@ -1,0 +1,120 @@
+package embedded
+
+import (
+	"bytes"
+	"encoding/xml"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
+// startQueries is what the child runs. The table named "table" is its standard
+// input, so the last query, and with it the server, ends when the parent closes
+// the pipe or dies.
+const startQueries = "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; SELECT count() FROM table"
+
+// The rights of default are all that schemas, writers and analysts need.
+// Sources (file, url, remote, s3, executable and so on) are left out: a web
+// page that is open on the same machine can send a POST to the HTTP port, and
+// with them it could read any file or reach any host. stdin is for startQueries.
+//
+// Settings that decide what a write means are not set here: the writer pins
+// them in each request, so that it is right on any server.
+const configXML = `<?xml version="1.0"?>
+<clickhouse>
+    <logger><size>10M</size><count>2</count></logger>
+    <display_name>%[1]s</display_name>
+    <users_config>%[2]s</users_config>
+    <timezone>UTC</timezone>
+    <max_server_memory_usage>%[3]d</max_server_memory_usage>
+    <mark_cache_size>67108864</mark_cache_size>
+    <primary_index_cache_size>67108864</primary_index_cache_size>
+    <uncompressed_cache_size>0</uncompressed_cache_size>
+    <query_condition_cache_size>8388608</query_condition_cache_size>
+    <background_schedule_pool_size>8</background_schedule_pool_size>
+    <merge_tree>
+        <fsync_after_insert>%[4]d</fsync_after_insert>
+        <fsync_part_directory>%[4]d</fsync_part_directory>
+    </merge_tree>
+</clickhouse>
+`
+
+const usersXML = `<?xml version="1.0"?>
+<clickhouse>
+    <profiles>
+        <default>
+            <allow_introspection_functions>0</allow_introspection_functions>
+        </default>
+    </profiles>
+    <quotas><default/></quotas>
+    <users>
+        <default>
+            <password></password>
+            <networks><ip>::/0</ip></networks>
+            <profile>default</profile>
+            <quota>default</quota>
+            <grants>
+                <query>GRANT CHECK, SHOW, SELECT, INSERT, ALTER, CREATE, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, MOVE PARTITION BETWEEN SHARDS, KILL QUERY, SYSTEM, dictGet, CLUSTER, TABLE ENGINE ON *.*</query>
+                <query>GRANT SET DEFINER ON *</query>
+                <query>GRANT READ ON FILE('stdin')</query>
+            </grants>
+        </default>
+    </users>
+</clickhouse>
+`
+
+// writeConfig makes the directories and configuration files of a server and
+// returns the arguments of the child.
+func writeConfig(cfg Config, nativeAddr, httpAddr, instance string) ([]string, error) {
+	dirs := map[string]string{}
+	for _, name := range []string{"config", "data", "log"} {
+		dirs[name] = filepath.Join(cfg.DataDir, name)
+		if err := os.MkdirAll(dirs[name], 0o700); err != nil {
+			return nil, fmt.Errorf("make data directory: %w", err)
+		}
+	}
+	host, nativePort, err := splitAddr(nativeAddr)
+	if err != nil {
+		return nil, fmt.Errorf("NativeAddr: %w", err)
+	}
+	_, httpPort, err := splitAddr(httpAddr)
+	if err != nil {
+		return nil, fmt.Errorf("HTTPAddr: %w", err)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		cfg.Logger.Warn("embedded clickhouse has no password and listens beyond this machine", "host", host)
+	}
+
+	users := filepath.Join(dirs["config"], "users.xml")
+	var escaped bytes.Buffer
+	if err := xml.EscapeText(&escaped, []byte(users)); err != nil {
+		return nil, fmt.Errorf("write configuration: %w", err)
+	}
+	fsync := 0
+	if cfg.Fsync {
+		fsync = 1
+	}
+	config := filepath.Join(dirs["config"], "config.xml")
+	for path, text := range map[string]string{
+		config: fmt.Sprintf(configXML, instance, escaped.String(), cfg.MemoryBytes, fsync),
+		users:  usersXML,
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			return nil, fmt.Errorf("write configuration: %w", err)
+		}
+	}
+	return []string{
+		"--config-file=" + config,
+		"--path=" + dirs["data"],
+		"--logger.log=" + filepath.Join(dirs["log"], "clickhouse.log"),
+		"--log-level=warning",
+		"--listen_host=" + host,
+		"--tcp_port=" + strconv.Itoa(nativePort),
+		"--http_port=" + strconv.Itoa(httpPort),
+		"--input-format=LineAsString",
+		"--multiquery",
+		"--query=" + startQueries,
+	}, nil
+}

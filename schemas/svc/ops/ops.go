@@ -1,0 +1,154 @@
+// Package ops serves what the operators of a service look at: Prometheus
+// metrics, liveness, readiness and profiles.
+//
+// It owns the HTTP server on the metrics address and the list of readiness
+// checks. The checks themselves and the metrics belong to the packages that
+// register them.
+package ops
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// NewRegistry returns a registry with the Go runtime's and the process's
+// metrics.
+func NewRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// Check says why a part is not ready, or nil. It must answer at once: it reads
+// what the part knows and asks nobody.
+type Check func() error
+
+// Health is the set of a service's readiness checks. The zero value is ready
+// for use.
+type Health struct {
+	mu     sync.Mutex // covers checks
+	checks map[string]Check
+}
+
+// Register adds a check under a name; a later one of the same name replaces it.
+func (h *Health) Register(name string, c Check) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.checks == nil {
+		h.checks = map[string]Check{}
+	}
+	h.checks[name] = c
+}
+
+// Ready runs every check and returns the faults by name.
+func (h *Health) Ready() map[string]string {
+	h.mu.Lock()
+	checks := make(map[string]Check, len(h.checks))
+	for n, c := range h.checks {
+		checks[n] = c
+	}
+	h.mu.Unlock()
+	faults := map[string]string{}
+	for n, c := range checks {
+		if err := c(); err != nil {
+			faults[n] = err.Error()
+		}
+	}
+	return faults
+}
+
+// Handler serves /metrics, /healthz, /readyz and /debug/pprof/. /readyz answers
+// 200 and {"ready":true}, or 503 and what is not ready and why.
+func Handler(metrics prometheus.Gatherer, health *Health) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		faults := health.Ready()
+		w.Header().Set("Content-Type", "application/json")
+		if len(faults) > 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		type fault struct {
+			Part   string `json:"part"`
+			Reason string `json:"reason"`
+		}
+		list := []fault{}
+		for n, why := range faults {
+			list = append(list, fault{n, why})
+		}
+		sort.Slice(list, func(i, j int) bool { return list[i].Part < list[j].Part })
+		_ = json.NewEncoder(w).Encode(struct { // the reader is gone if this fails
+			Ready  bool    `json:"ready"`
+			Faults []fault `json:"faults,omitempty"`
+		}{len(list) == 0, list})
+	})
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// Server is the HTTP server on the metrics address.
+type Server struct {
+	ln   net.Listener
+	http *http.Server
+	done chan error
+}
+
+// Listen serves handler on addr until Close. An empty addr gives a server that
+// serves nothing.
+func Listen(addr string, handler http.Handler, logger *slog.Logger) (*Server, error) {
+	if addr == "" {
+		return &Server{}, nil
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("metrics-addr: %w", err)
+	}
+	s := &Server{ln: ln, http: &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}, done: make(chan error, 1)}
+	go func() { // ends with Close
+		err := s.http.Serve(ln)
+		if !errors.Is(err, http.ErrServerClosed) {
+			logger.Error("metrics server failed", "addr", addr, "error", err)
+		}
+		s.done <- err
+	}()
+	return s, nil
+}
+
+// Addr returns the address that is listened on, or "".
+func (s *Server) Addr() string {
+	if s.ln == nil {
+		return ""
+	}
+	return s.ln.Addr().String()
+}
+
+// Close ends the server and waits for it.
+func (s *Server) Close(ctx context.Context) error {
+	if s.http == nil {
+		return nil
+	}
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, s.http.Close())
+	}
+	<-s.done
+	return err
+}

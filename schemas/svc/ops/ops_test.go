@@ -1,0 +1,63 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, strings.TrimSpace(string(b))
+}
+
+func TestServer(t *testing.T) {
+	reg := NewRegistry()
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_test_total"})
+	reg.MustRegister(c)
+	c.Add(3)
+	var health Health
+	s, err := Listen("127.0.0.1:0", Handler(reg, &health), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := "http://" + s.Addr()
+	if code, body := get(t, base+"/metrics"); code != 200 || !strings.Contains(body, "uptake_test_total 3") || !strings.Contains(body, "go_goroutines") {
+		t.Errorf("/metrics: %d, %.200s", code, body)
+	}
+	if code, body := get(t, base+"/healthz"); code != 200 || body != "ok" {
+		t.Errorf("/healthz: %d %s", code, body)
+	}
+	health.Register("kafka", func() error { return nil })
+	if code, body := get(t, base+"/readyz"); code != 200 || body != `{"ready":true}` {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+	health.Register("clickhouse", func() error { return errors.New("connection refused") })
+	if code, body := get(t, base+"/readyz"); code != 503 || body != `{"ready":false,"faults":[{"part":"clickhouse","reason":"connection refused"}]}` {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+	if code, _ := get(t, base+"/debug/pprof/goroutine?debug=1"); code != 200 {
+		t.Errorf("/debug/pprof/goroutine: %d", code)
+	}
+	if _, err := Listen(s.Addr(), Handler(reg, &health), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "metrics-addr") {
+		t.Errorf("second listener on one address: %v", err)
+	}
+	if err := s.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
