@@ -1,0 +1,59 @@
+# Uptake's commands. `make help` lists them.
+
+MODULES  := schemas ingest-gateway enricher rollup-writer deploy test
+PACKAGES := $(MODULES:%=./%/...)
+TOOLS    := $(CURDIR)/.cache/tools
+
+GOFUMPT_VERSION  := v0.12.0
+GOLANGCI_VERSION := v2.15.0
+
+GO ?= go
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test race fuzz bench faults lint fmt modules tools clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## everything on this machine, with data that survives a restart
+	$(GO) run ./deploy/standalone $(ARGS)
+
+demo: ## a week of sample traffic through a standalone of its own, and the rollups it gives
+	$(GO) run ./test/cmd/demo $(ARGS)
+
+test: ## every test, on real parts where the machine has what they need
+	$(GO) test -timeout 30m $(PACKAGES)
+
+race: ## the tests of the services' packages under the race detector
+	$(GO) test -race -short -timeout 30m ./schemas/... ./ingest-gateway/... ./enricher/... ./rollup-writer/...
+
+FUZZTIME ?= 5s
+fuzz: ## every fuzz target for FUZZTIME (5s)
+	GO="$(GO)" FUZZTIME="$(FUZZTIME)" ./deploy/dev/fuzz.sh $(MODULES)
+
+bench: ## the Go benchmarks of the hot parts
+	$(GO) test -run '^$$' -bench . -benchmem ./schemas/... ./ingest-gateway/... ./enricher/... ./rollup-writer/...
+
+N ?= 500
+faults: ## N seeded faults (500), with a table of what they did
+	$(GO) run ./test/cmd/faults -n $(N) $(ARGS)
+
+lint: $(TOOLS)/golangci-lint ## golangci-lint, with gofumpt, over every module
+	@for m in $(MODULES); do echo "lint $$m"; (cd $$m && $(TOOLS)/golangci-lint run ./...) || exit 1; done
+
+fmt: $(TOOLS)/gofumpt ## format every file
+	$(TOOLS)/gofumpt -w $(MODULES)
+
+modules: ## build and vet each module alone, as someone who imports it would
+	@for m in $(MODULES); do echo "module $$m"; (cd $$m && GOWORK=off $(GO) build ./... && GOWORK=off $(GO) vet ./... && GOWORK=off $(GO) mod tidy -diff) || exit 1; done
+
+tools: $(TOOLS)/golangci-lint $(TOOLS)/gofumpt ## install the pinned development tools below .cache
+
+$(TOOLS)/golangci-lint:
+	GOBIN=$(TOOLS) GOWORK=off $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+$(TOOLS)/gofumpt:
+	GOBIN=$(TOOLS) GOWORK=off $(GO) install mvdan.cc/gofumpt@$(GOFUMPT_VERSION)
+
+clean: ## remove what was built, fetched and stored below this folder
+	rm -rf .cache bin data

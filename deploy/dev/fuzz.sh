@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Runs every fuzz target of the named modules for FUZZTIME each.
+set -euo pipefail
+go=${GO:-go}
+found=0
+for module in "$@"; do
+  while IFS=: read -r file target; do
+    found=$((found + 1))
+    echo "fuzz $target in $(dirname "$file")"
+    "$go" test -run '^$' -fuzz "^${target}\$" -fuzztime "${FUZZTIME:-5s}" "./$(dirname "$file")"
+  done < <(grep -roE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' "$module" | sed 's/func //' | sort)
+done
+if [ "$found" -eq 0 ]; then
+  echo "no fuzz target in: $*" >&2
+  exit 1
+fi
