@@ -20,6 +20,9 @@ const startQueries = "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; SELECT 
 // page that is open on the same machine can send a POST to the HTTP port, and
 // with them it could read any file or reach any host. stdin is for startQueries.
 //
+// With the default poll_interval of 10 s an idle connection would hold up the
+// end of the server for the five seconds that ClickHouse gives connections.
+//
 // Settings that decide what a write means are not set here: the writer pins
 // them in each request, so that it is right on any server.
 const configXML = `<?xml version="1.0"?>
@@ -27,7 +30,6 @@ const configXML = `<?xml version="1.0"?>
     <logger><size>10M</size><count>2</count></logger>
     <display_name>%[1]s</display_name>
     <users_config>%[2]s</users_config>
-    <timezone>UTC</timezone>
     <max_server_memory_usage>%[3]d</max_server_memory_usage>
     <mark_cache_size>67108864</mark_cache_size>
     <primary_index_cache_size>67108864</primary_index_cache_size>
@@ -46,6 +48,7 @@ const usersXML = `<?xml version="1.0"?>
     <profiles>
         <default>
             <allow_introspection_functions>0</allow_introspection_functions>
+            <poll_interval>1</poll_interval>
         </default>
     </profiles>
     <quotas><default/></quotas>

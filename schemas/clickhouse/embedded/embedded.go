@@ -245,7 +245,8 @@ func (s *Server) spawn(lib string, args []string) error {
 	defer out.Close()
 	s.cmd = exec.Command(exe)
 	s.cmd.Args = append([]string{"uptake-embedded-clickhouse"}, args...)
-	s.cmd.Env = append(os.Environ(), childEnv+"="+lib, parentEnv+"="+strconv.Itoa(os.Getpid()))
+	// TZ is the time zone of the server; its timezone setting has no effect here.
+	s.cmd.Env = append(os.Environ(), "TZ=UTC", childEnv+"="+lib, parentEnv+"="+strconv.Itoa(os.Getpid()))
 	s.cmd.Dir = s.cfg.DataDir
 	s.cmd.Stdout, s.cmd.Stderr = out, out
 	s.cmd.SysProcAttr = childAttr()

@@ -110,7 +110,7 @@ func startShared(cfg Config) (*Server, error) {
 
 // Database makes a fresh database on the shared server and returns the address
 // of the native protocol and the database's name. It is dropped when the test
-// ends, and kept when the test fails.
+// ends.
 func Database(t testing.TB) (nativeAddr, db string) {
 	t.Helper()
 	s := ForTest(t)
@@ -124,9 +124,6 @@ func Database(t testing.TB) (nativeAddr, db string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if t.Failed() {
-			return
-		}
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		if _, err := s.Query(ctx, "DROP DATABASE "+db+" SYNC"); err != nil {
