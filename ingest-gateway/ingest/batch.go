@@ -1,0 +1,471 @@
+package ingest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"unicode/utf8"
+	"unsafe"
+
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// Codes of rejections: what is wrong with one item. The set is bounded, it is a
+// label of a metric.
+const (
+	CodeMissingField   = "missing_field"   // a field that the kind needs is absent
+	CodeWrongType      = "wrong_type"      // a field's JSON type cannot be used
+	CodeUnknownKind    = "unknown_kind"    // no such kind of call
+	CodeBadTimestamp   = "bad_timestamp"   // not an instant that can be read
+	CodeBadQuantity    = "bad_quantity"    // not a whole number from 1 to max-quantity
+	CodeTooLong        = "too_long"        // id or name above its bound
+	CodeTooLarge       = "too_large"       // item above max-event-bytes
+	CodeTooDeep        = "too_deep"        // JSON nested deeper than max-depth
+	CodeDuplicateField = "duplicate_field" // the envelope names a field twice
+	CodeBadEncoding    = "bad_encoding"    // not UTF-8
+	CodeBadEvent       = "bad_event"       // what no other code says
+)
+
+// Codes lists every code.
+var Codes = []string{
+	CodeMissingField, CodeWrongType, CodeUnknownKind, CodeBadTimestamp, CodeBadQuantity, CodeTooLong,
+	CodeTooLarge, CodeTooDeep, CodeDuplicateField, CodeBadEncoding, CodeBadEvent,
+}
+
+// State is what became of an item.
+type State uint8
+
+// States of an item, as Answer sees them.
+const (
+	Accepted State = iota // stored: every record of it is acked by the brokers
+	Rejected              // quarantined: the reason and its bytes are stored and acked
+	Ignored               // understood and, as it must be, stored nowhere
+	Unstored              // not known to be stored: the client must send it again
+)
+
+// Verdict is what became of one item and why.
+type Verdict struct {
+	State     State
+	MessageID string // as stored; of a rejected item as far as it was known
+	Code      string // of a rejected item
+	Field     string
+	Detail    string
+}
+
+// Batch takes the events of one request. It belongs to the gateway, which uses it
+// again for another request once Answer has returned.
+type Batch struct {
+	codec    *event.Codec
+	limits   Limits
+	auth     Authenticator
+	request  *Request
+	protocol string
+	fields   Fields
+
+	app      *App
+	ip       string // of the client, as the app lets it be stored
+	ev       event.RawEvent
+	original []byte
+	spare    event.RawEvent // what Item hands out when there is no item to fill
+
+	items    []item
+	rejects  []reject
+	records  []record
+	slab     []byte // keys and values of records
+	arena    []byte // strings that Batch makes; grows, never moves back
+	counts   [Unstored + 1]int
+	overflow bool
+	orphan   bool // an item came before Authenticate
+}
+
+type item struct {
+	messageID string
+	record    int32 // first of its records
+	slab      int32 // where they start
+	reject    int32 // index in rejects, or -1
+	state     State
+	touched   bool // Add, Reject or Ignore was called
+}
+
+type reject struct{ code, field, detail string }
+
+type record struct {
+	item       int32
+	rejected   bool
+	start, key int32 // slab[start:key] is the key
+	end        int32 // slab[key:end] is the value
+}
+
+// NewBatch returns a batch for Begin. It is the gateway's to call.
+func NewBatch(codec *event.Codec, auth Authenticator, limits Limits) *Batch {
+	return &Batch{codec: codec, auth: auth, limits: limits}
+}
+
+// Begin makes the batch ready for a request. What it held before is gone.
+func (b *Batch) Begin(r *Request, protocol string, fields Fields) {
+	clear(b.items)
+	clear(b.rejects)
+	*b = Batch{
+		codec: b.codec, auth: b.auth, limits: b.limits, request: r, protocol: protocol, fields: fields,
+		items: b.items[:0], rejects: b.rejects[:0], records: b.records[:0], slab: b.slab[:0], arena: b.arena[:0],
+	}
+}
+
+// Limits are the bounds in force.
+func (b *Batch) Limits() Limits { return b.limits }
+
+// App is the app that Authenticate found, nil before.
+func (b *Batch) App() *App { return b.app }
+
+// Authenticate finds the app that the write key belongs to. Return its error
+// from Decode as it is.
+func (b *Batch) Authenticate(key string) error {
+	if key == "" {
+		return &Fault{Kind: BadKey, Detail: "no write key"}
+	}
+	app := b.auth.App(key)
+	if app == nil {
+		return &Fault{Kind: BadKey, Detail: "unknown write key"}
+	}
+	if origin := b.request.Header("Origin"); origin != "" && !app.AllowsOrigin(origin) {
+		return &Fault{Kind: BadOrigin, Detail: "origin " + shorten(origin, 128) + " is not allowed for this write key"}
+	}
+	b.app = app
+	if ip := app.IPMode.Apply(b.request.RemoteIP); ip.IsValid() {
+		start := len(b.arena)
+		b.arena = ip.AppendTo(b.arena)
+		b.ip = String(b.arena[start:])
+	}
+	return nil
+}
+
+// Item starts the next item of the request, whose bytes are original: they go
+// into the rejected record if it comes to that. The event it returns is valid
+// until the next call of Item, has app, protocol, time of receipt, address, user
+// agent and quantity 1 set, and is stored by Add.
+func (b *Batch) Item(original []byte) *event.RawEvent {
+	b.spare = event.RawEvent{}
+	if b.app == nil {
+		b.orphan = true
+		return &b.spare
+	}
+	if len(b.items) >= b.limits.MaxBatchEvents {
+		b.overflow = true
+		return &b.spare
+	}
+	b.items = append(b.items, item{record: int32(len(b.records)), slab: int32(len(b.slab)), reject: -1, state: Ignored})
+	b.counts[Ignored]++
+	b.original = original
+	b.ev = event.RawEvent{
+		AppID:      b.app.ID,
+		Protocol:   b.protocol,
+		ReceivedAt: b.request.ReceivedAt,
+		Quantity:   1,
+		IP:         b.ip,
+		UserAgent:  b.request.UserAgent(),
+	}
+	return &b.ev
+}
+
+// usable reports whether Add, Reject and Ignore have an item to work on.
+func (b *Batch) usable() bool { return len(b.items) > 0 && !b.overflow && !b.orphan }
+
+func (b *Batch) current() *item { return &b.items[len(b.items)-1] }
+
+func (b *Batch) setState(it *item, s State) {
+	b.counts[it.state]--
+	b.counts[s]++
+	it.state, it.touched = s, true
+}
+
+// Add checks the current item's event and takes it. It reports whether it did;
+// if not, the item is rejected and says why, and what was added for it before is
+// gone.
+func (b *Batch) Add() bool {
+	if !b.usable() {
+		return false
+	}
+	it := b.current()
+	if it.state == Rejected {
+		return false
+	}
+	ev := &b.ev
+	if ev.MessageID == "" {
+		ev.MessageID = b.NewID()
+	}
+	if it.messageID == "" {
+		it.messageID = ev.MessageID
+	}
+	if code, field, detail := b.check(ev); code != "" {
+		b.Reject(code, field, detail)
+		return false
+	}
+	start := len(b.slab)
+	b.slab = topic.RawKey(b.slab, ev.AppID, ev.UserID, ev.AnonymousID, ev.AccountID)
+	key := len(b.slab)
+	b.slab = b.codec.AppendRaw(b.slab, ev)
+	b.records = append(b.records, record{item: int32(len(b.items) - 1), start: int32(start), key: int32(key), end: int32(len(b.slab))})
+	b.setState(it, Accepted)
+	ev.MessageID = ""
+	return true
+}
+
+// check holds an event against the bounds and what its kind needs.
+func (b *Batch) check(ev *event.RawEvent) (code, field, detail string) {
+	n := len(ev.Properties) + len(ev.Traits) + len(ev.Context)
+	if n = max(n, len(b.original)); n > b.limits.MaxEventBytes {
+		return CodeTooLarge, "", fmt.Sprintf("%d bytes, %s is %d", n, SettingMaxEventBytes, b.limits.MaxEventBytes)
+	}
+	maxID := b.limits.MaxIDBytes
+	if len(ev.MessageID) > maxID || len(ev.UserID) > maxID || len(ev.AnonymousID) > maxID ||
+		len(ev.PreviousID) > maxID || len(ev.AccountID) > maxID {
+		return b.longID(ev)
+	}
+	if len(ev.Event) > b.limits.MaxNameBytes {
+		return CodeTooLong, b.fields.Event, fmt.Sprintf("%d bytes, %s is %d", len(ev.Event), SettingMaxNameBytes, b.limits.MaxNameBytes)
+	}
+	if ev.Quantity < 1 || ev.Quantity > b.limits.MaxQuantity {
+		return CodeBadQuantity, b.fields.Quantity, fmt.Sprintf("%d, must be 1 to %d (%s)", ev.Quantity, b.limits.MaxQuantity, SettingMaxQuantity)
+	}
+	switch ev.Kind {
+	case event.KindTrack, event.KindMetric, event.KindAPICall:
+		if ev.Event == "" {
+			return CodeMissingField, b.fields.Event, ev.Kind + " needs " + b.fields.Event
+		}
+	case event.KindPage, event.KindScreen:
+	case event.KindIdentify:
+		if ev.UserID == "" && ev.AnonymousID == "" {
+			return b.needs(ev, b.fields.UserID+" or "+b.fields.AnonymousID, b.fields.UserID)
+		}
+	case event.KindGroup:
+		if ev.AccountID == "" {
+			return b.needs(ev, b.fields.AccountID, b.fields.AccountID)
+		}
+	case event.KindAlias:
+		if ev.PreviousID == "" {
+			return b.needs(ev, b.fields.PreviousID, b.fields.PreviousID)
+		}
+		if ev.UserID == "" {
+			return b.needs(ev, b.fields.UserID, b.fields.UserID)
+		}
+	case "":
+		return CodeMissingField, b.fields.Kind, b.fields.Kind + " is missing"
+	default:
+		return CodeUnknownKind, b.fields.Kind, "no such kind: " + shorten(ev.Kind, 64)
+	}
+	if ev.UserID == "" && ev.AnonymousID == "" && ev.AccountID == "" {
+		return b.needs(ev, b.fields.UserID+" or "+b.fields.AnonymousID, b.fields.UserID)
+	}
+	return "", "", ""
+}
+
+func (b *Batch) needs(ev *event.RawEvent, what, field string) (string, string, string) {
+	return CodeMissingField, field, ev.Kind + " needs " + what
+}
+
+func (b *Batch) longID(ev *event.RawEvent) (code, field, detail string) {
+	for _, id := range []struct{ name, value string }{
+		{b.fields.MessageID, ev.MessageID},
+		{b.fields.UserID, ev.UserID},
+		{b.fields.AnonymousID, ev.AnonymousID},
+		{b.fields.PreviousID, ev.PreviousID},
+		{b.fields.AccountID, ev.AccountID},
+	} {
+		if len(id.value) > b.limits.MaxIDBytes {
+			return CodeTooLong, id.name, fmt.Sprintf("%d bytes, %s is %d", len(id.value), SettingMaxIDBytes, b.limits.MaxIDBytes)
+		}
+	}
+	return "", "", ""
+}
+
+// maxDetail bounds the text of a rejection.
+const maxDetail = 512
+
+// Reject quarantines the current item: its bytes and the reason are stored, and
+// what was added for it is gone. code is one of Codes; field is the path of the
+// field at fault in the protocol's words. Setting the event's MessageID before
+// helps whoever looks for it.
+func (b *Batch) Reject(code, field, detail string) {
+	if !b.usable() {
+		return
+	}
+	it := b.current()
+	if it.state == Rejected {
+		return
+	}
+	b.slab = b.slab[:it.slab]
+	b.records = b.records[:it.record]
+	if it.messageID == "" {
+		it.messageID = b.ev.MessageID
+	}
+	it.messageID = shorten(it.messageID, b.limits.MaxIDBytes)
+	detail, field = shorten(detail, maxDetail), shorten(field, maxDetail)
+	original := b.original
+	if len(original) > b.limits.MaxEventBytes {
+		detail = fmt.Sprintf("%s; the first %d of %d bytes are kept", detail, b.limits.MaxEventBytes, len(original))
+		original = original[:b.limits.MaxEventBytes]
+	}
+	r := event.Rejected{
+		AppID:           b.app.ID,
+		Stage:           event.StageGateway,
+		Code:            code,
+		Field:           field,
+		Detail:          detail,
+		MessageID:       it.messageID,
+		Protocol:        b.protocol,
+		ReceivedAt:      b.request.ReceivedAt,
+		RejectedAt:      b.request.ReceivedAt,
+		SourcePartition: -1,
+		SourceOffset:    -1,
+		Original:        original,
+	}
+	start := len(b.slab)
+	b.slab = append(b.slab, b.app.ID...)
+	key := len(b.slab)
+	b.slab = b.codec.AppendRejected(b.slab, &r)
+	b.records = append(b.records, record{item: int32(len(b.items) - 1), rejected: true, start: int32(start), key: int32(key), end: int32(len(b.slab))})
+	it.reject = int32(len(b.rejects))
+	b.rejects = append(b.rejects, reject{code, field, detail})
+	b.setState(it, Rejected)
+}
+
+// Ignore says that the current item is understood and stands for nothing to be
+// stored. What was added for it is gone.
+func (b *Batch) Ignore() {
+	if !b.usable() {
+		return
+	}
+	it := b.current()
+	b.slab = b.slab[:it.slab]
+	b.records = b.records[:it.record]
+	b.setState(it, Ignored)
+}
+
+// NewID returns a fresh UUIDv7 that lives as long as the batch's other strings.
+// RFC 9562, section 5.7: 48 bits of Unix milliseconds, the rest random.
+func (b *Batch) NewID() string {
+	ms := uint64(b.request.ReceivedAt / 1000)
+	hi, lo := rand.Uint64(), rand.Uint64()
+	hi = ms<<16 | 0x7000 | hi&0x0fff
+	lo = lo&(1<<62-1) | 1<<63
+	const digits = "0123456789abcdef"
+	start := len(b.arena)
+	for i := range 16 {
+		switch i {
+		case 4, 6, 8, 10:
+			b.arena = append(b.arena, '-')
+		}
+		w := hi
+		if i >= 8 {
+			w = lo
+		}
+		c := byte(w >> (56 - 8*(i&7)))
+		b.arena = append(b.arena, digits[c>>4], digits[c&15])
+	}
+	return String(b.arena[start:])
+}
+
+// Text returns a string of the concatenated parts that lives as long as the
+// batch's other strings: for ids and names that a protocol puts together.
+func (b *Batch) Text(parts ...string) string {
+	start := len(b.arena)
+	for _, p := range parts {
+		b.arena = append(b.arena, p...)
+	}
+	return String(b.arena[start:])
+}
+
+// ClientIP returns text as the app's mode lets a client's address be stored, ""
+// when it is none or may not be: for protocols whose events carry the address.
+func (b *Batch) ClientIP(text string) string {
+	addr, ok := ParseIP(text)
+	if !ok || b.app == nil {
+		return ""
+	}
+	addr = b.app.IPMode.Apply(addr)
+	if !addr.IsValid() {
+		return ""
+	}
+	start := len(b.arena)
+	b.arena = addr.AppendTo(b.arena)
+	return String(b.arena[start:])
+}
+
+// Len is the number of items.
+func (b *Batch) Len() int { return len(b.items) }
+
+// Count is how many items are in the state.
+func (b *Batch) Count(s State) int { return b.counts[s] }
+
+// Verdict says what became of item i, counted from 0 in the order of Item.
+func (b *Batch) Verdict(i int) Verdict {
+	it := &b.items[i]
+	v := Verdict{State: it.state, MessageID: it.messageID}
+	if it.reject >= 0 {
+		r := b.rejects[it.reject]
+		v.Code, v.Field, v.Detail = r.code, r.field, r.detail
+	}
+	return v
+}
+
+// Record is one record of a batch for Kafka.
+type Record struct {
+	Rejected   bool // for topic.Rejected, else for topic.Raw
+	Item       int
+	Key, Value []byte // valid until Begin
+}
+
+// Finish says what is wrong with the batch as a whole once Decode is done. It is
+// the gateway's to call.
+func (b *Batch) Finish() *Fault {
+	switch {
+	case b.orphan:
+		return &Fault{Kind: BadKey, Detail: "no write key"}
+	case b.overflow:
+		return AsFault(Exceeds(SettingMaxBatchEvents, "too many events in one request", b.limits.MaxBatchEvents))
+	}
+	return nil
+}
+
+// Records returns the number of records and the bytes of their keys and values.
+func (b *Batch) Records() (n, bytes int) { return len(b.records), len(b.slab) }
+
+// Record returns record i. It is the gateway's to call.
+func (b *Batch) Record(i int) Record {
+	r := b.records[i]
+	return Record{
+		Rejected: r.rejected, Item: int(r.item),
+		Key: b.slab[r.start:r.key:r.key], Value: b.slab[r.key:r.end:r.end],
+	}
+}
+
+// Fail marks an item as not stored. It is the gateway's to call, between Decode
+// and Answer.
+func (b *Batch) Fail(i int) {
+	if it := &b.items[i]; it.state == Accepted || it.state == Rejected {
+		b.setState(it, Unstored)
+	}
+}
+
+// FailAll marks every item as not stored.
+func (b *Batch) FailAll() {
+	for i := range b.items {
+		b.Fail(i)
+	}
+}
+
+// String returns b as a string without copying it. Both live as long as b's
+// bytes stay as they are.
+func String(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// shorten cuts s to at most n bytes of whole characters and makes it UTF-8.
+func shorten(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+		for len(s) > 0 && n-len(s) < utf8.UTFMax && !utf8.ValidString(s[max(0, len(s)-utf8.UTFMax):]) {
+			s = s[:len(s)-1]
+		}
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}

@@ -1,0 +1,166 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+)
+
+// Kind is why a request failed as a whole.
+type Kind uint8
+
+// Kinds of faults.
+const (
+	BadKey      Kind = iota + 1 // no write key, or none that is known
+	BadOrigin                   // the app does not allow the page's origin
+	BadBody                     // cannot be read: packing, syntax, shape
+	TooLarge                    // body or batch above a bound
+	RateLimited                 // the app sends more per second than it may
+	OverQuota                   // the app sent all it may today
+	Overloaded                  // a bound of the gateway is reached
+	Unavailable                 // the brokers did not ack in time
+	Stopping                    // the gateway is shutting down
+	Broken                      // a fault of the gateway itself
+	numKinds
+)
+
+var kindNames = [numKinds]string{"none", "bad_key", "bad_origin", "bad_body", "too_large", "rate_limited", "over_quota", "overloaded", "unavailable", "stopping", "broken"}
+
+// String is the word for replies, logs and metrics.
+func (k Kind) String() string {
+	if k < numKinds {
+		return kindNames[k]
+	}
+	return "unknown"
+}
+
+// Status is the HTTP status that says the kind to a client that knows HTTP and
+// nothing else.
+func (k Kind) Status() int {
+	switch k {
+	case BadKey:
+		return http.StatusUnauthorized
+	case BadOrigin:
+		return http.StatusForbidden
+	case BadBody:
+		return http.StatusBadRequest
+	case TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case RateLimited, OverQuota:
+		return http.StatusTooManyRequests
+	case Overloaded, Unavailable, Stopping:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+// Retryable reports whether the same request may do better later. Nothing of it
+// was acked.
+func (k Kind) Retryable() bool { return k >= RateLimited }
+
+// Fault is why a request failed as a whole. It is an error; Decode returns it.
+type Fault struct {
+	Kind    Kind
+	Setting string // the setting that was hit, where one was
+	Detail  string // for people
+
+	// RetryAfter is in seconds; 0 where trying again is no use.
+	RetryAfter int
+}
+
+// Error says what a client is told.
+func (f *Fault) Error() string {
+	switch {
+	case f.Setting != "" && f.Detail != "":
+		return f.Kind.String() + ": " + f.Detail + " (" + f.Setting + ")"
+	case f.Setting != "":
+		return f.Kind.String() + " (" + f.Setting + ")"
+	case f.Detail != "":
+		return f.Kind.String() + ": " + f.Detail
+	}
+	return f.Kind.String()
+}
+
+// Unreadable is the fault of a body that cannot be read.
+func Unreadable(format string, args ...any) error {
+	return &Fault{Kind: BadBody, Detail: fmt.Sprintf(format, args...)}
+}
+
+// Exceeds is the fault of a request above a bound that a setting gives.
+func Exceeds(setting string, what string, bound int) error {
+	return &Fault{Kind: TooLarge, Setting: setting, Detail: fmt.Sprintf("%s, bound %d", what, bound)}
+}
+
+// AsFault returns the fault in err's chain, or err as a BadBody: what Decode
+// returns is about the body unless it says otherwise.
+func AsFault(err error) *Fault {
+	if err == nil {
+		return nil
+	}
+	var f *Fault
+	if errors.As(err, &f) {
+		return f
+	}
+	return &Fault{Kind: BadBody, Detail: err.Error()}
+}
+
+// Names of the settings that bound requests, as faults and metrics name them.
+const (
+	SettingMaxCompressedBytes = "max-compressed-bytes"
+	SettingMaxBodyBytes       = "max-body-bytes"
+	SettingMaxBatchEvents     = "max-batch-events"
+	SettingMaxEventBytes      = "max-event-bytes"
+	SettingMaxIDBytes         = "max-id-bytes"
+	SettingMaxNameBytes       = "max-name-bytes"
+	SettingMaxDepth           = "max-depth"
+	SettingMaxQuantity        = "max-quantity"
+)
+
+// Limits bound a request and its events.
+type Limits struct {
+	MaxCompressedBytes int   // of a packed body, before unpacking
+	MaxBodyBytes       int   // of a body, after unpacking
+	MaxBatchEvents     int   // items of one request
+	MaxEventBytes      int   // JSON text of one item
+	MaxIDBytes         int   // of each id
+	MaxNameBytes       int   // of the event name
+	MaxDepth           int   // nesting of one item's JSON
+	MaxQuantity        int64 // of one event
+}
+
+// DefaultLimits are the defaults of the settings.
+func DefaultLimits() Limits {
+	return Limits{
+		MaxCompressedBytes: 1 << 20,
+		MaxBodyBytes:       8 << 20,
+		MaxBatchEvents:     5000,
+		MaxEventBytes:      512 << 10,
+		MaxIDBytes:         256,
+		MaxNameBytes:       512,
+		MaxDepth:           32,
+		MaxQuantity:        1_000_000_000,
+	}
+}
+
+// Validate reports all faults.
+func (l Limits) Validate() error {
+	var errs []error
+	for _, c := range []struct {
+		name        string
+		got, lo, hi int64
+	}{
+		{SettingMaxCompressedBytes, int64(l.MaxCompressedBytes), 1, 64 << 20},
+		{SettingMaxBodyBytes, int64(l.MaxBodyBytes), 1, 64 << 20},
+		{SettingMaxBatchEvents, int64(l.MaxBatchEvents), 1, 100_000},
+		{SettingMaxEventBytes, int64(l.MaxEventBytes), 1024, 4 << 20},
+		{SettingMaxIDBytes, int64(l.MaxIDBytes), 36, 4096},
+		{SettingMaxNameBytes, int64(l.MaxNameBytes), 1, 4096},
+		{SettingMaxDepth, int64(l.MaxDepth), 4, 512},
+		{SettingMaxQuantity, l.MaxQuantity, 1, 1 << 53},
+	} {
+		if c.got < c.lo || c.got > c.hi {
+			errs = append(errs, fmt.Errorf("%s must be %d to %d (got %d)", c.name, c.lo, c.hi, c.got))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,89 @@
+package ingest
+
+import (
+	"net/http"
+	"unicode/utf8"
+)
+
+// Reply is what Answer writes. The gateway uses it again for another request.
+type Reply struct {
+	Status      int    // 0 is 200
+	ContentType string // "" is application/json where there is a body
+	Body        []byte // append to it
+	header      []field
+}
+
+type field struct{ name, value string }
+
+// Reset empties the reply.
+func (w *Reply) Reset() {
+	w.Status, w.ContentType, w.Body, w.header = 0, "", w.Body[:0], w.header[:0]
+}
+
+// SetHeader sets a header field. Fields of CORS, Retry-After and Content-Type
+// are the gateway's; a Retry-After set here goes before its own.
+func (w *Reply) SetHeader(name, value string) {
+	for i := range w.header {
+		if w.header[i].name == name {
+			w.header[i].value = value
+			return
+		}
+	}
+	w.header = append(w.header, field{name, value})
+}
+
+// EachHeader calls fn for the fields that SetHeader set.
+func (w *Reply) EachHeader(fn func(name, value string)) {
+	for _, f := range w.header {
+		fn(f.name, f.value)
+	}
+}
+
+// Code is the status with its default.
+func (w *Reply) Code() int {
+	if w.Status == 0 {
+		return http.StatusOK
+	}
+	return w.Status
+}
+
+// WriteString appends s to the body.
+func (w *Reply) WriteString(s string) { w.Body = append(w.Body, s...) }
+
+// WriteQuoted appends s to the body as a JSON string.
+func (w *Reply) WriteQuoted(s string) { w.Body = AppendQuoted(w.Body, s) }
+
+// AppendQuoted appends s as a JSON string. Bytes that are not UTF-8 become
+// U+FFFD.
+func AppendQuoted(dst []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' && c < utf8.RuneSelf {
+			i++
+			continue
+		}
+		if c >= utf8.RuneSelf {
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r != utf8.RuneError || n > 1 {
+				i += n
+				continue
+			}
+		}
+		dst = append(dst, s[start:i]...)
+		switch {
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c >= utf8.RuneSelf:
+			dst = append(dst, "\uFFFD"...)
+		default:
+			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		}
+		i++
+		start = i
+	}
+	dst = append(dst, s[start:]...)
+	return append(dst, '"')
+}
