@@ -1,0 +1,168 @@
+package loadgen
+
+import (
+	"time"
+)
+
+// Row is what `events` has to hold of one message.
+type Row struct {
+	Kind, Event       string
+	Actor, Account    string
+	Role              string
+	Feature           string
+	Module            string
+	Product           string
+	EventTime         int64 // microseconds
+	Quantity          int64
+	UserID, Anonymous string
+}
+
+// Whom is who an event counts for.
+type Whom struct{ Actor, Account, Role string }
+
+// Attribution says of each stored event whom it counts for in the end, when all
+// of them have been worked through. It must not depend on their order: a plan
+// holds nothing whose right answer does.
+type Attribution func(stored []*Event) []Whom
+
+// AsNamed attributes an event to the account that it names, and to its user,
+// else its anonymous id.
+func AsNamed(stored []*Event) []Whom {
+	out := make([]Whom, len(stored))
+	for i, e := range stored {
+		out[i] = Whom{Actor: e.User, Account: e.Account}
+		if e.User == "" {
+			out[i].Actor = e.Anonymous
+		}
+	}
+	return out
+}
+
+// Count is how often something has to be there. Both are equal unless the fate
+// of an attempt is unknown.
+type Count struct{ Min, Max int }
+
+// RejectedKey is what rejections are counted by: the reason, and the event's
+// bytes as they were sent.
+type RejectedKey struct{ Code, Original string }
+
+// Oracle knows what has to be in ClickHouse for an app, from the plans that
+// were sent and what was acked of them.
+type Oracle struct {
+	App         string
+	Attribution Attribution
+
+	acked    map[string]*Event // by message id: must be there
+	unknown  map[string]*Event // tried and never acked: may be there, once
+	rejected map[RejectedKey]Count
+}
+
+// NewOracle returns an oracle that expects an empty app.
+func NewOracle(app string, a Attribution) *Oracle {
+	return &Oracle{
+		App: app, Attribution: a,
+		acked: map[string]*Event{}, unknown: map[string]*Event{}, rejected: map[RejectedKey]Count{},
+	}
+}
+
+// Add tells the oracle what became of a plan. It keeps references into p. The
+// plans of one oracle differ in their IDPrefix.
+func (o *Oracle) Add(p *Plan, l *Ledger) {
+	for n := range p.Requests {
+		got := l.Outcome(n)
+		if got.Attempts == 0 {
+			continue
+		}
+		seen := map[int32]bool{}
+		for _, i := range p.Requests[n].Events {
+			e := &p.Events[i]
+			if e.Bad != nil {
+				key := RejectedKey{e.Bad.Code, string(p.AppendEvent(nil, i))}
+				c := o.rejected[key]
+				c.Max += got.Attempts
+				if got.Acked {
+					c.Min++
+				}
+				o.rejected[key] = c
+				continue
+			}
+			if seen[i] {
+				continue
+			}
+			seen[i] = true
+			switch {
+			case got.Acked:
+				o.acked[e.MessageID] = e
+				delete(o.unknown, e.MessageID)
+			case o.acked[e.MessageID] == nil:
+				o.unknown[e.MessageID] = e
+			}
+		}
+	}
+}
+
+// Acked returns how many distinct good events were acked.
+func (o *Oracle) Acked() int { return len(o.acked) }
+
+// Unknown returns how many were sent and never acked.
+func (o *Oracle) Unknown() int { return len(o.unknown) }
+
+// Rejected returns how many rejections of each code have to be there.
+func (o *Oracle) Rejected() map[string]Count {
+	out := map[string]Count{}
+	for k, c := range o.rejected {
+		sum := out[k.Code]
+		sum.Min += c.Min
+		sum.Max += c.Max
+		out[k.Code] = sum
+	}
+	return out
+}
+
+// counted is one stored event and whom it counts for.
+type counted struct {
+	*Event
+	Whom
+	Place
+}
+
+// row returns what `events` has to hold.
+func (c counted) row() Row {
+	return Row{
+		Kind: c.Kind, Event: c.Name, Actor: c.Actor, Account: c.Whom.Account, Role: c.Whom.Role,
+		Feature: c.Feature, Module: c.Module, Product: c.Product,
+		EventTime: c.Time.UnixMicro(), Quantity: 1, UserID: c.User, Anonymous: c.Anonymous,
+	}
+}
+
+// usage reports whether the event counts in the rollups.
+func (c counted) usage() bool {
+	return c.Kind == kindTrack || c.Kind == kindPage || c.Kind == kindScreen
+}
+
+func (c counted) hour() time.Time { return c.Time.Truncate(time.Hour) }
+
+func (c counted) day() time.Time { return c.Time.Truncate(24 * time.Hour) }
+
+// stored returns the events that have to be there, given which of those with an
+// unknown fate are.
+func (o *Oracle) stored(present func(messageID string) bool) map[string]counted {
+	events := make([]*Event, 0, len(o.acked))
+	for _, e := range o.acked {
+		events = append(events, e)
+	}
+	for id, e := range o.unknown {
+		if present(id) {
+			events = append(events, e)
+		}
+	}
+	out := make(map[string]counted, len(events))
+	for i, w := range o.Attribution(events) {
+		c := counted{Event: events[i], Whom: w}
+		if c.usage() {
+			c.Place = PlaceOf(c.Name)
+		}
+		out[c.MessageID] = c
+	}
+	return out
+}
