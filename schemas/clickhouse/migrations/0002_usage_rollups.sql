@@ -1,0 +1,194 @@
+-- The base rollup and the six rollups over it. All are signed sums, so that a
+-- correction subtracts as exactly as an event adds; sum(events) is right at any
+-- time, merged or not. Each has a dedup window: a repeated block that one of
+-- them had not taken yet is filled in there and skipped everywhere else.
+--
+-- actor_kind is in every key with an actor: an anonymous id and a user id that
+-- are the same string are two actors.
+
+{{.CreateTable "usage_hourly"}}
+(
+    `app_id` LowCardinality(String),
+    `account_id` String COMMENT 'Empty: no account is known',
+    `actor_id` String COMMENT 'User id, or anonymous id not yet tied to a user, or empty for the account itself',
+    `actor_kind` LowCardinality(String) COMMENT 'user, anonymous or account',
+    `feature_id` LowCardinality(String) COMMENT 'Empty: unmapped, see event',
+    `module_id` LowCardinality(String),
+    `product_id` LowCardinality(String),
+    `role` LowCardinality(String) COMMENT 'Role of the actor in the account at the time',
+    `event` LowCardinality(String),
+    `hour` DateTime('UTC') COMMENT 'Start of the hour of event_time',
+    `source_partition` Int32 COMMENT 'Partition of the log that it was counted from: sum over it',
+    `events` Int64 COMMENT 'How many events: sum it',
+    `quantity` Int64 COMMENT 'How many actions they stand for: sum it'
+)
+ENGINE = {{.SummingMergeTree "events, quantity"}}
+{{.PartitionByMonth "hour"}}
+PRIMARY KEY (app_id, actor_id)
+ORDER BY (app_id, actor_id, actor_kind, account_id, feature_id, hour, module_id, product_id, role, event, source_partition)
+SETTINGS {{.Window}}
+COMMENT 'Usage by app, account, actor, feature, module, product, role, event name and hour: use sum(events), sum(quantity)';
+
+{{.CreateDistributed "usage_hourly"}};
+
+{{.CreateTable "account_feature_daily"}}
+(
+    `app_id` LowCardinality(String),
+    `account_id` String COMMENT 'Empty: no account is known',
+    `feature_id` LowCardinality(String) COMMENT 'Empty: unmapped',
+    `module_id` LowCardinality(String),
+    `product_id` LowCardinality(String),
+    `day` Date COMMENT 'UTC day of event_time',
+    `events` Int64 COMMENT 'How many events: sum it',
+    `quantity` Int64 COMMENT 'How many actions they stand for: sum it'
+)
+ENGINE = {{.SummingMergeTree "events, quantity"}}
+{{.PartitionByMonth "day"}}
+ORDER BY (app_id, account_id, feature_id, day, module_id, product_id)
+SETTINGS {{.Window}}
+COMMENT 'Usage of a feature by an account in a day: use sum(events), sum(quantity)';
+
+{{.CreateDistributed "account_feature_daily"}};
+
+{{.CreateTable "account_module_daily"}}
+(
+    `app_id` LowCardinality(String),
+    `account_id` String COMMENT 'Empty: no account is known',
+    `module_id` LowCardinality(String) COMMENT 'Empty: unmapped',
+    `product_id` LowCardinality(String),
+    `day` Date COMMENT 'UTC day of event_time',
+    `events` Int64 COMMENT 'How many events: sum it',
+    `quantity` Int64 COMMENT 'How many actions they stand for: sum it'
+)
+ENGINE = {{.SummingMergeTree "events, quantity"}}
+{{.PartitionByMonth "day"}}
+ORDER BY (app_id, account_id, module_id, day, product_id)
+SETTINGS {{.Window}}
+COMMENT 'Usage of a module by an account in a day: use sum(events), sum(quantity)';
+
+{{.CreateDistributed "account_module_daily"}};
+
+{{.CreateTable "account_product_daily"}}
+(
+    `app_id` LowCardinality(String),
+    `account_id` String COMMENT 'Empty: no account is known',
+    `product_id` LowCardinality(String) COMMENT 'Empty: unmapped',
+    `day` Date COMMENT 'UTC day of event_time',
+    `events` Int64 COMMENT 'How many events: sum it',
+    `quantity` Int64 COMMENT 'How many actions they stand for: sum it'
+)
+ENGINE = {{.SummingMergeTree "events, quantity"}}
+{{.PartitionByMonth "day"}}
+ORDER BY (app_id, account_id, product_id, day)
+SETTINGS {{.Window}}
+COMMENT 'Usage of a product by an account in a day: use sum(events), sum(quantity)';
+
+{{.CreateDistributed "account_product_daily"}};
+
+{{.CreateTable "user_feature_daily"}}
+(
+    `app_id` LowCardinality(String),
+    `account_id` String COMMENT 'Empty: no account is known',
+    `actor_id` String COMMENT 'User id, or anonymous id not yet tied to a user, or empty for the account itself',
+    `actor_kind` LowCardinality(String) COMMENT 'user, anonymous or account',
+    `role` LowCardinality(String) COMMENT 'Role of the actor in the account at the time',
+    `feature_id` LowCardinality(String) COMMENT 'Empty: unmapped',
+    `module_id` LowCardinality(String),
+    `product_id` LowCardinality(String),
+    `day` Date COMMENT 'UTC day of event_time',
+    `events` Int64 COMMENT 'How many events: sum it',
+    `quantity` Int64 COMMENT 'How many actions they stand for: sum it'
+)
+ENGINE = {{.SummingMergeTree "events, quantity"}}
+{{.PartitionByMonth "day"}}
+PRIMARY KEY (app_id, account_id, actor_id)
+ORDER BY (app_id, account_id, actor_id, actor_kind, feature_id, day, role, module_id, product_id)
+SETTINGS {{.Window}}
+COMMENT 'Usage of a feature by a user in a day: use sum(events), sum(quantity), uniqExact(actor_id)';
+
+{{.CreateDistributed "user_feature_daily"}};
+
+{{.CreateTable "user_module_daily"}}
+(
+    `app_id` LowCardinality(String),
+    `account_id` String COMMENT 'Empty: no account is known',
+    `actor_id` String COMMENT 'User id, or anonymous id not yet tied to a user, or empty for the account itself',
+    `actor_kind` LowCardinality(String) COMMENT 'user, anonymous or account',
+    `role` LowCardinality(String) COMMENT 'Role of the actor in the account at the time',
+    `module_id` LowCardinality(String) COMMENT 'Empty: unmapped',
+    `product_id` LowCardinality(String),
+    `day` Date COMMENT 'UTC day of event_time',
+    `events` Int64 COMMENT 'How many events: sum it',
+    `quantity` Int64 COMMENT 'How many actions they stand for: sum it'
+)
+ENGINE = {{.SummingMergeTree "events, quantity"}}
+{{.PartitionByMonth "day"}}
+PRIMARY KEY (app_id, account_id, actor_id)
+ORDER BY (app_id, account_id, actor_id, actor_kind, module_id, day, role, product_id)
+SETTINGS {{.Window}}
+COMMENT 'Usage of a module by a user in a day: use sum(events), sum(quantity), uniqExact(actor_id)';
+
+{{.CreateDistributed "user_module_daily"}};
+
+{{.CreateTable "user_product_daily"}}
+(
+    `app_id` LowCardinality(String),
+    `account_id` String COMMENT 'Empty: no account is known',
+    `actor_id` String COMMENT 'User id, or anonymous id not yet tied to a user, or empty for the account itself',
+    `actor_kind` LowCardinality(String) COMMENT 'user, anonymous or account',
+    `role` LowCardinality(String) COMMENT 'Role of the actor in the account at the time',
+    `product_id` LowCardinality(String) COMMENT 'Empty: unmapped',
+    `day` Date COMMENT 'UTC day of event_time',
+    `events` Int64 COMMENT 'How many events: sum it',
+    `quantity` Int64 COMMENT 'How many actions they stand for: sum it'
+)
+ENGINE = {{.SummingMergeTree "events, quantity"}}
+{{.PartitionByMonth "day"}}
+PRIMARY KEY (app_id, account_id, actor_id)
+ORDER BY (app_id, account_id, actor_id, actor_kind, product_id, day, role)
+SETTINGS {{.Window}}
+COMMENT 'Usage of a product by a user in a day: use sum(events), sum(quantity), uniqExact(actor_id)';
+
+{{.CreateDistributed "user_product_daily"}};
+
+-- The views over usage_hourly come first: from the moment that something fills
+-- usage_hourly, everything that hangs on it is there.
+
+{{.CreateView "account_feature_daily_view" "account_feature_daily"}} AS
+SELECT app_id, account_id, feature_id, module_id, product_id, toDate(hour) AS day, events, quantity
+FROM {{.Local "usage_hourly"}};
+
+{{.CreateView "account_module_daily_view" "account_module_daily"}} AS
+SELECT app_id, account_id, module_id, product_id, toDate(hour) AS day, events, quantity
+FROM {{.Local "usage_hourly"}};
+
+{{.CreateView "account_product_daily_view" "account_product_daily"}} AS
+SELECT app_id, account_id, product_id, toDate(hour) AS day, events, quantity
+FROM {{.Local "usage_hourly"}};
+
+{{.CreateView "user_feature_daily_view" "user_feature_daily"}} AS
+SELECT app_id, account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, toDate(hour) AS day, events, quantity
+FROM {{.Local "usage_hourly"}};
+
+{{.CreateView "user_module_daily_view" "user_module_daily"}} AS
+SELECT app_id, account_id, actor_id, actor_kind, role, module_id, product_id, toDate(hour) AS day, events, quantity
+FROM {{.Local "usage_hourly"}};
+
+{{.CreateView "user_product_daily_view" "user_product_daily"}} AS
+SELECT app_id, account_id, actor_id, actor_kind, role, product_id, toDate(hour) AS day, events, quantity
+FROM {{.Local "usage_hourly"}};
+
+{{.CreateView "usage_hourly_from_events" "usage_hourly"}} AS
+SELECT
+    app_id, account_id, actor_id, actor_kind, feature_id, module_id, product_id, role, event,
+    toStartOfHour(event_time) AS hour, source_partition, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM {{.Local "events"}} AS e
+WHERE kind IN ('track', 'page', 'screen', 'api_call')
+GROUP BY app_id, account_id, actor_id, actor_kind, feature_id, module_id, product_id, role, event, hour, source_partition;
+
+{{.CreateView "usage_hourly_from_corrections" "usage_hourly"}} AS
+SELECT
+    app_id, account_id, actor_id, actor_kind, feature_id, module_id, product_id, role, event,
+    hour, source_partition, events, quantity
+FROM {{.Local "corrections"}}
+WHERE chunk != 0;
