@@ -1,0 +1,19 @@
+//go:build !failpoints
+
+package failpoint
+
+import "errors"
+
+// Enabled tells whether this build has failpoints.
+const Enabled = false
+
+// Hit does nothing in this build.
+func Hit(string) error { return nil }
+
+// Set fails in this build: a test that relies on a plan must not pass without.
+func Set(string) error {
+	return errors.New("this build has no failpoints: build with -tags failpoints")
+}
+
+// Hits is 0 in this build.
+func Hits(string) int { return 0 }
