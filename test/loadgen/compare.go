@@ -2,10 +2,12 @@ package loadgen
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
@@ -19,13 +21,13 @@ type Rollup struct {
 // Rollups returns the base rollup and the six daily ones.
 func Rollups() []Rollup {
 	return []Rollup{
-		{"usage_hourly", []string{"account_id", "actor_id", "feature_id", "module_id", "product_id", "role", "event", "hour"}},
-		{"account_feature_daily", []string{"account_id", "feature_id", "day"}},
-		{"account_module_daily", []string{"account_id", "module_id", "day"}},
+		{"usage_hourly", []string{"account_id", "actor_id", "actor_kind", "feature_id", "module_id", "product_id", "role", "event", "hour"}},
+		{"account_feature_daily", []string{"account_id", "feature_id", "module_id", "product_id", "day"}},
+		{"account_module_daily", []string{"account_id", "module_id", "product_id", "day"}},
 		{"account_product_daily", []string{"account_id", "product_id", "day"}},
-		{"user_feature_daily", []string{"account_id", "actor_id", "feature_id", "day"}},
-		{"user_module_daily", []string{"account_id", "actor_id", "module_id", "day"}},
-		{"user_product_daily", []string{"account_id", "actor_id", "product_id", "day"}},
+		{"user_feature_daily", []string{"account_id", "actor_id", "actor_kind", "role", "feature_id", "module_id", "product_id", "day"}},
+		{"user_module_daily", []string{"account_id", "actor_id", "actor_kind", "role", "module_id", "product_id", "day"}},
+		{"user_product_daily", []string{"account_id", "actor_id", "actor_kind", "role", "product_id", "day"}},
 	}
 }
 
@@ -36,6 +38,8 @@ func (c counted) column(name string) string {
 		return c.Whom.Account
 	case "actor_id":
 		return c.Actor
+	case "actor_kind":
+		return c.ActorKind
 	case "feature_id":
 		return c.Feature
 	case "module_id":
@@ -165,7 +169,7 @@ func Compare(ctx context.Context, conn driver.Conn, database string, o *Oracle) 
 }
 
 func readRows(ctx context.Context, conn driver.Conn, database, app string) (map[string][]Row, error) {
-	const q = `SELECT message_id, kind, event, actor_id, account_id, role, feature_id, module_id, product_id,
+	const q = `SELECT message_id, kind, event, actor_id, actor_kind, account_id, role, feature_id, module_id, product_id,
 		toUnixTimestamp64Micro(event_time), toInt64(quantity), user_id, anonymous_id FROM %s.events WHERE app_id = ?`
 	rows, err := conn.Query(ctx, fmt.Sprintf(q, database), app)
 	if err != nil {
@@ -176,7 +180,7 @@ func readRows(ctx context.Context, conn driver.Conn, database, app string) (map[
 	for rows.Next() {
 		var id string
 		var r Row
-		if err := rows.Scan(&id, &r.Kind, &r.Event, &r.Actor, &r.Account, &r.Role, &r.Feature, &r.Module, &r.Product,
+		if err := rows.Scan(&id, &r.Kind, &r.Event, &r.Actor, &r.ActorKind, &r.Account, &r.Role, &r.Feature, &r.Module, &r.Product,
 			&r.EventTime, &r.Quantity, &r.UserID, &r.Anonymous); err != nil {
 			return nil, fmt.Errorf("read events: %w", err)
 		}
@@ -339,4 +343,51 @@ func sortedKeys[V any](m map[string]V) []string {
 	}
 	sort.Strings(keys)
 	return keys
+}
+
+// Await returns when database holds at least as many events and rejections as
+// the oracle expects, or an error when ctx ends before.
+func Await(ctx context.Context, conn driver.Conn, database string, o *Oracle) error {
+	want, wantRejected := uint64(len(o.acked)), uint64(0)
+	for _, c := range o.rejected {
+		wantRejected += uint64(c.Min)
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	q := fmt.Sprintf(`SELECT (SELECT count() FROM %[1]s.events WHERE app_id = ?), (SELECT count() FROM %[1]s.rejected_events WHERE app_id = ?)`, database)
+	for {
+		var got, gotRejected uint64
+		err := conn.QueryRow(ctx, q, o.App, o.App).Scan(&got, &gotRejected)
+		if err == nil && got >= want && gotRejected >= wantRejected {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %d events and %d rejections in ClickHouse: %w (there are %d and %d, %v)", want, wantRejected, ctx.Err(), got, gotRejected, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// AwaitEqual compares until nothing differs or ctx ends, and returns the last
+// comparison. A double is waited for like a loss: a block can be on its way
+// through the views while the tables are read.
+func AwaitEqual(ctx context.Context, conn driver.Conn, database string, o *Oracle) (Diff, error) {
+	waitErr := Await(ctx, conn, database, o)
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		d, err := Compare(context.WithoutCancel(ctx), conn, database, o)
+		if err != nil {
+			if ctx.Err() != nil {
+				return d, errors.Join(err, waitErr)
+			}
+		} else if d.Equal() || ctx.Err() != nil {
+			return d, nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
 }

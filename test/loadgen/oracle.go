@@ -7,7 +7,8 @@ import (
 // Row is what `events` has to hold of one message.
 type Row struct {
 	Kind, Event       string
-	Actor, Account    string
+	Actor, ActorKind  string
+	Account           string
 	Role              string
 	Feature           string
 	Module            string
@@ -17,8 +18,15 @@ type Row struct {
 	UserID, Anonymous string
 }
 
+// Kinds of actors.
+const (
+	actorUser      = "user"
+	actorAnonymous = "anonymous"
+	actorAccount   = "account"
+)
+
 // Whom is who an event counts for.
-type Whom struct{ Actor, Account, Role string }
+type Whom struct{ Actor, ActorKind, Account, Role string }
 
 // Attribution says of each stored event whom it counts for in the end, when all
 // of them have been worked through. It must not depend on their order: a plan
@@ -30,9 +38,13 @@ type Attribution func(stored []*Event) []Whom
 func AsNamed(stored []*Event) []Whom {
 	out := make([]Whom, len(stored))
 	for i, e := range stored {
-		out[i] = Whom{Actor: e.User, Account: e.Account}
-		if e.User == "" {
-			out[i].Actor = e.Anonymous
+		switch {
+		case e.User != "":
+			out[i] = Whom{e.User, actorUser, e.Account, ""}
+		case e.Anonymous != "":
+			out[i] = Whom{e.Anonymous, actorAnonymous, e.Account, ""}
+		default:
+			out[i] = Whom{"", actorAccount, e.Account, ""}
 		}
 	}
 	return out
@@ -129,7 +141,7 @@ type counted struct {
 // row returns what `events` has to hold.
 func (c counted) row() Row {
 	return Row{
-		Kind: c.Kind, Event: c.Name, Actor: c.Actor, Account: c.Whom.Account, Role: c.Whom.Role,
+		Kind: c.Kind, Event: c.Name, Actor: c.Actor, ActorKind: c.ActorKind, Account: c.Whom.Account, Role: c.Whom.Role,
 		Feature: c.Feature, Module: c.Module, Product: c.Product,
 		EventTime: c.Time.UnixMicro(), Quantity: 1, UserID: c.User, Anonymous: c.Anonymous,
 	}
