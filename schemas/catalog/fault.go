@@ -1,0 +1,50 @@
+package catalog
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+)
+
+// Fault is one thing that is wrong with a catalog.
+type Fault struct {
+	Line int    // in the YAML text; 0 if it did not come from YAML
+	Path string // such as products[0].modules[1].features[2].kind
+	Text string // what is wrong, with the value
+}
+
+func (f Fault) String() string {
+	var b strings.Builder
+	if f.Line > 0 {
+		fmt.Fprintf(&b, "line %d: ", f.Line)
+	}
+	if f.Path != "" {
+		b.WriteString(f.Path + ": ")
+	}
+	b.WriteString(f.Text)
+	return b.String()
+}
+
+// Faults is the error of Parse and Decode: everything that is wrong at once.
+type Faults []Fault
+
+// maxShownFaults bounds the text of an error.
+const maxShownFaults = 100
+
+func (fs Faults) Error() string {
+	lines := make([]string, 0, len(fs)+1)
+	for i, f := range fs {
+		if i == maxShownFaults {
+			lines = append(lines, fmt.Sprintf("and %d more", len(fs)-i))
+			break
+		}
+		lines = append(lines, f.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// sorted orders the faults as their lines stand in the text.
+func (fs Faults) sorted() Faults {
+	sort.SliceStable(fs, func(i, j int) bool { return fs[i].Line < fs[j].Line })
+	return fs
+}

@@ -1,0 +1,345 @@
+// Package rawjson reads JSON text in place.
+//
+// It owns the small steps that the hot paths share: where a value ends, what
+// kind it is, what a string says. It builds no tree and allocates nothing but
+// what is appended to the caller's slice. Everything it accepts is valid JSON
+// (RFC 8259) except that it does not check UTF-8, which is the caller's.
+package rawjson
+
+import (
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// Kind is the kind of a value.
+type Kind uint8
+
+// Kinds of values.
+const (
+	Invalid Kind = iota
+	Null
+	Bool
+	Number
+	String
+	Object
+	Array
+)
+
+// Bad is the index that stands for "no valid JSON here".
+const Bad = -1
+
+// Space returns the index of the first byte at or after i that is not white space.
+func Space(b []byte, i int) int {
+	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\r' || b[i] == '\t') {
+		i++
+	}
+	return i
+}
+
+// KindAt returns the kind that the byte at i starts, not whether it is valid.
+func KindAt(b []byte, i int) Kind {
+	if i >= len(b) {
+		return Invalid
+	}
+	switch c := b[i]; {
+	case c == '"':
+		return String
+	case c == '{':
+		return Object
+	case c == '[':
+		return Array
+	case c == 't' || c == 'f':
+		return Bool
+	case c == 'n':
+		return Null
+	case c == '-' || c-'0' <= 9:
+		return Number
+	}
+	return Invalid
+}
+
+// EndString returns the index after the string that starts at i, or Bad.
+// escaped says whether it holds a backslash.
+func EndString(b []byte, i int) (end int, escaped bool) {
+	if i >= len(b) || b[i] != '"' {
+		return Bad, false
+	}
+	for i++; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '"':
+			return i + 1, escaped
+		case c == '\\':
+			escaped = true
+			i++
+			if i >= len(b) {
+				return Bad, true
+			}
+			switch b[i] {
+			case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+			case 'u':
+				if i+4 >= len(b) || hex4(b[i+1:]) < 0 {
+					return Bad, true
+				}
+				i += 4
+			default:
+				return Bad, true
+			}
+		case c < 0x20:
+			return Bad, escaped
+		}
+	}
+	return Bad, escaped
+}
+
+// EndNumber returns the index after the number that starts at i, or Bad.
+// integer says that it has neither fraction nor exponent.
+func EndNumber(b []byte, i int) (end int, integer bool) {
+	if i < len(b) && b[i] == '-' {
+		i++
+	}
+	switch {
+	case i >= len(b) || b[i]-'0' > 9:
+		return Bad, false
+	case b[i] == '0':
+		i++
+	default:
+		i = digits(b, i)
+	}
+	integer = true
+	if i < len(b) && b[i] == '.' {
+		integer = false
+		j := digits(b, i+1)
+		if j == i+1 {
+			return Bad, false
+		}
+		i = j
+	}
+	if i < len(b) && (b[i] == 'e' || b[i] == 'E') {
+		integer = false
+		i++
+		if i < len(b) && (b[i] == '+' || b[i] == '-') {
+			i++
+		}
+		j := digits(b, i)
+		if j == i {
+			return Bad, false
+		}
+		i = j
+	}
+	return i, integer
+}
+
+func digits(b []byte, i int) int {
+	for i < len(b) && b[i]-'0' <= 9 {
+		i++
+	}
+	return i
+}
+
+// endLiteral returns the index after true, false or null at i, or Bad.
+func endLiteral(b []byte, i int) int {
+	for _, lit := range [...]string{"true", "false", "null"} {
+		if len(b)-i >= len(lit) && string(b[i:i+len(lit)]) == lit {
+			return i + len(lit)
+		}
+	}
+	return Bad
+}
+
+// EndValue returns the index after the value that starts at i (no white space
+// before it), or Bad. Depth bounds how many objects and arrays may be open at
+// once, and with it the stack.
+func EndValue(b []byte, i, depth int) int {
+	switch KindAt(b, i) {
+	case String:
+		end, _ := EndString(b, i)
+		return end
+	case Number:
+		end, _ := EndNumber(b, i)
+		return end
+	case Bool, Null:
+		return endLiteral(b, i)
+	case Object:
+		if depth <= 0 {
+			return Bad
+		}
+		i = Space(b, i+1)
+		if i < len(b) && b[i] == '}' {
+			return i + 1
+		}
+		for {
+			if i, _ = EndString(b, i); i == Bad {
+				return Bad
+			}
+			if i = Colon(b, i); i == Bad {
+				return Bad
+			}
+			if i = EndValue(b, i, depth-1); i == Bad {
+				return Bad
+			}
+			next, more := Next(b, i, '}')
+			if !more {
+				return next
+			}
+			i = next
+		}
+	case Array:
+		if depth <= 0 {
+			return Bad
+		}
+		i = Space(b, i+1)
+		if i < len(b) && b[i] == ']' {
+			return i + 1
+		}
+		for {
+			if i = EndValue(b, i, depth-1); i == Bad {
+				return Bad
+			}
+			next, more := Next(b, i, ']')
+			if !more {
+				return next
+			}
+			i = next
+		}
+	}
+	return Bad
+}
+
+// Colon steps over white space, a colon and white space.
+func Colon(b []byte, i int) int {
+	i = Space(b, i)
+	if i >= len(b) || b[i] != ':' {
+		return Bad
+	}
+	return Space(b, i+1)
+}
+
+// Next steps over what follows an element: a comma (more is true and the index
+// is that of the next element) or the closing byte (the index after it). The
+// index is Bad when it is neither.
+func Next(b []byte, i int, closing byte) (next int, more bool) {
+	i = Space(b, i)
+	if i >= len(b) {
+		return Bad, false
+	}
+	switch b[i] {
+	case ',':
+		return Space(b, i+1), true
+	case closing:
+		return i + 1, false
+	}
+	return Bad, false
+}
+
+// AppendUnquoted appends what a string says; quoted is the whole string with
+// its quotes, as EndString delimits it. A lone surrogate reads as U+FFFD.
+func AppendUnquoted(dst, quoted []byte) []byte {
+	s := quoted[1 : len(quoted)-1]
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' {
+			dst = append(dst, s[i])
+			continue
+		}
+		i++
+		switch s[i] {
+		case 'b':
+			dst = append(dst, '\b')
+		case 'f':
+			dst = append(dst, '\f')
+		case 'n':
+			dst = append(dst, '\n')
+		case 'r':
+			dst = append(dst, '\r')
+		case 't':
+			dst = append(dst, '\t')
+		case 'u':
+			r := rune(hex4(s[i+1:]))
+			i += 4
+			if utf16.IsSurrogate(r) {
+				low := rune(-1)
+				if i+6 < len(s) && s[i+1] == '\\' && s[i+2] == 'u' {
+					low = rune(hex4(s[i+3:]))
+				}
+				if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+					i += 6
+				}
+			}
+			dst = utf8.AppendRune(dst, r)
+		default:
+			dst = append(dst, s[i])
+		}
+	}
+	return dst
+}
+
+const hexDigits = "0123456789abcdef"
+
+// AppendQuoted appends s as a JSON string. Bytes that are not UTF-8 are written
+// as U+FFFD.
+func AppendQuoted[T ~string | ~[]byte](dst []byte, s T) []byte {
+	dst = append(dst, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= 0x20 && c < utf8.RuneSelf && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		if c >= utf8.RuneSelf {
+			r, n := decodeRune(s[i:])
+			if r != utf8.RuneError || n > 1 {
+				i += n
+				continue
+			}
+			dst = append(dst, s[start:i]...)
+			dst = append(dst, "\uFFFD"...)
+			i++
+			start = i
+			continue
+		}
+		dst = append(dst, s[start:i]...)
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\n':
+			dst = append(dst, '\\', 'n')
+		case '\r':
+			dst = append(dst, '\\', 'r')
+		case '\t':
+			dst = append(dst, '\\', 't')
+		default:
+			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+		i++
+		start = i
+	}
+	dst = append(dst, s[start:]...)
+	return append(dst, '"')
+}
+
+func decodeRune[T ~string | ~[]byte](s T) (rune, int) {
+	var buf [utf8.UTFMax]byte
+	n := copy(buf[:], s[:min(len(s), utf8.UTFMax)])
+	return utf8.DecodeRune(buf[:n])
+}
+
+// hex4 returns the value of four hex digits, or -1.
+func hex4(b []byte) int {
+	if len(b) < 4 {
+		return -1
+	}
+	v := 0
+	for _, c := range b[:4] {
+		switch {
+		case c-'0' <= 9:
+			v = v<<4 | int(c-'0')
+		case c-'a' <= 5:
+			v = v<<4 | int(c-'a'+10)
+		case c-'A' <= 5:
+			v = v<<4 | int(c-'A'+10)
+		default:
+			return -1
+		}
+	}
+	return v
+}
