@@ -16,10 +16,12 @@ const (
 	TypeEnriched
 	TypeControl
 	TypeRejected
+	TypeLink
+	TypeIdentityState
 	numTypes
 )
 
-var typeNames = [numTypes]string{"unknown", "RawEvent", "EnrichedEvent", "Control", "Rejected"}
+var typeNames = [numTypes]string{"unknown", "RawEvent", "EnrichedEvent", "Control", "Rejected", "Link", "IdentityState"}
 
 func (t Type) String() string {
 	if t < numTypes {
@@ -32,9 +34,12 @@ func (t Type) String() string {
 // holds them against the schema files.
 var fingerprints = [numTypes]uint64{
 	TypeRaw:      0x49307A4B74933CE0,
-	TypeEnriched: 0x1A06C82EFA284B5E,
+	TypeEnriched: 0x19F2D807FE643311,
 	TypeControl:  0x5CCD1C96AC505E90,
 	TypeRejected: 0xD907DBE3EB931C57,
+
+	TypeLink:          0x32C7C63CDCAD5A58,
+	TypeIdentityState: 0x85790E18A1FB7105,
 }
 
 // MaxValueBytes bounds a value before it is decoded. It is far above what the
@@ -94,6 +99,16 @@ func (c *Codec) AppendRejected(dst []byte, e *Rejected) []byte {
 	return e.appendTo(append(dst, c.header[TypeRejected]...))
 }
 
+// AppendLink appends the encoded e to dst.
+func (c *Codec) AppendLink(dst []byte, e *Link) []byte {
+	return e.appendTo(append(dst, c.header[TypeLink]...))
+}
+
+// AppendIdentityState appends the encoded e to dst.
+func (c *Codec) AppendIdentityState(dst []byte, e *IdentityState) []byte {
+	return e.appendTo(append(dst, c.header[TypeIdentityState]...))
+}
+
 // DecodeRaw reads value into e, whose fields alias value afterwards. On an error
 // e is undefined.
 func (c *Codec) DecodeRaw(value []byte, e *RawEvent) error { return c.decode(value, TypeRaw, e) }
@@ -114,6 +129,16 @@ func (c *Codec) DecodeControl(value []byte, e *Control) error {
 // error e is undefined.
 func (c *Codec) DecodeRejected(value []byte, e *Rejected) error {
 	return c.decode(value, TypeRejected, e)
+}
+
+// DecodeLink reads value into e, whose fields alias value afterwards. On an
+// error e is undefined.
+func (c *Codec) DecodeLink(value []byte, e *Link) error { return c.decode(value, TypeLink, e) }
+
+// DecodeIdentityState reads value into e, whose fields alias value afterwards.
+// On an error e is undefined.
+func (c *Codec) DecodeIdentityState(value []byte, e *IdentityState) error {
+	return c.decode(value, TypeIdentityState, e)
 }
 
 // Type tells which record value holds, by its header alone.

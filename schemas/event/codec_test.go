@@ -42,6 +42,7 @@ func sampleEnriched() *EnrichedEvent {
 		EventTime: 1_795_000_000_123_456, Timestamp: 1_795_000_000_123_456, ReceivedAt: 1_795_000_001_500_000,
 		Quantity: 1, Properties: []byte(`{"sku":"4006381333931"}`), Conflicts: []byte(`{"price":"free"}`),
 		Flags: "time_skew", RawOffset: 42, Protocol: "segment",
+		LinkedUserID: "u-0", ParentAccountID: "acct-0",
 	}
 }
 
@@ -54,6 +55,21 @@ func sampleRejected() *Rejected {
 		AppID: "dev", Stage: StageGateway, Code: "missing_event", Field: "event", Detail: "track needs an event",
 		MessageID: "m-2", Protocol: "segment", ReceivedAt: 1_795_000_000_000_000, RejectedAt: 1_795_000_000_000_001,
 		SourcePartition: -1, SourceOffset: -1, Original: []byte(`{"type":"track"}`),
+	}
+}
+
+func sampleLink() *Link {
+	return &Link{
+		Kind: LinkClaim, AppID: "dev", ID: "a-1", IDKind: ActorAnonymous, UserID: "u-1", Since: 1_795_000_000_123_456,
+		Call: KindIdentify, MessageID: "m-1", RecordedAt: 1_795_000_001_500_000, RawPartition: 3, RawOffset: 42,
+		Partition: 3, Version: 2, Profile: []byte(`{"memberships":[{"since":1795000000000000,"account_id":"acct-1"}]}`),
+	}
+}
+
+func sampleIdentityState() *IdentityState {
+	return &IdentityState{
+		Kind: StateAnonymous, AppID: "dev", ID: "a-1", RawPartition: -1, RawOffset: -1, Version: 1,
+		Body: []byte(`{"links":[{"since":1795000000123456,"user_id":"u-1"}]}`),
 	}
 }
 
@@ -87,6 +103,16 @@ func samples() []sample {
 			TypeRejected, sampleRejected(), func() record { return &Rejected{} },
 			func(c *Codec, b []byte, r record) []byte { return c.AppendRejected(b, r.(*Rejected)) },
 			func(c *Codec, b []byte, r record) error { return c.DecodeRejected(b, r.(*Rejected)) },
+		},
+		{
+			TypeLink, sampleLink(), func() record { return &Link{} },
+			func(c *Codec, b []byte, r record) []byte { return c.AppendLink(b, r.(*Link)) },
+			func(c *Codec, b []byte, r record) error { return c.DecodeLink(b, r.(*Link)) },
+		},
+		{
+			TypeIdentityState, sampleIdentityState(), func() record { return &IdentityState{} },
+			func(c *Codec, b []byte, r record) []byte { return c.AppendIdentityState(b, r.(*IdentityState)) },
+			func(c *Codec, b []byte, r record) error { return c.DecodeIdentityState(b, r.(*IdentityState)) },
 		},
 	}
 }

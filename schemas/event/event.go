@@ -183,6 +183,10 @@ type EnrichedEvent struct {
 	UserAgent      string
 	Flags          string
 	RawOffset      int64
+
+	// Since version 2.
+	LinkedUserID    string
+	ParentAccountID string
 }
 
 func (e *EnrichedEvent) appendTo(b []byte) []byte {
@@ -217,7 +221,9 @@ func (e *EnrichedEvent) appendTo(b []byte) []byte {
 	b = appendString(b, e.IP)
 	b = appendString(b, e.UserAgent)
 	b = appendString(b, e.Flags)
-	return appendLong(b, e.RawOffset)
+	b = appendLong(b, e.RawOffset)
+	b = appendString(b, e.LinkedUserID)
+	return appendString(b, e.ParentAccountID)
 }
 
 func (e *EnrichedEvent) readFrom(r *reader) {
@@ -253,6 +259,8 @@ func (e *EnrichedEvent) readFrom(r *reader) {
 	e.UserAgent = r.string()
 	e.Flags = r.string()
 	e.RawOffset = r.long()
+	e.LinkedUserID = r.string()
+	e.ParentAccountID = r.string()
 }
 
 // Control is a record in enriched that is no event: it orders something at its
@@ -332,4 +340,129 @@ func (e *Rejected) readFrom(r *reader) {
 	e.SourcePartition = r.long()
 	e.SourceOffset = r.long()
 	e.Original = r.bytes()
+}
+
+// Values of Link.Kind.
+const (
+	LinkClaim      = "claim"
+	LinkAlias      = "alias"
+	LinkSubscribe  = "subscribe"
+	LinkProfile    = "profile"
+	LinkMembership = "membership"
+	LinkRetract    = "retract"
+	LinkUnlink     = "unlink"
+)
+
+// CallOperator is the Link.Call of what no event said.
+const CallOperator = "operator"
+
+// Link is what the enricher of one partition tells the enricher of another
+// about identity. Lifetimes are those of RawEvent.
+type Link struct {
+	Kind         string
+	AppID        string
+	ID           string
+	IDKind       string // ActorAnonymous or ActorUser
+	UserID       string
+	Since        Micros
+	Call         string
+	MessageID    string
+	RecordedAt   Micros
+	RawPartition int64 // -1 of an operator
+	RawOffset    int64 // -1 of an operator
+	Partition    int64 // -1 of an operator
+	Version      int64
+	Profile      []byte
+}
+
+func (e *Link) appendTo(b []byte) []byte {
+	b = appendString(b, e.Kind)
+	b = appendString(b, e.AppID)
+	b = appendString(b, e.ID)
+	b = appendString(b, e.IDKind)
+	b = appendString(b, e.UserID)
+	b = appendLong(b, e.Since)
+	b = appendString(b, e.Call)
+	b = appendString(b, e.MessageID)
+	b = appendLong(b, e.RecordedAt)
+	b = appendLong(b, e.RawPartition)
+	b = appendLong(b, e.RawOffset)
+	b = appendLong(b, e.Partition)
+	b = appendLong(b, e.Version)
+	return appendBytes(b, e.Profile)
+}
+
+func (e *Link) readFrom(r *reader) {
+	e.Kind = r.string()
+	e.AppID = r.string()
+	e.ID = r.string()
+	e.IDKind = r.string()
+	e.UserID = r.string()
+	e.Since = r.long()
+	e.Call = r.string()
+	e.MessageID = r.string()
+	e.RecordedAt = r.long()
+	e.RawPartition = r.long()
+	e.RawOffset = r.long()
+	e.Partition = r.long()
+	e.Version = r.long()
+	e.Profile = r.bytes()
+}
+
+// Values of IdentityState.Kind.
+const (
+	StateAnonymous = "anonymous"
+	StateUser      = "user"
+	StateKnown     = "known"
+	StateWhy       = "why"
+)
+
+// IdentityState is one fact of a partition's identity state. Lifetimes are
+// those of RawEvent.
+type IdentityState struct {
+	Kind         string
+	AppID        string
+	ID           string
+	Other        string
+	Relation     string
+	Since        Micros
+	Call         string
+	MessageID    string
+	RecordedAt   Micros
+	RawPartition int64
+	RawOffset    int64
+	Version      int64
+	Body         []byte
+}
+
+func (e *IdentityState) appendTo(b []byte) []byte {
+	b = appendString(b, e.Kind)
+	b = appendString(b, e.AppID)
+	b = appendString(b, e.ID)
+	b = appendString(b, e.Other)
+	b = appendString(b, e.Relation)
+	b = appendLong(b, e.Since)
+	b = appendString(b, e.Call)
+	b = appendString(b, e.MessageID)
+	b = appendLong(b, e.RecordedAt)
+	b = appendLong(b, e.RawPartition)
+	b = appendLong(b, e.RawOffset)
+	b = appendLong(b, e.Version)
+	return appendBytes(b, e.Body)
+}
+
+func (e *IdentityState) readFrom(r *reader) {
+	e.Kind = r.string()
+	e.AppID = r.string()
+	e.ID = r.string()
+	e.Other = r.string()
+	e.Relation = r.string()
+	e.Since = r.long()
+	e.Call = r.string()
+	e.MessageID = r.string()
+	e.RecordedAt = r.long()
+	e.RawPartition = r.long()
+	e.RawOffset = r.long()
+	e.Version = r.long()
+	e.Body = r.bytes()
 }

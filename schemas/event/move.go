@@ -10,24 +10,38 @@ import (
 const ControlMove = "move"
 
 // Attribution names values of the attribution columns of usage_hourly. As a
-// match nil stands for any value, as a set for unchanged. The hour, the sums and
-// the source partition are never part of it: a correction moves whole rows of
-// its own partition.
+// match nil stands for any value, as a set for unchanged. The sums and the
+// source partition are never part of it: a correction moves whole rows of its
+// own partition.
+//
+// AccountSource, UserID and AnonymousID say how the row came to its account and
+// its actor, so that what a wrong link moved can be told from what was counted
+// for the same actor all along, and go back:
+//   - AccountSource is EnrichedEvent.AccountSource;
+//   - AnonymousID is the anonymous id of events that named no user, else empty;
+//   - UserID is the user that the event named, or that its anonymous id is
+//     linked to (EnrichedEvent.LinkedUserID), before aliases; else empty.
 type Attribution struct {
-	AccountID *string `json:"account_id,omitempty"`
-	ActorID   *string `json:"actor_id,omitempty"`
-	ActorKind *string `json:"actor_kind,omitempty"`
-	FeatureID *string `json:"feature_id,omitempty"`
-	ModuleID  *string `json:"module_id,omitempty"`
-	ProductID *string `json:"product_id,omitempty"`
-	Role      *string `json:"role,omitempty"`
-	Event     *string `json:"event,omitempty"`
+	AccountID     *string `json:"account_id,omitempty"`
+	AccountSource *string `json:"account_source,omitempty"`
+	ActorID       *string `json:"actor_id,omitempty"`
+	ActorKind     *string `json:"actor_kind,omitempty"`
+	UserID        *string `json:"user_id,omitempty"`
+	AnonymousID   *string `json:"anonymous_id,omitempty"`
+	FeatureID     *string `json:"feature_id,omitempty"`
+	ModuleID      *string `json:"module_id,omitempty"`
+	ProductID     *string `json:"product_id,omitempty"`
+	Role          *string `json:"role,omitempty"`
+	Event         *string `json:"event,omitempty"`
 }
 
 // Move says that what its app counted so far in this partition under Match is
-// to be counted under the same attribution with Set written over it.
+// to be counted under the same attribution with Set written over it. From and
+// To narrow Match to rows with From <= start of their hour < To; 0 is open.
 type Move struct {
 	Match Attribution `json:"match"`
+	From  Micros      `json:"from,omitempty"`
+	To    Micros      `json:"to,omitempty"`
 	Set   Attribution `json:"set"`
 }
 
@@ -51,6 +65,9 @@ func (m Moves) Validate() error {
 		}
 		if mv.Set == (Attribution{}) {
 			return fmt.Errorf("moves[%d].set is empty", i)
+		}
+		if mv.From != 0 && mv.To != 0 && mv.From >= mv.To {
+			return fmt.Errorf("moves[%d] is from %d to %d", i, mv.From, mv.To)
 		}
 	}
 	return nil

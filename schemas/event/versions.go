@@ -223,6 +223,7 @@ func NewRegistryCodec(ctx context.Context, registry *sr.Client) (*Codec, error) 
 func currentFile(t Type) string {
 	prefix := map[Type]string{
 		TypeRaw: "raw_event", TypeEnriched: "enriched_event", TypeControl: "control", TypeRejected: "rejected",
+		TypeLink: "link", TypeIdentityState: "identity_state",
 	}[t]
 	names, _ := fs.Glob(avro.Files, prefix+".v*.avsc") // the pattern is well-formed
 	best, bestVersion := "", -1
