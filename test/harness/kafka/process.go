@@ -1,0 +1,183 @@
+package kafka
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// minJava is what Kafka 4's broker asks for.
+const minJava = 17
+
+var javaVersion = regexp.MustCompile(`version "(\d+)`)
+
+// findJava returns a java of JAVA_HOME or PATH that is new enough.
+func findJava(ctx context.Context) (string, error) {
+	install := fmt.Sprintf("Kafka needs a Java of at least %d (Debian and Ubuntu: apt-get install openjdk-%d-jre-headless)", minJava, minJava)
+	path := ""
+	if home := os.Getenv("JAVA_HOME"); home != "" {
+		path = filepath.Join(home, "bin", "java")
+	}
+	if _, err := os.Stat(path); path == "" || err != nil {
+		if path, err = exec.LookPath("java"); err != nil {
+			return "", fmt.Errorf("%w: java: %s", ErrMissing, install)
+		}
+	}
+	out, err := exec.CommandContext(ctx, path, "-version").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w: java: %s: %s -version: %w: %s", ErrMissing, install, path, err, bytes.TrimSpace(out))
+	}
+	m := javaVersion.FindSubmatch(out)
+	if m == nil {
+		return "", fmt.Errorf("%w: java: %s: %s -version says %q", ErrMissing, install, path, out)
+	}
+	if major, _ := strconv.Atoi(string(m[1])); major < minJava {
+		return "", fmt.Errorf("%w: java: %s: %s is %d", ErrMissing, install, path, major)
+	}
+	return path, nil
+}
+
+// properties are the settings of broker b. What is not said is Kafka's default;
+// sizes and waits that are meant for large machines are cut down.
+func (c *Cluster) properties(b *broker) map[string]string {
+	var voters []string
+	for _, v := range c.brokers {
+		voters = append(voters, fmt.Sprintf("%d@%s", v.node, v.controller))
+	}
+	replicas, insync := "1", "1"
+	if len(c.brokers) == 3 {
+		replicas, insync = "3", "2"
+	}
+	p := map[string]string{
+		"process.roles":                  "broker,controller",
+		"node.id":                        strconv.Itoa(b.node),
+		"controller.quorum.voters":       strings.Join(voters, ","),
+		"listeners":                      "PLAINTEXT://" + b.addr + ",CONTROLLER://" + b.controller,
+		"advertised.listeners":           "PLAINTEXT://" + b.addr,
+		"controller.listener.names":      "CONTROLLER",
+		"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+		"log.dirs":                       filepath.Join(b.dir, "data"),
+
+		"default.replication.factor":                       replicas,
+		"min.insync.replicas":                              insync,
+		"offsets.topic.replication.factor":                 replicas,
+		"offsets.topic.num.partitions":                     "4",
+		"transaction.state.log.replication.factor":         replicas,
+		"transaction.state.log.min.isr":                    insync,
+		"transaction.state.log.num.partitions":             "4",
+		"share.coordinator.state.topic.replication.factor": replicas,
+		"share.coordinator.state.topic.min.isr":            insync,
+		"auto.create.topics.enable":                        "false",
+
+		// A dead broker is found out in seconds, and a group forms at once.
+		"broker.session.timeout.ms":                                   "3000",
+		"broker.heartbeat.interval.ms":                                "500",
+		"group.initial.rebalance.delay.ms":                            "0",
+		"transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
+
+		"num.network.threads":             "2",
+		"num.io.threads":                  "4",
+		"log.cleaner.dedupe.buffer.size":  "16777216",
+		"log.cleaner.backoff.ms":          "500",
+		"log.retention.check.interval.ms": "1000",
+	}
+	maps.Copy(p, c.cfg.Properties)
+	return p
+}
+
+const log4j = `<?xml version="1.0" encoding="UTF-8"?>
+<Configuration status="error">
+  <Appenders>
+    <RollingFile name="file" fileName="%[1]s" filePattern="%[1]s.%%i">
+      <PatternLayout pattern="%%d{ISO8601} %%p %%c{1}: %%m%%n"/>
+      <Policies><SizeBasedTriggeringPolicy size="20 MB"/></Policies>
+      <DefaultRolloverStrategy max="2"/>
+    </RollingFile>
+  </Appenders>
+  <Loggers>
+    <Root level="warn"><AppenderRef ref="file"/></Root>
+    <Logger name="kafka.server" level="info"/>
+    <Logger name="org.apache.kafka.server" level="info"/>
+  </Loggers>
+</Configuration>
+`
+
+// format writes a broker's configuration and prepares its directory, as an
+// operator does before the first start.
+func (c *Cluster) format(ctx context.Context, b *broker) error {
+	if err := os.MkdirAll(filepath.Join(b.dir, "data"), 0o755); err != nil {
+		return fmt.Errorf("make directory of kafka broker %d: %w", b.node, err)
+	}
+	props := c.properties(b)
+	var text strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(props)) {
+		fmt.Fprintf(&text, "%s=%s\n", k, props[k])
+	}
+	for name, content := range map[string]string{
+		"server.properties": text.String(),
+		"log4j2.xml":        fmt.Sprintf(log4j, filepath.Join(b.dir, "server.log")),
+	} {
+		if err := os.WriteFile(filepath.Join(b.dir, name), []byte(content), 0o644); err != nil {
+			return fmt.Errorf("configure kafka broker %d: %w", b.node, err)
+		}
+	}
+	cmd := exec.CommandContext(ctx, c.java, c.javaArgs(b, "kafka.tools.StorageTool",
+		"format", "--ignore-formatted", "-t", c.id, "-c", filepath.Join(b.dir, "server.properties"))...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("format storage of kafka broker %d: %w: %s", b.node, err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+func (c *Cluster) javaArgs(b *broker, class string, args ...string) []string {
+	return append([]string{
+		fmt.Sprintf("-Xmx%dm", c.cfg.HeapMB), "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
+		"-Djava.awt.headless=true",
+		"-Dlog4j2.configurationFile=" + filepath.Join(b.dir, "log4j2.xml"),
+		"-cp", filepath.Join(c.jars, "*"), class,
+	}, args...)
+}
+
+// spawn starts a broker's process. One goroutine starts it and waits for it on
+// one thread: the parent-death signal is sent when that thread ends.
+func (c *Cluster) spawn(b *broker) error {
+	out, err := os.OpenFile(filepath.Join(b.dir, "out.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("start kafka broker %d: %w", b.node, err)
+	}
+	defer out.Close()
+	cmd := exec.Command(c.java, c.javaArgs(b, "kafka.Kafka", filepath.Join(b.dir, "server.properties"))...)
+	cmd.Dir = b.dir
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = processAttr()
+	p := &process{cmd: cmd, exited: make(chan struct{})}
+	started := make(chan error)
+	go func() { // ends with the broker, which Close ends
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		_ = cmd.Wait() // a signal of ours, or the log tells
+		close(p.exited)
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("start kafka broker %d: %w", b.node, err)
+	}
+	b.mu.Lock()
+	b.proc = p
+	b.mu.Unlock()
+	c.cfg.Logger.Info("kafka broker started", "node", b.node, "addr", b.addr, "pid", cmd.Process.Pid)
+	return nil
+}
