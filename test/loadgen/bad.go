@@ -23,8 +23,9 @@ var badKinds = []Bad{
 	{"bad_timestamp", "timestamp", func(s string) string { return replaced(s, "timestamp", "last tuesday") }},
 	{"too_long", "messageId", func(s string) string { return replaced(s, "messageId", strings.Repeat("m", 300)) }},
 	{"too_long", "event", func(s string) string { return replaced(s, "event", strings.Repeat("e", 600)) }},
+	{"bad_quantity", "context.quantity", func(s string) string { return strings.Replace(s, `"context":{`, `"context":{"quantity":-1,`, 1) }},
 	{"duplicate_field", "event", func(s string) string { return with(s, `"event":"Another"`) }},
-	{"too_deep", "properties", func(s string) string {
+	{"too_deep", "", func(s string) string {
 		deep := strings.Repeat(`{"a":`, 60) + "1" + strings.Repeat("}", 60)
 		return with(without(s, "properties"), `"properties":`+deep)
 	}},

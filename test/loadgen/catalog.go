@@ -30,7 +30,16 @@ var places = map[string]Place{
 }
 
 // aliases are other names of the same features.
-var aliases = map[string][]string{}
+var aliases = map[string][]string{
+	ItemScanned:      {"Scanned Item", "item_scanned", "itemScanned", "barcode_scan"},
+	ItemInvoiced:     {"item_invoiced", "itemInvoiced"},
+	ItemBagged:       {"item_bagged", "itemBagged"},
+	InvoiceGenerated: {"Generated Invoice", "invoice_generated", "invoiceCreated"},
+	InvoicePrinted:   {"invoice_printed", "print_invoice"},
+	PaymentReceived:  {"payment_received", "Received Payment"},
+	RefundProcessed:  {"refund_processed", "Processed Refund"},
+	LoyaltyOptIn:     {"loyalty_program_opt_in", "Loyalty Opt-In", "loyaltyOptIn"},
+}
 
 // unmapped are names that the catalog does not have.
 var unmapped = []string{"Drawer Opened", "till_self_test", "Price Looked Up"}

@@ -147,20 +147,20 @@ func (d Diff) String() string {
 // Compare reads `events`, every rollup and `rejected_events` of a database and
 // holds each row and cell against the oracle.
 func Compare(ctx context.Context, conn driver.Conn, database string, o *Oracle) (Diff, error) {
-	rows, err := readRows(ctx, conn, database, o.App)
+	rows, err := readRows(ctx, conn, database, o)
 	if err != nil {
 		return Diff{}, fmt.Errorf("compare: %w", err)
 	}
 	stored := o.stored(func(id string) bool { return len(rows[id]) > 0 })
 	d := Diff{Tables: []TableDiff{compareRows(rows, stored)}}
 	for _, r := range Rollups() {
-		cells, err := readCells(ctx, conn, database, o.App, r)
+		cells, err := readCells(ctx, conn, database, o, r)
 		if err != nil {
 			return Diff{}, fmt.Errorf("compare: %w", err)
 		}
 		d.Tables = append(d.Tables, compareCells(r, cells, stored))
 	}
-	rejected, err := readRejected(ctx, conn, database, o.App)
+	rejected, err := readRejected(ctx, conn, database, o)
 	if err != nil {
 		return Diff{}, fmt.Errorf("compare: %w", err)
 	}
@@ -168,10 +168,10 @@ func Compare(ctx context.Context, conn driver.Conn, database string, o *Oracle) 
 	return d, nil
 }
 
-func readRows(ctx context.Context, conn driver.Conn, database, app string) (map[string][]Row, error) {
+func readRows(ctx context.Context, conn driver.Conn, database string, o *Oracle) (map[string][]Row, error) {
 	const q = `SELECT message_id, kind, event, actor_id, actor_kind, account_id, role, feature_id, module_id, product_id,
-		toUnixTimestamp64Micro(event_time), toInt64(quantity), user_id, anonymous_id FROM %s.events WHERE app_id = ?`
-	rows, err := conn.Query(ctx, fmt.Sprintf(q, database), app)
+		toUnixTimestamp64Micro(event_time), toInt64(quantity), user_id, anonymous_id FROM %s.events WHERE app_id = ? AND startsWith(message_id, ?)`
+	rows, err := conn.Query(ctx, fmt.Sprintf(q, database), o.App, o.Prefix)
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
 	}
@@ -217,7 +217,7 @@ func compareRows(rows map[string][]Row, stored map[string]counted) TableDiff {
 
 const keySep = " | "
 
-func readCells(ctx context.Context, conn driver.Conn, database, app string, r Rollup) (map[string]Sums, error) {
+func readCells(ctx context.Context, conn driver.Conn, database string, o *Oracle, r Rollup) (map[string]Sums, error) {
 	exprs := make([]string, len(r.Columns))
 	for i, c := range r.Columns {
 		exprs[i] = "toString(" + c + ")"
@@ -225,9 +225,9 @@ func readCells(ctx context.Context, conn driver.Conn, database, app string, r Ro
 			exprs[i] = "formatDateTime(" + c + ", '%F %T', 'UTC')"
 		}
 	}
-	q := fmt.Sprintf("SELECT [%s] AS k, toInt64(sum(events)), toInt64(sum(quantity)) FROM %s.%s WHERE app_id = ? GROUP BY k",
+	q := fmt.Sprintf("SELECT [%s] AS k, toInt64(sum(events)), toInt64(sum(quantity)) FROM %s.%s WHERE app_id = ? AND startsWith(account_id, ?) GROUP BY k",
 		strings.Join(exprs, ", "), database, r.Table)
-	rows, err := conn.Query(ctx, q, app)
+	rows, err := conn.Query(ctx, q, o.App, o.Prefix)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", r.Table, err)
 	}
@@ -260,7 +260,7 @@ func compareCells(r Rollup, got map[string]Sums, stored map[string]counted) Tabl
 		k := strings.Join(key, keySep)
 		s := want[k]
 		s.Events++
-		s.Quantity++
+		s.Quantity += c.quantity()
 		want[k] = s
 	}
 	d := TableDiff{Table: r.Table, Cells: len(want)}
@@ -287,8 +287,8 @@ func compareCells(r Rollup, got map[string]Sums, stored map[string]counted) Tabl
 	return d
 }
 
-func readRejected(ctx context.Context, conn driver.Conn, database, app string) (map[RejectedKey]int, error) {
-	rows, err := conn.Query(ctx, fmt.Sprintf("SELECT code, original, toInt64(count()) FROM %s.rejected_events WHERE app_id = ? GROUP BY code, original", database), app)
+func readRejected(ctx context.Context, conn driver.Conn, database string, o *Oracle) (map[RejectedKey]int, error) {
+	rows, err := conn.Query(ctx, fmt.Sprintf("SELECT code, original, toInt64(count()) FROM %s.rejected_events WHERE app_id = ? AND (? = '' OR position(original, ?) > 0) GROUP BY code, original", database), o.App, o.Prefix, o.Prefix)
 	if err != nil {
 		return nil, fmt.Errorf("read rejected_events: %w", err)
 	}
@@ -354,10 +354,11 @@ func Await(ctx context.Context, conn driver.Conn, database string, o *Oracle) er
 	}
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	q := fmt.Sprintf(`SELECT (SELECT count() FROM %[1]s.events WHERE app_id = ?), (SELECT count() FROM %[1]s.rejected_events WHERE app_id = ?)`, database)
+	q := fmt.Sprintf(`SELECT (SELECT count() FROM %[1]s.events WHERE app_id = ? AND startsWith(message_id, ?)),
+		(SELECT count() FROM %[1]s.rejected_events WHERE app_id = ? AND (? = '' OR position(original, ?) > 0))`, database)
 	for {
 		var got, gotRejected uint64
-		err := conn.QueryRow(ctx, q, o.App, o.App).Scan(&got, &gotRejected)
+		err := conn.QueryRow(ctx, q, o.App, o.Prefix, o.App, o.Prefix, o.Prefix).Scan(&got, &gotRejected)
 		if err == nil && got >= want && gotRejected >= wantRejected {
 			return nil
 		}

@@ -106,6 +106,7 @@ type Event struct {
 	Account   string
 	Role      string // the user's, in the traits of identify and group calls
 	Time      time.Time
+	Quantity  int64  // how many actions it stands for; 0 is not said, so 1
 	Props     string // JSON object text
 	Bad       *Bad   // nil: a good event
 }

@@ -63,6 +63,9 @@ type RejectedKey struct{ Code, Original string }
 type Oracle struct {
 	App         string
 	Attribution Attribution
+	// Prefix narrows the comparison to ids that start with it, as those of a
+	// plan do: its events and cells all name an account. Empty: the whole app.
+	Prefix string
 
 	acked    map[string]*Event // by message id: must be there
 	unknown  map[string]*Event // tried and never acked: may be there, once
@@ -113,6 +116,31 @@ func (o *Oracle) Add(p *Plan, l *Ledger) {
 	}
 }
 
+// AddRejected tells the oracle of something that has to be rejected, once.
+func (o *Oracle) AddRejected(code, original string) {
+	c := o.rejected[RejectedKey{code, original}]
+	o.rejected[RejectedKey{code, original}] = Count{c.Min + 1, c.Max + 1}
+}
+
+// AddAcked tells the oracle of events that were acked outside a plan. It keeps
+// references to them.
+func (o *Oracle) AddAcked(events ...*Event) {
+	for _, e := range events {
+		o.acked[e.MessageID] = e
+	}
+}
+
+// Usage returns how many of the acked events count in the rollups.
+func (o *Oracle) Usage() int64 {
+	var n int64
+	for _, e := range o.acked {
+		if (counted{Event: e}).usage() {
+			n++
+		}
+	}
+	return n
+}
+
 // Acked returns how many distinct good events were acked.
 func (o *Oracle) Acked() int { return len(o.acked) }
 
@@ -143,7 +171,7 @@ func (c counted) row() Row {
 	return Row{
 		Kind: c.Kind, Event: c.Name, Actor: c.Actor, ActorKind: c.ActorKind, Account: c.Whom.Account, Role: c.Whom.Role,
 		Feature: c.Feature, Module: c.Module, Product: c.Product,
-		EventTime: c.Time.UnixMicro(), Quantity: 1, UserID: c.User, Anonymous: c.Anonymous,
+		EventTime: c.Time.UnixMicro(), Quantity: c.quantity(), UserID: c.User, Anonymous: c.Anonymous,
 	}
 }
 
@@ -151,6 +179,8 @@ func (c counted) row() Row {
 func (c counted) usage() bool {
 	return c.Kind == kindTrack || c.Kind == kindPage || c.Kind == kindScreen
 }
+
+func (c counted) quantity() int64 { return max(c.Quantity, 1) }
 
 func (c counted) hour() time.Time { return c.Time.Truncate(time.Hour) }
 

@@ -26,8 +26,9 @@ type Sender struct {
 	// MaxBackoff bounds the wait before the next attempt, also against what a
 	// Retry-After asks for; default 5 s.
 	MaxBackoff time.Duration
-	Client     *http.Client // default: one of its own
-	Progress   *Progress    // counts events; may be nil
+	Client     *http.Client      // default: one of its own
+	Progress   *Progress         // counts events; may be nil
+	Acked      func(request int) // called once a request is acked, from any goroutine; may be nil
 }
 
 // RefusedError is a reply that no SDK would retry: it means that the plan, the
@@ -155,6 +156,9 @@ func (s *Sender) one(ctx context.Context, client *http.Client, p *Plan, l *Ledge
 	}
 	if o.Acked {
 		s.Progress.Add(len(p.Requests[n].Events))
+		if s.Acked != nil {
+			s.Acked(n)
+		}
 	}
 	return body, errors.Join(fault, l.Add(o))
 }

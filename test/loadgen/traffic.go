@@ -162,7 +162,12 @@ func (g *generator) sale() {
 		bill += cents
 		track(ItemScanned, fmt.Sprintf(`{"sku":"SKU-%05d","price":%d.%02d,"qty":%d,"store.name":"Store %d"}`, g.rng.IntN(20_000), cents/100, cents%100, 1+g.rng.IntN(3), g.rng.IntN(9)))
 		if i%2 == 0 && g.rng.Float64() < 0.7 {
+			// Some tills count bags and send one event for all of them.
+			if g.rng.IntN(20) == 0 {
+				actor.Quantity = 2 + g.rng.Int64N(9)
+			}
 			track(ItemBagged, `{"bag":"paper"}`)
+			actor.Quantity = 0
 		}
 	}
 	// Some of the visitors say who they are in the middle of their visit.
@@ -170,7 +175,7 @@ func (g *generator) sale() {
 		user := fmt.Sprintf("%scustomer-%06d", g.cfg.IDPrefix, g.visitor)
 		e := actor
 		e.Kind, e.User, e.Time, e.Props = kindIdentify, user, step(), `{"source":"kiosk"}`
-		if g.rng.IntN(5) == 0 {
+		if g.rng.IntN(3) == 0 {
 			e.Kind, e.Previous, e.Anonymous, e.Props = kindAlias, visitor, "", ""
 		}
 		g.add(n, e)
@@ -232,7 +237,7 @@ func (g *generator) add(source int, e Event) {
 func (g *generator) addBad(source int, like Event) {
 	b := &badKinds[g.rng.IntN(len(badKinds))]
 	e := like
-	e.Bad = b
+	e.Bad, e.Quantity = b, 0
 	g.add(source, e)
 }
 

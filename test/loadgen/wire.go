@@ -42,6 +42,10 @@ func (p *Plan) AppendEvent(dst []byte, i int32) []byte {
 	if e.Account != "" {
 		dst = appendField(dst, "groupId", e.Account)
 	}
+	if e.Quantity != 0 {
+		dst = append(dst, `,"quantity":`...)
+		dst = strconv.AppendInt(dst, e.Quantity, 10)
+	}
 	dst = append(dst, '}')
 	switch e.Kind {
 	case kindIdentify, kindGroup:

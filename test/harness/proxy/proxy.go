@@ -73,12 +73,12 @@ type Proxy struct {
 	target string
 	wg     sync.WaitGroup
 
-	mu      sync.Mutex // covers all below
-	closed  bool
-	refuse  bool
-	held    chan struct{} // not nil while nothing may pass; closed when it may again
-	pairs   map[*pair]bool
-	armed   []*Armed
+	mu     sync.Mutex // covers all below
+	closed bool
+	refuse bool
+	held   chan struct{} // not nil while nothing may pass; closed when it may again
+	pairs  map[*pair]bool
+	armed  []*Armed
 }
 
 // pair is one connection through the proxy.
@@ -319,3 +319,22 @@ func (p *Proxy) pass(d Direction, n int64) (int64, *Armed) {
 	}
 	return n, hit
 }
+
+// Front puts a proxy in front of a listener whose server tells its clients its
+// own address, as a Kafka broker does: the returned listener accepts from ln and
+// gives the proxy's address as its own.
+func Front(ln net.Listener) (net.Listener, *Proxy, error) {
+	p, err := Listen(ln.Addr().String())
+	if err != nil {
+		return nil, nil, err
+	}
+	return fronted{ln, p}, p, nil
+}
+
+type fronted struct {
+	net.Listener
+	proxy *Proxy
+}
+
+// Addr is the proxy's address.
+func (f fronted) Addr() net.Addr { return f.proxy.ln.Addr() }
