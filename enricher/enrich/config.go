@@ -1,0 +1,124 @@
+package enrich
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/schemas/svc/kafka"
+	"github.com/uptakehq/uptake/schemas/svc/registry"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// Config is the enricher's settings.
+type Config struct {
+	Kafka    kafka.Config
+	Registry registry.Config
+
+	DataDir    string
+	Group      string
+	InstanceID string
+
+	CommitInterval     time.Duration
+	MaxRecords         int
+	TransactionTimeout time.Duration
+	SessionTimeout     time.Duration
+	RebalanceTimeout   time.Duration
+
+	FetchBytes  int
+	RecordBytes int
+	OutputBytes int
+	Compression string
+
+	DedupWindow        time.Duration
+	DedupCacheBytes    int64
+	DedupMemtableBytes int64
+
+	extra []kgo.Opt // of every client; for tests
+}
+
+// DefaultConfig returns the settings for one instance on one machine.
+func DefaultConfig() Config {
+	return Config{
+		Kafka:              kafka.DefaultConfig("uptake-enricher"),
+		DataDir:            "data/enricher",
+		Group:              topic.GroupEnricher,
+		CommitInterval:     100 * time.Millisecond,
+		MaxRecords:         20_000,
+		TransactionTimeout: 20 * time.Second,
+		SessionTimeout:     10 * time.Second,
+		RebalanceTimeout:   30 * time.Second,
+		FetchBytes:         16 << 20,
+		RecordBytes:        1 << 20,
+		OutputBytes:        4 << 20,
+		Compression:        "snappy",
+		DedupWindow:        7 * 24 * time.Hour,
+		DedupCacheBytes:    32 << 20,
+		DedupMemtableBytes: 32 << 20,
+	}
+}
+
+// Flags binds the config to flags of set.
+func (c *Config) Flags(set *flag.FlagSet) {
+	c.Kafka.Flags(set)
+	c.Registry.Flags(set)
+	set.StringVar(&c.DataDir, "data-dir", c.DataDir, "`folder` for what the instance keeps between runs; all of it can be rebuilt from the log")
+	set.StringVar(&c.Group, "group", c.Group, "consumer `group` that the instances share")
+	set.StringVar(&c.InstanceID, "instance-id", c.InstanceID, "`name` of this instance, unlike every other's and the same after a restart; empty keeps one in data-dir")
+	set.DurationVar(&c.CommitInterval, "commit-interval", c.CommitInterval, "how long a transaction gathers records: the greater part of the latency")
+	set.IntVar(&c.MaxRecords, "max-records", c.MaxRecords, "records at which a transaction ends early")
+	set.DurationVar(&c.TransactionTimeout, "transaction-timeout", c.TransactionTimeout, "when brokers abort the transaction of an instance that hangs; it holds back all readers of its partitions that long")
+	set.DurationVar(&c.SessionTimeout, "session-timeout", c.SessionTimeout, "when brokers give the partitions of a silent instance to others")
+	set.DurationVar(&c.RebalanceTimeout, "rebalance-timeout", c.RebalanceTimeout, "how long a rebalance waits for an instance to finish its transaction")
+	set.IntVar(&c.FetchBytes, "fetch-bytes", c.FetchBytes, "`bytes` that one fetch asks a broker for")
+	set.IntVar(&c.RecordBytes, "record-bytes", c.RecordBytes, "`bytes` of a raw record above which it is rejected")
+	set.IntVar(&c.OutputBytes, "output-bytes", c.OutputBytes, "`bytes` of an output record above which its raw record is rejected; below max.message.bytes of the topics")
+	set.StringVar(&c.Compression, "compression", c.Compression, "of what is produced: none, snappy, lz4 or zstd")
+	set.DurationVar(&c.DedupWindow, "dedup-window", c.DedupWindow, "how long a message id is remembered; at most the retention of enriched, from which it is rebuilt")
+	set.Int64Var(&c.DedupCacheBytes, "dedup-cache-bytes", c.DedupCacheBytes, "`bytes` of the dedup store's blocks kept in memory")
+	set.Int64Var(&c.DedupMemtableBytes, "dedup-memtable-bytes", c.DedupMemtableBytes, "`bytes` of ids gathered before they are written to disk")
+}
+
+// Validate reports all faults.
+func (c *Config) Validate() error {
+	errs := []error{c.Kafka.Validate(), c.Registry.Validate()}
+	fault := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	fault(c.DataDir == "", "data-dir must be named")
+	fault(c.Group == "", "group must be named")
+	fault(c.CommitInterval < time.Millisecond || c.CommitInterval > 10*time.Second, "commit-interval must be 1ms to 10s (got %s)", c.CommitInterval)
+	fault(c.MaxRecords < 1, "max-records must be > 0 (got %d)", c.MaxRecords)
+	fault(c.TransactionTimeout < time.Second || c.TransactionTimeout > 15*time.Minute, "transaction-timeout must be 1s to 15m (got %s)", c.TransactionTimeout)
+	fault(c.TransactionTimeout < 2*c.CommitInterval, "transaction-timeout must be at least twice commit-interval (got %s and %s)", c.TransactionTimeout, c.CommitInterval)
+	fault(c.SessionTimeout < time.Second, "session-timeout must be at least 1s (got %s)", c.SessionTimeout)
+	fault(c.RebalanceTimeout < c.SessionTimeout, "rebalance-timeout must be at least session-timeout (got %s and %s)", c.RebalanceTimeout, c.SessionTimeout)
+	fault(c.FetchBytes < 64<<10 || c.FetchBytes > 1<<30, "fetch-bytes must be 64 KiB to 1 GiB (got %d)", c.FetchBytes)
+	fault(c.RecordBytes < 1<<10 || c.RecordBytes > 16<<20, "record-bytes must be 1 KiB to 16 MiB (got %d)", c.RecordBytes)
+	fault(c.OutputBytes < c.RecordBytes, "output-bytes must be at least record-bytes (got %d and %d)", c.OutputBytes, c.RecordBytes)
+	if _, err := compression(c.Compression); err != nil {
+		errs = append(errs, err)
+	}
+	d := (&Service{cfg: *c}).dedupConfig()
+	errs = append(errs, d.Validate())
+	return errors.Join(errs...)
+}
+
+func compression(name string) (kgo.CompressionCodec, error) {
+	switch name {
+	case "none":
+		return kgo.NoCompression(), nil
+	case "snappy":
+		return kgo.SnappyCompression(), nil
+	case "lz4":
+		return kgo.Lz4Compression(), nil
+	case "zstd":
+		return kgo.ZstdCompression(), nil
+	}
+	return kgo.NoCompression(), fmt.Errorf("compression must be none, snappy, lz4 or zstd (got %q)", name)
+}

@@ -1,0 +1,334 @@
+// Package enrich is the enricher: it reads raw and links, and writes enriched,
+// rejected, links and enricher-state, in Kafka transactions.
+//
+// What a transaction committed is the truth: outputs, state and offsets change
+// together or not at all. The package owns the client and its transactions
+// (session.go), one worker per assigned partition with the partition's state
+// (worker.go), the path of a record through the stages (record.go), and the
+// rebuilding of state from the log when a partition is assigned (restore.go).
+// The stages themselves belong to the packages below internal. DESIGN.md of the
+// module tells the protocol and why it is so.
+package enrich
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/enricher/internal/dedup"
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/svc/ops"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// Dependencies are what a Service is given. Logger must be set; the others may
+// be nil.
+type Dependencies struct {
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+	Health  *ops.Health
+	Now     func() time.Time
+}
+
+// Service is one instance of the enricher.
+type Service struct {
+	cfg     Config
+	log     *slog.Logger
+	reg     prometheus.Registerer
+	metrics *metrics
+	health  *health
+	now     func() time.Time
+
+	// Set by Run before anything else runs.
+	codec    *event.Codec
+	topics   map[string]topic.Info
+	rejected int32 // partitions of rejected
+	store    *dedup.Store
+	catalogs *catalogs
+
+	mu     sync.Mutex // covers parked
+	parked map[int32]*partition
+}
+
+// ErrFenced is in the chain of Run's error when another process uses the same
+// transactional id.
+var ErrFenced = errors.New("another process uses the transactional id")
+
+// New returns a service. cfg must be valid.
+func New(cfg Config, deps Dependencies) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Service{
+		cfg:    cfg,
+		log:    deps.Logger,
+		reg:    deps.Metrics,
+		now:    deps.Now,
+		parked: map[int32]*partition{},
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.health = newHealth()
+	if deps.Health != nil {
+		deps.Health.Register("enricher", s.health.check)
+	}
+	s.metrics = newMetrics(deps.Metrics)
+	return s, nil
+}
+
+// checked are the topics that must be there and right.
+func checked() []string {
+	return []string{topic.Raw, topic.Links, topic.Enriched, topic.Rejected, topic.Catalog, topic.Metadata, topic.EnricherState}
+}
+
+// Run serves until sig.Stop ends: then it finishes the open transaction, leaves
+// the group and closes what it opened. When sig.Kill ends it gives up what is
+// not committed, which the next instance does again. An error means that it
+// cannot serve as configured; what may pass by itself is retried for ever and
+// shown as not ready.
+func (s *Service) Run(sig process.Signals) (err error) {
+	if err := os.MkdirAll(s.cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("data-dir: %w", err)
+	}
+	instance, err := s.instanceID()
+	if err != nil {
+		return err
+	}
+	s.store, err = dedup.Open(s.dedupConfig(), s.log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.closeState()) }()
+
+	if s.codec, err = s.cfg.Registry.Codec(sig.Stop); err != nil {
+		return err
+	}
+	if err := s.checkTopics(sig.Stop); err != nil {
+		if sig.Stop.Err() != nil {
+			return nil
+		}
+		return err
+	}
+
+	catalogCtx, stopCatalog := context.WithCancel(sig.Stop)
+	s.catalogs = newCatalogs(s)
+	done := make(chan struct{})
+	go func() { // ends with catalogCtx
+		defer close(done)
+		s.catalogs.run(catalogCtx)
+	}()
+	defer func() { stopCatalog(); <-done }()
+	if err := s.catalogs.wait(sig.Stop); err != nil {
+		return nil // stopped before the catalog was read
+	}
+	return s.serve(sig, instance)
+}
+
+// serve runs one session after the other. A session ends with its client: after
+// any error in a transaction nothing of the client is used again.
+func (s *Service) serve(sig process.Signals, instance string) error {
+	txnID := s.cfg.Group + "-" + instance
+	fenced := 0
+	backoff := backoff{min: 100 * time.Millisecond, max: 10 * time.Second}
+	for {
+		commits, err := s.runSession(sig, txnID)
+		switch {
+		case err == nil:
+			return nil
+		case sig.Kill.Err() != nil:
+			return context.Cause(sig.Kill)
+		case errors.Is(err, errPermanent):
+			return err
+		}
+		if commits > 0 {
+			fenced = 0
+			backoff.reset()
+		}
+		if isFenced(err) {
+			// A transaction of ours that the coordinator timed out looks the
+			// same as another process that fences us; only the latter goes on.
+			if fenced++; fenced >= 10 {
+				return fmt.Errorf("%w %q: give each instance its own instance-id: %w", ErrFenced, txnID, err)
+			}
+		}
+		s.metrics.sessions.WithLabelValues(reasonOf(err)).Inc()
+		s.health.failed(err)
+		wait := backoff.next()
+		s.log.Warn("session ended, a new client starts", "error", err, "commits", commits, "wait", wait)
+		if sleep(sig.Stop, wait) != nil {
+			return nil
+		}
+	}
+}
+
+// errPermanent is in the chain of errors that no retry mends.
+var errPermanent = errors.New("cannot serve")
+
+func isFenced(err error) bool {
+	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch) ||
+		errors.Is(err, kerr.FencedInstanceID) || errors.Is(err, kerr.InvalidProducerIDMapping)
+}
+
+func reasonOf(err error) string {
+	var ke *kerr.Error
+	switch {
+	case isFenced(err):
+		return "fenced"
+	case errors.As(err, &ke):
+		return strings.ToLower(ke.Message)
+	case errors.Is(err, context.DeadlineExceeded):
+		return "timeout"
+	}
+	return "other"
+}
+
+// checkTopics waits until the cluster answers and holds it against what the
+// service relies on.
+func (s *Service) checkTopics(ctx context.Context) error {
+	opts, err := s.clientOptions("check", nil)
+	if err != nil {
+		return err
+	}
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		return fmt.Errorf("kafka client: %w", err)
+	}
+	defer cl.Close()
+	backoff := backoff{min: 100 * time.Millisecond, max: 5 * time.Second}
+	for {
+		askCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		err := cl.Ping(askCtx)
+		if err == nil {
+			s.topics, err = topic.Check(askCtx, kadm.NewClient(cl), checked()...)
+			if err == nil {
+				cancel()
+				s.rejected = s.topics[topic.Rejected].Partitions
+				return nil
+			}
+			var ke *kerr.Error
+			if askCtx.Err() == nil && !(errors.As(err, &ke) && ke.Retriable && !errors.Is(err, topic.ErrMissing)) {
+				cancel()
+				return err
+			}
+		}
+		cancel()
+		s.health.failed(fmt.Errorf("kafka does not answer: %w", err))
+		s.log.Warn("kafka does not answer", "brokers", s.cfg.Kafka.Brokers.String(), "error", err)
+		if err := sleep(ctx, backoff.next()); err != nil {
+			return err
+		}
+	}
+}
+
+// clientOptions returns how to reach the cluster, for the client of a role.
+func (s *Service) clientOptions(role string, reg prometheus.Registerer) ([]kgo.Opt, error) {
+	k := s.cfg.Kafka
+	k.ClientID += "-" + role
+	opts, err := k.Options(s.log, reg)
+	if err != nil {
+		return nil, err
+	}
+	return append(opts, s.cfg.extra...), nil
+}
+
+// instanceID returns the name of this instance, which stays over restarts: a
+// successor with the same transactional id ends the transaction that its
+// predecessor left open.
+func (s *Service) instanceID() (string, error) {
+	if s.cfg.InstanceID != "" {
+		return s.cfg.InstanceID, nil
+	}
+	path := filepath.Join(s.cfg.DataDir, "instance-id")
+	b, err := os.ReadFile(path)
+	if id := strings.TrimSpace(string(b)); err == nil && id != "" {
+		return id, nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("instance-id: %w", err)
+	}
+	id := uuid.NewString()
+	if err := os.WriteFile(path, []byte(id+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("instance-id: %w", err)
+	}
+	return id, nil
+}
+
+func (s *Service) dedupConfig() dedup.Config {
+	c := dedup.DefaultConfig(filepath.Join(s.cfg.DataDir, "dedup"))
+	c.Window = s.cfg.DedupWindow
+	c.CacheSize = s.cfg.DedupCacheBytes
+	c.MemTable = uint64(s.cfg.DedupMemtableBytes)
+	c.Now = s.now
+	return c
+}
+
+// closeState closes what partitions were parked, and the store.
+func (s *Service) closeState() error {
+	s.keepParked(nil)
+	return s.store.Close()
+}
+
+// take returns the state of a partition that an earlier session left, or nil.
+func (s *Service) take(id int32) *partition {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.parked[id]
+	delete(s.parked, id)
+	return p
+}
+
+// park keeps the state of a partition for the next assignment.
+func (s *Service) park(p *partition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.parked[p.id] = p
+}
+
+// keepParked drops the parked state of all partitions but those named.
+func (s *Service) keepParked(assigned map[int32]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, p := range s.parked {
+		if !assigned[id] {
+			delete(s.parked, id)
+			if err := p.close(); err != nil {
+				s.log.Warn("partition state could not be closed", "partition", id, "error", err)
+			}
+		}
+	}
+}
+
+// backoff doubles a wait from min to max.
+type backoff struct{ min, max, cur time.Duration }
+
+func (b *backoff) next() time.Duration {
+	b.cur = min(max(2*b.cur, b.min), b.max)
+	return b.cur
+}
+
+func (b *backoff) reset() { b.cur = 0 }
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

@@ -1,0 +1,82 @@
+package enrich
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// health knows why the service is not ready.
+type health struct {
+	mu         sync.Mutex // covers all below
+	joined     bool
+	restore    map[int32]string // what is being restored, and how far it is
+	fault      error            // of the last session, until a transaction is committed
+	partitions []int32
+}
+
+func newHealth() *health { return &health{restore: map[int32]string{}} }
+
+// check says why the service is not ready, or nil.
+func (h *health) check() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.fault != nil:
+		return h.fault
+	case !h.joined:
+		return errors.New("no partitions assigned yet")
+	case len(h.restore) > 0:
+		var all []string
+		for id, what := range h.restore {
+			all = append(all, fmt.Sprintf("partition %d: %s", id, what))
+		}
+		slices.Sort(all)
+		return errors.New(strings.Join(all, "; "))
+	}
+	return nil
+}
+
+// assign takes the partitions that were assigned, all of which are to be
+// restored; nil means that they were taken away.
+func (h *health) assign(partitions []int32) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.joined = partitions != nil
+	h.partitions = partitions
+	clear(h.restore)
+	for _, p := range partitions {
+		h.restore[p] = "restoring"
+	}
+}
+
+func (h *health) restoring(id int32, what string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := h.restore[id]; ok {
+		h.restore[id] = what
+	}
+}
+
+func (h *health) restored(id int32) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.restore, id)
+	if len(h.restore) == 0 {
+		h.fault = nil
+	}
+}
+
+func (h *health) failed(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fault = err
+}
+
+func (h *health) committed() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fault = nil
+}

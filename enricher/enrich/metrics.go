@@ -1,0 +1,189 @@
+package enrich
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/uptakehq/uptake/enricher/internal/dedup"
+)
+
+// metrics are the enricher's. Counts of records move when their transaction was
+// committed, so that they tell what is in the log.
+type metrics struct {
+	records            *prometheus.CounterVec // app, fate
+	rejectedBy         *prometheus.CounterVec // code
+	transactions       *prometheus.CounterVec // result
+	transactionRecords prometheus.Histogram
+	transactionSeconds prometheus.Histogram
+	endSeconds         prometheus.Histogram
+	sessions           *prometheus.CounterVec // reason
+	fetchErrors        prometheus.Counter
+	assigned           prometheus.Gauge
+	lagRecords         *prometheus.GaugeVec // topic, partition
+	restoreRecords     *prometheus.GaugeVec // partition
+	restoreTotal       *prometheus.GaugeVec // partition
+	restoreSeconds     prometheus.Histogram
+	restoreSkipped     prometheus.Counter
+	dedupKeys          *prometheus.GaugeVec // partition
+	dedupBytes         *prometheus.GaugeVec // partition
+	catalogVersion     *prometheus.GaugeVec // app
+	catalogErrors      prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	name := func(s string) string { return "uptake_enricher_" + s }
+	counterVec := func(n, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name(n), Help: help}, labels)
+	}
+	counter := func(n, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name(n), Help: help})
+	}
+	gaugeVec := func(n, help string, labels ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name(n), Help: help}, labels)
+	}
+	histogram := func(n, help string, buckets []float64) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name(n), Help: help, Buckets: buckets})
+	}
+	seconds := []float64{.005, .01, .025, .05, .1, .15, .25, .5, 1, 2.5, 5, 10, 30}
+	m := &metrics{
+		records:            counterVec("records_total", "Raw records by app and fate, counted when their transaction was committed: consumed is the sum of the others.", "app", "fate"),
+		rejectedBy:         counterVec("rejected_total", "Rejected raw records by reason code.", "code"),
+		transactions:       counterVec("transactions_total", "Transactions by result: committed, aborted before their end, failed with an unknown outcome.", "result"),
+		transactionRecords: histogram("transaction_records", "Records consumed in a committed transaction.", prometheus.ExponentialBuckets(1, 4, 9)),
+		transactionSeconds: histogram("transaction_seconds", "From the first record of a transaction to its commit.", seconds),
+		endSeconds:         histogram("transaction_end_seconds", "Of that, the commit itself.", seconds),
+		sessions:           counterVec("session_failures_total", "Clients given up after an error, by reason.", "reason"),
+		fetchErrors:        counter("fetch_errors_total", "Errors of fetches."),
+		assigned:           prometheus.NewGauge(prometheus.GaugeOpts{Name: name("partitions_assigned"), Help: "Partitions that this instance serves."}),
+		lagRecords:         gaugeVec("lag_records", "Records of the input that are not consumed yet, as of the last fetch.", "topic", "partition"),
+		restoreRecords:     gaugeVec("restore_records", "Records read in the restore of a partition.", "partition"),
+		restoreTotal:       gaugeVec("restore_records_expected", "Records to read in the restore of a partition; 0 when not known.", "partition"),
+		restoreSeconds:     histogram("restore_seconds", "Time from the assignment of a partition until it is served.", []float64{.01, .1, .5, 1, 5, 15, 60, 300, 1800}),
+		restoreSkipped:     counter("restore_skipped_total", "Records of enriched that a restore could not read."),
+		dedupKeys:          gaugeVec("dedup_ids", "Message ids that a partition remembers.", "partition"),
+		dedupBytes:         gaugeVec("dedup_memory_bytes", "Memory of the table of a partition's message ids.", "partition"),
+		catalogVersion:     gaugeVec("catalog_version", "Version of the catalog in force.", "app"),
+		catalogErrors:      counter("catalog_errors_total", "Catalog versions that could not be read."),
+	}
+	if reg != nil {
+		reg.MustRegister(m.records, m.rejectedBy, m.transactions, m.transactionRecords, m.transactionSeconds, m.endSeconds,
+			m.sessions, m.fetchErrors, m.assigned, m.lagRecords, m.restoreRecords, m.restoreTotal, m.restoreSeconds,
+			m.restoreSkipped, m.dedupKeys, m.dedupBytes, m.catalogVersion, m.catalogErrors)
+	}
+	return m
+}
+
+func label(partition int32) string { return strconv.Itoa(int(partition)) }
+
+func (m *metrics) lag(topic string, partition int32, records int64) {
+	m.lagRecords.WithLabelValues(topic, label(partition)).Set(float64(records))
+}
+
+func (m *metrics) restore(partition int32, done, of int64) {
+	m.restoreRecords.WithLabelValues(label(partition)).Set(float64(done))
+	m.restoreTotal.WithLabelValues(label(partition)).Set(float64(of))
+}
+
+func (m *metrics) dedup(partition int32, s *dedup.Set) {
+	m.dedupKeys.WithLabelValues(label(partition)).Set(float64(s.Len()))
+	m.dedupBytes.WithLabelValues(label(partition)).Set(float64(s.MemoryBytes()))
+}
+
+func (m *metrics) catalogs(s snapshot) {
+	for app, c := range s {
+		m.catalogVersion.WithLabelValues(app).Set(float64(c.number))
+	}
+}
+
+// Fates of a raw record: each has exactly one besides consumed.
+const (
+	fateConsumed   = "consumed"
+	fateEmitted    = "emitted"
+	fateDuplicate  = "duplicate"
+	fateRejected   = "rejected"
+	fateOptedOut   = "opted_out"
+	fateUnmapped   = "unmapped" // of the emitted
+	maxApps        = 1000
+	appOther       = "other"
+	fateFieldCount = 6
+)
+
+// appCounts are an app's counts in the open transaction.
+type appCounts struct {
+	consumed, emitted, duplicates, rejected, optedOut, unmapped uint64
+
+	app string
+	out *[fateFieldCount]prometheus.Counter
+}
+
+// counts are a worker's counts, by app and by code, of the open transaction.
+type counts struct {
+	apps  map[string]*appCounts
+	codes map[string]uint64
+	last  *appCounts
+}
+
+// of returns the counts of an app. Apps beyond maxApps, which only broken
+// records can name, count together.
+func (c *counts) of(app string) *appCounts {
+	if c.last != nil && c.last.app == app {
+		return c.last
+	}
+	a := c.apps[app]
+	if a == nil {
+		if c.apps == nil {
+			c.apps = map[string]*appCounts{}
+		}
+		if len(c.apps) >= maxApps {
+			app = appOther
+		}
+		if a = c.apps[app]; a == nil {
+			a = &appCounts{app: strings.Clone(app)}
+			c.apps[a.app] = a
+		}
+	}
+	c.last = a
+	return a
+}
+
+func (c *counts) reject(code string) {
+	if c.codes == nil {
+		c.codes = map[string]uint64{}
+	}
+	c.codes[code]++
+}
+
+// flush adds the counts to the metrics.
+func (c *counts) flush(m *metrics) {
+	for _, a := range c.apps {
+		if a.consumed == 0 {
+			continue
+		}
+		if a.out == nil {
+			a.out = &[fateFieldCount]prometheus.Counter{}
+			for i, fate := range [fateFieldCount]string{fateConsumed, fateEmitted, fateDuplicate, fateRejected, fateOptedOut, fateUnmapped} {
+				a.out[i] = m.records.WithLabelValues(a.app, fate)
+			}
+		}
+		for i, n := range [fateFieldCount]uint64{a.consumed, a.emitted, a.duplicates, a.rejected, a.optedOut, a.unmapped} {
+			if n > 0 {
+				a.out[i].Add(float64(n))
+			}
+		}
+		*a = appCounts{app: a.app, out: a.out}
+	}
+	for code, n := range c.codes {
+		m.rejectedBy.WithLabelValues(code).Add(float64(n))
+	}
+	clear(c.codes)
+}
+
+// drop forgets the counts of a transaction that was not committed.
+func (c *counts) drop() {
+	for _, a := range c.apps {
+		*a = appCounts{app: a.app, out: a.out}
+	}
+	clear(c.codes)
+}

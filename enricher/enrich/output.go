@@ -1,0 +1,89 @@
+package enrich
+
+import (
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/enricher/internal/dedup"
+	"github.com/uptakehq/uptake/schemas/event"
+)
+
+// output holds the records that a worker produces in one transaction, and the
+// memory of their values: chunks that are used again once the transaction has
+// ended, when the client refers to none of them any more.
+type output struct {
+	codec *event.Codec
+
+	values [][]byte // chunks; values[:at] are full
+	at     int
+
+	records [][]kgo.Record
+	used    int // of all records
+
+	last *kgo.Record // the last one for the worker's partition of enriched
+}
+
+const (
+	valueChunk  = 256 << 10
+	recordChunk = 512
+
+	// keepChunks bounds the memory of values that stays between transactions.
+	keepChunks = 64
+)
+
+func (o *output) init(codec *event.Codec) { o.codec = codec }
+
+// reset frees all records and values.
+func (o *output) reset() {
+	if len(o.values) > keepChunks {
+		clear(o.values[keepChunks:])
+		o.values = o.values[:keepChunks]
+	}
+	for i := range o.values {
+		o.values[i] = o.values[i][:0]
+	}
+	o.at, o.used, o.last = 0, 0, nil
+}
+
+// room returns an empty slice to append a value to, of about n bytes, and keep
+// takes what became of it. A value that outgrew its chunk has memory of its own.
+func (o *output) room(n int) []byte {
+	for o.at < len(o.values) {
+		c := o.values[o.at]
+		if cap(c)-len(c) >= n {
+			return c[len(c):len(c):cap(c)]
+		}
+		o.at++
+	}
+	o.values = append(o.values, make([]byte, 0, max(n, valueChunk)))
+	return o.values[o.at]
+}
+
+func (o *output) keep(v []byte) []byte {
+	c := o.values[o.at]
+	if free := c[len(c):cap(c)]; len(v) > 0 && len(v) <= len(free) && &v[0] == &free[:1][0] {
+		o.values[o.at] = c[:len(c)+len(v)]
+		return v[:len(v):len(v)]
+	}
+	return v
+}
+
+// record returns a zero record, which lives until reset.
+func (o *output) record() *kgo.Record {
+	chunk, i := o.used/recordChunk, o.used%recordChunk
+	if chunk == len(o.records) {
+		o.records = append(o.records, make([]kgo.Record, recordChunk))
+	}
+	o.used++
+	r := &o.records[chunk][i]
+	*r = kgo.Record{}
+	return r
+}
+
+// next returns the offset behind the last record in the partition of enriched,
+// once the transaction was flushed.
+func (o *output) next() int64 {
+	if o.last == nil {
+		return dedup.Unknown
+	}
+	return o.last.Offset + 1
+}

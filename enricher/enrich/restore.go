@@ -1,0 +1,147 @@
+package enrich
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/enricher/internal/dedup"
+	"github.com/uptakehq/uptake/enricher/internal/replay"
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/svc/failpoint"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// restoreSlack is added to the window when a set is rebuilt from nothing: the
+// brokers' clocks, which stamp enriched, and the gateways' may differ.
+const restoreSlack = time.Hour
+
+// restoreBatch is how many ids are taken in between two writes to disk.
+const restoreBatch = 50_000
+
+// restore brings the partition's state to what the log says.
+//
+// The mark is the high watermark of enriched at this moment, after the group
+// gave us the partition: whatever a predecessor can still commit lies below it,
+// since its records were acked before it committed its offsets, and it can no
+// longer commit offsets now. Reading goes on until no transaction is open below
+// the mark.
+func (w *worker) restore(ctx context.Context) error {
+	began := time.Now()
+	p := w.part
+	if p == nil {
+		p = &partition{id: w.id}
+	}
+	id := [16]byte(w.n.svc.topics[topic.Enriched].ID)
+	if p.seen == nil {
+		seen, err := w.n.svc.store.Set(ctx, w.id, id, func(ids int) {
+			w.progress("reading ids from disk", int64(ids), 0, 0)
+		})
+		if err != nil {
+			return err
+		}
+		p.seen = seen
+	}
+	w.part = p
+	b, err := w.n.replay.Bounds(ctx, topic.Enriched, w.id)
+	if err != nil {
+		return err
+	}
+	if p.seen.Next() > b.End {
+		w.n.log.Warn("dedup set is ahead of its topic, it is rebuilt", "partition", w.id, "next", p.seen.Next(), "end", b.End)
+		if err := p.seen.Reset(id); err != nil {
+			return err
+		}
+	}
+	from := p.seen.Next()
+	if from == dedup.Unknown {
+		since := w.n.svc.now().Add(-w.n.svc.cfg.DedupWindow - restoreSlack)
+		if from, err = w.n.replay.OffsetAt(ctx, topic.Enriched, w.id, since); err != nil {
+			return err
+		}
+	}
+	from = min(max(from, b.Start), b.End)
+	if err := failpoint.Hit("enricher.restore"); err != nil {
+		return err
+	}
+	if err := w.readEnriched(ctx, from, b.End); err != nil {
+		return err
+	}
+	w.n.svc.metrics.restoreSeconds.Observe(time.Since(began).Seconds())
+	w.n.log.Info("partition restored", "partition", w.id, "records", b.End-from, "ids", p.seen.Len(), "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// readEnriched takes the ids of enriched from one offset to another.
+func (w *worker) readEnriched(ctx context.Context, from, to int64) error {
+	set := w.part.seen
+	progress := w.stepper("reading enriched", from, to)
+	next, err := w.n.replay.Read(ctx, topic.Enriched, w.id, from, to, func(r *kgo.Record) error {
+		if err := w.remember(set, r); err != nil {
+			return err
+		}
+		if set.Pending() >= restoreBatch {
+			return set.Commit(r.Offset + 1)
+		}
+		return nil
+	}, progress)
+	if err != nil {
+		set.Rollback()
+		return err
+	}
+	return set.Commit(next)
+}
+
+// remember takes the id of one enriched record.
+func (w *worker) remember(set *dedup.Set, r *kgo.Record) error {
+	typ, err := w.n.svc.codec.Type(r.Value)
+	if err == nil && typ == event.TypeControl {
+		return nil
+	}
+	if err == nil {
+		err = w.n.svc.codec.DecodeEnriched(r.Value, &w.enr)
+	}
+	if err != nil {
+		// Not ours: whoever wrote it, it holds no id that could come again.
+		w.n.svc.metrics.restoreSkipped.Inc()
+		w.n.log.Warn("enriched record cannot be read", "partition", r.Partition, "offset", r.Offset, "error", err)
+		return nil
+	}
+	_, err = set.Seen(w.enr.AppID, w.enr.MessageID, w.enr.ReceivedAt)
+	return err
+}
+
+// logEvery is how often a long restore tells how far it is.
+const logEvery = 5 * time.Second
+
+// stepper returns a progress function for a read from one offset to another.
+func (w *worker) stepper(what string, from, to int64) func(replay.Position) {
+	began, told := time.Now(), time.Now()
+	return func(p replay.Position) {
+		now := time.Now()
+		var eta time.Duration
+		if done := p.Next - from; done > 0 && p.Next < to {
+			eta = time.Duration(float64(now.Sub(began)) * float64(to-p.Next) / float64(done)).Round(time.Second)
+		}
+		what := what
+		if p.Next < to && p.Stable >= 0 && p.Next >= p.Stable {
+			what = "waiting for a transaction that another instance left open"
+		}
+		w.progress(what, p.Next-from, to-from, eta)
+		if now.Sub(told) >= logEvery {
+			told = now
+			w.n.log.Info("restoring partition", "partition", w.id, "step", what, "records", p.Next-from, "of", to-from, "eta", eta)
+		}
+	}
+}
+
+func (w *worker) progress(what string, done, of int64, eta time.Duration) {
+	text := fmt.Sprintf("%s (%d)", what, done)
+	if of > 0 {
+		text = fmt.Sprintf("%s (%d of %d, %d%%, %s left)", what, done, of, 100*done/of, eta)
+	}
+	w.n.svc.health.restoring(w.id, text)
+	w.n.svc.metrics.restore(w.id, done, of)
+}

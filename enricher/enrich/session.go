@@ -1,0 +1,434 @@
+package enrich
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/uptakehq/uptake/enricher/internal/replay"
+	"github.com/uptakehq/uptake/schemas/svc/failpoint"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// session is the life of one client: from joining the group to the first error
+// in a transaction, or to the stop.
+//
+// Rebalances are blocked from a poll to the AllowRebalance that follows it, and
+// every transaction begins and ends in between. So the group's callbacks never
+// run while a transaction is open, and a worker is idle or restoring when they
+// stop it.
+type session struct {
+	svc    *Service
+	log    *slog.Logger
+	gts    *kgo.GroupTransactSession
+	cl     *kgo.Client
+	replay *replay.Reader
+
+	ctx  context.Context // of restoring and polling; ends with the stop or with fail
+	fail context.CancelCauseFunc
+
+	mu      sync.Mutex // covers workers
+	workers map[int32]*worker
+
+	// rebalanced says that partitions were taken since the last transaction: the
+	// next one would be aborted by the library, see poll.
+	rebalanced atomic.Bool
+
+	commits int
+}
+
+// runSession serves with a new client. It returns how many transactions it
+// committed, and nil when it ended because of the stop.
+func (s *Service) runSession(sig process.Signals, txnID string) (commits int, err error) {
+	ctx, fail := context.WithCancelCause(sig.Stop)
+	defer fail(nil)
+	n := &session{svc: s, log: s.log, ctx: ctx, fail: fail, workers: map[int32]*worker{}}
+
+	opts, err := s.clientOptions("replay", nil)
+	if err != nil {
+		return 0, err
+	}
+	if n.replay, err = replay.New(opts...); err != nil {
+		return 0, err
+	}
+	defer n.replay.Close()
+
+	if opts, err = n.options(txnID); err != nil {
+		return 0, err
+	}
+	if n.gts, err = kgo.NewGroupTransactSession(opts...); err != nil {
+		return 0, fmt.Errorf("kafka client: %w", err)
+	}
+	n.cl = n.gts.Client()
+	defer n.stopWorkers()
+	defer n.close(sig.Kill)
+
+	err = n.fence(ctx)
+	for err == nil && ctx.Err() == nil {
+		err = n.cycle(sig.Kill)
+	}
+	if err == nil && sig.Stop.Err() == nil {
+		err = context.Cause(ctx)
+	}
+	return n.commits, err
+}
+
+// close leaves the group and closes the client. Callbacks run in here.
+func (n *session) close(kill context.Context) {
+	n.fail(nil) // restores end
+	if kill.Err() == nil {
+		n.gts.AllowRebalance()
+		ctx, cancel := context.WithTimeout(kill, 5*time.Second)
+		defer cancel()
+		if err := n.cl.LeaveGroupContext(ctx); err != nil {
+			n.log.Warn("group was not left, its other members wait for the session timeout", "error", err)
+		}
+	}
+	n.gts.CloseAllowingRebalance()
+}
+
+func (n *session) options(txnID string) ([]kgo.Opt, error) {
+	c := &n.svc.cfg
+	opts, err := n.svc.clientOptions("main", n.svc.reg)
+	if err != nil {
+		return nil, err
+	}
+	codec, err := compression(c.Compression)
+	if err != nil {
+		return nil, err
+	}
+	opts = append(
+		opts,
+		kgo.ConsumerGroup(c.Group),
+		kgo.ConsumeTopics(topic.Raw, topic.Links),
+		// Range gives a member the same partitions of all topics that all
+		// members subscribe to, if their counts are equal. assigned checks it.
+		kgo.Balancers(kgo.RangeBalancer()),
+		kgo.BlockRebalanceOnPoll(),
+		kgo.SessionTimeout(c.SessionTimeout),
+		kgo.HeartbeatInterval(c.SessionTimeout/4),
+		kgo.RebalanceTimeout(c.RebalanceTimeout),
+		kgo.OnPartitionsAssigned(n.assigned),
+		kgo.OnPartitionsRevoked(n.revoked),
+		kgo.OnPartitionsLost(n.revoked),
+		kgo.DisableAutoCommit(),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchMaxBytes(int32(c.FetchBytes)),
+		kgo.FetchMaxPartitionBytes(int32(max(c.FetchBytes/4, 64<<10))),
+		kgo.FetchMaxWait(time.Second),
+
+		kgo.TransactionalID(txnID),
+		kgo.TransactionTimeout(c.TransactionTimeout),
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchCompression(codec),
+		kgo.ProducerBatchMaxBytes(int32(c.OutputBytes+batchOverhead)),
+		// Records wait for the batch to fill: the flush at the end of the
+		// transaction sends what is left.
+		kgo.ProducerLinger(c.CommitInterval),
+		kgo.MaxBufferedRecords(4*c.MaxRecords+1024),
+		kgo.MaxBufferedBytes(maxBufferedBytes),
+		kgo.RecordDeliveryTimeout(c.TransactionTimeout),
+	)
+	if failpoint.Enabled {
+		opts = append(opts, kgo.WithHooks(beforeEndHook{}))
+	}
+	return opts, nil
+}
+
+const (
+	batchOverhead    = 64 << 10
+	maxBufferedBytes = 256 << 20
+)
+
+// fence makes the client's producer id now, not with the first record: that
+// ends the transaction that a predecessor with this transactional id left open.
+func (n *session) fence(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, n.svc.cfg.TransactionTimeout)
+	defer cancel()
+	if _, _, err := n.cl.ProducerID(ctx); err != nil {
+		return fmt.Errorf("get producer id: %w", err)
+	}
+	return nil
+}
+
+// assigned starts a worker per partition. The range balancer is eager: this is
+// always the whole assignment.
+func (n *session) assigned(_ context.Context, _ *kgo.Client, topics map[string][]int32) {
+	raw, links := slices.Clone(topics[topic.Raw]), slices.Clone(topics[topic.Links])
+	slices.Sort(raw)
+	slices.Sort(links)
+	if !slices.Equal(raw, links) {
+		n.fail(fmt.Errorf("%w: assigned partitions %v of %s and %v of %s: they must be the same; every member of group %s must run this version with the range balancer",
+			errPermanent, raw, topic.Raw, links, topic.Links, n.svc.cfg.Group))
+		return
+	}
+	n.stopWorkers() // the library skips the second of two revokes without a transaction in between
+	n.svc.health.assign(raw)
+	n.svc.metrics.assigned.Set(float64(len(raw)))
+	n.log.Info("partitions assigned", "partitions", raw)
+
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	keep := map[int32]bool{}
+	for _, id := range raw {
+		keep[id] = true
+		n.cl.PauseFetchPartitions(both(id))
+		n.workers[id] = n.start(id)
+	}
+	n.svc.keepParked(keep)
+}
+
+// both names the partition in the two topics that are read together.
+func both(id int32) map[string][]int32 {
+	return map[string][]int32{topic.Raw: {id}, topic.Links: {id}}
+}
+
+// revoked stops all workers: the range balancer takes everything or nothing.
+func (n *session) revoked(context.Context, *kgo.Client, map[string][]int32) {
+	n.rebalanced.Store(true)
+	n.stopWorkers()
+	n.svc.health.assign(nil)
+	n.svc.metrics.assigned.Set(0)
+	n.log.Info("partitions revoked")
+}
+
+func (n *session) stopWorkers() {
+	n.mu.Lock()
+	workers := slices.Collect(maps.Values(n.workers))
+	clear(n.workers)
+	n.mu.Unlock()
+	for _, w := range workers {
+		w.stop()
+	}
+}
+
+func (n *session) worker(id int32) *worker {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.workers[id]
+}
+
+// ready resumes reading a partition whose worker has restored its state.
+func (n *session) ready(id int32) {
+	n.svc.health.restored(id)
+	n.cl.ResumeFetchPartitions(both(id))
+}
+
+// idleWait bounds a poll that finds nothing, so that what else is due is seen.
+const idleWait = 250 * time.Millisecond
+
+// cycle does at most one transaction, with rebalances allowed before it and
+// blocked during it.
+func (n *session) cycle(kill context.Context) error {
+	n.gts.AllowRebalance()
+	fetches, err := n.poll(idleWait, n.svc.cfg.MaxRecords)
+	if err != nil || fetches.Empty() {
+		return err
+	}
+	if n.rebalanced.Swap(false) {
+		// The library aborts the first transaction after a revoke, even one
+		// that began after it. Ending none clears its mark and rewinds to what
+		// was committed; what was polled comes again.
+		if _, err := n.gts.End(kill, kgo.TryAbort); err != nil {
+			return fmt.Errorf("rewind after a rebalance: %w", err)
+		}
+		return nil
+	}
+	return n.transact(kill, fetches)
+}
+
+// poll waits for records, at most for wait. The errors of fetches that do not
+// pass by themselves end the session.
+func (n *session) poll(wait time.Duration, records int) (kgo.Fetches, error) {
+	ctx, cancel := context.WithTimeout(n.ctx, wait)
+	defer cancel()
+	fetches := n.gts.PollRecords(ctx, records)
+	var fault error
+	fetches.EachError(func(t string, p int32, err error) {
+		var session *kgo.ErrGroupSession
+		var loss *kgo.ErrDataLoss
+		switch {
+		case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		case errors.As(err, &session):
+			n.svc.metrics.fetchErrors.Inc()
+			n.log.Warn("group session failed, the client joins again", "error", err)
+		case errors.As(err, &loss):
+			n.svc.metrics.fetchErrors.Inc()
+			n.log.Error("the log lost records that were there before", "error", err)
+		default:
+			n.svc.metrics.fetchErrors.Inc()
+			fault = errors.Join(fault, fmt.Errorf("fetch %s/%d: %w", t, p, err))
+		}
+	})
+	return fetches, fault
+}
+
+// txn is one transaction as the workers see it.
+type txn struct {
+	ctx     context.Context // of producing
+	pending sync.WaitGroup  // jobs that workers have not finished
+	err     atomic.Pointer[error]
+	records int
+	touched map[int32]*worker
+}
+
+// abort keeps the first error; the transaction will not be committed.
+func (t *txn) abort(err error) { t.err.CompareAndSwap(nil, &err) }
+
+func (t *txn) failed() error {
+	if err := t.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// produced is the promise of every record.
+func (t *txn) produced(r *kgo.Record, err error) {
+	if err != nil {
+		t.abort(fmt.Errorf("produce to %s/%d: %w", r.Topic, r.Partition, err))
+	}
+}
+
+// transact begins a transaction with what was polled, gathers more until the
+// commit interval or the record limit, and ends it.
+func (n *session) transact(kill context.Context, fetches kgo.Fetches) error {
+	c := &n.svc.cfg
+	began := time.Now()
+	if err := failpoint.Hit("enricher.after-poll"); err != nil {
+		return err
+	}
+	if err := n.gts.Begin(); err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(kill, c.TransactionTimeout)
+	defer cancel()
+	t := &txn{ctx: ctx, touched: map[int32]*worker{}}
+	err := n.gather(t, fetches, began)
+	t.pending.Wait()
+	if err == nil {
+		err = t.failed()
+	}
+	if err == nil {
+		err = failpoint.Hit("enricher.after-produce")
+	}
+	if err == nil {
+		err = n.cl.Flush(ctx)
+	}
+	if err == nil {
+		err = t.failed()
+	}
+	if err != nil {
+		return n.giveUp(kill, fmt.Errorf("transaction of %d records: %w", t.records, err))
+	}
+	flushed := time.Now()
+	if err := n.end(ctx, t); err != nil {
+		n.svc.metrics.transactions.WithLabelValues("failed").Inc()
+		return err
+	}
+	for _, w := range t.touched {
+		w.jobs <- job{txn: t, merge: true} // workers merge while the next records are polled
+	}
+	n.commits++
+	n.svc.health.committed()
+	m := n.svc.metrics
+	m.transactions.WithLabelValues("committed").Inc()
+	m.transactionRecords.Observe(float64(t.records))
+	m.transactionSeconds.Observe(time.Since(began).Seconds())
+	m.endSeconds.Observe(time.Since(flushed).Seconds())
+	return nil
+}
+
+func (n *session) gather(t *txn, fetches kgo.Fetches, began time.Time) error {
+	c := &n.svc.cfg
+	for {
+		n.dispatch(t, fetches)
+		left := c.CommitInterval - time.Since(began)
+		if t.records >= c.MaxRecords || left <= 0 || n.ctx.Err() != nil || t.failed() != nil {
+			return nil
+		}
+		var err error
+		if fetches, err = n.poll(left, c.MaxRecords-t.records); err != nil {
+			return err
+		}
+	}
+}
+
+// dispatch hands records to the workers of their partitions.
+func (n *session) dispatch(t *txn, fetches kgo.Fetches) {
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		if len(p.Records) == 0 {
+			return
+		}
+		w := n.worker(p.Partition)
+		if w == nil { // rebalances are blocked: this does not happen
+			t.abort(fmt.Errorf("records of %s/%d, which is not assigned", p.Topic, p.Partition))
+			return
+		}
+		t.records += len(p.Records)
+		t.touched[p.Partition] = w
+		t.pending.Add(1)
+		last := p.Records[len(p.Records)-1]
+		n.svc.metrics.lag(p.Topic, p.Partition, p.HighWatermark-last.Offset-1)
+		w.jobs <- job{txn: t, records: p.Records}
+	})
+}
+
+// end commits. Only a clear yes counts as a commit: after anything else the
+// outcome is unknown (a broker may have committed and the answer be lost), and
+// the session ends, so that state is restored from what the log says.
+func (n *session) end(ctx context.Context, t *txn) error {
+	if err := failpoint.Hit("enricher.before-offsets"); err != nil {
+		return n.giveUp(ctx, err)
+	}
+	committed, err := n.gts.End(n.fencedBy(ctx), kgo.TryCommit)
+	if err != nil {
+		return fmt.Errorf("end transaction of %d records: %w", t.records, err)
+	}
+	if !committed {
+		return fmt.Errorf("end transaction of %d records: not committed", t.records)
+	}
+	if err := failpoint.Hit("enricher.after-end"); err != nil {
+		return err
+	}
+	return nil
+}
+
+// fencedBy makes sure that the transaction commits an offset. That is what the
+// group coordinator holds the member's generation against: without one, an
+// instance that lost its partitions could still commit.
+func (n *session) fencedBy(ctx context.Context) context.Context {
+	return kgo.PreTxnCommitFnContext(ctx, func(req *kmsg.TxnOffsetCommitRequest) error {
+		if len(req.Topics) == 0 {
+			return errors.New("transaction without offsets")
+		}
+		return nil
+	})
+}
+
+// giveUp aborts a transaction whose outputs are not complete and returns why.
+// The abort is only a courtesy to the readers, who need not wait for the
+// timeout: the session ends either way.
+func (n *session) giveUp(kill context.Context, why error) error {
+	n.svc.metrics.transactions.WithLabelValues("aborted").Inc()
+	if isFenced(why) {
+		return why // a zombie stops at once
+	}
+	ctx, cancel := context.WithTimeout(kill, 5*time.Second)
+	defer cancel()
+	if _, err := n.gts.End(ctx, kgo.TryAbort); err != nil {
+		return errors.Join(why, fmt.Errorf("abort: %w", err))
+	}
+	return why
+}

@@ -1,0 +1,173 @@
+package enrich
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/enricher/internal/dedup"
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/svc/failpoint"
+)
+
+// partition is the state of one partition as of its last committed transaction.
+// One goroutine at a time has it: a worker, or nobody while it is parked.
+type partition struct {
+	id   int32
+	seen *dedup.Set
+}
+
+func (p *partition) close() error {
+	if p.seen == nil {
+		return nil
+	}
+	return p.seen.Close()
+}
+
+// worker owns a partition from its assignment to its revocation: it restores
+// the state, then does the jobs of the session's transactions in order.
+type worker struct {
+	n      *session
+	id     int32
+	part   *partition // nil until the restore made or took it
+	cancel context.CancelFunc
+	jobs   chan job
+	done   chan struct{}
+
+	broken error // why the state is of no use any more
+
+	// Of the open transaction.
+	txn      *txn
+	catalogs snapshot
+	out      output
+	counts   counts
+
+	raw event.RawEvent
+	enr event.EnrichedEvent
+}
+
+// job is records of one topic of the partition, or the order to merge what the
+// transaction changed, which was committed.
+type job struct {
+	txn     *txn
+	records []*kgo.Record
+	merge   bool
+}
+
+// jobsAhead bounds what a worker may lag behind the polls of a transaction; the
+// session waits then.
+const jobsAhead = 8
+
+// start starts the worker of a partition. stop ends it.
+func (n *session) start(id int32) *worker {
+	ctx, cancel := context.WithCancel(n.ctx)
+	w := &worker{
+		n:      n,
+		id:     id,
+		part:   n.svc.take(id),
+		cancel: cancel,
+		jobs:   make(chan job, jobsAhead),
+		done:   make(chan struct{}),
+	}
+	w.out.init(n.svc.codec)
+	go w.run(ctx) // ends with stop
+	return w
+}
+
+// stop ends the worker, waits for it and keeps its state for the next
+// assignment. What a transaction left uncommitted is dropped.
+func (w *worker) stop() {
+	w.cancel()
+	close(w.jobs)
+	<-w.done
+	if w.part == nil {
+		return
+	}
+	if w.broken != nil {
+		_ = w.part.close() // it is rebuilt from the log anyway
+		return
+	}
+	w.rollback()
+	w.n.svc.park(w.part)
+}
+
+func (w *worker) run(ctx context.Context) {
+	defer close(w.done)
+	err := w.restore(ctx)
+	switch {
+	case err == nil:
+		w.n.ready(w.id)
+	case ctx.Err() != nil:
+		return // stopped: the partition is another's
+	default:
+		w.broken = fmt.Errorf("restore partition %d: %w", w.id, err)
+		w.n.fail(w.broken)
+	}
+	for j := range w.jobs {
+		w.do(j)
+	}
+}
+
+func (w *worker) do(j job) {
+	if j.merge {
+		if err := w.merge(); err != nil {
+			w.broken = err
+			w.n.fail(err)
+		}
+		return
+	}
+	defer j.txn.pending.Done()
+	if w.broken != nil {
+		j.txn.abort(w.broken)
+		return
+	}
+	if w.txn != j.txn {
+		w.begin(j.txn)
+	}
+	if err := w.process(j.records); err != nil {
+		j.txn.abort(err)
+	}
+}
+
+// begin opens the overlay of a transaction. Buffers of the last one are free
+// again: the session flushed it.
+func (w *worker) begin(t *txn) {
+	w.txn = t
+	w.out.reset()
+	w.catalogs = w.n.svc.catalogs.current()
+}
+
+func (w *worker) process(records []*kgo.Record) error {
+	for i, r := range records {
+		if i%256 == 0 {
+			if err := w.txn.failed(); err != nil {
+				return err // the work would be for nothing
+			}
+		}
+		if err := w.handle(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// merge makes what the transaction changed the state.
+func (w *worker) merge() error {
+	if err := failpoint.Hit("enricher.before-merge"); err != nil {
+		return err
+	}
+	if err := w.part.seen.Commit(w.out.next()); err != nil {
+		return err
+	}
+	w.counts.flush(w.n.svc.metrics)
+	w.txn = nil
+	w.n.svc.metrics.dedup(w.id, w.part.seen)
+	return failpoint.Hit("enricher.after-merge")
+}
+
+func (w *worker) rollback() {
+	w.part.seen.Rollback()
+	w.counts.drop()
+	w.txn = nil
+}

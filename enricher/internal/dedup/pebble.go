@@ -1,0 +1,25 @@
+package dedup
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+)
+
+// pebbleLogger puts Pebble's log into the service's. Pebble calls Fatalf where
+// it cannot go on, for example when its manifest cannot be written: the process
+// ends then, and the next one reads the log from the last offset on disk.
+type pebbleLogger struct{ l *slog.Logger }
+
+func (p pebbleLogger) Infof(format string, args ...any) {
+	p.l.Debug("pebble", "text", fmt.Sprintf(format, args...))
+}
+
+func (p pebbleLogger) Errorf(format string, args ...any) {
+	p.l.Error("pebble failed", "text", fmt.Sprintf(format, args...))
+}
+
+func (p pebbleLogger) Fatalf(format string, args ...any) {
+	p.l.Error("pebble cannot go on, the process ends", "text", fmt.Sprintf(format, args...))
+	os.Exit(1)
+}

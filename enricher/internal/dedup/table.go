@@ -1,0 +1,170 @@
+package dedup
+
+import "math/bits"
+
+// front is an open-addressed table of hashes, each with a one-byte tag: 9 bytes
+// a slot, 11 to 17 a key. A slot's place is the hash scaled to the table's size,
+// so the table may have any size, and growing it visits both tables in order.
+type front struct {
+	hashes []uint64 // 0 is free
+	tags   []uint8
+	n      int
+}
+
+const (
+	frontMin  = 1024
+	frontFull = 0.8 // of the slots: linear probing visits 13 slots on average then, two cache lines
+)
+
+// occupied makes a hash one that is not free.
+func occupied(h uint64) uint64 {
+	if h == 0 {
+		return 1
+	}
+	return h
+}
+
+func place(h uint64, size int) int {
+	hi, _ := bits.Mul64(h, uint64(size))
+	return int(hi)
+}
+
+// first returns the first slot that holds h, or -1.
+func (f *front) first(h uint64) int {
+	if len(f.hashes) == 0 {
+		return -1
+	}
+	h = occupied(h)
+	return f.find(h, place(h, len(f.hashes)))
+}
+
+// next returns the next slot behind i that holds h, or -1.
+func (f *front) next(h uint64, i int) int {
+	if i++; i == len(f.hashes) {
+		i = 0
+	}
+	return f.find(occupied(h), i)
+}
+
+func (f *front) find(h uint64, i int) int {
+	for {
+		switch f.hashes[i] {
+		case 0:
+			return -1
+		case h:
+			return i
+		}
+		if i++; i == len(f.hashes) {
+			i = 0
+		}
+	}
+}
+
+// insert adds an entry, also beside another of the same hash and tag: then both
+// stand for ids that disk tells apart.
+func (f *front) insert(h uint64, tag uint8) {
+	if float64(f.n+1) > frontFull*float64(len(f.hashes)) {
+		f.rebuild(max(frontMin, len(f.hashes)+len(f.hashes)/2), func(uint8) bool { return false })
+	}
+	f.put(occupied(h), tag)
+}
+
+func (f *front) put(h uint64, tag uint8) {
+	i := place(h, len(f.hashes))
+	for f.hashes[i] != 0 {
+		if f.hashes[i] == h && f.tags[i] == tag {
+			return // one look at the disk answers for both
+		}
+		if i++; i == len(f.hashes) {
+			i = 0
+		}
+	}
+	f.hashes[i], f.tags[i] = h, tag
+	f.n++
+}
+
+// drop removes the entries whose tag gone names.
+func (f *front) drop(gone func(tag uint8) bool) {
+	left := 0
+	for i, h := range f.hashes {
+		if h != 0 && !gone(f.tags[i]) {
+			left++
+		}
+	}
+	if left == f.n {
+		return
+	}
+	// A table half empty shrinks, so that a busy week does not cost memory for ever.
+	size := len(f.hashes)
+	if want := left * 2; want < size {
+		size = max(frontMin, want)
+	}
+	f.rebuild(size, gone)
+}
+
+func (f *front) rebuild(size int, gone func(tag uint8) bool) {
+	old := *f
+	*f = front{hashes: make([]uint64, size), tags: make([]uint8, size)}
+	for i, h := range old.hashes {
+		if h != 0 && !gone(old.tags[i]) {
+			f.put(h, old.tags[i])
+		}
+	}
+}
+
+// index finds the overlay's ids by hash. It holds positions in a list, plus one;
+// 0 is free. Its size is a power of two.
+type index struct {
+	slots []uint32
+	n     int
+}
+
+const indexMin = 256
+
+func (x *index) find(h uint64, same func(uint32) bool) bool {
+	if x.n == 0 {
+		return false
+	}
+	mask := len(x.slots) - 1
+	for i := int(h) & mask; x.slots[i] != 0; i = (i + 1) & mask {
+		if same(x.slots[i] - 1) {
+			return true
+		}
+	}
+	return false
+}
+
+func (x *index) add(h uint64, at uint32, hashOf func(uint32) uint64) {
+	if 2*(x.n+1) > len(x.slots) {
+		old := x.slots
+		x.slots = make([]uint32, max(indexMin, 2*len(old)))
+		for _, s := range old {
+			if s != 0 {
+				x.put(hashOf(s-1), s)
+			}
+		}
+	}
+	x.put(h, at+1)
+	x.n++
+}
+
+func (x *index) put(h uint64, s uint32) {
+	mask := len(x.slots) - 1
+	i := int(h) & mask
+	for x.slots[i] != 0 {
+		i = (i + 1) & mask
+	}
+	x.slots[i] = s
+}
+
+// keepSlots is the most slots an index keeps for the next transaction.
+const keepSlots = 1 << 17
+
+func (x *index) clear() {
+	if len(x.slots) > keepSlots {
+		x.slots = nil
+	} else if x.n > 0 {
+		clear(x.slots)
+	}
+	x.n = 0
+}

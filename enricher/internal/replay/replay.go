@@ -1,0 +1,265 @@
+// Package replay reads one partition from an offset to a mark, to rebuild state
+// from what the log holds.
+//
+// It reads committed records alone and knows its exact position, also behind
+// records that were aborted, compacted away or are no records at all. A mark is
+// the high watermark of its moment: records before it may belong to
+// transactions that are still open, and Read waits for their end. That closes
+// the gap between the commit of a transaction and the arrival of its markers: a
+// successor that read up to the last stable offset alone would miss what its
+// predecessor had just committed.
+//
+// A Reader has a client of its own, whose fetches do not queue behind those of
+// a consumer. It is safe for concurrent use.
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Reader reads partitions.
+type Reader struct {
+	cl  *kgo.Client
+	adm *kadm.Client
+	dec kgo.Decompressor
+}
+
+// New returns a Reader on a client of its own, which Close closes. opts say how
+// to reach the cluster; they must not name a group or a transactional id.
+func New(opts ...kgo.Opt) (*Reader, error) {
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("client for reading partitions: %w", err)
+	}
+	return &Reader{cl: cl, adm: kadm.NewClient(cl), dec: kgo.DefaultDecompressor()}, nil
+}
+
+// Close closes the client.
+func (r *Reader) Close() { r.cl.Close() }
+
+// Bounds are the offset of the first record of a partition and its high
+// watermark.
+type Bounds struct{ Start, End int64 }
+
+// Bounds asks for a partition's bounds.
+func (r *Reader) Bounds(ctx context.Context, topic string, partition int32) (Bounds, error) {
+	// The end first: a start that moves on in between is only less to read.
+	end, err := r.adm.ListEndOffsets(ctx, topic)
+	if err != nil {
+		return Bounds{}, fmt.Errorf("end of %s/%d: %w", topic, partition, err)
+	}
+	start, err := r.adm.ListStartOffsets(ctx, topic)
+	if err != nil {
+		return Bounds{}, fmt.Errorf("start of %s/%d: %w", topic, partition, err)
+	}
+	var b Bounds
+	for dst, offsets := range map[*int64]kadm.ListedOffsets{&b.Start: start, &b.End: end} {
+		o, ok := offsets.Lookup(topic, partition)
+		if !ok {
+			return Bounds{}, fmt.Errorf("bounds of %s/%d: %w", topic, partition, kerr.UnknownTopicOrPartition)
+		}
+		if o.Err != nil {
+			return Bounds{}, fmt.Errorf("bounds of %s/%d: %w", topic, partition, o.Err)
+		}
+		*dst = o.Offset
+	}
+	return b, nil
+}
+
+// OffsetAt returns the offset of the first record with a timestamp of at or
+// later, or the end.
+func (r *Reader) OffsetAt(ctx context.Context, topic string, partition int32, at time.Time) (int64, error) {
+	offsets, err := r.adm.ListOffsetsAfterMilli(ctx, at.UnixMilli(), topic)
+	if err != nil {
+		return 0, fmt.Errorf("offset of %s/%d at %s: %w", topic, partition, at.UTC().Format(time.RFC3339), err)
+	}
+	o, ok := offsets.Lookup(topic, partition)
+	if !ok {
+		return 0, fmt.Errorf("offset of %s/%d at %s: %w", topic, partition, at.UTC().Format(time.RFC3339), kerr.UnknownTopicOrPartition)
+	}
+	if o.Err != nil {
+		return 0, fmt.Errorf("offset of %s/%d at %s: %w", topic, partition, at.UTC().Format(time.RFC3339), o.Err)
+	}
+	return o.Offset, nil
+}
+
+// Position is how far a Read has come.
+type Position struct {
+	Next   int64 // the next offset to read
+	Stable int64 // the last stable offset: records from here on may belong to open transactions
+}
+
+const (
+	maxWait      = 250 * time.Millisecond
+	fetchBytes   = 8 << 20
+	retryBackoff = 100 * time.Millisecond
+)
+
+// Read calls fn for each committed record from offset from on, until the
+// partition is read up to the offset to and no transaction is open below it. It
+// returns the offset behind what it read, which may lie beyond to. at, if not
+// nil, is called after each fetch. Records live as long as anything refers to
+// them.
+func (r *Reader) Read(ctx context.Context, topic string, partition int32, from, to int64, fn func(*kgo.Record) error, at func(Position)) (int64, error) {
+	f := fetcher{r: r, topic: topic, partition: partition, next: from}
+	for f.next < to {
+		if err := f.step(ctx, fn, at); err != nil {
+			return f.next, fmt.Errorf("read %s/%d at offset %d: %w", topic, partition, f.next, err)
+		}
+	}
+	return f.next, nil
+}
+
+// Follow calls fn for each committed record of the partition, from its start
+// and for ever, until ctx ends or fn fails. caughtUp is called once, when it has
+// read what the partition held at the time of the call.
+func (r *Reader) Follow(ctx context.Context, topic string, partition int32, fn func(*kgo.Record) error, caughtUp func()) error {
+	var b Bounds
+	for {
+		var err error
+		if b, err = r.Bounds(ctx, topic, partition); err == nil {
+			break
+		}
+		if !kerr.IsRetriable(err) {
+			return err
+		}
+		if err := sleep(ctx, retryBackoff); err != nil {
+			return err
+		}
+	}
+	next, err := r.Read(ctx, topic, partition, b.Start, b.End, fn, nil)
+	if err != nil {
+		return err
+	}
+	caughtUp()
+	f := fetcher{r: r, topic: topic, partition: partition, next: next}
+	for {
+		if err := f.step(ctx, fn, nil); err != nil {
+			return fmt.Errorf("read %s/%d at offset %d: %w", topic, partition, f.next, err)
+		}
+	}
+}
+
+// fetcher is one reading of one partition.
+type fetcher struct {
+	r         *Reader
+	topic     string
+	partition int32
+	next      int64
+	topicID   kadm.TopicID
+	leader    int32
+	known     bool // topicID and leader are
+}
+
+// step does one fetch. What may pass by itself is waited for.
+func (f *fetcher) step(ctx context.Context, fn func(*kgo.Record) error, at func(Position)) error {
+	if !f.known {
+		if err := f.find(ctx); err != nil {
+			return f.wait(ctx, err)
+		}
+	}
+	fp, next, err := f.fetch(ctx)
+	if err != nil {
+		f.known = false
+		return f.wait(ctx, err)
+	}
+	for _, rec := range fp.Records {
+		if err := fn(rec); err != nil {
+			return err
+		}
+	}
+	f.next = next
+	if at != nil {
+		at(Position{Next: next, Stable: fp.LastStableOffset})
+	}
+	return ctx.Err()
+}
+
+// wait returns err if it will not pass, else waits a moment.
+func (f *fetcher) wait(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var ke *kerr.Error
+	if errors.As(err, &ke) && !ke.Retriable {
+		return err
+	}
+	return sleep(ctx, retryBackoff)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+func (f *fetcher) find(ctx context.Context) error {
+	topics, err := f.r.adm.ListTopics(ctx, f.topic)
+	if err != nil {
+		return err
+	}
+	t, ok := topics[f.topic]
+	if !ok {
+		return kerr.UnknownTopicOrPartition
+	}
+	if t.Err != nil {
+		return t.Err
+	}
+	p, ok := t.Partitions[f.partition]
+	if !ok {
+		return kerr.UnknownTopicOrPartition
+	}
+	if p.Leader < 0 {
+		return kerr.LeaderNotAvailable
+	}
+	f.topicID, f.leader, f.known = t.ID, p.Leader, true
+	return nil
+}
+
+func (f *fetcher) fetch(ctx context.Context) (kgo.FetchPartition, int64, error) {
+	p := kmsg.NewFetchRequestTopicPartition()
+	p.Partition = f.partition
+	p.FetchOffset = f.next
+	p.PartitionMaxBytes = fetchBytes
+	t := kmsg.NewFetchRequestTopic()
+	t.Topic, t.TopicID = f.topic, f.topicID
+	t.Partitions = append(t.Partitions, p)
+	req := kmsg.NewPtrFetchRequest()
+	req.MaxWaitMillis = int32(maxWait.Milliseconds())
+	req.MinBytes = 1
+	req.MaxBytes = fetchBytes
+	req.IsolationLevel = 1
+	req.Topics = append(req.Topics, t)
+
+	kresp, err := f.r.cl.Broker(int(f.leader)).RetriableRequest(ctx, req)
+	if err != nil {
+		return kgo.FetchPartition{}, 0, err
+	}
+	resp := kresp.(*kmsg.FetchResponse)
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		return kgo.FetchPartition{}, 0, err
+	}
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+		return kgo.FetchPartition{Err: nil, LastStableOffset: -1}, f.next, nil
+	}
+	fp, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
+		Offset:         f.next,
+		IsolationLevel: kgo.ReadCommitted(),
+		Topic:          f.topic,
+		Partition:      f.partition,
+	}, &resp.Topics[0].Partitions[0], f.r.dec, nil)
+	return fp, next, fp.Err
+}

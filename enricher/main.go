@@ -1,0 +1,101 @@
+// Command enricher reads raw events, gives them their actor, account and
+// feature, and writes them to the enriched topic, each exactly once.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/uptakehq/uptake/enricher/enrich"
+	"github.com/uptakehq/uptake/schemas/svc/ops"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/svc/setting"
+)
+
+func main() {
+	os.Exit(process.Main(os.Stderr, "enricher", func() error {
+		return run(os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
+	}))
+}
+
+const usage = `Usage: enricher [command] [flags]
+
+Commands:
+  serve           enrich until told to stop (the default)
+  topics apply    make the topics that are missing
+  topics check    check that the topics are as the services need them
+
+Flags of a command: enricher <command> -help
+Every flag can be given as UPTAKE_<FLAG> in the environment or in a -config file.
+`
+
+func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
+	command := "serve"
+	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
+		command, args = args[0], args[1:]
+	}
+	switch command {
+	case "serve":
+		return serve(args, getenv, stderr)
+	case "topics":
+		return topics(args, getenv, stdout, stderr)
+	case "help":
+		fmt.Fprint(stdout, usage)
+		return nil
+	}
+	return fmt.Errorf("%w: unknown command %q\n%s", process.ErrUsage, command, usage)
+}
+
+func serve(args []string, getenv func(string) (string, bool), stderr io.Writer) error {
+	set := flag.NewFlagSet("enricher serve", flag.ContinueOnError)
+	set.SetOutput(stderr)
+	cfg := enrich.DefaultConfig()
+	cfg.Flags(set)
+	metricsAddr := set.String("metrics-addr", "127.0.0.1:9102", "`host:port` of /metrics, /healthz, /readyz and /debug/pprof; empty for none")
+	logFormat := set.String("log-format", "text", "text or json")
+	logLevel := set.String("log-level", "info", "debug, info, warn or error")
+	check := set.Bool("check", false, "check the settings and exit")
+	rest, err := setting.Parse(set, args, getenv)
+	if err != nil {
+		return usageError(err)
+	}
+	if len(rest) > 0 {
+		return fmt.Errorf("%w: unexpected argument %q", process.ErrUsage, rest[0])
+	}
+	logger, err := process.NewLogger(stderr, *logFormat, *logLevel)
+	if err != nil {
+		return usageError(err)
+	}
+	if err := cfg.Validate(); err != nil {
+		return usageError(err)
+	}
+	if *check {
+		return nil
+	}
+	logger.Info("settings in force", setting.Effective(set)...)
+
+	signals, release := process.Notify()
+	defer release()
+	reg := ops.NewRegistry()
+	var health ops.Health
+	server, err := ops.Listen(*metricsAddr, ops.Handler(reg, &health), logger)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = server.Close(signals.Kill) }() // only readers of metrics are cut off
+	service, err := enrich.New(cfg, enrich.Dependencies{Logger: logger, Metrics: reg, Health: &health})
+	if err != nil {
+		return err
+	}
+	return service.Run(signals)
+}
+
+// usageError marks err as one about the command line, unless help was asked for.
+func usageError(err error) error {
+	if err == flag.ErrHelp { //nolint:errorlint // the flag package returns it bare
+		return err
+	}
+	return fmt.Errorf("%w: %w", process.ErrUsage, err)
+}

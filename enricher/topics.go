@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/schemas/svc/kafka"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/svc/setting"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// topics makes or checks the topics of all services.
+func topics(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
+	verb := ""
+	if len(args) > 0 {
+		verb, args = args[0], args[1:]
+	}
+	if verb != "apply" && verb != "check" {
+		return fmt.Errorf("%w: topics needs apply or check (got %q)", process.ErrUsage, verb)
+	}
+	set := flag.NewFlagSet("enricher topics "+verb, flag.ContinueOnError)
+	set.SetOutput(stderr)
+	k := kafka.DefaultConfig("uptake-topics")
+	k.Flags(set)
+	layout := topic.DefaultLayout()
+	partitions, rejected, replication := int(layout.Partitions), int(layout.RejectedPartitions), int(layout.Replication)
+	if verb == "apply" {
+		set.IntVar(&partitions, "partitions", partitions, "of raw, links, enriched and enricher-state; fixed once they are made")
+		set.IntVar(&rejected, "rejected-partitions", rejected, "of rejected")
+		set.IntVar(&replication, "replication", replication, "replicas of each partition; -1 leaves it to the brokers")
+		set.IntVar(&layout.MinInsync, "min-insync", layout.MinInsync, "replicas that must have a record before it is acked")
+		set.IntVar(&layout.MaxMessageBytes, "max-message-bytes", layout.MaxMessageBytes, "`bytes` of the largest batch of records")
+	}
+	timeout := set.Duration("timeout", 30*time.Second, "how long to wait for the brokers")
+	if rest, err := setting.Parse(set, args, getenv); err != nil {
+		return usageError(err)
+	} else if len(rest) > 0 {
+		return fmt.Errorf("%w: unexpected argument %q", process.ErrUsage, rest[0])
+	}
+	layout.Partitions, layout.RejectedPartitions, layout.Replication = int32(partitions), int32(rejected), int16(replication)
+	if err := errors.Join(k.Validate(), layout.Validate()); err != nil {
+		return usageError(err)
+	}
+	logger, err := process.NewLogger(stderr, "text", "warn")
+	if err != nil {
+		return err
+	}
+	opts, err := k.Options(logger, nil)
+	if err != nil {
+		return err
+	}
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		return fmt.Errorf("kafka client: %w", err)
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
+	defer cancel()
+	adm := kadm.NewClient(cl)
+	if verb == "apply" {
+		if err := topic.Ensure(ctx, adm, layout); err != nil {
+			return err
+		}
+	}
+	var names []string
+	for _, s := range topic.Specs(layout) {
+		names = append(names, s.Name)
+	}
+	infos, err := topic.Check(ctx, adm, names...)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		fmt.Fprintf(stdout, "%-28s %d partitions\n", name, infos[name].Partitions)
+	}
+	return nil
+}
