@@ -159,6 +159,9 @@ func list[T any](d *decoder, path string, n *yaml.Node, into *[]T, read func(pat
 		d.fault(path, n, "must be a list (got %s)", shape(n))
 		return
 	}
+	if len(n.Content) == 0 {
+		return // an empty list is as none, so that a catalog has one JSON form
+	}
 	*into = make([]T, len(n.Content))
 	for i, item := range n.Content {
 		p := fmt.Sprintf("%s[%d]", path, i)
