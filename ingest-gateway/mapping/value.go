@@ -1,0 +1,261 @@
+package mapping
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+	"github.com/uptakehq/uptake/ingest-gateway/scan"
+	"github.com/uptakehq/uptake/schemas/event"
+)
+
+// ID returns an id's text: of a string, of a number as it is written, of a
+// boolean its word; of null and no value "". It reports false for objects and
+// arrays.
+func ID(v scan.Value) (string, bool) {
+	switch v.Kind {
+	case scan.Invalid, scan.Null:
+		return "", true
+	case scan.String, scan.Number:
+		return v.Text(), true
+	case scan.True:
+		return "true", true
+	case scan.False:
+		return "false", true
+	}
+	return "", false
+}
+
+// FirstID returns the id that a value is, or that the first element of an array
+// is: group keys come both ways.
+func FirstID(v scan.Value) (string, bool) {
+	if v.Kind != scan.Array {
+		return ID(v)
+	}
+	var s scan.Scanner
+	s.Reset(v.Raw, len(v.Raw))
+	s.Array()
+	if !s.More() {
+		return "", true
+	}
+	return ID(s.Value())
+}
+
+// Fields reads the fields of one event into strings. It keeps the first field
+// whose type cannot be used; Reject with it.
+type Fields struct {
+	Object *Object
+	Wrong  string // name of a field of a wrong type
+}
+
+// ID takes the id in the first of the fields that is not null.
+func (f *Fields) ID(names ...string) string {
+	for _, name := range names {
+		v := f.Object.Take(name)
+		if v.IsNull() {
+			continue
+		}
+		id, ok := ID(v)
+		if !ok && f.Wrong == "" {
+			f.Wrong = name
+		}
+		if id != "" || !ok {
+			return id
+		}
+	}
+	return ""
+}
+
+// Sub reads a field that must be an object or null, and takes it.
+func (f *Fields) Sub(name string, o *Object) {
+	if !o.Of(f.Object.Take(name)) && f.Wrong == "" {
+		f.Wrong = name
+	}
+}
+
+// RejectWrong rejects the item if a field had a wrong type, and reports whether
+// it did.
+func (f *Fields) RejectWrong(b *ingest.Batch) bool {
+	if f.Wrong == "" {
+		return false
+	}
+	b.Reject(ingest.CodeWrongType, f.Wrong, "not "+f.Object.Get(f.Wrong).Kind.String())
+	return true
+}
+
+// msFrom is the number from which on an instant is taken for milliseconds since
+// the epoch and not for seconds: in seconds it is the year 5138, in milliseconds
+// March of 1973.
+const msFrom = 1e11
+
+// Instant reads an instant as SDKs write it: ISO 8601 text, or milliseconds or
+// seconds since the epoch, as a number or as text. Null and "" are absent. It
+// reports false for anything else.
+func Instant(v scan.Value) (event.Micros, bool) {
+	if v.IsNull() {
+		return 0, true
+	}
+	text := v.Text()
+	switch {
+	case v.Kind == scan.String && text == "":
+		return 0, true
+	case v.Kind == scan.String:
+		if ts, ok := ingest.ParseTime(text); ok {
+			return ts, true
+		}
+	case v.Kind != scan.Number:
+		return 0, false
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return 0, false
+	}
+	if math.Abs(f) >= msFrom {
+		return ingest.FromMillis(f)
+	}
+	return ingest.FromSeconds(f)
+}
+
+// Quantity reads how many actions an event stands for: a whole number, written
+// as a number or as text, with or without decimals that are zero. Absent is 1.
+func Quantity(v scan.Value) (int64, bool) {
+	if v.IsNull() {
+		return 1, true
+	}
+	if v.Kind != scan.Number && v.Kind != scan.String {
+		return 0, false
+	}
+	text := v.Text()
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return n, true
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil || f != math.Trunc(f) || math.Abs(f) > 1<<53 {
+		return 0, false
+	}
+	return int64(f), true
+}
+
+// SetQuantity sets the event's quantity from the property that the app names. It
+// reports false when it had to reject the item.
+func SetQuantity(b *ingest.Batch, ev *event.RawEvent, properties *Object) bool {
+	key := b.App().QuantityKey
+	if key == "" {
+		return true
+	}
+	v := properties.Get(key)
+	n, ok := Quantity(v)
+	if !ok {
+		b.Reject(ingest.CodeBadQuantity, key, "must be a whole number, not "+describe(v))
+		return false
+	}
+	ev.Quantity = n
+	return true
+}
+
+// describe names a value in the detail of a rejection.
+func describe(v scan.Value) string {
+	if len(v.Raw) > 64 {
+		return v.Kind.String()
+	}
+	return string(v.Raw)
+}
+
+// RejectTime rejects the item for an instant that cannot be read.
+func RejectTime(b *ingest.Batch, field string, v scan.Value) {
+	b.Reject(ingest.CodeBadTimestamp, field, "not an instant: "+describe(v))
+}
+
+// DefaultAccountKeys are the names under which an account is looked for when the
+// app names none.
+var defaultAccountKeys = []string{"account", "company", "organization", "account_id", "company_id", "organization_id"}
+
+// AccountKeys are the group types, group keys, properties or attributes that name
+// an event's account.
+func AccountKeys(app *ingest.App) []string {
+	if app != nil && len(app.AccountKeys) > 0 {
+		return app.AccountKeys
+	}
+	return defaultAccountKeys
+}
+
+// Account returns the account that an object of groups or properties names: the
+// first of the app's account keys that has an id.
+func Account(app *ingest.App, objects ...*Object) string {
+	for _, key := range AccountKeys(app) {
+		for _, o := range objects {
+			if id, _ := FirstID(o.Get(key)); id != "" {
+				return id
+			}
+		}
+	}
+	return ""
+}
+
+// IsAccountKey reports whether a group type stands for the account.
+func IsAccountKey(app *ingest.App, name string) bool {
+	for _, k := range AccountKeys(app) {
+		if k == name {
+			return true
+		}
+	}
+	return false
+}
+
+// RejectGroupType rejects a group call about something that is no account.
+func RejectGroupType(b *ingest.Batch, field, name string) {
+	b.Reject(ingest.CodeUnknownKind, field, "groups of type "+name+" are no accounts: the app's account keys name those that are")
+}
+
+// Traits writes traits from operators: what set says stands for itself, as in the
+// native API; every other operator keeps its name. skip names fields that are no
+// operators.
+func Traits(w *Writer, ops *Object, set string, skip func(name string) bool) {
+	var values Object
+	if values.Of(ops.Get(set)) {
+		w.Merge(&values)
+	}
+	ops.Each(func(name string, v scan.Value) {
+		if (name == set && v.Kind == scan.Object) || v.IsNull() || skip(name) {
+			return
+		}
+		w.Raw(name, v.Raw)
+	})
+}
+
+// Suffixed returns the item's message id with a suffix, for a further event of
+// the same item.
+func Suffixed(b *ingest.Batch, id, suffix string) string { return b.Text(id, ":", suffix) }
+
+// Library returns name/version, or the name alone.
+func Library(b *ingest.Batch, name, version scan.Value) string {
+	n, v := name.Text(), version.Text()
+	if n == "" || v == "" {
+		return Cut(n, maxText)
+	}
+	return Cut(b.Text(n, "/", v), maxText)
+}
+
+// maxText bounds texts that are neither ids nor names, as the request's own user
+// agent is.
+const maxText = 1024
+
+// UserAgent bounds a user agent that an event carries.
+func UserAgent(s string) string { return Cut(s, maxText) }
+
+// Cut returns at most n bytes of s, whole characters only.
+func Cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
+// Valid returns s with U+FFFD for what is not UTF-8: for texts that came in
+// header fields or paths, which nobody has checked.
+func Valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
