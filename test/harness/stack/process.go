@@ -22,6 +22,7 @@ import (
 // line, addresses and log file stay the same when it is started again.
 type Process struct {
 	Name    string
+	Addr    string // host:port that it serves on; empty unless it is a gateway
 	Metrics string // host:port of /metrics, /healthz and /readyz
 
 	binary string

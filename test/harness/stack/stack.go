@@ -1,0 +1,269 @@
+// Package stack runs the three services as processes over a log and a
+// ClickHouse, for end-to-end and fault tests: the binaries that ship, started
+// with the flags that people use.
+//
+// It owns the processes it starts, their addresses and logs, the ClickHouse, and
+// the proxies that it was asked to put between. The log is the caller's: any of
+// package kafka. Close ends everything in it; every process dies with the test
+// binary in any case. A program that starts a stack calls embedded.ChildMain
+// first and Cleanup last.
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/test/harness/kafka"
+	"github.com/uptakehq/uptake/test/harness/proxy"
+)
+
+// Names of the services, as their folders have them.
+const (
+	Gateway  = "ingest-gateway"
+	Enricher = "enricher"
+	Writer   = "rollup-writer"
+)
+
+// What every stack serves.
+const (
+	App      = "dev"
+	Database = "uptake"
+)
+
+// WriteKeyOf returns the write key of an app.
+func WriteKeyOf(app string) string { return app + "-write-key" }
+
+// Config says what to start.
+type Config struct {
+	Dir      string    // data and logs of everything
+	Log      kafka.Log // running
+	Apps     []string  // that have a write key and the sample catalog; default App
+	Layout   topic.Layout
+	Gateways int // how many processes of each service; default 1
+	Enricher int
+	Writers  int
+	Build    Build
+	// Args are further flags of a service, by its name.
+	Args map[string][]string
+	// Proxied puts a proxy between the writers and ClickHouse.
+	Proxied bool
+}
+
+// Stack is what runs.
+type Stack struct {
+	Gateways   []*Process
+	Enrichers  []*Process
+	Writers    []*Process
+	ClickHouse *ClickHouse
+	Proxy      *proxy.Proxy // before ClickHouse; nil unless Proxied
+	Conn       driver.Conn  // to ClickHouse, past the proxy
+
+	cfg      Config
+	binaries map[string]string
+	mu       sync.Mutex // covers extra
+	extra    []*Process // started by Spawn
+}
+
+// ForTest starts a stack for t and closes it at its end. When the test has
+// failed then, the ends of all logs are shown.
+func ForTest(t testing.TB, cfg Config) *Stack {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts the services and ClickHouse; not under -short")
+	}
+	if cfg.Dir == "" {
+		cfg.Dir = t.TempDir()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute) // it may have to fetch and build
+	defer cancel()
+	s, err := Start(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Log(s.Tails(60))
+		}
+	})
+	return s
+}
+
+// Start builds the services, makes topics, tables and catalog by the services'
+// own commands, and starts the processes. It returns when all are ready.
+func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
+	for _, n := range []*int{&cfg.Gateways, &cfg.Enricher, &cfg.Writers} {
+		*n = max(*n, 1)
+	}
+	if cfg.Layout == (topic.Layout{}) {
+		cfg.Layout = topic.SingleLayout()
+	}
+	if len(cfg.Apps) == 0 {
+		cfg.Apps = []string{App}
+	}
+	s := &Stack{cfg: cfg, binaries: map[string]string{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+			if t := s.Tails(40); t != "" {
+				err = fmt.Errorf("%w\n%s", err, t)
+			}
+		}
+	}()
+	for _, name := range []string{Gateway, Enricher, Writer} {
+		if s.binaries[name], err = Binary(ctx, name, cfg.Build); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.startClickHouse(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.prepare(ctx); err != nil {
+		return nil, err
+	}
+	for range cfg.Gateways {
+		if err := s.add(&s.Gateways, Gateway); err != nil {
+			return nil, err
+		}
+	}
+	for range cfg.Enricher {
+		if err := s.add(&s.Enrichers, Enricher); err != nil {
+			return nil, err
+		}
+	}
+	for range cfg.Writers {
+		if err := s.add(&s.Writers, Writer); err != nil {
+			return nil, err
+		}
+	}
+	return s, s.AwaitReady(ctx)
+}
+
+func (s *Stack) startClickHouse(ctx context.Context) error {
+	dir := filepath.Join(s.cfg.Dir, "clickhouse")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("start ClickHouse: %w", err)
+	}
+	var err error
+	s.ClickHouse, err = StartClickHouse(ctx, embedded.Config{
+		DataDir: dir, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Progress: os.Stderr,
+	})
+	if err != nil {
+		return err
+	}
+	if s.cfg.Proxied {
+		if s.Proxy, err = proxy.Listen(s.ClickHouse.NativeAddr()); err != nil {
+			return err
+		}
+	}
+	s.Conn, err = clickhouse.Open(&clickhouse.Options{Addr: []string{s.ClickHouse.NativeAddr()}})
+	return err
+}
+
+// add starts one more process of a service and puts it in list.
+func (s *Stack) add(list *[]*Process, service string) error {
+	p, err := s.process(service, fmt.Sprintf("%s-%d", service, len(*list)))
+	if err != nil {
+		return err
+	}
+	*list = append(*list, p)
+	return p.Start()
+}
+
+// Spawn starts one more process of a service beside those of the config.
+func (s *Stack) Spawn(service string) (*Process, error) {
+	s.mu.Lock()
+	name := fmt.Sprintf("%s-extra-%d", service, len(s.extra))
+	s.mu.Unlock()
+	p, err := s.process(service, name)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.extra = append(s.extra, p)
+	s.mu.Unlock()
+	return p, p.Start()
+}
+
+// Processes returns all that were started.
+func (s *Stack) Processes() []*Process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []*Process
+	for _, list := range [][]*Process{s.Gateways, s.Enrichers, s.Writers, s.extra} {
+		all = append(all, list...)
+	}
+	return all
+}
+
+// URLs are the roots of the gateways.
+func (s *Stack) URLs() []string {
+	var urls []string
+	for _, g := range s.Gateways {
+		urls = append(urls, "http://"+g.Addr)
+	}
+	return urls
+}
+
+// AwaitReady returns when every process of the config is ready.
+func (s *Stack) AwaitReady(ctx context.Context) error {
+	for _, list := range [][]*Process{s.Gateways, s.Enrichers, s.Writers} {
+		for _, p := range list {
+			if err := p.AwaitReady(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Tails returns the ends of all logs.
+func (s *Stack) Tails(lines int) string {
+	var b strings.Builder
+	for _, p := range s.Processes() {
+		fmt.Fprintf(&b, "==== %s\n%s\n", p.Name, p.Tail(lines))
+	}
+	return b.String()
+}
+
+// Close ends every process in order of the data path, and ClickHouse.
+func (s *Stack) Close() error {
+	var errs []error
+	for _, p := range s.Processes() {
+		if p.Running() {
+			_ = p.Resume() // a paused one would not see the signal; fails when it has ended
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			if err := p.Stop(ctx); err != nil {
+				errs = append(errs, err)
+				p.Kill()
+			}
+			cancel()
+		}
+	}
+	if s.Conn != nil {
+		errs = append(errs, s.Conn.Close())
+	}
+	if s.Proxy != nil {
+		s.Proxy.Close()
+	}
+	if s.ClickHouse != nil {
+		errs = append(errs, s.ClickHouse.Close())
+	}
+	return errors.Join(errs...)
+}
