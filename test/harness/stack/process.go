@@ -260,10 +260,14 @@ func (e *Hopeless) Unwrap() error { return e.Err }
 func Await(ctx context.Context, what string, cond func() error) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+	var last error
 	for {
 		err := cond()
 		if err == nil {
 			return nil
+		}
+		if last == nil || ctx.Err() == nil {
+			last = err // what fails because ctx ended says nothing
 		}
 		var h *Hopeless
 		if errors.As(err, &h) {
@@ -271,7 +275,7 @@ func Await(ctx context.Context, what string, cond func() error) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w (last: %w)", what, ctx.Err(), err)
+			return fmt.Errorf("wait for %s: %w (last: %w)", what, ctx.Err(), last)
 		case <-tick.C:
 		}
 	}

@@ -75,9 +75,9 @@ func TestProcessLives(t *testing.T) {
 }
 
 func TestStopTellsHowItEnded(t *testing.T) {
-	p := shell(t, `trap 'echo could not flush; exit 3' TERM; echo up; while :; do sleep 0.02; done`)
+	p := shell(t, `trap 'echo could not flush; exit 3' TERM; echo up $((40+2)); while :; do sleep 0.02; done`)
 	start(t, p)
-	if err := Await(limit(t), "its word", says(p, "up")); err != nil {
+	if err := Await(limit(t), "its word", says(p, "up 42")); err != nil {
 		t.Fatal(err)
 	}
 	err := p.Stop(limit(t))
