@@ -129,7 +129,7 @@ func (b *Batch) Authenticate(key string) error {
 		return &Fault{Kind: BadKey, Detail: "unknown write key"}
 	}
 	if origin := b.request.Header("Origin"); origin != "" && !app.AllowsOrigin(origin) {
-		return &Fault{Kind: BadOrigin, Detail: "origin " + shorten(origin, 128) + " is not allowed for this write key"}
+		return &Fault{Kind: BadOrigin, Detail: "origin " + Shorten(origin, 128) + " is not allowed for this write key"}
 	}
 	b.app = app
 	if ip := app.IPMode.Apply(b.request.RemoteIP); ip.IsValid() {
@@ -252,7 +252,7 @@ func (b *Batch) check(ev *event.RawEvent) (code, field, detail string) {
 	case "":
 		return CodeMissingField, b.fields.Kind, b.fields.Kind + " is missing"
 	default:
-		return CodeUnknownKind, b.fields.Kind, "no such kind: " + shorten(ev.Kind, 64)
+		return CodeUnknownKind, b.fields.Kind, "no such kind: " + Shorten(ev.Kind, 64)
 	}
 	if ev.UserID == "" && ev.AnonymousID == "" && ev.AccountID == "" {
 		return b.needs(ev, b.fields.UserID+" or "+b.fields.AnonymousID, b.fields.UserID)
@@ -299,8 +299,11 @@ func (b *Batch) Reject(code, field, detail string) {
 	if it.messageID == "" {
 		it.messageID = b.ev.MessageID
 	}
-	it.messageID = shorten(it.messageID, b.limits.MaxIDBytes)
-	detail, field = shorten(detail, maxDetail), shorten(field, maxDetail)
+	if it.messageID == "" {
+		it.messageID = b.NewID() // so that reply and quarantine can be brought together
+	}
+	it.messageID = Shorten(it.messageID, b.limits.MaxIDBytes)
+	detail, field = Shorten(detail, maxDetail), Shorten(field, maxDetail)
 	original := b.original
 	if len(original) > b.limits.MaxEventBytes {
 		detail = fmt.Sprintf("%s; the first %d of %d bytes are kept", detail, b.limits.MaxEventBytes, len(original))
@@ -459,8 +462,8 @@ func (b *Batch) FailAll() {
 // bytes stay as they are.
 func String(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// shorten cuts s to at most n bytes of whole characters and makes it UTF-8.
-func shorten(s string, n int) string {
+// Shorten cuts s to at most n bytes of whole characters and makes it UTF-8.
+func Shorten(s string, n int) string {
 	if len(s) > n {
 		s = s[:n]
 		for len(s) > 0 && n-len(s) < utf8.UTFMax && !utf8.ValidString(s[max(0, len(s)-utf8.UTFMax):]) {

@@ -25,6 +25,7 @@ type Headers interface {
 type Request struct {
 	Method string
 	Path   string // as sent, without the protocol's prefix and a trailing slash
+	Prefix string // the protocol's prefix where it was sent, "/name", else ""
 	Query  string // as sent, after the "?"
 
 	// Body is the body, unpacked (gzip, zstd, ... are gone) but not unwrapped:
@@ -71,7 +72,7 @@ func (r *Request) UserAgent() string {
 	if !r.agented {
 		r.agent, r.agented = strings.ToValidUTF8(r.Header("User-Agent"), "\uFFFD"), true
 		if len(r.agent) > maxUserAgent {
-			r.agent = shorten(r.agent, maxUserAgent)
+			r.agent = Shorten(r.agent, maxUserAgent)
 		}
 	}
 	return r.agent

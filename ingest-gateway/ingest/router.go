@@ -24,6 +24,7 @@ type Bound struct {
 	Route    *Route
 	Protocol string
 	Fields   Fields
+	prefix   string
 }
 
 // NewRouter registers the protocols' routes, in their order.
@@ -51,14 +52,16 @@ func (r *Router) add(b Bound) error {
 	switch {
 	case b.Route.Method == "" || b.Route.Method != strings.ToUpper(b.Route.Method):
 		return errors.New("method must be upper case")
-	case !strings.HasPrefix(path, "/") || (len(path) > 1 && strings.HasSuffix(path, "/")):
+	case !strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/"):
 		return errors.New("path must start with a slash and not end with one")
 	case b.Route.Decode == nil || b.Route.Answer == nil:
 		return errors.New("needs Decode and Answer")
 	case strings.Count(path, "{") > maxParams:
 		return fmt.Errorf("more than %d parts in braces", maxParams)
 	}
-	for _, full := range []string{path, "/" + b.Protocol + strings.TrimSuffix(path, "/")} {
+	for _, prefix := range []string{"", "/" + b.Protocol} {
+		b.prefix = prefix
+		full := prefix + path
 		e := &entry{Bound: b, method: b.Route.Method}
 		if strings.Contains(full, "{") {
 			e.segments = strings.Split(full[1:], "/")
@@ -159,10 +162,8 @@ func (c Candidates) bind(req *Request, i int) {
 	if i >= len(c.exact) {
 		req.params = c.patterns[i-len(c.exact)].params
 	}
-	req.Path = c.path
-	if rest, ok := strings.CutPrefix(c.path, "/"+b.Protocol+"/"); ok && !strings.HasPrefix(b.Route.Path, "/"+b.Protocol+"/") {
-		req.Path = c.path[len(c.path)-len(rest)-1:]
-	}
+	n := len(b.prefix)
+	req.Prefix, req.Path = b.prefix, c.path[n:]
 }
 
 func matchSegments(segments []string, path string) (params, bool) {

@@ -1,0 +1,241 @@
+// Package keys knows the applications and their write keys.
+//
+// It owns the key file: its format, its checks, and reading it again while the
+// gateway runs. A write key is shown once when it is made; the file holds its
+// SHA-256, so that whoever reads the file cannot send. A plain hash does, with
+// no salt and no stretching, because keys are 192 random bits and not words that
+// people choose.
+package keys
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/url"
+	"os"
+	"strings"
+	"unsafe"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+)
+
+// Hash is the SHA-256 of a write key.
+type Hash [sha256.Size]byte
+
+// HashOf returns the hash that the file holds for a key.
+func HashOf(key string) Hash {
+	return sha256.Sum256(unsafe.Slice(unsafe.StringData(key), len(key))) // which reads and does not keep it
+}
+
+// String is how the file writes a hash.
+func (h Hash) String() string { return "sha256:" + hex.EncodeToString(h[:]) }
+
+// New returns a fresh write key.
+func New() string {
+	var b [24]byte
+	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
+	return "uk_" + base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// Table is what a key file says. It is not changed once read.
+type Table struct {
+	apps    map[Hash]*ingest.App
+	list    []*ingest.App
+	origins map[string]bool // that any app allows
+	all     bool            // some app allows every origin
+}
+
+// App returns the app that the key belongs to, or nil. It looks up a hash, so
+// the time it takes says nothing about how much of a key is right.
+func (t *Table) App(key string) *ingest.App { return t.apps[HashOf(key)] }
+
+// Apps lists the apps in the file's order.
+func (t *Table) Apps() []*ingest.App { return t.list }
+
+// AllowsOrigin reports whether some app lets pages of that origin send: all that
+// can be said before a preflighted request shows its key.
+func (t *Table) AllowsOrigin(origin string) bool { return t.all || t.origins[origin] }
+
+type file struct {
+	Apps []fileApp `yaml:"apps"`
+}
+
+type fileApp struct {
+	ID          string   `yaml:"id"`
+	Keys        []string `yaml:"keys"`
+	Origins     []string `yaml:"origins"`
+	Rate        float64  `yaml:"rate"`
+	Burst       int      `yaml:"burst"`
+	DailyQuota  int64    `yaml:"daily_quota"`
+	AccountKeys []string `yaml:"account_keys"`
+	QuantityKey string   `yaml:"quantity_key"`
+	IP          string   `yaml:"ip"`
+}
+
+// maxFile bounds the key file.
+const maxFile = 8 << 20
+
+// maxAppID bounds an app's id, which is part of every record's key.
+const maxAppID = 64
+
+// Load reads a key file.
+func Load(path string) (*Table, error) {
+	_, t, err := load(path)
+	return t, err
+}
+
+func load(path string) ([]byte, *Table, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := Parse(text)
+	if err != nil {
+		return text, nil, fmt.Errorf("key file %s: %w", path, err)
+	}
+	return text, t, nil
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("key file: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("key file %s: %w", path, err)
+	}
+	if len(text) > maxFile {
+		return nil, fmt.Errorf("key file %s: larger than %d bytes", path, maxFile)
+	}
+	return text, nil
+}
+
+// Parse reads the text of a key file and reports everything that is wrong with
+// it.
+func Parse(text []byte) (*Table, error) {
+	var f file
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	if err := d.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	t := &Table{apps: map[Hash]*ingest.App{}, origins: map[string]bool{}}
+	var errs []error
+	ids := map[string]bool{}
+	for i, fa := range f.Apps {
+		where := fmt.Sprintf("apps[%d]", i)
+		if fa.ID != "" {
+			where = "app " + fa.ID
+		}
+		fault := func(format string, args ...any) {
+			errs = append(errs, fmt.Errorf(where+": "+format, args...))
+		}
+		switch {
+		case !validID(fa.ID):
+			fault("id must be 1 to %d letters, digits, dots, dashes or underscores (got %q)", maxAppID, fa.ID)
+		case ids[fa.ID]:
+			fault("id is there twice")
+		}
+		ids[fa.ID] = true
+		app := &ingest.App{
+			ID: fa.ID, AllowedOrigins: fa.Origins, RatePerSecond: fa.Rate, Burst: fa.Burst, DailyQuota: fa.DailyQuota,
+			AccountKeys: fa.AccountKeys, QuantityKey: fa.QuantityKey,
+		}
+		if fa.Rate < 0 || fa.Rate > 1e9 || math.IsNaN(fa.Rate) {
+			fault("rate must be 0 (no bound) to 1e9 events per second (got %v)", fa.Rate)
+		}
+		if fa.Burst < 0 || (fa.Burst > 0 && fa.Rate == 0) {
+			fault("burst must be at least 0, and needs a rate (got %d)", fa.Burst)
+		}
+		if fa.Burst == 0 {
+			app.Burst = int(math.Ceil(2 * fa.Rate))
+		}
+		if fa.DailyQuota < 0 {
+			fault("daily_quota must be at least 0 (got %d)", fa.DailyQuota)
+		}
+		for _, k := range fa.AccountKeys {
+			if k == "" {
+				fault("account_keys holds an empty name")
+			}
+		}
+		switch fa.IP {
+		case "none":
+			app.IPMode = ingest.IPNone
+		case "truncated", "":
+			app.IPMode = ingest.IPTruncated
+		case "full":
+			app.IPMode = ingest.IPFull
+		default:
+			fault("ip must be full, truncated or none (got %q)", fa.IP)
+		}
+		if len(fa.Origins) == 0 {
+			t.all = true
+		}
+		for _, o := range fa.Origins {
+			if o == "*" {
+				t.all = true
+				continue
+			}
+			u, err := url.Parse(o)
+			if err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil {
+				fault("origins: %q is no origin, write scheme://host or scheme://host:port", o)
+			}
+			t.origins[o] = true
+		}
+		if len(fa.Keys) == 0 {
+			fault("has no keys; make one with `ingest-gateway key new`")
+		}
+		for _, k := range fa.Keys {
+			h, err := parseHash(k)
+			if err != nil {
+				fault("keys: %w", err)
+				continue
+			}
+			if other := t.apps[h]; other != nil {
+				fault("key %s… is also of app %s", k[:min(len(k), 20)], other.ID)
+			}
+			t.apps[h] = app
+		}
+		t.list = append(t.list, app)
+	}
+	if len(f.Apps) == 0 {
+		errs = append(errs, errors.New("apps: there are none, nobody could send"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func parseHash(s string) (Hash, error) {
+	var h Hash
+	digits, ok := strings.CutPrefix(s, "sha256:")
+	b, err := hex.DecodeString(digits)
+	if !ok || err != nil || len(b) != len(h) {
+		// The text is not shown: it may be a write key.
+		return h, fmt.Errorf("an entry of %d characters is not sha256: and 64 hex digits; the file holds hashes, make one with `ingest-gateway key new`", len(s))
+	}
+	copy(h[:], b)
+	return h, nil
+}
+
+func validID(id string) bool {
+	for _, c := range id {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '.', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return id != "" && len(id) <= maxAppID
+}

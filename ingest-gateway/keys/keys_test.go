@@ -1,0 +1,161 @@
+package keys
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+)
+
+func TestParse(t *testing.T) {
+	text := fmt.Sprintf(`
+apps:
+  - id: shop-prod
+    keys: ["%s", "%s"]
+    origins: [https://shop.example.com]
+    rate: 100.5
+    daily_quota: 1000000
+    account_keys: [org, company.id]
+    quantity_key: count
+    ip: full
+  - id: shop.dev
+    keys: ["%s"]
+`, HashOf("one"), HashOf("two"), HashOf("three"))
+	table, err := Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &ingest.App{
+		ID: "shop-prod", AllowedOrigins: []string{"https://shop.example.com"}, RatePerSecond: 100.5, Burst: 201, DailyQuota: 1_000_000,
+		AccountKeys: []string{"org", "company.id"}, QuantityKey: "count", IPMode: ingest.IPFull,
+	}
+	for _, key := range []string{"one", "two"} {
+		if got := table.App(key); !reflect.DeepEqual(got, want) {
+			t.Errorf("key %s: got %+v, want %+v", key, got, want)
+		}
+	}
+	if got := table.App("three"); got == nil || !reflect.DeepEqual(*got, ingest.App{ID: "shop.dev", IPMode: ingest.IPTruncated}) {
+		t.Errorf("got %+v", got)
+	}
+	if got := table.App("four"); got != nil {
+		t.Errorf("unknown key gives %+v", got)
+	}
+	if !table.AllowsOrigin("https://any.example") {
+		t.Error("an app without origins allows all")
+	}
+}
+
+func TestParseReportsAllFaults(t *testing.T) {
+	for _, tc := range []struct {
+		text string
+		want []string
+	}{
+		{"", []string{"there are none"}},
+		{"apps:\n  - id: a\n    colour: red\n", []string{"colour"}},
+		{
+			"apps:\n  - id: 'a b'\n    keys: [secret-key-in-the-clear]\n    rate: -1\n    burst: -2\n    daily_quota: -3\n    ip: some\n    origins: [example.com]\n    account_keys: ['']\n",
+			[]string{"id must be", "an entry of 23 characters", "rate must be", "burst must be", "daily_quota", "ip must be", "no origin", "empty name"},
+		},
+		{"apps:\n  - id: a\n    keys: []\n", []string{"app a: has no keys"}},
+		{
+			fmt.Sprintf("apps:\n  - id: a\n    keys: ['%s']\n  - id: a\n    keys: ['%s']\n", HashOf("k"), HashOf("k")),
+			[]string{"id is there twice", "is also of app a"},
+		},
+	} {
+		_, err := Parse([]byte(tc.text))
+		for _, w := range tc.want {
+			if err == nil || !strings.Contains(err.Error(), w) {
+				t.Errorf("%q: got %v, want %q in it", tc.text, err, w)
+			}
+		}
+		if err != nil && strings.Contains(err.Error(), "in-the-clear") {
+			t.Errorf("error shows a key: %v", err)
+		}
+	}
+}
+
+func TestOrigins(t *testing.T) {
+	table, err := Parse([]byte(fmt.Sprintf("apps:\n  - id: a\n    keys: ['%s']\n    origins: ['https://a.example:8443']\n", HashOf("k"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for origin, want := range map[string]bool{"https://a.example:8443": true, "https://a.example": false, "null": false} {
+		if got := table.AllowsOrigin(origin); got != want {
+			t.Errorf("%s: got %v, want %v", origin, got, want)
+		}
+		if got := table.App("k").AllowsOrigin(origin); got != want {
+			t.Errorf("app, %s: got %v, want %v", origin, got, want)
+		}
+	}
+}
+
+func TestReloadKeepsTheOldTable(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	good := func(key string) string { return fmt.Sprintf("apps:\n  - id: a\n    keys: ['%s']\n", HashOf(key)) }
+	write(good("one"))
+	s, err := Open(path, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := func(name string, change func(), wantUsed, wantErr bool, refused float64, keys ...string) {
+		t.Helper()
+		change()
+		used, err := s.Reload()
+		if used != wantUsed || (err != nil) != wantErr {
+			t.Errorf("%s: got %v, %v", name, used, err)
+		}
+		for _, key := range []string{"one", "two", "three"} {
+			known := s.App(key) != nil
+			want := strings.Contains(strings.Join(keys, " "), key)
+			if known != want {
+				t.Errorf("%s: key %s known: %v, want %v", name, key, known, want)
+			}
+		}
+		if got := testutil.ToFloat64(s.metrics.reloads.WithLabelValues("refused")); got != refused {
+			t.Errorf("%s: got %v refused, want %v", name, got, refused)
+		}
+		if got := testutil.ToFloat64(s.metrics.stale) == 1; got != wantErr {
+			t.Errorf("%s: stale is %v, want %v", name, got, wantErr)
+		}
+	}
+	step("unchanged", func() {}, false, false, 0, "one")
+	step("rotated", func() { write(good("two")) }, true, false, 0, "two")
+	step("bad", func() { write("apps: [") }, false, true, 1, "two")
+	step("still bad", func() {}, false, true, 1, "two")
+	step("gone", func() { os.Remove(path) }, false, true, 2, "two")
+	step("back", func() { write(good("two")) }, true, false, 2, "two")
+	step("good again", func() { write(good("three")) }, true, false, 2, "three")
+}
+
+func TestNewKeys(t *testing.T) {
+	a, b := New(), New()
+	if a == b || len(a) != 35 || !strings.HasPrefix(a, "uk_") {
+		t.Errorf("got %q and %q", a, b)
+	}
+}
+
+func BenchmarkApp(b *testing.B) {
+	table, err := Parse([]byte(fmt.Sprintf("apps:\n  - id: a\n    keys: ['%s']\n", HashOf("uk_0123456789012345678901234567890123"))))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if table.App("uk_0123456789012345678901234567890123") == nil {
+			b.Fatal("unknown")
+		}
+	}
+}

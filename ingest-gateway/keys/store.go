@@ -1,0 +1,100 @@
+package keys
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+)
+
+// Store holds the table in force and reads the file again when it changes. A
+// file that cannot be used leaves the old table in force.
+type Store struct {
+	path    string
+	logger  *slog.Logger
+	metrics *metrics
+	table   atomic.Pointer[Table]
+
+	mu      sync.Mutex // covers what follows, and is held while reading
+	seen    []byte     // the text that was looked at last, good or bad
+	lastErr error      // why the text was refused, nil when it is in force
+}
+
+// Open reads the file, which must be good.
+func Open(path string, logger *slog.Logger, reg prometheus.Registerer) (*Store, error) {
+	s := &Store{path: path, logger: logger, metrics: newMetrics(reg)}
+	text, t, err := load(path)
+	if err != nil {
+		return nil, err
+	}
+	s.seen = text
+	s.use(t)
+	return s, nil
+}
+
+func (s *Store) use(t *Table) {
+	s.table.Store(t)
+	s.metrics.apps.Set(float64(len(t.list)))
+	s.metrics.keys.Set(float64(len(t.apps)))
+	s.metrics.stale.Set(0)
+}
+
+// Table returns the table in force.
+func (s *Store) Table() *Table { return s.table.Load() }
+
+// App implements ingest.Authenticator.
+func (s *Store) App(key string) *ingest.App { return s.table.Load().App(key) }
+
+// Reload reads the file and, when its text is new and good, puts it in force. It
+// reports whether it did. The error is why a new file was refused, or nil.
+func (s *Store) Reload() (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text, err := readFile(s.path)
+	if err != nil {
+		s.seen = nil // the same text again is news then
+	} else {
+		if bytes.Equal(text, s.seen) {
+			return false, s.lastErr
+		}
+		s.seen = text
+		var t *Table
+		if t, err = Parse(text); err == nil {
+			s.use(t)
+			s.lastErr = nil
+			s.metrics.reloads.WithLabelValues("used").Inc()
+			s.logger.Info("key file read again", "path", s.path, "apps", len(t.list), "keys", len(t.apps))
+			return true, nil
+		}
+	}
+	if s.lastErr == nil || err.Error() != s.lastErr.Error() {
+		s.metrics.reloads.WithLabelValues("refused").Inc()
+		s.logger.Error("new key file refused, the old one stays in force", "path", s.path, "error", err)
+	}
+	s.metrics.stale.Set(1)
+	s.lastErr = err
+	return false, err
+}
+
+// Run looks at the file every interval, and at once for each value of now, until
+// ctx ends. It compares the text and not the time of its change, which a second
+// change within the clock's grain does not move.
+func (s *Store) Run(ctx context.Context, every time.Duration, now <-chan struct{}) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-now:
+		}
+		_, _ = s.Reload() // logged and counted there
+	}
+}

@@ -1,0 +1,174 @@
+package segment
+
+import (
+	"strings"
+
+	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+	"github.com/uptakehq/uptake/ingest-gateway/scan"
+	"github.com/uptakehq/uptake/schemas/event"
+)
+
+// maxWalk bounds the nesting of values that are walked a second time; they were
+// held against max-depth before.
+const maxWalk = 1 << 20
+
+// lookup finds a field of a JSON object by name. A name with dots is first taken
+// as it is and then as a path into nested objects. The value is Invalid where
+// there is none.
+func (d *decoder) lookup(object []byte, name string) scan.Value {
+	if len(object) == 0 {
+		return scan.Value{}
+	}
+	s := &d.inner
+	s.Reset(object, maxWalk)
+	s.Object()
+	var nested []byte
+	var rest string
+	for {
+		key, ok := s.Key()
+		if !ok {
+			break
+		}
+		if string(key) == name {
+			return s.Value()
+		}
+		tail, ok := strings.CutPrefix(name, string(key)+".")
+		v := s.Value()
+		if ok && v.Kind == scan.Object {
+			nested, rest = v.Raw, tail
+		}
+	}
+	if nested != nil {
+		return d.lookup(nested, rest)
+	}
+	return scan.Value{}
+}
+
+// findAccount finds the account of an event that names none in context.groupId:
+// the first of the app's names that properties, traits or the context's traits
+// have, in this order.
+func (d *decoder) findAccount(names []string, ev *event.RawEvent, contextTraits []byte) (scan.Value, string) {
+	for _, name := range names {
+		for _, in := range [...]struct {
+			field  string
+			object []byte
+		}{
+			{"properties.", ev.Properties},
+			{"traits.", ev.Traits},
+			{"context.traits.", contextTraits},
+		} {
+			if v := d.lookup(in.object, name); !v.IsNull() {
+				return v, in.field + name
+			}
+		}
+	}
+	return scan.Value{}, ""
+}
+
+// merge lays a message's context over the batch's, whose fields hold for every
+// message that does not name them itself. The result's text is d.text where both
+// have fields.
+func (d *decoder) merge(own, batch *contextFields) contextFields {
+	c := *own
+	if batch.raw == nil {
+		return c
+	}
+	if c.groupID == "" {
+		c.groupID = batch.groupID
+	}
+	if c.userAgent == "" {
+		c.userAgent = batch.userAgent
+	}
+	if c.library == "" {
+		c.library, c.version = batch.library, batch.version
+	}
+	if c.address == "" {
+		c.address = batch.address
+	}
+	if c.quantity.IsNull() {
+		c.quantity = batch.quantity
+	}
+	if c.traits == nil {
+		c.traits = batch.traits
+	}
+	c.raw = d.union(own.raw, batch.raw)
+	return c
+}
+
+// union returns the object of a's fields and those of b that a does not have.
+func (d *decoder) union(a, b []byte) []byte {
+	if isEmpty(a) {
+		return b
+	}
+	if isEmpty(b) {
+		return a
+	}
+	start := len(d.text)
+	d.text = append(d.text, a[:len(a)-1]...)
+	s := &d.inner
+	s.Reset(b, maxWalk)
+	s.Object()
+	var other scan.Scanner // walks a while d.inner walks b
+	for {
+		key, ok := s.Key()
+		if !ok {
+			break
+		}
+		name := string(key)
+		v := s.Value()
+		if has(&other, a, name) {
+			continue
+		}
+		d.text = append(d.text, ',')
+		d.text = append(ingest.AppendQuoted(d.text, name), ':')
+		d.text = append(d.text, v.Raw...)
+	}
+	d.text = append(d.text, '}')
+	return d.text[start:len(d.text):len(d.text)]
+}
+
+// has reports whether the object has the field, also as null.
+func has(s *scan.Scanner, object []byte, name string) bool {
+	s.Reset(object, maxWalk)
+	s.Object()
+	for {
+		key, ok := s.Key()
+		if !ok {
+			return false
+		}
+		if string(key) == name {
+			return true
+		}
+		s.Value()
+	}
+}
+
+// withCategory adds a page's category to its properties, where browsers put it
+// and servers do not.
+func (d *decoder) withCategory(properties []byte, category scan.Value) []byte {
+	if category.Kind != scan.String || (properties != nil && has(&d.inner, properties, "category")) {
+		return properties
+	}
+	start := len(d.text)
+	d.text = append(d.text, `{"category":`...)
+	d.text = append(d.text, category.Raw...)
+	if isEmpty(properties) {
+		d.text = append(d.text, '}')
+	} else {
+		d.text = append(d.text, ',')
+		d.text = append(d.text, properties[1:]...)
+	}
+	return d.text[start:len(d.text):len(d.text)]
+}
+
+// isEmpty reports whether the object is absent or has no fields.
+func isEmpty(object []byte) bool {
+	for i := 1; i < len(object); i++ {
+		switch object[i] {
+		case ' ', '\t', '\r', '\n':
+		default:
+			return object[i] == '}'
+		}
+	}
+	return true
+}
