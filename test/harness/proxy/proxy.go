@@ -7,7 +7,9 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -89,11 +91,16 @@ type pair struct {
 }
 
 // reset ends both sides with RST, so that neither takes it for a good end.
-func (c *pair) reset() {
+func (c *pair) reset() { c.end(true) }
+
+// end ends both sides. Without reset the bytes under way still arrive.
+func (c *pair) end(reset bool) {
 	c.once.Do(func() {
 		close(c.done)
 		for _, s := range []*net.TCPConn{c.client, c.server} {
-			_ = s.SetLinger(0) // fails on a closed connection only
+			if reset {
+				_ = s.SetLinger(0) // fails on a closed connection only
+			}
 			_ = s.Close()
 		}
 	})
@@ -225,7 +232,7 @@ func (p *Proxy) serve(client *net.TCPConn) {
 	wg.Go(func() { p.copy(c, c.server, c.client, ToServer) })
 	wg.Go(func() { p.copy(c, c.client, c.server, ToClient) })
 	wg.Wait()
-	c.reset()
+	c.end(false)
 	p.mu.Lock()
 	delete(p.pairs, c)
 	p.mu.Unlock()
@@ -270,8 +277,11 @@ func (p *Proxy) copy(c *pair, dst, src *net.TCPConn, d Direction) {
 			close(hit.fired)
 		}
 		if err != nil {
-			// The other direction may have bytes under way: pass on the end only.
-			if !swallow {
+			switch {
+			case !errors.Is(err, io.EOF):
+				c.reset()
+			case !swallow:
+				// The other direction may have bytes under way: pass on the end only.
 				_ = dst.CloseWrite()
 			}
 			return
