@@ -1,6 +1,7 @@
 package loadgen
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -288,7 +289,7 @@ func compareCells(r Rollup, got map[string]Sums, stored map[string]counted) Tabl
 }
 
 func readRejected(ctx context.Context, conn driver.Conn, database string, o *Oracle) (map[RejectedKey]int, error) {
-	rows, err := conn.Query(ctx, fmt.Sprintf("SELECT code, original, toInt64(count()) FROM %s.rejected_events WHERE app_id = ? AND (? = '' OR position(original, ?) > 0) GROUP BY code, original", database), o.App, o.Prefix, o.Prefix)
+	rows, err := conn.Query(ctx, fmt.Sprintf("SELECT code, original, toInt64(count()) FROM %s.rejected_events WHERE app_id IN (?, '') AND (? = '' OR position(original, ?) > 0) GROUP BY code, original", database), o.App, o.Prefix, o.Prefix)
 	if err != nil {
 		return nil, fmt.Errorf("read rejected_events: %w", err)
 	}
@@ -345,6 +346,8 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
+var errFewer = errors.New("read without an error")
+
 // Await returns when database holds at least as many events and rejections as
 // the oracle expects, or an error when ctx ends before.
 func Await(ctx context.Context, conn driver.Conn, database string, o *Oracle) error {
@@ -355,7 +358,7 @@ func Await(ctx context.Context, conn driver.Conn, database string, o *Oracle) er
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	q := fmt.Sprintf(`SELECT (SELECT count() FROM %[1]s.events WHERE app_id = ? AND startsWith(message_id, ?)),
-		(SELECT count() FROM %[1]s.rejected_events WHERE app_id = ? AND (? = '' OR position(original, ?) > 0))`, database)
+		(SELECT count() FROM %[1]s.rejected_events WHERE app_id IN (?, '') AND (? = '' OR position(original, ?) > 0))`, database)
 	for {
 		var got, gotRejected uint64
 		err := conn.QueryRow(ctx, q, o.App, o.Prefix, o.App, o.Prefix, o.Prefix).Scan(&got, &gotRejected)
@@ -364,7 +367,7 @@ func Await(ctx context.Context, conn driver.Conn, database string, o *Oracle) er
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %d events and %d rejections in ClickHouse: %w (there are %d and %d, %v)", want, wantRejected, ctx.Err(), got, gotRejected, err)
+			return fmt.Errorf("wait for %d events and %d rejections in ClickHouse: %w (there are %d and %d, %w)", want, wantRejected, ctx.Err(), got, gotRejected, cmp.Or(err, errFewer))
 		case <-tick.C:
 		}
 	}

@@ -89,7 +89,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	if c.Start.IsZero() {
-		errs = append(errs, errors.New("Start must be set"))
+		errs = append(errs, fmt.Errorf("Start must be set (got %s)", c.Start))
 	}
 	return errors.Join(errs...)
 }
