@@ -1,0 +1,399 @@
+package identity
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// maxAliases bounds the users that one user was aliased to, one after the other.
+const maxAliases = 16
+
+// joins learns a membership or a role of a user whose home is here (rule 5).
+func (tx *Tx) joins(userID, account, role string, at event.Micros) {
+	if account == "" && role == "" {
+		return
+	}
+	app := tx.src.app
+	u, known := tx.user(app, userID)
+	if !saysNews(u.Memberships, account, role, at) {
+		return
+	}
+	if !tx.linkable(userID, account, role) || (!known && !tx.room()) {
+		return
+	}
+	tx.addMemberships(userID, &u, []membership{{Since: at, AccountID: account, Role: role}})
+}
+
+// saysNews reports whether a membership says what is not in force at its time.
+func saysNews(list []membership, account, role string, at event.Micros) bool {
+	var inAccount, inRole string
+	for _, m := range list {
+		if m.Since > at {
+			break
+		}
+		if m.AccountID != "" {
+			inAccount = m.AccountID
+		}
+		if m.AccountID == account && m.Role != "" {
+			inRole = m.Role
+		}
+	}
+	return (account != "" && account != inAccount) || (role != "" && role != inRole)
+}
+
+// addMemberships adds what is new of list to a user whose home is here, tells
+// all who must know, and corrects what is counted here.
+func (tx *Tx) addMemberships(userID string, u *user, list []membership) {
+	app := tx.src.app
+	before := u.Memberships
+	all := slices.Clone(before)
+	var added []membership
+	for _, m := range list {
+		if m.Via == userID {
+			m.Via = ""
+		}
+		i, found := slices.BinarySearchFunc(all, m, membership.compare)
+		if found {
+			continue
+		}
+		all = slices.Insert(all, i, m)
+		added = append(added, m)
+	}
+	for len(all) > tx.s.cfg.MaxMemberships {
+		m := all[0]
+		u.Forgotten = max(u.Forgotten, m.Since)
+		all = all[1:]
+		tx.limit(boundMemberships)
+		if i := slices.Index(added, m); i >= 0 {
+			added = slices.Delete(added, i, i+1)
+		} else {
+			tx.unwhy(relationMembership, userID, m.AccountID, m.Since)
+		}
+	}
+	if len(added) == 0 {
+		return
+	}
+	for _, m := range added {
+		tx.why(relationMembership, userID, m.AccountID, m.Since)
+	}
+	u.Memberships = all
+	tx.publish(userID, u, "")
+	tx.passUp(userID, u, event.LinkMembership, added)
+	if tx.root(app, userID) == userID {
+		tx.fillUser(app, userID, before)
+	}
+}
+
+// passUp tells the user that userID is aliased to about memberships.
+func (tx *Tx) passUp(userID string, u *user, kind string, list []membership) {
+	if u.Alias == "" || len(list) == 0 {
+		return
+	}
+	up := slices.Clone(list)
+	for i := range up {
+		if up[i].Via == "" {
+			up[i].Via = userID
+		}
+	}
+	tx.send(tx.s.home(tx.src.app, topic.KeyUser, u.Alias), event.Link{
+		Kind: kind, ID: u.Alias, IDKind: event.ActorUser, UserID: userID,
+		Profile: mustJSON(profile{Memberships: up}),
+	})
+}
+
+// notice is a profile as it is sent: what it is now, and what was undone.
+type notice struct {
+	profile
+	Undone    string       `json:"undone,omitempty"`    // the alias that was undone
+	Retracted []membership `json:"retracted,omitempty"` // memberships that are no more
+}
+
+// publish stores a changed profile of a user whose home is here, and sends it to
+// its subscribers.
+func (tx *Tx) publish(userID string, u *user, undoneAlias string, retracted ...membership) {
+	u.Version++
+	tx.putUser(tx.src.app, userID, u, true)
+	if len(u.Subscribers) == 0 {
+		return
+	}
+	n := notice{profile: u.profile, Undone: undoneAlias, Retracted: retracted}
+	body := mustJSON(n)
+	for _, p := range u.Subscribers {
+		tx.send(p, event.Link{
+			Kind: event.LinkProfile, ID: userID, IDKind: event.ActorUser, Version: u.Version, Profile: body,
+		})
+	}
+}
+
+// subscribe makes a partition a subscriber of a user whose home is here, and
+// reports whether it was none. A subscriber must be sent the profile.
+func (tx *Tx) subscribe(u *user, p int32) bool {
+	if p == tx.s.partition {
+		return false
+	}
+	i, found := slices.BinarySearch(u.Subscribers, p)
+	if found {
+		return false
+	}
+	u.Subscribers = slices.Insert(u.Subscribers, i, p)
+	return true
+}
+
+// owns learns that an anonymous id belongs to a user whose home is here (rule 2).
+// always says so to its home also when the pair is known.
+func (tx *Tx) owns(userID, anonymousID string, at event.Micros, always bool) {
+	app := tx.src.app
+	p := hashPair(app, userID, anonymousID)
+	isNew := !tx.s.known.has(p) && !tx.known.has(p)
+	if !isNew && !always {
+		return
+	}
+	if !tx.linkable(userID, anonymousID) {
+		return
+	}
+	l := event.Link{Kind: event.LinkClaim, ID: anonymousID, IDKind: event.ActorAnonymous, UserID: userID, Since: at}
+	to := tx.s.home(app, topic.KeyAnonymous, anonymousID)
+	if isNew {
+		if !tx.room() {
+			return
+		}
+		u, _ := tx.user(app, userID)
+		if u.known >= tx.s.cfg.MaxAnonymous {
+			tx.limit(boundAnonymous)
+			return
+		}
+		u.known++
+		tx.known.add(p)
+		c := &tx.src.cause
+		tx.change(knownKey(nil, app, userID, anonymousID), &event.IdentityState{
+			Kind: event.StateKnown, AppID: app, ID: userID, Other: anonymousID, Since: at,
+			Call: c.Call, MessageID: c.MessageID, RecordedAt: c.RecordedAt, RawPartition: c.RawPartition, RawOffset: c.RawOffset,
+		})
+		hears := tx.subscribe(&u, to)
+		tx.putUser(app, userID, &u, hears)
+		if hears && u.Version > 0 {
+			l.Version, l.Profile = u.Version, mustJSON(notice{profile: u.profile})
+		}
+	}
+	tx.send(to, l)
+}
+
+// takeClaim links an anonymous id whose home is here to a user (rule 3).
+func (tx *Tx) takeClaim(l *event.Link) {
+	app := l.AppID
+	tx.learn(app, l.UserID, l.Version, l.Profile)
+	a, known := tx.anonymous(app, l.ID)
+	if isUndone(a.Undone, l.UserID, l.Since) {
+		tx.refuse("undone")
+		return
+	}
+	in := link{Since: l.Since, UserID: l.UserID}
+	i, found := slices.BinarySearchFunc(a.Links, in, link.compare)
+	if found || (i > 0 && a.Links[i-1].UserID == in.UserID) {
+		return
+	}
+	if !known && !tx.room() {
+		return
+	}
+	first := len(a.Links) == 0
+	a.Links = slices.Insert(a.Links, i, in)
+	tx.why(relationClaim, l.ID, in.UserID, in.Since)
+	if len(a.Links) > tx.s.cfg.MaxLinks {
+		old := a.Links[0]
+		a.Forgotten = max(a.Forgotten, old.Since)
+		a.Links = a.Links[1:]
+		tx.limit(boundLinks)
+		tx.unwhy(relationClaim, l.ID, old.UserID, old.Since)
+	}
+	tx.putAnonymous(app, l.ID, &a)
+	if first {
+		tx.moveAnonymous(app, l.ID, in.UserID)
+	}
+}
+
+// becomes learns an alias of previous, told to the home of userID, which is here
+// (rule 4).
+func (tx *Tx) becomes(previous, userID string, at event.Micros) {
+	if previous == "" || userID == "" {
+		return
+	}
+	if previous == userID {
+		tx.refuse("self")
+		return
+	}
+	if !tx.linkable(previous, userID) {
+		return
+	}
+	app := tx.src.app
+	u, known := tx.user(app, userID)
+	if !known && !tx.room() {
+		return
+	}
+	to := tx.s.home(app, topic.KeyUser, previous)
+	l := event.Link{Kind: event.LinkAlias, ID: previous, IDKind: event.ActorUser, UserID: userID, Since: at}
+	if tx.subscribe(&u, to) {
+		tx.putUser(app, userID, &u, true)
+		if u.Version > 0 {
+			l.Version, l.Profile = u.Version, mustJSON(notice{profile: u.profile})
+		}
+	}
+	tx.send(to, l)
+	tx.owns(userID, previous, at, true)
+}
+
+// takeAlias makes a user whose home is here the alias of another (rule 4).
+func (tx *Tx) takeAlias(l *event.Link) {
+	app := l.AppID
+	tx.learn(app, l.UserID, l.Version, l.Profile)
+	u, known := tx.user(app, l.ID)
+	if isUndone(u.Undone, l.UserID, l.Since) {
+		tx.refuse("undone")
+		return
+	}
+	if !known && !tx.room() {
+		return
+	}
+	i := slices.IndexFunc(u.Aliases, func(a alias) bool { return a.UserID == l.UserID })
+	switch {
+	case i < 0 && len(u.Aliases) >= maxAliases:
+		tx.limit(boundAliases)
+		return
+	case i < 0:
+		u.Aliases = append(u.Aliases, alias{UserID: l.UserID, First: l.Since, Last: l.Since})
+		slices.SortFunc(u.Aliases, func(a, b alias) int { return strings.Compare(a.UserID, b.UserID) })
+		tx.why(relationAlias, l.ID, l.UserID, l.Since)
+	case l.Since < u.Aliases[i].First:
+		u.Aliases[i].First = l.Since
+	case l.Since > u.Aliases[i].Last:
+		u.Aliases[i].Last = l.Since
+	default:
+		return
+	}
+	target, first := u.activeAlias()
+	if target == u.Alias && first == u.AliasFirst {
+		tx.putUser(app, l.ID, &u, true)
+		return
+	}
+	moved := target != u.Alias
+	tx.changeAlias(app, l.ID, func() {
+		u.Alias, u.AliasFirst = target, first
+		tx.publish(l.ID, &u, "")
+	})
+	if moved {
+		tx.passUp(l.ID, &u, event.LinkMembership, u.Memberships)
+	}
+}
+
+// changeAlias makes a change to the alias of a user, here or of a copy, and
+// moves what it was counted for if that has another root now. Of all users only
+// the root that id had before can lose its place: either it is id itself, or it
+// was the source of an alias that a cycle through id kept out of force.
+func (tx *Tx) changeAlias(app, id string, change func()) {
+	before := tx.root(app, id)
+	change()
+	if tx.root(app, before) != before {
+		tx.moveUser(app, before)
+	}
+}
+
+// takeSubscribe makes the partition that sent l a subscriber.
+func (tx *Tx) takeSubscribe(l *event.Link) {
+	app := l.AppID
+	p := int32(l.Partition)
+	if l.Partition < 0 || l.Partition >= int64(tx.s.cfg.Partitions) {
+		tx.count(tx.s.metrics.unknown)
+		return
+	}
+	u, known := tx.user(app, l.ID)
+	if !known && !tx.room() {
+		return
+	}
+	if tx.subscribe(&u, p) {
+		tx.putUser(app, l.ID, &u, true)
+	}
+	if u.Version > 0 {
+		tx.send(p, event.Link{
+			Kind: event.LinkProfile, ID: l.ID, IDKind: event.ActorUser, Version: u.Version,
+			Profile: mustJSON(notice{profile: u.profile}),
+		})
+	}
+}
+
+// takeMemberships adds to a user whose home is here the memberships of one that
+// is aliased to it, or takes them away.
+func (tx *Tx) takeMemberships(l *event.Link) {
+	var p profile
+	if !tx.parse(l.Profile, &p) {
+		return
+	}
+	u, known := tx.user(l.AppID, l.ID)
+	if !known && !tx.room() {
+		return
+	}
+	if l.Kind == event.LinkRetract {
+		tx.dropMemberships(l.ID, &u, p.Memberships)
+		return
+	}
+	tx.addMemberships(l.ID, &u, p.Memberships)
+}
+
+// learn takes in the profile of a user whose home is elsewhere.
+func (tx *Tx) learn(app, userID string, version int64, body []byte) {
+	if len(body) == 0 || tx.s.home(app, topic.KeyUser, userID) == tx.s.partition {
+		return
+	}
+	u, _ := tx.user(app, userID)
+	if version <= u.Version {
+		return
+	}
+	var n notice
+	if !tx.parse(body, &n) {
+		return
+	}
+	before := u.Memberships
+	change := func() {
+		u.profile, u.Version = n.profile, version
+		tx.putUser(app, userID, &u, true)
+		tx.follow(app, n.Alias)
+	}
+	if n.Undone != "" {
+		tx.undoAlias(app, userID, n.Undone, change)
+	} else {
+		tx.changeAlias(app, userID, change)
+	}
+	if len(n.Retracted) > 0 {
+		tx.refill(app, userID, n.Retracted)
+	}
+	if tx.root(app, userID) == userID {
+		tx.fillUser(app, userID, before)
+	}
+}
+
+// follow makes sure that this partition hears of a user that another is aliased
+// to.
+func (tx *Tx) follow(app, userID string) {
+	if userID == "" {
+		return
+	}
+	to := tx.s.home(app, topic.KeyUser, userID)
+	if to == tx.s.partition {
+		return
+	}
+	if _, known := tx.user(app, userID); known {
+		return
+	}
+	tx.putUser(app, userID, &user{}, true)
+	tx.send(to, event.Link{Kind: event.LinkSubscribe, ID: userID, IDKind: event.ActorUser})
+}
+
+// parse reads JSON that another enricher wrote.
+func (tx *Tx) parse(body []byte, into any) bool {
+	if decodeBody(body, into) != nil {
+		tx.count(tx.s.metrics.unknown)
+		return false
+	}
+	return true
+}

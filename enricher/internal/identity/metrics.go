@@ -1,0 +1,53 @@
+package identity
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics counts what the States of one process do.
+type Metrics struct {
+	links    *prometheus.CounterVec
+	controls *prometheus.CounterVec
+	limits   *prometheus.CounterVec
+	refused  *prometheus.CounterVec
+	unknown  prometheus.Counter
+}
+
+// Values of the label bound of uptake_enricher_identity_limited_total.
+const (
+	boundLinks       = "max_links"
+	boundAnonymous   = "max_anonymous"
+	boundMemberships = "max_memberships"
+	boundAliasDepth  = "max_alias_depth"
+	boundIDBytes     = "max_id_bytes"
+	boundStateBytes  = "max_state_bytes"
+	boundAliases     = "max_aliases"
+)
+
+// NewMetrics registers the metrics with reg, which may be nil.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		links: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "uptake_enricher_identity_links_total",
+			Help: "Link records taken in, by kind.",
+		}, []string{"kind"}),
+		controls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "uptake_enricher_identity_corrections_total",
+			Help: "Corrections ordered, by what led to them: a record each.",
+		}, []string{"cause"}),
+		limits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "uptake_enricher_identity_limited_total",
+			Help: "What was left unlearnt, or forgotten, for a bound.",
+		}, []string{"bound"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "uptake_enricher_identity_refused_total",
+			Help: "Links not followed: undone by an operator, or to themselves.",
+		}, []string{"reason"}),
+		unknown: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "uptake_enricher_identity_unknown_records_total",
+			Help: "Records of links or enricher-state of a kind that this version does not know.",
+		}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.links, m.controls, m.limits, m.refused, m.unknown)
+	}
+	return m
+}

@@ -1,0 +1,163 @@
+package identity
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// Kinds of ids in keys of the changelog that are no kinds of record keys.
+const (
+	keyKnown = 'k'
+	keyWhy   = 'w'
+)
+
+// State is what a partition knows about identity, as of the last Commit. It is
+// used by one goroutine.
+type State struct {
+	cfg       Config
+	partition int32
+	codec     *event.Codec
+	metrics   *Metrics
+
+	ids   table // records of anonymous ids and users, by the key that they have in the changelog
+	known pairs // user and anonymous id that were seen together
+	tx    Tx
+
+	// Scratch of Apply.
+	key, value []byte
+}
+
+// New returns the empty state of a partition. cfg must be valid; metrics may be
+// nil.
+func New(cfg Config, partition int32, codec *event.Codec, metrics *Metrics) *State {
+	s := &State{cfg: cfg, partition: partition, codec: codec, metrics: metrics}
+	if s.metrics == nil {
+		s.metrics = NewMetrics(nil)
+	}
+	s.tx.s = s
+	return s
+}
+
+// Stats tells how much a State holds.
+type Stats struct {
+	IDs   int   // anonymous ids and users
+	Known int   // pairs of a user and an anonymous id
+	Bytes int64 // of memory
+}
+
+// Stats returns how much is held.
+func (s *State) Stats() Stats {
+	return Stats{IDs: s.ids.used, Known: s.known.n, Bytes: s.bytes()}
+}
+
+func (s *State) bytes() int64 { return s.ids.bytes() + s.known.bytes() }
+
+// Apply takes in a record of the changelog, in the order of its partition. The
+// last one of each key counts, so a compacted log and a whole one give the same
+// state. No Tx may be open. Both slices may be reused afterwards.
+func (s *State) Apply(key, value []byte) error {
+	if value == nil {
+		return s.withdraw(key)
+	}
+	var rec event.IdentityState
+	if err := s.codec.DecodeIdentityState(value, &rec); err != nil {
+		return fmt.Errorf("identity state of partition %d: %w", s.partition, err)
+	}
+	var err error
+	switch rec.Kind {
+	case event.StateAnonymous:
+		var a anonymous
+		err = decodeBody(rec.Body, &a)
+		s.key = topic.Key(s.key[:0], rec.AppID, topic.KeyAnonymous, rec.ID)
+		s.value = a.append(s.value[:0])
+		s.ids.set(hashKey(s.key), s.key, s.value)
+	case event.StateUser:
+		var u user
+		err = decodeBody(rec.Body, &u)
+		u.Version = rec.Version
+		s.key = topic.Key(s.key[:0], rec.AppID, topic.KeyUser, rec.ID)
+		h := hashKey(s.key)
+		if old, ok := s.ids.get(h, s.key); ok {
+			var o user
+			o.read(old)
+			u.known = o.known
+		}
+		s.value = u.append(s.value[:0])
+		s.ids.set(h, s.key, s.value)
+	case event.StateKnown:
+		p := hashPair(rec.AppID, rec.ID, rec.Other)
+		if s.known.has(p) {
+			return nil
+		}
+		s.known.add(p)
+		s.key = topic.Key(s.key[:0], rec.AppID, topic.KeyUser, rec.ID)
+		h := hashKey(s.key)
+		var u user
+		if old, ok := s.ids.get(h, s.key); ok {
+			u.read(old)
+		}
+		u.known++
+		s.value = u.append(s.value[:0])
+		s.ids.set(h, s.key, s.value)
+	case event.StateWhy:
+		// For people: the state does not need it.
+	default:
+		// Of a later version of this program, which a roll-back reads.
+		s.metrics.unknown.Inc()
+	}
+	if err != nil {
+		return fmt.Errorf("identity state of partition %d, %s %q: %w", s.partition, rec.Kind, rec.ID, err)
+	}
+	return nil
+}
+
+// withdraw takes in a tombstone.
+func (s *State) withdraw(key []byte) error {
+	app, rest, ok := bytes.Cut(key, []byte{0})
+	if !ok || len(rest) == 0 {
+		return fmt.Errorf("identity state of partition %d: key %q names no kind", s.partition, key)
+	}
+	switch rest[0] {
+	case topic.KeyAnonymous, topic.KeyUser:
+		s.ids.remove(hashKey(key), key)
+	case keyKnown:
+		n, w := binary.Uvarint(rest[1:])
+		if w <= 0 || n > uint64(len(rest)-1-w) {
+			return fmt.Errorf("identity state of partition %d: key %q names no pair", s.partition, key)
+		}
+		ids := rest[1+w:]
+		s.known.remove(hashPair(string(app), string(ids[:n]), string(ids[n:])))
+	}
+	return nil
+}
+
+// knownKey appends the changelog's key of a pair.
+func knownKey(dst []byte, app, userID, anonymousID string) []byte {
+	dst = append(dst, app...)
+	dst = append(dst, 0, keyKnown)
+	dst = binary.AppendUvarint(dst, uint64(len(userID)))
+	dst = append(dst, userID...)
+	return append(dst, anonymousID...)
+}
+
+// hashPair hashes a pair with two seeds, so that two pairs of the 10^9 that a
+// partition could have share a hash with a probability of 10^-20.
+func hashPair(app, userID, anonymousID string) pair {
+	var buf [256]byte
+	b := knownKey(buf[:0], app, userID, anonymousID)
+	h := xxhash.Sum64(b)
+	b = append(b, 0xA5)
+	return pair{h, xxhash.Sum64(b)}
+}
+
+// home returns the partition of an id.
+func (s *State) home(app string, kind byte, id string) int32 {
+	var buf [256]byte
+	return topic.Partition(topic.Key(buf[:0], app, kind, id), s.cfg.Partitions)
+}

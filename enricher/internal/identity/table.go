@@ -1,0 +1,273 @@
+package identity
+
+import (
+	"encoding/binary"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// table maps keys to values, both bytes, in a few large pieces of memory without
+// pointers: a million entries cost the garbage collector nothing. Entries are
+// appended to chunks and never changed in place, so that what get returned stays
+// as it was for as long as somebody holds it. What was replaced or deleted is
+// left behind, and when that is half of all, the rest is copied to new chunks.
+type table struct {
+	slots  []uint64 // 0: empty; else entry+1 in the low 40 bits, and 24 bits of the hash
+	used   int      // slots that are not empty
+	chunks [][]byte
+	size   int64 // bytes in chunks
+	dead   int64 // of them, of entries that cannot be found
+}
+
+const (
+	chunkBits  = 20
+	chunkSize  = 1 << chunkBits
+	entryBits  = 40 // of a slot: 2^40 bytes of entries
+	entryMask  = 1<<entryBits - 1
+	minSlots   = 64
+	minCompact = 4 * chunkSize
+)
+
+// maxEntry is the most that a key and its value can have together.
+const maxEntry = chunkSize - 2*binary.MaxVarintLen32
+
+func hashKey(key []byte) uint64 { return xxhash.Sum64(key) }
+
+// get returns the value of key and whether there is one.
+func (t *table) get(h uint64, key []byte) ([]byte, bool) {
+	if len(t.slots) == 0 {
+		return nil, false
+	}
+	slot, found := t.find(h, key)
+	if !found {
+		return nil, false
+	}
+	_, v, _ := t.entry(t.slots[slot]&entryMask - 1)
+	return v, true
+}
+
+// entry returns key, value and size of the entry at pos.
+func (t *table) entry(pos uint64) (key, value []byte, size int64) {
+	b := t.chunks[pos>>chunkBits][pos&(chunkSize-1):]
+	n, w := binary.Uvarint(b)
+	key = b[w : w+int(n) : w+int(n)]
+	at := w + int(n)
+	n, w = binary.Uvarint(b[at:])
+	at += w
+	end := at + int(n)
+	return key, b[at:end:end], int64(end)
+}
+
+// set sets the value of key. Both are copied.
+func (t *table) set(h uint64, key, value []byte) {
+	if 4*(t.used+1) > 3*len(t.slots) {
+		t.grow()
+	}
+	slot, found := t.find(h, key)
+	if found {
+		_, old, size := t.entry(t.slots[slot]&entryMask - 1)
+		if string(old) == string(value) {
+			return
+		}
+		t.dead += size
+	} else {
+		t.used++
+	}
+	t.slots[slot] = h>>entryBits<<entryBits | (t.append(key, value) + 1)
+	if t.dead > t.size/2 && t.size > minCompact {
+		t.compact()
+	}
+}
+
+// find returns the slot of key, or the empty one where it belongs.
+func (t *table) find(h uint64, key []byte) (slot uint64, found bool) {
+	mask := uint64(len(t.slots) - 1)
+	i := h & mask
+	for ; t.slots[i] != 0; i = (i + 1) & mask {
+		if t.slots[i]>>entryBits == h>>entryBits {
+			k, _, _ := t.entry(t.slots[i]&entryMask - 1)
+			if string(k) == string(key) {
+				return i, true
+			}
+		}
+	}
+	return i, false
+}
+
+// remove deletes key, moving back what follows it in its run of slots.
+func (t *table) remove(h uint64, key []byte) {
+	if len(t.slots) == 0 {
+		return
+	}
+	slot, found := t.find(h, key)
+	if !found {
+		return
+	}
+	_, _, size := t.entry(t.slots[slot]&entryMask - 1)
+	t.dead += size
+	t.used--
+	mask := uint64(len(t.slots) - 1)
+	hole := slot
+	for i := (slot + 1) & mask; t.slots[i] != 0; i = (i + 1) & mask {
+		k, _, _ := t.entry(t.slots[i]&entryMask - 1)
+		want := hashKey(k) & mask
+		// The entry may move to the hole if that lies between where it belongs
+		// and where it is.
+		if (i-want)&mask >= (i-hole)&mask {
+			t.slots[hole] = t.slots[i]
+			hole = i
+		}
+	}
+	t.slots[hole] = 0
+}
+
+func (t *table) append(key, value []byte) uint64 {
+	need := len(key) + len(value) + 2*binary.MaxVarintLen32
+	last := len(t.chunks) - 1
+	if last < 0 || len(t.chunks[last])+need > chunkSize {
+		// The first chunk of a small table grows; a large one takes whole ones.
+		t.chunks = append(t.chunks, make([]byte, 0, max(need, min(chunkSize, 4096<<(2*len(t.chunks))))))
+		last++
+	}
+	b := t.chunks[last]
+	at := len(b)
+	if cap(b)-at < need {
+		b = append(make([]byte, 0, min(chunkSize, 2*cap(b)+need)), b...)
+	}
+	b = binary.AppendUvarint(b, uint64(len(key)))
+	b = append(b, key...)
+	b = binary.AppendUvarint(b, uint64(len(value)))
+	b = append(b, value...)
+	t.chunks[last] = b
+	t.size += int64(len(b) - at)
+	return uint64(last)<<chunkBits | uint64(at)
+}
+
+func (t *table) grow() {
+	old := t.slots
+	t.slots = make([]uint64, max(minSlots, 2*len(old)))
+	mask := uint64(len(t.slots) - 1)
+	for _, s := range old {
+		if s == 0 {
+			continue
+		}
+		k, _, _ := t.entry(s&entryMask - 1)
+		i := hashKey(k) & mask
+		for t.slots[i] != 0 {
+			i = (i + 1) & mask
+		}
+		t.slots[i] = s
+	}
+}
+
+// compact copies what can be found to new chunks.
+func (t *table) compact() {
+	old := table{chunks: t.chunks}
+	t.chunks, t.size, t.dead = nil, 0, 0
+	for i, s := range t.slots {
+		if s == 0 {
+			continue
+		}
+		k, v, _ := old.entry(s&entryMask - 1)
+		t.slots[i] = s>>entryBits<<entryBits | (t.append(k, v) + 1)
+	}
+}
+
+// each calls f with every entry, in no order, until f returns false. The table
+// must not change meanwhile.
+func (t *table) each(f func(key, value []byte) bool) {
+	for _, s := range t.slots {
+		if s == 0 {
+			continue
+		}
+		if k, v, _ := t.entry(s&entryMask - 1); !f(k, v) {
+			return
+		}
+	}
+}
+
+// bytes is the memory that the table takes.
+func (t *table) bytes() int64 { return t.size + 8*int64(len(t.slots)) }
+
+// pairs is a set of pairs of ids, each by a 128-bit hash of the two.
+type pairs struct {
+	slots []pair
+	n     int
+	zero  bool // the pair that hashes to zero is in
+}
+
+type pair [2]uint64
+
+func (p *pairs) has(k pair) bool {
+	if k == (pair{}) {
+		return p.zero
+	}
+	if len(p.slots) == 0 {
+		return false
+	}
+	mask := uint64(len(p.slots) - 1)
+	for i := k[0] & mask; ; i = (i + 1) & mask {
+		switch p.slots[i] {
+		case k:
+			return true
+		case pair{}:
+			return false
+		}
+	}
+}
+
+func (p *pairs) add(k pair) {
+	if k == (pair{}) {
+		p.zero = true
+		return
+	}
+	if 4*(p.n+1) > 3*len(p.slots) {
+		old := p.slots
+		p.slots = make([]pair, max(minSlots, 2*len(old)))
+		p.n = 0
+		for _, k := range old {
+			if k != (pair{}) {
+				p.add(k)
+			}
+		}
+	}
+	mask := uint64(len(p.slots) - 1)
+	i := k[0] & mask
+	for p.slots[i] != (pair{}) {
+		if p.slots[i] == k {
+			return
+		}
+		i = (i + 1) & mask
+	}
+	p.slots[i] = k
+	p.n++
+}
+
+func (p *pairs) bytes() int64 { return 16 * int64(len(p.slots)) }
+
+func (p *pairs) remove(k pair) {
+	if k == (pair{}) {
+		p.zero = false
+		return
+	}
+	if len(p.slots) == 0 {
+		return
+	}
+	mask := uint64(len(p.slots) - 1)
+	i := k[0] & mask
+	for p.slots[i] != k {
+		if p.slots[i] == (pair{}) {
+			return
+		}
+		i = (i + 1) & mask
+	}
+	p.n--
+	hole := i
+	for i = (i + 1) & mask; p.slots[i] != (pair{}); i = (i + 1) & mask {
+		if want := p.slots[i][0] & mask; (i-want)&mask >= (i-hole)&mask {
+			p.slots[hole] = p.slots[i]
+			hole = i
+		}
+	}
+	p.slots[hole] = pair{}
+}

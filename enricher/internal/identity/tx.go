@@ -1,0 +1,391 @@
+package identity
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// Tx is what a State learns within a Kafka transaction. It belongs to the
+// State's goroutine.
+type Tx struct {
+	s     *State
+	ids   table // what changed, over s.ids
+	known pairs // what is new, over s.known
+
+	counted []prometheus.Counter // to count when it is committed
+
+	// Of the record at hand.
+	out      *Outputs
+	src      source
+	limited  bool
+	forgot   bool
+	controls int          // controls written for it
+	local    []event.Link // links to this partition, not taken in yet
+
+	// Scratch.
+	key, value []byte
+	path       []node
+}
+
+// source is the record that something is learnt from.
+type source struct {
+	raw    bool
+	offset int64
+	cause  event.Link // Call, MessageID, RecordedAt, RawPartition and RawOffset alone
+	app    string
+}
+
+// Begin starts a Tx. The one before must have been committed or rolled back.
+func (s *State) Begin() *Tx { return &s.tx }
+
+// Commit makes what was learnt the State's.
+func (tx *Tx) Commit() {
+	s := tx.s
+	tx.ids.each(func(key, value []byte) bool {
+		s.ids.set(hashKey(key), key, value)
+		return true
+	})
+	for _, p := range tx.known.slots {
+		if p != (pair{}) {
+			s.known.add(p)
+		}
+	}
+	if tx.known.zero {
+		s.known.zero = true
+	}
+	for _, c := range tx.counted {
+		c.Inc()
+	}
+	tx.Rollback()
+}
+
+// Rollback forgets what was learnt.
+func (tx *Tx) Rollback() {
+	// Strings that were handed out may alias the memory of the overlay, so it is
+	// left to the garbage collector.
+	if tx.ids.used > 0 {
+		tx.ids = table{}
+	}
+	if tx.known.n > 0 || tx.known.zero {
+		tx.known = pairs{}
+	}
+	clear(tx.counted)
+	tx.counted = tx.counted[:0]
+	tx.out = nil
+	tx.src = source{}
+}
+
+// Event says whom an event counts for, and learns what it says about identity.
+// offset is that of the raw record, at the event time that the event counts at.
+func (tx *Tx) Event(offset int64, raw *event.RawEvent, at event.Micros, out *Outputs) (Resolution, error) {
+	tx.limited, tx.forgot = false, false
+	var res Resolution
+	selfAlias := false
+	if raw.UserID != "" || raw.Kind == event.KindGroup {
+		teaches := raw.AnonymousID != ""
+		switch raw.Kind {
+		case event.KindIdentify, event.KindGroup, event.KindAlias:
+			teaches = true
+		}
+		if teaches {
+			tx.begin(out, source{
+				raw: true, offset: offset, app: raw.AppID,
+				cause: event.Link{
+					Call: raw.Kind, MessageID: raw.MessageID, RecordedAt: raw.ReceivedAt,
+					RawPartition: int64(tx.s.partition), RawOffset: offset,
+				},
+			})
+			switch raw.Kind {
+			case event.KindIdentify, event.KindGroup:
+				if raw.Kind == event.KindGroup && raw.AccountID != "" {
+					res.ParentAccountID = firstTrait(raw.Traits, tx.s.cfg.ParentTraits)
+				}
+				if raw.UserID != "" {
+					tx.joins(raw.UserID, raw.AccountID, firstTrait(raw.Traits, tx.s.cfg.RoleTraits), at)
+				}
+			case event.KindAlias:
+				selfAlias = raw.PreviousID == raw.UserID
+				tx.becomes(raw.PreviousID, raw.UserID, at)
+			}
+			if raw.UserID != "" && raw.AnonymousID != "" {
+				tx.owns(raw.UserID, raw.AnonymousID, at, raw.Kind == event.KindIdentify)
+			}
+			tx.deliver()
+		}
+	}
+	tx.resolveEvent(raw, at, &res)
+	switch {
+	case tx.limited || tx.forgot || selfAlias:
+		res.Flags = flagWords(tx.limited, tx.forgot, selfAlias)
+	}
+	return res, nil
+}
+
+func flagWords(limited, forgot, selfAlias bool) string {
+	var words []string
+	if limited {
+		words = append(words, FlagLimit)
+	}
+	if forgot {
+		words = append(words, FlagForgotten)
+	}
+	if selfAlias {
+		words = append(words, FlagSelfAlias)
+	}
+	return strings.Join(words, ",")
+}
+
+// resolveEvent is rules 1, 3 and 6.
+func (tx *Tx) resolveEvent(raw *event.RawEvent, at event.Micros, res *Resolution) {
+	user := raw.UserID
+	switch {
+	case user != "":
+	case raw.AnonymousID != "":
+		if rec, ok := tx.get(raw.AppID, topic.KeyAnonymous, raw.AnonymousID); ok {
+			var forgotten bool
+			user, ok, forgotten = linkAt(rec, at)
+			tx.forgot = tx.forgot || forgotten
+			if ok {
+				res.LinkedUserID = user
+			}
+		}
+		if user == "" {
+			res.ActorID, res.ActorKind = raw.AnonymousID, event.ActorAnonymous
+		}
+	default:
+		res.ActorKind = event.ActorAccount
+	}
+	res.AccountID, res.AccountSource = raw.AccountID, event.AccountFromEvent
+	if raw.AccountID == "" {
+		res.AccountSource = event.AccountNone
+	}
+	if user == "" {
+		return
+	}
+	path := tx.resolve(raw.AppID, user)
+	res.ActorID, res.ActorKind = path[len(path)-1].id, event.ActorUser
+	if len(path) == 1 && len(path[0].members) == 0 {
+		return
+	}
+	if raw.AccountID == "" {
+		account, ok, forgotten := accountAt(path, at)
+		tx.forgot = tx.forgot || forgotten
+		if !ok {
+			return
+		}
+		res.AccountID, res.AccountSource = account, event.AccountFromMembership
+	}
+	res.Role = roleAt(path, res.AccountID, at)
+}
+
+// Link takes in a link record of this partition. offset is its own.
+func (tx *Tx) Link(offset int64, l *event.Link, out *Outputs) error {
+	tx.limited, tx.forgot = false, false
+	tx.begin(out, source{offset: offset, app: l.AppID, cause: *l})
+	tx.take(l)
+	tx.deliver()
+	return nil
+}
+
+func (tx *Tx) begin(out *Outputs, src source) {
+	tx.out, tx.src, tx.controls = out, src, 0
+}
+
+// deliver takes in the links that this partition sent to itself.
+func (tx *Tx) deliver() {
+	for i := 0; i < len(tx.local); i++ {
+		l := tx.local[i]
+		tx.take(&l)
+	}
+	clear(tx.local)
+	tx.local = tx.local[:0]
+}
+
+func (tx *Tx) take(l *event.Link) {
+	switch l.Kind {
+	case event.LinkClaim:
+		tx.takeClaim(l)
+	case event.LinkAlias:
+		tx.takeAlias(l)
+	case event.LinkSubscribe:
+		tx.takeSubscribe(l)
+	case event.LinkProfile:
+		tx.learn(l.AppID, l.ID, l.Version, l.Profile)
+	case event.LinkMembership, event.LinkRetract:
+		tx.takeMemberships(l)
+	case event.LinkUnlink:
+		tx.takeUnlink(l)
+	default:
+		tx.count(tx.s.metrics.unknown)
+		return
+	}
+	tx.count(tx.s.metrics.links.WithLabelValues(l.Kind))
+}
+
+func (tx *Tx) count(c prometheus.Counter) { tx.counted = append(tx.counted, c) }
+
+// limit says that a bound left something unlearnt.
+func (tx *Tx) limit(bound string) {
+	tx.limited = true
+	tx.count(tx.s.metrics.limits.WithLabelValues(bound))
+}
+
+func (tx *Tx) refuse(reason string) {
+	tx.count(tx.s.metrics.refused.WithLabelValues(reason))
+}
+
+// linkable reports whether an id can be linked: JSON must carry it.
+func (tx *Tx) linkable(ids ...string) bool {
+	for _, id := range ids {
+		if len(id) > tx.s.cfg.MaxIDBytes || !utf8.ValidString(id) {
+			tx.limit(boundIDBytes)
+			return false
+		}
+	}
+	return true
+}
+
+// room reports whether something new can be learnt.
+func (tx *Tx) room() bool {
+	if tx.s.bytes()+tx.ids.size >= tx.s.cfg.MaxStateBytes {
+		tx.limit(boundStateBytes)
+		return false
+	}
+	return true
+}
+
+// get returns an encoded record.
+func (tx *Tx) get(app string, kind byte, id string) ([]byte, bool) {
+	tx.key = topic.Key(tx.key[:0], app, kind, id)
+	h := hashKey(tx.key)
+	if tx.ids.used > 0 {
+		if v, ok := tx.ids.get(h, tx.key); ok {
+			return v, true
+		}
+	}
+	return tx.s.ids.get(h, tx.key)
+}
+
+func (tx *Tx) anonymous(app, id string) (a anonymous, ok bool) {
+	b, ok := tx.get(app, topic.KeyAnonymous, id)
+	if ok {
+		a.read(b)
+	}
+	return a, ok
+}
+
+func (tx *Tx) user(app, id string) (u user, ok bool) {
+	b, ok := tx.get(app, topic.KeyUser, id)
+	if ok {
+		u.read(b)
+	}
+	return u, ok
+}
+
+func (tx *Tx) putAnonymous(app, id string, a *anonymous) {
+	tx.key = topic.Key(tx.key[:0], app, topic.KeyAnonymous, id)
+	tx.value = a.append(tx.value[:0])
+	tx.ids.set(hashKey(tx.key), tx.key, tx.value)
+	tx.change(tx.key, &event.IdentityState{
+		Kind: event.StateAnonymous, AppID: app, ID: id, RawPartition: -1, RawOffset: -1, Body: mustJSON(a),
+	})
+}
+
+// putUser sets the record of a user; say also tells the changelog, which need
+// not know of the count of anonymous ids.
+func (tx *Tx) putUser(app, id string, u *user, say bool) {
+	tx.key = topic.Key(tx.key[:0], app, topic.KeyUser, id)
+	tx.value = u.append(tx.value[:0])
+	tx.ids.set(hashKey(tx.key), tx.key, tx.value)
+	if say {
+		tx.change(tx.key, &event.IdentityState{
+			Kind: event.StateUser, AppID: app, ID: id, RawPartition: -1, RawOffset: -1, Version: u.Version, Body: mustJSON(u),
+		})
+	}
+}
+
+func (tx *Tx) change(key []byte, rec *event.IdentityState) {
+	tx.out.Changes = append(tx.out.Changes, Change{
+		Key: slices.Clone(key), Value: tx.s.codec.AppendIdentityState(nil, rec),
+	})
+}
+
+// Relations of an IdentityState of kind why.
+const (
+	relationClaim      = "claim"
+	relationAlias      = "alias"
+	relationMembership = "membership"
+)
+
+func whyKey(dst []byte, app, relation, id, other string, since event.Micros) []byte {
+	dst = append(dst, app...)
+	dst = append(dst, 0, keyWhy)
+	for _, s := range []string{relation, id, other} {
+		dst = appendStr(dst, s)
+	}
+	return binary.AppendVarint(dst, since)
+}
+
+// why notes, for people, which record said that id belongs to other.
+func (tx *Tx) why(relation, id, other string, since event.Micros) {
+	c := &tx.src.cause
+	tx.key = whyKey(tx.key[:0], tx.src.app, relation, id, other, since)
+	tx.change(tx.key, &event.IdentityState{
+		Kind: event.StateWhy, AppID: tx.src.app, ID: id, Other: other, Relation: relation, Since: since,
+		Call: c.Call, MessageID: c.MessageID, RecordedAt: c.RecordedAt, RawPartition: c.RawPartition, RawOffset: c.RawOffset,
+	})
+}
+
+// unwhy withdraws a note about what was dropped.
+func (tx *Tx) unwhy(relation, id, other string, since event.Micros) {
+	key := whyKey(nil, tx.src.app, relation, id, other, since)
+	tx.out.Changes = append(tx.out.Changes, Change{Key: key})
+}
+
+// send sends a link to a partition. The link names its cause.
+func (tx *Tx) send(to int32, l event.Link) {
+	c := &tx.src.cause
+	l.AppID = tx.src.app
+	l.Call, l.MessageID, l.RecordedAt = c.Call, c.MessageID, c.RecordedAt
+	l.RawPartition, l.RawOffset = c.RawPartition, c.RawOffset
+	l.Partition = int64(tx.s.partition)
+	if to == tx.s.partition {
+		tx.local = append(tx.local, l)
+		return
+	}
+	kind := byte(topic.KeyUser)
+	if l.IDKind == event.ActorAnonymous {
+		kind = topic.KeyAnonymous
+	}
+	tx.out.Links = append(tx.out.Links, Link{Partition: to, Key: topic.Key(nil, l.AppID, kind, l.ID), Record: l})
+}
+
+// controlID names the next control record by its source: the same record at the
+// same offset gives the same ids, and no other record ever does, not even after
+// the topics were made anew.
+func (tx *Tx) controlID() string {
+	h := sha256.New()
+	var b []byte
+	kind := byte('l')
+	if tx.src.raw {
+		kind = 'r'
+	}
+	b = append(b, kind)
+	for _, v := range []int64{int64(tx.s.partition), tx.src.offset, tx.src.cause.RecordedAt, tx.src.cause.RawPartition, tx.src.cause.RawOffset, int64(tx.controls)} {
+		b = binary.AppendVarint(b, v)
+	}
+	b = appendStr(b, tx.src.app)
+	b = appendStr(b, tx.src.cause.MessageID)
+	h.Write(b)
+	tx.controls++
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}

@@ -1,0 +1,306 @@
+package identity
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// takeUnlink undoes what linked an id whose home is here to a user (rule 8).
+func (tx *Tx) takeUnlink(l *event.Link) {
+	if l.IDKind == event.ActorAnonymous {
+		tx.unlinkAnonymous(l)
+		return
+	}
+	tx.unlinkUser(l)
+}
+
+func (tx *Tx) unlinkAnonymous(l *event.Link) {
+	app := l.AppID
+	a, known := tx.anonymous(app, l.ID)
+	if !known && !tx.room() {
+		return
+	}
+	a.Undone = addUndone(a.Undone, l.UserID, l.Since)
+	var removed, left []link
+	for _, k := range a.Links {
+		if k.UserID == l.UserID && k.Since <= l.Since {
+			removed = append(removed, k)
+			tx.unwhy(relationClaim, l.ID, k.UserID, k.Since)
+		} else {
+			left = append(left, k)
+		}
+	}
+	a.Links = left
+	tx.putAnonymous(app, l.ID, &a)
+	if len(removed) == 0 {
+		return
+	}
+	o := order{tx: tx, cause: causeUnlink}
+	match := event.Attribution{AnonymousID: text(l.ID), UserID: text(l.UserID)}
+	for _, s := range insteadOf(removed, left) {
+		switch s.userID {
+		case l.UserID:
+		case "":
+			o.reassign(match, event.Attribution{ActorID: text(l.ID), ActorKind: kindAnonymous, UserID: nothing}, &timeline{}, s.from, s.to, false)
+		default:
+			path := tx.resolve(app, s.userID)
+			t := newTimeline(path)
+			set := event.Attribution{ActorID: text(path[len(path)-1].id), ActorKind: kindUser, UserID: text(s.userID)}
+			o.reassign(match, set, &t, s.from, s.to, false)
+		}
+	}
+	o.flush()
+}
+
+// instead is the user whose link counts, from an hour to an hour; 0 is open.
+type instead struct {
+	from, to event.Micros
+	userID   string
+}
+
+// insteadOf returns whom what was counted through the removed links counts for
+// by those that are left: by the start of its hour, or, in an hour in which a
+// removed link began, by that instant, since all of it came after.
+func insteadOf(removed, left []link) []instead {
+	var bounds []event.Micros
+	for _, l := range left {
+		bounds = append(bounds, ceilHour(l.Since))
+	}
+	began := map[event.Micros]event.Micros{}
+	for _, l := range removed {
+		h := floorHour(l.Since)
+		bounds = append(bounds, h, h+hour)
+		if s, ok := began[h]; !ok || l.Since < s {
+			began[h] = l.Since
+		}
+	}
+	slices.Sort(bounds)
+	bounds = slices.Compact(bounds)
+	list := []instead{{userID: userAt(left, always)}}
+	for _, b := range bounds {
+		at := b
+		if s, ok := began[b]; ok {
+			at = s
+		}
+		id := userAt(left, at)
+		last := &list[len(list)-1]
+		if id == last.userID {
+			continue
+		}
+		last.to = b
+		list = append(list, instead{from: b, userID: id})
+	}
+	return list
+}
+
+// userAt returns the user whose link is in force at t: the last that is not
+// later, else the first.
+func userAt(links []link, t event.Micros) string {
+	id := ""
+	for i, l := range links {
+		if l.Since > t && i > 0 {
+			break
+		}
+		id = l.UserID
+	}
+	return id
+}
+
+// reassign moves rows of hours in [from, to) as set says, and decides anew the
+// accounts that they have by membership, and all roles. With keep, rows keep an
+// account that the timeline knows too.
+func (o *order) reassign(match, set event.Attribution, t *timeline, from, to event.Micros, keep bool) {
+	if keep {
+		for _, account := range t.accounts {
+			m := match
+			m.AccountSource, m.AccountID = fromMembership, text(account)
+			o.spans(m, set, t.in(account), from, to, func(s span, a *event.Attribution) { a.Role = text(s.role) })
+		}
+	}
+	unnamed := t.unnamed()
+	source := fromMembership
+	if unnamed == nil {
+		unnamed, source = []span{{}}, fromNone
+	}
+	for _, was := range []*string{fromNone, fromMembership} {
+		m := match
+		m.AccountSource = was
+		o.spans(m, set, unnamed, from, to, func(s span, a *event.Attribution) {
+			a.AccountID, a.AccountSource, a.Role = text(s.account), source, text(s.role)
+		})
+	}
+	for _, account := range t.accounts {
+		m := match
+		m.AccountSource, m.AccountID = fromEvent, text(account)
+		o.spans(m, set, t.in(account), from, to, func(s span, a *event.Attribution) { a.Role = text(s.role) })
+	}
+	m := match
+	m.AccountSource = fromEvent
+	o.spans(m, set, t.elsewhere(), from, to, func(s span, a *event.Attribution) { a.Role = text(s.role) })
+}
+
+// spans adds a move for each span within [from, to).
+func (o *order) spans(match, set event.Attribution, spans []span, from, to event.Micros, with func(span, *event.Attribution)) {
+	for _, s := range spans {
+		a, b := max(s.from, from), s.to
+		if b == 0 || (to != 0 && to < b) {
+			b = to
+		}
+		if b != 0 && a >= b {
+			continue
+		}
+		n := set
+		with(s, &n)
+		o.add(match, n, a, b)
+	}
+}
+
+// unlinkUser undoes an alias of a user whose home is here.
+func (tx *Tx) unlinkUser(l *event.Link) {
+	app := l.AppID
+	u, known := tx.user(app, l.ID)
+	if !known && !tx.room() {
+		return
+	}
+	u.Undone = addUndone(u.Undone, l.UserID, l.Since)
+	i := slices.IndexFunc(u.Aliases, func(a alias) bool { return a.UserID == l.UserID })
+	if i < 0 || u.Aliases[i].First > l.Since {
+		tx.putUser(app, l.ID, &u, true)
+		return
+	}
+	was := u.Alias
+	if a := &u.Aliases[i]; a.Last > l.Since {
+		a.First = a.Last // it was said again after the order's time
+	} else {
+		tx.unwhy(relationAlias, l.ID, a.UserID, a.First)
+		u.Aliases = slices.Delete(u.Aliases, i, i+1)
+	}
+	u.Alias, u.AliasFirst = u.activeAlias()
+	tx.undoAlias(app, l.ID, l.UserID, func() { tx.publish(l.ID, &u, l.UserID) })
+	if !slices.ContainsFunc(u.Aliases, func(a alias) bool { return a.UserID == l.UserID }) {
+		old := u
+		old.Alias = l.UserID
+		tx.passUp(l.ID, &old, event.LinkRetract, u.Memberships)
+	}
+	if u.Alias != was {
+		tx.passUp(l.ID, &u, event.LinkMembership, u.Memberships)
+	}
+}
+
+// undoAlias makes a change that takes the alias id → target back, here or in a
+// copy, and moves back what id, and the users that are aliased to it, were
+// counted for as target.
+func (tx *Tx) undoAlias(app, id, target string, change func()) {
+	below := tx.downstream(app, id)
+	was := tx.root(app, target)
+	tx.changeAlias(app, id, change)
+	o := order{tx: tx, cause: causeUnlink}
+	for _, w := range below {
+		path := tx.resolve(app, w)
+		now := path[len(path)-1].id
+		if now == was {
+			continue
+		}
+		t := newTimeline(path)
+		match := event.Attribution{ActorID: text(was), ActorKind: kindUser, UserID: text(w)}
+		o.reassign(match, event.Attribution{ActorID: text(now)}, &t, 0, 0, true)
+	}
+	o.flush()
+}
+
+// downstream returns id and the users known here whose aliases lead to it. It
+// reads all that the partition knows: an operator's order may cost that.
+func (tx *Tx) downstream(app, id string) []string {
+	prefix := string(topic.Key(nil, app, topic.KeyUser, ""))
+	list := []string{id}
+	visit := func(key, _ []byte) bool {
+		w, ok := strings.CutPrefix(string(key), prefix)
+		if !ok || w == id {
+			return true
+		}
+		next := w
+		for range tx.s.cfg.MaxAliasDepth {
+			if _, next = tx.node(app, next); next == "" {
+				break
+			}
+			if next == id {
+				list = append(list, w)
+				break
+			}
+		}
+		return true
+	}
+	tx.s.ids.each(visit)
+	tx.ids.each(func(key, value []byte) bool {
+		if _, ok := tx.s.ids.get(hashKey(key), key); ok {
+			return true
+		}
+		return visit(key, value)
+	})
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// dropMemberships takes away memberships that a user whose home is here had from
+// one that is no longer aliased to it.
+func (tx *Tx) dropMemberships(userID string, u *user, list []membership) {
+	var dropped []membership
+	for _, m := range list {
+		if i, found := slices.BinarySearchFunc(u.Memberships, m, membership.compare); found {
+			u.Memberships = slices.Delete(u.Memberships, i, i+1)
+			dropped = append(dropped, m)
+			tx.unwhy(relationMembership, userID, m.AccountID, m.Since)
+		}
+	}
+	if len(dropped) == 0 {
+		return
+	}
+	tx.publish(userID, u, "", dropped...)
+	tx.passUp(userID, u, event.LinkRetract, dropped)
+	tx.refill(tx.src.app, userID, dropped)
+}
+
+// refill decides anew what was counted for a root in accounts that it has no
+// membership in any more.
+func (tx *Tx) refill(app, userID string, dropped []membership) {
+	path := tx.resolve(app, userID)
+	if path[len(path)-1].id != userID {
+		return
+	}
+	t := newTimeline(path)
+	o := order{tx: tx, cause: causeUnlink}
+	match := event.Attribution{ActorID: text(userID), ActorKind: kindUser}
+	unnamed := t.unnamed()
+	source := fromMembership
+	if unnamed == nil {
+		unnamed, source = []span{{}}, fromNone
+	}
+	seen := map[string]bool{}
+	for _, d := range dropped {
+		if d.AccountID == "" {
+			continue
+		}
+		m := match
+		m.AccountID = text(d.AccountID)
+		if !seen[d.AccountID] && !slices.Contains(t.accounts, d.AccountID) {
+			m.AccountSource = fromMembership
+			o.spans(m, event.Attribution{}, unnamed, 0, 0, func(s span, a *event.Attribution) {
+				a.AccountID, a.AccountSource, a.Role = text(s.account), source, text(s.role)
+			})
+		}
+		seen[d.AccountID] = true
+		if d.Role == "" {
+			continue
+		}
+		m.AccountSource, m.Role = fromEvent, text(d.Role)
+		for _, s := range t.in(d.AccountID) {
+			if s.role != d.Role {
+				o.add(m, event.Attribution{Role: text(s.role)}, s.from, s.to)
+			}
+		}
+	}
+	o.flush()
+}
