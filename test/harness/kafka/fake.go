@@ -5,21 +5,24 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/uptakehq/uptake/schemas/topic/locallog"
 )
 
-// Fake is kfake: a broker inside this process.
+// Fake is the log of one machine: kfake, inside this process. Its methods for
+// faults, leaders and the like are kfake's.
 type Fake struct {
-	*kfake.Cluster
+	*locallog.Log
 }
 
-// StartFake starts kfake with one broker and then opts, which may ask for more
-// brokers, a data directory and so on.
+// StartFake starts it with one broker, in memory. opts may ask for more of
+// either.
 func StartFake(opts ...kfake.Opt) (*Fake, error) {
-	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, opts...)...)
+	l, err := locallog.Start(locallog.Config{Addr: "127.0.0.1:0", Options: opts})
 	if err != nil {
 		return nil, fmt.Errorf("start kfake: %w", err)
 	}
-	return &Fake{c}, nil
+	return &Fake{l}, nil
 }
 
 // FakeForTest is StartFake for a test, closed at its end.
@@ -29,7 +32,7 @@ func FakeForTest(t testing.TB, opts ...kfake.Opt) *Fake {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = f.Close() })
+	t.Cleanup(f.Log.Close)
 	return f
 }
 
@@ -41,6 +44,6 @@ func (f *Fake) Kind() string { return "kfake" }
 
 // Close implements Log.
 func (f *Fake) Close() error {
-	f.Cluster.Close()
+	f.Log.Close()
 	return nil
 }
