@@ -376,7 +376,7 @@ func testOffsetsInTransaction(t *testing.T, s suite) {
 	for i, end := range []kgo.TransactionEndTry{kgo.TryAbort, kgo.TryCommit} {
 		session, err := kgo.NewGroupTransactSession(kgo.SeedBrokers(s.log.Addrs()...), kgo.TransactionalID(name("txn")),
 			kgo.ConsumerGroup(group), kgo.ConsumeTopics(in), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.RequireStableFetchOffsets())
+			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -292,8 +292,11 @@ func (c *Cluster) AwaitInSync(ctx context.Context) error {
 		}
 		for _, t := range topics {
 			for _, p := range t.Partitions {
-				if p.Err != nil || p.Leader < 0 || len(p.ISR) < len(p.Replicas) {
-					return fmt.Errorf("partition %s/%d: leader %d, in sync %v of %v, %v", t.Topic, p.Partition, p.Leader, p.ISR, p.Replicas, p.Err)
+				if p.Err != nil {
+					return fmt.Errorf("partition %s/%d: %w", t.Topic, p.Partition, p.Err)
+				}
+				if p.Leader < 0 || len(p.ISR) < len(p.Replicas) {
+					return fmt.Errorf("partition %s/%d: leader %d, in sync %v of %v", t.Topic, p.Partition, p.Leader, p.ISR, p.Replicas)
 				}
 			}
 		}
