@@ -2,6 +2,7 @@ package mapping
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -168,23 +169,34 @@ func RejectTime(b *ingest.Batch, field string, v scan.Value) {
 	b.Reject(ingest.CodeBadTimestamp, field, "not an instant: "+describe(v))
 }
 
-// DefaultAccountKeys are the names under which an account is looked for when the
-// app names none.
-var defaultAccountKeys = []string{"account", "company", "organization", "account_id", "company_id", "organization_id"}
+// Where an app names no account keys these hold: an object of groups names its
+// types on purpose, while a property called "company" may be anything.
+var (
+	groupTypes        = []string{"account", "company", "organization"}
+	accountProperties = []string{"account_id", "company_id", "organization_id"}
+)
 
-// AccountKeys are the group types, group keys, properties or attributes that name
-// an event's account.
-func AccountKeys(app *ingest.App) []string {
+func accountKeys(app *ingest.App, standard []string) []string {
 	if app != nil && len(app.AccountKeys) > 0 {
 		return app.AccountKeys
 	}
-	return defaultAccountKeys
+	return standard
 }
 
-// Account returns the account that an object of groups or properties names: the
-// first of the app's account keys that has an id.
-func Account(app *ingest.App, objects ...*Object) string {
-	for _, key := range AccountKeys(app) {
+// AccountOfGroups returns the account that groups by type name: that of the first
+// of the app's account keys that is there.
+func AccountOfGroups(app *ingest.App, groups *Object) string {
+	return account(accountKeys(app, groupTypes), groups)
+}
+
+// AccountOfProperties returns the account that properties name, those of the
+// first object before the others'.
+func AccountOfProperties(app *ingest.App, properties ...*Object) string {
+	return account(accountKeys(app, accountProperties), properties...)
+}
+
+func account(keys []string, objects ...*Object) string {
+	for _, key := range keys {
 		for _, o := range objects {
 			if id, _ := FirstID(o.Get(key)); id != "" {
 				return id
@@ -194,14 +206,14 @@ func Account(app *ingest.App, objects ...*Object) string {
 	return ""
 }
 
-// IsAccountKey reports whether a group type stands for the account.
-func IsAccountKey(app *ingest.App, name string) bool {
-	for _, k := range AccountKeys(app) {
-		if k == name {
-			return true
-		}
-	}
-	return false
+// IsAccountType reports whether a type of groups stands for the account.
+func IsAccountType(app *ingest.App, name string) bool {
+	return slices.Contains(accountKeys(app, groupTypes), name)
+}
+
+// IsAccountProperty reports whether a property names the account.
+func IsAccountProperty(app *ingest.App, name string) bool {
+	return slices.Contains(accountKeys(app, accountProperties), name)
 }
 
 // RejectGroupType rejects a group call about something that is no account.
@@ -209,20 +221,25 @@ func RejectGroupType(b *ingest.Batch, field, name string) {
 	b.Reject(ingest.CodeUnknownKind, field, "groups of type "+name+" are no accounts: the app's account keys name those that are")
 }
 
-// Traits writes traits from operators: what set says stands for itself, as in the
-// native API; every other operator keeps its name. skip names fields that are no
-// operators.
-func Traits(w *Writer, ops *Object, set string, skip func(name string) bool) {
+// Traits writes traits from the operators that were not taken, and takes them:
+// what $set says stands for itself, as in the native API; every other operator
+// keeps its name.
+func Traits(w *Writer, ops *Object) {
 	var values Object
-	if values.Of(ops.Get(set)) {
+	if v := ops.Get("$set"); v.Kind == scan.Object {
+		values.Of(ops.Take("$set"))
 		w.Merge(&values)
 	}
-	ops.Each(func(name string, v scan.Value) {
-		if (name == set && v.Kind == scan.Object) || v.IsNull() || skip(name) {
-			return
+	for i := range ops.fields {
+		f := &ops.fields[i]
+		if f.taken || !strings.HasPrefix(f.name, "$") {
+			continue
 		}
-		w.Raw(name, v.Raw)
-	})
+		f.taken = true
+		if !f.value.IsNull() && string(f.value.Raw) != "{}" {
+			w.Raw(f.name, f.value.Raw)
+		}
+	}
 }
 
 // Suffixed returns the item's message id with a suffix, for a further event of

@@ -216,7 +216,7 @@ func (d *decoder) item(it mapping.Item) {
 	if !mapping.SetQuantity(d.b, ev, &d.properties) {
 		return
 	}
-	ev.AccountID = mapping.Account(d.b.App(), &d.groups)
+	ev.AccountID = mapping.AccountOfGroups(d.b.App(), &d.groups)
 	if d.isAnonymous(distinctID) {
 		ev.AnonymousID = distinctID
 	} else {
@@ -304,7 +304,7 @@ func (d *decoder) addGroup(ev *event.RawEvent) {
 	case groupType == "":
 		d.b.Reject(ingest.CodeMissingField, "properties.$group_type", "$groupidentify needs properties.$group_type")
 		return
-	case !mapping.IsAccountKey(d.b.App(), groupType):
+	case !mapping.IsAccountType(d.b.App(), groupType):
 		mapping.RejectGroupType(d.b, "properties.$group_type", groupType)
 		return
 	case key == "":

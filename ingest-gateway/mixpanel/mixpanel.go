@@ -1,0 +1,340 @@
+// Package mixpanel speaks the wire protocol of Mixpanel's SDKs: track, import,
+// engage and groups.
+//
+// An event that names both a device and a user ties them, as Mixpanel's ID merge
+// does: each such pair of a request gives one identify more, with the event's
+// message id and the suffix ":link". The browser SDK says so itself ($identify).
+package mixpanel
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+	"github.com/uptakehq/uptake/ingest-gateway/mapping"
+	"github.com/uptakehq/uptake/ingest-gateway/scan"
+	"github.com/uptakehq/uptake/schemas/event"
+)
+
+// Protocol is Mixpanel's. It shares /track and /engage with PostHog's first API
+// and takes what that does not claim.
+type Protocol struct{}
+
+// Name implements ingest.Protocol.
+func (Protocol) Name() string { return "mixpanel" }
+
+// Fields implements ingest.Protocol.
+func (Protocol) Fields() ingest.Fields {
+	return ingest.Fields{
+		Kind: "event", Event: "event", MessageID: "properties.$insert_id", UserID: "distinct_id",
+		AnonymousID: "$device_id", PreviousID: "properties.distinct_id", AccountID: "$group_id",
+	}
+}
+
+// Routes implements ingest.Protocol.
+func (Protocol) Routes() []ingest.Route {
+	var routes []ingest.Route
+	for _, method := range []string{http.MethodPost, http.MethodGet} {
+		for _, r := range []struct {
+			path string
+			item func(*decoder, mapping.Item)
+		}{
+			{"/track", (*decoder).event},
+			{"/engage", (*decoder).profile},
+			{"/groups", (*decoder).group},
+			{"/import", (*decoder).event},
+		} {
+			reply := answer
+			if r.path == "/import" {
+				reply = answerImport
+			}
+			routes = append(routes, ingest.Route{Method: method, Path: r.path, Decode: decodeWith(r.item), Answer: reply})
+		}
+	}
+	// Session recordings are taken and dropped.
+	return append(routes, ingest.Route{
+		Method: http.MethodPost, Path: "/record", Answer: answer,
+		Decode: func(*ingest.Request, *ingest.Batch) error { return nil },
+	})
+}
+
+// decoder is the state of one request.
+type decoder struct {
+	r     *ingest.Request
+	b     *ingest.Batch
+	token string // of the first event
+	links mapping.Links
+
+	top, properties         mapping.Object
+	traits, context, nested mapping.Writer
+}
+
+func decodeWith(item func(*decoder, mapping.Item)) func(*ingest.Request, *ingest.Batch) error {
+	return func(r *ingest.Request, b *ingest.Batch) error {
+		text, err := r.Text()
+		if err != nil {
+			return err
+		}
+		env, err := mapping.Read(text, b.Limits(), "")
+		if err != nil {
+			return err
+		}
+		d := &decoder{r: r, b: b}
+		if len(env.Items) > 0 {
+			d.top.Parse(env.Items[0].Raw)
+			d.properties.Of(d.top.Get("properties"))
+			d.token = strings.Clone(tokenOf(&d.top, &d.properties))
+		}
+		user, password := r.Basic()
+		if err := mapping.FirstKey(b, d.token, user, password, r.QueryValue("api_key"), r.QueryValue("token")); err != nil {
+			return err
+		}
+		for _, it := range env.Items {
+			item(d, it)
+		}
+		return nil
+	}
+}
+
+func tokenOf(top, properties *mapping.Object) string {
+	if t := properties.First("token", "$token").Text(); t != "" {
+		return t
+	}
+	return top.First("$token", "token").Text()
+}
+
+// begin starts an item, holds its token against the request's and erases it.
+func (d *decoder) begin(it mapping.Item) (*event.RawEvent, *mapping.Fields, bool) {
+	ev, ok := mapping.Begin(d.b, it, &d.top)
+	if !ok {
+		return nil, nil, false
+	}
+	f := &mapping.Fields{Object: &d.top}
+	f.Sub("properties", &d.properties)
+	if f.RejectWrong(d.b) {
+		return nil, nil, false
+	}
+	token := tokenOf(&d.top, &d.properties)
+	other := token != "" && token != d.token
+	for _, name := range []string{"token", "$token"} {
+		if d.properties.Has(name) {
+			mapping.Erase(d.properties.Raw, name)
+		}
+		if d.top.Has(name) {
+			d.top.Take(name)
+			mapping.Erase(it.Raw, name)
+		}
+	}
+	if other {
+		d.b.Reject(ingest.CodeBadEvent, "token", "another token than that of the request's first event")
+		return nil, nil, false
+	}
+	if d.r.QueryValue("ip") == "0" {
+		ev.IP = "" // the client says that the request's address is not the user's
+	}
+	return ev, f, true
+}
+
+// event maps an item of track and import.
+func (d *decoder) event(it mapping.Item) {
+	ev, f, ok := d.begin(it)
+	if !ok {
+		return
+	}
+	ev.Kind, ev.Event = event.KindTrack, f.ID("event")
+	p := mapping.Fields{Object: &d.properties}
+	ev.MessageID = p.ID("$insert_id")
+	explicitUser := p.ID("$user_id")
+	device := p.ID("$device_id")
+	d.identity(ev, explicitUser, device, p.ID("distinct_id"))
+	if p.Wrong != "" {
+		d.b.Reject(ingest.CodeWrongType, "properties."+p.Wrong, "must be text or a number")
+		return
+	}
+	if f.RejectWrong(d.b) {
+		return
+	}
+	when := d.properties.Get("time")
+	if ev.Timestamp, ok = mapping.Instant(when); !ok {
+		mapping.RejectTime(d.b, "properties.time", when)
+		return
+	}
+	ev.AccountID = mapping.AccountOfProperties(d.b.App(), &d.properties)
+	ev.Library = mapping.Library(d.b, d.properties.Get("mp_lib"), d.properties.Get("$lib_version"))
+	if ip := d.b.ClientIP(d.properties.First("ip", "$ip").Text()); ip != "" {
+		ev.IP = ip
+	}
+	if !mapping.SetQuantity(d.b, ev, &d.properties) {
+		return
+	}
+	ev.Properties = d.properties.Raw
+	d.context.Reset()
+	switch ev.Event {
+	case "$identify":
+		d.identify(ev)
+	case "$create_alias":
+		// Mixpanel's alias is the name that the id so far gets.
+		ev.Kind, ev.PreviousID, ev.AnonymousID = event.KindAlias, ev.UserID+ev.AnonymousID, ""
+		ev.UserID, _ = mapping.ID(d.properties.Get("alias"))
+		ev.UserID = undeviced(ev.UserID)
+	case "$merge":
+		if !d.merge(ev) {
+			return
+		}
+	case "$mp_web_page_view":
+		ev.Kind = event.KindPage
+		d.page()
+	}
+	d.top.Rest(&d.context)
+	ev.Context = d.context.Object()
+	d.addLinked(ev, explicitUser, device)
+}
+
+// identity sets user and anonymous id. Until someone logs in a distinct id is the
+// device's, in the SDKs of today with a prefix that says so.
+func (d *decoder) identity(ev *event.RawEvent, user, device, distinct string) {
+	ev.AnonymousID = device
+	switch {
+	case user != "":
+		ev.UserID = user
+	case strings.HasPrefix(distinct, devicePrefix):
+		ev.AnonymousID = undeviced(distinct)
+	case distinct != device:
+		ev.UserID = distinct
+	}
+}
+
+const devicePrefix = "$device:"
+
+func undeviced(id string) string { return strings.TrimPrefix(id, devicePrefix) }
+
+func (d *decoder) identify(ev *event.RawEvent) {
+	ev.Kind = event.KindIdentify
+	if id, _ := mapping.ID(d.properties.Get("$identified_id")); id != "" {
+		ev.UserID = id
+	}
+	if id, _ := mapping.ID(d.properties.First("$anon_distinct_id", "$anon_id")); id != "" {
+		ev.AnonymousID = undeviced(id)
+	}
+	if ev.AnonymousID == ev.UserID {
+		ev.AnonymousID = ""
+	}
+	d.links.New(ev.AnonymousID, ev.UserID)
+}
+
+// merge maps the union of two ids that Mixpanel's original merge has: one of a
+// device becomes that of the other, else the second that of the first.
+func (d *decoder) merge(ev *event.RawEvent) bool {
+	var ids []string
+	var s scan.Scanner
+	raw := d.properties.Get("$distinct_ids").Raw
+	s.Reset(raw, len(raw))
+	if s.Array() {
+		for s.More() {
+			if id, _ := mapping.ID(s.Value()); id != "" && len(ids) <= 2 {
+				ids = append(ids, id)
+			}
+		}
+	}
+	if len(ids) != 2 {
+		d.b.Reject(ingest.CodeMissingField, "properties.$distinct_ids", "$merge needs two ids")
+		return false
+	}
+	if strings.HasPrefix(ids[0], devicePrefix) {
+		ids[0], ids[1] = ids[1], ids[0]
+	}
+	ev.Kind, ev.UserID, ev.PreviousID, ev.AnonymousID = event.KindAlias, undeviced(ids[0]), undeviced(ids[1]), ""
+	return true
+}
+
+// page writes what the native API has in context.page.
+func (d *decoder) page() {
+	d.nested.Reset()
+	d.nested.Value("url", d.properties.Get("$current_url"))
+	d.nested.Value("path", d.properties.Get("current_url_path"))
+	d.nested.Value("title", d.properties.Get("current_page_title"))
+	d.nested.Value("referrer", d.properties.Get("$referrer"))
+	if page := d.nested.Object(); page != nil {
+		d.context.Raw("page", page)
+	}
+}
+
+// addLinked adds the event and the tie that it says.
+func (d *decoder) addLinked(ev *event.RawEvent, user, device string) {
+	if ev.MessageID == "" {
+		ev.MessageID = d.b.NewID()
+	}
+	id := ev.MessageID
+	if !d.b.Add() || ev.Kind == event.KindAlias || ev.Kind == event.KindIdentify {
+		return
+	}
+	if d.properties.Get("mp_lib").Text() == "web" || !d.links.New(device, user) {
+		return
+	}
+	ev.Kind, ev.Event, ev.MessageID = event.KindIdentify, "$identify", mapping.Suffixed(d.b, id, "link")
+	ev.Properties, ev.Context, ev.Quantity = nil, nil, 1
+	d.b.Add()
+}
+
+// profile maps an item of engage.
+func (d *decoder) profile(it mapping.Item) {
+	ev, f, ok := d.begin(it)
+	if !ok {
+		return
+	}
+	ev.Kind, ev.Event = event.KindIdentify, "$engage"
+	ev.MessageID = f.ID("$insert_id")
+	user, device := f.ID("$user_id"), f.ID("$device_id")
+	d.identity(ev, user, device, f.ID("$distinct_id"))
+	if ev.UserID != "" {
+		ev.AnonymousID = "" // a profile's change ties nobody to a device
+	}
+	if ip := d.b.ClientIP(d.top.Get("$ip").Text()); ip != "" {
+		ev.IP = ip
+	}
+	d.finishProfile(ev, f)
+}
+
+// group maps an item of groups.
+func (d *decoder) group(it mapping.Item) {
+	ev, f, ok := d.begin(it)
+	if !ok {
+		return
+	}
+	ev.Kind, ev.Event = event.KindGroup, "$group"
+	ev.MessageID = f.ID("$insert_id")
+	key := f.ID("$group_key")
+	ev.AccountID = f.ID("$group_id")
+	if f.Wrong == "" && !mapping.IsAccountProperty(d.b.App(), key) {
+		mapping.RejectGroupType(d.b, "$group_key", key)
+		return
+	}
+	d.finishProfile(ev, f)
+}
+
+// notOperators are fields of a profile's change that are no traits.
+var notOperators = []string{
+	"$time", "$ip", "$ignore_time", "$ignore_alias", "$had_persisted_distinct_id", "$latitude", "$longitude", "$geolocation_by_ip", "properties",
+}
+
+func (d *decoder) finishProfile(ev *event.RawEvent, f *mapping.Fields) {
+	if f.RejectWrong(d.b) {
+		return
+	}
+	when := d.top.Get("$time")
+	var ok bool
+	if ev.Timestamp, ok = mapping.Instant(when); !ok {
+		mapping.RejectTime(d.b, "$time", when)
+		return
+	}
+	d.traits.Reset()
+	d.context.Reset()
+	for _, name := range notOperators {
+		d.context.Value(name, d.top.Take(name))
+	}
+	mapping.Traits(&d.traits, &d.top)
+	ev.Traits = d.traits.Object()
+	d.top.Rest(&d.context)
+	ev.Context = d.context.Object()
+	d.b.Add()
+}
