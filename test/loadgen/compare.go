@@ -203,7 +203,7 @@ func compareRows(rows map[string][]Row, stored map[string]counted) TableDiff {
 			d.wrong(id, "no row", fmt.Sprintf("%+v", want))
 		case len(got) > 1:
 			d.wrong(id, fmt.Sprintf("%d rows", len(got)), "1 row")
-		case got[0] != want:
+		case got[0] != want && stored[id].asCounted(got[0]) != want:
 			d.wrong(id, fmt.Sprintf("%+v", got[0]), fmt.Sprintf("%+v", want))
 		}
 	}

@@ -175,6 +175,23 @@ func (c counted) row() Row {
 	}
 }
 
+// asCounted returns a row of events with whom it counts for in the end, if the
+// row has whom it counted for at first: later links, memberships and roles
+// correct the rollups and leave the row as it was.
+func (c counted) asCounted(r Row) Row {
+	named := AsNamed([]*Event{c.Event})[0]
+	if r.Actor == named.Actor && r.ActorKind == named.ActorKind {
+		r.Actor, r.ActorKind = c.Actor, c.ActorKind
+	}
+	if r.Account == named.Account {
+		r.Account = c.Whom.Account
+	}
+	if r.Role == named.Role {
+		r.Role = c.Whom.Role
+	}
+	return r
+}
+
 // usage reports whether the event counts in the rollups.
 func (c counted) usage() bool {
 	return c.Kind == kindTrack || c.Kind == kindPage || c.Kind == kindScreen
