@@ -31,6 +31,9 @@ type Envelope struct {
 	// single event, its own.
 	Fields Object
 	Items  []Item
+
+	// Listed says that an object had the list of events.
+	Listed bool
 }
 
 // Read reads an envelope: an object that has its events in an array under the
@@ -76,7 +79,7 @@ func (e *Envelope) readObject(s *scan.Scanner, limits ingest.Limits, list string
 		if listed {
 			return ingest.Unreadable("the body has %q twice", list)
 		}
-		listed = true
+		listed, e.Listed = true, true
 		if err := e.readArray(s, limits); err != nil {
 			return err
 		}

@@ -122,6 +122,15 @@ func (o *Object) First(names ...string) scan.Value {
 	return scan.Value{}
 }
 
+// Names returns the names in order.
+func (o *Object) Names() []string {
+	names := make([]string, len(o.fields))
+	for i := range o.fields {
+		names[i] = o.fields[i].name
+	}
+	return names
+}
+
 // Each calls fn for every field in order.
 func (o *Object) Each(fn func(name string, v scan.Value)) {
 	for i := range o.fields {
