@@ -186,15 +186,9 @@ func (d *decoder) addTrack(ev *event.RawEvent) {
 // addIdentify adds an identify, and of a user who is put into an account the
 // membership.
 func (d *decoder) addIdentify(ev *event.RawEvent) {
-	id := ev.MessageID
 	d.links.New(ev.AnonymousID, ev.UserID)
 	ev.Kind, ev.Traits = event.KindIdentify, d.userTraits()
-	if !d.b.Add() || ev.AccountID == "" {
-		return
-	}
-	ev.Kind, ev.Event, ev.MessageID = event.KindGroup, "$group", mapping.Suffixed(d.b, id, "group")
-	ev.Properties, ev.Traits, ev.Context = nil, nil, nil
-	d.b.Add()
+	mapping.AddWithAccount(d.b, ev)
 }
 
 func (d *decoder) addGroup(ev *event.RawEvent) {

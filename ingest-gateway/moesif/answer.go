@@ -1,0 +1,41 @@
+package moesif
+
+import (
+	"net/http"
+
+	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+)
+
+// status chooses the status. The browser's batcher sends again on 5xx alone and
+// drops on 429, the server SDKs do neither.
+func status(k ingest.Kind) int {
+	if k == ingest.RateLimited {
+		return http.StatusServiceUnavailable
+	}
+	return k.Status()
+}
+
+func answer(_ *ingest.Request, _ *ingest.Batch, fault *ingest.Fault, w *ingest.Reply) {
+	if fault != nil {
+		writeFault(fault, w)
+		return
+	}
+	w.Status = http.StatusCreated
+}
+
+func answerWith(body string) func(*ingest.Request, *ingest.Batch, *ingest.Fault, *ingest.Reply) {
+	return func(_ *ingest.Request, _ *ingest.Batch, fault *ingest.Fault, w *ingest.Reply) {
+		if fault != nil {
+			writeFault(fault, w)
+			return
+		}
+		w.WriteString(body)
+	}
+}
+
+func writeFault(fault *ingest.Fault, w *ingest.Reply) {
+	w.Status = status(fault.Kind)
+	w.WriteString(`{"error":`)
+	w.WriteQuoted(fault.Error())
+	w.WriteString("}")
+}
