@@ -117,6 +117,23 @@ func (d dialect) CreateDistributed(name string) string {
 		quote(d.form.Cluster), quote(d.database), quote(d.form.Local(name)))
 }
 
+// OnAll is the table of name's rows on all servers, for ALTER TABLE.
+func (d dialect) OnAll(name string) string { return d.Local(name) + d.onCluster() }
+
+// Distributed is the table over the shards, for ALTER TABLE; empty on a single
+// server, which has none.
+func (d dialect) Distributed(name string) string {
+	if d.form.Cluster == "" {
+		return ""
+	}
+	return quote(d.database) + "." + quote(name) + d.onCluster()
+}
+
+// View is a view, for ALTER TABLE.
+func (d dialect) View(name string) string {
+	return quote(d.database) + "." + quote(name) + d.onCluster()
+}
+
 // CreateView starts the statement of a materialized view into target.
 func (d dialect) CreateView(name, target string) string {
 	return fmt.Sprintf("CREATE MATERIALIZED VIEW IF NOT EXISTS %s.%s%s TO %s",
