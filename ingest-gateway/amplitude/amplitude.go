@@ -128,7 +128,7 @@ func (d *decoder) read(ev *event.RawEvent, f *mapping.Fields) bool {
 	ev.SentAt = d.sentAt
 	ev.AccountID = mapping.AccountOfGroups(d.b.App(), &d.groups)
 	ev.Library = mapping.Cut(d.top.Take("library").Text(), 256)
-	if ip := d.b.ClientIP(d.top.Get("ip").Text()); ip != "" {
+	if ip := mapping.ClientIP(d.b, d.top.Get("ip")); ip != "" {
 		d.top.Take("ip")
 		ev.IP = ip
 	}

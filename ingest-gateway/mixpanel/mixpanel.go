@@ -161,7 +161,7 @@ func (d *decoder) event(it mapping.Item) {
 	}
 	ev.AccountID = mapping.AccountOfProperties(d.b.App(), &d.properties)
 	ev.Library = mapping.Library(d.b, d.properties.Get("mp_lib"), d.properties.Get("$lib_version"))
-	if ip := d.b.ClientIP(d.properties.First("ip", "$ip").Text()); ip != "" {
+	if ip := mapping.ClientIP(d.b, d.properties.First("ip", "$ip")); ip != "" {
 		ev.IP = ip
 	}
 	if !mapping.SetQuantity(d.b, ev, &d.properties) {
@@ -289,7 +289,7 @@ func (d *decoder) profile(it mapping.Item) {
 	if ev.UserID != "" {
 		ev.AnonymousID = "" // a profile's change ties nobody to a device
 	}
-	if ip := d.b.ClientIP(d.top.Get("$ip").Text()); ip != "" {
+	if ip := mapping.ClientIP(d.b, d.top.Get("$ip")); ip != "" {
 		ev.IP = ip
 	}
 	d.finishProfile(ev, f)

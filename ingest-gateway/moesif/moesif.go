@@ -119,10 +119,9 @@ func (d *decoder) read(ev *event.RawEvent, f *mapping.Fields) {
 	}
 	d.maskCredentials(&d.request)
 	d.maskCredentials(&d.response)
-	for _, o := range []*mapping.Object{&d.request, &d.top} {
-		if ip := d.b.ClientIP(o.Get("ip_address").Text()); ip != "" {
+	for _, o := range []*mapping.Object{&d.top, &d.request} {
+		if ip := mapping.ClientIP(d.b, o.Get("ip_address")); ip != "" {
 			ev.IP = ip
-			break
 		}
 	}
 	if agent := d.request.First("user_agent_string").Text(); agent != "" {

@@ -348,7 +348,7 @@ func (d *decoder) setSource(ev *event.RawEvent) {
 	if ev.Library == "" {
 		ev.Library = d.sdk
 	}
-	if ip := d.b.ClientIP(d.properties.Get("$ip").Text()); ip != "" {
+	if ip := mapping.ClientIP(d.b, d.properties.Get("$ip")); ip != "" {
 		ev.IP = ip
 	}
 	if agent := d.properties.First("$raw_user_agent", "$useragent").Text(); agent != "" {
