@@ -238,12 +238,24 @@ func (s *Service) checkTopics(ctx context.Context) error {
 func (s *Service) clientOptions(role string, reg prometheus.Registerer) ([]kgo.Opt, error) {
 	k := s.cfg.Kafka
 	k.ClientID += "-" + role
-	opts, err := k.Options(s.log, reg)
+	opts, err := k.Options(slog.New(quiet{s.log.Handler()}), reg)
 	if err != nil {
 		return nil, err
 	}
 	return append(opts, s.cfg.extra...), nil
 }
+
+// quiet keeps the client library's log below warnings away, unless debug is on:
+// it tells every step of every transaction at info.
+type quiet struct{ slog.Handler }
+
+func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
+	return (l >= slog.LevelWarn || q.Handler.Enabled(ctx, slog.LevelDebug)) && q.Handler.Enabled(ctx, l)
+}
+
+func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(a)} }
+
+func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }
 
 // instanceID returns the name of this instance, which stays over restarts: a
 // successor with the same transactional id ends the transaction that its

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -40,13 +38,17 @@ type cluster struct {
 	codec   *event.Codec
 }
 
-func newCluster(t *testing.T) *cluster {
+func newCluster(t *testing.T, opts ...kfake.Opt) *cluster {
 	t.Helper()
 	c := &cluster{t: t, codec: event.NewCodec()}
 	if real := os.Getenv(envBrokers); real != "" {
 		c.brokers = strings.Split(real, ",")
 	} else {
-		fake, err := kfake.NewCluster(kfake.NumBrokers(3), kfake.GroupMinSessionTimeout(100*time.Millisecond), kfake.BrokerConfigs(map[string]string{"message.max.bytes": "8388608"}))
+		fake, err := kfake.NewCluster(append([]kfake.Opt{
+			kfake.NumBrokers(3),
+			kfake.GroupMinSessionTimeout(100 * time.Millisecond),
+			kfake.BrokerConfigs(map[string]string{"message.max.bytes": "8388608"}),
+		}, opts...)...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -325,8 +327,10 @@ func (c *cluster) start(dir string, change ...func(*Config)) *instance {
 	stopCtx, stop := context.WithCancel(killCtx)
 	i.stop, i.kill = stop, kill
 	go func() { i.done <- i.svc.Run(process.Signals{Stop: stopCtx, Kill: killCtx}) }() // ends with stop or kill
-	var once sync.Once
-	c.t.Cleanup(func() { once.Do(func() { kill(errors.New("test ends")) }) })
+	c.t.Cleanup(func() {
+		kill(errors.New("test ends"))
+		i.ended() //nolint:errcheck // the test is over
+	})
 	return i
 }
 
@@ -392,5 +396,3 @@ func (i *instance) metric(name string, labels ...string) float64 {
 	return sum
 }
 
-// shuffled returns 0 to n-1 in a random order.
-func shuffled(r *rand.Rand, n int) []int { return r.Perm(n) }

@@ -80,9 +80,10 @@ func (o *output) record() *kgo.Record {
 }
 
 // next returns the offset behind the last record in the partition of enriched,
-// once the transaction was flushed.
+// once the transaction was flushed. It is not known when a broker answered that
+// it had the record already.
 func (o *output) next() int64 {
-	if o.last == nil {
+	if o.last == nil || o.last.Offset < 0 {
 		return dedup.Unknown
 	}
 	return o.last.Offset + 1

@@ -32,6 +32,7 @@ type session struct {
 	log    *slog.Logger
 	gts    *kgo.GroupTransactSession
 	cl     *kgo.Client
+	made   chan struct{} // closed when gts and cl are set: callbacks may come before
 	replay *replay.Reader
 
 	ctx  context.Context // of restoring and polling; ends with the stop or with fail
@@ -52,7 +53,7 @@ type session struct {
 func (s *Service) runSession(sig process.Signals, txnID string) (commits int, err error) {
 	ctx, fail := context.WithCancelCause(sig.Stop)
 	defer fail(nil)
-	n := &session{svc: s, log: s.log, ctx: ctx, fail: fail, workers: map[int32]*worker{}}
+	n := &session{svc: s, log: s.log, ctx: ctx, fail: fail, made: make(chan struct{}), workers: map[int32]*worker{}}
 
 	opts, err := s.clientOptions("replay", nil)
 	if err != nil {
@@ -70,6 +71,7 @@ func (s *Service) runSession(sig process.Signals, txnID string) (commits int, er
 		return 0, fmt.Errorf("kafka client: %w", err)
 	}
 	n.cl = n.gts.Client()
+	close(n.made)
 	defer n.stopWorkers()
 	defer n.close(sig.Kill)
 
@@ -126,7 +128,8 @@ func (n *session) options(txnID string) ([]kgo.Opt, error) {
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMaxBytes(int32(c.FetchBytes)),
 		kgo.FetchMaxPartitionBytes(int32(max(c.FetchBytes/4, 64<<10))),
-		kgo.FetchMaxWait(time.Second),
+		// A partition that is resumed waits for the fetch under way to end.
+		kgo.FetchMaxWait(idleWait),
 
 		kgo.TransactionalID(txnID),
 		kgo.TransactionTimeout(c.TransactionTimeout),
@@ -165,7 +168,12 @@ func (n *session) fence(ctx context.Context) error {
 
 // assigned starts a worker per partition. The range balancer is eager: this is
 // always the whole assignment.
-func (n *session) assigned(_ context.Context, _ *kgo.Client, topics map[string][]int32) {
+func (n *session) assigned(ctx context.Context, _ *kgo.Client, topics map[string][]int32) {
+	select {
+	case <-n.made:
+	case <-ctx.Done():
+		return
+	}
 	raw, links := slices.Clone(topics[topic.Raw]), slices.Clone(topics[topic.Links])
 	slices.Sort(raw)
 	slices.Sort(links)

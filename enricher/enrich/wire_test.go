@@ -7,22 +7,30 @@ import (
 	"sync"
 )
 
-// wire is the connections of one instance, which a test can cut.
+// wire is the connections of one instance, which a test can cut, drop or stall.
 type wire struct {
-	mu    sync.Mutex // covers dead and conns
+	mu    sync.Mutex // covers all below
+	cond  *sync.Cond
 	dead  bool
-	conns map[net.Conn]struct{}
+	stuck bool
+	conns map[*wiredConn]struct{}
 }
 
-func newWire() *wire { return &wire{conns: map[net.Conn]struct{}{}} }
+func newWire() *wire {
+	w := &wire{conns: map[*wiredConn]struct{}{}}
+	w.cond = sync.NewCond(&w.mu)
+	return w
+}
+
+type wiredConn struct {
+	net.Conn
+	w      *wire
+	closed bool // under w.mu
+}
+
+var errCut = errors.New("the wire is cut")
 
 func (w *wire) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	w.mu.Lock()
-	dead := w.dead
-	w.mu.Unlock()
-	if dead {
-		return nil, errors.New("the wire is cut")
-	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
@@ -31,10 +39,48 @@ func (w *wire) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	defer w.mu.Unlock()
 	if w.dead {
 		conn.Close()
-		return nil, errors.New("the wire is cut")
+		return nil, errCut
 	}
-	w.conns[conn] = struct{}{}
-	return conn, nil
+	c := &wiredConn{Conn: conn, w: w}
+	w.conns[c] = struct{}{}
+	return c, nil
+}
+
+// pass waits while the wire is stalled.
+func (c *wiredConn) pass() error {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	for c.w.stuck && !c.closed && !c.w.dead {
+		c.w.cond.Wait()
+	}
+	if c.w.dead || c.closed {
+		return errCut
+	}
+	return nil
+}
+
+func (c *wiredConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if perr := c.pass(); perr != nil {
+		return 0, perr
+	}
+	return n, err
+}
+
+func (c *wiredConn) Write(b []byte) (int, error) {
+	if err := c.pass(); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *wiredConn) Close() error {
+	c.w.mu.Lock()
+	c.closed = true
+	delete(c.w.conns, c)
+	c.w.cond.Broadcast()
+	c.w.mu.Unlock()
+	return c.Conn.Close()
 }
 
 // cut closes all connections and lets no new one through.
@@ -42,7 +88,36 @@ func (w *wire) cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.dead = true
+	w.drop()
+}
+
+// reset closes all connections; new ones can be made.
+func (w *wire) reset() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.drop()
+}
+
+func (w *wire) drop() {
 	for c := range w.conns {
-		c.Close()
+		c.closed = true
+		c.Conn.Close()
 	}
+	clear(w.conns)
+	w.cond.Broadcast()
+}
+
+// stall holds everything back until release: what was written meanwhile arrives
+// then, late, as from a process that was stopped and goes on.
+func (w *wire) stall() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stuck = true
+}
+
+func (w *wire) release() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stuck = false
+	w.cond.Broadcast()
 }
