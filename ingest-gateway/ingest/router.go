@@ -52,7 +52,7 @@ func (r *Router) add(b Bound) error {
 	switch {
 	case b.Route.Method == "" || b.Route.Method != strings.ToUpper(b.Route.Method):
 		return errors.New("method must be upper case")
-	case !strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/"):
+	case !strings.HasPrefix(path, "/") || (path != "/" && strings.HasSuffix(path, "/")):
 		return errors.New("path must start with a slash and not end with one")
 	case b.Route.Decode == nil || b.Route.Answer == nil:
 		return errors.New("needs Decode and Answer")
@@ -61,7 +61,7 @@ func (r *Router) add(b Bound) error {
 	}
 	for _, prefix := range []string{"", "/" + b.Protocol} {
 		b.prefix = prefix
-		full := prefix + path
+		full := TrimPath(prefix + path)
 		e := &entry{Bound: b, method: b.Route.Method}
 		if strings.Contains(full, "{") {
 			e.segments = strings.Split(full[1:], "/")

@@ -264,3 +264,11 @@ func (l *Links) New(anonymousID, userID string) bool {
 	l.seen[pair] = struct{}{}
 	return true
 }
+
+// IsJSON reports whether a text is one JSON value.
+func IsJSON(text []byte) bool {
+	var s scan.Scanner
+	s.Reset(text, len(text))
+	s.Value()
+	return s.End()
+}

@@ -195,6 +195,12 @@ func AccountOfProperties(app *ingest.App, properties ...*Object) string {
 	return account(accountKeys(app, accountProperties), properties...)
 }
 
+// Account returns the account that properties name under the app's account keys,
+// or where it has none under the standard ones.
+func Account(app *ingest.App, standard []string, properties ...*Object) string {
+	return account(accountKeys(app, standard), properties...)
+}
+
 func account(keys []string, objects ...*Object) string {
 	for _, key := range keys {
 		for _, o := range objects {
