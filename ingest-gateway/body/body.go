@@ -102,16 +102,17 @@ type Unpacker struct {
 	pools [Deflate + 1]sync.Pool // of resetter
 }
 
-// Unpack appends the unpacked body to dst, at most limit bytes of it. dst is
-// returned also with an error, as it grew.
-func (u *Unpacker) Unpack(dst, packed []byte, e Encoding, limit int) ([]byte, error) {
+// Unpack appends the unpacked body to dst, at most limit bytes of it. Before dst
+// grows it asks grow, which may be nil, for that many bytes, and ends with its
+// error. dst is returned also with an error, as it grew.
+func (u *Unpacker) Unpack(dst, packed []byte, e Encoding, limit int, grow func(bytes int) error) ([]byte, error) {
 	src := bytes.NewReader(packed)
 	r, err := u.reader(e, src)
 	if err != nil {
 		return dst, fmt.Errorf("unpack %s: %w", e, err)
 	}
 	start := len(dst)
-	dst, err = readAll(dst, r, limit)
+	dst, err = readAll(dst, r, limit, grow)
 	if err != nil {
 		return dst, fmt.Errorf("unpack %s: %w", e, err)
 	}
@@ -124,11 +125,22 @@ func (u *Unpacker) Unpack(dst, packed []byte, e Encoding, limit int) ([]byte, er
 }
 
 // readAll appends what r gives to dst, up to one byte past limit.
-func readAll(dst []byte, r io.Reader, limit int) ([]byte, error) {
+func readAll(dst []byte, r io.Reader, limit int, grow func(int) error) ([]byte, error) {
 	end := len(dst) + limit + 1
+	if grow != nil {
+		if err := grow(cap(dst)); err != nil { // what a buffer has from before counts too
+			return dst, err
+		}
+	}
 	for len(dst) < end {
 		if len(dst) == cap(dst) {
-			dst = append(dst, 0)[:len(dst)]
+			more := max(cap(dst), 4096)
+			if grow != nil {
+				if err := grow(more); err != nil {
+					return dst, err
+				}
+			}
+			dst = append(make([]byte, 0, cap(dst)+more), dst...)
 		}
 		n, err := r.Read(dst[len(dst):min(cap(dst), end)])
 		dst = dst[:len(dst)+n]
@@ -205,7 +217,7 @@ func Unwrap(b []byte, limit int) ([]byte, error) {
 	}
 	if e := Detect(raw, ""); e != Plain {
 		var u Unpacker
-		if raw, err = u.Unpack(nil, raw, e, limit); err != nil {
+		if raw, err = u.Unpack(nil, raw, e, limit, nil); err != nil {
 			return nil, err
 		}
 	}

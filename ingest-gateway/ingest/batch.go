@@ -412,6 +412,13 @@ func (b *Batch) Verdict(i int) Verdict {
 	return v
 }
 
+// EachRejected calls fn with the code of every item that was rejected.
+func (b *Batch) EachRejected(fn func(code string)) {
+	for _, r := range b.rejects {
+		fn(r.code)
+	}
+}
+
 // Record is one record of a batch for Kafka.
 type Record struct {
 	Rejected   bool // for topic.Rejected, else for topic.Raw

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"net/http"
+	"strconv"
 	"unicode/utf8"
 )
 
@@ -30,6 +31,20 @@ func (w *Reply) SetHeader(name, value string) {
 		}
 	}
 	w.header = append(w.header, field{name, value})
+}
+
+// RetryAfter sets Retry-After to whole seconds unless the protocol did or there
+// is no use in trying again.
+func (w *Reply) RetryAfter(seconds int) {
+	if seconds <= 0 {
+		return
+	}
+	for _, f := range w.header {
+		if f.name == "Retry-After" {
+			return
+		}
+	}
+	w.SetHeader("Retry-After", strconv.Itoa(seconds))
 }
 
 // EachHeader calls fn for the fields that SetHeader set.

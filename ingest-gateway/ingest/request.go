@@ -16,7 +16,7 @@ import (
 type Headers interface {
 	// Get returns the first value of the field, or nil.
 	Get(name string) []byte
-	// Each calls fn for every field in order.
+	// Each calls fn for every field.
 	Each(fn func(name, value []byte))
 }
 

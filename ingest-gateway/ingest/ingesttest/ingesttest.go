@@ -10,6 +10,7 @@ package ingesttest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/netip"
 	"net/textproto"
@@ -113,6 +114,9 @@ func (g *Gateway) Do(method, target string, payload []byte, header ...string) Re
 	}
 	var w ingest.Reply
 	bound.Route.Answer(&r, b, fault, &w)
+	if fault != nil {
+		w.RetryAfter(fault.RetryAfter)
+	}
 	res.Fault = fault
 	res.Status, res.Body, res.Header = w.Code(), string(w.Body), http.Header{}
 	if w.ContentType != "" {
@@ -140,8 +144,11 @@ func (g *Gateway) unpack(r *ingest.Request, payload []byte) *ingest.Fault {
 		return ingest.AsFault(ingest.Exceeds(ingest.SettingMaxCompressedBytes, "packed body too large", g.Limits.MaxCompressedBytes))
 	}
 	var u body.Unpacker
-	out, err := u.Unpack(nil, payload, e, g.Limits.MaxBodyBytes)
-	if err != nil {
+	out, err := u.Unpack(nil, payload, e, g.Limits.MaxBodyBytes, nil)
+	switch {
+	case errors.Is(err, body.ErrTooLarge):
+		return ingest.AsFault(ingest.Exceeds(ingest.SettingMaxBodyBytes, "body larger after unpacking", g.Limits.MaxBodyBytes))
+	case err != nil:
 		return ingest.AsFault(err)
 	}
 	r.Body = out

@@ -1,0 +1,194 @@
+package gateway
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+	"github.com/uptakehq/uptake/schemas/svc/kafka"
+	"github.com/uptakehq/uptake/schemas/svc/registry"
+	"github.com/uptakehq/uptake/schemas/svc/setting"
+)
+
+// Config is the gateway's settings.
+type Config struct {
+	Kafka    kafka.Config
+	Registry registry.Config
+
+	Addr     string
+	Keys     string
+	KeysPoll time.Duration
+
+	Limits         ingest.Limits
+	MaxConnections int
+	MaxHeaderBytes int
+	ReadTimeout    time.Duration
+	WriteTimeout   time.Duration
+	IdleTimeout    time.Duration
+
+	MaxInflightBytes  int64
+	MaxInflightEvents int64
+	AckTimeout        time.Duration
+	Linger            time.Duration
+	Compression       string
+
+	TrustedProxies  setting.Strings
+	ForwardedHeader string
+
+	StopTimeout time.Duration
+
+	extra []kgo.Opt // of the client; for tests
+}
+
+// DefaultConfig is for one gateway on one machine.
+func DefaultConfig() Config {
+	return Config{
+		Kafka:             kafka.DefaultConfig("uptake-ingest-gateway"),
+		Addr:              "127.0.0.1:8080",
+		Keys:              "keys.yaml",
+		KeysPoll:          2 * time.Second,
+		Limits:            ingest.DefaultLimits(),
+		MaxConnections:    8192,
+		MaxHeaderBytes:    16 << 10,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      15 * time.Second,
+		IdleTimeout:       75 * time.Second,
+		MaxInflightBytes:  256 << 20,
+		MaxInflightEvents: 200_000,
+		AckTimeout:        8 * time.Second,
+		Linger:            3 * time.Millisecond,
+		Compression:       "snappy",
+		ForwardedHeader:   "X-Forwarded-For",
+		StopTimeout:       25 * time.Second,
+	}
+}
+
+// Names of settings that replies and metrics name, beside those of package
+// ingest.
+const (
+	settingMaxInflightBytes  = "max-inflight-bytes"
+	settingMaxInflightEvents = "max-inflight-events"
+	settingMaxConnections    = "max-connections"
+	settingMaxHeaderBytes    = "max-header-bytes"
+	settingReadTimeout       = "read-timeout"
+	settingAckTimeout        = "ack-timeout"
+	settingRate              = "keys: rate"
+	settingQuota             = "keys: daily_quota"
+)
+
+// Flags binds the config to flags of set.
+func (c *Config) Flags(set *flag.FlagSet) {
+	c.Kafka.Flags(set)
+	c.Registry.Flags(set)
+	set.StringVar(&c.Addr, "addr", c.Addr, "`host:port` to take events on")
+	set.StringVar(&c.Keys, "keys", c.Keys, "`file` of apps and their write keys; read again when it changes")
+	set.DurationVar(&c.KeysPoll, "keys-poll", c.KeysPoll, "how often the key file is looked at; SIGHUP does it at once")
+	l := &c.Limits
+	set.IntVar(&l.MaxCompressedBytes, ingest.SettingMaxCompressedBytes, l.MaxCompressedBytes, "`bytes` of a packed body (gzip, zstd, ...) before unpacking")
+	set.IntVar(&l.MaxBodyBytes, ingest.SettingMaxBodyBytes, l.MaxBodyBytes, "`bytes` of a body, after unpacking")
+	set.IntVar(&l.MaxBatchEvents, ingest.SettingMaxBatchEvents, l.MaxBatchEvents, "events of one request")
+	set.IntVar(&l.MaxEventBytes, ingest.SettingMaxEventBytes, l.MaxEventBytes, "`bytes` of one event's JSON; a larger one is rejected and its neighbours are not")
+	set.IntVar(&l.MaxIDBytes, ingest.SettingMaxIDBytes, l.MaxIDBytes, "`bytes` of an id")
+	set.IntVar(&l.MaxNameBytes, ingest.SettingMaxNameBytes, l.MaxNameBytes, "`bytes` of an event's name")
+	set.IntVar(&l.MaxDepth, ingest.SettingMaxDepth, l.MaxDepth, "nesting of one event's JSON")
+	set.Int64Var(&l.MaxQuantity, ingest.SettingMaxQuantity, l.MaxQuantity, "actions that one event may stand for")
+	set.IntVar(&c.MaxConnections, settingMaxConnections, c.MaxConnections, "connections at a time; more are answered 503 and closed")
+	set.IntVar(&c.MaxHeaderBytes, settingMaxHeaderBytes, c.MaxHeaderBytes, "`bytes` of a request's line and header; each connection holds a buffer of this size")
+	set.DurationVar(&c.ReadTimeout, settingReadTimeout, c.ReadTimeout, "how long a client may take to send one request")
+	set.DurationVar(&c.WriteTimeout, "write-timeout", c.WriteTimeout, "how long a client may take to receive the reply")
+	set.DurationVar(&c.IdleTimeout, "idle-timeout", c.IdleTimeout, "how long a connection may be idle between requests")
+	set.Int64Var(&c.MaxInflightBytes, settingMaxInflightBytes, c.MaxInflightBytes, "`bytes` of bodies and records that are not answered or acked yet; more gets 503")
+	set.Int64Var(&c.MaxInflightEvents, settingMaxInflightEvents, c.MaxInflightEvents, "records that are not acked yet; more gets 503")
+	set.DurationVar(&c.AckTimeout, settingAckTimeout, c.AckTimeout, "how long a request waits for the brokers' ack before it is answered 503; keep it below the timeout of the clients, 10s in most SDKs")
+	set.DurationVar(&c.Linger, "linger", c.Linger, "how long a partition's records wait for more, to go in one batch: latency against cost")
+	set.StringVar(&c.Compression, "compression", c.Compression, "of what is produced: none, snappy, lz4 or zstd")
+	set.Var(&c.TrustedProxies, "trusted-proxies", "comma-separated `CIDRs` of proxies whose forwarded header is believed; empty believes none")
+	set.StringVar(&c.ForwardedHeader, "forwarded-header", c.ForwardedHeader, "header `field` in which trusted proxies give the client's address")
+	set.DurationVar(&c.StopTimeout, "stop-timeout", c.StopTimeout, "how long stopping waits for requests that are under way")
+}
+
+// Validate reports all faults.
+func (c *Config) Validate() error {
+	errs := []error{c.Kafka.Validate(), c.Registry.Validate(), c.Limits.Validate()}
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
+		fault("addr must be host:port (got %q)", c.Addr)
+	}
+	if c.Keys == "" {
+		fault("keys must name a file")
+	}
+	for _, d := range []struct {
+		name        string
+		got, lo, hi time.Duration
+	}{
+		{"keys-poll", c.KeysPoll, 100 * time.Millisecond, time.Hour},
+		{settingReadTimeout, c.ReadTimeout, 100 * time.Millisecond, time.Hour},
+		{"write-timeout", c.WriteTimeout, 100 * time.Millisecond, time.Hour},
+		{"idle-timeout", c.IdleTimeout, time.Second, time.Hour},
+		{settingAckTimeout, c.AckTimeout, time.Second, 5 * time.Minute},
+		{"linger", c.Linger, 0, time.Second},
+		{"stop-timeout", c.StopTimeout, 0, time.Hour},
+	} {
+		if d.got < d.lo || d.got > d.hi {
+			fault("%s must be %s to %s (got %s)", d.name, d.lo, d.hi, d.got)
+		}
+	}
+	if c.MaxConnections < 1 || c.MaxConnections > 1<<20 {
+		fault("%s must be 1 to %d (got %d)", settingMaxConnections, 1<<20, c.MaxConnections)
+	}
+	if c.MaxHeaderBytes < 4096 || c.MaxHeaderBytes > 1<<20 {
+		fault("%s must be 4096 to %d (got %d)", settingMaxHeaderBytes, 1<<20, c.MaxHeaderBytes)
+	}
+	if least := 4 * int64(c.Limits.MaxBodyBytes); c.MaxInflightBytes < least {
+		fault("%s must be at least 4 times %s, %d (got %d)", settingMaxInflightBytes, ingest.SettingMaxBodyBytes, least, c.MaxInflightBytes)
+	}
+	if least := 2 * int64(c.Limits.MaxBatchEvents); c.MaxInflightEvents < least {
+		fault("%s must be at least 2 times %s, %d (got %d)", settingMaxInflightEvents, ingest.SettingMaxBatchEvents, least, c.MaxInflightEvents)
+	}
+	if _, err := codecOf(c.Compression); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := parseProxies(c.TrustedProxies); err != nil {
+		errs = append(errs, err)
+	}
+	if len(c.TrustedProxies) > 0 && c.ForwardedHeader == "" {
+		fault("forwarded-header must not be empty with trusted-proxies")
+	}
+	return errors.Join(errs...)
+}
+
+func codecOf(name string) (kgo.CompressionCodec, error) {
+	switch name {
+	case "none":
+		return kgo.NoCompression(), nil
+	case "snappy":
+		return kgo.SnappyCompression(), nil
+	case "lz4":
+		return kgo.Lz4Compression(), nil
+	case "zstd":
+		return kgo.ZstdCompression(), nil
+	}
+	return kgo.CompressionCodec{}, fmt.Errorf("compression must be none, snappy, lz4 or zstd (got %q)", name)
+}
+
+func parseProxies(cidrs []string) ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	for _, s := range cidrs {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			addr, err := netip.ParseAddr(s)
+			if err != nil {
+				return nil, fmt.Errorf("trusted-proxies must be CIDRs or addresses (got %q)", s)
+			}
+			p = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		list = append(list, p.Masked())
+	}
+	return list, nil
+}

@@ -1,0 +1,295 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/uptakehq/uptake/ingest-gateway/body"
+	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+	"github.com/uptakehq/uptake/schemas/event"
+)
+
+// exchange is one request and its reply, with every buffer that they need. It is
+// used again once the reply is written and every record has its result, whichever
+// comes last.
+type exchange struct {
+	gateway *Gateway
+	request ingest.Request
+	batch   *ingest.Batch
+	reply   ingest.Reply
+	flight  *flight
+	timer   *time.Timer
+
+	wire     []byte // body as it came
+	unpacked []byte
+	key      [256]byte // scratch of Router.Find
+	headers  headers
+	received time.Time
+	reserved int64 // of Gateway.bytes
+	whole    bool  // the body was read to its end
+	broken   bool  // by a panic: nothing of it is used again
+}
+
+func (g *Gateway) newExchange() *exchange {
+	x := &exchange{gateway: g, batch: ingest.NewBatch(g.codec, g.keys, g.cfg.Limits)}
+	x.flight = newFlight(x)
+	x.timer = time.NewTimer(time.Hour)
+	x.timer.Stop()
+	return x
+}
+
+func (g *Gateway) acquire() *exchange {
+	x := g.exchanges.Get().(*exchange)
+	x.request.Reset(g.cfg.Limits.MaxBodyBytes)
+	x.reply.Reset()
+	x.received = g.now()
+	x.whole = false
+	x.flight.records = x.flight.records[:0]
+	x.flight.failures.Store(0)
+	return x
+}
+
+// release gives the exchange back when the reply is written. With records still
+// under way the last of them does it.
+func (x *exchange) release() {
+	x.request.Headers = nil
+	x.headers.h = nil
+	if len(x.flight.records) == 0 {
+		x.recycle()
+		return
+	}
+	x.flight.answered.Store(true)
+	if x.flight.refs.Add(-1) == 0 {
+		x.recycle()
+	}
+}
+
+// keepBytes bounds the buffers that an idle exchange holds on to.
+const keepBytes = 256 << 10
+
+func (x *exchange) recycle() {
+	g := x.gateway
+	g.bytes.give(x.reserved)
+	x.reserved = 0
+	select {
+	case <-x.flight.done:
+	default:
+	}
+	n, slab := x.batch.Records()
+	if failed := x.flight.failures.Load() > 0; failed || x.broken || n > 4096 || slab > keepBytes || cap(x.wire) > keepBytes || cap(x.unpacked) > keepBytes {
+		// Large buffers are for the collector. So is everything that went with
+		// records that failed: the client may have given up on a request that a
+		// connection is still writing from these buffers.
+		return
+	}
+	g.exchanges.Put(x)
+}
+
+// reserve takes n bytes of the bound on what is in flight.
+func (x *exchange) reserve(n int) error {
+	if n <= 0 || x.gateway.bytes.take(int64(n)) {
+		x.reserved += int64(max(n, 0))
+		return nil
+	}
+	return &ingest.Fault{
+		Kind: ingest.Overloaded, Setting: settingMaxInflightBytes, RetryAfter: 1,
+		Detail: fmt.Sprintf("more than %d bytes are in flight", x.gateway.bytes.limit),
+	}
+}
+
+// readBody reads and unpacks the body. length is what the client said, or
+// negative where it did not.
+func (x *exchange) readBody(src io.Reader, length int, contentEncoding string) *ingest.Fault {
+	limits := &x.gateway.cfg.Limits
+	most := max(limits.MaxBodyBytes, limits.MaxCompressedBytes)
+	if length > most {
+		return ingest.AsFault(ingest.Exceeds(ingest.SettingMaxBodyBytes, fmt.Sprintf("body of %d bytes", length), limits.MaxBodyBytes))
+	}
+	wire, err := x.readAll(x.wire[:0], src, length, most)
+	x.wire = wire
+	if err != nil {
+		return ingest.AsFault(err)
+	}
+	e := body.Detect(wire, contentEncoding)
+	switch {
+	case e == body.Plain && len(wire) > limits.MaxBodyBytes:
+		return ingest.AsFault(ingest.Exceeds(ingest.SettingMaxBodyBytes, fmt.Sprintf("body of %d bytes", len(wire)), limits.MaxBodyBytes))
+	case e == body.Plain:
+		x.request.Body = wire
+		return nil
+	case len(wire) > limits.MaxCompressedBytes:
+		return ingest.AsFault(ingest.Exceeds(ingest.SettingMaxCompressedBytes, fmt.Sprintf("packed body of %d bytes", len(wire)), limits.MaxCompressedBytes))
+	}
+	x.unpacked, err = x.gateway.unpacker.Unpack(x.unpacked[:0], wire, e, limits.MaxBodyBytes, x.reserve)
+	switch {
+	case errors.Is(err, body.ErrTooLarge):
+		return ingest.AsFault(ingest.Exceeds(ingest.SettingMaxBodyBytes, "body larger after unpacking", limits.MaxBodyBytes))
+	case err != nil:
+		return ingest.AsFault(err)
+	}
+	x.request.Body = x.unpacked
+	return nil
+}
+
+// errShort is of a client that goes away in the middle of a body.
+var errShort = errors.New("the body ended before its Content-Length")
+
+// readAll reads a body to its end, at most most bytes of it, and reserves as it
+// grows: a client holds no more memory than it has sent or promised.
+func (x *exchange) readAll(dst []byte, src io.Reader, length, most int) ([]byte, error) {
+	size := max(length, 512)
+	if length > 0 {
+		size = length
+	}
+	if err := x.reserve(size); err != nil {
+		return dst, err
+	}
+	if cap(dst) < size {
+		dst = make([]byte, 0, size)
+	}
+	for {
+		if len(dst) == cap(dst) {
+			if len(dst) == length {
+				// Asks once more for the end, which a reader may tell alone.
+				var one [1]byte
+				if n, _ := src.Read(one[:]); n > 0 {
+					return dst, errors.New("the body is longer than its Content-Length")
+				}
+				x.whole = true
+				return dst, nil
+			}
+			grow := max(cap(dst), 512)
+			if err := x.reserve(grow); err != nil {
+				return dst, err
+			}
+			dst = append(make([]byte, 0, cap(dst)+grow), dst...)
+		}
+		room := dst[len(dst):cap(dst)]
+		if length >= 0 {
+			room = room[:min(len(room), length-len(dst))]
+		}
+		if len(room) == 0 { // a buffer larger than the body, and all of it read
+			x.whole = true
+			return dst, nil
+		}
+		n, err := src.Read(room)
+		dst = dst[:len(dst)+n]
+		switch {
+		case len(dst) > most:
+			return dst, ingest.Exceeds(ingest.SettingMaxBodyBytes, "body too large", x.gateway.cfg.Limits.MaxBodyBytes)
+		case err == io.EOF && length >= 0 && len(dst) < length:
+			return dst, errShort
+		case err == io.EOF:
+			x.whole = true
+			return dst, nil
+		case err != nil:
+			return dst, fmt.Errorf("read body: %w", err)
+		}
+	}
+}
+
+// process takes a request, whose body was read unless fault says why not, to its
+// reply. The request's reply is in x.reply afterwards.
+func (x *exchange) process(candidates ingest.Candidates, fault *ingest.Fault) {
+	g := x.gateway
+	bound := candidates.Select(&x.request)
+	pm := g.metrics.protocol(bound.Protocol)
+	b := x.batch
+	b.Begin(&x.request, bound.Protocol, bound.Fields)
+	if fault == nil {
+		fault = ingest.AsFault(bound.Route.Decode(&x.request, b))
+	}
+	if fault == nil {
+		fault = b.Finish()
+	}
+	var m *meter
+	if app := b.App(); app != nil {
+		m = g.meters.of(app)
+		if fault == nil && b.Len() > 0 {
+			fault = m.take(app, b.Len(), x.received)
+		}
+	}
+	taken := fault == nil
+	if n, _ := b.Records(); fault == nil && n > 0 {
+		fault = x.produce(n)
+	} else if fault != nil {
+		b.FailAll()
+	}
+	if m != nil {
+		if taken && fault != nil {
+			m.give(b.Count(ingest.Unstored))
+		}
+		g.metrics.count(m, b)
+	}
+	bound.Route.Answer(&x.request, b, fault, &x.reply)
+	if fault != nil {
+		x.reply.RetryAfter(fault.RetryAfter)
+	}
+	g.metrics.answered(pm, x.reply.Code(), fault)
+	pm.wireBytes.Add(float64(len(x.wire)))
+	pm.bodyBytes.Add(float64(len(x.request.Body)))
+	pm.seconds.Observe(g.now().Sub(x.received).Seconds())
+}
+
+// produce writes the batch's records and waits until every one is acked, or
+// returns why not and marks the items that are not known to be stored.
+func (x *exchange) produce(n int) *ingest.Fault {
+	g, p, b := x.gateway, x.gateway.producer, x.batch
+	refuse := func(f *ingest.Fault) *ingest.Fault {
+		b.FailAll()
+		return f
+	}
+	if p.partitions.Load() == nil {
+		return refuse(&ingest.Fault{Kind: ingest.Unavailable, RetryAfter: retryKafka, Detail: "Kafka is not there yet"})
+	}
+	_, slab := b.Records()
+	if err := x.reserve(slab); err != nil {
+		return refuse(ingest.AsFault(err))
+	}
+	if !p.inflight.take(int64(n)) {
+		return refuse(&ingest.Fault{
+			Kind: ingest.Overloaded, Setting: settingMaxInflightEvents, RetryAfter: 1,
+			Detail: fmt.Sprintf("more than %d records wait for their ack", p.inflight.limit),
+		})
+	}
+	p.start(x.flight, b, n, x.received)
+	x.timer.Reset(g.cfg.AckTimeout)
+	defer x.timer.Stop()
+	kind, retry := ingest.Unavailable, retryKafka
+	select {
+	case <-x.flight.done:
+		g.metrics.ackSeconds.Observe(g.now().Sub(x.flight.started).Seconds())
+		if x.flight.failures.Load() == 0 {
+			return nil
+		}
+	case <-x.timer.C:
+	case <-g.killed:
+		kind, retry = ingest.Stopping, 1
+	}
+	failed, pending := x.flight.settle(b)
+	if failed+pending == 0 {
+		return nil // the last ack came while the deadline passed
+	}
+	fault := &ingest.Fault{Kind: kind, RetryAfter: retry}
+	if failure := x.flight.failure.Load(); failure != nil {
+		p.suspect(*failure)
+		fault.Detail = fmt.Sprintf("%d of %d records were refused: %s", failed, n, reason(*failure))
+	}
+	if pending > 0 {
+		fault.Setting = settingAckTimeout
+		fault.Detail = fmt.Sprintf("%d of %d records were not acked within %s", failed+pending, n, g.cfg.AckTimeout)
+		if kind == ingest.Unavailable {
+			p.suspect(fault)
+		}
+	}
+	return fault
+}
+
+// retryKafka is the Retry-After, in seconds, of what Kafka did not take: about
+// as long as a new leader needs.
+const retryKafka = 5
+
+// receivedAt is the one instant that the request and its records carry.
+func (x *exchange) receivedAt() event.Micros { return event.FromTime(x.received) }

@@ -1,0 +1,172 @@
+// Package gateway takes events over HTTP and writes them to Kafka.
+//
+// It owns the flow of a request (see exchange.go), the HTTP server (http.go, the
+// one file that knows which), the producer and what is in flight, the bounds on
+// both, and the order in which all of it stops. What a wire protocol means is in
+// the protocols' packages, behind package ingest; which keys there are is in
+// package keys.
+//
+// The promise that everything here serves: a success is answered only after
+// every record of the request was acked by all in-sync replicas, and what was
+// answered otherwise may be sent again under the same message ids without harm.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/uptakehq/uptake/ingest-gateway/body"
+	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+	"github.com/uptakehq/uptake/ingest-gateway/keys"
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/svc/ops"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+)
+
+// Dependencies are what a gateway is given.
+type Dependencies struct {
+	Logger  *slog.Logger
+	Metrics *prometheus.Registry
+	Health  *ops.Health
+	// Protocols are spoken, in the order in which they are asked where paths
+	// collide; nil is Protocols().
+	Protocols []ingest.Protocol
+	// Reload makes the key file be read at once; may be nil.
+	Reload <-chan struct{}
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+// Gateway is one ingest gateway. Make it with New, then call Run once.
+type Gateway struct {
+	cfg      Config
+	log      *slog.Logger
+	now      func() time.Time
+	metrics  *metrics
+	router   *ingest.Router
+	keys     *keys.Store
+	reload   <-chan struct{}
+	proxies  []netip.Prefix
+	unpacker body.Unpacker
+	meters   meters
+	producer *producer
+	server   *server
+	codec    *event.Codec
+
+	bytes     budget // of MaxInflightBytes
+	exchanges sync.Pool
+	killed    <-chan struct{} // ends waiting for acks; set by Run
+	stopping  atomic.Bool
+}
+
+// New checks the settings, reads the key file and listens, but serves nothing
+// yet. It does not need Kafka to be there; it needs the schema registry, if one
+// is configured.
+func New(cfg Config, deps Dependencies) (*Gateway, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	if deps.Protocols == nil {
+		deps.Protocols = Protocols()
+	}
+	g := &Gateway{cfg: cfg, log: deps.Logger, now: deps.Now, reload: deps.Reload}
+	g.metrics = newMetrics(deps.Metrics)
+	g.bytes.limit = cfg.MaxInflightBytes
+	g.meters.metrics = g.metrics
+	var err error
+	if g.router, err = ingest.NewRouter(deps.Protocols...); err != nil {
+		return nil, err
+	}
+	if g.proxies, err = parseProxies(cfg.TrustedProxies); err != nil {
+		return nil, err
+	}
+	if g.keys, err = keys.Open(cfg.Keys, g.log, deps.Metrics); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), registryTimeout)
+	defer cancel()
+	if g.codec, err = cfg.Registry.Codec(ctx); err != nil {
+		return nil, err
+	}
+	if g.producer, err = newProducer(cfg, g.log, deps.Metrics, g.metrics, g.now); err != nil {
+		return nil, err
+	}
+	g.exchanges.New = func() any { return g.newExchange() }
+	ln, err := net.Listen("tcp", cfg.Addr)
+	if err != nil {
+		g.producer.client.Close()
+		return nil, fmt.Errorf("addr: %w", err)
+	}
+	g.server = newServer(g, ln)
+	g.metrics.observe(g, deps.Metrics)
+	deps.Health.Register("kafka", g.producer.ready)
+	deps.Health.Register("intake", func() error {
+		if g.stopping.Load() {
+			return errors.New("stopping")
+		}
+		return nil
+	})
+	return g, nil
+}
+
+// registryTimeout bounds the registration of the schemas.
+const registryTimeout = 30 * time.Second
+
+// Addr is where the gateway listens.
+func (g *Gateway) Addr() string { return g.server.addr() }
+
+// Run serves until signals.Stop ends, and then stops in order: no new
+// connections, requests under way to their end or to stop-timeout, the
+// producer's records, the client. signals.Kill cuts it short. It closes what New
+// opened.
+func (g *Gateway) Run(signals process.Signals) error {
+	g.killed = signals.Kill.Done()
+	background, stopBackground := context.WithCancel(signals.Kill)
+	var wg sync.WaitGroup
+	start := func(run func()) { // each ends with background
+		wg.Add(1)
+		go func() { defer wg.Done(); run() }()
+	}
+	start(func() { g.keys.Run(background, g.cfg.KeysPoll, g.reload) })
+	start(func() { g.producer.watch(background) })
+	served := make(chan error, 1)
+	go func() { served <- g.server.serve() }() // ends with server.stop, or by itself when accepting fails
+	g.log.Info("serving", "addr", g.Addr())
+
+	var err error
+	select {
+	case <-signals.Stop.Done():
+	case err = <-served:
+		served <- err
+		err = fmt.Errorf("accept connections on %s: %w", g.Addr(), err)
+	}
+
+	g.stopping.Store(true)
+	g.log.Info("stopping", "open_connections", g.server.connections(), "unacked_records", g.producer.unacked())
+	began := g.now()
+	deadline, cancel := context.WithTimeout(signals.Kill, g.cfg.StopTimeout)
+	defer cancel()
+	cut := g.server.stop(deadline)
+	<-served
+	flushed, lost := g.producer.close(deadline)
+	stopBackground()
+	wg.Wait()
+	g.log.Info("stopped", "seconds", g.now().Sub(began).Seconds(), "connections_cut", cut,
+		"records_flushed", flushed, "records_not_acked", lost, "events_accepted", g.metrics.acceptedEver.Load())
+	if signals.Kill.Err() != nil {
+		err = errors.Join(err, context.Cause(signals.Kill))
+	}
+	return err
+}

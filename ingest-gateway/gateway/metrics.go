@@ -1,0 +1,155 @@
+package gateway
+
+import (
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+)
+
+// outcomes names the states of items in metrics.
+var outcomes = [ingest.Unstored + 1]string{
+	ingest.Accepted: "accepted", ingest.Rejected: "rejected", ingest.Ignored: "ignored", ingest.Unstored: "unstored",
+}
+
+// noProtocol labels requests that reach no route.
+const noProtocol = "none"
+
+type metrics struct {
+	requests     *prometheus.CounterVec   // protocol, status
+	faults       *prometheus.CounterVec   // protocol, kind
+	seconds      *prometheus.HistogramVec // protocol
+	wireBytes    *prometheus.CounterVec   // protocol
+	bodyBytes    *prometheus.CounterVec   // protocol
+	events       *prometheus.CounterVec   // app, outcome
+	rejected     *prometheus.CounterVec   // app, code
+	limited      *prometheus.CounterVec   // setting
+	ackSeconds   prometheus.Histogram
+	records      *prometheus.CounterVec // topic, result
+	late         *prometheus.CounterVec // result
+	acceptedEver atomic.Int64           // for the log
+
+	acked, failed         [2]prometheus.Counter // of records: by topic raw, rejected
+	lateStored, lateFails prometheus.Counter
+
+	protocols sync.Map // protocol name to *protocolMetrics
+}
+
+// protocolMetrics are the counters of one protocol, looked up once.
+type protocolMetrics struct {
+	name                 string
+	seconds              prometheus.Observer
+	wireBytes, bodyBytes prometheus.Counter
+	ok                   prometheus.Counter // requests with status 200
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	name := func(s string) string { return "uptake_gateway_" + s }
+	counterVec := func(n, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name(n), Help: help}, labels)
+		reg.MustRegister(c)
+		return c
+	}
+	seconds := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+	m := &metrics{
+		requests:  counterVec("requests_total", "Requests answered, by protocol and status.", "protocol", "status"),
+		faults:    counterVec("faults_total", "Requests that failed as a whole, by protocol and kind.", "protocol", "kind"),
+		wireBytes: counterVec("request_bytes_total", "Bytes of bodies as they came.", "protocol"),
+		bodyBytes: counterVec("body_bytes_total", "Bytes of bodies after unpacking.", "protocol"),
+		events:    counterVec("events_total", "Events by app and outcome: accepted, rejected, ignored, unstored. Their sum is what came in.", "app", "outcome"),
+		rejected:  counterVec("rejected_total", "Rejected events by app and reason code, also those whose quarantine was not acked.", "app", "code"),
+		limited:   counterVec("limited_total", "Requests refused because a setting's bound was reached, by setting.", "setting"),
+		records:   counterVec("records_total", "Records handed to the Kafka client, by topic and result: acked or failed.", "topic", "result"),
+		late:      counterVec("late_records_total", "Of these, records whose result came after their request was answered, by result.", "result"),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: name("request_seconds"), Help: "From the end of a request's header to its reply, by protocol.", Buckets: seconds,
+		}, []string{"protocol"}),
+		ackSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: name("ack_seconds"), Help: "From handing a request's records to the Kafka client to the last ack.", Buckets: seconds,
+		}),
+	}
+	reg.MustRegister(m.seconds, m.ackSeconds)
+	for i, t := range []string{"raw", "rejected"} {
+		m.acked[i], m.failed[i] = m.records.WithLabelValues(t, "acked"), m.records.WithLabelValues(t, "failed")
+	}
+	m.lateStored, m.lateFails = m.late.WithLabelValues("acked"), m.late.WithLabelValues("failed")
+	for _, s := range []string{
+		ingest.SettingMaxCompressedBytes, ingest.SettingMaxBodyBytes, ingest.SettingMaxBatchEvents, settingMaxInflightBytes,
+		settingMaxInflightEvents, settingMaxHeaderBytes, settingReadTimeout, settingAckTimeout, settingRate, settingQuota,
+	} {
+		m.limited.WithLabelValues(s)
+	}
+	return m
+}
+
+// observe registers the metrics that are read off the gateway.
+func (m *metrics) observe(g *Gateway, reg prometheus.Registerer) {
+	gauge := func(n, help string, f func() float64) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "uptake_gateway_" + n, Help: help}, f))
+	}
+	gauge("inflight_bytes", "Bytes of bodies and records that are not answered or acked yet.", func() float64 { return float64(g.bytes.used.Load()) })
+	gauge("inflight_events", "Records that are not acked yet.", func() float64 { return float64(g.producer.inflight.used.Load()) })
+	gauge("inflight_bytes_limit", "The bound on inflight_bytes, max-inflight-bytes.", func() float64 { return float64(g.bytes.limit) })
+	gauge("inflight_events_limit", "The bound on inflight_events, max-inflight-events.", func() float64 { return float64(g.producer.inflight.limit) })
+	gauge("connections", "Open connections.", func() float64 { return float64(g.server.connections()) })
+	gauge("kafka_ready", "1 while the topics are known and the last records were acked.", func() float64 {
+		if g.producer.ready() != nil {
+			return 0
+		}
+		return 1
+	})
+	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "uptake_gateway_connections_refused_total", Help: "Connections refused because of max-connections.",
+	}, func() float64 { return float64(g.server.refused()) }))
+}
+
+func (m *metrics) protocol(name string) *protocolMetrics {
+	if v, ok := m.protocols.Load(name); ok {
+		return v.(*protocolMetrics)
+	}
+	v, _ := m.protocols.LoadOrStore(name, &protocolMetrics{
+		name:      name,
+		seconds:   m.seconds.WithLabelValues(name),
+		wireBytes: m.wireBytes.WithLabelValues(name),
+		bodyBytes: m.bodyBytes.WithLabelValues(name),
+		ok:        m.requests.WithLabelValues(name, "200"),
+	})
+	return v.(*protocolMetrics)
+}
+
+// answered counts a reply.
+func (m *metrics) answered(p *protocolMetrics, status int, fault *ingest.Fault) {
+	if status == 200 {
+		p.ok.Inc()
+	} else {
+		m.requests.WithLabelValues(p.name, strconv.Itoa(status)).Inc()
+	}
+	if fault != nil {
+		m.faults.WithLabelValues(p.name, fault.Kind.String()).Inc()
+		if fault.Setting != "" {
+			m.limited.WithLabelValues(fault.Setting).Inc()
+		}
+	}
+}
+
+// count adds a batch's items to its app's counters.
+func (m *metrics) count(t *meter, b *ingest.Batch) {
+	for s := range t.events {
+		if n := b.Count(ingest.State(s)); n > 0 {
+			t.events[s].Add(float64(n))
+			if ingest.State(s) == ingest.Accepted {
+				m.acceptedEver.Add(int64(n))
+			}
+		}
+	}
+	b.EachRejected(func(code string) {
+		if c, ok := t.codes[code]; ok {
+			c.Inc()
+		} else {
+			t.codes[ingest.CodeBadEvent].Inc()
+		}
+	})
+}

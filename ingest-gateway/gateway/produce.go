@@ -1,0 +1,287 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// producer writes the records of batches and knows whether the cluster takes
+// them. It owns the Kafka client.
+type producer struct {
+	client   *kgo.Client
+	admin    *kadm.Client
+	log      *slog.Logger
+	metrics  *metrics
+	now      func() time.Time
+	inflight budget // of MaxInflightEvents: records not acked
+
+	partitions atomic.Pointer[partitions] // nil until the topics were checked
+	trouble    atomic.Pointer[trouble]    // nil while all is well
+}
+
+// partitions are the counts of the topics, which never change.
+type partitions struct{ raw, rejected int32 }
+
+// trouble is why the gateway is not ready.
+type trouble struct{ err error }
+
+// batchOverhead is what a record batch may need beside one record's value.
+const batchOverhead = 64 << 10
+
+func newProducer(cfg Config, log *slog.Logger, reg prometheus.Registerer, m *metrics, now func() time.Time) (*producer, error) {
+	p := &producer{log: log, metrics: m, now: now}
+	p.inflight.limit = cfg.MaxInflightEvents
+	p.trouble.Store(&trouble{errors.New("the topics were not checked yet")})
+	opts, err := cfg.Kafka.Options(log, reg)
+	if err != nil {
+		return nil, err
+	}
+	compression, err := codecOf(cfg.Compression)
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts,
+		kgo.RequiredAcks(kgo.AllISRAcks()), // with idempotence, the default: an ack is durable and a retry no duplicate
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerLinger(cfg.Linger),
+		kgo.ProducerBatchCompression(compression),
+		kgo.ProducerBatchMaxBytes(int32(max(1_000_012, cfg.Limits.MaxEventBytes+batchOverhead))),
+		// A record that was never sent fails after this; one that may have been
+		// written is kept until the brokers say so, and counts as in flight.
+		kgo.RecordDeliveryTimeout(cfg.AckTimeout),
+		// Above our own bound, so that Produce never blocks.
+		kgo.MaxBufferedRecords(int(2*cfg.MaxInflightEvents)),
+	)
+	if p.client, err = kgo.NewClient(append(opts, cfg.extra...)...); err != nil {
+		return nil, fmt.Errorf("kafka client: %w", err)
+	}
+	p.admin = kadm.NewClient(p.client)
+	return p, nil
+}
+
+// ready is the readiness check.
+func (p *producer) ready() error {
+	if t := p.trouble.Load(); t != nil {
+		return t.err
+	}
+	return nil
+}
+
+// checkEvery is how often a cluster in trouble is asked whether it still is.
+const (
+	checkEvery   = time.Second
+	checkTimeout = 10 * time.Second
+	logEvery     = 10 * time.Second
+)
+
+// watch checks the topics until they are right, and again whenever records
+// failed, until ctx ends. It is the one place that logs about it.
+func (p *producer) watch(ctx context.Context) {
+	tick := time.NewTicker(checkEvery)
+	defer tick.Stop()
+	var logged time.Time
+	for {
+		if t := p.trouble.Load(); t != nil {
+			err := p.check(ctx)
+			if ctx.Err() != nil {
+				return
+			}
+			n := p.partitions.Load()
+			now := p.now()
+			quiet := now.Sub(logged) < logEvery
+			switch {
+			case err != nil:
+				p.trouble.Store(&trouble{err})
+				if !quiet {
+					p.log.Warn("kafka cannot be used, events are refused until it can", "error", err)
+					logged = now
+				}
+			case p.trouble.CompareAndSwap(t, nil) && !quiet:
+				// It answers; what failed before was a part of it, or is over.
+				p.log.Info("kafka is there", "raw_partitions", n.raw, "rejected_partitions", n.rejected, "before", t.err)
+				logged = now
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (p *producer) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	infos, err := topic.Check(ctx, p.admin, topic.Raw, topic.Rejected)
+	if err != nil {
+		return err
+	}
+	n := partitions{raw: infos[topic.Raw].Partitions, rejected: infos[topic.Rejected].Partitions}
+	if old := p.partitions.Load(); old != nil && *old != n {
+		return fmt.Errorf("partition counts changed from %+v to %+v: keys would go to other partitions; make the topics anew under a new major", *old, n)
+	}
+	p.partitions.Store(&n)
+	return nil
+}
+
+// flight is the records of one request on their way. It belongs to an exchange,
+// whose slab its records point into: neither may be used again before refs is 0.
+type flight struct {
+	exchange *exchange
+	records  []produced
+	refs     atomic.Int64 // records without a result, and one while the request is answered
+	failures atomic.Int64
+	failure  atomic.Pointer[error] // the first
+	done     chan struct{}         // gets a value when every record has its result
+	started  time.Time
+	promise  func(*kgo.Record, error)
+	answered atomic.Bool // the request is: results are late from here on
+}
+
+// produced is a record with what became of it. The record is the first field, so
+// that a promise finds the rest by its address.
+type produced struct {
+	kgo.Record
+	item     int32
+	rejected bool
+	result   atomic.Int32
+}
+
+// Values of produced.result.
+const (
+	resultPending = iota
+	resultAcked
+	resultFailed
+)
+
+func newFlight(x *exchange) *flight {
+	f := &flight{exchange: x, done: make(chan struct{}, 1)}
+	f.promise = f.finished
+	return f
+}
+
+// start hands the batch's records to the client. The caller holds a reference
+// until release.
+func (p *producer) start(f *flight, b *ingest.Batch, n int, received time.Time) {
+	counts := p.partitions.Load()
+	if cap(f.records) < n {
+		f.records = make([]produced, n)
+	}
+	f.records = f.records[:n]
+	f.refs.Store(int64(n) + 1)
+	f.failures.Store(0)
+	f.failure.Store(nil)
+	f.answered.Store(false)
+	f.started = p.now()
+	for i := range f.records {
+		r := b.Record(i)
+		rec := &f.records[i]
+		rec.item, rec.rejected = int32(r.Item), r.Rejected
+		rec.result.Store(resultPending)
+		rec.Record = kgo.Record{Key: r.Key, Value: r.Value, Timestamp: received, Topic: topic.Raw, Partition: topic.Partition(r.Key, counts.raw)}
+		if r.Rejected {
+			rec.Topic, rec.Partition = topic.Rejected, topic.Partition(r.Key, counts.rejected)
+		}
+		p.client.Produce(context.Background(), &rec.Record, f.promise)
+	}
+}
+
+// finished is the promise of every record. The client calls it from one
+// goroutine, so it does no more than count.
+func (f *flight) finished(r *kgo.Record, err error) {
+	rec := (*produced)(unsafe.Pointer(r))
+	m := f.exchange.gateway.metrics
+	topicIndex := 0
+	if rec.rejected {
+		topicIndex = 1
+	}
+	late := f.answered.Load()
+	if err != nil {
+		rec.result.Store(resultFailed)
+		if f.failures.Add(1) == 1 {
+			f.failure.Store(&err)
+		}
+		m.failed[topicIndex].Inc()
+		if late {
+			m.lateFails.Inc()
+		}
+	} else {
+		rec.result.Store(resultAcked)
+		m.acked[topicIndex].Inc()
+		if late {
+			m.lateStored.Inc()
+		}
+	}
+	f.exchange.gateway.producer.inflight.give(1)
+	switch f.refs.Add(-1) {
+	case 1:
+		f.done <- struct{}{}
+	case 0:
+		f.exchange.recycle()
+	}
+}
+
+// settle marks the items of the batch that are not known to be stored, and
+// returns how many records were refused and how many have no result yet.
+func (f *flight) settle(b *ingest.Batch) (failed, pending int) {
+	for i := range f.records {
+		rec := &f.records[i]
+		switch rec.result.Load() {
+		case resultAcked:
+			continue
+		case resultFailed:
+			failed++
+		default:
+			pending++
+		}
+		b.Fail(int(rec.item))
+	}
+	return failed, pending
+}
+
+// suspect notes that records were not acked; watch looks into it.
+func (p *producer) suspect(err error) { p.trouble.CompareAndSwap(nil, &trouble{err}) }
+
+// reason words an error of the client for replies: brokers' errors by name, and
+// nothing about hosts.
+func reason(err error) string {
+	var ke *kerr.Error
+	switch {
+	case errors.As(err, &ke):
+		return ke.Message
+	case errors.Is(err, kgo.ErrRecordTimeout):
+		return "timed out"
+	case errors.Is(err, kgo.ErrClientClosed):
+		return "the gateway is stopping"
+	}
+	return "the brokers cannot be reached"
+}
+
+func (p *producer) unacked() int64 { return p.inflight.used.Load() }
+
+// close waits for the records that the client has, to the deadline, and closes
+// it. It returns how many of the records in flight were acked and how many were
+// not; none of the latter was answered with success.
+func (p *producer) close(deadline context.Context) (flushed, lost int64) {
+	before := p.unacked()
+	if err := p.client.Flush(deadline); err != nil {
+		p.log.Warn("flush was cut short", "error", err)
+	}
+	lost = p.unacked()
+	p.client.Close() // fails what is left, whose promises have run when it returns
+	return before - lost, lost
+}

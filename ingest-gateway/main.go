@@ -1,0 +1,121 @@
+// Command ingest-gateway takes product events over HTTP and writes them to
+// Kafka. What it acks is durable.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/uptakehq/uptake/ingest-gateway/gateway"
+	"github.com/uptakehq/uptake/ingest-gateway/keys"
+	"github.com/uptakehq/uptake/schemas/svc/ops"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/svc/setting"
+)
+
+func main() {
+	os.Exit(process.Main(os.Stderr, "ingest-gateway", func() error {
+		return run(os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
+	}))
+}
+
+const usage = `Usage: ingest-gateway [command] [flags]
+
+Commands:
+  serve     take events until told to stop (the default)
+  key new   print a fresh write key, once, and the line for the key file
+
+Flags of serve: ingest-gateway serve -help
+Every flag can be given as UPTAKE_<FLAG> in the environment or in a -config file.
+`
+
+func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
+	command := "serve"
+	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
+		command, args = args[0], args[1:]
+	}
+	switch command {
+	case "serve":
+		return serve(args, getenv, stderr)
+	case "key":
+		if len(args) == 1 && args[0] == "new" {
+			key := keys.New()
+			fmt.Fprintf(stdout, "write key (shown this once): %s\nline for the key file:       - %q\n", key, keys.HashOf(key).String())
+			return nil
+		}
+	case "help":
+		fmt.Fprint(stdout, usage)
+		return nil
+	}
+	return fmt.Errorf("%w: unknown command %q\n%s", process.ErrUsage, command, usage)
+}
+
+// options are the settings of the process, beside the gateway's.
+type options struct {
+	metricsAddr, logFormat, logLevel string
+	check                            bool
+}
+
+// flags binds all settings.
+func flags(set *flag.FlagSet, cfg *gateway.Config) *options {
+	var o options
+	cfg.Flags(set)
+	set.StringVar(&o.metricsAddr, "metrics-addr", "127.0.0.1:9101", "`host:port` of /metrics, /healthz, /readyz and /debug/pprof; empty for none")
+	set.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	set.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	set.BoolVar(&o.check, "check", false, "check the settings and the key file, and exit")
+	return &o
+}
+
+func serve(args []string, getenv func(string) (string, bool), stderr io.Writer) error {
+	set := flag.NewFlagSet("ingest-gateway serve", flag.ContinueOnError)
+	set.SetOutput(stderr)
+	cfg := gateway.DefaultConfig()
+	o := flags(set, &cfg)
+	rest, err := setting.Parse(set, args, getenv)
+	if err != nil {
+		return usageError(err)
+	}
+	if len(rest) > 0 {
+		return fmt.Errorf("%w: unexpected argument %q", process.ErrUsage, rest[0])
+	}
+	logger, err := process.NewLogger(stderr, o.logFormat, o.logLevel)
+	if err != nil {
+		return usageError(err)
+	}
+	if err := cfg.Validate(); err != nil {
+		return usageError(err)
+	}
+	if o.check {
+		_, err := keys.Load(cfg.Keys)
+		return err
+	}
+	logger.Info("settings in force", setting.Effective(set)...)
+
+	signals, release := process.Notify()
+	defer release()
+	reload, releaseReload := hangups()
+	defer releaseReload()
+	reg := ops.NewRegistry()
+	var health ops.Health
+	service, err := gateway.New(cfg, gateway.Dependencies{Logger: logger, Metrics: reg, Health: &health, Reload: reload})
+	if err != nil {
+		return err
+	}
+	server, err := ops.Listen(o.metricsAddr, ops.Handler(reg, &health), logger)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = server.Close(signals.Kill) }() // only readers of metrics are cut off
+	return service.Run(signals)
+}
+
+// usageError marks err as one about the command line, unless help was asked for.
+func usageError(err error) error {
+	if err == flag.ErrHelp { //nolint:errorlint // the flag package returns it bare
+		return err
+	}
+	return fmt.Errorf("%w: %w", process.ErrUsage, err)
+}
