@@ -179,8 +179,8 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, cfg.StartTimeout)
 	defer cancel()
-	if err := awaitUnlocked(ctx, filepath.Join(cfg.DataDir, "data", "status")); err != nil {
-		return nil, fmt.Errorf("start embedded ClickHouse: data directory %s is in use: %w", cfg.DataDir, err)
+	if err := AwaitFree(ctx, cfg.DataDir); err != nil {
+		return nil, fmt.Errorf("start embedded ClickHouse: %w", err)
 	}
 
 	// A port that was free when it was picked can be taken before ClickHouse
@@ -198,6 +198,16 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		}
 		return nil, fmt.Errorf("start embedded ClickHouse in %s: %w", cfg.DataDir, err)
 	}
+}
+
+// AwaitFree waits until no server uses a data directory. The server of a parent
+// that was killed ends by itself, which can take it some seconds; until then it
+// holds its ports too. Start calls this.
+func AwaitFree(ctx context.Context, dataDir string) error {
+	if err := awaitUnlocked(ctx, filepath.Join(dataDir, "data", "status")); err != nil {
+		return fmt.Errorf("data directory %s is in use: %w", dataDir, err)
+	}
+	return nil
 }
 
 var errPickedPortTaken = errors.New("a port that was free has been taken")
