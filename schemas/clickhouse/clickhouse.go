@@ -114,7 +114,7 @@ var (
 	EventTables = []string{
 		"events", "corrections", "usage_hourly",
 		"account_feature_daily", "account_module_daily", "account_product_daily",
-		"user_feature_daily", "user_module_daily", "user_product_daily",
+		"user_feature_daily",
 	}
 	// RejectedTables are reached by a block of rejected events.
 	RejectedTables = []string{"rejected_events"}

@@ -157,13 +157,13 @@ func TestWindowsNamesTablesWithoutOne(t *testing.T) {
 	if _, err := Apply(ctx, conn, SingleForm()); err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range []string{"ALTER TABLE user_module_daily RESET SETTING non_replicated_deduplication_window", "DROP TABLE rejected_events"} {
+	for _, s := range []string{"ALTER TABLE user_feature_daily RESET SETTING non_replicated_deduplication_window", "DROP TABLE rejected_events"} {
 		if err := conn.Exec(ctx, s); err != nil {
 			t.Fatal(err)
 		}
 	}
 	_, err := Windows(ctx, conn, SingleForm())
-	for _, want := range []string{"table user_module_daily has no dedup window", "table rejected_events does not exist"} {
+	for _, want := range []string{"table user_feature_daily has no dedup window", "table rejected_events does not exist"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}

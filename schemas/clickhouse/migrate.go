@@ -101,6 +101,14 @@ func (d dialect) Local(name string) string {
 	return quote(d.database) + "." + quote(d.form.Local(name))
 }
 
+// Table is the qualified name under which name is read.
+func (d dialect) Table(name string) string { return quote(d.database) + "." + quote(name) }
+
+// CreatePlainView starts the statement of a view that is only read.
+func (d dialect) CreatePlainView(name string) string {
+	return "CREATE VIEW IF NOT EXISTS " + d.Table(name) + d.onCluster()
+}
+
 // CreateTable starts the statement that makes the table of name's rows.
 func (d dialect) CreateTable(name string) string {
 	return "CREATE TABLE IF NOT EXISTS " + d.Local(name) + d.onCluster()

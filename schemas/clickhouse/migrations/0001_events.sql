@@ -4,7 +4,8 @@
 -- with a wrong clock could otherwise make hundreds of partitions, and a block
 -- that touches k partitions takes k entries of the dedup window.
 -- The sort key starts with the day: an account's day is one granule, and a
--- feature's or an app's days are one run.
+-- feature's or an app's days are one run. What an insert writes is a compact
+-- part: a file per column costs as much as all the rest of the insert.
 
 {{.CreateTable "events"}}
 (
@@ -49,7 +50,7 @@
 ENGINE = {{.MergeTree}}
 PARTITION BY toYYYYMM(received_at)
 ORDER BY (app_id, toDate(event_time), account_id, feature_id, event_time)
-SETTINGS {{.Window}}
+SETTINGS {{.Window}}, min_bytes_for_wide_part = 67108864
 COMMENT 'One row per event, as it was when it was counted';
 
 {{.CreateDistributed "events"}};

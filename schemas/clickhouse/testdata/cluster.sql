@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS `uptake`.`events_local` ON CLUSTER `main`
 ENGINE = ReplicatedMergeTree
 PARTITION BY toYYYYMM(received_at)
 ORDER BY (app_id, toDate(event_time), account_id, feature_id, event_time)
-SETTINGS replicated_deduplication_window = 200000, replicated_deduplication_window_seconds = 604800
+SETTINGS replicated_deduplication_window = 200000, replicated_deduplication_window_seconds = 604800, min_bytes_for_wide_part = 67108864
 COMMENT 'One row per event, as it was when it was counted';
 
 CREATE TABLE IF NOT EXISTS `uptake`.`events` ON CLUSTER `main` AS `uptake`.`events_local` ENGINE = Distributed(`main`, `uptake`, `events_local`);
@@ -183,48 +183,15 @@ COMMENT 'Usage of a feature by a user in a day: use sum(events), sum(quantity), 
 
 CREATE TABLE IF NOT EXISTS `uptake`.`user_feature_daily` ON CLUSTER `main` AS `uptake`.`user_feature_daily_local` ENGINE = Distributed(`main`, `uptake`, `user_feature_daily_local`);
 
-CREATE TABLE IF NOT EXISTS `uptake`.`user_module_daily_local` ON CLUSTER `main`
-(
-    `app_id` LowCardinality(String),
-    `account_id` String COMMENT 'Empty: no account is known',
-    `actor_id` String COMMENT 'User id, or anonymous id not yet tied to a user, or empty for the account itself',
-    `actor_kind` LowCardinality(String) COMMENT 'user, anonymous or account',
-    `role` LowCardinality(String) COMMENT 'Role of the actor in the account at the time',
-    `module_id` LowCardinality(String) COMMENT 'Empty: unmapped',
-    `product_id` LowCardinality(String),
-    `day` Date COMMENT 'UTC day of event_time',
-    `events` Int64 COMMENT 'How many events: sum it',
-    `quantity` Int64 COMMENT 'How many actions they stand for: sum it'
-)
-ENGINE = ReplicatedSummingMergeTree((events, quantity))
-PARTITION BY toYYYYMM(day)
-PRIMARY KEY (app_id, account_id, actor_id)
-ORDER BY (app_id, account_id, actor_id, actor_kind, module_id, day, role, product_id)
-SETTINGS replicated_deduplication_window = 200000, replicated_deduplication_window_seconds = 604800
+CREATE VIEW IF NOT EXISTS `uptake`.`user_module_daily` ON CLUSTER `main` AS
+SELECT app_id, account_id, actor_id, actor_kind, role, module_id, product_id, day, events, quantity
+FROM `uptake`.`user_feature_daily`
 COMMENT 'Usage of a module by a user in a day: use sum(events), sum(quantity), uniqExact(actor_id)';
 
-CREATE TABLE IF NOT EXISTS `uptake`.`user_module_daily` ON CLUSTER `main` AS `uptake`.`user_module_daily_local` ENGINE = Distributed(`main`, `uptake`, `user_module_daily_local`);
-
-CREATE TABLE IF NOT EXISTS `uptake`.`user_product_daily_local` ON CLUSTER `main`
-(
-    `app_id` LowCardinality(String),
-    `account_id` String COMMENT 'Empty: no account is known',
-    `actor_id` String COMMENT 'User id, or anonymous id not yet tied to a user, or empty for the account itself',
-    `actor_kind` LowCardinality(String) COMMENT 'user, anonymous or account',
-    `role` LowCardinality(String) COMMENT 'Role of the actor in the account at the time',
-    `product_id` LowCardinality(String) COMMENT 'Empty: unmapped',
-    `day` Date COMMENT 'UTC day of event_time',
-    `events` Int64 COMMENT 'How many events: sum it',
-    `quantity` Int64 COMMENT 'How many actions they stand for: sum it'
-)
-ENGINE = ReplicatedSummingMergeTree((events, quantity))
-PARTITION BY toYYYYMM(day)
-PRIMARY KEY (app_id, account_id, actor_id)
-ORDER BY (app_id, account_id, actor_id, actor_kind, product_id, day, role)
-SETTINGS replicated_deduplication_window = 200000, replicated_deduplication_window_seconds = 604800
+CREATE VIEW IF NOT EXISTS `uptake`.`user_product_daily` ON CLUSTER `main` AS
+SELECT app_id, account_id, actor_id, actor_kind, role, product_id, day, events, quantity
+FROM `uptake`.`user_feature_daily`
 COMMENT 'Usage of a product by a user in a day: use sum(events), sum(quantity), uniqExact(actor_id)';
-
-CREATE TABLE IF NOT EXISTS `uptake`.`user_product_daily` ON CLUSTER `main` AS `uptake`.`user_product_daily_local` ENGINE = Distributed(`main`, `uptake`, `user_product_daily_local`);
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`account_feature_daily_view` ON CLUSTER `main` TO `uptake`.`account_feature_daily_local` AS
 SELECT app_id, account_id, feature_id, module_id, product_id, toDate(hour) AS day, events, quantity
@@ -242,21 +209,12 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`user_feature_daily_view` ON CLU
 SELECT app_id, account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, toDate(hour) AS day, events, quantity
 FROM `uptake`.`usage_hourly_local`;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`user_module_daily_view` ON CLUSTER `main` TO `uptake`.`user_module_daily_local` AS
-SELECT app_id, account_id, actor_id, actor_kind, role, module_id, product_id, toDate(hour) AS day, events, quantity
-FROM `uptake`.`usage_hourly_local`;
-
-CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`user_product_daily_view` ON CLUSTER `main` TO `uptake`.`user_product_daily_local` AS
-SELECT app_id, account_id, actor_id, actor_kind, role, product_id, toDate(hour) AS day, events, quantity
-FROM `uptake`.`usage_hourly_local`;
-
 CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`usage_hourly_from_events` ON CLUSTER `main` TO `uptake`.`usage_hourly_local` AS
 SELECT
     app_id, account_id, actor_id, actor_kind, feature_id, module_id, product_id, role, event,
-    toStartOfHour(event_time) AS hour, source_partition, toInt64(count()) AS events, sum(e.quantity) AS quantity
-FROM `uptake`.`events_local` AS e
-WHERE kind IN ('track', 'page', 'screen', 'api_call')
-GROUP BY app_id, account_id, actor_id, actor_kind, feature_id, module_id, product_id, role, event, hour, source_partition;
+    toStartOfHour(event_time) AS hour, source_partition, toInt64(1) AS events, quantity
+FROM `uptake`.`events_local`
+WHERE kind IN ('track', 'page', 'screen', 'api_call');
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`usage_hourly_from_corrections` ON CLUSTER `main` TO `uptake`.`usage_hourly_local` AS
 SELECT

@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS `uptake`.`events`
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(received_at)
 ORDER BY (app_id, toDate(event_time), account_id, feature_id, event_time)
-SETTINGS non_replicated_deduplication_window = 20000
+SETTINGS non_replicated_deduplication_window = 20000, min_bytes_for_wide_part = 67108864
 COMMENT 'One row per event, as it was when it was counted';
 
 CREATE TABLE IF NOT EXISTS `uptake`.`corrections`
@@ -164,41 +164,14 @@ ORDER BY (app_id, account_id, actor_id, actor_kind, feature_id, day, role, modul
 SETTINGS non_replicated_deduplication_window = 20000
 COMMENT 'Usage of a feature by a user in a day: use sum(events), sum(quantity), uniqExact(actor_id)';
 
-CREATE TABLE IF NOT EXISTS `uptake`.`user_module_daily`
-(
-    `app_id` LowCardinality(String),
-    `account_id` String COMMENT 'Empty: no account is known',
-    `actor_id` String COMMENT 'User id, or anonymous id not yet tied to a user, or empty for the account itself',
-    `actor_kind` LowCardinality(String) COMMENT 'user, anonymous or account',
-    `role` LowCardinality(String) COMMENT 'Role of the actor in the account at the time',
-    `module_id` LowCardinality(String) COMMENT 'Empty: unmapped',
-    `product_id` LowCardinality(String),
-    `day` Date COMMENT 'UTC day of event_time',
-    `events` Int64 COMMENT 'How many events: sum it',
-    `quantity` Int64 COMMENT 'How many actions they stand for: sum it'
-)
-ENGINE = SummingMergeTree((events, quantity))
-PRIMARY KEY (app_id, account_id, actor_id)
-ORDER BY (app_id, account_id, actor_id, actor_kind, module_id, day, role, product_id)
-SETTINGS non_replicated_deduplication_window = 20000
+CREATE VIEW IF NOT EXISTS `uptake`.`user_module_daily` AS
+SELECT app_id, account_id, actor_id, actor_kind, role, module_id, product_id, day, events, quantity
+FROM `uptake`.`user_feature_daily`
 COMMENT 'Usage of a module by a user in a day: use sum(events), sum(quantity), uniqExact(actor_id)';
 
-CREATE TABLE IF NOT EXISTS `uptake`.`user_product_daily`
-(
-    `app_id` LowCardinality(String),
-    `account_id` String COMMENT 'Empty: no account is known',
-    `actor_id` String COMMENT 'User id, or anonymous id not yet tied to a user, or empty for the account itself',
-    `actor_kind` LowCardinality(String) COMMENT 'user, anonymous or account',
-    `role` LowCardinality(String) COMMENT 'Role of the actor in the account at the time',
-    `product_id` LowCardinality(String) COMMENT 'Empty: unmapped',
-    `day` Date COMMENT 'UTC day of event_time',
-    `events` Int64 COMMENT 'How many events: sum it',
-    `quantity` Int64 COMMENT 'How many actions they stand for: sum it'
-)
-ENGINE = SummingMergeTree((events, quantity))
-PRIMARY KEY (app_id, account_id, actor_id)
-ORDER BY (app_id, account_id, actor_id, actor_kind, product_id, day, role)
-SETTINGS non_replicated_deduplication_window = 20000
+CREATE VIEW IF NOT EXISTS `uptake`.`user_product_daily` AS
+SELECT app_id, account_id, actor_id, actor_kind, role, product_id, day, events, quantity
+FROM `uptake`.`user_feature_daily`
 COMMENT 'Usage of a product by a user in a day: use sum(events), sum(quantity), uniqExact(actor_id)';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`account_feature_daily_view` TO `uptake`.`account_feature_daily` AS
@@ -217,21 +190,12 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`user_feature_daily_view` TO `up
 SELECT app_id, account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, toDate(hour) AS day, events, quantity
 FROM `uptake`.`usage_hourly`;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`user_module_daily_view` TO `uptake`.`user_module_daily` AS
-SELECT app_id, account_id, actor_id, actor_kind, role, module_id, product_id, toDate(hour) AS day, events, quantity
-FROM `uptake`.`usage_hourly`;
-
-CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`user_product_daily_view` TO `uptake`.`user_product_daily` AS
-SELECT app_id, account_id, actor_id, actor_kind, role, product_id, toDate(hour) AS day, events, quantity
-FROM `uptake`.`usage_hourly`;
-
 CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`usage_hourly_from_events` TO `uptake`.`usage_hourly` AS
 SELECT
     app_id, account_id, actor_id, actor_kind, feature_id, module_id, product_id, role, event,
-    toStartOfHour(event_time) AS hour, source_partition, toInt64(count()) AS events, sum(e.quantity) AS quantity
-FROM `uptake`.`events` AS e
-WHERE kind IN ('track', 'page', 'screen', 'api_call')
-GROUP BY app_id, account_id, actor_id, actor_kind, feature_id, module_id, product_id, role, event, hour, source_partition;
+    toStartOfHour(event_time) AS hour, source_partition, toInt64(1) AS events, quantity
+FROM `uptake`.`events`
+WHERE kind IN ('track', 'page', 'screen', 'api_call');
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`usage_hourly_from_corrections` TO `uptake`.`usage_hourly` AS
 SELECT
