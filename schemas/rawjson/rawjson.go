@@ -7,6 +7,8 @@
 package rawjson
 
 import (
+	"encoding/binary"
+	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -65,6 +67,17 @@ func EndString(b []byte, i int) (end int, escaped bool) {
 		return Bad, false
 	}
 	for i++; i < len(b); i++ {
+		for i+8 <= len(b) {
+			stop := special(binary.LittleEndian.Uint64(b[i:]))
+			if stop < 8 {
+				i += stop
+				break
+			}
+			i += 8
+		}
+		if i >= len(b) {
+			return Bad, escaped
+		}
 		switch c := b[i]; {
 		case c == '"':
 			return i + 1, escaped
@@ -89,6 +102,17 @@ func EndString(b []byte, i int) (end int, escaped bool) {
 		}
 	}
 	return Bad, escaped
+}
+
+// special returns the index of the first of eight bytes that is a quote, a
+// backslash or a control character, or 8. Each term has the high bit of a byte
+// set where the byte is one; a borrow can set more of them, but only above the
+// first.
+func special(x uint64) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	quote, slash := x^('"'*ones), x^('\\'*ones)
+	found := ((quote-ones)&^quote | (slash-ones)&^slash | (x-0x20*ones)&^x) & highs
+	return bits.TrailingZeros64(found) / 8
 }
 
 // EndNumber returns the index after the number that starts at i, or Bad.

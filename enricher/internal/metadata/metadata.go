@@ -1,0 +1,100 @@
+// Package metadata makes the free-form objects of events fit for typed columns.
+//
+// It owns the rules for keys, types and limits, the registry of the types that
+// an app's keys have, and the agreement of all instances on the type of a key
+// that is new. docs/metadata.md says the rules for people who send events or
+// query them.
+//
+// What a Normalizer lets through, a ClickHouse JSON column takes: one value that
+// it does not would hold up the partition for good. What it does not let
+// through it keeps under conflicts, with the original value: nothing is dropped,
+// nothing is rounded, nothing is zeroed.
+//
+// A Normalizer is for one goroutine. A Registry is safe for concurrent use, and
+// the Views it gives never change.
+package metadata
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Type is the type of a key.
+type Type uint8
+
+// Types of keys. None is the type of a key that nobody has seen yet.
+const (
+	None Type = iota
+	Bool
+	Integer // fits 64 bits with sign
+	Float
+	String
+	Object
+	Array
+	numTypes
+)
+
+var typeNames = [numTypes]string{"none", "bool", "integer", "float", "string", "object", "array"}
+
+func (t Type) String() string {
+	if t < numTypes {
+		return typeNames[t]
+	}
+	return "invalid"
+}
+
+// ParseType returns the type of that name; None is not one.
+func ParseType(name string) (Type, error) {
+	for t := Bool; t < numTypes; t++ {
+		if typeNames[t] == name {
+			return t, nil
+		}
+	}
+	return None, fmt.Errorf("type must be bool, integer, float, string, object or array (got %q)", name)
+}
+
+// Objects of an event that are normalized: the first part of a key path.
+const (
+	Properties = "properties"
+	Traits     = "traits"
+)
+
+// elements is the part of a key path that stands for the elements of an array.
+const elements = "[]"
+
+// Limits bound what one event may bring. What is beyond goes to conflicts.
+type Limits struct {
+	Keys       int // keys of one object of the event, with those in objects within
+	Depth      int // objects and arrays within each other
+	KeyBytes   int
+	ValueBytes int // of one string
+	AppKeys    int // different key paths of one app
+}
+
+// DefaultLimits are far above what people look at.
+func DefaultLimits() Limits {
+	return Limits{Keys: 512, Depth: 8, KeyBytes: 256, ValueBytes: 64 << 10, AppKeys: 4096}
+}
+
+// Validate reports all faults.
+func (l Limits) Validate() error {
+	var errs []error
+	within := func(name string, got, least, most int) {
+		if got < least || got > most {
+			errs = append(errs, fmt.Errorf("%s must be %d to %d (got %d)", name, least, most, got))
+		}
+	}
+	within("metadata-keys", l.Keys, 1, 10_000)
+	within("metadata-depth", l.Depth, 1, 32)
+	within("metadata-key-bytes", l.KeyBytes, 1, 4096)
+	within("metadata-value-bytes", l.ValueBytes, 1, 16<<20)
+	within("metadata-app-keys", l.AppKeys, 1, 100_000)
+	return errors.Join(errs...)
+}
+
+// ErrInvalid is in the chain of errors about what is no JSON object, or nested
+// deeper than maxNesting. The event has to be rejected.
+var ErrInvalid = errors.New("not a JSON object")
+
+// maxNesting bounds what is read at all. It keeps the stack bounded.
+const maxNesting = 512

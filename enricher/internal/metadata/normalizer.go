@@ -1,0 +1,701 @@
+package metadata
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/uptakehq/uptake/schemas/rawjson"
+)
+
+// Reason is why a value is kept under conflicts.
+type Reason uint8
+
+// Reasons.
+const (
+	ReasonType      Reason = iota // it does not convert to the key's type without loss
+	ReasonLimit                   // keys, depth, lengths, or the app's number of keys
+	ReasonDuplicate               // its key, once dots are underscores, is another's in the same object
+	ReasonText                    // not UTF-8, half a surrogate pair, or a number no column holds
+	NumReasons
+)
+
+var reasonNames = [NumReasons]string{"type", "limit", "duplicate", "text"}
+
+func (r Reason) String() string {
+	if r < NumReasons {
+		return reasonNames[r]
+	}
+	return "invalid"
+}
+
+// Key names a key of an app.
+type Key struct {
+	App  string
+	Path string // such as properties.cart.items.[].sku
+}
+
+// Proposal is a key that has no type yet, and the type of its first value.
+type Proposal struct {
+	Key
+	Type Type
+}
+
+// Stats count what happened to the values of an event.
+type Stats struct {
+	Keys      int // with those in conflicts
+	Converted int
+	Conflicts [NumReasons]int
+}
+
+// Normalizer normalizes the objects of one event after the other. Its buffers
+// are used again, so that it allocates next to nothing.
+type Normalizer struct {
+	limits Limits
+
+	app   string
+	tree  *node // of the app; nil: nothing known
+	known int   // keys of the app
+
+	missing  []Proposal
+	proposed map[string]struct{} // their paths
+	stats    Stats
+
+	conflicts []byte         // members of the object of conflicts, a comma after each
+	paths     map[string]int // paths in conflicts, with the last number given to one of them
+
+	// Of the object at hand.
+	keysLeft int
+	frames   []frame  // from the root to the object or array at hand
+	members  []member // of all objects from the root to the one at hand
+	names    []byte   // normalized names of members
+	table    []int32  // finds members by name
+	root     []byte   // name of the event's object
+	path     []byte   // scratch of peoplesPath and typePath
+}
+
+// frame is one step of the path to a value.
+type frame struct {
+	name  []byte // of a member
+	index int    // of an element; -1: it is a member
+}
+
+// member is one member of an object.
+type member struct {
+	key, keyEnd int // as written, with quotes
+	val, valEnd int
+	name        int // in names
+	nameEnd     int
+	kind        rawjson.Kind
+	dotted      bool // the key was written with dots
+	plain       bool // the key is the name in quotes
+	loser       bool // another member has the name
+	badText     bool // the key is no UTF-8
+}
+
+// New returns a Normalizer with limits that are valid.
+func New(limits Limits) *Normalizer {
+	return &Normalizer{limits: limits, paths: map[string]int{}, proposed: map[string]struct{}{}}
+}
+
+// Begin starts an event of an app, with the types that view knows.
+func (n *Normalizer) Begin(view *View, app string) {
+	n.app, n.stats = app, Stats{}
+	n.tree, n.known = view.app(app)
+	if len(n.missing) > 0 {
+		n.missing = n.missing[:0]
+		clear(n.proposed)
+	}
+	n.conflicts = n.conflicts[:0]
+	if len(n.paths) > 0 {
+		clear(n.paths)
+	}
+}
+
+// Missing returns the keys without a type that the event has, since Begin. When
+// there are any, what was appended is of no use: have the keys agreed on, and
+// begin again with the view that knows them. It is valid until Begin.
+func (n *Normalizer) Missing() []Proposal { return n.missing }
+
+// Stats returns what was counted since Begin.
+func (n *Normalizer) Stats() Stats { return n.stats }
+
+// AppendConflicts appends what is kept of the event beside its columns since
+// Begin, as JSON object text: path to original value. It appends nothing if
+// there is nothing. A value that JSON readers trip over stands as
+// {"$raw": its JSON text}, or, when it is no UTF-8, as {"$base64": the bytes}.
+func (n *Normalizer) AppendConflicts(dst []byte) []byte {
+	if len(n.conflicts) == 0 {
+		return dst
+	}
+	dst = append(dst, '{')
+	dst = append(dst, n.conflicts[:len(n.conflicts)-1]...)
+	return append(dst, '}')
+}
+
+// Append appends an object of the event, normalized. object is Properties or
+// Traits. A doc of no bytes appends none.
+func (n *Normalizer) Append(dst []byte, object string, doc []byte) ([]byte, error) {
+	i := rawjson.Space(doc, 0)
+	if i == len(doc) {
+		return dst, nil
+	}
+	n.keysLeft = n.limits.Keys
+	n.root = append(n.root[:0], object...)
+	n.frames = append(n.frames[:0], frame{name: n.root, index: -1})
+	n.members, n.names = n.members[:0], n.names[:0]
+	start, conflicts := len(dst), len(n.conflicts)
+	dst, end := n.object(dst, doc, i, n.tree.child(n.root), 1)
+	if end == rawjson.Bad || rawjson.Space(doc, end) != len(doc) {
+		n.conflicts = n.conflicts[:conflicts]
+		return dst[:start], fmt.Errorf("%s: %w", object, ErrInvalid)
+	}
+	return dst, nil
+}
+
+// object appends the object at i, whose keys' types t knows, and returns the
+// index after it. Its members, and with them all values within, are listed
+// before anything is made of them: so they are known to be JSON. The index can be
+// Bad only for the event's whole object.
+func (n *Normalizer) object(dst, doc []byte, i int, t *node, depth int) ([]byte, int) {
+	first, names := len(n.members), len(n.names)
+	rest, end := n.list(doc, i)
+	if end == rawjson.Bad {
+		return dst, end
+	}
+	last := len(n.members)
+	n.findLosers(n.members[first:last])
+	dst = append(dst, '{')
+	open := len(dst)
+	for m := first; m < last; m++ {
+		dst = n.member(dst, doc, &n.members[m], t, depth, open)
+	}
+	if rest > 0 {
+		n.keepRest(doc[rest : end-1])
+	}
+	n.members, n.names = n.members[:first], n.names[:names]
+	return append(dst, '}'), end
+}
+
+// list lists the members of the object at i and returns the index after it. The
+// members from rest on, if not 0, are not listed: the event has no keys left.
+func (n *Normalizer) list(doc []byte, i int) (rest, end int) {
+	if i >= len(doc) || doc[i] != '{' {
+		return 0, rawjson.Bad
+	}
+	i = rawjson.Space(doc, i+1)
+	if i < len(doc) && doc[i] == '}' {
+		return 0, i + 1
+	}
+	for {
+		if n.keysLeft == 0 && rest == 0 {
+			rest = i
+		}
+		end, escaped := rawjson.EndString(doc, i)
+		if end == rawjson.Bad {
+			return 0, end
+		}
+		m := member{key: i, keyEnd: end}
+		if m.val = rawjson.Colon(doc, end); m.val == rawjson.Bad {
+			return 0, rawjson.Bad
+		}
+		m.kind = rawjson.KindAt(doc, m.val)
+		if m.valEnd = rawjson.EndValue(doc, m.val, maxNesting); m.valEnd == rawjson.Bad {
+			return 0, rawjson.Bad
+		}
+		n.stats.Keys++
+		if rest == 0 {
+			n.keysLeft--
+			n.name(doc, &m, escaped)
+			n.members = append(n.members, m)
+		} else {
+			n.stats.Conflicts[ReasonLimit]++
+		}
+		next, more := rawjson.Next(doc, m.valEnd, '}')
+		if !more {
+			return rest, next
+		}
+		i = next
+	}
+}
+
+// name sets what a member is called in the columns.
+func (n *Normalizer) name(doc []byte, m *member, escaped bool) {
+	m.name = len(n.names)
+	if escaped {
+		n.names = rawjson.AppendUnquoted(n.names, doc[m.key:m.keyEnd])
+	} else {
+		n.names = append(n.names, doc[m.key+1:m.keyEnd-1]...)
+	}
+	m.nameEnd = len(n.names)
+	name := n.names[m.name:]
+	m.badText = !utf8.Valid(name) || (escaped && loneSurrogate(doc[m.key:m.keyEnd]))
+	m.plain = !escaped
+	if at := bytes.IndexByte(name, '.'); at >= 0 {
+		m.dotted, m.plain = true, false
+		for ; at < len(name); at++ {
+			if name[at] == '.' {
+				name[at] = '_'
+			}
+		}
+	}
+}
+
+// fewMembers is up to how many members names are compared one by one.
+const fewMembers = 12
+
+// findLosers marks the members whose name another member of the object has. A
+// key written without dots goes before one with dots; among equals the last in
+// the text wins.
+func (n *Normalizer) findLosers(ms []member) {
+	if len(ms) <= fewMembers {
+		for i := 1; i < len(ms); i++ {
+			for j := i - 1; j >= 0; j-- {
+				if !ms[j].loser && n.sameName(&ms[i], &ms[j]) {
+					settle(&ms[i], &ms[j])
+					break
+				}
+			}
+		}
+		return
+	}
+	size := 32
+	for size < 2*len(ms) {
+		size *= 2
+	}
+	if cap(n.table) < size {
+		n.table = make([]int32, size)
+	}
+	table := n.table[:size]
+	clear(table)
+	for i := range ms {
+		for at := hash(n.names[ms[i].name:ms[i].nameEnd]) & (size - 1); ; at = (at + 1) & (size - 1) {
+			if table[at] == 0 {
+				table[at] = int32(i + 1)
+				break
+			}
+			if other := &ms[table[at]-1]; n.sameName(&ms[i], other) {
+				settle(&ms[i], other)
+				if !ms[i].loser {
+					table[at] = int32(i + 1)
+				}
+				break
+			}
+		}
+	}
+}
+
+// settle marks the loser of two members with one name, of which a is the later.
+func settle(a, b *member) {
+	if a.dotted && !b.dotted {
+		a.loser = true
+	} else {
+		b.loser = true
+	}
+}
+
+func (n *Normalizer) sameName(a, b *member) bool {
+	return a.nameEnd-a.name == b.nameEnd-b.name &&
+		string(n.names[a.name:a.nameEnd]) == string(n.names[b.name:b.nameEnd])
+}
+
+// hash is FNV-1a.
+func hash(b []byte) int {
+	h := uint32(2166136261)
+	for _, c := range b {
+		h = (h ^ uint32(c)) * 16777619
+	}
+	return int(h)
+}
+
+// member appends one member, if it has a place in the columns; open is where the
+// object's members start.
+func (n *Normalizer) member(dst, doc []byte, m *member, t *node, depth, open int) []byte {
+	name := n.names[m.name:m.nameEnd]
+	value := doc[m.val:m.valEnd]
+	switch {
+	case m.badText:
+		n.keepMember(doc, m)
+		return dst
+	case m.loser:
+		n.keepAs(doc, m, ReasonDuplicate)
+		return dst
+	case len(name) > n.limits.KeyBytes, string(name) == elements:
+		n.keepAs(doc, m, ReasonLimit)
+		return dst
+	}
+	start := len(dst)
+	if len(dst) > open {
+		dst = append(dst, ',')
+	}
+	if m.plain {
+		dst = append(dst, doc[m.key:m.keyEnd]...)
+	} else {
+		dst = rawjson.AppendQuoted(dst, name)
+	}
+	dst = append(dst, ':')
+	n.frames = append(n.frames, frame{name: name, index: -1})
+	dst, reason, ok := n.value(dst, value, m.kind, t.child(name), depth)
+	if !ok {
+		dst = dst[:start]
+		n.keep(value, reason)
+	}
+	n.frames = n.frames[:len(n.frames)-1]
+	return dst
+}
+
+// value appends a value of a key whose type t knows. When it has no place, it
+// says why; what was appended is then to be cut off.
+func (n *Normalizer) value(dst, value []byte, kind rawjson.Kind, t *node, depth int) ([]byte, Reason, bool) {
+	if kind == rawjson.Null {
+		return append(dst, "null"...), 0, true
+	}
+	typ := t.typ()
+	if typ == None {
+		var reason Reason
+		if typ, reason = n.natural(value, kind); typ == None {
+			return dst, reason, false
+		}
+		if !n.propose(typ) {
+			return dst, ReasonLimit, false
+		}
+	}
+	switch typ {
+	case Object, Array:
+		switch {
+		case (typ == Object) != (kind == rawjson.Object), (typ == Array) != (kind == rawjson.Array):
+			return dst, ReasonType, false
+		case depth >= n.limits.Depth:
+			return dst, ReasonLimit, false
+		case typ == Object:
+			dst, _ = n.object(dst, value, 0, t, depth+1)
+			return dst, 0, true
+		}
+		return n.array(dst, value, t.child(elementsName), depth+1)
+	}
+	start := len(dst)
+	dst, reason, ok := n.scalar(dst, value, kind, typ)
+	if ok && !bytes.Equal(dst[start:], value) {
+		n.stats.Converted++
+	}
+	return dst, reason, ok
+}
+
+var elementsName = []byte(elements)
+
+// array appends the array at the start of value. An element without a place
+// sends the whole array to conflicts: its other elements would change places.
+func (n *Normalizer) array(dst, value []byte, t *node, depth int) ([]byte, Reason, bool) {
+	conflicts, stats := len(n.conflicts), n.stats
+	keysLeft := n.keysLeft
+	giveUp := func(reason Reason) ([]byte, Reason, bool) {
+		// What objects in it sent to conflicts goes there with all of it. Their
+		// paths stay taken, which does no harm.
+		n.conflicts, n.stats, n.keysLeft = n.conflicts[:conflicts], stats, keysLeft
+		return dst, reason, false
+	}
+	dst = append(dst, '[')
+	i := rawjson.Space(value, 1)
+	if value[i] == ']' {
+		return append(dst, ']'), 0, true
+	}
+	for index := 0; ; index++ {
+		end := rawjson.EndValue(value, i, maxNesting)
+		kind := rawjson.KindAt(value, i)
+		if kind == rawjson.Object || kind == rawjson.Array {
+			if n.keysLeft == 0 {
+				return giveUp(ReasonLimit)
+			}
+			n.keysLeft--
+		}
+		if index > 0 {
+			dst = append(dst, ',')
+		}
+		n.frames = append(n.frames, frame{index: index})
+		var reason Reason
+		var ok bool
+		dst, reason, ok = n.value(dst, value[i:end], kind, t, depth)
+		n.frames = n.frames[:len(n.frames)-1]
+		if !ok {
+			return giveUp(reason)
+		}
+		next, more := rawjson.Next(value, end, ']')
+		if !more {
+			return append(dst, ']'), 0, true
+		}
+		i = next
+	}
+}
+
+// natural returns the type that a value has by itself; None for one that no
+// column holds, and why.
+func (n *Normalizer) natural(value []byte, kind rawjson.Kind) (Type, Reason) {
+	switch kind {
+	case rawjson.Bool:
+		return Bool, 0
+	case rawjson.Object:
+		return Object, 0
+	case rawjson.Array:
+		return Array, 0
+	case rawjson.String:
+		if !soundText(value) {
+			return None, ReasonText
+		}
+		return String, 0
+	}
+	if _, integer := rawjson.EndNumber(value, 0); integer {
+		if _, ok := appendInteger(nil, value); ok {
+			return Integer, 0
+		}
+		return None, ReasonText
+	}
+	if isFloat(value) {
+		return Float, 0
+	}
+	return None, ReasonText
+}
+
+// scalar appends a value as one of a scalar type, if that loses nothing.
+func (n *Normalizer) scalar(dst, value []byte, kind rawjson.Kind, typ Type) ([]byte, Reason, bool) {
+	if kind == rawjson.Object || kind == rawjson.Array {
+		return dst, ReasonType, false
+	}
+	if kind == rawjson.String {
+		if !soundText(value) {
+			return dst, ReasonText, false
+		}
+		if typ == String {
+			if len(value)-2 > n.limits.ValueBytes {
+				return dst, ReasonLimit, false
+			}
+			return append(dst, value...), 0, true
+		}
+		return fromText(dst, value[1:len(value)-1], typ)
+	}
+	switch typ {
+	case String:
+		dst = append(dst, '"')
+		dst = append(dst, value...)
+		return append(dst, '"'), 0, true
+	case Bool:
+		if kind == rawjson.Bool {
+			return append(dst, value...), 0, true
+		}
+	case Integer:
+		if kind == rawjson.Number {
+			dst, ok := appendInteger(dst, value)
+			return dst, ReasonType, ok
+		}
+	case Float:
+		if kind == rawjson.Number {
+			dst, ok := appendFloat(dst, value)
+			return dst, ReasonType, ok
+		}
+	}
+	return dst, ReasonType, false
+}
+
+// fromText appends what a string says as a bool or a number, when that is how
+// the value would be written. "012", "1,000" and " 12" are none.
+func fromText(dst, text []byte, typ Type) ([]byte, Reason, bool) {
+	if typ == Bool {
+		if s := string(text); s != "true" && s != "false" {
+			return dst, ReasonType, false
+		}
+		return append(dst, text...), 0, true
+	}
+	end, integer := rawjson.EndNumber(text, 0)
+	if end != len(text) || (typ == Integer && (!integer || string(text) == "-0")) {
+		return dst, ReasonType, false
+	}
+	ok := false
+	if typ == Integer {
+		dst, ok = appendInteger(dst, text)
+	} else {
+		dst, ok = appendFloat(dst, text)
+	}
+	return dst, ReasonType, ok
+}
+
+// soundText says that a string is UTF-8 without half surrogate pairs.
+func soundText(quoted []byte) bool {
+	return utf8.Valid(quoted) && !(bytes.IndexByte(quoted, '\\') >= 0 && loneSurrogate(quoted))
+}
+
+// loneSurrogate says that a \u escape of a valid string is half a pair.
+func loneSurrogate(quoted []byte) bool {
+	for i := 0; i < len(quoted); i++ {
+		if quoted[i] != '\\' {
+			continue
+		}
+		i++
+		if quoted[i] != 'u' {
+			continue
+		}
+		hi := quoted[i+1] | 0x20
+		i += 4
+		if hi != 'd' {
+			continue
+		}
+		switch quoted[i-2] | 0x20 {
+		case '8', '9', 'a', 'b': // 0x20 is set in the digits already
+			if i+6 < len(quoted) && quoted[i+1] == '\\' && quoted[i+2] == 'u' && quoted[i+3]|0x20 == 'd' {
+				switch quoted[i+4] | 0x20 {
+				case 'c', 'd', 'e', 'f':
+					i += 6
+					continue
+				}
+			}
+			return true
+		case 'c', 'd', 'e', 'f':
+			return true
+		}
+	}
+	return false
+}
+
+// keep keeps the value that the frames lead to.
+func (n *Normalizer) keep(value []byte, reason Reason) {
+	n.keepUnder(n.peoplesPath(nil), value, reason)
+}
+
+// keepAs keeps a member under its key as it was written.
+func (n *Normalizer) keepAs(doc []byte, m *member, reason Reason) {
+	key := n.names[m.name:m.nameEnd]
+	if m.dotted {
+		key = rawjson.AppendUnquoted(nil, doc[m.key:m.keyEnd])
+	}
+	n.keepUnder(n.peoplesPath(key), doc[m.val:m.valEnd], reason)
+}
+
+// keepMember keeps a member whose key is no text: key and value as they were
+// written.
+func (n *Normalizer) keepMember(doc []byte, m *member) {
+	n.keepUnder(n.peoplesPath(n.names[m.name:m.nameEnd]), doc[m.key:m.valEnd], ReasonText)
+}
+
+// keepRest keeps the members that an object has too many. They are counted
+// already, and share one entry: an event must not grow by long paths.
+func (n *Normalizer) keepRest(members []byte) {
+	rest := append([]byte{'{'}, members...)
+	n.stats.Conflicts[ReasonLimit]--
+	n.keepUnder(n.peoplesPath([]byte("*")), append(rest, '}'), ReasonLimit)
+}
+
+// keepUnder adds a member to conflicts.
+func (n *Normalizer) keepUnder(path, value []byte, reason Reason) {
+	n.stats.Conflicts[reason]++
+	p := strings.ToValidUTF8(string(path), "\uFFFD")
+	if last, taken := n.paths[p]; taken {
+		base := p
+		for taken {
+			last++
+			p = base + "#" + strconv.Itoa(last+1)
+			_, taken = n.paths[p]
+		}
+		n.paths[base] = last
+	}
+	n.paths[p] = 0
+	n.conflicts = rawjson.AppendQuoted(n.conflicts, p)
+	n.conflicts = append(n.conflicts, ':')
+	switch {
+	case !utf8.Valid(value):
+		n.conflicts = append(n.conflicts, `{"$base64":"`...)
+		n.conflicts = base64.StdEncoding.AppendEncode(n.conflicts, value)
+		n.conflicts = append(n.conflicts, `"}`...)
+	case reason == ReasonText || !readable(value):
+		n.conflicts = append(n.conflicts, `{"$raw":`...)
+		n.conflicts = rawjson.AppendQuoted(n.conflicts, value)
+		n.conflicts = append(n.conflicts, '}')
+	default:
+		n.conflicts = append(n.conflicts, value...)
+	}
+	n.conflicts = append(n.conflicts, ',')
+}
+
+// readable says that every reader of JSON can take a value: ClickHouse's gives
+// up the whole text at half a surrogate pair, and at a number beyond what 64
+// bits or a double hold.
+func readable(value []byte) bool {
+	for i := 0; i < len(value); {
+		switch c := value[i]; {
+		case c == '"':
+			end, escaped := rawjson.EndString(value, i)
+			if escaped && loneSurrogate(value[i:end]) {
+				return false
+			}
+			i = end
+		case c == '-' || c-'0' <= 9:
+			end, _ := rawjson.EndNumber(value, i)
+			if !inRange(value[i:end]) {
+				return false
+			}
+			i = end
+		default:
+			i++
+		}
+	}
+	return true
+}
+
+// peoplesPath returns the path that the frames lead to, as people read it: keys
+// joined by dots, elements by their index. key, if any, is one more. It is
+// valid until the next call.
+func (n *Normalizer) peoplesPath(key []byte) []byte {
+	dst := n.path[:0]
+	for i, f := range n.frames {
+		if f.index >= 0 {
+			dst = append(dst, '[')
+			dst = strconv.AppendInt(dst, int64(f.index), 10)
+			dst = append(dst, ']')
+			continue
+		}
+		if i > 0 {
+			dst = append(dst, '.')
+		}
+		dst = append(dst, f.name...)
+	}
+	if key != nil {
+		dst = append(dst, '.')
+		dst = append(dst, key...)
+	}
+	n.path = dst
+	return dst
+}
+
+// typePath returns the key path that the frames lead to. It is valid until the
+// next call.
+func (n *Normalizer) typePath() []byte {
+	dst := n.path[:0]
+	for i, f := range n.frames {
+		if i > 0 {
+			dst = append(dst, '.')
+		}
+		if f.index >= 0 {
+			dst = append(dst, elements...)
+		} else {
+			dst = append(dst, f.name...)
+		}
+	}
+	n.path = dst
+	return dst
+}
+
+// propose notes a key that has no type yet. It is false when the app has as many
+// keys as it may have.
+func (n *Normalizer) propose(typ Type) bool {
+	path := n.typePath()
+	if _, ok := n.proposed[string(path)]; ok {
+		return true
+	}
+	if n.known+len(n.missing) >= n.limits.AppKeys {
+		return false
+	}
+	p := Proposal{Key: Key{App: strings.Clone(n.app), Path: string(path)}, Type: typ}
+	n.proposed[p.Path] = struct{}{}
+	n.missing = append(n.missing, p)
+	return true
+}

@@ -1,0 +1,208 @@
+package metadata
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Entry is what the registry knows of a key.
+type Entry struct {
+	Type Type
+	// Pinned says that a person decided, and why.
+	Pinned bool
+	Author string
+	Reason string
+	At     time.Time
+}
+
+// Registry holds the types that the keys of all apps have. It is a view of the
+// metadata topic: Apply is the only way in.
+type Registry struct {
+	now atomic.Pointer[View]
+
+	mu      sync.Mutex // covers entries and offsets
+	entries map[Key]Entry
+	offsets map[Key]int64 // of the record that decided, deleted keys too
+}
+
+// NewRegistry returns a registry that knows nothing.
+func NewRegistry() *Registry {
+	r := &Registry{entries: map[Key]Entry{}, offsets: map[Key]int64{}}
+	r.now.Store(&View{apps: map[string]*appTypes{}})
+	return r
+}
+
+// View returns what is known now.
+func (r *Registry) View() *View { return r.now.Load() }
+
+// Change is what one record of the topic says.
+type Change struct {
+	Key
+	Offset int64
+	Entry  Entry // of type None: the key has no type any more
+}
+
+// Apply takes what records say, in any order and any number of times: of a key
+// the highest offset counts.
+func (r *Registry) Apply(changes ...Change) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := r.now.Load()
+	next := &View{apps: maps.Clone(old.apps)}
+	fresh := map[*node]bool{} // nodes that no other view has
+	changed := false
+	for _, c := range changes {
+		if last, ok := r.offsets[c.Key]; ok && last >= c.Offset {
+			continue
+		}
+		r.offsets[c.Key] = c.Offset
+		if c.Entry.Type == None {
+			delete(r.entries, c.Key)
+		} else {
+			r.entries[c.Key] = c.Entry
+		}
+		next.set(c.Key, c.Entry.Type, fresh)
+		changed = true
+	}
+	if changed {
+		r.now.Store(next)
+	}
+}
+
+// Entries returns what is known of an app's keys, by path.
+func (r *Registry) Entries(app string) map[string]Entry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := map[string]Entry{}
+	for k, e := range r.entries {
+		if k.App == app {
+			out[k.Path] = e
+		}
+	}
+	return out
+}
+
+// View is what a registry knew at one moment. It never changes.
+type View struct {
+	apps map[string]*appTypes
+}
+
+// appTypes are the types of one app's keys.
+type appTypes struct {
+	root  *node
+	count int
+}
+
+// node is a key: its type and the keys within.
+type node struct {
+	is       Type
+	children map[string]*node
+}
+
+// child returns the key of that name within, nil if there is none.
+func (t *node) child(name []byte) *node {
+	if t == nil {
+		return nil
+	}
+	return t.children[string(name)]
+}
+
+func (t *node) typ() Type {
+	if t == nil {
+		return None
+	}
+	return t.is
+}
+
+// app returns what is known of an app, and the number of its keys.
+func (v *View) app(app string) (*node, int) {
+	if a := v.apps[app]; a != nil {
+		return a.root, a.count
+	}
+	return nil, 0
+}
+
+// Count returns the number of keys of an app.
+func (v *View) Count(app string) int {
+	_, count := v.app(app)
+	return count
+}
+
+// Type returns the type of a key.
+func (v *View) Type(k Key) Type {
+	t, _ := v.app(k.App)
+	for part := range strings.SplitSeq(k.Path, ".") {
+		if t == nil {
+			return None
+		}
+		t = t.children[part]
+	}
+	return t.typ()
+}
+
+// set sets the type of a key in a view that nobody has yet. Nodes on the way
+// are copied, unless fresh says that this view made them.
+func (v *View) set(k Key, typ Type, fresh map[*node]bool) {
+	a := &appTypes{}
+	if old := v.apps[k.App]; old != nil {
+		*a = *old
+	}
+	own := func(t *node) *node {
+		if t != nil && fresh[t] {
+			return t
+		}
+		c := &node{}
+		if t != nil {
+			c.is, c.children = t.is, maps.Clone(t.children)
+		}
+		if c.children == nil {
+			c.children = map[string]*node{}
+		}
+		fresh[c] = true
+		return c
+	}
+	a.root = own(a.root)
+	t := a.root
+	for part := range strings.SplitSeq(k.Path, ".") {
+		next := own(t.children[part])
+		t.children[part] = next
+		t = next
+	}
+	switch {
+	case t.is == None && typ != None:
+		a.count++
+	case t.is != None && typ == None:
+		a.count--
+	}
+	t.is = typ
+	v.apps[k.App] = a
+}
+
+// Paths returns the key paths of an app, sorted.
+func (v *View) Paths(app string) []string {
+	a := v.apps[app]
+	if a == nil {
+		return nil
+	}
+	var paths []string
+	var walk func(prefix string, t *node)
+	walk = func(prefix string, t *node) {
+		if t.is != None {
+			paths = append(paths, prefix)
+		}
+		for name, c := range t.children {
+			p := name
+			if prefix != "" {
+				p = prefix + "." + name
+			}
+			walk(p, c)
+		}
+	}
+	walk("", a.root)
+	slices.Sort(paths)
+	return paths
+}
