@@ -1,0 +1,149 @@
+// Package arbiter lets one writer at a time add to a topic, so that what it
+// writes can depend on what is there: compare and set on a log.
+//
+// It needs nothing but Kafka's transactions. All who write to the same thing
+// share a transactional id. A writer first asks for a producer epoch under it,
+// which fences every writer that asked before, and waits until what those had
+// committed is in the log. Then it reads the log to its end, decides, and writes
+// in a transaction. If somebody else has asked for an epoch in the meantime, the
+// transaction cannot commit, and all of it starts again. So between the reading
+// and the commit of one writer no other has committed anything.
+//
+// The package owns the transaction and its retries. What is in the log, and
+// what to write, is for the caller.
+package arbiter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Decide returns the records to write, none if there is nothing to do. It must
+// read the log up to the high watermark that it finds after it was called. It
+// may be called again, if another writer came first or the outcome of a commit is
+// not known. Its error ends Write.
+type Decide func(ctx context.Context) ([]*kgo.Record, error)
+
+// Config says how to write.
+type Config struct {
+	// Options say how to reach the cluster. Every attempt has a client of its
+	// own: after an error in a transaction a client may go on with another
+	// epoch, and the fence would be gone.
+	Options []kgo.Opt
+	// TransactionalID is shared by all who write to the same thing.
+	TransactionalID string
+	// Attempted, if not nil, is called with the error of each attempt that is
+	// made again.
+	Attempted func(error)
+}
+
+const (
+	// transactionTimeout is when brokers abort the transaction of a writer that
+	// is gone, unless the next writer does so before. Readers of committed
+	// records wait for it.
+	transactionTimeout = 10 * time.Second
+
+	minBackoff = 10 * time.Millisecond
+	maxBackoff = time.Second
+)
+
+// errLostEpoch says that the client has taken another epoch by itself.
+var errLostEpoch = errors.New("producer epoch changed during the attempt")
+
+// Write calls decide and writes what it returns, as the only writer. It returns
+// the records as written, with their offsets; none if there was nothing to do. It
+// tries until ctx ends or an error will not pass.
+func Write(ctx context.Context, cfg Config, decide Decide) ([]*kgo.Record, error) {
+	backoff := minBackoff
+	for {
+		records, final, err := attempt(ctx, cfg, decide)
+		if err == nil {
+			return records, nil
+		}
+		if final || ctx.Err() != nil {
+			return nil, fmt.Errorf("write as %s: %w", cfg.TransactionalID, err)
+		}
+		if cfg.Attempted != nil {
+			cfg.Attempted(err)
+		}
+		// Writers that fenced each other must not meet again.
+		t := time.NewTimer(backoff/2 + rand.N(backoff))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil, fmt.Errorf("write as %s: %w (last attempt: %w)", cfg.TransactionalID, ctx.Err(), err)
+		case <-t.C:
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// attempt is one attempt; final says that its error will not pass.
+func attempt(ctx context.Context, cfg Config, decide Decide) (written []*kgo.Record, final bool, err error) {
+	opts := append([]kgo.Opt{}, cfg.Options...)
+	opts = append(
+		opts,
+		kgo.TransactionalID(cfg.TransactionalID),
+		kgo.TransactionTimeout(transactionTimeout),
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.RecordDeliveryTimeout(transactionTimeout),
+		kgo.ProducerLinger(0),
+	)
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, true, err
+	}
+	defer cl.Close()
+	id, epoch, err := cl.ProducerID(ctx)
+	if err != nil {
+		return nil, permanent(err), fmt.Errorf("take over: %w", err)
+	}
+	records, err := decide(ctx)
+	if err != nil || len(records) == 0 {
+		return nil, true, err
+	}
+	if err := cl.BeginTransaction(); err != nil {
+		return nil, permanent(err), err
+	}
+	if err := cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		// Nobody waits for the transaction's timeout if this works.
+		_ = cl.EndTransaction(ctx, kgo.TryAbort)
+		return nil, permanent(err), fmt.Errorf("produce: %w", err)
+	}
+	nowID, nowEpoch, err := cl.ProducerID(ctx)
+	if err == nil && (nowID != id || nowEpoch != epoch) {
+		err = errLostEpoch
+	}
+	if err != nil {
+		_ = cl.EndTransaction(ctx, kgo.TryAbort)
+		return nil, permanent(err), err
+	}
+	if err := cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return nil, permanent(err), fmt.Errorf("commit: %w", err)
+	}
+	return records, false, nil
+}
+
+// permanent says that an error of the brokers will not pass. Being fenced, or
+// told that the transaction is another's, passes; so does what is no broker's
+// error, such as a broken connection.
+func permanent(err error) bool {
+	for _, passing := range []error{
+		kerr.ProducerFenced, kerr.InvalidProducerEpoch, kerr.InvalidTxnState, kerr.InvalidProducerIDMapping,
+		kerr.ConcurrentTransactions, kerr.OperationNotAttempted, kerr.UnknownProducerID, kerr.OutOfOrderSequenceNumber,
+		kerr.TransactionAbortable, kerr.UnknownServerError,
+	} {
+		if errors.Is(err, passing) {
+			return false
+		}
+	}
+	var ke *kerr.Error
+	return errors.As(err, &ke) && !ke.Retriable
+}

@@ -1,0 +1,322 @@
+package metadata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/enricher/internal/arbiter"
+	"github.com/uptakehq/uptake/enricher/internal/replay"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// Agreement has all instances agree on the types of keys, through the metadata
+// topic.
+//
+// A key's type is what the last record about it says, so that compaction keeps
+// it. The first one to see a key decides: whoever wants to add a key reads the
+// log to its end and adds only what is not there, as the only writer of the app
+// at that time (package arbiter). Two instances that see a new key with two
+// types at once come one after the other, and the second one takes the type of
+// the first. A person's pin or reset goes the same way.
+//
+// Until a key is agreed on, no event with it goes on: its partition waits for
+// Agree. That is a few tens of milliseconds for all keys that are new in a batch,
+// and happens as often as an app has new keys, at most Limits.AppKeys.
+//
+// A change of a type takes effect when the record reaches an instance, so for a
+// moment two of them may use the old and the new one.
+type Agreement struct {
+	cfg     AgreementConfig
+	reg     *Registry
+	reader  *replay.Reader
+	metrics *metrics
+	ready   chan struct{} // closed when the log was read to its end once
+	once    sync.Once
+
+	turn chan struct{} // one writer at a time; covers next
+	next int64         // the log is applied up to here by writers
+}
+
+// AgreementConfig says how an Agreement works.
+type AgreementConfig struct {
+	Options []kgo.Opt // how to reach the cluster
+	Limits  Limits
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer // may be nil
+	Now     func() time.Time
+}
+
+// NewAgreement returns an Agreement that has read nothing yet. Close ends it.
+func NewAgreement(cfg AgreementConfig) (*Agreement, error) {
+	if err := cfg.Limits.Validate(); err != nil {
+		return nil, err
+	}
+	reader, err := replay.New(cfg.Options...)
+	if err != nil {
+		return nil, fmt.Errorf("metadata: %w", err)
+	}
+	a := &Agreement{
+		cfg: cfg, reg: NewRegistry(), reader: reader, metrics: newMetrics(cfg.Metrics),
+		ready: make(chan struct{}), turn: make(chan struct{}, 1),
+	}
+	return a, nil
+}
+
+// Close ends the client. Run must have returned.
+func (a *Agreement) Close() { a.reader.Close() }
+
+// View returns the types that are known now.
+func (a *Agreement) View() *View { return a.reg.View() }
+
+// Entries returns what is known of an app's keys, by path.
+func (a *Agreement) Entries(app string) map[string]Entry { return a.reg.Entries(app) }
+
+// Ready is closed when Run has read the log to its end once.
+func (a *Agreement) Ready() <-chan struct{} { return a.ready }
+
+// Run follows the log until ctx ends, or reading fails for good. It may be
+// called again then.
+func (a *Agreement) Run(ctx context.Context) error {
+	var gathered []Change
+	caughtUp := false
+	err := a.reader.Follow(ctx, topic.Metadata, 0, func(rec *kgo.Record) error {
+		if c, ok := a.parse(rec); ok {
+			gathered = append(gathered, c)
+		}
+		if caughtUp {
+			a.apply(gathered)
+			gathered = gathered[:0]
+		}
+		return nil
+	}, func() {
+		caughtUp = true
+		a.apply(gathered)
+		gathered = nil
+		a.once.Do(func() { close(a.ready) })
+	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("follow metadata: %w", err)
+}
+
+// parse reads a record. One that cannot be read is skipped and reported: the
+// key then has the type that it had, or none.
+func (a *Agreement) parse(rec *kgo.Record) (Change, bool) {
+	c, err := parse(rec)
+	if err != nil {
+		a.metrics.unreadable.Inc()
+		a.cfg.Logger.Error("metadata record cannot be read and is skipped", "offset", rec.Offset, "error", err)
+		return Change{}, false
+	}
+	return c, true
+}
+
+func (a *Agreement) apply(changes []Change) {
+	a.reg.Apply(changes...)
+	v := a.reg.View()
+	for app := range v.apps {
+		a.metrics.keys.WithLabelValues(app).Set(float64(v.Count(app)))
+	}
+}
+
+// catchUp applies the log up to its end. The caller has the turn.
+func (a *Agreement) catchUp(ctx context.Context) error {
+	b, err := a.reader.Bounds(ctx, topic.Metadata, 0)
+	if err != nil {
+		return err
+	}
+	var changes []Change
+	next, err := a.reader.Read(ctx, topic.Metadata, 0, max(a.next, b.Start), b.End, func(rec *kgo.Record) error {
+		if c, ok := a.parse(rec); ok {
+			changes = append(changes, c)
+		}
+		return nil
+	}, nil)
+	if err != nil {
+		return err
+	}
+	a.next = next
+	a.apply(changes)
+	return nil
+}
+
+// take waits for the turn.
+func (a *Agreement) take(ctx context.Context) error {
+	select {
+	case a.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (a *Agreement) release() { <-a.turn }
+
+// Load reads the log to its end, for those who do not Run.
+func (a *Agreement) Load(ctx context.Context) error {
+	if err := a.take(ctx); err != nil {
+		return fmt.Errorf("read metadata: %w", err)
+	}
+	defer a.release()
+	if err := a.catchUp(ctx); err != nil {
+		return fmt.Errorf("read metadata: %w", err)
+	}
+	return nil
+}
+
+// Agree returns when each of the keys has a type that all instances use: the
+// proposed one, or that of whoever came first. View knows them then. Keys beyond
+// Limits.AppKeys stay without one, and View has as many keys as there may be.
+func (a *Agreement) Agree(ctx context.Context, proposals []Proposal) error {
+	start := a.cfg.Now()
+	byApp := map[string][]Proposal{}
+	for _, p := range proposals {
+		byApp[p.App] = append(byApp[p.App], p)
+	}
+	for app, ps := range byApp {
+		if err := a.agree(ctx, app, ps); err != nil {
+			return fmt.Errorf("agree on %d keys of %s: %w", len(ps), app, err)
+		}
+	}
+	a.metrics.wait.Observe(a.cfg.Now().Sub(start).Seconds())
+	return nil
+}
+
+func (a *Agreement) agree(ctx context.Context, app string, proposals []Proposal) error {
+	if err := a.take(ctx); err != nil {
+		return err
+	}
+	defer a.release()
+	// Another partition of this instance may have had the same keys.
+	if len(a.fresh(app, proposals)) == 0 {
+		return nil
+	}
+	written, err := a.write(ctx, app, func() ([]*kgo.Record, error) {
+		var records []*kgo.Record
+		now := a.cfg.Now()
+		for _, p := range a.fresh(app, proposals) {
+			rec, err := record(p.Key, Entry{Type: p.Type, At: now})
+			if err != nil {
+				return nil, err
+			}
+			records = append(records, rec)
+		}
+		return records, nil
+	})
+	a.metrics.added.Add(float64(written))
+	return err
+}
+
+// fresh returns the proposals of keys that have no type, of each key the first,
+// and no more than the app may have.
+func (a *Agreement) fresh(app string, proposals []Proposal) []Proposal {
+	v := a.reg.View()
+	room := a.cfg.Limits.AppKeys - v.Count(app)
+	seen := map[string]bool{}
+	var out []Proposal
+	for _, p := range proposals {
+		if len(out) >= room {
+			break
+		}
+		if !seen[p.Path] && v.Type(p.Key) == None {
+			seen[p.Path] = true
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// write writes what decide returns, as the app's only writer and with the log
+// applied to its end. The caller has the turn.
+func (a *Agreement) write(ctx context.Context, app string, decide func() ([]*kgo.Record, error)) (int, error) {
+	written, err := arbiter.Write(ctx, arbiter.Config{
+		Options:         a.cfg.Options,
+		TransactionalID: topic.Metadata + "." + app,
+		Attempted: func(err error) {
+			a.metrics.retries.Inc()
+			a.cfg.Logger.Debug("metadata written again", "app", app, "error", err)
+		},
+	}, func(ctx context.Context) ([]*kgo.Record, error) {
+		if err := a.catchUp(ctx); err != nil {
+			return nil, err
+		}
+		return decide()
+	})
+	if err != nil {
+		return 0, err
+	}
+	var changes []Change
+	for _, rec := range written {
+		if c, ok := a.parse(rec); ok {
+			changes = append(changes, c)
+		}
+	}
+	a.apply(changes)
+	return len(written), nil
+}
+
+// Pin gives a key a type by a person's word. Keys within lose theirs when they
+// can no longer be there.
+func (a *Agreement) Pin(ctx context.Context, k Key, typ Type, author, reason string) error {
+	return a.decree(ctx, k, Entry{Type: typ, Pinned: true, Author: author, Reason: reason})
+}
+
+// Reset takes the type from a key and all within: the next value decides.
+func (a *Agreement) Reset(ctx context.Context, k Key) error {
+	return a.decree(ctx, k, Entry{})
+}
+
+// ErrUnknownKey is in the chain of Reset's error about a key without a type.
+var ErrUnknownKey = errors.New("key has no type")
+
+func (a *Agreement) decree(ctx context.Context, k Key, e Entry) error {
+	if err := checkPath(k.Path); err != nil {
+		return err
+	}
+	if err := a.take(ctx); err != nil {
+		return err
+	}
+	defer a.release()
+	_, err := a.write(ctx, k.App, func() ([]*kgo.Record, error) {
+		e.At = a.cfg.Now()
+		var changed []Key
+		for path := range a.reg.Entries(k.App) {
+			within, ok := strings.CutPrefix(path, k.Path+".")
+			if !ok {
+				continue
+			}
+			first, _, _ := strings.Cut(within, ".")
+			if (e.Type != Object || first == elements) && (e.Type != Array || first != elements) {
+				changed = append(changed, Key{App: k.App, Path: path})
+			}
+		}
+		if e.Type == None && a.reg.View().Type(k) == None && len(changed) == 0 {
+			return nil, fmt.Errorf("%s of %s: %w", k.Path, k.App, ErrUnknownKey)
+		}
+		slices.SortFunc(changed, func(x, y Key) int { return strings.Compare(x.Path, y.Path) })
+		first, err := record(k, e)
+		if err != nil {
+			return nil, err
+		}
+		records := []*kgo.Record{first}
+		for _, c := range changed {
+			rec, err := record(c, Entry{})
+			if err != nil {
+				return nil, err
+			}
+			records = append(records, rec)
+		}
+		return records, nil
+	})
+	return err
+}
