@@ -62,7 +62,7 @@ func DefaultConfig() Config {
 		MaxInflightBytes:  256 << 20,
 		MaxInflightEvents: 200_000,
 		AckTimeout:        8 * time.Second,
-		Linger:            3 * time.Millisecond,
+		Linger:            2 * time.Millisecond,
 		Compression:       "snappy",
 		ForwardedHeader:   "X-Forwarded-For",
 		StopTimeout:       25 * time.Second,

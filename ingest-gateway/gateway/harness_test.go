@@ -102,7 +102,7 @@ func startGateway(t testing.TB, brokers []string, extra string, change func(*Con
 	}
 	r := &running{t: t, reg: prometheus.NewRegistry(), health: &ops.Health{}, logs: &lockedBuffer{}, keyFile: cfg.Keys, result: make(chan error, 1)}
 	deps := Dependencies{
-		Logger:  slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Logger:  slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelInfo})),
 		Metrics: r.reg, Health: r.health,
 	}
 	if change != nil {
@@ -169,6 +169,7 @@ type reply struct {
 	header http.Header
 	body   string
 	err    error
+	closed bool // the gateway ends the connection
 }
 
 type verdict struct {
@@ -217,7 +218,7 @@ func (r *running) do(method, path string, body io.Reader, header ...string) repl
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	return reply{resp.StatusCode, resp.Header, string(b), err}
+	return reply{resp.StatusCode, resp.Header, string(b), err, resp.Close}
 }
 
 func (r *running) post(path, body string, header ...string) reply {

@@ -143,8 +143,8 @@ func (s *server) exchange(ctx *fasthttp.RequestCtx, x *exchange) {
 // comes to read the reply, and closes the connection where there is more than is
 // worth reading.
 func (s *server) discard(ctx *fasthttp.RequestCtx, rest io.Reader) {
-	n, err := io.CopyN(io.Discard, rest, int64(s.http.MaxRequestBodySize))
-	if n == int64(s.http.MaxRequestBodySize) || (err != nil && err != io.EOF) {
+	worth := 2 * int64(s.http.MaxRequestBodySize)
+	if _, err := io.CopyN(io.Discard, rest, worth); err != io.EOF {
 		ctx.SetConnectionClose()
 	}
 }

@@ -213,7 +213,8 @@ func (f *flight) finished(r *kgo.Record, err error) {
 	if err != nil {
 		rec.result.Store(resultFailed)
 		if f.failures.Add(1) == 1 {
-			f.failure.Store(&err)
+			first := err // a copy, or every err would be on the heap
+			f.failure.Store(&first)
 		}
 		m.failed[topicIndex].Inc()
 		if late {
@@ -278,7 +279,7 @@ func (p *producer) unacked() int64 { return p.inflight.used.Load() }
 // not; none of the latter was answered with success.
 func (p *producer) close(deadline context.Context) (flushed, lost int64) {
 	before := p.unacked()
-	if err := p.client.Flush(deadline); err != nil {
+	if err := p.client.Flush(deadline); err != nil && p.unacked() > 0 {
 		p.log.Warn("flush was cut short", "error", err)
 	}
 	lost = p.unacked()

@@ -1,0 +1,451 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/uptakehq/uptake/ingest-gateway/keys"
+)
+
+// quick starts a gateway that is ready, with a cluster of its own.
+func quick(t testing.TB, extra string, change func(*Config, *Dependencies)) (*running, *kfake.Cluster) {
+	t.Helper()
+	cluster := newCluster(t)
+	g := startGateway(t, cluster.ListenAddrs(), extra, change)
+	g.awaitReady()
+	return g, cluster
+}
+
+func pack(t testing.TB, codec, s string) string {
+	t.Helper()
+	var b bytes.Buffer
+	var w io.WriteCloser
+	switch codec {
+	case "gzip":
+		w = gzip.NewWriter(&b)
+	case "zstd":
+		var err error
+		if w, err = zstd.NewWriter(&b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := io.WriteString(w, s); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestBounds(t *testing.T) {
+	g, cluster := quick(t, "", func(c *Config, _ *Dependencies) {
+		c.Limits.MaxCompressedBytes, c.Limits.MaxBodyBytes, c.Limits.MaxEventBytes, c.Limits.MaxBatchEvents = 1000, 5000, 2000, 3
+		c.MaxInflightBytes = 20_000
+	})
+	one := track("m", "u")
+	big := func(n int) string {
+		return strings.Replace(one, `"sku"`, `"text":"`+strings.Repeat("x", n)+`","sku"`, 1)
+	}
+	noisy := make([]byte, 0, 1500) // packs badly
+	for i := range 1500 {
+		noisy = fmt.Appendf(noisy, "%x", i*7919)
+	}
+	for _, tc := range []struct {
+		name    string
+		body    io.Reader
+		status  int
+		setting string
+	}{
+		{"plain", strings.NewReader(one), 200, ""},
+		{"chunked", chunked(one), 200, ""},
+		{"gzip", strings.NewReader(pack(t, "gzip", big(1500))), 200, ""},
+		{"zstd", strings.NewReader(pack(t, "zstd", big(1500))), 200, ""},
+		{"above max-body-bytes", strings.NewReader(big(6000)), 413, "max-body-bytes"},
+		{"above max-body-bytes, chunked", chunked(big(6000)), 413, "max-body-bytes"},
+		{"gzip bomb", strings.NewReader(pack(t, "gzip", big(500_000))), 413, "max-body-bytes"},
+		{"zstd bomb", strings.NewReader(pack(t, "zstd", big(1<<20))), 413, "max-body-bytes"},
+		{"above max-compressed-bytes", strings.NewReader(pack(t, "gzip", string(noisy))), 413, "max-compressed-bytes"},
+		{"cut gzip", strings.NewReader(pack(t, "gzip", one)[:40]), 400, ""},
+		{"empty", strings.NewReader(""), 400, ""},
+	} {
+		res := g.do("POST", "/v1/track", tc.body)
+		if res.err != nil || res.status != tc.status {
+			t.Errorf("%s: got %v %d %s, want %d", tc.name, res.err, res.status, res.body, tc.status)
+			continue
+		}
+		if v := res.verdict(t); v.Error.Setting != tc.setting || v.Success != (tc.status == 200) {
+			t.Errorf("%s: got %s, want %s named", tc.name, res.body, tc.setting)
+		}
+		if tc.setting != "" && g.metric("uptake_gateway_limited_total", "setting", tc.setting) == 0 {
+			t.Errorf("%s: %s is not counted", tc.name, tc.setting)
+		}
+	}
+	if v := g.post("/v1/batch", batchOf(one, one, one, one)).verdict(t); v.Error.Setting != "max-batch-events" {
+		t.Errorf("got %+v", v)
+	}
+	if v := g.post("/v1/batch", batchOf(one, big(3000))).verdict(t); v.Accepted != 1 || v.Rejected[0].Code != "too_large" {
+		t.Errorf("got %+v", v)
+	}
+	if got := len(readLog(t, cluster.ListenAddrs()).events); got != 5 {
+		t.Errorf("log holds %d events, want 5", got)
+	}
+	g.idle()
+}
+
+// chunked hides a body's length, so that it is sent in chunks.
+func chunked(s string) io.Reader { return io.MultiReader(strings.NewReader(s)) }
+
+// The bound on bytes holds before anything is read: what is promised counts.
+func TestInflightBytes(t *testing.T) {
+	g, cluster := quick(t, "", func(c *Config, _ *Dependencies) {
+		c.Limits.MaxBodyBytes, c.MaxInflightBytes = 10_000, 40_000
+	})
+	release := stall(cluster)
+	defer release()
+	body := strings.Replace(track("m", "u"), `"sku"`, `"text":"`+strings.Repeat("x", 9000)+`","sku"`, 1)
+	var wg sync.WaitGroup
+	for range 2 { // body and record of each are about 19000 bytes
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if res := g.post("/v1/track", body); res.status != 200 {
+				t.Errorf("got %d %s", res.status, res.body)
+			}
+		}()
+	}
+	await(t, "both are in flight", func() bool { return g.producer.inflight.used.Load() == 2 })
+	res := g.post("/v1/track", body)
+	if v := res.verdict(t); res.status != 503 || v.Error.Setting != "max-inflight-bytes" || res.header.Get("Retry-After") != "1" {
+		t.Errorf("got %d %s", res.status, res.body)
+	}
+	release()
+	wg.Wait()
+	g.idle()
+	if res := g.post("/v1/track", body); res.status != 200 {
+		t.Errorf("afterwards: got %d %s", res.status, res.body)
+	}
+}
+
+// raw sends bytes over a connection of its own and returns the replies.
+func (r *running) raw(parts ...string) []reply {
+	r.t.Helper()
+	c, err := net.Dial("tcp", r.Addr())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	for _, p := range parts {
+		if _, err := io.WriteString(c, p); err != nil {
+			return []reply{{err: err}}
+		}
+	}
+	if tc, ok := c.(*net.TCPConn); ok {
+		_ = tc.CloseWrite()
+	}
+	var replies []reply
+	br := bufio.NewReader(c)
+	for {
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil {
+			return replies
+		}
+		b, err := io.ReadAll(resp.Body)
+		replies = append(replies, reply{resp.StatusCode, resp.Header, string(b), err, resp.Close})
+	}
+}
+
+func request(line, body string, header ...string) string {
+	return line + " HTTP/1.1\r\nHost: gw\r\nAuthorization: " + basicAuth(testKey) + "\r\n" + strings.Join(header, "\r\n") +
+		fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+}
+
+func statuses(replies []reply) string {
+	var s []string
+	for _, r := range replies {
+		s = append(s, fmt.Sprint(r.status))
+	}
+	return strings.Join(s, " ")
+}
+
+// A request's bytes are never taken for another request, whatever the client
+// says of their length.
+func TestConnections(t *testing.T) {
+	g, cluster := quick(t, "", func(c *Config, _ *Dependencies) {
+		c.Limits.MaxBodyBytes, c.Limits.MaxCompressedBytes, c.ReadTimeout = 5000, 1000, time.Second
+	})
+	ok := func(id string) string { return request("POST /v1/track", track(id, "u"), "X: y") }
+	hidden := ok("hidden")
+	for _, tc := range []struct {
+		name  string
+		sent  string
+		want  string
+		check func(reply) bool
+	}{
+		{"pipelined", ok("p1") + ok("p2") + ok("p3"), "200 200 200", nil},
+		{"unknown path with a body", request("POST /nowhere", hidden, "X: y") + ok("a1"), "404 200", nil},
+		{"wrong method with a body", request("PUT /v1/track", hidden, "X: y") + ok("a2"), "405 200", nil},
+		{"too large, little more than the bound", request("POST /v1/track", strings.Repeat("x", 5001)+hidden, "X: y") + ok("a3"), "413 200", nil},
+		{"too large, far more", request("POST /v1/track", strings.Repeat("x", 12000)+hidden, "X: y"), "413", func(r reply) bool { return r.closed }},
+		{"GET with a body", request("GET /v1/projects/"+testKey+"/settings", hidden, "X: y") + ok("a4"), "200 200", nil},
+		{"preflight with a body", request("OPTIONS /v1/track", hidden, "X: y") + ok("a5"), "204 200", nil},
+		{"asks before it sends", strings.Replace(ok("a6"), "X: y", "Expect: 100-continue", 1), "100 200", nil},
+		{"cut body", ok("cut")[:len(ok("cut"))-5], "400", nil},
+		{"slow body", strings.Replace(ok("slow"), "Content-Length: ", "Content-Length: 1", 1), "400", nil},
+		{"chunks", "POST /v1/track HTTP/1.1\r\nHost: gw\r\nAuthorization: " + basicAuth(testKey) + "\r\nTransfer-Encoding: chunked\r\n\r\n" +
+			fmt.Sprintf("10\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n", track("c1", "u")[:16], len(track("c1", "u"))-16, track("c1", "u")[16:]) + ok("a7"), "200 200", nil},
+		{"both lengths", strings.Replace(ok("both"), "X: y", "Transfer-Encoding: chunked", 1), "400", nil},
+		{"no HTTP", "hello\r\n\r\n", "400", nil},
+		{"header too large", request("POST /v1/track", "{}", "X: "+strings.Repeat("y", 20000)), "431", func(r reply) bool { return strings.Contains(r.body, "max-header-bytes") }},
+		{"HEAD", strings.Replace(request("HEAD /v1/projects/"+testKey+"/settings", "", "X: y"), "Content-Length: 0\r\n", "", 1), "200", nil},
+	} {
+		replies := g.raw(tc.sent)
+		if tc.name == "HEAD" && len(replies) == 0 {
+			t.Errorf("%s: no reply", tc.name)
+		}
+		if got := statuses(replies); got != tc.want && tc.name != "HEAD" {
+			t.Errorf("%s: got %s, want %s", tc.name, got, tc.want)
+			continue
+		}
+		if tc.check != nil && !tc.check(replies[0]) {
+			t.Errorf("%s: got %+v", tc.name, replies[0])
+		}
+	}
+	ids := readLog(t, cluster.ListenAddrs()).ids()
+	for _, id := range []string{"hidden", "cut", "slow", "both"} {
+		if ids[id] > 0 {
+			t.Errorf("%s was taken", id)
+		}
+	}
+	if len(ids) != 11 {
+		t.Errorf("log holds %v", ids)
+	}
+	g.idle()
+}
+
+// A client that sends slowly is cut off and holds nothing.
+func TestSlowClient(t *testing.T) {
+	g, _ := quick(t, "", func(c *Config, _ *Dependencies) { c.ReadTimeout = 100 * time.Millisecond })
+	for _, part := range []string{"POST /v1/tr", request("POST /v1/track", track("m", "u"), "X: y")[:150]} {
+		c, err := net.Dial("tcp", g.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, part); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		b, err := io.ReadAll(c) // ends when the gateway closes the connection
+		if err != nil {
+			t.Errorf("%v", err)
+		}
+		if !bytes.HasPrefix(b, []byte("HTTP/1.1 408")) && !bytes.HasPrefix(b, []byte("HTTP/1.1 400")) {
+			t.Errorf("got %q", b)
+		}
+		c.Close()
+	}
+	g.idle()
+	await(t, "the connections are gone", func() bool { return g.server.connections() == 0 })
+}
+
+func TestTooManyConnections(t *testing.T) {
+	g, _ := quick(t, "", func(c *Config, _ *Dependencies) { c.MaxConnections = 2 })
+	var open []net.Conn
+	defer func() {
+		for _, c := range open {
+			c.Close()
+		}
+	}()
+	for range 2 {
+		c, err := net.Dial("tcp", g.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, c)
+		if _, err := io.WriteString(c, request("POST /v1/track", track("m", "u"), "X: y")); err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != 200 {
+			t.Fatal(resp, err)
+		}
+	}
+	if got := statuses(g.raw(request("POST /v1/track", track("m", "u"), "X: y"))); got != "503" {
+		t.Errorf("got %s", got)
+	}
+	if got := g.metric("uptake_gateway_connections_refused_total"); got != 1 {
+		t.Errorf("%v refused", got)
+	}
+}
+
+func TestCORS(t *testing.T) {
+	g, _ := quick(t, "    origins: ['https://shop.example.com']\n", nil)
+	const good, bad = "https://shop.example.com", "https://other.example.com"
+	for _, tc := range []struct {
+		method, path, origin string
+		key                  string
+		status               int
+		allowed              bool
+	}{
+		{"OPTIONS", "/v1/t", good, "", 204, true},
+		{"OPTIONS", "/segment/v1/t/", good, "", 204, true},
+		{"OPTIONS", "/v1/t", bad, "", 204, false},
+		{"OPTIONS", "/nowhere", good, "", 404, true},
+		{"POST", "/v1/t", good, testKey, 200, true},
+		{"POST", "/v1/t", bad, testKey, 403, false},
+		{"POST", "/v1/t", good, "wrong", 401, true},
+		{"GET", "/v1/projects/" + testKey + "/settings", good, "", 200, true},
+		{"POST", "/v1/t", "", testKey, 200, false},
+	} {
+		header := []string{"Origin", tc.origin, "Authorization", basicAuth(tc.key)}
+		if tc.method == "OPTIONS" {
+			header = append(header, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization, x-retry-count")
+		}
+		res := g.do(tc.method, tc.path, strings.NewReader(track("m", "u")), header...)
+		name := tc.method + " " + tc.path + " from " + tc.origin
+		if res.status != tc.status {
+			t.Errorf("%s: got %d %s, want %d", name, res.status, res.body, tc.status)
+		}
+		want := map[string]string{"Access-Control-Allow-Origin": "", "Access-Control-Allow-Credentials": "", "Access-Control-Allow-Methods": "", "Access-Control-Allow-Headers": "", "Access-Control-Expose-Headers": ""}
+		if tc.allowed {
+			want["Access-Control-Allow-Origin"], want["Access-Control-Allow-Credentials"] = tc.origin, "true"
+			if tc.method == "OPTIONS" && tc.status == 204 {
+				want["Access-Control-Allow-Methods"], want["Access-Control-Allow-Headers"] = "GET, POST, PUT, OPTIONS", "authorization, x-retry-count"
+			} else {
+				want["Access-Control-Expose-Headers"] = "Retry-After"
+			}
+		}
+		for k, w := range want {
+			if got := res.header.Get(k); got != w {
+				t.Errorf("%s: %s is %q, want %q", name, k, got, w)
+			}
+		}
+		if tc.allowed && !strings.Contains(strings.Join(res.header.Values("Vary"), ","), "Origin") {
+			t.Errorf("%s: Vary is %q", name, res.header.Values("Vary"))
+		}
+	}
+}
+
+func TestRedirectsNever(t *testing.T) {
+	g, _ := quick(t, "", nil)
+	for _, path := range []string{"/v1/track/", "//v1//track", "/segment/v1/track", "/v1/../v1/track", "/", "", "/v1/projects//settings"} {
+		for _, method := range []string{"GET", "POST"} {
+			if res := g.do(method, path, strings.NewReader(track("m", "u"))); res.status/100 == 3 || res.header.Get("Location") != "" {
+				t.Errorf("%s %s: got %d to %s", method, path, res.status, res.header.Get("Location"))
+			}
+		}
+	}
+}
+
+// The client's address comes from trusted proxies only, and is stored as the app
+// says.
+func TestForwardedAddress(t *testing.T) {
+	g, cluster := quick(t, "", func(c *Config, _ *Dependencies) { c.TrustedProxies = []string{"127.0.0.1", "10.0.0.0/8"} })
+	h, other := startGateway(t, cluster.ListenAddrs(), "", nil), "203.0.113.5, 198.51.100.7, 10.1.2.3"
+	h.awaitReady()
+	g.post("/v1/track", track("trusted", "u"), "X-Forwarded-For", other)
+	h.post("/v1/track", track("untrusted", "u"), "X-Forwarded-For", other)
+	g.post("/v1/track", track("garbage", "u"), "X-Forwarded-For", "203.0.113.5, unknown")
+	got := map[string]string{}
+	for _, e := range readLog(t, cluster.ListenAddrs()).events {
+		got[e.MessageID] = e.IP
+	}
+	for id, want := range map[string]string{"trusted": "198.51.100.7", "untrusted": "127.0.0.1", "garbage": "127.0.0.1"} {
+		if got[id] != want {
+			t.Errorf("%s: got %q, want %q", id, got[id], want)
+		}
+	}
+}
+
+// clock is set by tests.
+type clock struct {
+	mu sync.Mutex // covers now
+	t  time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
+
+func TestRateAndQuota(t *testing.T) {
+	c := &clock{t: time.Date(2026, 11, 21, 23, 59, 0, 0, time.UTC)}
+	g, cluster := quick(t, "    rate: 2\n    burst: 4\n    daily_quota: 12\n", func(_ *Config, d *Dependencies) { d.Now = c.now })
+	step := func(name string, n, status int, code, retry string) {
+		t.Helper()
+		var events []string
+		for i := range n {
+			events = append(events, track(fmt.Sprintf("%s%d", name, i), "u"))
+		}
+		res := g.post("/v1/batch", batchOf(events...))
+		if v := res.verdict(t); res.status != status || v.Error.Code != code || res.header.Get("Retry-After") != retry {
+			t.Errorf("%s: got %d %s %q, want %d %s %q", name, res.status, res.body, res.header.Get("Retry-After"), status, code, retry)
+		}
+	}
+	step("burst", 3, 200, "", "")
+	step("larger than what is left", 5, 200, "", "") // now 4 are owed
+	step("owing", 1, 429, "rate_limited", "3")
+	c.add(3 * time.Second)
+	step("again", 4, 200, "", "")
+	c.add(30 * time.Second)
+	step("over quota", 1, 429, "over_quota", "27")
+	c.add(27 * time.Second)
+	step("next day", 1, 200, "", "")
+	if got := len(readLog(t, cluster.ListenAddrs()).events); got != 13 {
+		t.Errorf("log holds %d events, want 13", got)
+	}
+	for _, setting := range []string{"keys: rate", "keys: daily_quota"} {
+		if g.metric("uptake_gateway_limited_total", "setting", setting) != 1 {
+			t.Errorf("%s is not counted", setting)
+		}
+	}
+}
+
+// Keys are rotated without a restart, and a bad file leaves the old in force.
+func TestKeysAreReadAgain(t *testing.T) {
+	reload := make(chan struct{})
+	g, _ := quick(t, "", func(c *Config, d *Dependencies) { d.Reload, c.KeysPoll = reload, time.Hour })
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(g.keyFile, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		reload <- struct{}{}
+		reload <- struct{}{} // the first is done when the second is taken
+	}
+	status := func(key string) int {
+		return g.post("/v1/track", track("m", "u"), "Authorization", basicAuth(key)).status
+	}
+	write(keyFile("", "second"))
+	if a, b := status(testKey), status("second"); a != 401 || b != 200 {
+		t.Errorf("after rotation: got %d and %d", a, b)
+	}
+	write("apps: nonsense")
+	if b := status("second"); b != 200 || g.metric("uptake_gateway_keys_stale") != 1 {
+		t.Errorf("after a bad file: got %d", b)
+	}
+	write(fmt.Sprintf("apps:\n  - id: dev\n    keys: ['%s', '%s']\n", keys.HashOf(testKey), keys.HashOf("second")))
+	if a, b := status(testKey), status("second"); a != 200 || b != 200 {
+		t.Errorf("with both: got %d and %d", a, b)
+	}
+}
