@@ -112,7 +112,7 @@ func (f Form) Local(name string) string {
 var (
 	// EventTables are reached by a block of enriched events or of a correction.
 	EventTables = []string{
-		"events", "corrections", "usage_hourly",
+		"events", "correction_plans", "corrections", "usage_hourly",
 		"account_feature_daily", "account_module_daily", "account_product_daily",
 		"user_feature_daily",
 	}

@@ -61,8 +61,8 @@ func TestBaseRowsKnowHowTheyCameToTheirActor(t *testing.T) {
 		at+", anonymous_id=b, actor_id=b, actor_kind=anonymous, account_source=none",
 		at+", actor_kind=account, account_id=acct, account_source=event",
 	)
-	insert := "INSERT INTO corrections (app_id, actor_id, actor_kind, anonymous_id, account_source, event, hour, events, quantity, chunk) VALUES"
-	if err := conn.Exec(context.Background(), insert+" ('dev', 'b', 'anonymous', 'b', 'none', 'e', '2026-11-21 11:00:00', -1, -1, 202611)"); err != nil {
+	insert := "INSERT INTO corrections (app_id, actor_id, actor_kind, anonymous_id, account_source, event, hour, events, quantity) VALUES"
+	if err := conn.Exec(context.Background(), insert+" ('dev', 'b', 'anonymous', 'b', 'none', 'e', '2026-11-21 11:00:00', -1, -1)"); err != nil {
 		t.Fatal(err)
 	}
 	got := table(t, conn, `SELECT actor_kind, actor_id, concat('u=', user_id), concat('a=', anonymous_id), account_source, toString(sum(events) AS n)

@@ -16,10 +16,12 @@
     `user_id` String COMMENT 'As the call named it; empty: none',
     `anonymous_id` String COMMENT 'As the call named it; empty: none',
     `previous_id` String COMMENT 'alias only: the id that becomes user_id',
+    `linked_user_id` String COMMENT 'User that anonymous_id was linked to when the call named no user; actor_id is that user, or the one it is aliased to',
     `actor_id` String COMMENT 'Who did it when it was counted: a user id, or an anonymous id not yet tied to a user, or empty for the account itself. Later identity links correct the rollups, not this column',
     `actor_kind` LowCardinality(String) COMMENT 'user, anonymous or account',
     `account_id` String COMMENT 'Customer account that it was counted for; empty: none known',
     `account_source` LowCardinality(String) COMMENT 'How account_id was found: event, membership or none',
+    `parent_account_id` String COMMENT 'group only: the parent account that the call names',
     `role` LowCardinality(String) COMMENT 'Role of the actor in the account at event_time',
     `feature_id` LowCardinality(String) COMMENT 'Feature of the catalog; empty: matches none (unmapped)',
     `module_id` LowCardinality(String) COMMENT 'Module of the feature',
@@ -56,16 +58,16 @@ COMMENT 'One row per event, as it was when it was counted';
 {{.CreateDistributed "events"}};
 
 -- A correction moves rows of usage_hourly from one attribution to another: for
--- each, a row with the sums negated and one with the new attribution. chunk and
--- row keep the order in which a control record's rows were inserted, since a
--- repeat after a crash must insert the very same blocks. A row with chunk 0
--- says that its control record was carried out whole; it counts nothing.
+-- each, a row with the sums negated and one with the new attribution.
 {{.CreateTable "corrections"}}
 (
     `app_id` LowCardinality(String),
     `account_id` String,
+    `account_source` LowCardinality(String),
     `actor_id` String,
     `actor_kind` LowCardinality(String),
+    `user_id` String,
+    `anonymous_id` String,
     `feature_id` LowCardinality(String),
     `module_id` LowCardinality(String),
     `product_id` LowCardinality(String),
@@ -76,17 +78,55 @@ COMMENT 'One row per event, as it was when it was counted';
     `events` Int64 COMMENT 'Negative: no longer counted here',
     `quantity` Int64,
     `source_topic_id` LowCardinality(String) COMMENT 'Id of the enriched topic',
-    `source_offset` Int64 COMMENT 'Offset of the control record',
-    `control_id` String COMMENT 'Id of the control record',
+    `source_offset` Int64 COMMENT 'Offset of the control record that ordered it',
+    `control_id` String COMMENT 'Id of that record',
     `control_kind` LowCardinality(String) COMMENT 'What it orders: move',
-    `corrected_at` DateTime64(3, 'UTC') COMMENT 'Append time of the control record',
-    `chunk` UInt32 COMMENT 'Block of the control record: month of its hours as YYYYMM; 0: all of it is done',
-    `row` UInt32 COMMENT 'Place in the block'
+    `corrected_at` DateTime64(3, 'UTC') COMMENT 'Append time of that record'
+)
+ENGINE = {{.MergeTree}}
+PARTITION BY toYYYYMM(corrected_at)
+ORDER BY (app_id, source_topic_id, source_partition, source_offset)
+SETTINGS {{.Window}}
+COMMENT 'Signed rows that moved what was counted from one attribution to another';
+
+{{.CreateDistributed "corrections"}};
+
+-- What a control record's correction will insert, written down before any of it
+-- is. The rows are found by reading usage_hourly, which the correction changes:
+-- a repeat after a crash must not look again but insert the very same blocks.
+-- Rows belong to chunks from 1, a chunk is a block, row is the place in it. The
+-- row with chunk 0 is written last and says in row how many chunks there are.
+{{.CreateTable "correction_plans"}}
+(
+    `app_id` LowCardinality(String),
+    `account_id` String,
+    `account_source` LowCardinality(String),
+    `actor_id` String,
+    `actor_kind` LowCardinality(String),
+    `user_id` String,
+    `anonymous_id` String,
+    `feature_id` LowCardinality(String),
+    `module_id` LowCardinality(String),
+    `product_id` LowCardinality(String),
+    `role` LowCardinality(String),
+    `event` LowCardinality(String),
+    `hour` DateTime('UTC'),
+    `source_partition` Int32,
+    `events` Int64,
+    `quantity` Int64,
+    `source_topic_id` LowCardinality(String),
+    `source_offset` Int64 COMMENT 'Offset of the control record',
+    `control_id` String,
+    `control_kind` LowCardinality(String),
+    `corrected_at` DateTime64(3, 'UTC'),
+    `chunk` UInt32,
+    `row` UInt32
 )
 ENGINE = {{.MergeTree}}
 PARTITION BY toYYYYMM(corrected_at)
 ORDER BY (source_topic_id, source_partition, source_offset, chunk, row)
+TTL toDateTime(corrected_at) + INTERVAL 60 DAY
 SETTINGS {{.Window}}
-COMMENT 'Signed rows that move what was counted from one attribution to another';
+COMMENT 'What corrections insert, for rollup-writer itself';
 
-{{.CreateDistributed "corrections"}};
+{{.CreateDistributed "correction_plans"}};

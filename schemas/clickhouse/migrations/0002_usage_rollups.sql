@@ -4,14 +4,19 @@
 -- them had not taken yet is filled in there and skipped everywhere else.
 --
 -- actor_kind is in every key with an actor: an anonymous id and a user id that
--- are the same string are two actors.
+-- are the same string are two actors. account_source, user_id and anonymous_id
+-- tell what a wrong link moved from what was counted for the same actor all
+-- along, so that it can go back; they nearly always follow from the actor.
 
 {{.CreateTable "usage_hourly"}}
 (
     `app_id` LowCardinality(String),
     `account_id` String COMMENT 'Empty: no account is known',
+    `account_source` LowCardinality(String) COMMENT 'How account_id was found: event, membership or none',
     `actor_id` String COMMENT 'User id, or anonymous id not yet tied to a user, or empty for the account itself',
     `actor_kind` LowCardinality(String) COMMENT 'user, anonymous or account',
+    `user_id` String COMMENT 'User that the event named, or that its anonymous id is linked to, before aliases',
+    `anonymous_id` String COMMENT 'Anonymous id of events that named no user',
     `feature_id` LowCardinality(String) COMMENT 'Empty: unmapped, see event',
     `module_id` LowCardinality(String),
     `product_id` LowCardinality(String),
@@ -25,7 +30,7 @@
 ENGINE = {{.SummingMergeTree "events, quantity"}}
 {{.PartitionByMonth "hour"}}
 PRIMARY KEY (app_id, actor_id)
-ORDER BY (app_id, actor_id, actor_kind, account_id, feature_id, hour, module_id, product_id, role, event, source_partition)
+ORDER BY (app_id, actor_id, actor_kind, account_id, feature_id, hour, module_id, product_id, role, event, source_partition, account_source, user_id, anonymous_id)
 SETTINGS {{.Window}}
 COMMENT 'Usage by app, account, actor, feature, module, product, role, event name and hour: use sum(events), sum(quantity)';
 
@@ -146,14 +151,15 @@ FROM {{.Local "usage_hourly"}};
 -- block out in the order in which it came.
 {{.CreateView "usage_hourly_from_events" "usage_hourly"}} AS
 SELECT
-    app_id, account_id, actor_id, actor_kind, feature_id, module_id, product_id, role, event,
-    toStartOfHour(event_time) AS hour, source_partition, toInt64(1) AS events, quantity
-FROM {{.Local "events"}}
-WHERE kind IN ('track', 'page', 'screen', 'api_call');
+    e.app_id AS app_id, e.account_id AS account_id, e.account_source AS account_source, e.actor_id AS actor_id, e.actor_kind AS actor_kind,
+    if(e.user_id != '', e.user_id, e.linked_user_id) AS user_id, if(e.user_id = '', e.anonymous_id, '') AS anonymous_id,
+    e.feature_id AS feature_id, e.module_id AS module_id, e.product_id AS product_id, e.role AS role, e.event AS event,
+    toStartOfHour(e.event_time) AS hour, e.source_partition AS source_partition, toInt64(1) AS events, e.quantity AS quantity
+FROM {{.Local "events"}} AS e
+WHERE e.kind IN ('track', 'page', 'screen', 'api_call');
 
 {{.CreateView "usage_hourly_from_corrections" "usage_hourly"}} AS
 SELECT
-    app_id, account_id, actor_id, actor_kind, feature_id, module_id, product_id, role, event,
+    app_id, account_id, account_source, actor_id, actor_kind, user_id, anonymous_id, feature_id, module_id, product_id, role, event,
     hour, source_partition, events, quantity
-FROM {{.Local "corrections"}}
-WHERE chunk != 0;
+FROM {{.Local "corrections"}};

@@ -9,10 +9,12 @@ CREATE TABLE IF NOT EXISTS `uptake`.`events`
     `user_id` String COMMENT 'As the call named it; empty: none',
     `anonymous_id` String COMMENT 'As the call named it; empty: none',
     `previous_id` String COMMENT 'alias only: the id that becomes user_id',
+    `linked_user_id` String COMMENT 'User that anonymous_id was linked to when the call named no user; actor_id is that user, or the one it is aliased to',
     `actor_id` String COMMENT 'Who did it when it was counted: a user id, or an anonymous id not yet tied to a user, or empty for the account itself. Later identity links correct the rollups, not this column',
     `actor_kind` LowCardinality(String) COMMENT 'user, anonymous or account',
     `account_id` String COMMENT 'Customer account that it was counted for; empty: none known',
     `account_source` LowCardinality(String) COMMENT 'How account_id was found: event, membership or none',
+    `parent_account_id` String COMMENT 'group only: the parent account that the call names',
     `role` LowCardinality(String) COMMENT 'Role of the actor in the account at event_time',
     `feature_id` LowCardinality(String) COMMENT 'Feature of the catalog; empty: matches none (unmapped)',
     `module_id` LowCardinality(String) COMMENT 'Module of the feature',
@@ -50,8 +52,11 @@ CREATE TABLE IF NOT EXISTS `uptake`.`corrections`
 (
     `app_id` LowCardinality(String),
     `account_id` String,
+    `account_source` LowCardinality(String),
     `actor_id` String,
     `actor_kind` LowCardinality(String),
+    `user_id` String,
+    `anonymous_id` String,
     `feature_id` LowCardinality(String),
     `module_id` LowCardinality(String),
     `product_id` LowCardinality(String),
@@ -62,18 +67,49 @@ CREATE TABLE IF NOT EXISTS `uptake`.`corrections`
     `events` Int64 COMMENT 'Negative: no longer counted here',
     `quantity` Int64,
     `source_topic_id` LowCardinality(String) COMMENT 'Id of the enriched topic',
-    `source_offset` Int64 COMMENT 'Offset of the control record',
-    `control_id` String COMMENT 'Id of the control record',
+    `source_offset` Int64 COMMENT 'Offset of the control record that ordered it',
+    `control_id` String COMMENT 'Id of that record',
     `control_kind` LowCardinality(String) COMMENT 'What it orders: move',
-    `corrected_at` DateTime64(3, 'UTC') COMMENT 'Append time of the control record',
-    `chunk` UInt32 COMMENT 'Block of the control record: month of its hours as YYYYMM; 0: all of it is done',
-    `row` UInt32 COMMENT 'Place in the block'
+    `corrected_at` DateTime64(3, 'UTC') COMMENT 'Append time of that record'
+)
+ENGINE = MergeTree
+PARTITION BY toYYYYMM(corrected_at)
+ORDER BY (app_id, source_topic_id, source_partition, source_offset)
+SETTINGS non_replicated_deduplication_window = 20000
+COMMENT 'Signed rows that moved what was counted from one attribution to another';
+
+CREATE TABLE IF NOT EXISTS `uptake`.`correction_plans`
+(
+    `app_id` LowCardinality(String),
+    `account_id` String,
+    `account_source` LowCardinality(String),
+    `actor_id` String,
+    `actor_kind` LowCardinality(String),
+    `user_id` String,
+    `anonymous_id` String,
+    `feature_id` LowCardinality(String),
+    `module_id` LowCardinality(String),
+    `product_id` LowCardinality(String),
+    `role` LowCardinality(String),
+    `event` LowCardinality(String),
+    `hour` DateTime('UTC'),
+    `source_partition` Int32,
+    `events` Int64,
+    `quantity` Int64,
+    `source_topic_id` LowCardinality(String),
+    `source_offset` Int64 COMMENT 'Offset of the control record',
+    `control_id` String,
+    `control_kind` LowCardinality(String),
+    `corrected_at` DateTime64(3, 'UTC'),
+    `chunk` UInt32,
+    `row` UInt32
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(corrected_at)
 ORDER BY (source_topic_id, source_partition, source_offset, chunk, row)
+TTL toDateTime(corrected_at) + INTERVAL 60 DAY
 SETTINGS non_replicated_deduplication_window = 20000
-COMMENT 'Signed rows that move what was counted from one attribution to another';
+COMMENT 'What corrections insert, for rollup-writer itself';
 
 -- 0002_usage_rollups
 
@@ -81,8 +117,11 @@ CREATE TABLE IF NOT EXISTS `uptake`.`usage_hourly`
 (
     `app_id` LowCardinality(String),
     `account_id` String COMMENT 'Empty: no account is known',
+    `account_source` LowCardinality(String) COMMENT 'How account_id was found: event, membership or none',
     `actor_id` String COMMENT 'User id, or anonymous id not yet tied to a user, or empty for the account itself',
     `actor_kind` LowCardinality(String) COMMENT 'user, anonymous or account',
+    `user_id` String COMMENT 'User that the event named, or that its anonymous id is linked to, before aliases',
+    `anonymous_id` String COMMENT 'Anonymous id of events that named no user',
     `feature_id` LowCardinality(String) COMMENT 'Empty: unmapped, see event',
     `module_id` LowCardinality(String),
     `product_id` LowCardinality(String),
@@ -95,7 +134,7 @@ CREATE TABLE IF NOT EXISTS `uptake`.`usage_hourly`
 )
 ENGINE = SummingMergeTree((events, quantity))
 PRIMARY KEY (app_id, actor_id)
-ORDER BY (app_id, actor_id, actor_kind, account_id, feature_id, hour, module_id, product_id, role, event, source_partition)
+ORDER BY (app_id, actor_id, actor_kind, account_id, feature_id, hour, module_id, product_id, role, event, source_partition, account_source, user_id, anonymous_id)
 SETTINGS non_replicated_deduplication_window = 20000
 COMMENT 'Usage by app, account, actor, feature, module, product, role, event name and hour: use sum(events), sum(quantity)';
 
@@ -192,17 +231,18 @@ FROM `uptake`.`usage_hourly`;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`usage_hourly_from_events` TO `uptake`.`usage_hourly` AS
 SELECT
-    app_id, account_id, actor_id, actor_kind, feature_id, module_id, product_id, role, event,
-    toStartOfHour(event_time) AS hour, source_partition, toInt64(1) AS events, quantity
-FROM `uptake`.`events`
-WHERE kind IN ('track', 'page', 'screen', 'api_call');
+    e.app_id AS app_id, e.account_id AS account_id, e.account_source AS account_source, e.actor_id AS actor_id, e.actor_kind AS actor_kind,
+    if(e.user_id != '', e.user_id, e.linked_user_id) AS user_id, if(e.user_id = '', e.anonymous_id, '') AS anonymous_id,
+    e.feature_id AS feature_id, e.module_id AS module_id, e.product_id AS product_id, e.role AS role, e.event AS event,
+    toStartOfHour(e.event_time) AS hour, e.source_partition AS source_partition, toInt64(1) AS events, e.quantity AS quantity
+FROM `uptake`.`events` AS e
+WHERE e.kind IN ('track', 'page', 'screen', 'api_call');
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`usage_hourly_from_corrections` TO `uptake`.`usage_hourly` AS
 SELECT
-    app_id, account_id, actor_id, actor_kind, feature_id, module_id, product_id, role, event,
+    app_id, account_id, account_source, actor_id, actor_kind, user_id, anonymous_id, feature_id, module_id, product_id, role, event,
     hour, source_partition, events, quantity
-FROM `uptake`.`corrections`
-WHERE chunk != 0;
+FROM `uptake`.`corrections`;
 
 -- 0003_rejected_events
 
@@ -289,38 +329,4 @@ ENGINE = SummingMergeTree((value))
 ORDER BY (app_id, hour, stage, counter, source_partition)
 SETTINGS non_replicated_deduplication_window = 20000
 COMMENT 'What each stage counted by hour of receipt: use sum(value)';
-
--- 0006_attribution_columns
-
-ALTER TABLE `uptake`.`events`
-    ADD COLUMN IF NOT EXISTS `linked_user_id` String COMMENT 'User that anonymous_id was linked to when the call named no user; actor_id is that user, or the one it is aliased to' AFTER `previous_id`,
-    ADD COLUMN IF NOT EXISTS `parent_account_id` String COMMENT 'group only: the parent account that the call names' AFTER `account_source`;
-
-ALTER TABLE `uptake`.`corrections`
-    ADD COLUMN IF NOT EXISTS `account_source` LowCardinality(String) AFTER `account_id`,
-    ADD COLUMN IF NOT EXISTS `user_id` String AFTER `actor_kind`,
-    ADD COLUMN IF NOT EXISTS `anonymous_id` String AFTER `user_id`;
-
-ALTER TABLE `uptake`.`usage_hourly`
-    ADD COLUMN IF NOT EXISTS `account_source` LowCardinality(String) COMMENT 'How account_id was found: event, membership or none' AFTER `account_id`,
-    ADD COLUMN IF NOT EXISTS `user_id` String COMMENT 'User that the event named, or that its anonymous id is linked to, before aliases' AFTER `actor_kind`,
-    ADD COLUMN IF NOT EXISTS `anonymous_id` String COMMENT 'Anonymous id of events that named no user' AFTER `user_id`,
-    MODIFY ORDER BY (app_id, actor_id, actor_kind, account_id, feature_id, hour, module_id, product_id, role, event, source_partition, account_source, user_id, anonymous_id);
-
-ALTER TABLE `uptake`.`usage_hourly_from_events` MODIFY QUERY
-SELECT
-    e.app_id AS app_id, e.account_id AS account_id, e.account_source AS account_source, e.actor_id AS actor_id, e.actor_kind AS actor_kind,
-    if(e.user_id != '', e.user_id, e.linked_user_id) AS user_id, if(e.user_id = '', e.anonymous_id, '') AS anonymous_id,
-    e.feature_id AS feature_id, e.module_id AS module_id, e.product_id AS product_id, e.role AS role, e.event AS event,
-    toStartOfHour(e.event_time) AS hour, e.source_partition AS source_partition, toInt64(count()) AS events, sum(e.quantity) AS quantity
-FROM `uptake`.`events` AS e
-WHERE e.kind IN ('track', 'page', 'screen', 'api_call')
-GROUP BY app_id, account_id, account_source, actor_id, actor_kind, user_id, anonymous_id, feature_id, module_id, product_id, role, event, hour, source_partition;
-
-ALTER TABLE `uptake`.`usage_hourly_from_corrections` MODIFY QUERY
-SELECT
-    app_id, account_id, account_source, actor_id, actor_kind, user_id, anonymous_id, feature_id, module_id, product_id, role, event,
-    hour, source_partition, events, quantity
-FROM `uptake`.`corrections`
-WHERE chunk != 0;
 
