@@ -89,7 +89,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	if c.Start.IsZero() {
-		errs = append(errs, fmt.Errorf("Start must be set (got %s)", c.Start))
+		errs = append(errs, fmt.Errorf("the start must be set (got %s)", c.Start))
 	}
 	return errors.Join(errs...)
 }

@@ -54,7 +54,7 @@ func TestPlanIsAFunctionOfItsConfig(t *testing.T) {
 
 func TestConfigFaultsAreAllNamed(t *testing.T) {
 	_, err := New(Config{Late: 2})
-	for _, want := range []string{"Days", "Accounts", "Events", "BatchMax", "Late", "Start"} {
+	for _, want := range []string{"Days", "Accounts", "Events", "BatchMax", "Late", "start"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %v", want, err)
 		}

@@ -144,6 +144,9 @@ func (o *Oracle) Usage() int64 {
 // Acked returns how many distinct good events were acked.
 func (o *Oracle) Acked() int { return len(o.acked) }
 
+// AckedIDs returns the message ids of those.
+func (o *Oracle) AckedIDs() []string { return sortedKeys(o.acked) }
+
 // Unknown returns how many were sent and never acked.
 func (o *Oracle) Unknown() int { return len(o.unknown) }
 

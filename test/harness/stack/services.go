@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -63,9 +64,17 @@ func (s *Stack) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	catalog := append([]string{"catalog", "apply", "-app", App}, s.common()...)
-	if err := command(ctx, s.binaries[Enricher], append(catalog, filepath.Join(root, "schemas", "catalog", "sample", "mypos.yaml"))...); err != nil {
-		return err
+	var keys strings.Builder
+	keys.WriteString("apps:\n")
+	for _, app := range s.cfg.Apps {
+		fmt.Fprintf(&keys, "  - id: %s\n    keys: [\"sha256:%x\"]\n", app, sha256.Sum256([]byte(WriteKeyOf(app))))
+		catalog := append([]string{"catalog", "apply", "-app", app}, s.common()...)
+		if err := command(ctx, s.binaries[Enricher], append(catalog, filepath.Join(root, "schemas", "catalog", "sample", "mypos.yaml"))...); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(s.keysFile(), []byte(keys.String()), 0o600); err != nil {
+		return fmt.Errorf("write key file: %w", err)
 	}
 	return command(ctx, s.binaries[Writer], "migrate", "-clickhouse-addr", s.ClickHouse.NativeAddr(), "-clickhouse-database", Database)
 }

@@ -1,0 +1,85 @@
+// Command faults breaks an installation of its own in seeded ways under traffic,
+// recounts after each round, and prints what each kind of fault did.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/svc/setting"
+	"github.com/uptakehq/uptake/test/faults"
+	"github.com/uptakehq/uptake/test/harness/stack"
+)
+
+func main() {
+	embedded.ChildMain()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := process.Main(os.Stderr, "faults", func() error {
+		err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+		return errors.Join(err, stack.Cleanup())
+	})
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	c := faults.Config{Seed: uint64(time.Now().Unix()), Faults: 500, Out: stderr}
+	var kinds setting.Strings
+	set := flag.NewFlagSet("faults", flag.ContinueOnError)
+	set.SetOutput(stderr)
+	set.IntVar(&c.Faults, "n", c.Faults, "how many `faults`")
+	set.Uint64Var(&c.Seed, "seed", c.Seed, "`seed` of the run, to run it again; by default the time")
+	set.IntVar(&c.PerRound, "per-round", 6, "`faults` between two recounts")
+	set.IntVar(&c.Round, "round", 0, "only this `round` of the seed; 0: all")
+	set.IntVar(&c.Brokers, "brokers", 0, "3 for real Kafka; 0 for kfake in this process")
+	set.Var(&kinds, "kinds", "comma-separated beginnings of `names`: only such faults")
+	set.StringVar(&c.Control, "control", "", "`mistake` to switch on in the writers, which the recount has to see")
+	set.BoolVar(&c.KeepGoing, "keep-going", false, "run all rounds although one was found wrong")
+	set.StringVar(&c.Dir, "dir", "", "`directory` for data and logs, kept; empty: a temporary one, kept when something is wrong")
+	list := set.Bool("list", false, "list the kinds of faults and exit")
+	if _, err := setting.Parse(set, args, os.LookupEnv); err != nil {
+		return fmt.Errorf("%w: %w", process.ErrUsage, err)
+	}
+	c.Kinds = kinds
+	if *list {
+		for _, name := range faults.Names() {
+			fmt.Fprintln(stdout, name)
+		}
+		return nil
+	}
+	temporary := c.Dir == ""
+	if temporary {
+		dir, err := os.MkdirTemp("", "uptake-faults-")
+		if err != nil {
+			return fmt.Errorf("make directory: %w", err)
+		}
+		c.Dir = dir
+	}
+	if err := c.Validate(); err != nil {
+		return fmt.Errorf("%w: %w", process.ErrUsage, err)
+	}
+	fmt.Fprintf(stderr, "seed %d, data and logs in %s\n", c.Seed, c.Dir)
+	report, err := faults.Run(ctx, c)
+	if report != nil {
+		fmt.Fprintf(stdout, "\n%s", report)
+	}
+	if err != nil {
+		return err
+	}
+	if !report.Clean() {
+		return fmt.Errorf("events were lost or doubled: data and logs are in %s", c.Dir)
+	}
+	if temporary {
+		return os.RemoveAll(c.Dir)
+	}
+	return nil
+}

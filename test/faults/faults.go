@@ -1,0 +1,359 @@
+// Package faults breaks a running installation in seeded ways, while producers
+// send through it, and recounts after each round: every event that was acked has
+// to be in `events` and in every cell of every rollup exactly once.
+//
+// It owns the kinds of faults (kinds.go), the rounds and their seeds, and the
+// table of what happened (report.go). The processes are package stack's, the
+// traffic and the right answer package loadgen's. What a round does is a
+// function of seed and round number, but for the instants at which the machine
+// gets to it: run a round again by naming both.
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/uptakehq/uptake/test/harness/stack"
+	"github.com/uptakehq/uptake/test/loadgen"
+)
+
+// Config says what to run.
+type Config struct {
+	Seed     uint64
+	Faults   int      // how many to inject
+	PerRound int      // how many between two recounts; default 6
+	Round    int      // only this round, counted from 1; 0: all
+	Kinds    []string // only kinds whose name starts with one of these; empty: all that fit
+	Brokers  int      // 0: kfake in this process; 3: real Kafka
+	// Control switches a known mistake on in the writers, which the recount has
+	// to see: one of Controls. Empty: none.
+	Control string
+	Dir     string    // of data and logs; kept
+	Out     io.Writer // gets a line a round
+	// KeepGoing runs all rounds although one was found wrong.
+	KeepGoing bool
+	// Settle bounds the wait for the last events of a round; default 2 min.
+	Settle time.Duration
+}
+
+// Validate reports all faults.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.Faults < 1 {
+		errs = append(errs, fmt.Errorf("faults must be at least 1 (got %d)", c.Faults))
+	}
+	if c.PerRound < 0 || c.PerRound > 100 {
+		errs = append(errs, fmt.Errorf("per-round must be 1 to 100 (got %d)", c.PerRound))
+	}
+	if c.Brokers != 0 && c.Brokers != 3 {
+		errs = append(errs, fmt.Errorf("brokers must be 0 or 3 (got %d)", c.Brokers))
+	}
+	if c.Dir == "" {
+		errs = append(errs, errors.New("dir must be named"))
+	}
+	return errors.Join(errs...)
+}
+
+// fault is one fault of a round: what, when, and the numbers it draws from.
+type fault struct {
+	kind *kind
+	at   time.Duration // from the start of the round
+	rng  *rand.Rand
+
+	err      error
+	note     string // what it did, for people
+	missed   bool   // it never met what it waited for: it was no fault
+	recovery time.Duration
+	mended   bool // recovery is valid
+}
+
+// schedule returns the faults of each round.
+func schedule(c Config) [][]*fault {
+	rng := rand.New(rand.NewPCG(c.Seed, 0x6661756c7473))
+	var deck []*kind
+	fits := fitting(c)
+	var rounds [][]*fault
+	for left := c.Faults; left > 0; {
+		var round []*fault
+		for range min(left, c.PerRound) {
+			if len(deck) == 0 {
+				deck = append(deck, fits...)
+				rng.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
+			}
+			round = append(round, &fault{
+				kind: deck[0], at: time.Duration(rng.IntN(3000)) * time.Millisecond,
+				rng: rand.New(rand.NewPCG(rng.Uint64(), rng.Uint64())),
+			})
+			deck = deck[1:]
+		}
+		left -= len(round)
+		rounds = append(rounds, round)
+	}
+	return rounds
+}
+
+// Run injects the faults and returns what happened. The error is about the
+// harness, or says that an installation did not come back; that rows are wrong
+// is in the report.
+func Run(ctx context.Context, c Config) (_ *Report, err error) {
+	if c.PerRound == 0 {
+		c.PerRound = 6
+	}
+	if c.Settle == 0 {
+		c.Settle = 2 * time.Minute
+	}
+	if c.Out == nil {
+		c.Out = io.Discard
+	}
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	rounds := schedule(c)
+	if len(rounds) == 0 || len(rounds[0]) == 0 {
+		return nil, fmt.Errorf("no kind of fault fits %v over %d brokers", c.Kinds, c.Brokers)
+	}
+	e, err := newEnv(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, e.close()) }()
+	report := newReport(c)
+	totals := map[string]int64{} // prefix → usage events
+	for n, round := range rounds {
+		if c.Round != 0 && n+1 != c.Round {
+			continue
+		}
+		r, err := e.round(ctx, n+1, round)
+		if err != nil {
+			return report, fmt.Errorf("round %d of seed %d: %w", n+1, c.Seed, err)
+		}
+		report.add(r)
+		totals[r.oracle.Prefix] = r.usage
+		fmt.Fprintln(c.Out, r.line(len(rounds)))
+		if !r.diff.Equal() {
+			fmt.Fprint(c.Out, r.details())
+			if !c.KeepGoing {
+				return report, nil
+			}
+		}
+	}
+	// Something can come back long after its round: a zombie's last block.
+	report.Late, err = e.late(ctx, totals, report)
+	return report, err
+}
+
+// round is what happened in one round.
+type round struct {
+	number int
+	faults []*fault
+	oracle *loadgen.Oracle
+	usage  int64 // usage events acked
+	diff   loadgen.Diff
+	trace  string // of a wrong round: where it went wrong
+	took   time.Duration
+}
+
+func (r *round) line(of int) string {
+	verdict := "equal"
+	if !r.diff.Equal() {
+		verdict = fmt.Sprintf("WRONG: %d lost, %d doubled", r.diff.Lost(), r.diff.Doubled())
+	}
+	var kinds []string
+	for _, f := range r.faults {
+		name := f.kind.name
+		if f.missed {
+			name += " (missed)"
+		}
+		kinds = append(kinds, name)
+	}
+	return fmt.Sprintf("round %3d of %d  %5.1fs  %6d acked  %-8s %s", r.number, of, r.took.Seconds(), r.oracle.Acked(), verdict, strings.Join(kinds, ", "))
+}
+
+func (r *round) details() string {
+	var b strings.Builder
+	for _, f := range r.faults {
+		fmt.Fprintf(&b, "  %5dms %-28s %s\n", f.at.Milliseconds(), f.kind.name, f.note)
+	}
+	fmt.Fprintln(&b, r.trace)
+	fmt.Fprint(&b, r.diff)
+	return b.String()
+}
+
+// traffic sends a plan of its own until its round says that it is enough.
+type traffic struct {
+	plan   *loadgen.Plan
+	ledger *loadgen.Ledger
+	acked  atomic.Int64 // good events, each counted once
+	mu     sync.Mutex   // covers seen
+	seen   []bool
+}
+
+func (e *env) newTraffic(n int) (*traffic, error) {
+	cfg := loadgen.DefaultConfig(time.Now())
+	cfg.Seed, cfg.IDPrefix = e.cfg.Seed*1_000_003+uint64(n), fmt.Sprintf("r%05d-", n)
+	cfg.Accounts, cfg.Events, cfg.BatchMax = 12, 12_000, 24
+	cfg.Resend, cfg.Repeat, cfg.Reordered, cfg.Bad, cfg.Single = 0.2, 0.1, 0.3, 0.01, 0.03
+	p, err := loadgen.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &traffic{plan: p, ledger: loadgen.NewLedger(), seen: make([]bool, len(p.Events))}, nil
+}
+
+func (t *traffic) ack(request int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, i := range t.plan.Requests[request].Events {
+		if !t.seen[i] && t.plan.Events[i].Bad == nil {
+			t.seen[i] = true
+			t.acked.Add(1)
+		}
+	}
+}
+
+// send sends until enough is closed, a few hundred events a second.
+func (t *traffic) send(ctx context.Context, urls []string, enough <-chan struct{}) error {
+	s := loadgen.Sender{
+		URLs: urls, WriteKey: stack.WriteKeyOf(stack.App), Workers: 6, Rate: 500,
+		Timeout: 15 * time.Second, MaxBackoff: 500 * time.Millisecond, Acked: t.ack,
+	}
+	const step = 24
+	for n := 0; n < len(t.plan.Requests); n += step {
+		if err := s.Run(ctx, t.plan, t.ledger, n, min(n+step, len(t.plan.Requests))); err != nil {
+			return err
+		}
+		select {
+		case <-enough:
+			return nil
+		default:
+		}
+	}
+	return nil // the plan is at its end, and the faults take longer
+}
+
+// round runs the faults of one round under traffic and recounts.
+func (e *env) round(ctx context.Context, n int, faults []*fault) (*round, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute+e.cfg.Settle)
+	defer cancel()
+	start := time.Now()
+	t, err := e.newTraffic(n)
+	if err != nil {
+		return nil, err
+	}
+	r := &round{number: n, faults: faults, oracle: loadgen.NewOracle(stack.App, loadgen.AsNamed)}
+	r.oracle.Prefix = t.plan.Config.IDPrefix
+	e.prefix, e.poison = r.oracle.Prefix, nil
+
+	enough := make(chan struct{})
+	sent := make(chan error, 1)
+	go func() { sent <- t.send(ctx, e.stack.URLs(), enough) }() // waited for below
+	var wg sync.WaitGroup
+	for _, f := range faults {
+		wg.Go(func() { e.inject(ctx, f, t) })
+	}
+	wg.Wait()
+	close(enough)
+	faultErr := e.mend(ctx)
+	sendErr := <-sent
+	for _, f := range faults {
+		if f.err != nil {
+			faultErr = errors.Join(faultErr, fmt.Errorf("%s: %w", f.kind.name, f.err))
+		}
+	}
+	if faultErr != nil || sendErr != nil {
+		return nil, errors.Join(faultErr, sendErr)
+	}
+	r.oracle.Add(t.plan, t.ledger)
+	for _, p := range e.poison {
+		r.oracle.AddRejected(p.code, p.original)
+	}
+	settle, cancel := context.WithTimeout(ctx, e.cfg.Settle)
+	defer cancel()
+	r.diff, err = loadgen.AwaitEqual(settle, e.stack.Conn, stack.Database, r.oracle)
+	if err != nil {
+		return nil, err
+	}
+	if !r.diff.Equal() {
+		if counts, err := trace(ctx, e.addrs(), r.oracle.Prefix); err != nil {
+			r.trace = err.Error()
+		} else {
+			r.trace = traced(counts, r.oracle.AckedIDs())
+		}
+	}
+	r.usage = r.oracle.Usage()
+	r.took = time.Since(start)
+	return r, nil
+}
+
+// inject does one fault and waits for its recovery: until all that had been
+// acked when it was mended shows in ClickHouse.
+func (e *env) inject(ctx context.Context, f *fault, t *traffic) {
+	select {
+	case <-time.After(f.at):
+	case <-ctx.Done():
+		return
+	}
+	f.note, f.err = f.kind.inject(ctx, e, f)
+	if errors.Is(f.err, errMissed) {
+		f.missed, f.err = true, nil
+	}
+	if f.err != nil || f.missed {
+		return
+	}
+	mended := time.Now()
+	want := uint64(t.acked.Load())
+	q := fmt.Sprintf("SELECT uniqExact(message_id) FROM %s.events WHERE app_id = ? AND startsWith(message_id, ?)", stack.Database)
+	err := stack.Await(ctx, "recovery", func() error {
+		var got uint64
+		if err := e.stack.Conn.QueryRow(ctx, q, stack.App, t.plan.Config.IDPrefix).Scan(&got); err != nil {
+			return err
+		}
+		if got < want {
+			return fmt.Errorf("%d of %d events", got, want)
+		}
+		return nil
+	})
+	if err != nil {
+		f.note += "; no recovery: " + err.Error()
+		return
+	}
+	f.recovery, f.mended = time.Since(mended), true
+}
+
+// late compares, for each round that was found right, the sums of every table
+// once more.
+func (e *env) late(ctx context.Context, totals map[string]int64, report *Report) ([]string, error) {
+	var wrong []string
+	for _, r := range loadgen.Rollups() {
+		q := fmt.Sprintf("SELECT substring(account_id, 1, 7) AS p, toInt64(sum(events)) FROM %s.%s WHERE app_id = ? GROUP BY p", stack.Database, r.Table)
+		rows, err := e.stack.Conn.Query(ctx, q, stack.App)
+		if err != nil {
+			return nil, fmt.Errorf("late recount: %w", err)
+		}
+		for rows.Next() {
+			var prefix string
+			var got int64
+			if err := rows.Scan(&prefix, &got); err != nil {
+				return nil, errors.Join(err, rows.Close())
+			}
+			if want, ok := totals[prefix]; ok && got != want && !report.wrong[prefix] {
+				wrong = append(wrong, fmt.Sprintf("%s of round %s: got %d events, want %d", r.Table, strings.Trim(prefix, "r-"), got, want))
+			}
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return nil, fmt.Errorf("late recount: %w", err)
+		}
+	}
+	return wrong, nil
+}
+
+// logs is where the processes of a run write.
+func (c Config) logs() string { return filepath.Join(c.Dir, "*.log") }
