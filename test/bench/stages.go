@@ -421,30 +421,49 @@ func (r *runner) clickhouse(ctx context.Context, dir string, l *log) (*embedded.
 	return server, nil
 }
 
+// writerLoad is a log whose enriched topic holds the writer's load, and a
+// ClickHouse with the tables.
+type writerLoad struct {
+	dir    string
+	log    *log
+	server *embedded.Server
+}
+
+func (r *runner) writerLoad(ctx context.Context, name string) (_ *writerLoad, err error) {
+	w := &writerLoad{}
+	if w.dir, err = r.dir(name); err != nil {
+		return nil, err
+	}
+	if w.log, err = startLog(ctx); err != nil {
+		return nil, err
+	}
+	if w.server, err = r.clickhouse(ctx, w.dir, w.log); err != nil {
+		w.log.close()
+		return nil, err
+	}
+	if err := w.log.enrichedRecords(ctx, r.cfg.WriterEvents, r.cfg.Properties); err != nil {
+		return nil, errors.Join(err, w.close(ctx))
+	}
+	return w, nil
+}
+
+func (w *writerLoad) close(ctx context.Context) error {
+	w.log.close()
+	return w.server.Stop(ctx)
+}
+
 func writer(ctx context.Context, r *runner) (_ Sample, err error) {
-	dir, err := r.dir("writer")
+	w, err := r.writerLoad(ctx, "writer")
 	if err != nil {
 		return Sample{}, err
 	}
-	l, err := startLog(ctx)
-	if err != nil {
-		return Sample{}, err
-	}
-	defer l.close()
-	server, err := r.clickhouse(ctx, dir, l)
-	if err != nil {
-		return Sample{}, err
-	}
-	defer func() { err = errors.Join(err, server.Stop(ctx)) }()
-	if err := l.enrichedRecords(ctx, r.cfg.WriterEvents, r.cfg.Properties); err != nil {
-		return Sample{}, err
-	}
+	defer func() { err = errors.Join(err, w.close(ctx)) }()
 	metrics, err := freeAddr()
 	if err != nil {
 		return Sample{}, err
 	}
-	p, err := r.service(ctx, stack.Writer, dir, "serve", "-kafka-brokers", l.brokers(), "-metrics-addr", metrics,
-		"-clickhouse-addr", server.NativeAddr(), "-clickhouse-database", database)
+	p, err := r.service(ctx, stack.Writer, w.dir, "serve", "-kafka-brokers", w.log.brokers(), "-metrics-addr", metrics,
+		"-clickhouse-addr", w.server.NativeAddr(), "-clickhouse-database", database)
 	if err != nil {
 		return Sample{}, err
 	}
@@ -454,7 +473,7 @@ func writer(ctx context.Context, r *runner) (_ Sample, err error) {
 		return Sample{}, err
 	}
 	err = p.await(ctx, "the rows", func() (bool, error) {
-		n, err := count(ctx, server, "uptake.events")
+		n, err := count(ctx, w.server, "uptake.events")
 		return n >= r.cfg.WriterEvents, err
 	})
 	if err != nil {
@@ -464,7 +483,7 @@ func writer(ctx context.Context, r *runner) (_ Sample, err error) {
 	if err != nil {
 		return Sample{}, err
 	}
-	if n, err := count(ctx, server, "uptake.events"); err != nil || n != r.cfg.WriterEvents {
+	if n, err := count(ctx, w.server, "uptake.events"); err != nil || n != r.cfg.WriterEvents {
 		return Sample{}, fmt.Errorf("events holds %d rows of %d: %w", n, r.cfg.WriterEvents, err)
 	}
 	return s, nil
@@ -481,28 +500,16 @@ func count(ctx context.Context, server *embedded.Server, table string) (int, err
 // writerFloor consumes the same records and inserts as many rows of blocks built
 // beforehand into a table that discards them.
 func writerFloor(ctx context.Context, r *runner) (_ Sample, err error) {
-	dir, err := r.dir("writer-floor")
+	w, err := r.writerLoad(ctx, "writer-floor")
 	if err != nil {
 		return Sample{}, err
 	}
-	l, err := startLog(ctx)
-	if err != nil {
-		return Sample{}, err
-	}
-	defer l.close()
-	server, err := r.clickhouse(ctx, dir, l)
-	if err != nil {
-		return Sample{}, err
-	}
-	defer func() { err = errors.Join(err, server.Stop(ctx)) }()
-	if err := l.enrichedRecords(ctx, r.cfg.WriterEvents, r.cfg.Properties); err != nil {
-		return Sample{}, err
-	}
-	if err := sampleRows(ctx, server, r.cfg.Properties); err != nil {
+	defer func() { err = errors.Join(err, w.close(ctx)) }()
+	if err := sampleRows(ctx, w.server, r.cfg.Properties); err != nil {
 		return Sample{}, err
 	}
 	return r.floor(ctx, floorJob{
-		Kind: "insert", Addr: server.NativeAddr(), Database: database, Brokers: l.Addrs(), Topic: topic.Enriched,
+		Kind: "insert", Addr: w.server.NativeAddr(), Database: database, Brokers: w.log.Addrs(), Topic: topic.Enriched,
 		Partitions: partitions, Events: r.cfg.WriterEvents, BlockRows: blockRows,
 	})
 }
