@@ -27,12 +27,16 @@ func (tx *Tx) joins(userID, account, role string, at event.Micros) {
 	tx.addMemberships(userID, &u, []membership{{Since: at, AccountID: account, Role: role}})
 }
 
-// saysNews reports whether a membership says what is not in force at its time.
+// saysNews reports whether a membership says what is not in force at its time by
+// what was said of the user itself: what it has by an alias may be undone.
 func saysNews(list []membership, account, role string, at event.Micros) bool {
 	var inAccount, inRole string
 	for _, m := range list {
 		if m.Since > at {
 			break
+		}
+		if m.Via != "" {
+			continue
 		}
 		if m.AccountID != "" {
 			inAccount = m.AccountID
@@ -104,23 +108,56 @@ func (tx *Tx) passUp(userID string, u *user, kind string, list []membership) {
 	})
 }
 
-// notice is a profile as it is sent: what it is now, and what was undone.
+// notice is a profile as it is sent: what a user is now, and what was undone. It
+// brings along the profiles of those that the user is aliased to, so that the
+// one who reads it need not decide with half of what is known.
 type notice struct {
 	profile
-	Undone    string       `json:"undone,omitempty"`    // the alias that was undone
-	Retracted []membership `json:"retracted,omitempty"` // memberships that are no more
+	Undone   string    `json:"undone,omitempty"`   // the alias that an order just undid
+	Unlinked []string  `json:"unlinked,omitempty"` // aliases that orders undid and nobody said again
+	Above    []chained `json:"above,omitempty"`    // in the order of the aliases
+}
+
+type chained struct {
+	UserID  string `json:"id"`
+	Version int64  `json:"version"`
+	profile
+}
+
+// notice returns the profile of a user whose home is here, as it is sent; nil
+// when there is nothing to say.
+func (tx *Tx) notice(userID string, u *user, undone string) []byte {
+	if u.Version == 0 {
+		return nil
+	}
+	n := notice{profile: u.profile, Undone: undone}
+	for _, o := range u.Undone {
+		if !slices.ContainsFunc(u.Aliases, func(a alias) bool { return a.UserID == o.UserID }) {
+			n.Unlinked = append(n.Unlinked, o.UserID)
+		}
+	}
+	seen := []string{userID}
+	for next := u.Alias; next != "" && !slices.Contains(seen, next) && len(seen) <= tx.s.cfg.MaxAliasDepth; {
+		a, known := tx.user(tx.src.app, next)
+		if !known {
+			break
+		}
+		n.Above = append(n.Above, chained{UserID: next, Version: a.Version, profile: a.profile})
+		seen = append(seen, next)
+		next = a.Alias
+	}
+	return mustJSON(n)
 }
 
 // publish stores a changed profile of a user whose home is here, and sends it to
 // its subscribers.
-func (tx *Tx) publish(userID string, u *user, undoneAlias string, retracted ...membership) {
+func (tx *Tx) publish(userID string, u *user, undone string) {
 	u.Version++
 	tx.putUser(tx.src.app, userID, u, true)
 	if len(u.Subscribers) == 0 {
 		return
 	}
-	n := notice{profile: u.profile, Undone: undoneAlias, Retracted: retracted}
-	body := mustJSON(n)
+	body := tx.notice(userID, u, undone)
 	for _, p := range u.Subscribers {
 		tx.send(p, event.Link{
 			Kind: event.LinkProfile, ID: userID, IDKind: event.ActorUser, Version: u.Version, Profile: body,
@@ -174,8 +211,8 @@ func (tx *Tx) owns(userID, anonymousID string, at event.Micros, always bool) {
 		})
 		hears := tx.subscribe(&u, to)
 		tx.putUser(app, userID, &u, hears)
-		if hears && u.Version > 0 {
-			l.Version, l.Profile = u.Version, mustJSON(notice{profile: u.profile})
+		if hears {
+			l.Version, l.Profile = u.Version, tx.notice(userID, &u, "")
 		}
 	}
 	tx.send(to, l)
@@ -236,9 +273,7 @@ func (tx *Tx) becomes(previous, userID string, at event.Micros) {
 	l := event.Link{Kind: event.LinkAlias, ID: previous, IDKind: event.ActorUser, UserID: userID, Since: at}
 	if tx.subscribe(&u, to) {
 		tx.putUser(app, userID, &u, true)
-		if u.Version > 0 {
-			l.Version, l.Profile = u.Version, mustJSON(notice{profile: u.profile})
-		}
+		l.Version, l.Profile = u.Version, tx.notice(userID, &u, "")
 	}
 	tx.send(to, l)
 	tx.owns(userID, previous, at, true)
@@ -317,7 +352,7 @@ func (tx *Tx) takeSubscribe(l *event.Link) {
 	if u.Version > 0 {
 		tx.send(p, event.Link{
 			Kind: event.LinkProfile, ID: l.ID, IDKind: event.ActorUser, Version: u.Version,
-			Profile: mustJSON(notice{profile: u.profile}),
+			Profile: tx.notice(l.ID, &u, ""),
 		})
 	}
 }
@@ -340,35 +375,70 @@ func (tx *Tx) takeMemberships(l *event.Link) {
 	tx.addMemberships(l.ID, &u, p.Memberships)
 }
 
-// learn takes in the profile of a user whose home is elsewhere.
+// learn takes in the profile of a user whose home is elsewhere, from its home.
 func (tx *Tx) learn(app, userID string, version int64, body []byte) {
-	if len(body) == 0 || tx.s.home(app, topic.KeyUser, userID) == tx.s.partition {
-		return
-	}
-	u, _ := tx.user(app, userID)
-	if version <= u.Version {
+	if len(body) == 0 {
 		return
 	}
 	var n notice
 	if !tx.parse(body, &n) {
 		return
 	}
-	before := u.Memberships
-	change := func() {
-		u.profile, u.Version = n.profile, version
-		tx.putUser(app, userID, &u, true)
-		tx.follow(app, n.Alias)
+	// Of those above it is news only what this partition does not hear of from
+	// their homes: what a home says comes in order.
+	for i := len(n.Above) - 1; i >= 0; i-- {
+		a := &n.Above[i]
+		if u, _ := tx.user(app, a.UserID); !u.Follows {
+			tx.copy(app, a.UserID, a.Version, a.profile, notice{})
+			tx.follow(app, a.UserID)
+		}
 	}
-	if n.Undone != "" {
-		tx.undoAlias(app, userID, n.Undone, change)
+	if tx.s.home(app, topic.KeyUser, userID) != tx.s.partition {
+		u, _ := tx.user(app, userID)
+		if !u.Follows { // the home that says it says what follows, too
+			u.Follows = true
+			tx.putUser(app, userID, &u, true)
+		}
+	}
+	tx.copy(app, userID, version, n.profile, n)
+}
+
+// copy makes a profile the copy of a user whose home is elsewhere, and corrects
+// what is counted here. by is the notice in which its home said so.
+func (tx *Tx) copy(app, userID string, version int64, p profile, by notice) {
+	if tx.s.home(app, topic.KeyUser, userID) == tx.s.partition {
+		return
+	}
+	u, _ := tx.user(app, userID)
+	if version <= u.Version {
+		return
+	}
+	before := u.profile
+	undone := by.Undone
+	if before.Alias != p.Alias && slices.Contains(by.Unlinked, before.Alias) {
+		undone = before.Alias
+	}
+	change := func() {
+		u.profile, u.Version = p, version
+		tx.putUser(app, userID, &u, true)
+		tx.follow(app, p.Alias)
+	}
+	if undone != "" {
+		tx.undoAlias(app, userID, undone, change)
 	} else {
 		tx.changeAlias(app, userID, change)
 	}
-	if len(n.Retracted) > 0 {
-		tx.refill(app, userID, n.Retracted)
+	var gone []membership
+	for _, m := range before.Memberships {
+		if _, kept := slices.BinarySearchFunc(p.Memberships, m, membership.compare); !kept && m.Since > p.Forgotten {
+			gone = append(gone, m)
+		}
+	}
+	if len(gone) > 0 {
+		tx.refill(app, userID, gone)
 	}
 	if tx.root(app, userID) == userID {
-		tx.fillUser(app, userID, before)
+		tx.fillUser(app, userID, before.Memberships)
 	}
 }
 
@@ -382,10 +452,12 @@ func (tx *Tx) follow(app, userID string) {
 	if to == tx.s.partition {
 		return
 	}
-	if _, known := tx.user(app, userID); known {
+	u, _ := tx.user(app, userID)
+	if u.Follows {
 		return
 	}
-	tx.putUser(app, userID, &user{}, true)
+	u.Follows = true
+	tx.putUser(app, userID, &u, true)
 	tx.send(to, event.Link{Kind: event.LinkSubscribe, ID: userID, IDKind: event.ActorUser})
 }
 

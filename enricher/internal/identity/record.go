@@ -86,6 +86,9 @@ type user struct {
 	Version int64 `json:"-"`
 	known   int   // anonymous ids; counted from the known records
 
+	// Of a copy: its home sends changes here.
+	Follows bool `json:"follows,omitempty"`
+
 	// At home only.
 	Aliases     []alias  `json:"aliases,omitempty"`
 	Subscribers []int32  `json:"subscribers,omitempty"`
@@ -205,6 +208,11 @@ func (u *user) append(b []byte) []byte {
 	b = binary.AppendVarint(b, u.Forgotten)
 	b = binary.AppendVarint(b, u.Version)
 	b = binary.AppendUvarint(b, uint64(u.known))
+	follows := byte(0)
+	if u.Follows {
+		follows = 1
+	}
+	b = append(b, follows)
 	b = binary.AppendUvarint(b, uint64(len(u.Aliases)))
 	for _, a := range u.Aliases {
 		b = appendStr(b, a.UserID)
@@ -226,6 +234,7 @@ func (u *user) read(c cursor) {
 	u.Forgotten = c.int()
 	u.Version = c.int()
 	u.known = int(c.uint())
+	u.Follows = c.uint() != 0
 	for n := c.uint(); n > 0; n-- {
 		u.Aliases = append(u.Aliases, alias{c.str(), c.int(), c.int()})
 	}

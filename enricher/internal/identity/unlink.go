@@ -172,15 +172,19 @@ func (tx *Tx) unlinkUser(l *event.Link) {
 		return
 	}
 	was := u.Alias
-	if a := &u.Aliases[i]; a.Last > l.Since {
-		a.First = a.Last // it was said again after the order's time
-	} else {
-		tx.unwhy(relationAlias, l.ID, a.UserID, a.First)
-		u.Aliases = slices.Delete(u.Aliases, i, i+1)
+	if a := &u.Aliases[i]; a.Last > l.Since { // it was said again after the order's time
+		a.First = a.Last
+		u.Alias, u.AliasFirst = u.activeAlias()
+		tx.changeAlias(app, l.ID, func() { tx.publish(l.ID, &u, "") })
+		return
 	}
+	tx.unwhy(relationAlias, l.ID, l.UserID, u.Aliases[i].First)
+	u.Aliases = slices.Delete(u.Aliases, i, i+1)
 	u.Alias, u.AliasFirst = u.activeAlias()
 	tx.undoAlias(app, l.ID, l.UserID, func() { tx.publish(l.ID, &u, l.UserID) })
-	if !slices.ContainsFunc(u.Aliases, func(a alias) bool { return a.UserID == l.UserID }) {
+	// Those that still are one person, by an alias the other way round, share
+	// their memberships as before.
+	if tx.root(app, l.ID) != tx.root(app, l.UserID) {
 		old := u
 		old.Alias = l.UserID
 		tx.passUp(l.ID, &old, event.LinkRetract, u.Memberships)
@@ -258,7 +262,7 @@ func (tx *Tx) dropMemberships(userID string, u *user, list []membership) {
 	if len(dropped) == 0 {
 		return
 	}
-	tx.publish(userID, u, "", dropped...)
+	tx.publish(userID, u, "")
 	tx.passUp(userID, u, event.LinkRetract, dropped)
 	tx.refill(tx.src.app, userID, dropped)
 }
@@ -295,7 +299,7 @@ func (tx *Tx) refill(app, userID string, dropped []membership) {
 		if d.Role == "" {
 			continue
 		}
-		m.AccountSource, m.Role = fromEvent, text(d.Role)
+		m.AccountSource, m.Role = nil, text(d.Role)
 		for _, s := range t.in(d.AccountID) {
 			if s.role != d.Role {
 				o.add(m, event.Attribution{Role: text(s.role)}, s.from, s.to)
