@@ -1,0 +1,225 @@
+// Package block cuts a partition's log into the blocks that are inserted.
+//
+// Where a block begins and ends is a function of the log alone: of offsets,
+// append times, kinds and sizes of its committed records, and of the [Shape]
+// that belongs to the topic. So whoever reads the partition, from whichever
+// boundary, in whatever portions, builds the same blocks with the same tokens,
+// and inserting one again is harmless. The package is pure: it reads no clock,
+// and nothing in it depends on when or how often it is called.
+//
+//   - A row record with another key than its predecessor's begins a block. The
+//     key is (offset div N, append time div T).
+//   - A row record that would take the block above [MaxBytes] begins a block, so
+//     that what has to be kept in memory is bounded. A block is only ever read
+//     from its beginning, so every reader sees the same sum.
+//   - A control record is a block of its own, complete as soon as it is seen.
+//   - A tick carries nothing and begins nothing. It ends the open block if its
+//     key is another one.
+//   - A marker (of a transaction) is none of the log's records: it ends nothing.
+//
+// A block's Start is the offset of its first record, its End the offset of the
+// record that ended it; a control record ends right behind itself.
+//
+// What is done is always a prefix of the log, up to a boundary: the Start of the
+// open block, or, when none is open, the offset behind the last record seen.
+// Starting at any boundary gives the same blocks from there on, because no block
+// is open there. That holds for boundaries behind ticks and markers too, so an
+// idle partition's boundary is the end of its log, and retention may delete all
+// of it without taking the ground from under the next start.
+package block
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// MaxBytes bounds the values of the records of one block. It is part of the
+// format version in tokens and metadata, as a constant.
+const MaxBytes = 32 << 20
+
+// version of the rules above.
+const version = "v1"
+
+// Shape is N and T. It is fixed for the life of a topic: other values cut other
+// blocks, which no dedup window knows.
+type Shape struct {
+	// Records is N: a block never reaches over a multiple of it.
+	Records int64
+	// Interval is T, in whole milliseconds: a block never reaches over a
+	// multiple of it, in append time since the epoch.
+	Interval time.Duration
+}
+
+// Validate reports what cannot be.
+func (s Shape) Validate() error {
+	switch {
+	case s.Records < 1 || s.Records > 1_000_000:
+		return fmt.Errorf("block-records must be 1 to 1000000 (got %d)", s.Records)
+	case s.Interval < 10*time.Millisecond || s.Interval > time.Hour || s.Interval%time.Millisecond != 0:
+		return fmt.Errorf("block-interval must be 10ms to 1h, in whole milliseconds (got %s)", s.Interval)
+	}
+	return nil
+}
+
+// String is N|T, T in milliseconds.
+func (s Shape) String() string {
+	return strconv.FormatInt(s.Records, 10) + "|" + strconv.FormatInt(s.Interval.Milliseconds(), 10)
+}
+
+// key tells blocks apart.
+type key struct{ records, interval int64 }
+
+func (s Shape) key(offset, appendMillis int64) key {
+	return key{offset / s.Records, floorDiv(appendMillis, s.Interval.Milliseconds())}
+}
+
+func floorDiv(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}
+
+// EndOfInterval returns the append time, in milliseconds, from which on a record
+// has another key than one appended at appendMillis.
+func (s Shape) EndOfInterval(appendMillis int64) int64 {
+	t := s.Interval.Milliseconds()
+	return (floorDiv(appendMillis, t) + 1) * t
+}
+
+// Kind is what a record is to the cutter.
+type Kind uint8
+
+// Kinds of records.
+const (
+	Row     Kind = iota // one row
+	Tick                // carries nothing
+	Control             // a block of its own
+	Marker              // of a transaction
+)
+
+// Record is what the cutter needs of a record.
+type Record struct {
+	Offset       int64
+	AppendMillis int64
+	Kind         Kind
+	Bytes        int // of the value
+}
+
+// Block is a complete block.
+type Block struct {
+	Start, End int64
+	Control    bool
+	Rows       int // of Row records; 0 for a control block
+	Bytes      int // of their values
+	// Next is the boundary once this block is done: End, or behind the tick
+	// that ended it.
+	Next int64
+}
+
+// Token is the insert_deduplication_token of the block.
+func (b Block) Token(s Shape, topicID string, partition int32) string {
+	return version + "|" + topicID + "|" + strconv.FormatInt(int64(partition), 10) + "|" +
+		strconv.FormatInt(b.Start, 10) + "-" + strconv.FormatInt(b.End, 10) + "|" + s.String()
+}
+
+// Cutter cuts one partition's log.
+type Cutter struct {
+	shape Shape
+
+	open     bool
+	block    Block // open: Start, Rows, Bytes so far
+	key      key
+	boundary int64
+}
+
+// NewCutter starts at a boundary.
+func NewCutter(s Shape, boundary int64) *Cutter {
+	return &Cutter{shape: s, boundary: boundary}
+}
+
+// Next takes the next record. It returns the block that the record ended, if it
+// ended one. A Row record then belongs to the open block; a Control record is
+// the block that Single makes of it.
+func (c *Cutter) Next(r Record) (ended Block, ok bool) {
+	if r.Kind == Marker {
+		if !c.open {
+			c.boundary = r.Offset + 1
+		}
+		return Block{}, false
+	}
+	k := c.shape.key(r.Offset, r.AppendMillis)
+	if c.open && (r.Kind == Control || k != c.key || (r.Kind == Row && c.block.Bytes+r.Bytes > MaxBytes)) {
+		ended, ok = c.block, true
+		ended.End, ended.Next = r.Offset, r.Offset
+		c.open = false
+	}
+	if r.Kind == Row {
+		if !c.open {
+			c.open, c.key, c.block, c.boundary = true, k, Block{Start: r.Offset}, r.Offset
+		}
+		c.block.Rows++
+		c.block.Bytes += r.Bytes
+		return ended, ok
+	}
+	if !c.open {
+		c.boundary = r.Offset + 1
+		if ok && r.Kind == Tick {
+			ended.Next = c.boundary
+		}
+	}
+	return ended, ok
+}
+
+// Single is the block that a control record is.
+func Single(r Record) Block {
+	return Block{Start: r.Offset, End: r.Offset + 1, Next: r.Offset + 1, Control: true}
+}
+
+// Open reports the rows of the open block; 0 if none is open.
+func (c *Cutter) Open() int {
+	if !c.open {
+		return 0
+	}
+	return c.block.Rows
+}
+
+// Boundary is the offset up to which the log is done once every block that
+// ended is done.
+func (c *Cutter) Boundary() int64 { return c.boundary }
+
+// Commit is what is committed with a boundary: who reads it must cut blocks in
+// the same way, out of the same topic.
+type Commit struct {
+	Shape   Shape
+	TopicID string
+	// Mark is how many parts the tables of the partition's server had seen when
+	// the boundary was committed, as far as the writer knew: what was sent after
+	// it is in the dedup windows as long as the tables saw fewer than a window
+	// of further parts.
+	Mark uint64
+}
+
+// Metadata is the commit's text form.
+func (c Commit) Metadata() string {
+	return version + "|" + c.Shape.String() + "|" + c.TopicID + "|" + strconv.FormatUint(c.Mark, 10)
+}
+
+// ParseCommit reads the metadata of a commit.
+func ParseCommit(metadata string) (Commit, error) {
+	f := strings.Split(metadata, "|")
+	if len(f) != 5 || f[0] != version {
+		return Commit{}, fmt.Errorf("metadata %q is not %s|N|T|topic id|mark", metadata, version)
+	}
+	n, err1 := strconv.ParseInt(f[1], 10, 64)
+	t, err2 := strconv.ParseInt(f[2], 10, 64)
+	mark, err3 := strconv.ParseUint(f[4], 10, 64)
+	c := Commit{Shape: Shape{Records: n, Interval: time.Duration(t) * time.Millisecond}, TopicID: f[3], Mark: mark}
+	if err1 != nil || err2 != nil || err3 != nil || c.Shape.Validate() != nil || c.TopicID == "" {
+		return Commit{}, fmt.Errorf("metadata %q is not %s|N|T|topic id|mark", metadata, version)
+	}
+	return c, nil
+}

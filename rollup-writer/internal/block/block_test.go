@@ -1,0 +1,259 @@
+package block
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+	"time"
+)
+
+var (
+	cases = flag.Int("block.cases", 1_000_000, "cases of the property test")
+	seed  = flag.Uint64("block.seed", 1, "seed of the property test")
+)
+
+// cut is a block as a reader built it: what it would insert, under which token.
+type cut struct {
+	Token string
+	Rows  string // offsets, in order
+	Next  int64
+}
+
+// entry is a slot of the log: a record, or an offset that no reader sees because
+// its transaction was aborted or retention took it.
+type entry struct {
+	Record
+	hidden bool
+}
+
+var shapes = []Shape{
+	{Records: 1, Interval: 10 * time.Millisecond},
+	{Records: 3, Interval: 20 * time.Millisecond},
+	{Records: 7, Interval: 10 * time.Millisecond},
+	{Records: 1000, Interval: 30 * time.Millisecond},
+	{Records: 4, Interval: time.Hour},
+}
+
+// logOf makes a log: runs of rows, aborted transactions, markers, ticks, control
+// records, large values, append times that mostly grow and sometimes do not.
+func logOf(r *rand.Rand, buf []entry) []entry {
+	buf = buf[:0]
+	offset, ms := int64(r.IntN(12)), int64(1_795_000_000_000+r.IntN(100))
+	for n := 1 + r.IntN(14); n > 0; n-- {
+		e := entry{Record: Record{Offset: offset, AppendMillis: ms, Bytes: r.IntN(100)}}
+		switch x := r.IntN(20); {
+		case x < 3:
+			e.Kind = Tick
+		case x < 5:
+			e.Kind = Control
+		case x < 7:
+			e.Kind = Marker
+		case x < 10:
+			e.hidden = true
+		case x == 10:
+			e.Bytes = MaxBytes/2 + r.IntN(MaxBytes)
+		}
+		buf = append(buf, e)
+		offset++
+		switch r.IntN(8) {
+		case 0:
+			offset += int64(r.IntN(3)) // compacted away, or aborted
+		case 1:
+			ms -= int64(r.IntN(25)) // another broker's clock
+		case 2, 3, 4:
+			ms += int64(r.IntN(30))
+		}
+	}
+	return buf
+}
+
+// read builds blocks from boundary on and appends them to dst, and the
+// boundaries that it could have committed to bounds.
+func read(s Shape, log []entry, boundary int64, dst []cut, bounds []int64) ([]cut, []int64) {
+	c := NewCutter(s, boundary)
+	rows := make([]byte, 0, 64)
+	emit := func(b Block, rows []byte) {
+		dst = append(dst, cut{b.Token(s, "t", 3), string(rows), b.Next})
+	}
+	for _, e := range log {
+		if e.hidden || e.Offset < boundary {
+			continue
+		}
+		b, ok := c.Next(e.Record)
+		if ok {
+			emit(b, rows)
+			rows = rows[:0]
+		}
+		switch e.Kind {
+		case Row:
+			rows = fmt.Append(rows, e.Offset, " ")
+		case Control:
+			emit(Single(e.Record), fmt.Append(nil, "control ", e.Offset))
+		}
+		bounds = append(bounds, c.Boundary())
+	}
+	return dst, bounds
+}
+
+// Whoever reads, from whichever boundary, whatever retention deleted of what is
+// done: the blocks from there on are the same, byte for byte.
+func TestBlocksAreAFunctionOfTheLog(t *testing.T) {
+	n := *cases
+	if testing.Short() {
+		n /= 20
+	}
+	var (
+		log          []entry
+		all, got     []cut
+		bounds, seen []int64
+	)
+	for i := range n {
+		r := rand.New(rand.NewPCG(*seed, uint64(i)))
+		s := shapes[r.IntN(len(shapes))]
+		log = logOf(r, log)
+		all, bounds = read(s, log, 0, all[:0], bounds[:0])
+		if len(bounds) == 0 {
+			continue
+		}
+		from := bounds[r.IntN(len(bounds))]
+		got, seen = read(s, log, from, got[:0], seen[:0])
+		// The blocks that are done at the boundary are those that end before it.
+		want := all
+		for len(want) > 0 && want[0].Next <= from {
+			want = want[1:]
+		}
+		if len(got) != len(want) || (len(got) > 0 && !reflect.DeepEqual(got, want)) {
+			t.Fatalf("-block.seed=%d, case %d: shape %v, log %+v\nfrom boundary %d\ngot  %+v\nwant %+v", *seed, i, s, log, from, got, want)
+		}
+		// Nothing is lost and nothing is in two blocks.
+		if rows, want := covered(all, log), openRows(s, log); rows != want {
+			t.Fatalf("-block.seed=%d, case %d: shape %v, log %+v\nblocks cover %d rows, want %d", *seed, i, s, log, rows, want)
+		}
+	}
+}
+
+// covered counts the rows of blocks, each of which must be next in the log.
+func covered(blocks []cut, log []entry) int {
+	var in, out []byte
+	for _, e := range log {
+		if e.Kind == Row && !e.hidden {
+			in = fmt.Append(in, e.Offset, " ")
+		}
+	}
+	n := 0
+	for _, b := range blocks {
+		if len(b.Rows) > 0 && b.Rows[0] != 'c' {
+			out = append(out, b.Rows...)
+			for _, c := range b.Rows {
+				if c == ' ' {
+					n++
+				}
+			}
+		}
+	}
+	if len(out) > len(in) || string(in[:len(out)]) != string(out) {
+		return -1
+	}
+	return n
+}
+
+// openRows is how many rows of the log a complete cut leaves in blocks: all but
+// those of the open one.
+func openRows(s Shape, log []entry) int {
+	c := NewCutter(s, 0)
+	n := 0
+	for _, e := range log {
+		if e.hidden {
+			continue
+		}
+		c.Next(e.Record)
+		if e.Kind == Row {
+			n++
+		}
+	}
+	return n - c.Open()
+}
+
+func TestCutterByHand(t *testing.T) {
+	s := Shape{Records: 100, Interval: 10 * time.Millisecond}
+	c := NewCutter(s, 5)
+	type step struct {
+		rec      Record
+		ended    Block
+		ok       bool
+		boundary int64
+	}
+	for i, st := range []step{
+		{Record{Offset: 5, AppendMillis: 20, Kind: Marker}, Block{}, false, 6},
+		{Record{Offset: 6, AppendMillis: 20, Kind: Tick}, Block{}, false, 7},
+		{Record{Offset: 8, AppendMillis: 20, Bytes: 10}, Block{}, false, 8},
+		{Record{Offset: 9, AppendMillis: 29, Kind: Tick}, Block{}, false, 8}, // same key
+		{Record{Offset: 10, AppendMillis: 29, Bytes: 10}, Block{}, false, 8},
+		{Record{Offset: 11, AppendMillis: 29, Kind: Marker}, Block{}, false, 8},
+		{Record{Offset: 12, AppendMillis: 30, Kind: Tick}, Block{Start: 8, End: 12, Rows: 2, Bytes: 20, Next: 13}, true, 13},
+		{Record{Offset: 13, AppendMillis: 30, Bytes: 1}, Block{}, false, 13},
+		{Record{Offset: 14, AppendMillis: 30, Kind: Control}, Block{Start: 13, End: 14, Rows: 1, Bytes: 1, Next: 14}, true, 15},
+		{Record{Offset: 15, AppendMillis: 30, Kind: Control}, Block{}, false, 16},
+		{Record{Offset: 99, AppendMillis: 30, Bytes: MaxBytes}, Block{}, false, 99},
+		{Record{Offset: 100, AppendMillis: 30, Bytes: 1}, Block{Start: 99, End: 100, Rows: 1, Bytes: MaxBytes, Next: 100}, true, 100},
+		{Record{Offset: 101, AppendMillis: 30, Bytes: MaxBytes}, Block{Start: 100, End: 101, Rows: 1, Bytes: 1, Next: 101}, true, 101},
+	} {
+		got, ok := c.Next(st.rec)
+		if got != st.ended || ok != st.ok || c.Boundary() != st.boundary {
+			t.Errorf("step %d: got %+v, %v, boundary %d; want %+v, %v, %d", i, got, ok, c.Boundary(), st.ended, st.ok, st.boundary)
+		}
+	}
+}
+
+// Tokens and metadata are on disk: they never change within a version.
+func TestTokenAndMetadataAreGolden(t *testing.T) {
+	s := Shape{Records: 50_000, Interval: 5 * time.Second}
+	if got, want := (Block{Start: 8, End: 12}).Token(s, "AAAA", 3), "v1|AAAA|3|8-12|50000|5000"; got != want {
+		t.Errorf("token: got %s, want %s", got, want)
+	}
+	c := Commit{Shape: s, TopicID: "AAAA", Mark: 77}
+	if got, want := c.Metadata(), "v1|50000|5000|AAAA|77"; got != want {
+		t.Errorf("metadata: got %s, want %s", got, want)
+	}
+	if got, err := ParseCommit(c.Metadata()); err != nil || got != c {
+		t.Errorf("parsed: got %+v, %v, want %+v", got, err, c)
+	}
+	for _, bad := range []string{"", "v1|50000|5000", "v2|50000|5000|A|1", "v1|0|5000|A|1", "v1|5|x|A|1", "v1|5|5000||1", "v1|5|5000|A|-1", "v1|5|5000|A|1|2"} {
+		if _, err := ParseCommit(bad); err == nil {
+			t.Errorf("metadata %q was taken", bad)
+		}
+	}
+}
+
+func TestEndOfInterval(t *testing.T) {
+	s := Shape{Records: 1, Interval: 10 * time.Millisecond}
+	for _, tc := range [][2]int64{{0, 10}, {9, 10}, {10, 20}, {-1, 0}, {-10, 0}} {
+		if got := s.EndOfInterval(tc[0]); got != tc[1] {
+			t.Errorf("EndOfInterval(%d) = %d, want %d", tc[0], got, tc[1])
+		}
+		if s.key(0, tc[0]) == s.key(0, tc[1]) || s.key(0, tc[0]) != s.key(0, tc[1]-1) {
+			t.Errorf("key around %d", tc[1])
+		}
+	}
+}
+
+func TestShapeValidate(t *testing.T) {
+	for _, s := range []Shape{{}, {Records: 1}, {Records: 0, Interval: time.Second}, {Records: 1, Interval: time.Microsecond * 10500}, {Records: 2_000_000, Interval: time.Second}} {
+		if s.Validate() == nil {
+			t.Errorf("%+v was taken", s)
+		}
+	}
+	if err := (Shape{Records: 50_000, Interval: time.Second}).Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func BenchmarkCutter(b *testing.B) {
+	c := NewCutter(Shape{Records: 50_000, Interval: time.Second}, 0)
+	b.ReportAllocs()
+	for i := range b.N {
+		c.Next(Record{Offset: int64(i), AppendMillis: int64(i / 50), Bytes: 400})
+	}
+}

@@ -1,0 +1,265 @@
+// Package clickhouse is how the writer speaks to ClickHouse: connections that
+// never cancel what they sent, the settings that every request pins, and what an
+// error means.
+//
+// It owns the transport. What is inserted comes from package columns, under
+// which token from package block, and what happens after an error is for the
+// caller, who alone knows the partition. Whoever opens a Conn closes it.
+package clickhouse
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/ClickHouse/ch-go"
+	"github.com/ClickHouse/ch-go/proto"
+	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+)
+
+// Setting is one that a request pins.
+type Setting struct {
+	Name, Value string
+	Why         string
+	// Optional settings are ignored by a server that does not know them.
+	Optional bool
+}
+
+// Pinned are the settings that decide whether a repeated block is recognised in
+// every table, in whatever profile the server runs us. DESIGN.md lists them.
+var Pinned = []Setting{
+	{Name: "async_insert", Value: "0", Why: "a server would put several inserts into one block"},
+	{Name: "insert_deduplicate", Value: "1", Why: "the windows are asked at all"},
+	{Name: "deduplicate_insert", Value: "enable", Why: "it overrides insert_deduplicate where it is known", Optional: true},
+	{Name: "deduplicate_blocks_in_dependent_materialized_views", Value: "1", Why: "each rollup asks its own window, so that a repeat fills what is missing"},
+	{Name: "materialized_views_ignore_errors", Value: "0", Why: "a rollup that fails must fail the insert"},
+	{Name: "parallel_view_processing", Value: "0", Why: "views see a block in one piece and one order"},
+	{Name: "max_insert_threads", Value: "1", Why: "one thread, one block"},
+	{Name: "max_threads", Value: "1", Why: "views see a block in one piece and one order"},
+	{Name: "max_block_size", Value: "16777216", Why: "no view cuts a block in two"},
+	{Name: "max_insert_block_size", Value: "16777216", Why: "no server cuts a block in two"},
+	{Name: "min_insert_block_size_rows", Value: "16777216", Why: "pieces would be put together again"},
+	{Name: "min_insert_block_size_bytes", Value: "4294967296", Why: "pieces would be put together again"},
+	{Name: "min_insert_block_size_rows_for_materialized_views", Value: "16777216", Why: "the same before each rollup"},
+	{Name: "min_insert_block_size_bytes_for_materialized_views", Value: "4294967296", Why: "the same before each rollup"},
+	{Name: "max_partitions_per_insert_block", Value: "0", Why: "late events of any number of months go in"},
+	{Name: "optimize_on_insert", Value: "1", Why: "rollups are summed as they are written"},
+	{Name: "insert_null_as_default", Value: "1", Why: "columns that a later migration adds get their defaults"},
+	{Name: "input_format_native_allow_types_conversion", Value: "1", Why: "a later migration may widen a column"},
+	{Name: "type_json_skip_duplicated_paths", Value: "1", Why: "of a key that comes twice the first counts; else the whole block would be refused", Optional: true},
+	{Name: "input_format_try_infer_dates", Value: "0", Why: "a property is a string if it was sent as one, whatever it looks like"},
+	{Name: "input_format_try_infer_datetimes", Value: "0", Why: "a property is a string if it was sent as one, whatever it looks like"},
+	{Name: "max_execution_time", Value: "0", Why: "an insert that was sent is never cancelled"},
+	{Name: "insert_quorum", Value: "0", Why: "a quorum that is not reached would leave parts that are there and not visible"},
+}
+
+// Block is one native block and where it goes.
+type Block interface {
+	Into(table string) string
+	Input() proto.Input
+	Rows() int
+}
+
+// ErrSilent is in the chain of errors about a server that said nothing for too
+// long.
+var ErrSilent = errors.New("server is silent")
+
+// Conn is a connection to one replica of a shard, made when it is needed and
+// made anew after an error, to the next replica. It is for one goroutine at a
+// time.
+type Conn struct {
+	cfg      *Config
+	tls      *tls.Config
+	replicas []string
+	next     int // replica to dial
+
+	client *ch.Client
+	raw    *quietConn
+}
+
+// NewConn returns a connection to a shard, not yet made.
+func NewConn(cfg *Config, shard int) (*Conn, error) {
+	tc, err := cfg.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	shards := cfg.Shards()
+	return &Conn{cfg: cfg, tls: tc, replicas: shards[shard%len(shards)]}, nil
+}
+
+// Close closes the connection, if it was made.
+func (c *Conn) Close() {
+	if c.client == nil {
+		return
+	}
+	_ = c.client.Close() // whatever was under way counts as lost
+	c.client, c.raw = nil, nil
+}
+
+func (c *Conn) dial(ctx context.Context) error {
+	addr := c.replicas[c.next%len(c.replicas)]
+	d := &net.Dialer{Timeout: c.cfg.DialTimeout}
+	raw, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		c.next++
+		return fmt.Errorf("connect to ClickHouse: %w", err)
+	}
+	if c.tls != nil {
+		tc := c.tls.Clone()
+		if tc.ServerName == "" {
+			tc.ServerName, _, _ = net.SplitHostPort(addr) // Validate has split it
+		}
+		raw = tls.Client(raw, tc)
+	}
+	quiet := &quietConn{Conn: raw, silence: c.cfg.Silence}
+	compression := ch.CompressionDisabled
+	if c.cfg.Compression == "lz4" {
+		compression = ch.CompressionLZ4
+	}
+	handshake, cancel := context.WithTimeout(ctx, c.cfg.DialTimeout)
+	defer cancel()
+	client, err := ch.Connect(handshake, quiet, ch.Options{
+		Address: addr, Database: c.cfg.Database, User: c.cfg.User, Password: c.cfg.Password.Reveal(),
+		Compression: compression, ClientName: "uptake-rollup-writer",
+		ReadTimeout: ch.NoTimeout, HandshakeTimeout: c.cfg.DialTimeout,
+	})
+	if err != nil {
+		c.next++
+		_ = raw.Close()
+		return fmt.Errorf("connect to ClickHouse at %s: %w", addr, err)
+	}
+	c.client, c.raw = client, quiet
+	return nil
+}
+
+// do runs a query. What was sent is never cancelled: when ctx ends the
+// connection is closed under it, and the outcome is unknown.
+func (c *Conn) do(ctx context.Context, q ch.Query) error {
+	if c.client == nil || c.client.IsClosed() {
+		c.client = nil
+		if err := c.dial(ctx); err != nil {
+			return err
+		}
+	}
+	raw := c.raw
+	stop := context.AfterFunc(ctx, raw.shut)
+	defer stop()
+	if err := c.client.Do(context.WithoutCancel(ctx), q); err != nil {
+		raw.shut() // an exception may leave half a request behind
+		c.client, c.raw = nil, nil
+		c.next++
+		if cause := raw.cause(); cause != nil {
+			return fmt.Errorf("%w (%w)", cause, err)
+		}
+		return err
+	}
+	return nil
+}
+
+// Insert sends b as one INSERT of one native block.
+func (c *Conn) Insert(ctx context.Context, table string, b Block, token string) error {
+	return c.do(ctx, ch.Query{Body: b.Into(table), Input: b.Input(), Settings: settings(token)})
+}
+
+func settings(token string) []ch.Setting {
+	all := make([]ch.Setting, 0, len(Pinned)+1)
+	for _, s := range Pinned {
+		all = append(all, ch.Setting{Key: s.Name, Value: s.Value, Important: !s.Optional})
+	}
+	return append(all, ch.Setting{Key: "insert_deduplication_token", Value: token, Important: true})
+}
+
+// Select runs a query and calls each for every block of its result, which is
+// valid until each returns.
+func (c *Conn) Select(ctx context.Context, query string, result proto.Results, each func() error) error {
+	return c.do(ctx, ch.Query{Body: query, Result: result, OnResult: func(_ context.Context, b proto.Block) error {
+		if b.Rows == 0 {
+			return nil
+		}
+		return each()
+	}})
+}
+
+// Exec runs a statement without a result.
+func (c *Conn) Exec(ctx context.Context, statement string) error {
+	return c.do(ctx, ch.Query{Body: statement})
+}
+
+// quietConn bounds the silence of the other side and keeps ch-go from
+// cancelling: once it is shut nothing can be written to it.
+type quietConn struct {
+	net.Conn
+	silence time.Duration
+	shutBy  atomic.Pointer[error]
+}
+
+func (q *quietConn) fail(err error) {
+	q.shutBy.CompareAndSwap(nil, &err)
+	_ = q.Close()
+}
+
+func (q *quietConn) shut() { q.fail(net.ErrClosed) }
+
+// cause is ErrSilent if silence is what shut the connection.
+func (q *quietConn) cause() error {
+	if p := q.shutBy.Load(); p != nil && errors.Is(*p, ErrSilent) {
+		return *p
+	}
+	return nil
+}
+
+func (q *quietConn) Read(p []byte) (int, error) {
+	if err := q.SetReadDeadline(time.Now().Add(q.silence)); err != nil {
+		return 0, q.explain(err)
+	}
+	n, err := q.Conn.Read(p)
+	return n, q.explain(err)
+}
+
+func (q *quietConn) Write(p []byte) (int, error) {
+	if err := q.SetWriteDeadline(time.Now().Add(q.silence)); err != nil {
+		return 0, q.explain(err)
+	}
+	n, err := q.Conn.Write(p)
+	return n, q.explain(err)
+}
+
+// explain turns a timeout into ErrSilent: ch-go waits on after a timeout, and
+// cancels.
+func (q *quietConn) explain(err error) error {
+	var ne net.Error
+	if err == nil || !errors.As(err, &ne) || !ne.Timeout() {
+		return err
+	}
+	q.fail(fmt.Errorf("%w for %s", ErrSilent, q.silence))
+	return *q.shutBy.Load()
+}
+
+// OpenSQL returns a pool of connections for statements and questions, to any
+// replica of shard 0. database may be empty for the configured one.
+func OpenSQL(cfg *Config, database string) (driver.Conn, error) {
+	tc, err := cfg.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	if database == "" {
+		database = cfg.Database
+	}
+	conn, err := clickhousego.Open(&clickhousego.Options{
+		Addr:        cfg.Shards()[0],
+		Auth:        clickhousego.Auth{Database: database, Username: cfg.User, Password: cfg.Password.Reveal()},
+		TLS:         tc,
+		DialTimeout: cfg.DialTimeout,
+		ReadTimeout: cfg.Silence,
+		ClientInfo:  clickhousego.ClientInfo{Products: []struct{ Name, Version string }{{Name: "uptake-rollup-writer", Version: "1"}}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open ClickHouse: %w", err)
+	}
+	return conn, nil
+}

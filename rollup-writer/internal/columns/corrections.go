@@ -1,0 +1,116 @@
+package columns
+
+// Attribution is what a row of the base rollup is counted for.
+type Attribution struct {
+	AccountID, AccountSource       string
+	ActorID, ActorKind             string
+	UserID, AnonymousID            string
+	FeatureID, ModuleID, ProductID string
+	Role, Event                    string
+}
+
+// Signed is a row of a correction.
+type Signed struct {
+	Attribution
+	Hour             uint32 // seconds since the epoch
+	Events, Quantity int64
+}
+
+// Control is what the rows of a correction say of the record that ordered it.
+type Control struct {
+	Source
+	AppID       string
+	Offset      int64
+	ID, Kind    string
+	CorrectedAt int64 // milliseconds since the epoch
+}
+
+// Corrections is a block of the table corrections, or with chunk and row one of
+// correction_plans.
+type Corrections struct {
+	block
+
+	appID                  dict
+	accountID              text
+	accountSource          dict
+	actorID                text
+	actorKind              dict
+	userID, anonymousID    text
+	featureID, moduleID    dict
+	productID, role, event dict
+	hour                   seconds
+	partition              ints
+	events, quantity       longs
+	topicID                dict
+	offset                 longs
+	controlID              text
+	controlKind            dict
+	correctedAt            millis
+	planned                bool
+	chunk, row             counts
+}
+
+// NewCorrections returns an empty block of corrections.
+func NewCorrections() *Corrections { return newCorrections(false) }
+
+// NewPlan returns an empty block of correction_plans.
+func NewPlan() *Corrections { return newCorrections(true) }
+
+func newCorrections(planned bool) *Corrections {
+	c := &Corrections{planned: planned}
+	c.add("app_id", &c.appID)
+	c.add("account_id", &c.accountID)
+	c.add("account_source", &c.accountSource)
+	c.add("actor_id", &c.actorID)
+	c.add("actor_kind", &c.actorKind)
+	c.add("user_id", &c.userID)
+	c.add("anonymous_id", &c.anonymousID)
+	c.add("feature_id", &c.featureID)
+	c.add("module_id", &c.moduleID)
+	c.add("product_id", &c.productID)
+	c.add("role", &c.role)
+	c.add("event", &c.event)
+	c.add("hour", &c.hour)
+	c.add("source_partition", &c.partition)
+	c.add("events", &c.events)
+	c.add("quantity", &c.quantity)
+	c.add("source_topic_id", &c.topicID)
+	c.add("source_offset", &c.offset)
+	c.add("control_id", &c.controlID)
+	c.add("control_kind", &c.controlKind)
+	c.add("corrected_at", &c.correctedAt)
+	if planned {
+		c.add("chunk", &c.chunk)
+		c.add("row", &c.row)
+	}
+	return c
+}
+
+// Append adds a row. chunk and row are of a plan only.
+func (c *Corrections) Append(ctl *Control, s *Signed, chunk, row uint32) {
+	c.appID.appendString(ctl.AppID)
+	c.accountID.appendString(s.AccountID)
+	c.accountSource.appendString(s.AccountSource)
+	c.actorID.appendString(s.ActorID)
+	c.actorKind.appendString(s.ActorKind)
+	c.userID.appendString(s.UserID)
+	c.anonymousID.appendString(s.AnonymousID)
+	c.featureID.appendString(s.FeatureID)
+	c.moduleID.appendString(s.ModuleID)
+	c.productID.appendString(s.ProductID)
+	c.role.appendString(s.Role)
+	c.event.appendString(s.Event)
+	c.hour.Append(s.Hour)
+	c.partition.Append(ctl.Partition)
+	c.events.appendLong(s.Events)
+	c.quantity.appendLong(s.Quantity)
+	c.topicID.appendString(ctl.TopicID)
+	c.offset.appendLong(ctl.Offset)
+	c.controlID.appendString(ctl.ID)
+	c.controlKind.appendString(ctl.Kind)
+	c.correctedAt.appendLong(ctl.CorrectedAt)
+	if c.planned {
+		c.chunk.Append(chunk)
+		c.row.Append(row)
+	}
+}

@@ -1,0 +1,116 @@
+package columns
+
+import "github.com/uptakehq/uptake/schemas/event"
+
+// Events is a block of the table events.
+type Events struct {
+	block
+
+	appID, kind, event                         dict
+	messageID, userID, anonymousID, previousID text
+	linkedUserID, actorID                      text
+	actorKind                                  dict
+	accountID                                  text
+	accountSource                              dict
+	parentAccountID                            text
+	role, featureID, moduleID, productID       dict
+	catalogVersion                             longs
+	eventTime                                  micros
+	timestamp, sentAt                          optionalMicros
+	receivedAt                                 micros
+	quantity                                   longs
+	properties, traits                         object
+	context, conflicts, sessionID              text
+	protocol, library                          dict
+	ip, userAgent                              text
+	flags                                      dict
+	rawOffset                                  longs
+	topicID                                    dict
+	partition                                  ints
+	offset                                     longs
+}
+
+// NewEvents returns an empty block.
+func NewEvents() *Events {
+	c := &Events{}
+	c.properties.kind, c.traits.kind = "JSON(max_dynamic_paths=256)", "JSON(max_dynamic_paths=64)"
+	c.add("app_id", &c.appID)
+	c.add("kind", &c.kind)
+	c.add("event", &c.event)
+	c.add("message_id", &c.messageID)
+	c.add("user_id", &c.userID)
+	c.add("anonymous_id", &c.anonymousID)
+	c.add("previous_id", &c.previousID)
+	c.add("linked_user_id", &c.linkedUserID)
+	c.add("actor_id", &c.actorID)
+	c.add("actor_kind", &c.actorKind)
+	c.add("account_id", &c.accountID)
+	c.add("account_source", &c.accountSource)
+	c.add("parent_account_id", &c.parentAccountID)
+	c.add("role", &c.role)
+	c.add("feature_id", &c.featureID)
+	c.add("module_id", &c.moduleID)
+	c.add("product_id", &c.productID)
+	c.add("catalog_version", &c.catalogVersion)
+	c.add("event_time", &c.eventTime)
+	c.add("timestamp", &c.timestamp)
+	c.add("sent_at", &c.sentAt)
+	c.add("received_at", &c.receivedAt)
+	c.add("quantity", &c.quantity)
+	c.add("properties", &c.properties)
+	c.add("traits", &c.traits)
+	c.add("context", &c.context)
+	c.add("conflicts", &c.conflicts)
+	c.add("session_id", &c.sessionID)
+	c.add("protocol", &c.protocol)
+	c.add("library", &c.library)
+	c.add("ip", &c.ip)
+	c.add("user_agent", &c.userAgent)
+	c.add("flags", &c.flags)
+	c.add("raw_offset", &c.rawOffset)
+	c.add("source_topic_id", &c.topicID)
+	c.add("source_partition", &c.partition)
+	c.add("source_offset", &c.offset)
+	return c
+}
+
+// Append adds a row.
+func (c *Events) Append(src Source, offset int64, e *event.EnrichedEvent) {
+	c.appID.appendString(e.AppID)
+	c.kind.appendString(e.Kind)
+	c.event.appendString(e.Event)
+	c.messageID.appendString(e.MessageID)
+	c.userID.appendString(e.UserID)
+	c.anonymousID.appendString(e.AnonymousID)
+	c.previousID.appendString(e.PreviousID)
+	c.linkedUserID.appendString(e.LinkedUserID)
+	c.actorID.appendString(e.ActorID)
+	c.actorKind.appendString(e.ActorKind)
+	c.accountID.appendString(e.AccountID)
+	c.accountSource.appendString(e.AccountSource)
+	c.parentAccountID.appendString(e.ParentAccountID)
+	c.role.appendString(e.Role)
+	c.featureID.appendString(e.FeatureID)
+	c.moduleID.appendString(e.ModuleID)
+	c.productID.appendString(e.ProductID)
+	c.catalogVersion.appendLong(e.CatalogVersion)
+	c.eventTime.appendLong(e.EventTime)
+	c.timestamp.appendLong(e.Timestamp)
+	c.sentAt.appendLong(e.SentAt)
+	c.receivedAt.appendLong(e.ReceivedAt)
+	c.quantity.appendLong(e.Quantity)
+	c.properties.appendJSON(e.Properties)
+	c.traits.appendJSON(e.Traits)
+	c.context.appendBytes(e.Context)
+	c.conflicts.appendBytes(e.Conflicts)
+	c.sessionID.appendString(e.SessionID)
+	c.protocol.appendString(e.Protocol)
+	c.library.appendString(e.Library)
+	c.ip.appendString(e.IP)
+	c.userAgent.appendString(e.UserAgent)
+	c.flags.appendString(e.Flags)
+	c.rawOffset.appendLong(e.RawOffset)
+	c.topicID.appendString(src.TopicID)
+	c.partition.Append(src.Partition)
+	c.offset.appendLong(offset)
+}

@@ -1,0 +1,60 @@
+package columns
+
+import "github.com/uptakehq/uptake/schemas/event"
+
+// Rejected is a block of the table rejected_events.
+type Rejected struct {
+	block
+
+	appID, stage, code     dict
+	field, detail          text
+	messageID              text
+	protocol               dict
+	receivedAt, rejectedAt micros
+	rawPartition           longs
+	rawOffset              longs
+	original               text
+	topicID                dict
+	partition              ints
+	offset                 longs
+}
+
+// NewRejected returns an empty block.
+func NewRejected() *Rejected {
+	c := &Rejected{}
+	c.add("app_id", &c.appID)
+	c.add("stage", &c.stage)
+	c.add("code", &c.code)
+	c.add("field", &c.field)
+	c.add("detail", &c.detail)
+	c.add("message_id", &c.messageID)
+	c.add("protocol", &c.protocol)
+	c.add("received_at", &c.receivedAt)
+	c.add("rejected_at", &c.rejectedAt)
+	c.add("raw_partition", &c.rawPartition)
+	c.add("raw_offset", &c.rawOffset)
+	c.add("original", &c.original)
+	c.add("source_topic_id", &c.topicID)
+	c.add("source_partition", &c.partition)
+	c.add("source_offset", &c.offset)
+	return c
+}
+
+// Append adds a row.
+func (c *Rejected) Append(src Source, offset int64, e *event.Rejected) {
+	c.appID.appendString(e.AppID)
+	c.stage.appendString(e.Stage)
+	c.code.appendString(e.Code)
+	c.field.appendString(e.Field)
+	c.detail.appendString(e.Detail)
+	c.messageID.appendString(e.MessageID)
+	c.protocol.appendString(e.Protocol)
+	c.receivedAt.appendLong(e.ReceivedAt)
+	c.rejectedAt.appendLong(e.RejectedAt)
+	c.rawPartition.appendLong(e.SourcePartition)
+	c.rawOffset.appendLong(e.SourceOffset)
+	c.original.appendBytes(e.Original)
+	c.topicID.appendString(src.TopicID)
+	c.partition.Append(src.Partition)
+	c.offset.appendLong(offset)
+}
