@@ -15,6 +15,7 @@
 //	stop         SIGSTOP to the own process: a zombie until someone sends SIGCONT
 //	sleep(2s)    the caller waits that long
 //	error(text)  Hit returns an error
+//	on           On returns true: a known mistake, for the tests of the tests
 //
 // What it does is told on stderr first. The package owns the plan and the
 // counts of the process, which is why they are global; where the steps are and

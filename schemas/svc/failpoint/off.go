@@ -10,6 +10,9 @@ const Enabled = false
 // Hit does nothing in this build.
 func Hit(string) error { return nil }
 
+// On is false in this build.
+func On(string) bool { return false }
+
 // Set fails in this build: a test that relies on a plan must not pass without.
 func Set(string) error {
 	return errors.New("this build has no failpoints: build with -tags failpoints")

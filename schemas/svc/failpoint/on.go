@@ -22,7 +22,7 @@ const envPlan = "UPTAKE_FAILPOINTS"
 type point struct {
 	at   int
 	from bool // at and every later hit
-	act  func() error
+	act  func() error // nil: on
 	text string
 }
 
@@ -41,7 +41,7 @@ func Hit(name string) error {
 	n := hits[name]
 	var todo []point
 	for _, p := range plan[name] {
-		if n == p.at || (p.from && n > p.at) {
+		if p.act != nil && (n == p.at || (p.from && n > p.at)) {
 			todo = append(todo, p)
 		}
 	}
@@ -53,6 +53,19 @@ func Hit(name string) error {
 		}
 	}
 	return nil
+}
+
+// On tells whether the plan switches a mistake on.
+func On(name string) bool {
+	loadEnv()
+	mu.Lock()
+	defer mu.Unlock()
+	for _, p := range plan[name] {
+		if p.act == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // Set replaces the plan and starts counting anew; an empty spec is no plan.
@@ -135,8 +148,9 @@ func parsePoint(s string) (point, error) {
 		pt.act = func() error { time.Sleep(d); return nil }
 	case "error":
 		pt.act = func() error { return fmt.Errorf("%s", arg) }
+	case "on":
 	default:
-		return point{}, fmt.Errorf("action must be kill, stop, sleep(duration) or error(text) (got %q)", verb)
+		return point{}, fmt.Errorf("action must be kill, stop, sleep(duration), error(text) or on (got %q)", verb)
 	}
 	return pt, nil
 }

@@ -80,6 +80,9 @@ func TestSet(t *testing.T) {
 	if Hits("a") != 5 {
 		t.Errorf("hits: got %d, want 5", Hits("a"))
 	}
+	if err := Set("m=on"); err != nil || !On("m") || On("a") || Hit("m") != nil {
+		t.Errorf("m=on: %v, m is %v, a is %v", err, On("m"), On("a"))
+	}
 	for _, bad := range []string{"a", "=kill", "a=kill@0", "a=kill@x", "a=sleep(soon)", "a=fly"} {
 		if err := Set(bad); err == nil {
 			t.Errorf("plan %q was taken", bad)
