@@ -1,0 +1,154 @@
+// Package timing decides when an event counts.
+//
+// It owns the rule that makes one instant of the three that an event has: when
+// it happened by the client's clock, when the client sent it by that clock, and
+// when the gateway received it. The originals are never touched, and nothing
+// that identifies an event may depend on the instant that is decided here.
+// Reading instants from text is the gateway's; cutting days is the analysts'.
+//
+// # The rule
+//
+//  1. Without a timestamp an event counts when it was received
+//     (time_from_received).
+//  2. A timestamp is corrected by the offset between received_at and sent_at
+//     (time_skew) when that offset is more than the threshold and the evidence
+//     for a wrong clock is good:
+//     - sent_at is there, and the timestamp is not after it: both are of one
+//     clock, which ran on in between;
+//     - and either sent_at is after received_at: no delay makes a request
+//     arrive before it was sent, so the clock is ahead;
+//     - or sent_at is before it and the library is known to set sent_at anew
+//     with every attempt. Others freeze it at the first one, and the same
+//     offset may then be hours of retries with a clock that is right.
+//  3. An instant later than received_at by more than MaxFuture (time_future), or
+//     earlier by more than MaxAge (time_too_old), says nothing about when the
+//     event happened: it counts when it was received.
+package timing
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/uptakehq/uptake/schemas/event"
+)
+
+// Words of flags that say what was done to a timestamp.
+const (
+	FlagFromReceived = "time_from_received"
+	FlagSkew         = "time_skew"
+	FlagFuture       = "time_future"
+	FlagTooOld       = "time_too_old"
+)
+
+// Config bounds the rule.
+type Config struct {
+	// SkewThreshold is the offset from which on a clock counts as wrong. It must
+	// be well above the time that a request takes.
+	SkewThreshold time.Duration
+	// FreshLibraries are the libraries that set sent_at anew with every attempt:
+	// names, as they stand before the slash of name/version.
+	FreshLibraries []string
+	MaxFuture      time.Duration
+	MaxAge         time.Duration
+}
+
+// DefaultConfig returns the settings that fit most products.
+func DefaultConfig() Config {
+	return Config{
+		SkewThreshold:  time.Minute,
+		FreshLibraries: []string{"@segment/analytics-node", "analytics-node", "analytics.js", "@segment/analytics-next", "amplitude-ts", "amplitude-node", "amplitude-node-ts"},
+		MaxFuture:      10 * time.Minute,
+		MaxAge:         5 * 365 * 24 * time.Hour,
+	}
+}
+
+// Validate reports all faults.
+func (c *Config) Validate() error {
+	var errs []error
+	within := func(name string, got, least, most time.Duration) {
+		if got < least || got > most {
+			errs = append(errs, fmt.Errorf("%s must be %s to %s (got %s)", name, least, most, got))
+		}
+	}
+	within("time-skew-threshold", c.SkewThreshold, time.Second, 24*time.Hour)
+	within("time-max-future", c.MaxFuture, 0, 365*24*time.Hour)
+	within("time-max-age", c.MaxAge, time.Hour, 50*365*24*time.Hour)
+	for _, l := range c.FreshLibraries {
+		if l == "" {
+			errs = append(errs, errors.New("time-fresh-libraries must not have an empty name"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Rule decides. It is immutable, safe for concurrent use, and allocates nothing.
+type Rule struct {
+	threshold, future, age event.Micros
+	fresh                  map[string]bool
+}
+
+// New returns the Rule of a config that is valid.
+func New(c Config) *Rule {
+	r := &Rule{threshold: c.SkewThreshold.Microseconds(), future: c.MaxFuture.Microseconds(), age: c.MaxAge.Microseconds(), fresh: map[string]bool{}}
+	for _, l := range c.FreshLibraries {
+		r.fresh[l] = true
+	}
+	return r
+}
+
+// Decide returns when an event counts, and the flags that say why, joined by
+// commas, empty if it counts at its timestamp. timestamp and sentAt may be
+// absent; receivedAt must not be.
+func (r *Rule) Decide(timestamp, sentAt, receivedAt event.Micros, library string) (event.Micros, string) {
+	if timestamp == 0 {
+		return receivedAt, FlagFromReceived
+	}
+	at, skewed := timestamp, false
+	if offset, ok := r.offset(timestamp, sentAt, receivedAt, library); ok {
+		at, skewed = timestamp+offset, true
+	}
+	// An instant before the epoch is before all that tables hold.
+	switch {
+	case at > receivedAt+r.future:
+		return receivedAt, either(skewed, FlagSkew+","+FlagFuture, FlagFuture)
+	case at < receivedAt-r.age || at <= 0:
+		return receivedAt, either(skewed, FlagSkew+","+FlagTooOld, FlagTooOld)
+	}
+	return at, either(skewed, FlagSkew, "")
+}
+
+func either(skewed bool, yes, no string) string {
+	if skewed {
+		return yes
+	}
+	return no
+}
+
+// offset returns what the client's clock lacks, if the evidence is good.
+func (r *Rule) offset(timestamp, sentAt, receivedAt event.Micros, library string) (event.Micros, bool) {
+	if sentAt == 0 || timestamp > sentAt {
+		return 0, false
+	}
+	// Instants of broken clocks may lie so far apart that their difference
+	// does not fit.
+	const far = 1 << 61
+	if sentAt < -far || sentAt > far || timestamp < -far {
+		return 0, false
+	}
+	offset := receivedAt - sentAt
+	switch {
+	case offset < -r.threshold:
+		return offset, true
+	case offset > r.threshold:
+		name, _, _ := strings.Cut(library, "/")
+		if strings.HasPrefix(library, "@") { // a scope has a slash of its own: @scope/name/version
+			scope, rest, _ := strings.Cut(library, "/")
+			name, _, _ = strings.Cut(rest, "/")
+			name = library[:len(scope)+1+len(name)]
+		}
+		return offset, r.fresh[name]
+	}
+	return 0, false
+}
