@@ -142,11 +142,9 @@ func (r *Rule) offset(timestamp, sentAt, receivedAt event.Micros, library string
 	case offset < -r.threshold:
 		return offset, true
 	case offset > r.threshold:
-		name, _, _ := strings.Cut(library, "/")
-		if strings.HasPrefix(library, "@") { // a scope has a slash of its own: @scope/name/version
-			scope, rest, _ := strings.Cut(library, "/")
-			name, _, _ = strings.Cut(rest, "/")
-			name = library[:len(scope)+1+len(name)]
+		name := library
+		if i := strings.LastIndexByte(library, '/'); i > 0 && (library[0] != '@' || strings.IndexByte(library, '/') < i) {
+			name = library[:i] // the slash of a scope is no version's
 		}
 		return offset, r.fresh[name]
 	}
