@@ -1,8 +1,11 @@
 package enrich
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -10,10 +13,21 @@ import (
 
 	"github.com/uptakehq/uptake/enricher/internal/replay"
 	"github.com/uptakehq/uptake/schemas/catalog"
+	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// appCatalog is the catalog of an app that is in force.
+// A version of an app's catalog comes in force at one point of each partition:
+// where the partition's first transaction after the version was read begins.
+// There the partition writes the version's moves of history to enriched as
+// control records, and the version's number to enricher-state, in that
+// transaction. So each partition carries out each version's moves exactly once,
+// also those of versions that came while nobody served it, and whoever reads the
+// partition's log finds which version mapped what. An aborted transaction leaves
+// nothing behind; the next one may bring a later version in force, with the moves
+// of all of them, in order.
+
+// appCatalog is the newest catalog of an app.
 type appCatalog struct {
 	number  int64
 	matcher *catalog.Matcher
@@ -37,7 +51,7 @@ func newCatalogs(s *Service) *catalogs {
 	return c
 }
 
-func (c *catalogs) current() snapshot { return *c.now.Load() }
+func (c *catalogs) current() *snapshot { return c.now.Load() }
 
 // wait waits until the topic was read to its end once.
 func (c *catalogs) wait(ctx context.Context) error {
@@ -78,7 +92,7 @@ func (c *catalogs) follow(ctx context.Context) error {
 	// Until the topic was read once, versions are gathered and then put in force
 	// together: an event must not be mapped with a version that is not in force.
 	gathered, caughtUp := snapshot{}, false
-	for app, a := range c.current() {
+	for app, a := range *c.current() {
 		gathered[app] = a
 	}
 	apply := func(rec *kgo.Record) error {
@@ -131,4 +145,99 @@ func (c *catalogs) publish(gathered snapshot) {
 	}
 	c.now.Store(&s)
 	c.svc.metrics.catalogs(s)
+}
+
+// keyCatalog is the kind of the keys of catalog versions in enricher-state; the
+// other kinds are identity's.
+const keyCatalog = 'v'
+
+// stateCatalog is the kind of such a record: AppID and Version say which version
+// is in force in the partition.
+const stateCatalog = "catalog"
+
+func catalogStateKey(app string) []byte {
+	return append([]byte(app), 0, keyCatalog)
+}
+
+// catalogStateApp returns the app that a key of a catalog version names.
+func catalogStateApp(key []byte) (string, bool) {
+	app, rest, ok := bytes.Cut(key, []byte{0})
+	if !ok || len(rest) != 1 || rest[0] != keyCatalog {
+		return "", false
+	}
+	return string(app), true
+}
+
+// applyCatalogState takes in a record of enricher-state about an app.
+func (w *worker) applyCatalogState(app string, value []byte) error {
+	if value == nil {
+		delete(w.part.catalogs, app)
+		return nil
+	}
+	var rec event.IdentityState
+	if err := w.n.svc.codec.DecodeIdentityState(value, &rec); err != nil {
+		return fmt.Errorf("%w: catalog version of %s in partition %d: %w", errPermanent, app, w.id, err)
+	}
+	w.part.catalogs[app] = rec.Version
+	return nil
+}
+
+// settleCatalogs tells the session that the newest versions are in force
+// already, if they are.
+func (w *worker) settleCatalogs() {
+	now := w.n.svc.catalogs.current()
+	for app, c := range *now {
+		if c.number > w.part.catalogs[app] {
+			return
+		}
+	}
+	w.inForce.Store(now)
+}
+
+// swapCatalogs brings newer versions in force, as the first thing that a
+// partition does in a transaction.
+func (w *worker) swapCatalogs() error {
+	if w.inForce.Load() == w.catalogs {
+		return nil
+	}
+	for _, app := range slices.Sorted(maps.Keys(*w.catalogs)) {
+		c := (*w.catalogs)[app]
+		had := w.part.catalogs[app]
+		if c.number <= had {
+			continue
+		}
+		for _, number := range slices.Sorted(maps.Keys(c.versions)) {
+			if number <= had || number > c.number {
+				continue
+			}
+			if err := w.moveHistory(c.versions[number]); err != nil {
+				return err
+			}
+		}
+		rec := event.IdentityState{Kind: stateCatalog, AppID: app, Version: c.number, RawPartition: -1, RawOffset: -1}
+		w.emit(topic.EnricherState, w.id, catalogStateKey(app), w.out.keep(w.out.codec.AppendIdentityState(w.out.room(256), &rec)))
+		w.swapped[app] = c.number
+	}
+	return nil
+}
+
+// moveHistory orders what a version moves of what was counted before it.
+func (w *worker) moveHistory(v *catalog.Version) error {
+	for i, moves := range v.Moves() {
+		payload, err := moves.Payload()
+		if err != nil {
+			return fmt.Errorf("catalog version %d of %s: %w", v.Number, v.App, err)
+		}
+		c := event.Control{
+			Kind:  event.ControlMove,
+			AppID: v.App,
+			// The same in every partition and after every abort: the partition
+			// tells the records apart.
+			ControlID: fmt.Sprintf("catalog-%s-%d-%d", v.App, v.Number, i),
+			CreatedAt: event.FromTime(v.AppliedAt),
+			Payload:   payload,
+		}
+		w.emit(topic.Enriched, w.id, []byte(v.App), w.out.keep(w.out.codec.AppendControl(w.out.room(len(payload)+256), &c)))
+	}
+	return nil
 }

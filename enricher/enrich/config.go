@@ -8,8 +8,10 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/uptakehq/uptake/enricher/internal/identity"
 	"github.com/uptakehq/uptake/schemas/svc/kafka"
 	"github.com/uptakehq/uptake/schemas/svc/registry"
+	"github.com/uptakehq/uptake/schemas/svc/setting"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
@@ -33,9 +35,12 @@ type Config struct {
 	OutputBytes int
 	Compression string
 
-	DedupWindow        time.Duration
-	DedupCacheBytes    int64
-	DedupMemtableBytes int64
+	DedupWindow      time.Duration
+	DedupCacheBytes  int64
+	DedupRecentBytes int
+
+	// Identity bounds what is kept of users. Its Partitions are the topics'.
+	Identity identity.Config
 
 	extra []kgo.Opt // of every client; for tests
 }
@@ -57,7 +62,8 @@ func DefaultConfig() Config {
 		Compression:        "snappy",
 		DedupWindow:        7 * 24 * time.Hour,
 		DedupCacheBytes:    32 << 20,
-		DedupMemtableBytes: 32 << 20,
+		DedupRecentBytes:   4 << 20,
+		Identity:           identity.DefaultConfig(1),
 	}
 }
 
@@ -79,7 +85,21 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.Compression, "compression", c.Compression, "of what is produced: none, snappy, lz4 or zstd")
 	set.DurationVar(&c.DedupWindow, "dedup-window", c.DedupWindow, "how long a message id is remembered; at most the retention of enriched, from which it is rebuilt")
 	set.Int64Var(&c.DedupCacheBytes, "dedup-cache-bytes", c.DedupCacheBytes, "`bytes` of the dedup store's blocks kept in memory")
-	set.Int64Var(&c.DedupMemtableBytes, "dedup-memtable-bytes", c.DedupMemtableBytes, "`bytes` of ids gathered before they are written to disk")
+	set.IntVar(&c.DedupRecentBytes, "dedup-recent-bytes", c.DedupRecentBytes, "`bytes` of ids that a partition gathers before they go to disk; after a crash they are read from enriched again")
+	c.identityFlags(set)
+}
+
+// identityFlags binds what identity keeps and reads.
+func (c *Config) identityFlags(set *flag.FlagSet) {
+	i := &c.Identity
+	set.Var((*setting.Strings)(&i.RoleTraits), "identity-role-traits", "comma-separated `traits` that hold a member's role: the first that is there counts")
+	set.Var((*setting.Strings)(&i.ParentTraits), "identity-parent-traits", "comma-separated `traits` of a group call that hold the account's parent")
+	set.IntVar(&i.MaxLinks, "identity-max-links", i.MaxLinks, "users that one anonymous id is remembered to have had")
+	set.IntVar(&i.MaxAnonymous, "identity-max-anonymous", i.MaxAnonymous, "anonymous ids that are linked to one user")
+	set.IntVar(&i.MaxMemberships, "identity-max-memberships", i.MaxMemberships, "memberships that are remembered of one user")
+	set.IntVar(&i.MaxAliasDepth, "identity-max-alias-depth", i.MaxAliasDepth, "aliases that are followed from one user")
+	set.IntVar(&i.MaxIDBytes, "identity-max-id-bytes", i.MaxIDBytes, "`bytes` of an id that can be linked")
+	set.Int64Var(&i.MaxStateBytes, "identity-max-state-bytes", i.MaxStateBytes, "`bytes` of memory that one partition's identity state may take: nothing new is learnt beyond")
 }
 
 // Validate reports all faults.
@@ -105,7 +125,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, err)
 	}
 	d := (&Service{cfg: *c}).dedupConfig()
-	errs = append(errs, d.Validate())
+	errs = append(errs, d.Validate(), c.Identity.Validate())
 	return errors.Join(errs...)
 }
 

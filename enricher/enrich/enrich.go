@@ -28,6 +28,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/enricher/internal/dedup"
+	"github.com/uptakehq/uptake/enricher/internal/identity"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
@@ -59,6 +60,8 @@ type Service struct {
 	store    *dedup.Store
 	catalogs *catalogs
 
+	identityMetrics *identity.Metrics
+
 	mu     sync.Mutex // covers parked
 	parked map[int32]*partition
 }
@@ -87,6 +90,7 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 		deps.Health.Register("enricher", s.health.check)
 	}
 	s.metrics = newMetrics(deps.Metrics)
+	s.identityMetrics = identity.NewMetrics(deps.Metrics)
 	return s, nil
 }
 
@@ -283,8 +287,14 @@ func (s *Service) dedupConfig() dedup.Config {
 	c := dedup.DefaultConfig(filepath.Join(s.cfg.DataDir, "dedup"))
 	c.Window = s.cfg.DedupWindow
 	c.CacheSize = s.cfg.DedupCacheBytes
-	c.MemTable = uint64(s.cfg.DedupMemtableBytes)
+	c.Recent = s.cfg.DedupRecentBytes
 	c.Now = s.now
+	return c
+}
+
+func (s *Service) identityConfig() identity.Config {
+	c := s.cfg.Identity
+	c.Partitions = s.topics[topic.Raw].Partitions
 	return c
 }
 

@@ -247,33 +247,48 @@ func (c *cluster) check() {
 	}
 }
 
-// drained waits until the group committed everything in raw.
-func (c *cluster) drained() {
+// drained waits until the group committed everything in raw. stuck, if given, is
+// called when nothing has moved for long.
+func (c *cluster) drained(stuck ...func()) {
 	c.t.Helper()
 	adm := kadm.NewClient(c.cl)
-	ctx := c.ctx(2 * time.Minute)
-	deadline := time.Now().Add(2 * time.Minute)
+	ctx := c.ctx(3 * time.Minute)
+	moved, last := time.Now(), int64(-1)
 	for {
-		ends, err := adm.ListEndOffsets(ctx, topic.Raw)
-		if err == nil {
-			var offsets kadm.OffsetResponses
-			if offsets, err = adm.FetchOffsets(ctx, topic.GroupEnricher); err == nil {
-				behind := int64(0)
-				ends.Each(func(o kadm.ListedOffset) {
-					at, _ := offsets.Lookup(o.Topic, o.Partition)
-					behind += o.Offset - max(at.At, 0)
-				})
-				if behind == 0 {
-					return
-				}
-				err = fmt.Errorf("%d records behind", behind)
-			}
+		behind, err := c.behind(ctx, adm)
+		if err == nil && behind == 0 {
+			return
 		}
-		if time.Now().After(deadline) {
-			c.t.Fatalf("waited too long for the group: %v", err)
+		if behind != last {
+			moved, last = time.Now(), behind
+		}
+		if len(stuck) > 0 && time.Since(moved) > 10*time.Second {
+			stuck[0]()
+			moved = time.Now()
+		}
+		if ctx.Err() != nil {
+			c.t.Fatalf("waited too long for the group: %d records behind, %v", behind, err)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// behind returns how many raw records the group has not committed.
+func (c *cluster) behind(ctx context.Context, adm *kadm.Client) (int64, error) {
+	ends, err := adm.ListEndOffsets(ctx, topic.Raw)
+	if err != nil {
+		return -1, err
+	}
+	offsets, err := adm.FetchOffsets(ctx, topic.GroupEnricher)
+	if err != nil {
+		return -1, err
+	}
+	behind := int64(0)
+	ends.Each(func(o kadm.ListedOffset) {
+		at, _ := offsets.Lookup(o.Topic, o.Partition)
+		behind += o.Offset - max(at.At, 0)
+	})
+	return behind, nil
 }
 
 // instance is one running enricher.
@@ -395,4 +410,3 @@ func (i *instance) metric(name string, labels ...string) float64 {
 	}
 	return sum
 }
-

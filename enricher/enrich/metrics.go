@@ -5,8 +5,6 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/uptakehq/uptake/enricher/internal/dedup"
 )
 
 // metrics are the enricher's. Counts of records move when their transaction was
@@ -26,9 +24,12 @@ type metrics struct {
 	restoreTotal       *prometheus.GaugeVec // partition
 	restoreSeconds     prometheus.Histogram
 	restoreSkipped     prometheus.Counter
-	dedupKeys          *prometheus.GaugeVec // partition
-	dedupBytes         *prometheus.GaugeVec // partition
-	catalogVersion     *prometheus.GaugeVec // app
+	dedupKeys          *prometheus.GaugeVec   // partition
+	dedupBytes         *prometheus.GaugeVec   // partition
+	identityIDs        *prometheus.GaugeVec   // partition
+	identityBytes      *prometheus.GaugeVec   // partition
+	links              *prometheus.CounterVec // fate
+	catalogVersion     *prometheus.GaugeVec   // app
 	catalogErrors      prometheus.Counter
 }
 
@@ -64,13 +65,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		restoreSkipped:     counter("restore_skipped_total", "Records of enriched that a restore could not read."),
 		dedupKeys:          gaugeVec("dedup_ids", "Message ids that a partition remembers.", "partition"),
 		dedupBytes:         gaugeVec("dedup_memory_bytes", "Memory of the table of a partition's message ids.", "partition"),
+		identityIDs:        gaugeVec("identity_ids", "Users and anonymous ids that a partition knows.", "partition"),
+		identityBytes:      gaugeVec("identity_memory_bytes", "Memory of a partition's identity state.", "partition"),
+		links:              counterVec("links_total", "Link records by fate: taken or rejected.", "fate"),
 		catalogVersion:     gaugeVec("catalog_version", "Version of the catalog in force.", "app"),
 		catalogErrors:      counter("catalog_errors_total", "Catalog versions that could not be read."),
 	}
 	if reg != nil {
 		reg.MustRegister(m.records, m.rejectedBy, m.transactions, m.transactionRecords, m.transactionSeconds, m.endSeconds,
 			m.sessions, m.fetchErrors, m.assigned, m.lagRecords, m.restoreRecords, m.restoreTotal, m.restoreSeconds,
-			m.restoreSkipped, m.dedupKeys, m.dedupBytes, m.catalogVersion, m.catalogErrors)
+			m.restoreSkipped, m.dedupKeys, m.dedupBytes, m.identityIDs, m.identityBytes, m.links, m.catalogVersion, m.catalogErrors)
 	}
 	return m
 }
@@ -86,9 +90,13 @@ func (m *metrics) restore(partition int32, done, of int64) {
 	m.restoreTotal.WithLabelValues(label(partition)).Set(float64(of))
 }
 
-func (m *metrics) dedup(partition int32, s *dedup.Set) {
-	m.dedupKeys.WithLabelValues(label(partition)).Set(float64(s.Len()))
-	m.dedupBytes.WithLabelValues(label(partition)).Set(float64(s.MemoryBytes()))
+func (m *metrics) partition(p *partition) {
+	l := label(p.id)
+	m.dedupKeys.WithLabelValues(l).Set(float64(p.seen.Len()))
+	m.dedupBytes.WithLabelValues(l).Set(float64(p.seen.MemoryBytes()))
+	s := p.identity.Stats()
+	m.identityIDs.WithLabelValues(l).Set(float64(s.IDs))
+	m.identityBytes.WithLabelValues(l).Set(float64(s.Bytes))
 }
 
 func (m *metrics) catalogs(s snapshot) {
@@ -122,6 +130,7 @@ type appCounts struct {
 type counts struct {
 	apps  map[string]*appCounts
 	codes map[string]uint64
+	links struct{ taken, rejected uint64 }
 	last  *appCounts
 }
 
@@ -178,6 +187,13 @@ func (c *counts) flush(m *metrics) {
 		m.rejectedBy.WithLabelValues(code).Add(float64(n))
 	}
 	clear(c.codes)
+	if c.links.taken > 0 {
+		m.links.WithLabelValues("taken").Add(float64(c.links.taken))
+	}
+	if c.links.rejected > 0 {
+		m.links.WithLabelValues("rejected").Add(float64(c.links.rejected))
+	}
+	c.links.taken, c.links.rejected = 0, 0
 }
 
 // drop forgets the counts of a transaction that was not committed.
@@ -186,4 +202,5 @@ func (c *counts) drop() {
 		*a = appCounts{app: a.app, out: a.out}
 	}
 	clear(c.codes)
+	c.links.taken, c.links.rejected = 0, 0
 }

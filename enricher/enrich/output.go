@@ -19,7 +19,7 @@ type output struct {
 	records [][]kgo.Record
 	used    int // of all records
 
-	last *kgo.Record // the last one for the worker's partition of enriched
+	enriched, state *kgo.Record // the last ones for the worker's partition of these topics
 }
 
 const (
@@ -41,7 +41,7 @@ func (o *output) reset() {
 	for i := range o.values {
 		o.values[i] = o.values[i][:0]
 	}
-	o.at, o.used, o.last = 0, 0, nil
+	o.at, o.used, o.enriched, o.state = 0, 0, nil, nil
 }
 
 // room returns an empty slice to append a value to, of about n bytes, and keep
@@ -79,12 +79,14 @@ func (o *output) record() *kgo.Record {
 	return r
 }
 
-// next returns the offset behind the last record in the partition of enriched,
-// once the transaction was flushed. It is not known when a broker answered that
-// it had the record already.
-func (o *output) next() int64 {
-	if o.last == nil || o.last.Offset < 0 {
-		return dedup.Unknown
+// unknown is the offset behind a record that is not there.
+const unknown = dedup.Unknown
+
+// next returns the offset behind r, once the transaction was flushed. It is not
+// known when there is no r, or when a broker answered that it had it already.
+func next(r *kgo.Record) int64 {
+	if r == nil || r.Offset < 0 {
+		return unknown
 	}
-	return o.last.Offset + 1
+	return r.Offset + 1
 }

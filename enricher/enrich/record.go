@@ -10,34 +10,43 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// Codes of rejected records.
+// Codes of rejected records, as the gateway's replies have them.
 const (
-	codeUndecodable = "undecodable"
-	codeTooLarge    = "too_large"
-	codeMissing     = "missing"
-	codeInvalid     = "invalid"
+	codeUndecodable  = "undecodable"   // no record of ours, or of a version that this program cannot read
+	codeTooLarge     = "too_large"     // above record-bytes or output-bytes
+	codeMissingField = "missing_field" // a field that every event has is absent
+	codeTooLong      = "too_long"      // an id above its bound
+	codeUnknownKind  = "unknown_kind"  // no such kind of call
+	codeBadTimestamp = "bad_timestamp" // no instant of receipt
+	codeBadQuantity  = "bad_quantity"  // negative
 )
 
-// fault is why a raw record cannot be used.
+// fault is why a record cannot be used.
 type fault struct{ code, field, detail string }
 
-// handle does one record: drop duplicates, normalize time, normalize metadata,
-// resolve identity, map to a feature, redact, emit. Its error ends the
-// transaction; a record that cannot be used is rejected and is no error.
+// handle does one record. Its error ends the transaction; a record that cannot
+// be used is rejected and is no error.
 func (w *worker) handle(r *kgo.Record) error {
-	if r.Topic != topic.Raw {
-		return nil // links: see identity
+	if r.Topic == topic.Raw {
+		return w.handleRaw(r)
 	}
+	return w.handleLink(r)
+}
+
+// handleRaw drops duplicates, normalizes time, normalizes metadata, resolves
+// identity, maps to a feature, redacts and emits.
+func (w *worker) handleRaw(r *kgo.Record) error {
 	raw := &w.raw
 	if f := w.decode(r, raw); f != nil {
-		return w.reject(r, *f)
+		w.rejectRaw(r, f)
+		return nil
 	}
-	app := w.counts.of(raw.AppID)
-	seen, err := w.part.seen.Seen(raw.AppID, raw.MessageID, raw.ReceivedAt)
+	seen, err := w.part.seen.Seen(raw.AppID, raw.MessageID)
 	if err != nil {
 		return err
 	}
 	if seen {
+		app := w.counts.of(raw.AppID)
 		app.consumed++
 		app.duplicates++
 		return nil
@@ -64,18 +73,46 @@ func (w *worker) handle(r *kgo.Record) error {
 		UserAgent:   raw.UserAgent,
 		RawOffset:   r.Offset,
 	}
+	w.flags.clear()
 	w.time(e)
-	w.identify(raw, e)
+	if err := w.identify(raw, e); err != nil {
+		return err
+	}
 	w.mapFeature(e)
+	e.Flags = w.flags.text()
 
-	buf := w.out.room(len(r.Value) + len(r.Value)/4 + 512)
-	value := w.out.keep(w.out.codec.AppendEnriched(buf, e))
+	value := w.out.codec.AppendEnriched(w.out.room(len(r.Value)+len(r.Value)/4+512), e)
+	if len(value) > w.n.svc.cfg.OutputBytes {
+		w.rejectRaw(r, &fault{codeTooLarge, "", fmt.Sprintf("the enriched event has %d bytes, output-bytes allows %d", len(value), w.n.svc.cfg.OutputBytes)})
+		return nil
+	}
+	value = w.out.keep(value)
+	w.part.seen.Add(raw.ReceivedAt)
+	w.emit(topic.Enriched, w.id, r.Key, value)
+	app := w.counts.of(raw.AppID)
 	app.consumed++
 	app.emitted++
 	if event.IsUsage(e.Kind) && e.FeatureID == "" {
 		app.unmapped++
 	}
-	w.emit(topic.Enriched, w.id, r.Key, value)
+	return nil
+}
+
+// handleLink takes in what another partition's enricher learnt.
+func (w *worker) handleLink(r *kgo.Record) error {
+	l := &w.link
+	if err := w.n.svc.codec.DecodeLink(r.Value, l); err != nil {
+		w.raw = event.RawEvent{}
+		w.reject(r, &fault{codeUndecodable, "links", err.Error()})
+		w.counts.links.rejected++
+		return nil
+	}
+	w.learnt.Reset()
+	if err := w.identity.Link(r.Offset, l, &w.learnt); err != nil {
+		return err
+	}
+	w.emitLearnt()
+	w.counts.links.taken++
 	return nil
 }
 
@@ -89,25 +126,25 @@ func (w *worker) decode(r *kgo.Record, raw *event.RawEvent) *fault {
 	case len(r.Value) > w.n.svc.cfg.RecordBytes:
 		return &fault{codeTooLarge, "", fmt.Sprintf("record has %d bytes, record-bytes allows %d", len(r.Value), w.n.svc.cfg.RecordBytes)}
 	case raw.AppID == "":
-		return &fault{codeMissing, "app_id", ""}
+		return &fault{codeMissingField, "app_id", ""}
 	case raw.MessageID == "":
-		return &fault{codeMissing, "message_id", ""}
+		return &fault{codeMissingField, "message_id", ""}
 	case len(raw.AppID) > maxID:
-		return &fault{codeTooLarge, "app_id", tooLong(len(raw.AppID))}
+		return &fault{codeTooLong, "app_id", tooLong(len(raw.AppID))}
 	case len(raw.MessageID) > maxID:
-		return &fault{codeTooLarge, "message_id", tooLong(len(raw.MessageID))}
+		return &fault{codeTooLong, "message_id", tooLong(len(raw.MessageID))}
 	case raw.ReceivedAt <= 0:
-		return &fault{codeInvalid, "received_at", fmt.Sprintf("must be > 0 (got %d)", raw.ReceivedAt)}
+		return &fault{codeBadTimestamp, "received_at", fmt.Sprintf("must be > 0 (got %d)", raw.ReceivedAt)}
 	case raw.Quantity < 0:
-		return &fault{codeInvalid, "quantity", fmt.Sprintf("must not be negative (got %d)", raw.Quantity)}
+		return &fault{codeBadQuantity, "quantity", fmt.Sprintf("must not be negative (got %d)", raw.Quantity)}
 	case raw.UserID == "" && raw.AnonymousID == "" && raw.AccountID == "":
-		return &fault{codeMissing, "user_id", "one of user_id, anonymous_id and account_id must be given"}
+		return &fault{codeMissingField, "user_id", "one of user_id, anonymous_id and account_id must be given"}
 	}
 	switch raw.Kind {
 	case event.KindTrack, event.KindIdentify, event.KindGroup, event.KindAlias,
 		event.KindPage, event.KindScreen, event.KindMetric, event.KindAPICall:
 	default:
-		return &fault{codeInvalid, "kind", fmt.Sprintf("unknown kind %q", cut(raw.Kind, 64))}
+		return &fault{codeUnknownKind, "type", fmt.Sprintf("unknown kind %q", cut(raw.Kind, 64))}
 	}
 	return nil
 }
@@ -130,29 +167,46 @@ func cut(s string, n int) string {
 func (w *worker) time(e *event.EnrichedEvent) {
 	e.EventTime = e.Timestamp
 	if e.Timestamp == 0 {
-		e.EventTime, e.Flags = e.ReceivedAt, "time_from_received"
+		e.EventTime = e.ReceivedAt
+		w.flags.add("time_from_received")
 	}
 }
 
-// identify sets whose event it is.
-func (w *worker) identify(raw *event.RawEvent, e *event.EnrichedEvent) {
-	switch {
-	case raw.UserID != "":
-		e.ActorID, e.ActorKind = raw.UserID, event.ActorUser
-	case raw.AnonymousID != "":
-		e.ActorID, e.ActorKind = raw.AnonymousID, event.ActorAnonymous
-	default:
-		e.ActorKind = event.ActorAccount
+// identify sets whose event it is, and emits what the event teaches about that:
+// corrections stand before the event that led to them.
+func (w *worker) identify(raw *event.RawEvent, e *event.EnrichedEvent) error {
+	w.learnt.Reset()
+	res, err := w.identity.Event(e.RawOffset, raw, e.EventTime, &w.learnt)
+	if err != nil {
+		return err
 	}
-	e.AccountID, e.AccountSource = raw.AccountID, event.AccountNone
-	if raw.AccountID != "" {
-		e.AccountSource = event.AccountFromEvent
+	e.ActorID, e.ActorKind, e.Role = res.ActorID, res.ActorKind, res.Role
+	e.AccountID, e.AccountSource = res.AccountID, res.AccountSource
+	e.LinkedUserID, e.ParentAccountID = res.LinkedUserID, res.ParentAccountID
+	w.flags.add(res.Flags)
+	w.emitLearnt()
+	return nil
+}
+
+// emitLearnt emits what the last record taught.
+func (w *worker) emitLearnt() {
+	o := &w.learnt
+	for i := range o.Controls {
+		c := &o.Controls[i]
+		w.emit(topic.Enriched, w.id, []byte(c.AppID), w.out.keep(w.out.codec.AppendControl(w.out.room(len(c.Payload)+256), c)))
+	}
+	for i := range o.Links {
+		l := &o.Links[i]
+		w.emit(topic.Links, l.Partition, l.Key, w.out.keep(w.out.codec.AppendLink(w.out.room(len(l.Record.Profile)+512), &l.Record)))
+	}
+	for i := range o.Changes {
+		w.emit(topic.EnricherState, w.id, o.Changes[i].Key, o.Changes[i].Value)
 	}
 }
 
 // mapFeature sets what the event is usage of.
 func (w *worker) mapFeature(e *event.EnrichedEvent) {
-	c := w.catalogs[e.AppID]
+	c := (*w.catalogs)[e.AppID]
 	if c == nil {
 		return
 	}
@@ -162,12 +216,16 @@ func (w *worker) mapFeature(e *event.EnrichedEvent) {
 	}
 }
 
-// reject writes a raw record that cannot be used to rejected, with what could be
-// read of it.
-func (w *worker) reject(r *kgo.Record, f fault) error {
+// rejectRaw rejects a raw record, with what could be read of it in w.raw.
+func (w *worker) rejectRaw(r *kgo.Record, f *fault) {
 	app := w.counts.of(cut(w.raw.AppID, maxID))
 	app.consumed++
 	app.rejected++
+	w.reject(r, f)
+}
+
+// reject writes a record that cannot be used to rejected.
+func (w *worker) reject(r *kgo.Record, f *fault) {
 	w.counts.reject(f.code)
 	detail := f.detail
 	original := r.Value
@@ -196,7 +254,6 @@ func (w *worker) reject(r *kgo.Record, f fault) error {
 	value := w.out.keep(w.out.codec.AppendRejected(w.out.room(len(original)+rejectedOverhead), &rej))
 	key := []byte(rej.AppID)
 	w.emit(topic.Rejected, topic.Partition(key, w.n.svc.rejected), key, value)
-	return nil
 }
 
 const rejectedOverhead = 4 << 10
@@ -205,8 +262,11 @@ const rejectedOverhead = 4 << 10
 func (w *worker) emit(name string, partition int32, key, value []byte) {
 	rec := w.out.record()
 	rec.Topic, rec.Partition, rec.Key, rec.Value = name, partition, key, value
-	if name == topic.Enriched {
-		w.out.last = rec
+	switch name {
+	case topic.Enriched:
+		w.out.enriched = rec
+	case topic.EnricherState:
+		w.out.state = rec
 	}
 	w.n.cl.Produce(w.txn.ctx, rec, w.txn.produced)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/enricher/internal/dedup"
+	"github.com/uptakehq/uptake/enricher/internal/identity"
 	"github.com/uptakehq/uptake/enricher/internal/replay"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
@@ -30,48 +31,102 @@ const restoreBatch = 50_000
 // the mark.
 func (w *worker) restore(ctx context.Context) error {
 	began := time.Now()
-	p := w.part
-	if p == nil {
-		p = &partition{id: w.id}
+	records, err := w.restoreSeen(ctx)
+	if err != nil {
+		return err
 	}
+	changes, err := w.restoreState(ctx)
+	if err != nil {
+		return err
+	}
+	w.settleCatalogs()
+	w.n.svc.metrics.partition(w.part)
+	w.n.svc.metrics.restoreSeconds.Observe(time.Since(began).Seconds())
+	w.n.log.Info("partition restored", "partition", w.id, "records", records, "ids", w.part.seen.Len(),
+		"changes", changes, "linked", w.part.identity.Stats().IDs, "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// restoreSeen restores the message ids, from disk and from enriched, and returns
+// how many records it had to read.
+func (w *worker) restoreSeen(ctx context.Context) (int64, error) {
+	if w.part == nil {
+		w.part = &partition{id: w.id}
+	}
+	p := w.part
 	id := [16]byte(w.n.svc.topics[topic.Enriched].ID)
 	if p.seen == nil {
 		seen, err := w.n.svc.store.Set(ctx, w.id, id, func(ids int) {
 			w.progress("reading ids from disk", int64(ids), 0, 0)
 		})
 		if err != nil {
-			return err
+			return 0, err
 		}
 		p.seen = seen
 	}
-	w.part = p
 	b, err := w.n.replay.Bounds(ctx, topic.Enriched, w.id)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if p.seen.Next() > b.End {
 		w.n.log.Warn("dedup set is ahead of its topic, it is rebuilt", "partition", w.id, "next", p.seen.Next(), "end", b.End)
 		if err := p.seen.Reset(id); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	from := p.seen.Next()
 	if from == dedup.Unknown {
 		since := w.n.svc.now().Add(-w.n.svc.cfg.DedupWindow - restoreSlack)
 		if from, err = w.n.replay.OffsetAt(ctx, topic.Enriched, w.id, since); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	from = min(max(from, b.Start), b.End)
 	if err := failpoint.Hit("enricher.restore"); err != nil {
-		return err
+		return 0, err
 	}
-	if err := w.readEnriched(ctx, from, b.End); err != nil {
-		return err
+	return b.End - from, w.readEnriched(ctx, from, b.End)
+}
+
+// staleAfter is how long parked state may be brought up to date from the
+// changelog: after the topic's delete.retention.ms, a day unless it was set
+// otherwise, compaction takes away what says that a key is gone.
+const staleAfter = time.Hour
+
+// restoreState restores identity and catalog versions from enricher-state, and
+// returns how many records it read.
+func (w *worker) restoreState(ctx context.Context) (int64, error) {
+	p := w.part
+	b, err := w.n.replay.Bounds(ctx, topic.EnricherState, w.id)
+	if err != nil {
+		return 0, err
 	}
-	w.n.svc.metrics.restoreSeconds.Observe(time.Since(began).Seconds())
-	w.n.log.Info("partition restored", "partition", w.id, "records", b.End-from, "ids", p.seen.Len(), "took", time.Since(began).Round(time.Millisecond))
-	return nil
+	if p.identity == nil || p.stateNext > b.End || w.n.svc.now().Sub(p.parkedAt) > staleAfter {
+		p.identity = identity.New(w.n.svc.identityConfig(), w.id, w.n.svc.codec, w.n.svc.identityMetrics)
+		p.catalogs = map[string]int64{}
+		p.stateNext = b.Start
+	}
+	from := p.stateNext
+	if err := failpoint.Hit("enricher.restore-state"); err != nil {
+		return 0, err
+	}
+	next, err := w.n.replay.Read(ctx, topic.EnricherState, w.id, from, b.End, func(r *kgo.Record) error {
+		// A record that cannot be read may be what keeps a user's history right:
+		// to go on without it would be to guess.
+		if app, ok := catalogStateApp(r.Key); ok {
+			return w.applyCatalogState(app, r.Value)
+		}
+		if err := p.identity.Apply(r.Key, r.Value); err != nil {
+			return fmt.Errorf("%w: record at offset %d of %s/%d: %w", errPermanent, r.Offset, r.Topic, r.Partition, err)
+		}
+		return nil
+	}, w.stepper("reading identity state", from, b.End))
+	if err != nil {
+		p.identity = nil // half of it was applied
+		return 0, err
+	}
+	p.stateNext = next
+	return next - from, nil
 }
 
 // readEnriched takes the ids of enriched from one offset to another.
@@ -109,7 +164,10 @@ func (w *worker) remember(set *dedup.Set, r *kgo.Record) error {
 		w.n.log.Warn("enriched record cannot be read", "partition", r.Partition, "offset", r.Offset, "error", err)
 		return nil
 	}
-	_, err = set.Seen(w.enr.AppID, w.enr.MessageID, w.enr.ReceivedAt)
+	seen, err := set.Seen(w.enr.AppID, w.enr.MessageID)
+	if err == nil && !seen {
+		set.Add(w.enr.ReceivedAt)
+	}
 	return err
 }
 

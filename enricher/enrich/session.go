@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -242,8 +243,13 @@ const idleWait = 250 * time.Millisecond
 func (n *session) cycle(kill context.Context) error {
 	n.gts.AllowRebalance()
 	fetches, err := n.poll(idleWait, n.svc.cfg.MaxRecords)
-	if err != nil || fetches.Empty() {
+	if err != nil {
 		return err
+	}
+	catalogs := n.svc.catalogs.current()
+	stale := n.stale(catalogs)
+	if fetches.NumRecords() == 0 && len(stale) == 0 {
+		return nil
 	}
 	if n.rebalanced.Swap(false) {
 		// The library aborts the first transaction after a revoke, even one
@@ -254,7 +260,22 @@ func (n *session) cycle(kill context.Context) error {
 		}
 		return nil
 	}
-	return n.transact(kill, fetches)
+	return n.transact(kill, fetches, catalogs, stale)
+}
+
+// stale returns the workers that serve and in whose partitions other catalog
+// versions are in force. They take part in the next transaction even if there
+// are no records for them: history moves in idle partitions too.
+func (n *session) stale(catalogs *snapshot) []*worker {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var all []*worker
+	for _, w := range n.workers {
+		if w.serving.Load() && w.inForce.Load() != catalogs {
+			all = append(all, w)
+		}
+	}
+	return all
 }
 
 // poll waits for records, at most for wait. The errors of fetches that do not
@@ -285,11 +306,12 @@ func (n *session) poll(wait time.Duration, records int) (kgo.Fetches, error) {
 
 // txn is one transaction as the workers see it.
 type txn struct {
-	ctx     context.Context // of producing
-	pending sync.WaitGroup  // jobs that workers have not finished
-	err     atomic.Pointer[error]
-	records int
-	touched map[int32]*worker
+	ctx      context.Context // of producing
+	catalogs *snapshot       // in force in it
+	pending  sync.WaitGroup  // jobs that workers have not finished
+	err      atomic.Pointer[error]
+	records  int
+	touched  map[int32]*worker
 }
 
 // abort keeps the first error; the transaction will not be committed.
@@ -311,7 +333,7 @@ func (t *txn) produced(r *kgo.Record, err error) {
 
 // transact begins a transaction with what was polled, gathers more until the
 // commit interval or the record limit, and ends it.
-func (n *session) transact(kill context.Context, fetches kgo.Fetches) error {
+func (n *session) transact(kill context.Context, fetches kgo.Fetches, catalogs *snapshot, stale []*worker) error {
 	c := &n.svc.cfg
 	began := time.Now()
 	if err := failpoint.Hit("enricher.after-poll"); err != nil {
@@ -322,8 +344,14 @@ func (n *session) transact(kill context.Context, fetches kgo.Fetches) error {
 	}
 	ctx, cancel := context.WithTimeout(kill, c.TransactionTimeout)
 	defer cancel()
-	t := &txn{ctx: ctx, touched: map[int32]*worker{}}
-	err := n.gather(t, fetches, began)
+	t := &txn{ctx: ctx, catalogs: catalogs, touched: map[int32]*worker{}}
+	for _, w := range stale {
+		n.give(t, w, nil)
+	}
+	var err error
+	if fetches.NumRecords() > 0 {
+		err = n.gather(t, fetches, began)
+	}
 	t.pending.Wait()
 	if err == nil {
 		err = t.failed()
@@ -385,12 +413,16 @@ func (n *session) dispatch(t *txn, fetches kgo.Fetches) {
 			return
 		}
 		t.records += len(p.Records)
-		t.touched[p.Partition] = w
-		t.pending.Add(1)
 		last := p.Records[len(p.Records)-1]
 		n.svc.metrics.lag(p.Topic, p.Partition, p.HighWatermark-last.Offset-1)
-		w.jobs <- job{txn: t, records: p.Records}
+		n.give(t, w, p.Records)
 	})
+}
+
+func (n *session) give(t *txn, w *worker, records []*kgo.Record) {
+	t.touched[w.id] = w
+	t.pending.Add(1)
+	w.jobs <- job{txn: t, records: records}
 }
 
 // end commits. Only a clear yes counts as a commit: after anything else the
@@ -400,29 +432,63 @@ func (n *session) end(ctx context.Context, t *txn) error {
 	if err := failpoint.Hit("enricher.before-offsets"); err != nil {
 		return n.giveUp(ctx, err)
 	}
-	committed, err := n.gts.End(n.fencedBy(ctx), kgo.TryCommit)
+	endCtx, err := n.withOffsets(ctx, t)
+	if err != nil {
+		return n.giveUp(ctx, err)
+	}
+	committed, err := n.gts.End(endCtx, kgo.TryCommit)
 	if err != nil {
 		return fmt.Errorf("end transaction of %d records: %w", t.records, err)
 	}
 	if !committed {
-		return fmt.Errorf("end transaction of %d records: not committed", t.records)
+		return fmt.Errorf("end transaction of %d records: %w", t.records, errNotCommitted)
 	}
-	if err := failpoint.Hit("enricher.after-end"); err != nil {
-		return err
-	}
-	return nil
+	return failpoint.Hit("enricher.after-end")
 }
 
-// fencedBy makes sure that the transaction commits an offset. That is what the
-// group coordinator holds the member's generation against: without one, an
-// instance that lost its partitions could still commit.
-func (n *session) fencedBy(ctx context.Context) context.Context {
-	return kgo.PreTxnCommitFnContext(ctx, func(req *kmsg.TxnOffsetCommitRequest) error {
-		if len(req.Topics) == 0 {
-			return errors.New("transaction without offsets")
+var errNotCommitted = errors.New("not committed")
+
+// withOffsets makes sure that a transaction without records commits offsets too,
+// those that are committed already. The group coordinator holds the member's
+// generation against them: without any, an instance that lost its partitions
+// could still commit.
+func (n *session) withOffsets(ctx context.Context, t *txn) (context.Context, error) {
+	if t.records > 0 {
+		return ctx, nil
+	}
+	// What the client thinks is committed is not enough: it may not have asked
+	// for the offsets of a partition yet.
+	committed, err := kadm.NewClient(n.cl).FetchOffsets(kadm.RequireStable(ctx), n.svc.cfg.Group)
+	if err != nil {
+		return nil, fmt.Errorf("fetch offsets of group %s: %w", n.svc.cfg.Group, err)
+	}
+	var topics []kmsg.TxnOffsetCommitRequestTopic
+	for _, name := range []string{topic.Raw, topic.Links} {
+		rt := kmsg.NewTxnOffsetCommitRequestTopic()
+		rt.Topic, rt.TopicID = name, n.svc.topics[name].ID
+		for id := range t.touched {
+			rp := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+			rp.Partition = id
+			switch at, ok := committed.Lookup(name, id); {
+			case ok && at.Err != nil:
+				return nil, fmt.Errorf("offset of %s/%d: %w", name, id, at.Err)
+			case ok && at.At >= 0:
+				rp.Offset, rp.LeaderEpoch = at.At, at.LeaderEpoch
+			default:
+				b, err := n.replay.Bounds(ctx, name, id)
+				if err != nil {
+					return nil, err
+				}
+				rp.Offset = b.Start // where the client starts without an offset
+			}
+			rt.Partitions = append(rt.Partitions, rp)
 		}
+		topics = append(topics, rt)
+	}
+	return kgo.PreTxnCommitFnContext(ctx, func(req *kmsg.TxnOffsetCommitRequest) error {
+		req.Topics = append(req.Topics, topics...)
 		return nil
-	})
+	}), nil
 }
 
 // giveUp aborts a transaction whose outputs are not complete and returns why.

@@ -3,10 +3,14 @@ package enrich
 import (
 	"context"
 	"fmt"
+	"maps"
+	"sync/atomic"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/enricher/internal/dedup"
+	"github.com/uptakehq/uptake/enricher/internal/identity"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 )
@@ -14,8 +18,15 @@ import (
 // partition is the state of one partition as of its last committed transaction.
 // One goroutine at a time has it: a worker, or nobody while it is parked.
 type partition struct {
-	id   int32
-	seen *dedup.Set
+	id       int32
+	seen     *dedup.Set
+	identity *identity.State
+	// catalogs are the versions in force here, by app: see catalogs.go.
+	catalogs map[string]int64
+	// stateNext is the offset in enricher-state up to which identity and
+	// catalogs hold everything.
+	stateNext int64
+	parkedAt  time.Time
 }
 
 func (p *partition) close() error {
@@ -37,14 +48,25 @@ type worker struct {
 
 	broken error // why the state is of no use any more
 
+	// inForce is the snapshot of the catalogs whose versions are in force here;
+	// the session compares it with the newest.
+	inForce atomic.Pointer[snapshot]
+	serving atomic.Bool // the state is restored
+
 	// Of the open transaction.
 	txn      *txn
-	catalogs snapshot
+	identity *identity.Tx
+	catalogs *snapshot
+	swapped  map[string]int64 // versions that came in force in it
 	out      output
 	counts   counts
 
-	raw event.RawEvent
-	enr event.EnrichedEvent
+	// Of the record at hand.
+	raw    event.RawEvent
+	enr    event.EnrichedEvent
+	link   event.Link
+	learnt identity.Outputs
+	flags  flags
 }
 
 // job is records of one topic of the partition, or the order to merge what the
@@ -69,6 +91,8 @@ func (n *session) start(id int32) *worker {
 		cancel: cancel,
 		jobs:   make(chan job, jobsAhead),
 		done:   make(chan struct{}),
+
+		swapped: map[string]int64{},
 	}
 	w.out.init(n.svc.codec)
 	go w.run(ctx) // ends with stop
@@ -89,6 +113,7 @@ func (w *worker) stop() {
 		return
 	}
 	w.rollback()
+	w.part.parkedAt = w.n.svc.now()
 	w.n.svc.park(w.part)
 }
 
@@ -97,6 +122,7 @@ func (w *worker) run(ctx context.Context) {
 	err := w.restore(ctx)
 	switch {
 	case err == nil:
+		w.serving.Store(true)
 		w.n.ready(w.id)
 	case ctx.Err() != nil:
 		return // stopped: the partition is another's
@@ -122,20 +148,26 @@ func (w *worker) do(j job) {
 		j.txn.abort(w.broken)
 		return
 	}
+	var err error
 	if w.txn != j.txn {
-		w.begin(j.txn)
+		err = w.begin(j.txn)
 	}
-	if err := w.process(j.records); err != nil {
-		j.txn.abort(err)
+	if err == nil {
+		err = w.process(j.records)
+	}
+	if err != nil {
+		j.txn.abort(fmt.Errorf("partition %d: %w", w.id, err))
 	}
 }
 
 // begin opens the overlay of a transaction. Buffers of the last one are free
 // again: the session flushed it.
-func (w *worker) begin(t *txn) {
+func (w *worker) begin(t *txn) error {
 	w.txn = t
 	w.out.reset()
-	w.catalogs = w.n.svc.catalogs.current()
+	w.identity = w.part.identity.Begin()
+	w.catalogs = t.catalogs
+	return w.swapCatalogs()
 }
 
 func (w *worker) process(records []*kgo.Record) error {
@@ -157,17 +189,30 @@ func (w *worker) merge() error {
 	if err := failpoint.Hit("enricher.before-merge"); err != nil {
 		return err
 	}
-	if err := w.part.seen.Commit(w.out.next()); err != nil {
+	if err := w.part.seen.Commit(next(w.out.enriched)); err != nil {
 		return err
 	}
+	w.identity.Commit()
+	maps.Copy(w.part.catalogs, w.swapped)
+	clear(w.swapped)
+	if n := next(w.out.state); n != unknown {
+		w.part.stateNext = n
+	}
+	w.inForce.Store(w.catalogs)
 	w.counts.flush(w.n.svc.metrics)
 	w.txn = nil
-	w.n.svc.metrics.dedup(w.id, w.part.seen)
+	w.n.svc.metrics.partition(w.part)
 	return failpoint.Hit("enricher.after-merge")
 }
 
 func (w *worker) rollback() {
-	w.part.seen.Rollback()
+	if w.part.seen != nil {
+		w.part.seen.Rollback()
+	}
+	if w.txn != nil {
+		w.identity.Rollback()
+	}
+	clear(w.swapped)
 	w.counts.drop()
 	w.txn = nil
 }

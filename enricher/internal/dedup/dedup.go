@@ -1,32 +1,40 @@
 // Package dedup remembers which messages of a partition were processed.
 //
 // A Set belongs to one partition and to the one goroutine that owns it. It
-// answers whether a message id of an app was seen within the window, from two
-// layers: an open-addressed table in memory, of 64-bit hashes with the bucket
-// of time each was seen in, which says "certainly not" for nearly every event;
-// and Pebble on disk, which holds the ids themselves and confirms a hit, so
-// that two ids with one hash never cost an event.
+// answers whether a message id of an app was seen within the window, from three
+// layers:
 //
-// What a transaction adds stays in an overlay until Commit, and is gone with
-// Rollback. The disk is a cache of what the enriched topic says: each commit
-// writes the ids and the offset up to which they are complete in one batch,
-// without a write-ahead log. A crash leaves the state after some earlier commit
-// together with its offset, because Pebble flushes batches whole and in order;
-// the caller reads the topic from that offset on. A store that is missing,
-// broken, of another topic or of another window is made empty.
+//   - the ids of the open transaction and the most recent committed ones, in
+//     memory, exactly;
+//   - for all older ones an open-addressed table of 64-bit hashes, each with the
+//     bucket of time it was seen in, which says "certainly not" for nearly every
+//     event;
+//   - Pebble on disk, which holds the older ids themselves and confirms a hit in
+//     the table, so that two ids with one hash never cost an event.
+//
+// What a transaction adds counts for its own records at once; Commit keeps it,
+// Rollback drops it. The disk is a cache of what the enriched topic says: recent
+// ids go there together, sorted, in one batch with the offset up to which they
+// are complete, and without a write-ahead log. A crash leaves the state after
+// some earlier batch, with its offset, because Pebble flushes batches whole and
+// in order; the caller reads the topic from that offset on. A store that is
+// missing, broken, of another topic or of another window is made empty.
 package dedup
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -44,13 +52,13 @@ type Config struct {
 	Dir       string
 	Window    time.Duration
 	CacheSize int64            // bytes of blocks kept in memory
-	MemTable  uint64           // bytes of ids gathered before they are written to disk
+	Recent    int              // bytes of ids that a partition gathers before they go to disk
 	Now       func() time.Time // nil: time.Now
 }
 
 // DefaultConfig remembers a week.
 func DefaultConfig(dir string) Config {
-	return Config{Dir: dir, Window: 7 * 24 * time.Hour, CacheSize: 32 << 20, MemTable: 32 << 20}
+	return Config{Dir: dir, Window: 7 * 24 * time.Hour, CacheSize: 32 << 20, Recent: 4 << 20}
 }
 
 // Validate reports all faults.
@@ -65,8 +73,8 @@ func (c *Config) Validate() error {
 	if c.CacheSize < 1<<20 {
 		errs = append(errs, fmt.Errorf("dedup-cache-bytes must be at least 1 MiB (got %d)", c.CacheSize))
 	}
-	if c.MemTable < 1<<20 || c.MemTable > 1<<30 {
-		errs = append(errs, fmt.Errorf("dedup-memtable-bytes must be 1 MiB to 1 GiB (got %d)", c.MemTable))
+	if c.Recent < 1<<10 || c.Recent > 1<<30 {
+		errs = append(errs, fmt.Errorf("dedup-recent-bytes must be 1 KiB to 1 GiB (got %d)", c.Recent))
 	}
 	return errors.Join(errs...)
 }
@@ -74,11 +82,12 @@ func (c *Config) Validate() error {
 // Store is the disk that the Sets of one process share. Sets are used by one
 // goroutine each; the Store is safe for all of them together.
 type Store struct {
-	db    *pebble.DB
-	lock  *pebble.Lock
-	width int64 // of a bucket, microseconds
-	now   func() time.Time
-	hash  func([]byte) uint64
+	db     *pebble.DB
+	lock   *pebble.Lock
+	width  int64 // of a bucket, microseconds
+	recent int
+	now    func() time.Time
+	hash   func([]byte) uint64
 }
 
 // Open opens the store below cfg.Dir. One that cannot be read is removed and
@@ -102,13 +111,16 @@ func Open(cfg Config, logger *slog.Logger) (*Store, error) {
 		return nil, fmt.Errorf("open dedup store %s: %w", cfg.Dir, err)
 	}
 	return &Store{
-		db:    db,
-		lock:  lock,
-		width: (cfg.Window / bucketsPerWindow).Microseconds(),
-		now:   cfg.Now,
-		hash:  xxhash.Sum64,
+		db:     db,
+		lock:   lock,
+		width:  (cfg.Window / bucketsPerWindow).Microseconds(),
+		recent: cfg.Recent,
+		now:    cfg.Now,
+		hash:   xxhash.Sum64,
 	}, nil
 }
+
+const memTable = 1 << 20
 
 var errLocked = errors.New("another process has it open")
 
@@ -121,20 +133,25 @@ func openDB(cfg Config, logger *slog.Logger) (*pebble.DB, *pebble.Lock, error) {
 		return nil, nil, fmt.Errorf("%w: %w", errLocked, err)
 	}
 	opts := &pebble.Options{
-		FS:                          vfs.Default,
-		Lock:                        lock,
-		DisableWAL:                  true,
-		CacheSize:                   cfg.CacheSize,
-		MemTableSize:                cfg.MemTable,
-		MemTableStopWritesThreshold: 4,
+		FS:         vfs.Default,
+		Lock:       lock,
+		DisableWAL: true,
+		CacheSize:  cfg.CacheSize,
+		// A batch of more than half a memtable is not copied to one but flushed
+		// as it is. Batches are large here, so the memtable is small.
+		MemTableSize:                memTable,
+		MemTableStopWritesThreshold: 64,
 		// Ids are read only to confirm a duplicate, so files may pile up in L0
 		// before they are merged, which saves rewriting the same bucket.
-		L0CompactionThreshold: 8,
-		L0StopWritesThreshold: 64,
+		L0CompactionThreshold: 16,
+		L0StopWritesThreshold: 128,
 		LBaseMaxBytes:         512 << 20,
 		MaxOpenFiles:          512,
 		FormatMajorVersion:    pebble.FormatNewest,
 		Logger:                pebbleLogger{logger},
+	}
+	for i := range opts.Levels {
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	db, err := pebble.Open(cfg.Dir, opts)
 	if err != nil {
@@ -146,22 +163,24 @@ func openDB(cfg Config, logger *slog.Logger) (*pebble.DB, *pebble.Lock, error) {
 // Close writes what is in memory to disk and closes the store. Sets must be
 // idle.
 func (s *Store) Close() error {
-	// Without a write-ahead log Close alone would forget the last ids, and the
-	// next start would read them from the log again.
+	// Without a write-ahead log Close alone would forget the last batches, and
+	// the next start would read them from the log again.
 	return errors.Join(s.db.Flush(), s.db.Close(), s.lock.Close())
 }
 
 // DiskBytes returns how much disk the store takes.
 func (s *Store) DiskBytes() uint64 { return s.db.Metrics().DiskSpaceUsage() }
 
-// Keys on disk: partition (4 bytes), then 'k', bucket (4 bytes) and the id, or
-// 'm' for the partition's meta record. An id is the length of the app as a
-// varint, the app and the message id.
+// Keys on disk: partition (4 bytes), then 'k', bucket (4 bytes), hash (8 bytes)
+// and the id, or 'm' for the partition's meta record. An id is the length of the
+// app as a varint, the app and the message id.
 const (
 	kindKey  = 'k'
 	kindMeta = 'm'
 
-	keyHeader = 4 + 1 + 4
+	bucketAt  = 4 + 1
+	hashAt    = bucketAt + 4
+	keyHeader = hashAt + 8
 )
 
 func prefix(dst []byte, partition int32, kind byte) []byte {
@@ -210,21 +229,28 @@ const Unknown = int64(-1)
 type Set struct {
 	store     *Store
 	partition int32
-	meta      meta
-	front     front
+	meta      meta  // of what is on disk
+	front     front // hashes of what is on disk
 
-	// The overlay: what the open transaction added.
-	pending []pendingKey
-	arena   []byte
-	index   index
-	head    uint32 // newest bucket, meta.head or later
+	// Ids in memory: ids[:done] are committed, the others the open transaction's.
+	ids   []recentID
+	done  int
+	arena []byte // their text up to kept, then the id asked for
+	kept  int
+	index index
+
+	// As of the last commit, and with the open transaction.
+	next       int64
+	head, live uint32 // newest bucket
+
+	asked uint64 // hash of what Seen was last asked for
 
 	batch *pebble.Batch
 	key   []byte
 }
 
-// pendingKey is an id added by the open transaction: arena[off:off+n].
-type pendingKey struct {
+// recentID is an id in memory: arena[off:off+n].
+type recentID struct {
 	hash   uint64
 	bucket uint32
 	off, n uint32
@@ -249,7 +275,7 @@ func (s *Store) Set(ctx context.Context, partition int32, topicID [16]byte, prog
 	if !ok || m.topicID != topicID || m.width != s.width {
 		return t, t.Reset(topicID)
 	}
-	t.meta, t.head = m, m.head
+	t.meta, t.next, t.head, t.live = m, m.next, m.head, m.head
 	if err := t.load(ctx, progress); err != nil {
 		return nil, fmt.Errorf("load dedup set of partition %d: %w", partition, err)
 	}
@@ -270,8 +296,7 @@ func (t *Set) load(ctx context.Context, progress func(ids int)) error {
 		if len(k) <= keyHeader {
 			continue
 		}
-		bucket := binary.BigEndian.Uint32(k[5:])
-		t.front.insert(t.store.hash(k[keyHeader:]), tag(bucket))
+		t.front.insert(binary.BigEndian.Uint64(k[hashAt:]), tag(binary.BigEndian.Uint32(k[bucketAt:])))
 		if n++; n%(1<<18) == 0 {
 			if err := ctx.Err(); err != nil {
 				return errors.Join(err, it.Close())
@@ -286,10 +311,10 @@ func (t *Set) load(ctx context.Context, progress func(ids int)) error {
 
 // Reset empties the set, for a topic of the given id.
 func (t *Set) Reset(topicID [16]byte) error {
-	t.Rollback()
+	t.clear()
 	t.front = front{}
 	t.meta = meta{topicID: topicID, width: t.store.width, next: Unknown}
-	t.head = 0
+	t.next, t.head, t.live = Unknown, 0, 0
 	t.batch.Reset()
 	err := t.batch.DeleteRange(prefix(nil, t.partition, kindKey), prefix(nil, t.partition, kindMeta+1), nil)
 	if err == nil {
@@ -303,16 +328,18 @@ func (t *Set) Reset(topicID [16]byte) error {
 
 // Next returns the offset in the enriched partition up to which the set holds
 // everything within the window, or Unknown.
-func (t *Set) Next() int64 { return t.meta.next }
+func (t *Set) Next() int64 { return t.next }
 
-// Len returns how many ids the set holds, without the overlay.
-func (t *Set) Len() int { return t.front.n }
+// Len returns how many ids the set holds, without the open transaction's.
+func (t *Set) Len() int { return t.front.n + t.done }
 
-// MemoryBytes returns what the table in memory takes.
-func (t *Set) MemoryBytes() int { return 9 * len(t.front.hashes) }
+// MemoryBytes returns what the set takes of memory.
+func (t *Set) MemoryBytes() int {
+	return 9*len(t.front.hashes) + cap(t.arena) + 24*cap(t.ids) + 4*len(t.index.slots)
+}
 
-// Pending returns how many ids the overlay holds.
-func (t *Set) Pending() int { return len(t.pending) }
+// Pending returns how many ids the open transaction added.
+func (t *Set) Pending() int { return len(t.ids) - t.done }
 
 func (t *Set) oldest(head uint32) uint32 {
 	if head < bucketsPerWindow {
@@ -325,47 +352,49 @@ func (t *Set) oldest(head uint32) uint32 {
 // the window's head on.
 func (t *Set) bucket(received int64) uint32 {
 	b := uint32(max(received, 0) / t.store.width)
-	if b > t.head { // once per bucket
+	if b > t.live { // once per bucket
 		limit := uint32(t.store.now().Add(maxAhead).UnixMicro() / t.store.width)
-		t.head = max(t.head, min(b, limit))
+		t.live = max(t.live, min(b, limit))
 	}
-	return min(max(b, t.oldest(t.head)), t.head)
+	return min(max(b, t.oldest(t.live)), t.live)
 }
 
 // Seen reports whether the message was seen within the window, in this
-// transaction or before. One that was not is added to the overlay. received is
-// its received_at in microseconds since the epoch. app and id are copied.
-func (t *Set) Seen(app, id string, received int64) (bool, error) {
-	off := len(t.arena)
+// transaction or before. app and id may change afterwards.
+func (t *Set) Seen(app, id string) (bool, error) {
+	t.arena = t.arena[:t.kept]
 	t.arena = binary.AppendUvarint(t.arena, uint64(len(app)))
 	t.arena = append(t.arena, app...)
 	t.arena = append(t.arena, id...)
-	key := t.arena[off:]
-	h := t.store.hash(key)
-
-	found, err := t.committed(h, key)
-	if err != nil {
-		t.arena = t.arena[:off]
-		return false, err
-	}
-	if found || t.index.find(h, func(i uint32) bool {
-		p := &t.pending[i]
-		return p.hash == h && string(t.arena[p.off:p.off+p.n]) == string(key)
+	key := t.arena[t.kept:]
+	t.asked = t.store.hash(key)
+	if t.index.find(t.asked, func(i uint32) bool {
+		p := &t.ids[i]
+		return p.hash == t.asked && string(t.arena[p.off:p.off+p.n]) == string(key)
 	}) {
-		t.arena = t.arena[:off]
 		return true, nil
 	}
-	t.pending = append(t.pending, pendingKey{hash: h, bucket: t.bucket(received), off: uint32(off), n: uint32(len(key))})
-	t.index.add(h, uint32(len(t.pending)-1), func(i uint32) uint64 { return t.pending[i].hash })
-	return false, nil
+	return t.onDisk(t.asked, key)
 }
 
-// committed reports whether the id is held outside the overlay. Every entry of
-// its hash is confirmed on disk, in the bucket that the entry names.
-func (t *Set) committed(h uint64, id []byte) (bool, error) {
+// Add adds the message that Seen was last asked for, and that was not seen.
+// received is its received_at in microseconds since the epoch.
+func (t *Set) Add(received int64) {
+	t.ids = append(t.ids, recentID{
+		hash: t.asked, bucket: t.bucket(received), off: uint32(t.kept), n: uint32(len(t.arena) - t.kept),
+	})
+	t.kept = len(t.arena)
+	t.index.add(t.asked, uint32(len(t.ids)-1), t.hashOf)
+}
+
+func (t *Set) hashOf(i uint32) uint64 { return t.ids[i].hash }
+
+// onDisk reports whether the id is on disk. Every entry of its hash in the
+// table is confirmed there, in the bucket that the entry names.
+func (t *Set) onDisk(h uint64, id []byte) (bool, error) {
 	f := &t.front
 	for i := f.first(h); i >= 0; i = f.next(h, i) {
-		t.key = append(bucketPrefix(t.key[:0], t.partition, t.bucketOf(f.tags[i])), id...)
+		t.key = t.diskKey(t.key[:0], t.bucketOf(f.tags[i]), h, id)
 		_, closer, err := t.store.db.Get(t.key)
 		if err == nil {
 			err = closer.Close()
@@ -378,6 +407,12 @@ func (t *Set) committed(h uint64, id []byte) (bool, error) {
 	return false, nil
 }
 
+func (t *Set) diskKey(dst []byte, bucket uint32, h uint64, id []byte) []byte {
+	dst = bucketPrefix(dst, t.partition, bucket)
+	dst = binary.BigEndian.AppendUint64(dst, h)
+	return append(dst, id...)
+}
+
 // A tag is a bucket modulo 255, plus one. All buckets of the window differ in
 // it.
 func tag(bucket uint32) uint8 { return uint8(bucket%255) + 1 }
@@ -387,19 +422,32 @@ func (t *Set) bucketOf(g uint8) uint32 {
 	return t.meta.head - back
 }
 
-// Commit merges the overlay: the transaction that carried it was committed, and
-// next is the offset behind its last record in the enriched partition, or
-// Unknown when it wrote none there.
+// Commit keeps what the open transaction added: it was committed, and next is
+// the offset behind its last record in the enriched partition, or Unknown when
+// it wrote none there. Now and then it writes to disk.
 func (t *Set) Commit(next int64) error {
-	if len(t.pending) == 0 && (next == Unknown || next == t.meta.next) {
-		t.Rollback()
+	t.done, t.head = len(t.ids), t.live
+	if next != Unknown {
+		t.next = next
+	}
+	if t.kept < t.store.recent {
 		return nil
 	}
+	return t.flush()
+}
+
+// flush moves the recent ids to disk. No transaction may have added any.
+func (t *Set) flush() error {
+	t.Rollback()
 	m := t.meta
-	m.head = t.head
-	if next != Unknown {
-		m.next = next
+	m.next, m.head = t.next, t.head
+	if m == t.meta && t.done == 0 {
+		return nil
 	}
+	// Pebble takes a sorted batch for less.
+	slices.SortFunc(t.ids, func(a, b recentID) int {
+		return cmp.Or(cmp.Compare(a.bucket, b.bucket), cmp.Compare(a.hash, b.hash))
+	})
 	if err := t.write(m); err != nil {
 		return fmt.Errorf("write dedup set of partition %d: %w", t.partition, err)
 	}
@@ -408,8 +456,8 @@ func (t *Set) Commit(next int64) error {
 		t.front.drop(func(g uint8) bool { return t.bucketOf(g) < to })
 	}
 	t.meta = m
-	for i := range t.pending {
-		t.front.insert(t.pending[i].hash, tag(t.pending[i].bucket))
+	for i := range t.ids {
+		t.front.insert(t.ids[i].hash, tag(t.ids[i].bucket))
 	}
 	t.clear()
 	return nil
@@ -424,10 +472,13 @@ func (t *Set) write(m meta) error {
 			return err
 		}
 	}
-	for i := range t.pending {
-		p := &t.pending[i]
+	for i := range t.ids {
+		p := &t.ids[i]
+		// A set that nobody wrote to for long may gather what leaves at once.
+		bucket := max(p.bucket, t.oldest(m.head))
+		p.bucket = bucket
 		op := b.SetDeferred(keyHeader+int(p.n), 0)
-		copy(bucketPrefix(op.Key[:0], t.partition, p.bucket)[keyHeader:keyHeader+int(p.n)], t.arena[p.off:p.off+p.n])
+		t.diskKey(op.Key[:0], bucket, p.hash, t.arena[p.off:p.off+p.n])
 		if err := op.Finish(); err != nil {
 			return err
 		}
@@ -439,25 +490,31 @@ func (t *Set) write(m meta) error {
 	return b.Commit(pebble.NoSync)
 }
 
-// Rollback drops the overlay.
+// Rollback drops what the open transaction added.
 func (t *Set) Rollback() {
-	t.head = t.meta.head
-	t.clear()
+	t.live = t.head
+	if len(t.ids) == t.done {
+		return
+	}
+	t.kept = int(t.ids[t.done].off)
+	t.ids, t.arena = t.ids[:t.done], t.arena[:t.kept]
+	t.index.clear()
+	for i := range t.ids {
+		t.index.add(t.ids[i].hash, uint32(i), t.hashOf)
+	}
 }
 
-// keepBytes is the most memory that the overlay keeps for the next transaction.
-const keepBytes = 8 << 20
-
 func (t *Set) clear() {
-	t.pending, t.arena = t.pending[:0], t.arena[:0]
-	if cap(t.arena) > keepBytes {
-		t.pending, t.arena = nil, nil
+	t.ids, t.arena, t.done, t.kept = t.ids[:0], t.arena[:0], 0, 0
+	if cap(t.arena) > 4*t.store.recent { // one huge transaction
+		t.ids, t.arena = nil, nil
 	}
 	t.index.clear()
 }
 
-// Close releases the set's memory; the disk keeps what was committed.
+// Close writes what was committed to disk and releases the set's memory.
 func (t *Set) Close() error {
-	t.front, t.pending, t.arena, t.index = front{}, nil, nil, index{}
-	return t.batch.Close()
+	err := t.flush()
+	t.front, t.ids, t.arena, t.index = front{}, nil, nil, index{}
+	return errors.Join(err, t.batch.Close())
 }

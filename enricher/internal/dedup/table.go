@@ -3,8 +3,9 @@ package dedup
 import "math/bits"
 
 // front is an open-addressed table of hashes, each with a one-byte tag: 9 bytes
-// a slot, 11 to 17 a key. A slot's place is the hash scaled to the table's size,
-// so the table may have any size, and growing it visits both tables in order.
+// a slot, 11 to 17 a key. A slot's place is the hash, mixed and scaled to the
+// table's size, so the table may have any size, and growing it visits both tables
+// in order.
 type front struct {
 	hashes []uint64 // 0 is free
 	tags   []uint8
@@ -24,8 +25,11 @@ func occupied(h uint64) uint64 {
 	return h
 }
 
+// place returns where h belongs in a table of that size. Hashes come sorted, from
+// disk and from the recent ids; the factor scatters them, since a table that is
+// filled from one end to the other has no room left where it is being filled.
 func place(h uint64, size int) int {
-	hi, _ := bits.Mul64(h, uint64(size))
+	hi, _ := bits.Mul64(h*0x9E3779B97F4A7C15, uint64(size))
 	return int(hi)
 }
 
@@ -112,8 +116,8 @@ func (f *front) rebuild(size int, gone func(tag uint8) bool) {
 	}
 }
 
-// index finds the overlay's ids by hash. It holds positions in a list, plus one;
-// 0 is free. Its size is a power of two.
+// index finds ids in memory by hash. It holds positions in a list, plus one; 0 is
+// free. Its size is a power of two.
 type index struct {
 	slots []uint32
 	n     int
@@ -157,8 +161,8 @@ func (x *index) put(h uint64, s uint32) {
 	x.slots[i] = s
 }
 
-// keepSlots is the most slots an index keeps for the next transaction.
-const keepSlots = 1 << 17
+// keepSlots is the most slots that an index keeps when it is cleared.
+const keepSlots = 1 << 20
 
 func (x *index) clear() {
 	if len(x.slots) > keepSlots {
