@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/uptakehq/uptake/enricher/enrich"
+	"github.com/uptakehq/uptake/enricher/internal/identitycli"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
@@ -26,6 +27,8 @@ Commands:
   serve           enrich until told to stop (the default)
   topics apply    make the topics that are missing
   topics check    check that the topics are as the services need them
+  identity show   what is known about an id, and which record said so
+  identity unlink undo a wrong link: what it moved goes back
 
 Flags of a command: enricher <command> -help
 Every flag can be given as UPTAKE_<FLAG> in the environment or in a -config file.
@@ -41,6 +44,8 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		return serve(args, getenv, stderr)
 	case "topics":
 		return topics(args, getenv, stdout, stderr)
+	case "identity":
+		return identitycli.Run(args, getenv, stdout, stderr)
 	case "help":
 		fmt.Fprint(stdout, usage)
 		return nil

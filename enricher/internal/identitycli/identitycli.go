@@ -1,0 +1,260 @@
+// Package identitycli is `enricher identity`: what is known about an id and why,
+// and the order to undo a wrong link.
+//
+// It reads the changelog of identity state, of the partitions that know the id
+// and those it leads to, and writes one kind of record, an order in links. It
+// owns the commands' flags and what they print; what the records mean is for
+// package identity.
+package identitycli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/enricher/internal/identity"
+	"github.com/uptakehq/uptake/enricher/internal/replay"
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/svc/kafka"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/svc/registry"
+	"github.com/uptakehq/uptake/schemas/svc/setting"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+const usage = `Usage: enricher identity <command> [flags]
+
+Commands:
+  show     what is known about an id, and which record said so
+  unlink   undo what linked an id to a user: what it moved goes back
+
+An id is named by -anonymous ID or -user ID, within -app APP.
+`
+
+// ErrNoLink is in the chain of unlink's error when there is nothing to undo.
+var ErrNoLink = errors.New("is not linked")
+
+// Run carries out the command in args. It answers on stdout.
+func Run(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
+	command := ""
+	if len(args) > 0 {
+		command, args = args[0], args[1:]
+	}
+	switch command {
+	case "show", "unlink":
+	case "help", "-h", "-help", "--help":
+		fmt.Fprint(stdout, usage)
+		return nil
+	default:
+		return fmt.Errorf("%w: identity needs show or unlink (got %q)\n%s", process.ErrUsage, command, usage)
+	}
+	set := flag.NewFlagSet("enricher identity "+command, flag.ContinueOnError)
+	set.SetOutput(stderr)
+	c := client{kafka: kafka.DefaultConfig("uptake-identity"), out: stdout}
+	c.kafka.Flags(set)
+	c.registry.Flags(set)
+	set.StringVar(&c.app, "app", "", "`app` that the id belongs to")
+	var anonymousID, userID, from, until string
+	set.StringVar(&anonymousID, "anonymous", "", "anonymous `id`")
+	set.StringVar(&userID, "user", "", "user `id`")
+	timeout := set.Duration("timeout", time.Minute, "how long the whole command may take")
+	var force bool
+	if command == "unlink" {
+		set.StringVar(&from, "from", "", "`user` that the id was wrongly linked to")
+		set.StringVar(&until, "until", "", "`instant` (RFC 3339): what calls with an event time up to it said is undone, what later ones say links again; empty is now")
+		set.BoolVar(&force, "force", false, "give the order although no such link is known, for one that is still on its way")
+	} else {
+		set.BoolVar(&c.json, "json", false, "answer in JSON")
+	}
+	rest, err := setting.Parse(set, args, getenv)
+	if err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return fmt.Errorf("%w: %w", process.ErrUsage, err)
+	}
+	var faults []error
+	if len(rest) > 0 {
+		faults = append(faults, fmt.Errorf("unexpected argument %q", rest[0]))
+	}
+	if c.app == "" {
+		faults = append(faults, errors.New("-app must be named"))
+	}
+	if (anonymousID == "") == (userID == "") {
+		faults = append(faults, errors.New("one of -anonymous and -user must be named"))
+	}
+	if command == "unlink" && from == "" {
+		faults = append(faults, errors.New("-from must name the user"))
+	}
+	limit := time.Now()
+	if until != "" {
+		if limit, err = time.Parse(time.RFC3339, until); err != nil {
+			faults = append(faults, fmt.Errorf("-until: %w", err))
+		}
+	}
+	faults = append(faults, c.kafka.Validate(), c.registry.Validate())
+	if err := errors.Join(faults...); err != nil {
+		return fmt.Errorf("%w: %w", process.ErrUsage, err)
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
+	defer cancel()
+	if err := c.open(ctx, stderr); err != nil {
+		return err
+	}
+	defer c.close()
+	who := id{event.ActorUser, userID}
+	if anonymousID != "" {
+		who = id{event.ActorAnonymous, anonymousID}
+	}
+	if command == "show" {
+		return c.show(ctx, who)
+	}
+	return c.unlink(ctx, who, from, event.FromTime(limit), force)
+}
+
+// id is an anonymous id or a user.
+type id struct{ kind, id string }
+
+func (i id) String() string {
+	if i.kind == event.ActorAnonymous {
+		return fmt.Sprintf("anonymous id %q", i.id)
+	}
+	return fmt.Sprintf("user %q", i.id)
+}
+
+// client is one run of a command.
+type client struct {
+	kafka    kafka.Config
+	registry registry.Config
+	app      string
+	json     bool
+	out      io.Writer
+
+	codec      *event.Codec
+	cl         *kgo.Client
+	replay     *replay.Reader
+	partitions int32
+}
+
+func (c *client) open(ctx context.Context, stderr io.Writer) error {
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	opts, err := c.kafka.Options(log, nil)
+	if err != nil {
+		return err
+	}
+	if c.codec, err = c.registry.Codec(ctx); err != nil {
+		return err
+	}
+	opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RequiredAcks(kgo.AllISRAcks()))
+	if c.cl, err = kgo.NewClient(opts...); err != nil {
+		return fmt.Errorf("kafka client: %w", err)
+	}
+	infos, err := topic.Check(ctx, kadm.NewClient(c.cl), topic.Raw, topic.Links, topic.Enriched, topic.EnricherState)
+	if err == nil {
+		c.partitions = infos[topic.EnricherState].Partitions
+		c.replay, err = replay.New(opts...)
+	}
+	if err != nil {
+		c.cl.Close()
+	}
+	return err
+}
+
+func (c *client) close() {
+	c.replay.Close()
+	c.cl.Close()
+}
+
+// read returns the newest records about an id in the changelog of a partition.
+func (c *client) read(ctx context.Context, partition int32, about func(*identity.Record) bool) ([]identity.Record, error) {
+	b, err := c.replay.Bounds(ctx, topic.EnricherState, partition)
+	if err != nil {
+		return nil, err
+	}
+	newest := map[string]int{}
+	var list []identity.Record
+	_, err = c.replay.Read(ctx, topic.EnricherState, partition, b.Start, b.End, func(r *kgo.Record) error {
+		key := string(r.Key)
+		if i, ok := newest[key]; ok {
+			list[i] = identity.Record{} // replaced or withdrawn
+			delete(newest, key)
+		}
+		if len(r.Value) == 0 {
+			return nil
+		}
+		rec, err := identity.Inspect(c.codec, r.Value)
+		if err != nil {
+			return fmt.Errorf("record at offset %d: %w", r.Offset, err)
+		}
+		if rec.AppID == c.app && about(&rec) {
+			newest[key] = len(list)
+			list = append(list, rec)
+		}
+		return nil
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	var kept []identity.Record
+	for _, r := range list {
+		if r.Kind != "" {
+			kept = append(kept, r)
+		}
+	}
+	return kept, nil
+}
+
+// unlink gives the order, once it has seen what it would undo.
+func (c *client) unlink(ctx context.Context, who id, from string, until event.Micros, force bool) error {
+	known, err := c.known(ctx, who)
+	if err != nil {
+		return err
+	}
+	if !known.linkedTo(from, until) && !force {
+		return fmt.Errorf("%s of app %q %w to user %q up to %s: see `enricher identity show`, or give -force for a link that is still on its way",
+			who, c.app, ErrNoLink, from, at(until))
+	}
+	orders := []id{who}
+	// An alias call claims the previous id as an anonymous id too: what undoes
+	// the one undoes the other.
+	if who.kind == event.ActorUser {
+		twin := id{event.ActorAnonymous, who.id}
+		k, err := c.known(ctx, twin)
+		if err != nil {
+			return err
+		}
+		if k.linkedTo(from, until) {
+			orders = append(orders, twin)
+		}
+	}
+	for _, o := range orders {
+		l := identity.Unlink(c.app, o.kind, o.id, from, until, event.FromTime(time.Now()))
+		rec := &kgo.Record{
+			Topic: topic.Links, Partition: identity.Home(c.app, o.kind, o.id, c.partitions),
+			Key: identity.Key(c.app, o.kind, o.id), Value: c.codec.AppendLink(nil, &l),
+		}
+		done, err := c.cl.ProduceSync(ctx, rec).First()
+		if err != nil {
+			return fmt.Errorf("give the order to unlink %s from %q: %w", o, from, err)
+		}
+		fmt.Fprintf(c.out, "ordered: %s is not %q, by what was said up to %s (record %d of %s/%d)\n",
+			o, from, at(until), done.Offset, done.Topic, done.Partition)
+	}
+	return nil
+}
+
+// at writes an instant for people.
+func at(us event.Micros) string {
+	if us == 0 {
+		return "-"
+	}
+	return event.ToTime(us).Format("2006-01-02T15:04:05.999999Z07:00")
+}
