@@ -100,9 +100,17 @@ func structured(r *ingest.Request) []byte {
 }
 
 // headerValue undoes the percent-encoding of the HTTP binding, and its quotes.
-// Some senders leave spaces and other characters as they are.
+// Some senders leave spaces and other characters as they are: Go in UTF-8, Node in
+// Latin-1.
 func headerValue(value []byte) string {
 	s := string(value)
+	if !utf8.ValidString(s) {
+		latin := make([]rune, len(value))
+		for i, c := range value {
+			latin[i] = rune(c)
+		}
+		s = string(latin)
+	}
 	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
 		s = strings.ReplaceAll(strings.ReplaceAll(s[1:len(s)-1], `\"`, `"`), `\\`, `\`)
 	}

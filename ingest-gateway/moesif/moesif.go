@@ -3,8 +3,8 @@
 //
 // An API call becomes an event of kind api_call whose name is its method and
 // route. A user that names its company is an identify and a group call, which has
-// the identify's message id with the suffix ":group". The server SDKs never send
-// again what was not taken, so nothing here is refused that could be kept.
+// the identify's message id with the suffix ":group". The server SDKs do not
+// send again what was refused, so nothing here is refused that could be kept.
 package moesif
 
 import (
@@ -58,11 +58,14 @@ func (Protocol) Routes() []ingest.Route {
 
 func hasKey(r *ingest.Request) bool { return r.Header(keyHeader) != "" }
 
-func authenticate(r *ingest.Request, b *ingest.Batch) error { return b.Authenticate(r.Header(keyHeader)) }
+func authenticate(r *ingest.Request, b *ingest.Batch) error {
+	return b.Authenticate(r.Header(keyHeader))
+}
 
 // decoder is the state of one request.
 type decoder struct {
-	b *ingest.Batch
+	b       *ingest.Batch
+	retries mapping.RetryIDs
 
 	top, metadata, request, response, headers mapping.Object
 	properties, context                       mapping.Writer
@@ -81,7 +84,7 @@ func decodeWith(item func(*decoder, *event.RawEvent, *mapping.Fields)) func(*ing
 		if err != nil {
 			return err
 		}
-		d := &decoder{b: b}
+		d := &decoder{b: b, retries: mapping.NewRetryIDs(r.Body)}
 		library := ""
 		if sdk := r.Header("X-Moesif-SDK"); sdk != "" {
 			library = mapping.Cut(mapping.Valid(sdk), 256)
@@ -138,6 +141,9 @@ func (d *decoder) timed(ev *event.RawEvent, o *mapping.Object, path, name string
 	var ok bool
 	if ev.Timestamp, ok = mapping.Instant(v); !ok {
 		mapping.RejectTime(d.b, path+name, v)
+	}
+	if ev.MessageID == "" && ev.Timestamp != 0 {
+		ev.MessageID = d.retries.Next(d.b) // a broken connection makes its server SDKs send again
 	}
 	return ok
 }
@@ -220,7 +226,9 @@ func (d *decoder) company(ev *event.RawEvent, f *mapping.Fields) {
 	}
 	d.top.Take("modified_time")
 	d.properties.Value("company_domain", d.top.Take("company_domain"))
-	d.properties.Value("campaign", d.top.Take("campaign"))
+	if campaign := d.top.Take("campaign"); string(campaign.Raw) != "{}" { // as its SDK sends none
+		d.properties.Value("campaign", campaign)
+	}
 	if d.properties.Merge(&d.metadata) {
 		d.context.Raw("metadata", d.metadata.Raw)
 	}

@@ -64,7 +64,7 @@ func decode(r *ingest.Request, b *ingest.Batch) error {
 	if !mapping.IsJSON(text) {
 		return ingest.Unreadable("the body is neither OTLP's JSON nor its protobuf")
 	}
-	d := &decoder{b: b}
+	d := &decoder{b: b, retries: mapping.NewRetryIDs(r.Body)}
 	var request mapping.Object
 	request.Parse(text)
 	return each(request.First("resourceLogs", "resource_logs"), d.resourceLogs)
@@ -99,6 +99,7 @@ type decoder struct {
 	resource, scope           attributes // around the records
 	scopeName, scopeVersion   scan.Value
 	scopeText, library        string
+	retries                   mapping.RetryIDs
 	top, record, sdk          mapping.Object
 	own                       attributes
 	properties, context, body mapping.Writer
@@ -170,7 +171,9 @@ func (d *decoder) item(it mapping.Item) {
 	if f.RejectWrong(d.b) || !d.clock(ev) {
 		return
 	}
-	ev.MessageID, _ = mapping.ID(own.Get("log.record.uid"))
+	if ev.MessageID, _ = mapping.ID(own.Get("log.record.uid")); ev.MessageID == "" && ev.Timestamp != 0 {
+		ev.MessageID = d.retries.Next(d.b) // exporters have no ids and send again what was not answered
+	}
 	ev.UserID = d.find(userAttributes)
 	ev.AnonymousID = d.find(anonymousAttributes)
 	ev.AccountID = mapping.Account(d.b.App(), accountAttributes, own, &d.scope.object, &d.resource.object)

@@ -86,6 +86,7 @@ type decoder struct {
 	sentAt   event.Micros
 	sdk      string     // name/version that the request carries
 	migrated scan.Value // historical_migration of the envelope
+	retries  mapping.RetryIDs
 
 	top, properties, groups, set, options mapping.Object
 	traits, context, page                 mapping.Writer
@@ -103,7 +104,7 @@ func decode(r *ingest.Request, b *ingest.Batch) error {
 	if err := authenticate(r, b, env); err != nil {
 		return err
 	}
-	d := &decoder{r: r, b: b, migrated: env.Fields.Get("historical_migration")}
+	d := &decoder{r: r, b: b, migrated: env.Fields.Get("historical_migration"), retries: mapping.NewRetryIDs(r.Body)}
 	sentAt := env.Fields.Get("sent_at")
 	if d.sentAt, _ = mapping.Instant(sentAt); d.sentAt == 0 {
 		d.sentAt = sentAtOfQuery(r)
@@ -126,7 +127,7 @@ func decodeV1(r *ingest.Request, b *ingest.Batch) error {
 	if err := mapping.FirstKey(b, r.Bearer(), bodyKey(env)); err != nil {
 		return err
 	}
-	d := &decoder{r: r, b: b, migrated: env.Fields.Get("historical_migration"), sdk: mapping.Valid(r.Header("PostHog-Sdk-Info"))}
+	d := &decoder{r: r, b: b, migrated: env.Fields.Get("historical_migration"), retries: mapping.NewRetryIDs(r.Body), sdk: mapping.Valid(r.Header("PostHog-Sdk-Info"))}
 	var ok bool
 	if d.sentAt, ok = ingest.ParseTime(r.Header("PostHog-Request-Timestamp")); !ok {
 		d.sentAt, _ = mapping.Instant(env.Fields.Get("created_at"))
@@ -198,6 +199,10 @@ func (d *decoder) item(it mapping.Item) {
 	}
 	distinctID = cutID(distinctID)
 	d.eraseKeys(it.Raw)
+	// posthog-go sends no ids, and the same bytes again.
+	if ev.MessageID == "" && mapping.Fine(d.top.Get("timestamp").Text()) {
+		ev.MessageID = d.retries.Next(d.b)
+	}
 	d.groups.Of(d.properties.Get("$groups"))
 	d.options.Of(d.top.Get("options"))
 
