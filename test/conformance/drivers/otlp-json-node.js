@@ -1,0 +1,2 @@
+'use strict'
+module.exports = require('./otlp-node.js').drive('json')
