@@ -76,7 +76,7 @@ type resetter interface {
 
 type gzipReader struct{ *gzip.Reader }
 
-func (r gzipReader) reset(src io.Reader) error { return r.Reader.Reset(src) }
+func (r gzipReader) reset(src io.Reader) error { return r.Reset(src) }
 
 type zlibReader struct{ io.ReadCloser }
 
@@ -90,7 +90,7 @@ func (r flateReader) reset(src io.Reader) error {
 
 type zstdReader struct{ *zstd.Decoder }
 
-func (r zstdReader) reset(src io.Reader) error { return r.Decoder.Reset(src) }
+func (r zstdReader) reset(src io.Reader) error { return r.Reset(src) }
 
 // maxZstdWindow bounds what a zstd frame makes its reader hold beside the
 // output.

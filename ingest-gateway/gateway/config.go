@@ -158,7 +158,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, err)
 	}
 	if len(c.TrustedProxies) > 0 && c.ForwardedHeader == "" {
-		fault("forwarded-header must not be empty with trusted-proxies")
+		fault("forwarded-header must name a field with trusted-proxies (got %q)", c.ForwardedHeader)
 	}
 	return errors.Join(errs...)
 }

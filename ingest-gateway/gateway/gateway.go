@@ -35,7 +35,7 @@ import (
 // Dependencies are what a gateway is given.
 type Dependencies struct {
 	Logger  *slog.Logger
-	Metrics *prometheus.Registry
+	Metrics prometheus.Registerer
 	Health  *ops.Health
 	// Protocols are spoken, in the order in which they are asked where paths
 	// collide; nil is Protocols().
@@ -159,7 +159,9 @@ func (g *Gateway) Run(signals process.Signals) error {
 	deadline, cancel := context.WithTimeout(signals.Kill, g.cfg.StopTimeout)
 	defer cancel()
 	cut := g.server.stop(deadline)
-	<-served
+	if failed := <-served; failed != nil && err == nil {
+		g.log.Warn("listener failed while stopping", "error", failed)
+	}
 	flushed, lost := g.producer.close(deadline)
 	stopBackground()
 	wg.Wait()

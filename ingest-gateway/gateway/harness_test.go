@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -89,9 +90,7 @@ func keyFile(extra string, key string) string {
 	return fmt.Sprintf("apps:\n  - id: dev\n    keys: ['%s']\n    ip: full\n%s", keys.HashOf(key), extra)
 }
 
-// startGateway runs a gateway before the brokers. extra are lines of the key
-// file for the app, indented by four.
-func startGateway(t testing.TB, brokers []string, extra string, change func(*Config, *Dependencies)) *running {
+func testConfig(t testing.TB, brokers []string, extra string) (Config, Dependencies) {
 	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Addr = "127.0.0.1:0"
@@ -100,11 +99,16 @@ func startGateway(t testing.TB, brokers []string, extra string, change func(*Con
 	if err := os.WriteFile(cfg.Keys, []byte(keyFile(extra, testKey)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := &running{t: t, reg: prometheus.NewRegistry(), health: &ops.Health{}, logs: &lockedBuffer{}, keyFile: cfg.Keys, result: make(chan error, 1)}
-	deps := Dependencies{
-		Logger:  slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelInfo})),
-		Metrics: r.reg, Health: r.health,
-	}
+	return cfg, Dependencies{Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Health: &ops.Health{}}
+}
+
+// startGateway runs a gateway before the brokers. extra are lines of the key
+// file for the app, indented by four.
+func startGateway(t testing.TB, brokers []string, extra string, change func(*Config, *Dependencies)) *running {
+	t.Helper()
+	cfg, deps := testConfig(t, brokers, extra)
+	r := &running{t: t, reg: prometheus.NewRegistry(), health: deps.Health, logs: &lockedBuffer{}, keyFile: cfg.Keys, result: make(chan error, 1)}
+	deps.Logger, deps.Metrics = slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelInfo})), r.reg
 	if change != nil {
 		change(&cfg, &deps)
 	}
@@ -121,7 +125,10 @@ func startGateway(t testing.TB, brokers []string, extra string, change func(*Con
 		r.kill(process.ErrCutShort)
 		r.stop()
 		select {
-		case <-r.result:
+		case err := <-r.result:
+			if err != nil && !errors.Is(err, process.ErrCutShort) {
+				t.Errorf("Run: %v", err)
+			}
 		case <-time.After(30 * time.Second):
 			t.Error("the gateway does not stop")
 		}
@@ -179,10 +186,10 @@ type verdict struct {
 	}
 	Accepted int
 	Rejected []struct {
-		Index           int
-		MessageID       string `json:"message_id"`
-		Code, Field     string
-		Detail          string
+		Index       int
+		MessageID   string `json:"message_id"`
+		Code, Field string
+		Detail      string
 	}
 	Unstored []struct {
 		Index     int

@@ -59,6 +59,9 @@ func (s *server) serve() error     { return s.http.Serve(s.ln) }
 // stop closes the listener, lets requests under way end, and at the deadline
 // cuts the connections that are left. It returns how many those were.
 func (s *server) stop(deadline context.Context) (cut int) {
+	// Before fasthttp does: it knows no listener until Serve got that far, and
+	// would leave it open for a Serve that comes after.
+	s.ln.Close()
 	if s.http.ShutdownWithContext(deadline) == nil {
 		return 0
 	}
@@ -144,7 +147,7 @@ func (s *server) exchange(ctx *fasthttp.RequestCtx, x *exchange) {
 // worth reading.
 func (s *server) discard(ctx *fasthttp.RequestCtx, rest io.Reader) {
 	worth := 2 * int64(s.http.MaxRequestBodySize)
-	if _, err := io.CopyN(io.Discard, rest, worth); err != io.EOF {
+	if _, err := io.CopyN(io.Discard, rest, worth); !errors.Is(err, io.EOF) {
 		ctx.SetConnectionClose()
 	}
 }
@@ -288,6 +291,7 @@ func (l logger) Printf(format string, args ...any) {
 // will not end by themselves.
 type listener struct {
 	net.Listener
+	closed sync.Once
 	mu   sync.Mutex // covers open
 	open map[net.Conn]struct{}
 }
@@ -303,6 +307,12 @@ func (l *listener) Accept() (net.Conn, error) {
 	tracked := &conn{Conn: c, listener: l}
 	l.open[tracked] = struct{}{}
 	return tracked, nil
+}
+
+// Close implements net.Listener; closing again is no error.
+func (l *listener) Close() (err error) {
+	l.closed.Do(func() { err = l.Listener.Close() })
+	return err
 }
 
 func (l *listener) count() int {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -112,10 +113,8 @@ func TestStartsWithoutKafka(t *testing.T) {
 	if res.status != 503 || res.header.Get("Retry-After") != "5" || res.verdict(t).Error.Code != "unavailable" {
 		t.Errorf("got %d %s %s", res.status, res.header, res.body)
 	}
-	_, port, _ := net.SplitHostPort(addr)
-	var n int
-	fmt.Sscan(port, &n)
-	cluster := newCluster(t, kfake.Ports(n))
+	port := netip.MustParseAddrPort(addr).Port()
+	cluster := newCluster(t, kfake.Ports(int(port)))
 	g.awaitReady()
 	if res := g.post("/v1/track", track("m2", "u1")); res.status != 200 {
 		t.Errorf("got %d %s", res.status, res.body)
@@ -421,4 +420,3 @@ func TestPanicFailsOneRequest(t *testing.T) {
 		t.Error("the panic is not in the log")
 	}
 }
-

@@ -417,7 +417,7 @@ value:
 			s.fail(i, "")
 			return Invalid, false
 		}
-		k := Invalid
+		var k Kind
 		switch c := b[i]; c {
 		case ' ', '\t', '\r', '\n':
 			i++

@@ -185,7 +185,7 @@ func (d *decoder) readEnvelope(env *envelope, maxMessages int) error {
 	if !s.Object() {
 		return notAnObject(s)
 	}
-	seen, bit := 0, 0
+	var seen, bit int
 	var ctx message // takes the faults of the batch's context
 	for {
 		key, ok := s.Key()
@@ -266,7 +266,7 @@ func (d *decoder) read(m *message) {
 		return
 	}
 	s.Object()
-	seen, bit := 0, 0
+	var seen, bit int
 	for {
 		key, ok := s.Key()
 		if !ok {
@@ -385,7 +385,7 @@ func (d *decoder) readContext(m *message) {
 		return
 	}
 	c := &m.context
-	seen, bit := 0, 0
+	var seen, bit int
 	for {
 		key, ok := s.Key()
 		if !ok {
