@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -53,32 +52,7 @@ func newCatalogs(s *Service) *catalogs {
 
 func (c *catalogs) current() *snapshot { return c.now.Load() }
 
-// wait waits until the topic was read to its end once.
-func (c *catalogs) wait(ctx context.Context) error {
-	select {
-	case <-c.ready:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// run follows the topic until ctx ends.
-func (c *catalogs) run(ctx context.Context) {
-	backoff := backoff{min: 100 * time.Millisecond, max: 10 * time.Second}
-	for {
-		err := c.follow(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		c.svc.health.failed(fmt.Errorf("catalog topic cannot be read: %w", err))
-		c.svc.log.Warn("catalog topic cannot be read", "error", err)
-		if sleep(ctx, backoff.next()) != nil {
-			return
-		}
-	}
-}
-
+// follow follows the topic until ctx ends.
 func (c *catalogs) follow(ctx context.Context) error {
 	opts, err := c.svc.clientOptions("catalog", nil)
 	if err != nil {

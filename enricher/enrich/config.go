@@ -9,6 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/enricher/internal/identity"
+	"github.com/uptakehq/uptake/enricher/internal/metadata"
+	"github.com/uptakehq/uptake/enricher/internal/timing"
 	"github.com/uptakehq/uptake/schemas/svc/kafka"
 	"github.com/uptakehq/uptake/schemas/svc/registry"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
@@ -39,6 +41,8 @@ type Config struct {
 	DedupCacheBytes  int64
 	DedupRecentBytes int
 
+	Timing   timing.Config
+	Metadata metadata.Limits
 	// Identity bounds what is kept of users. Its Partitions are the topics'.
 	Identity identity.Config
 
@@ -63,6 +67,8 @@ func DefaultConfig() Config {
 		DedupWindow:        7 * 24 * time.Hour,
 		DedupCacheBytes:    32 << 20,
 		DedupRecentBytes:   4 << 20,
+		Timing:             timing.DefaultConfig(),
+		Metadata:           metadata.DefaultLimits(),
 		Identity:           identity.DefaultConfig(1),
 	}
 }
@@ -86,7 +92,28 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.DurationVar(&c.DedupWindow, "dedup-window", c.DedupWindow, "how long a message id is remembered; at most the retention of enriched, from which it is rebuilt")
 	set.Int64Var(&c.DedupCacheBytes, "dedup-cache-bytes", c.DedupCacheBytes, "`bytes` of the dedup store's blocks kept in memory")
 	set.IntVar(&c.DedupRecentBytes, "dedup-recent-bytes", c.DedupRecentBytes, "`bytes` of ids that a partition gathers before they go to disk; after a crash they are read from enriched again")
+	c.timingFlags(set)
+	c.metadataFlags(set)
 	c.identityFlags(set)
+}
+
+// timingFlags binds when an event counts.
+func (c *Config) timingFlags(set *flag.FlagSet) {
+	t := &c.Timing
+	set.DurationVar(&t.SkewThreshold, "time-skew-threshold", t.SkewThreshold, "offset of a client's clock from which on it counts as wrong and is corrected")
+	set.Var((*setting.Strings)(&t.FreshLibraries), "time-fresh-libraries", "comma-separated `names` of libraries that set sent_at anew with every attempt: a late one then says that the clock is behind")
+	set.DurationVar(&t.MaxFuture, "time-max-future", t.MaxFuture, "how far an event may lie ahead of its receipt; beyond, it counts when it was received")
+	set.DurationVar(&t.MaxAge, "time-max-age", t.MaxAge, "how old an event may be at its receipt; beyond, it counts when it was received")
+}
+
+// metadataFlags binds what one event may bring.
+func (c *Config) metadataFlags(set *flag.FlagSet) {
+	m := &c.Metadata
+	set.IntVar(&m.Keys, "metadata-keys", m.Keys, "keys of one object of an event; what is beyond is kept under conflicts")
+	set.IntVar(&m.Depth, "metadata-depth", m.Depth, "objects and arrays within each other")
+	set.IntVar(&m.KeyBytes, "metadata-key-bytes", m.KeyBytes, "`bytes` of a key")
+	set.IntVar(&m.ValueBytes, "metadata-value-bytes", m.ValueBytes, "`bytes` of a string")
+	set.IntVar(&m.AppKeys, "metadata-app-keys", m.AppKeys, "different key paths of one app")
 }
 
 // identityFlags binds what identity keeps and reads.
@@ -125,7 +152,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, err)
 	}
 	d := (&Service{cfg: *c}).dedupConfig()
-	errs = append(errs, d.Validate(), c.Identity.Validate())
+	errs = append(errs, d.Validate(), c.Timing.Validate(), c.Metadata.Validate(), c.Identity.Validate())
 	return errors.Join(errs...)
 }
 

@@ -29,6 +29,8 @@ import (
 
 	"github.com/uptakehq/uptake/enricher/internal/dedup"
 	"github.com/uptakehq/uptake/enricher/internal/identity"
+	"github.com/uptakehq/uptake/enricher/internal/metadata"
+	"github.com/uptakehq/uptake/enricher/internal/timing"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
@@ -54,11 +56,13 @@ type Service struct {
 	now     func() time.Time
 
 	// Set by Run before anything else runs.
-	codec    *event.Codec
-	topics   map[string]topic.Info
-	rejected int32 // partitions of rejected
-	store    *dedup.Store
-	catalogs *catalogs
+	codec     *event.Codec
+	topics    map[string]topic.Info
+	rejected  int32 // partitions of rejected
+	store     *dedup.Store
+	catalogs  *catalogs
+	timing    *timing.Rule
+	agreement *metadata.Agreement
 
 	identityMetrics *identity.Metrics
 
@@ -128,18 +132,51 @@ func (s *Service) Run(sig process.Signals) (err error) {
 		return err
 	}
 
-	catalogCtx, stopCatalog := context.WithCancel(sig.Stop)
+	s.timing = timing.New(s.cfg.Timing)
 	s.catalogs = newCatalogs(s)
-	done := make(chan struct{})
-	go func() { // ends with catalogCtx
-		defer close(done)
-		s.catalogs.run(catalogCtx)
-	}()
-	defer func() { stopCatalog(); <-done }()
-	if err := s.catalogs.wait(sig.Stop); err != nil {
-		return nil // stopped before the catalog was read
+	opts, err := s.clientOptions("metadata", nil)
+	if err != nil {
+		return err
 	}
+	s.agreement, err = metadata.NewAgreement(metadata.AgreementConfig{
+		Options: opts, Limits: s.cfg.Metadata, Logger: s.log, Metrics: s.reg, Now: s.now,
+	})
+	if err != nil {
+		return err
+	}
+	defer s.agreement.Close()
+	ctx, stop := context.WithCancel(sig.Stop)
+	var followers sync.WaitGroup
+	defer followers.Wait()
+	defer stop()
+	followers.Go(func() { s.follow(ctx, topic.Catalog, s.catalogs.follow) })
+	followers.Go(func() { s.follow(ctx, topic.Metadata, s.agreement.Run) })
+	for _, ready := range []<-chan struct{}{s.catalogs.ready, s.agreement.Ready()} {
+		select {
+		case <-ready:
+		case <-sig.Stop.Done():
+			return nil
+		}
+	}
+	s.health.failed(nil)
 	return s.serve(sig, instance)
+}
+
+// follow runs what follows a topic until ctx ends.
+func (s *Service) follow(ctx context.Context, name string, run func(context.Context) error) {
+	backoff := backoff{min: 100 * time.Millisecond, max: 10 * time.Second}
+	for {
+		err := run(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		err = fmt.Errorf("topic %s cannot be followed: %w", name, err)
+		s.health.failed(err)
+		s.log.Warn("topic cannot be followed", "topic", name, "error", err)
+		if sleep(ctx, backoff.next()) != nil {
+			return
+		}
+	}
 }
 
 // serve runs one session after the other. A session ends with its client: after

@@ -29,6 +29,9 @@ type metrics struct {
 	identityIDs        *prometheus.GaugeVec   // partition
 	identityBytes      *prometheus.GaugeVec   // partition
 	links              *prometheus.CounterVec // fate
+	times              *prometheus.CounterVec // flags
+	converted          prometheus.Counter
+	conflicts          *prometheus.CounterVec // reason
 	catalogVersion     *prometheus.GaugeVec   // app
 	catalogErrors      prometheus.Counter
 }
@@ -68,13 +71,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		identityIDs:        gaugeVec("identity_ids", "Users and anonymous ids that a partition knows.", "partition"),
 		identityBytes:      gaugeVec("identity_memory_bytes", "Memory of a partition's identity state.", "partition"),
 		links:              counterVec("links_total", "Link records by fate: taken or rejected.", "fate"),
+		times:              counterVec("time_decided_total", "Events that do not count at their timestamp, by the flags that say why.", "flags"),
+		converted:          counter("metadata_converted_total", "Values of properties and traits that were converted to their key's type."),
+		conflicts:          counterVec("metadata_conflicts_total", "Values of properties and traits that are kept under conflicts, by reason.", "reason"),
 		catalogVersion:     gaugeVec("catalog_version", "Version of the catalog in force.", "app"),
 		catalogErrors:      counter("catalog_errors_total", "Catalog versions that could not be read."),
 	}
 	if reg != nil {
 		reg.MustRegister(m.records, m.rejectedBy, m.transactions, m.transactionRecords, m.transactionSeconds, m.endSeconds,
 			m.sessions, m.fetchErrors, m.assigned, m.lagRecords, m.restoreRecords, m.restoreTotal, m.restoreSeconds,
-			m.restoreSkipped, m.dedupKeys, m.dedupBytes, m.identityIDs, m.identityBytes, m.links, m.catalogVersion, m.catalogErrors)
+			m.restoreSkipped, m.dedupKeys, m.dedupBytes, m.identityIDs, m.identityBytes, m.links, m.times, m.converted, m.conflicts, m.catalogVersion, m.catalogErrors)
 	}
 	return m
 }
@@ -128,10 +134,12 @@ type appCounts struct {
 
 // counts are a worker's counts, by app and by code, of the open transaction.
 type counts struct {
-	apps  map[string]*appCounts
-	codes map[string]uint64
-	links struct{ taken, rejected uint64 }
-	last  *appCounts
+	apps     map[string]*appCounts
+	codes    map[string]uint64
+	links    struct{ taken, rejected uint64 }
+	times    map[string]uint64 // by flags
+	metadata metadataStats
+	last     *appCounts
 }
 
 // of returns the counts of an app. Apps beyond maxApps, which only broken
@@ -164,6 +172,17 @@ func (c *counts) reject(code string) {
 	c.codes[code]++
 }
 
+// time counts an event whose time was decided, by the flags that say how.
+func (c *counts) time(flags string) {
+	if flags == "" {
+		return
+	}
+	if c.times == nil {
+		c.times = map[string]uint64{}
+	}
+	c.times[flags]++
+}
+
 // flush adds the counts to the metrics.
 func (c *counts) flush(m *metrics) {
 	for _, a := range c.apps {
@@ -187,6 +206,11 @@ func (c *counts) flush(m *metrics) {
 		m.rejectedBy.WithLabelValues(code).Add(float64(n))
 	}
 	clear(c.codes)
+	for flags, n := range c.times {
+		m.times.WithLabelValues(flags).Add(float64(n))
+	}
+	clear(c.times)
+	c.metadata.flush(m)
 	if c.links.taken > 0 {
 		m.links.WithLabelValues("taken").Add(float64(c.links.taken))
 	}
@@ -202,5 +226,7 @@ func (c *counts) drop() {
 		*a = appCounts{app: a.app, out: a.out}
 	}
 	clear(c.codes)
+	clear(c.times)
 	c.links.taken, c.links.rejected = 0, 0
+	c.metadata = metadataStats{}
 }

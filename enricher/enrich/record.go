@@ -3,6 +3,7 @@ package enrich
 import (
 	"fmt"
 	"strings"
+	"unsafe"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -19,23 +20,24 @@ const (
 	codeUnknownKind  = "unknown_kind"  // no such kind of call
 	codeBadTimestamp = "bad_timestamp" // no instant of receipt
 	codeBadQuantity  = "bad_quantity"  // negative
+	codeBadEvent     = "bad_event"     // properties or traits that are no JSON object
 )
 
 // fault is why a record cannot be used.
 type fault struct{ code, field, detail string }
 
-// handle does one record. Its error ends the transaction; a record that cannot
+// handle does one record; rest are those behind it. Its error ends the transaction; a record that cannot
 // be used is rejected and is no error.
-func (w *worker) handle(r *kgo.Record) error {
+func (w *worker) handle(r *kgo.Record, rest []*kgo.Record) error {
 	if r.Topic == topic.Raw {
-		return w.handleRaw(r)
+		return w.handleRaw(r, rest)
 	}
 	return w.handleLink(r)
 }
 
 // handleRaw drops duplicates, normalizes time, normalizes metadata, resolves
 // identity, maps to a feature, redacts and emits.
-func (w *worker) handleRaw(r *kgo.Record) error {
+func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 	raw := &w.raw
 	if f := w.decode(r, raw); f != nil {
 		w.rejectRaw(r, f)
@@ -51,6 +53,15 @@ func (w *worker) handleRaw(r *kgo.Record) error {
 		app.duplicates++
 		return nil
 	}
+	at, timeFlags := w.n.svc.timing.Decide(raw.Timestamp, raw.SentAt, raw.ReceivedAt, raw.Library)
+	f, err := w.normalize(raw, rest)
+	if err != nil {
+		return err
+	}
+	if f != nil {
+		w.rejectRaw(r, f)
+		return nil
+	}
 	e := &w.enr
 	*e = event.EnrichedEvent{
 		AppID:       raw.AppID,
@@ -60,13 +71,16 @@ func (w *worker) handleRaw(r *kgo.Record) error {
 		UserID:      raw.UserID,
 		AnonymousID: raw.AnonymousID,
 		PreviousID:  raw.PreviousID,
+		EventTime:   at,
 		Timestamp:   raw.Timestamp,
 		SentAt:      raw.SentAt,
 		ReceivedAt:  raw.ReceivedAt,
 		Quantity:    raw.Quantity,
-		Properties:  raw.Properties,
-		Traits:      raw.Traits,
+		Properties:  w.objects.properties,
+		Traits:      w.objects.traits,
 		Context:     raw.Context,
+		Conflicts:   w.objects.conflicts,
+		SessionID:   view(sessionID(raw.Context, raw.Properties)),
 		Protocol:    raw.Protocol,
 		Library:     raw.Library,
 		IP:          raw.IP,
@@ -74,7 +88,7 @@ func (w *worker) handleRaw(r *kgo.Record) error {
 		RawOffset:   r.Offset,
 	}
 	w.flags.clear()
-	w.time(e)
+	w.flags.add(timeFlags)
 	if err := w.identify(raw, e); err != nil {
 		return err
 	}
@@ -89,6 +103,8 @@ func (w *worker) handleRaw(r *kgo.Record) error {
 	value = w.out.keep(value)
 	w.part.seen.Add(raw.ReceivedAt)
 	w.emit(topic.Enriched, w.id, r.Key, value)
+	w.counts.metadata.add(w.norm.Stats())
+	w.counts.time(timeFlags)
 	app := w.counts.of(raw.AppID)
 	app.consumed++
 	app.emitted++
@@ -163,14 +179,8 @@ func cut(s string, n int) string {
 	return strings.Clone(s)
 }
 
-// time sets when the event counts.
-func (w *worker) time(e *event.EnrichedEvent) {
-	e.EventTime = e.Timestamp
-	if e.Timestamp == 0 {
-		e.EventTime = e.ReceivedAt
-		w.flags.add("time_from_received")
-	}
-}
+// view returns the text of b, which must not change while it is used.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // identify sets whose event it is, and emits what the event teaches about that:
 // corrections stand before the event that led to them.

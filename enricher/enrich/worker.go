@@ -11,6 +11,7 @@ import (
 
 	"github.com/uptakehq/uptake/enricher/internal/dedup"
 	"github.com/uptakehq/uptake/enricher/internal/identity"
+	"github.com/uptakehq/uptake/enricher/internal/metadata"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 )
@@ -67,6 +68,10 @@ type worker struct {
 	link   event.Link
 	learnt identity.Outputs
 	flags  flags
+
+	norm    *metadata.Normalizer
+	objects normalized
+	ahead   event.RawEvent // scratch of gatherMissing
 }
 
 // job is records of one topic of the partition, or the order to merge what the
@@ -93,6 +98,7 @@ func (n *session) start(id int32) *worker {
 		done:   make(chan struct{}),
 
 		swapped: map[string]int64{},
+		norm:    metadata.New(n.svc.cfg.Metadata),
 	}
 	w.out.init(n.svc.codec)
 	go w.run(ctx) // ends with stop
@@ -177,7 +183,7 @@ func (w *worker) process(records []*kgo.Record) error {
 				return err // the work would be for nothing
 			}
 		}
-		if err := w.handle(r); err != nil {
+		if err := w.handle(r, records[i+1:]); err != nil {
 			return err
 		}
 	}

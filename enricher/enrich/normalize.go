@@ -1,0 +1,181 @@
+package enrich
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/enricher/internal/metadata"
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/rawjson"
+)
+
+// normalized holds the normalized objects of the event at hand. They are valid
+// until the next event.
+type normalized struct{ properties, traits, conflicts []byte }
+
+// normalize makes the event's objects fit for typed columns. rest are the
+// records behind it in the job, for which new keys are asked for together.
+func (w *worker) normalize(raw *event.RawEvent, rest []*kgo.Record) (*fault, error) {
+	for {
+		f := w.normalizeWith(w.n.svc.agreement.View(), raw)
+		missing := w.norm.Missing()
+		if f != nil || len(missing) == 0 {
+			return f, nil
+		}
+		proposals := w.gatherMissing(missing, rest)
+		if err := w.n.svc.agreement.Agree(w.txn.ctx, proposals); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (w *worker) normalizeWith(view *metadata.View, raw *event.RawEvent) *fault {
+	n, out := w.norm, &w.objects
+	n.Begin(view, raw.AppID)
+	var err error
+	if out.properties, err = n.Append(out.properties[:0], metadata.Properties, raw.Properties); err != nil {
+		return &fault{codeBadEvent, "properties", err.Error()}
+	}
+	if out.traits, err = n.Append(out.traits[:0], metadata.Traits, raw.Traits); err != nil {
+		return &fault{codeBadEvent, "traits", err.Error()}
+	}
+	out.conflicts = n.AppendConflicts(out.conflicts[:0])
+	return nil
+}
+
+// maxProposals bounds the new keys that are asked for together.
+const maxProposals = 1000
+
+// gatherMissing adds to the keys that one event misses those of the events that
+// follow it, so that a batch with many new events waits once.
+func (w *worker) gatherMissing(missing []metadata.Proposal, rest []*kgo.Record) []metadata.Proposal {
+	all := append([]metadata.Proposal(nil), missing...)
+	asked := map[metadata.Key]bool{}
+	for _, p := range all {
+		asked[p.Key] = true
+	}
+	view := w.n.svc.agreement.View()
+	ahead := &w.ahead
+	for _, r := range rest {
+		if len(all) >= maxProposals {
+			break
+		}
+		if len(r.Value) > w.n.svc.cfg.RecordBytes || w.n.svc.codec.DecodeRaw(r.Value, ahead) != nil || ahead.AppID == "" {
+			continue // it is rejected when its turn comes
+		}
+		if w.normalizeWith(view, ahead) != nil {
+			continue
+		}
+		for _, p := range w.norm.Missing() {
+			if !asked[p.Key] {
+				asked[p.Key] = true
+				all = append(all, p)
+			}
+		}
+	}
+	return all
+}
+
+// Keys under which clients send their session's id, in context or properties.
+var sessionKeys = [...]string{"sessionId", "session_id", "$session_id"}
+
+// sessionID returns the client's own session id, as it stands in one of the
+// objects: the text of a string without escapes, or a number. It aliases doc.
+func sessionID(docs ...[]byte) []byte {
+	for _, doc := range docs {
+		// Few clients send one, and a look for the word costs little.
+		if !bytes.Contains(doc, []byte("ession")) {
+			continue
+		}
+		if v := member(doc, sessionKeys[:]); v != nil {
+			return v
+		}
+	}
+	return nil
+}
+
+// maxSessionID is the longest session id that is taken for one.
+const maxSessionID = 256
+
+// member returns the value of the first of the object's members that has one of
+// the keys, if it is a plain string or a number.
+func member(doc []byte, keys []string) []byte {
+	i := rawjson.Space(doc, 0)
+	if rawjson.KindAt(doc, i) != rawjson.Object {
+		return nil
+	}
+	i = rawjson.Space(doc, i+1)
+	for i < len(doc) && doc[i] == '"' {
+		end, escaped := rawjson.EndString(doc, i)
+		if end == rawjson.Bad {
+			return nil
+		}
+		key := doc[i+1 : end-1]
+		value := rawjson.Colon(doc, end)
+		if value == rawjson.Bad {
+			return nil
+		}
+		valueEnd := rawjson.EndValue(doc, value, 512)
+		if valueEnd == rawjson.Bad {
+			return nil
+		}
+		if !escaped {
+			for _, k := range keys {
+				if string(key) == k {
+					return scalarText(doc[value:valueEnd])
+				}
+			}
+		}
+		next, more := rawjson.Next(doc, valueEnd, '}')
+		if !more {
+			return nil
+		}
+		i = next
+	}
+	return nil
+}
+
+func scalarText(v []byte) []byte {
+	switch rawjson.KindAt(v, 0) {
+	case rawjson.String:
+		v = v[1 : len(v)-1]
+		if bytes.IndexByte(v, '\\') >= 0 {
+			return nil
+		}
+	case rawjson.Number:
+	default:
+		return nil
+	}
+	if len(v) == 0 || len(v) > maxSessionID {
+		return nil
+	}
+	return v
+}
+
+// metadataStats are a worker's counts of what normalizing did, of the open
+// transaction.
+type metadataStats struct {
+	converted uint64
+	conflicts [metadata.NumReasons]uint64
+}
+
+func (s *metadataStats) add(one metadata.Stats) {
+	s.converted += uint64(one.Converted)
+	for i, n := range one.Conflicts {
+		s.conflicts[i] += uint64(n)
+	}
+}
+
+func (s *metadataStats) flush(m *metrics) {
+	if s.converted > 0 {
+		m.converted.Add(float64(s.converted))
+	}
+	for i, n := range s.conflicts {
+		if n > 0 {
+			m.conflicts.WithLabelValues(fmt.Sprint(metadata.Reason(i))).Add(float64(n))
+		}
+	}
+	*s = metadataStats{}
+}
