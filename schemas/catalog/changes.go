@@ -19,38 +19,38 @@ const (
 
 // FeatureChange is a feature whose place in the rollups changes.
 type FeatureChange struct {
-	Kind string
-	From Mapping // module and product empty: the feature was gone before
-	To   Mapping
+	Kind string  `json:"kind"`
+	From Mapping `json:"from"` // module and product empty: the feature was gone before
+	To   Mapping `json:"to"`
 	// History is what the new version says of what was counted so far: move,
 	// keep or empty.
-	History string
+	History string `json:"history"`
 }
 
 // NameChange is an exact event name that maps to another feature than before.
 type NameChange struct {
-	Event   string
-	From    string // feature id; empty: no exact name
-	To      string // feature id; empty: no exact name any more
-	History string
+	Event   string `json:"event"`
+	From    string `json:"from"` // feature id; empty: no exact name
+	To      string `json:"to"`   // feature id; empty: no exact name any more
+	History string `json:"history"`
 	// Why says why no history moves although it should; empty if nothing is in
 	// the way.
-	Why string
+	Why string `json:"why,omitempty"`
 }
 
 // Changes is what a catalog changes against the one before.
 type Changes struct {
-	Added    []string // feature ids, without the renamed
-	Removed  []string // feature ids, without the renamed and merged
-	Edited   []string // feature ids whose name, owner, purpose, kind, status or rules differ
-	Features []FeatureChange
-	Names    []NameChange
+	Added    []string        `json:"added,omitempty"`   // feature ids, without the renamed
+	Removed  []string        `json:"removed,omitempty"` // feature ids, without the renamed and merged
+	Edited   []string        `json:"edited,omitempty"`  // feature ids whose name, owner, purpose, kind, status or rules differ
+	Features []FeatureChange `json:"features,omitempty"`
+	Names    []NameChange    `json:"names,omitempty"`
 	// Undecided are ids of features of the new catalog whose history the new
 	// version neither moves nor keeps.
-	Undecided []string
+	Undecided []string `json:"undecided,omitempty"`
 	// Moves carry out what history says. Each row of the base rollup is moved
 	// by the first that matches it.
-	Moves []event.Move
+	Moves []event.Move `json:"moves,omitempty"`
 }
 
 // Empty says that nothing changes.

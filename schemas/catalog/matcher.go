@@ -15,9 +15,9 @@ import (
 
 // Mapping is the feature an event is usage of, with where it belongs.
 type Mapping struct {
-	FeatureID string
-	ModuleID  string
-	ProductID string
+	FeatureID string `json:"feature_id"`
+	ModuleID  string `json:"module_id"`
+	ProductID string `json:"product_id"`
 }
 
 // MetricMapping is the metric that a metric event reports.

@@ -64,8 +64,14 @@ func (v *Version) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode catalog version %d of %s: %w", v.Number, v.App, err)
 	}
+	if len(b) > MaxVersionBytes {
+		return nil, fmt.Errorf("encode catalog version %d of %s: must be at most %d bytes (got %d)", v.Number, v.App, MaxVersionBytes, len(b))
+	}
 	return b, nil
 }
+
+// MaxVersionBytes bounds a version, below what the topic takes.
+const MaxVersionBytes = 6 << 20
 
 // Decode reads a record value and checks the catalog as Parse does.
 func Decode(value []byte) (*Version, error) {

@@ -43,6 +43,9 @@ type Config struct {
 	Attempted func(error)
 }
 
+// MaxBytes bounds a record. It is below what the topics take.
+const MaxBytes = 7 << 20
+
 const (
 	// transactionTimeout is when brokers abort the transaction of a writer that
 	// is gone, unless the next writer does so before. Readers of committed
@@ -95,6 +98,7 @@ func attempt(ctx context.Context, cfg Config, decide Decide) (written []*kgo.Rec
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.RecordDeliveryTimeout(transactionTimeout),
 		kgo.ProducerLinger(0),
+		kgo.ProducerBatchMaxBytes(MaxBytes),
 	)
 	cl, err := kgo.NewClient(opts...)
 	if err != nil {

@@ -511,7 +511,7 @@ func fromText(dst, text []byte, typ Type) ([]byte, Reason, bool) {
 	if end != len(text) || (typ == Integer && (!integer || string(text) == "-0")) {
 		return dst, ReasonType, false
 	}
-	ok := false
+	var ok bool
 	if typ == Integer {
 		dst, ok = appendInteger(dst, text)
 	} else {
@@ -522,7 +522,7 @@ func fromText(dst, text []byte, typ Type) ([]byte, Reason, bool) {
 
 // soundText says that a string is UTF-8 without half surrogate pairs.
 func soundText(quoted []byte) bool {
-	return utf8.Valid(quoted) && !(bytes.IndexByte(quoted, '\\') >= 0 && loneSurrogate(quoted))
+	return utf8.Valid(quoted) && (bytes.IndexByte(quoted, '\\') < 0 || !loneSurrogate(quoted))
 }
 
 // loneSurrogate says that a \u escape of a valid string is half a pair.

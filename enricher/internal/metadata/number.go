@@ -32,11 +32,11 @@ func decompose(buf, raw []byte) decimal {
 	fraction := false
 	for ; i < len(raw); i++ {
 		c := raw[i]
-		switch {
-		case c == '.':
+		switch c {
+		case '.':
 			fraction = true
 			continue
-		case c == 'e' || c == 'E':
+		case 'e', 'E':
 			e, err := strconv.Atoi(string(raw[i+1:]))
 			if err != nil || e > maxExponent || e < -maxExponent {
 				e = maxExponent

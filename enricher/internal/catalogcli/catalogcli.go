@@ -1,0 +1,212 @@
+// Package catalogcli is what people do to catalogs and to the types of keys:
+// `enricher catalog ...` and `enricher metadata ...`.
+//
+// It owns the commands, their flags and what they print. What a catalog is and
+// what a version changes is schemas/catalog's; how types are agreed on is
+// metadata's. A version is written as the only writer of its app (package
+// arbiter), so that of two people who apply at once the later one is told.
+package catalogcli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/schemas/catalog"
+	"github.com/uptakehq/uptake/schemas/svc/kafka"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/svc/setting"
+)
+
+// Usage lists the commands.
+const Usage = `  catalog init              write a sample catalog to start from
+  catalog lint FILE         look for what people will stumble over
+  catalog plan FILE         show what a version would change
+  catalog apply FILE        make a file the version in force
+  catalog export            write a version as YAML, CSV, JSON or a tracking plan
+  catalog history           list the versions
+  catalog import FILE       make a catalog of a CSV file or a tracking plan
+  metadata show             list the types of keys
+  metadata pin PATH TYPE    fix the type of a key
+  metadata reset PATH       forget the type of a key and of all within
+`
+
+// ErrFindings is the error of lint when it found something.
+var ErrFindings = errors.New("the catalog has findings")
+
+// command is one invocation.
+type command struct {
+	set    *flag.FlagSet
+	stdout io.Writer
+	stderr io.Writer
+	getenv func(string) (string, bool)
+	now    func() time.Time
+
+	kafka kafka.Config
+	app   string
+}
+
+// Main carries out args, whose first two words name the command. Faults of the
+// command line are marked with process.ErrUsage.
+func Main(ctx context.Context, args []string, stdout, stderr io.Writer, getenv func(string) (string, bool)) error {
+	run := map[string]func(*command, context.Context, []string) error{
+		"catalog init":    (*command).catalogInit,
+		"catalog lint":    (*command).catalogLint,
+		"catalog plan":    (*command).catalogPlan,
+		"catalog apply":   (*command).catalogApply,
+		"catalog export":  (*command).catalogExport,
+		"catalog history": (*command).catalogHistory,
+		"catalog import":  (*command).catalogImport,
+		"metadata show":   (*command).metadataShow,
+		"metadata pin":    (*command).metadataPin,
+		"metadata reset":  (*command).metadataReset,
+	}
+	name := strings.Join(args[:min(len(args), 2)], " ")
+	do, ok := run[name]
+	if !ok {
+		return fmt.Errorf("%w: unknown command %q; there are:\n%s", process.ErrUsage, name, Usage)
+	}
+	c := &command{
+		set: flag.NewFlagSet("enricher "+name, flag.ContinueOnError), stdout: stdout, stderr: stderr, getenv: getenv, now: time.Now,
+		kafka: kafka.DefaultConfig("uptake-catalog"),
+	}
+	c.set.SetOutput(stderr)
+	return do(c, ctx, args[2:])
+}
+
+// parse reads the flags, which may stand before and after the arguments, and
+// returns as many arguments as there are names.
+func (c *command) parse(args []string, names ...string) ([]string, error) {
+	c.set.Usage = func() {
+		fmt.Fprintf(c.stderr, "Usage: %s [flags]%s\n\n", c.set.Name(), strings.Join(append([]string{""}, names...), " "))
+		c.set.PrintDefaults()
+	}
+	rest, err := setting.Parse(c.set, flagsFirst(c.set, args), c.getenv)
+	if err != nil {
+		return nil, usage(err)
+	}
+	if len(rest) != len(names) {
+		return nil, fmt.Errorf("%w: %s needs [%s] (got %d arguments)", process.ErrUsage, c.set.Name(), strings.Join(names, " "), len(rest))
+	}
+	return rest, nil
+}
+
+// flagsFirst moves the flags before the arguments, as package flag wants them.
+func flagsFirst(set *flag.FlagSet, args []string) []string {
+	var flags, rest []string
+	for i := 0; i < len(args); i++ {
+		a := args[i]
+		if a == "--" {
+			rest = append(rest, args[i+1:]...)
+			break
+		}
+		if len(a) < 2 || a[0] != '-' {
+			rest = append(rest, a)
+			continue
+		}
+		flags = append(flags, a)
+		name := strings.TrimLeft(a, "-")
+		if strings.Contains(name, "=") || name == "h" || name == "help" {
+			continue
+		}
+		if f := set.Lookup(name); f != nil {
+			if b, ok := f.Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() {
+				continue
+			}
+		}
+		if i+1 < len(args) {
+			i++
+			flags = append(flags, args[i])
+		}
+	}
+	return append(append(flags, "--"), rest...)
+}
+
+// usage marks err as one of the command line, unless help was asked for.
+func usage(err error) error {
+	if errors.Is(err, flag.ErrHelp) {
+		return flag.ErrHelp
+	}
+	return fmt.Errorf("%w: %w", process.ErrUsage, err)
+}
+
+// needsLog adds the flags of the cluster and of the app.
+func (c *command) needsLog() {
+	c.kafka.Flags(c.set)
+	c.set.StringVar(&c.app, "app", "", "`app` whose catalog or keys it is about")
+}
+
+// options returns how to reach the cluster, and checks the flags of needsLog.
+func (c *command) options() ([]kgo.Opt, error) {
+	errs := []error{c.kafka.Validate()}
+	if c.app == "" {
+		errs = append(errs, errors.New("app must be named"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, usage(err)
+	}
+	return c.kafka.Options(c.logger(), nil)
+}
+
+// logger says what goes wrong with the cluster, and no more.
+func (c *command) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+}
+
+// read reads a file, or standard input for "-".
+func read(path string) ([]byte, error) {
+	if path == "-" {
+		text, err := io.ReadAll(io.LimitReader(os.Stdin, catalog.MaxBytes+1))
+		if err != nil {
+			return nil, fmt.Errorf("read standard input: %w", err)
+		}
+		return text, nil
+	}
+	return os.ReadFile(path)
+}
+
+// load reads and parses a catalog.
+func load(path string) (*catalog.Catalog, error) {
+	text, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	c, err := catalog.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("catalog %s:\n%w", path, err)
+	}
+	return c, nil
+}
+
+// write writes to a file, or to standard output for "-". It does not write over
+// a file.
+func (c *command) write(path string, text []byte) error {
+	if path == "-" || path == "" {
+		_, err := c.stdout.Write(text)
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
+}
+
+// table prints rows of cells that tabs separate.
+func (c *command) table(rows ...string) error {
+	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	for _, r := range rows {
+		fmt.Fprintln(w, r)
+	}
+	return w.Flush()
+}

@@ -1,0 +1,324 @@
+package catalogcli
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/uptakehq/uptake/schemas/catalog"
+)
+
+// importer puts features together that come one by one.
+type importer struct {
+	cat     *catalog.Catalog
+	product string // where a feature names none
+
+	taken map[string]bool // ids, with their kind before them
+	names map[string]bool // event names
+}
+
+func newImporter(name, product string) *importer {
+	return &importer{cat: &catalog.Catalog{Name: catalog.Slug(name)}, product: product, taken: map[string]bool{}, names: map[string]bool{}}
+}
+
+// id returns the slug of a name, made unlike the others of its kind by the name
+// of what it lies in.
+func (im *importer) id(kind, name, within string) string {
+	id := catalog.Slug(name)
+	if im.taken[kind+id] && within != "" {
+		id = catalog.Slug(within) + "_" + id
+	}
+	for base, n := id, 2; im.taken[kind+id]; n++ {
+		id = fmt.Sprintf("%s_%d", base, n)
+	}
+	im.taken[kind+id] = true
+	return id
+}
+
+// add adds a feature to its module, which is made when it is new. f has no id
+// yet; its names are its event names.
+func (im *importer) add(product, module string, f catalog.Feature) error {
+	product = cmp.Or(product, im.product)
+	module = cmp.Or(module, product)
+	f.Kind, f.Status = cmp.Or(f.Kind, catalog.KindCore), cmp.Or(f.Status, catalog.StatusActive)
+	i := slices.IndexFunc(im.cat.Products, func(p catalog.Product) bool { return p.Name == product })
+	if i < 0 {
+		i = len(im.cat.Products)
+		im.cat.Products = append(im.cat.Products, catalog.Product{ID: im.id("p/", product, ""), Name: product, Status: catalog.StatusActive})
+	}
+	p := &im.cat.Products[i]
+	j := slices.IndexFunc(p.Modules, func(m catalog.Module) bool { return m.Name == module })
+	if j < 0 {
+		j = len(p.Modules)
+		p.Modules = append(p.Modules, catalog.Module{ID: im.id("m/", module, product), Name: module, Status: catalog.StatusActive})
+	}
+	m := &p.Modules[j]
+	if slices.ContainsFunc(m.Features, func(o catalog.Feature) bool { return o.Name == f.Name }) {
+		return fmt.Errorf("feature %q is in module %q already", f.Name, module)
+	}
+	for k, n := range f.Names {
+		if im.names[n] || slices.Contains(f.Names[:k], n) {
+			return fmt.Errorf("event name %q belongs to another feature", n)
+		}
+	}
+	for _, n := range f.Names {
+		im.names[n] = true
+	}
+	f.ID = im.id("f/", f.Name, module)
+	m.Features = append(m.Features, f)
+	return nil
+}
+
+// columns of the CSV form; the first three are needed in an import.
+var columns = []string{"Feature", "Module", "Product", "Kind", "Status", "Owner", "Purpose", "Events"}
+
+// eventSeparator stands between event names in a cell.
+const eventSeparator = "|"
+
+// csv reads the onboarding template: a line with the names of the columns, in any
+// order and case, then a feature a line. All faults are reported at once.
+func (im *importer) csv(text []byte) error {
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // spreadsheets write it
+	r := csv.NewReader(bytes.NewReader(text))
+	r.FieldsPerRecord = -1
+	r.TrimLeadingSpace = true
+	if head, _, _ := bytes.Cut(text, []byte("\n")); bytes.Count(head, []byte(";")) > bytes.Count(head, []byte(",")) {
+		r.Comma = ';' // spreadsheets of many countries
+	}
+	head, err := r.Read()
+	if errors.Is(err, io.EOF) {
+		return errors.New("file is empty")
+	}
+	if err != nil {
+		return err
+	}
+	at := map[string]int{}
+	var errs []error
+	for i, h := range head {
+		h = strings.TrimSpace(h)
+		k := slices.IndexFunc(columns, func(c string) bool { return strings.EqualFold(c, h) })
+		switch {
+		case h == "":
+		case k < 0:
+			errs = append(errs, fmt.Errorf("line 1: unknown column %q; there are %s", h, strings.Join(columns, ", ")))
+		default:
+			at[columns[k]] = i
+		}
+	}
+	for _, need := range columns[:3] {
+		if _, ok := at[need]; !ok {
+			errs = append(errs, fmt.Errorf("line 1: column %q is missing", need))
+		}
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	for {
+		rec, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			return errors.Join(errs...)
+		}
+		if err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		line, _ := r.FieldPos(0)
+		cell := func(column string) string {
+			if i, ok := at[column]; ok && i < len(rec) {
+				return strings.TrimSpace(rec[i])
+			}
+			return ""
+		}
+		if strings.TrimSpace(strings.Join(rec, "")) == "" {
+			continue
+		}
+		f := catalog.Feature{
+			Name: cell("Feature"), Kind: strings.ToLower(cell("Kind")), Status: strings.ToLower(cell("Status")),
+			Owner: cell("Owner"), Purpose: cell("Purpose"), Names: []string{cell("Feature")},
+		}
+		if events := cell("Events"); events != "" {
+			f.Names = nil
+			for e := range strings.SplitSeq(events, eventSeparator) {
+				if e = strings.TrimSpace(e); e != "" {
+					f.Names = append(f.Names, e)
+				}
+			}
+		}
+		var faults []string
+		for _, need := range columns[:3] {
+			if cell(need) == "" {
+				faults = append(faults, fmt.Sprintf("column %q is empty", need))
+			}
+		}
+		if f.Kind != "" && !slices.Contains(catalog.Kinds(), f.Kind) {
+			faults = append(faults, fmt.Sprintf("kind must be one of %s (got %q)", strings.Join(catalog.Kinds(), ", "), f.Kind))
+		}
+		if f.Status != "" && !slices.Contains(catalog.Statuses(), f.Status) {
+			faults = append(faults, fmt.Sprintf("status must be one of %s (got %q)", strings.Join(catalog.Statuses(), ", "), f.Status))
+		}
+		if len(faults) == 0 {
+			if err := im.add(cell("Product"), cell("Module"), f); err != nil {
+				faults = append(faults, err.Error())
+			}
+		}
+		for _, fault := range faults {
+			errs = append(errs, fmt.Errorf("line %d: %s", line, fault))
+		}
+	}
+}
+
+// exportCSV writes a catalog as csv reads it. Rules, ids and metrics have no
+// place there.
+func exportCSV(c *catalog.Catalog) ([]byte, error) {
+	var out bytes.Buffer
+	w := csv.NewWriter(&out)
+	if err := w.Write(columns); err != nil {
+		return nil, err
+	}
+	var err error
+	c.Each(func(p *catalog.Product, m *catalog.Module, f *catalog.Feature) {
+		if err == nil {
+			err = w.Write([]string{f.Name, m.Name, p.Name, f.Kind, f.Status, catalog.FeatureOwner(p, m, f), f.Purpose, strings.Join(f.Names, eventSeparator)})
+		}
+	})
+	w.Flush()
+	return out.Bytes(), errors.Join(err, w.Error())
+}
+
+// trackingPlan is a Segment tracking plan in both forms that Segment's APIs
+// give: events with name and description under rules.events, or a list of rules
+// with key, type and jsonSchema. Either may lie under data.
+type trackingPlan struct {
+	Name        string          `json:"name"`
+	DisplayName string          `json:"display_name"`
+	Rules       json.RawMessage `json:"rules"`
+	Data        *trackingPlan   `json:"data"`
+	// The answer to a question for one plan has it here.
+	TrackingPlan *trackingPlan `json:"trackingPlan"`
+}
+
+type planEvent struct {
+	Name        string            `json:"name"`
+	Description string            `json:"description"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Version     int               `json:"version"`
+	Rules       json.RawMessage   `json:"rules,omitempty"`
+}
+
+type planRule struct {
+	Key        string `json:"key"`
+	Type       string `json:"type"`
+	Version    int    `json:"version"`
+	JSONSchema struct {
+		Description string            `json:"description"`
+		Labels      map[string]string `json:"labels"`
+	} `json:"jsonSchema"`
+}
+
+// segment reads a tracking plan. Its events become features of one module,
+// unless their labels product, module, kind and owner say more.
+func (im *importer) segment(text []byte) error {
+	var plan trackingPlan
+	if err := json.Unmarshal(text, &plan); err != nil {
+		return fmt.Errorf("tracking plan: %w", err)
+	}
+	p := &plan
+	for p.Data != nil || p.TrackingPlan != nil {
+		if p.Data != nil {
+			p = p.Data
+			continue
+		}
+		p = p.TrackingPlan
+	}
+	var events []planEvent
+	var byName struct {
+		Events []planEvent `json:"events"`
+	}
+	var byKey []planRule
+	switch rules := bytes.TrimSpace(p.Rules); {
+	case len(rules) == 0:
+		return errors.New("tracking plan has no rules")
+	case rules[0] == '[':
+		if err := json.Unmarshal(rules, &byKey); err != nil {
+			return fmt.Errorf("tracking plan: rules: %w", err)
+		}
+		for _, r := range byKey {
+			if strings.EqualFold(r.Type, "TRACK") && r.Key != "" {
+				events = append(events, planEvent{Name: r.Key, Description: r.JSONSchema.Description, Labels: r.JSONSchema.Labels, Version: r.Version})
+			}
+		}
+	default:
+		if err := json.Unmarshal(rules, &byName); err != nil {
+			return fmt.Errorf("tracking plan: rules: %w", err)
+		}
+		events = byName.Events
+	}
+	// An event may be there in several versions: the newest counts.
+	newest := map[string]int{}
+	for _, e := range events {
+		newest[e.Name] = max(newest[e.Name], e.Version)
+	}
+	var errs []error
+	done := map[string]bool{}
+	for i, e := range events {
+		if e.Version != newest[e.Name] || done[e.Name] {
+			continue
+		}
+		done[e.Name] = true
+		if e.Name == "" {
+			errs = append(errs, fmt.Errorf("event %d has no name", i+1))
+			continue
+		}
+		label := func(name string) string {
+			for k, v := range e.Labels {
+				if strings.EqualFold(k, name) {
+					return v
+				}
+			}
+			return ""
+		}
+		f := catalog.Feature{Name: e.Name, Purpose: cut(e.Description), Kind: strings.ToLower(label("kind")), Owner: label("owner"), Names: []string{e.Name}}
+		if f.Kind != "" && !slices.Contains(catalog.Kinds(), f.Kind) {
+			errs = append(errs, fmt.Errorf("event %q: label kind must be one of %s (got %q)", e.Name, strings.Join(catalog.Kinds(), ", "), f.Kind))
+			continue
+		}
+		if err := im.add(label("product"), cmp.Or(label("module"), p.DisplayName, p.Name), f); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(done) == 0 {
+		errs = append(errs, errors.New("tracking plan has no track events"))
+	}
+	return errors.Join(errs...)
+}
+
+// cut shortens a description to what a purpose may have.
+func cut(s string) string {
+	s = strings.TrimSpace(s)
+	if len(s) > catalog.MaxTextBytes {
+		s = strings.ToValidUTF8(s[:catalog.MaxTextBytes-3], "") + "..."
+	}
+	return s
+}
+
+// exportSegment writes a catalog as a tracking plan with one event per event
+// name. Rules have no place there.
+func exportSegment(c *catalog.Catalog) ([]byte, error) {
+	var events []planEvent
+	c.Each(func(p *catalog.Product, m *catalog.Module, f *catalog.Feature) {
+		for _, name := range f.Names {
+			events = append(events, planEvent{
+				Name: name, Description: f.Purpose, Version: 1,
+				Labels: map[string]string{"product": p.Name, "module": m.Name, "feature": f.Name, "kind": f.Kind, "owner": catalog.FeatureOwner(p, m, f)},
+				Rules:  json.RawMessage(`{"$schema":"http://json-schema.org/draft-07/schema#","type":"object","properties":{}}`),
+			})
+		}
+	})
+	text, err := json.MarshalIndent(map[string]any{"display_name": c.Name, "rules": map[string]any{"events": events}}, "", "  ")
+	return append(text, '\n'), err
+}

@@ -1,0 +1,104 @@
+package catalogcli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/enricher/internal/arbiter"
+	"github.com/uptakehq/uptake/enricher/internal/replay"
+	"github.com/uptakehq/uptake/schemas/catalog"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// versions are the catalog versions of one app in the log.
+type versions struct {
+	app    string
+	opts   []kgo.Opt
+	reader *replay.Reader
+}
+
+func openVersions(app string, opts []kgo.Opt) (*versions, error) {
+	r, err := replay.New(opts...)
+	if err != nil {
+		return nil, err
+	}
+	return &versions{app: app, opts: opts, reader: r}, nil
+}
+
+func (v *versions) close() { v.reader.Close() }
+
+// all reads the versions, the first one first.
+func (v *versions) all(ctx context.Context) ([]*catalog.Version, error) {
+	b, err := v.reader.Bounds(ctx, topic.Catalog, 0)
+	if err != nil {
+		return nil, err
+	}
+	byNumber := map[int64]*catalog.Version{}
+	_, err = v.reader.Read(ctx, topic.Catalog, 0, b.Start, b.End, func(r *kgo.Record) error {
+		if app, _, err := catalog.ParseKey(r.Key); err != nil || app != v.app {
+			return nil // another app's, or no version: not for us to judge
+		}
+		if len(r.Value) == 0 {
+			return nil
+		}
+		version, err := catalog.Decode(r.Value)
+		if err != nil {
+			return fmt.Errorf("offset %d: %w", r.Offset, err)
+		}
+		byNumber[version.Number] = version
+		return nil
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*catalog.Version, 0, len(byNumber))
+	for _, version := range byNumber {
+		out = append(out, version)
+	}
+	slices.SortFunc(out, func(a, b *catalog.Version) int { return int(a.Number - b.Number) })
+	return out, nil
+}
+
+// live returns the version in force, nil if there is none.
+func (v *versions) live(ctx context.Context) (*catalog.Version, error) {
+	all, err := v.all(ctx)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	return all[len(all)-1], nil
+}
+
+// errBeaten is the error of apply when another version came first.
+var errBeaten = errors.New("another version was applied in the meantime; look at it with catalog history, and plan again")
+
+// apply writes the next version, if the one before it is still in force.
+func (v *versions) apply(ctx context.Context, next *catalog.Version) error {
+	value, err := next.Encode()
+	if err != nil {
+		return err
+	}
+	_, err = arbiter.Write(ctx, arbiter.Config{Options: v.opts, TransactionalID: topic.Catalog + "." + v.app}, func(ctx context.Context) ([]*kgo.Record, error) {
+		live, err := v.live(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if live != nil && live.Number == next.Number {
+			if got, err := live.Encode(); err == nil && string(got) == string(value) {
+				return nil, nil // an attempt whose answer was lost had come through
+			}
+		}
+		number := int64(0)
+		if live != nil {
+			number = live.Number
+		}
+		if number != next.Number-1 {
+			return nil, fmt.Errorf("version %d of %s is in force, by %s: %w", number, v.app, live.Author, errBeaten)
+		}
+		return []*kgo.Record{{Topic: topic.Catalog, Key: next.Key(), Value: value}}, nil
+	})
+	return err
+}
