@@ -303,7 +303,7 @@ func (e *env) inject(ctx context.Context, f *fault, t *traffic) {
 	}
 	f.note, f.err = f.kind.inject(ctx, e, f)
 	if errors.Is(f.err, errMissed) {
-		f.missed, f.err = true, nil
+		f.missed, f.err = true, other(f.err)
 	}
 	if f.err != nil || f.missed {
 		return
@@ -326,6 +326,21 @@ func (e *env) inject(ctx context.Context, f *fault, t *traffic) {
 		return
 	}
 	f.recovery, f.mended = time.Since(mended), true
+}
+
+// other returns what an error has beside errMissed.
+func other(err error) error {
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // errors.Join returns it bare
+	if !ok {
+		return nil
+	}
+	var rest []error
+	for _, e := range joined.Unwrap() {
+		if !errors.Is(e, errMissed) {
+			rest = append(rest, e)
+		}
+	}
+	return errors.Join(rest...)
 }
 
 // late compares, for each round that was found right, the sums of every table

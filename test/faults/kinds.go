@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"reflect"
 	"strings"
 	"time"
 
@@ -197,7 +198,9 @@ func atFailpoint(service, name, action string) func(context.Context, *env, *faul
 			case <-p.Exited():
 				return note, p.Start()
 			case <-deadline:
-				return note, errMissed
+				// It would meet it in a later round, and nobody would be there.
+				p.Kill()
+				return note, errors.Join(errMissed, p.Start())
 			case <-ctx.Done():
 				return note, errMissed
 			case <-tick.C:
@@ -324,7 +327,7 @@ func kafkaError(key kmsg.Key, errs []*kerr.Error) func(context.Context, *env, *f
 		err := errs[f.rng.IntN(len(errs))]
 		n := 1 + f.rng.IntN(4)
 		// A code at the top of a reply, where it has one, or of its parts.
-		h := e.fake.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: err, Count: n, TopLevel: f.rng.IntN(2) == 0})
+		h := e.fake.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: err, Count: n, TopLevel: f.rng.IntN(2) == 0 && hasTopLevel(key)})
 		defer h.Remove()
 		ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
 		defer cancel()
@@ -335,6 +338,12 @@ func kafkaError(key kmsg.Key, errs []*kerr.Error) func(context.Context, *env, *f
 		_ = h.Wait(ctx, n) // fewer will do
 		return note, nil
 	}
+}
+
+// hasTopLevel reports whether the reply to a request has one error code for all
+// of it.
+func hasTopLevel(key kmsg.Key) bool {
+	return reflect.ValueOf(key.Request().ResponseKind()).Elem().FieldByName("ErrorCode").IsValid()
 }
 
 func killClickHouse(ctx context.Context, e *env, f *fault) (string, error) {
