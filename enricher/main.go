@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/uptakehq/uptake/enricher/enrich"
+	"github.com/uptakehq/uptake/enricher/internal/catalogcli"
 	"github.com/uptakehq/uptake/enricher/internal/identitycli"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
@@ -29,7 +30,7 @@ Commands:
   topics check    check that the topics are as the services need them
   identity show   what is known about an id, and which record said so
   identity unlink undo a wrong link: what it moved goes back
-
+` + catalogcli.Usage + `
 Flags of a command: enricher <command> -help
 Every flag can be given as UPTAKE_<FLAG> in the environment or in a -config file.
 `
@@ -46,6 +47,10 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		return topics(args, getenv, stdout, stderr)
 	case "identity":
 		return identitycli.Run(args, getenv, stdout, stderr)
+	case "catalog", "metadata":
+		signals, release := process.Notify()
+		defer release()
+		return catalogcli.Main(signals.Stop, append([]string{command}, args...), stdout, stderr, getenv)
 	case "help":
 		fmt.Fprint(stdout, usage)
 		return nil

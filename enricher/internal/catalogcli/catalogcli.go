@@ -28,16 +28,16 @@ import (
 )
 
 // Usage lists the commands.
-const Usage = `  catalog init              write a sample catalog to start from
-  catalog lint FILE         look for what people will stumble over
-  catalog plan FILE         show what a version would change
-  catalog apply FILE        make a file the version in force
-  catalog export            write a version as YAML, CSV, JSON or a tracking plan
-  catalog history           list the versions
-  catalog import FILE       make a catalog of a CSV file or a tracking plan
-  metadata show             list the types of keys
-  metadata pin PATH TYPE    fix the type of a key
-  metadata reset PATH       forget the type of a key and of all within
+const Usage = `  catalog init    write a sample catalog to start from
+  catalog lint    look for what people will stumble over
+  catalog plan    show what a version would change
+  catalog apply   make a file the version in force
+  catalog export  write a version as YAML, CSV, JSON or a tracking plan
+  catalog history list the versions
+  catalog import  make a catalog of a CSV file or a tracking plan
+  metadata show   list the types of keys
+  metadata pin    fix the type of a key
+  metadata reset  forget the type of a key and of all within
 `
 
 // ErrFindings is the error of lint when it found something.
