@@ -31,14 +31,14 @@ const partitions = 4
 
 // cluster is what a test runs against.
 type cluster struct {
-	t       *testing.T
+	t       testing.TB
 	brokers []string
 	fake    *kfake.Cluster // nil: a real one
 	cl      *kgo.Client
 	codec   *event.Codec
 }
 
-func newCluster(t *testing.T, opts ...kfake.Opt) *cluster {
+func newCluster(t testing.TB, opts ...kfake.Opt) *cluster {
 	t.Helper()
 	c := &cluster{t: t, codec: event.NewCodec()}
 	if real := os.Getenv(envBrokers); real != "" {
@@ -293,7 +293,7 @@ func (c *cluster) behind(ctx context.Context, adm *kadm.Client) (int64, error) {
 
 // instance is one running enricher.
 type instance struct {
-	t      *testing.T
+	t      testing.TB
 	svc    *Service
 	reg    *prometheus.Registry
 	health *ops.Health

@@ -278,5 +278,5 @@ func (w *worker) emit(name string, partition int32, key, value []byte) {
 	case topic.EnricherState:
 		w.out.state = rec
 	}
-	w.n.cl.Produce(w.txn.ctx, rec, w.txn.produced)
+	w.produce(w.txn.ctx, rec, w.txn.promise)
 }

@@ -312,6 +312,13 @@ type txn struct {
 	err      atomic.Pointer[error]
 	records  int
 	touched  map[int32]*worker
+	promise  func(*kgo.Record, error) // produced, of every record
+}
+
+func newTxn(ctx context.Context, catalogs *snapshot) *txn {
+	t := &txn{ctx: ctx, catalogs: catalogs, touched: map[int32]*worker{}}
+	t.promise = t.produced
+	return t
 }
 
 // abort keeps the first error; the transaction will not be committed.
@@ -344,7 +351,7 @@ func (n *session) transact(kill context.Context, fetches kgo.Fetches, catalogs *
 	}
 	ctx, cancel := context.WithTimeout(kill, c.TransactionTimeout)
 	defer cancel()
-	t := &txn{ctx: ctx, catalogs: catalogs, touched: map[int32]*worker{}}
+	t := newTxn(ctx, catalogs)
 	for _, w := range stale {
 		n.give(t, w, nil)
 	}

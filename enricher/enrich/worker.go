@@ -47,6 +47,8 @@ type worker struct {
 	jobs   chan job
 	done   chan struct{}
 
+	produce func(context.Context, *kgo.Record, func(*kgo.Record, error))
+
 	broken error // why the state is of no use any more
 
 	// inForce is the snapshot of the catalogs whose versions are in force here;
@@ -97,6 +99,7 @@ func (n *session) start(id int32) *worker {
 		jobs:   make(chan job, jobsAhead),
 		done:   make(chan struct{}),
 
+		produce: n.cl.Produce,
 		swapped: map[string]int64{},
 		norm:    metadata.New(n.svc.cfg.Metadata),
 	}

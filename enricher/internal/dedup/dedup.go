@@ -368,11 +368,11 @@ func (t *Set) Seen(app, id string) (bool, error) {
 	t.arena = append(t.arena, id...)
 	key := t.arena[t.kept:]
 	t.asked = t.store.hash(key)
-	if t.index.find(t.asked, func(i uint32) bool {
+	for slot, i := t.index.first(t.asked); i >= 0; slot, i = t.index.next(slot) {
 		p := &t.ids[i]
-		return p.hash == t.asked && string(t.arena[p.off:p.off+p.n]) == string(key)
-	}) {
-		return true, nil
+		if p.hash == t.asked && string(t.arena[p.off:p.off+p.n]) == string(key) {
+			return true, nil
+		}
 	}
 	return t.onDisk(t.asked, key)
 }
@@ -384,10 +384,8 @@ func (t *Set) Add(received int64) {
 		hash: t.asked, bucket: t.bucket(received), off: uint32(t.kept), n: uint32(len(t.arena) - t.kept),
 	})
 	t.kept = len(t.arena)
-	t.index.add(t.asked, uint32(len(t.ids)-1), t.hashOf)
+	t.index.add(t.asked, uint32(len(t.ids)-1), t.ids)
 }
-
-func (t *Set) hashOf(i uint32) uint64 { return t.ids[i].hash }
 
 // onDisk reports whether the id is on disk. Every entry of its hash in the
 // table is confirmed there, in the bucket that the entry names.
@@ -500,7 +498,7 @@ func (t *Set) Rollback() {
 	t.ids, t.arena = t.ids[:t.done], t.arena[:t.kept]
 	t.index.clear()
 	for i := range t.ids {
-		t.index.add(t.ids[i].hash, uint32(i), t.hashOf)
+		t.index.add(t.ids[i].hash, uint32(i), t.ids)
 	}
 }
 

@@ -125,26 +125,29 @@ type index struct {
 
 const indexMin = 256
 
-func (x *index) find(h uint64, same func(uint32) bool) bool {
+// first returns the first position that could have the hash, or -1, and next the
+// one after it. Both also return positions with other hashes.
+func (x *index) first(h uint64) (slot, at int) {
 	if x.n == 0 {
-		return false
+		return 0, -1
 	}
-	mask := len(x.slots) - 1
-	for i := int(h) & mask; x.slots[i] != 0; i = (i + 1) & mask {
-		if same(x.slots[i] - 1) {
-			return true
-		}
-	}
-	return false
+	slot = int(h) & (len(x.slots) - 1)
+	return slot, int(x.slots[slot]) - 1
 }
 
-func (x *index) add(h uint64, at uint32, hashOf func(uint32) uint64) {
+func (x *index) next(slot int) (next, at int) {
+	slot = (slot + 1) & (len(x.slots) - 1)
+	return slot, int(x.slots[slot]) - 1
+}
+
+// add adds a position. ids are those of all positions that were added.
+func (x *index) add(h uint64, at uint32, ids []recentID) {
 	if 2*(x.n+1) > len(x.slots) {
 		old := x.slots
 		x.slots = make([]uint32, max(indexMin, 2*len(old)))
 		for _, s := range old {
 			if s != 0 {
-				x.put(hashOf(s-1), s)
+				x.put(ids[s-1].hash, s)
 			}
 		}
 	}
