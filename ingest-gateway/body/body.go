@@ -1,9 +1,8 @@
 // Package body unpacks the bodies of requests.
 //
 // SDKs and the proxies before them say wrongly, or not at all, how a body is
-// packed, so it is told by its first bytes and headers are a hint for the two
-// encodings that have no mark (brotli and raw deflate). The package owns the
-// bounds on the way: gzip grows a thousandfold, zstd nine thousandfold.
+// packed, so it is told by its first bytes; the header is a hint for raw deflate
+// alone, which has no mark. The package owns the bounds on the way: gzip grows a thousandfold, zstd nine thousandfold.
 //
 // Unpack undoes compression and is done for every request. Unwrap undoes what
 // some SDKs put around JSON text, form data and base64, and is done by the

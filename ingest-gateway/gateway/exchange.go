@@ -34,6 +34,7 @@ type exchange struct {
 
 func (g *Gateway) newExchange() *exchange {
 	x := &exchange{gateway: g, batch: ingest.NewBatch(g.codec, g.keys, g.cfg.Limits)}
+	x.batch.Reserve(x.reserve)
 	x.flight = newFlight(x)
 	x.timer = time.NewTimer(time.Hour)
 	x.timer.Stop()
@@ -78,7 +79,7 @@ func (x *exchange) recycle() {
 	default:
 	}
 	n, slab := x.batch.Records()
-	if failed := x.flight.failures.Load() > 0; failed || x.broken || n > 4096 || slab > keepBytes || cap(x.wire) > keepBytes || cap(x.unpacked) > keepBytes {
+	if failed := x.flight.failures.Load() > 0; failed || x.broken || n > 4096 || slab > keepBytes || cap(x.wire) > keepBytes || cap(x.unpacked) > keepBytes || cap(x.reply.Body) > keepBytes {
 		// Large buffers are for the collector. So is everything that went with
 		// records that failed: the client may have given up on a request that a
 		// connection is still writing from these buffers.
@@ -243,10 +244,6 @@ func (x *exchange) produce(n int) *ingest.Fault {
 	}
 	if p.partitions.Load() == nil {
 		return refuse(&ingest.Fault{Kind: ingest.Unavailable, RetryAfter: retryKafka, Detail: "Kafka is not there yet"})
-	}
-	_, slab := b.Records()
-	if err := x.reserve(slab); err != nil {
-		return refuse(ingest.AsFault(err))
 	}
 	if !p.inflight.take(int64(n)) {
 		return refuse(&ingest.Fault{

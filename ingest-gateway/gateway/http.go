@@ -292,8 +292,8 @@ func (l logger) Printf(format string, args ...any) {
 type listener struct {
 	net.Listener
 	closed sync.Once
-	mu   sync.Mutex // covers open
-	open map[net.Conn]struct{}
+	mu     sync.Mutex // covers open
+	open   map[net.Conn]struct{}
 }
 
 // Accept implements net.Listener.

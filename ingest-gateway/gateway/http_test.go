@@ -54,7 +54,7 @@ func pack(t testing.TB, codec, s string) string {
 func TestBounds(t *testing.T) {
 	g, cluster := quick(t, "", func(c *Config, _ *Dependencies) {
 		c.Limits.MaxCompressedBytes, c.Limits.MaxBodyBytes, c.Limits.MaxEventBytes, c.Limits.MaxBatchEvents = 1000, 5000, 2000, 3
-		c.MaxInflightBytes = 20_000
+		c.MaxInflightBytes = 200_000
 	})
 	one := track("m", "u")
 	big := func(n int) string {
@@ -112,13 +112,13 @@ func chunked(s string) io.Reader { return io.MultiReader(strings.NewReader(s)) }
 // The bound on bytes holds before anything is read: what is promised counts.
 func TestInflightBytes(t *testing.T) {
 	g, cluster := quick(t, "", func(c *Config, _ *Dependencies) {
-		c.Limits.MaxBodyBytes, c.MaxInflightBytes = 10_000, 40_000
+		c.Limits.MaxBodyBytes, c.MaxInflightBytes = 10_000, 160_000
 	})
 	release := stall(cluster)
 	defer release()
 	body := strings.Replace(track("m", "u"), `"sku"`, `"text":"`+strings.Repeat("x", 9000)+`","sku"`, 1)
 	var wg sync.WaitGroup
-	for range 2 { // body and record of each are about 19000 bytes
+	for range 2 { // each takes its body, 9200 bytes, and one step of records, 64 KiB
 		wg.Add(1)
 		go func() {
 			defer wg.Done()

@@ -158,6 +158,44 @@ func TestKafkaGoesAway(t *testing.T) {
 	}
 }
 
+// Kafka comes back, with what it had: the gateway goes on by itself, and what it
+// acked before and after is there.
+func TestKafkaComesBack(t *testing.T) {
+	port := int(netip.MustParseAddrPort(freeAddr(t)).Port())
+	opts := []kfake.Opt{kfake.Ports(port), kfake.DataDir(t.TempDir()), kfake.SyncWrites()}
+	cluster := newCluster(t, opts...)
+	g := startGateway(t, cluster.ListenAddrs(), "", func(c *Config, _ *Dependencies) { c.AckTimeout = time.Second })
+	g.awaitReady()
+	acked := map[string]bool{}
+	send := func(id string) bool {
+		ok := g.post("/v1/track", track(id, id)).status == 200
+		acked[id] = acked[id] || ok
+		return ok
+	}
+	for i := range 10 {
+		if !send(fmt.Sprintf("before%d", i)) {
+			t.Error("refused while Kafka is there")
+		}
+	}
+	cluster.Close()
+	if send("while") {
+		t.Error("acked while Kafka is away")
+	}
+	cluster = newCluster(t, opts...)
+	await(t, "a client that tries again is acked", func() bool { return send("while") })
+	g.awaitReady()
+	if !send("after") {
+		t.Error("refused after Kafka came back")
+	}
+	ids := readLog(t, cluster.ListenAddrs()).ids()
+	for id, ok := range acked {
+		if ok && ids[id] == 0 {
+			t.Errorf("%s was acked and is not in the log", id)
+		}
+	}
+	g.idle()
+}
+
 // usersOn returns a user whose events go to each partition.
 func usersOn(n int32) map[int32]string {
 	users := map[int32]string{}

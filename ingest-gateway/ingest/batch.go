@@ -75,8 +75,9 @@ type Batch struct {
 	slab     []byte // keys and values of records
 	arena    []byte // strings that Batch makes; grows, never moves back
 	counts   [Unstored + 1]int
-	overflow bool
-	orphan   bool // an item came before Authenticate
+	reserve  func(bytes int) error
+	reserved int   // bytes of slab that reserve granted
+	fault    error // ends the batch: what comes after is not taken
 }
 
 type item struct {
@@ -102,12 +103,16 @@ func NewBatch(codec *event.Codec, auth Authenticator, limits Limits) *Batch {
 	return &Batch{codec: codec, auth: auth, limits: limits}
 }
 
+// Reserve sets what is asked, now and then, for the bytes that records take as
+// they are added; its error ends the batch. It is the gateway's to call.
+func (b *Batch) Reserve(fn func(bytes int) error) { b.reserve = fn }
+
 // Begin makes the batch ready for a request. What it held before is gone.
 func (b *Batch) Begin(r *Request, protocol string, fields Fields) {
 	clear(b.items)
 	clear(b.rejects)
 	*b = Batch{
-		codec: b.codec, auth: b.auth, limits: b.limits, request: r, protocol: protocol, fields: fields,
+		codec: b.codec, auth: b.auth, limits: b.limits, reserve: b.reserve, request: r, protocol: protocol, fields: fields,
 		items: b.items[:0], rejects: b.rejects[:0], records: b.records[:0], slab: b.slab[:0], arena: b.arena[:0],
 	}
 }
@@ -146,12 +151,14 @@ func (b *Batch) Authenticate(key string) error {
 // agent and quantity 1 set, and is stored by Add.
 func (b *Batch) Item(original []byte) *event.RawEvent {
 	b.spare = event.RawEvent{}
-	if b.app == nil {
-		b.orphan = true
-		return &b.spare
+	switch {
+	case b.fault != nil:
+	case b.app == nil:
+		b.fault = &Fault{Kind: BadKey, Detail: "no write key"}
+	case len(b.items) >= b.limits.MaxBatchEvents:
+		b.fault = Exceeds(SettingMaxBatchEvents, "too many events in one request", b.limits.MaxBatchEvents)
 	}
-	if len(b.items) >= b.limits.MaxBatchEvents {
-		b.overflow = true
+	if b.fault != nil {
 		return &b.spare
 	}
 	b.items = append(b.items, item{record: int32(len(b.records)), slab: int32(len(b.slab)), reject: -1, state: Ignored})
@@ -169,7 +176,32 @@ func (b *Batch) Item(original []byte) *event.RawEvent {
 }
 
 // usable reports whether Add, Reject and Ignore have an item to work on.
-func (b *Batch) usable() bool { return len(b.items) > 0 && !b.overflow && !b.orphan }
+func (b *Batch) usable() bool { return len(b.items) > 0 && b.fault == nil }
+
+// Bounds on what one request's records take together. What events of a batch
+// share is in each of their records, so a small body can make large ones.
+const (
+	slabPerBody = 4 // times max-body-bytes
+	slabStep    = 64 << 10
+)
+
+// grown looks after the slab once a record was added.
+func (b *Batch) grown() {
+	if len(b.slab) <= b.reserved {
+		return
+	}
+	if bound := slabPerBody * b.limits.MaxBodyBytes; len(b.slab) > bound {
+		b.fault = Exceeds(SettingMaxBodyBytes, fmt.Sprintf("records of the events are more than %d times", slabPerBody), b.limits.MaxBodyBytes)
+		return
+	}
+	step := (len(b.slab) - b.reserved + slabStep - 1) / slabStep * slabStep
+	if b.reserve != nil {
+		if b.fault = b.reserve(step); b.fault != nil {
+			return
+		}
+	}
+	b.reserved += step
+}
 
 func (b *Batch) current() *item { return &b.items[len(b.items)-1] }
 
@@ -208,7 +240,8 @@ func (b *Batch) Add() bool {
 	b.records = append(b.records, record{item: int32(len(b.items) - 1), start: int32(start), key: int32(key), end: int32(len(b.slab))})
 	b.setState(it, Accepted)
 	ev.MessageID = ""
-	return true
+	b.grown()
+	return b.fault == nil
 }
 
 // check holds an event against the bounds and what its kind needs.
@@ -331,6 +364,7 @@ func (b *Batch) Reject(code, field, detail string) {
 	it.reject = int32(len(b.rejects))
 	b.rejects = append(b.rejects, reject{code, field, detail})
 	b.setState(it, Rejected)
+	b.grown()
 }
 
 // Ignore says that the current item is understood and stands for nothing to be
@@ -428,15 +462,7 @@ type Record struct {
 
 // Finish says what is wrong with the batch as a whole once Decode is done. It is
 // the gateway's to call.
-func (b *Batch) Finish() *Fault {
-	switch {
-	case b.orphan:
-		return &Fault{Kind: BadKey, Detail: "no write key"}
-	case b.overflow:
-		return AsFault(Exceeds(SettingMaxBatchEvents, "too many events in one request", b.limits.MaxBatchEvents))
-	}
-	return nil
-}
+func (b *Batch) Finish() *Fault { return AsFault(b.fault) }
 
 // Records returns the number of records and the bytes of their keys and values.
 func (b *Batch) Records() (n, bytes int) { return len(b.records), len(b.slab) }

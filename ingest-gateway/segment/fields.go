@@ -95,7 +95,37 @@ func (d *decoder) merge(own, batch *contextFields) contextFields {
 	return c
 }
 
-// union returns the object of a's fields and those of b that a does not have.
+// maxShared bounds a batch's context, which becomes part of every message.
+const maxShared = 64 << 10
+
+// sharedField is a field of the batch's context.
+type sharedField struct {
+	name string
+	raw  []byte
+	own  int // the last message, counted from 1, that has the field itself
+}
+
+// share prepares the batch's context for union.
+func (d *decoder) share(object []byte) {
+	d.index = map[string]int{}
+	s := &d.inner
+	s.Reset(object, maxWalk)
+	s.Object()
+	for {
+		key, ok := s.Key()
+		if !ok {
+			return
+		}
+		f := sharedField{name: string(key)}
+		f.raw = s.Value().Raw
+		d.index[f.name] = len(d.shared)
+		d.shared = append(d.shared, f)
+	}
+}
+
+// union returns the object of a's fields and those of b, the batch's context,
+// that a does not have. It takes time for each field once, whatever the client
+// puts into either.
 func (d *decoder) union(a, b []byte) []byte {
 	if isEmpty(a) {
 		return b
@@ -103,25 +133,33 @@ func (d *decoder) union(a, b []byte) []byte {
 	if isEmpty(b) {
 		return a
 	}
-	start := len(d.text)
-	d.text = append(d.text, a[:len(a)-1]...)
+	if d.index == nil {
+		d.share(b)
+	}
+	d.merged++
 	s := &d.inner
-	s.Reset(b, maxWalk)
+	s.Reset(a, maxWalk)
 	s.Object()
-	var other scan.Scanner // walks a while d.inner walks b
 	for {
 		key, ok := s.Key()
 		if !ok {
 			break
 		}
-		name := string(key)
-		v := s.Value()
-		if has(&other, a, name) {
+		if i, both := d.index[string(key)]; both {
+			d.shared[i].own = d.merged
+		}
+		s.Value()
+	}
+	start := len(d.text)
+	d.text = append(d.text, a[:len(a)-1]...)
+	for i := range d.shared {
+		f := &d.shared[i]
+		if f.own == d.merged {
 			continue
 		}
 		d.text = append(d.text, ',')
-		d.text = append(ingest.AppendQuoted(d.text, name), ':')
-		d.text = append(d.text, v.Raw...)
+		d.text = append(ingest.AppendQuoted(d.text, f.name), ':')
+		d.text = append(d.text, f.raw...)
 	}
 	d.text = append(d.text, '}')
 	return d.text[start:len(d.text):len(d.text)]

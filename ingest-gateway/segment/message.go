@@ -63,10 +63,18 @@ type decoder struct {
 	inner    scan.Scanner // over a value within it
 	messages []message
 	text     []byte // JSON put together for one message; copied by Batch.Add
+
+	// The batch's context by field, made when the first message needs it.
+	shared []sharedField
+	index  map[string]int // by name
+	merged int            // messages that union was asked for
 }
 
-// keepMessages bounds what an idle decoder holds on to.
-const keepMessages = 512
+// Bounds on what an idle decoder holds on to.
+const (
+	keepMessages = 512
+	keepText     = 64 << 10
+)
 
 func (p Protocol) decoder() *decoder { return p.decoders.Get().(*decoder) }
 
@@ -74,8 +82,12 @@ func (p Protocol) release(d *decoder) {
 	if cap(d.messages) > keepMessages {
 		d.messages = nil
 	}
+	if cap(d.text) > keepText {
+		d.text = nil
+	}
 	clear(d.messages)
 	d.messages, d.text = d.messages[:0], d.text[:0]
+	d.shared, d.index, d.merged = nil, nil, 0
 	d.scan.Reset(nil, 0)
 	d.inner.Reset(nil, 0)
 	p.decoders.Put(d)
@@ -127,6 +139,9 @@ func (p Protocol) decodeBatch(r *ingest.Request, b *ingest.Batch) error {
 	var env envelope
 	if err := d.readEnvelope(&env, b.Limits().MaxBatchEvents); err != nil {
 		return err
+	}
+	if env.writeKey == "" && len(d.messages) > 0 {
+		env.writeKey = d.messages[0].writeKey
 	}
 	if err := b.Authenticate(writeKey(r, env.writeKey)); err != nil {
 		return err
@@ -226,6 +241,8 @@ func (d *decoder) readEnvelope(env *envelope, maxMessages int) error {
 			switch {
 			case ctx.code != "":
 				return ingest.Unreadable("%s of the batch: %s", ctx.field, ctx.detail)
+			case len(env.context.raw) > maxShared:
+				return &ingest.Fault{Kind: ingest.TooLarge, Detail: fmt.Sprintf("context of the batch has %d bytes, bound %d", len(env.context.raw), maxShared)}
 			case s.Noted() != 0:
 				return ingest.Unreadable("context of the batch is nested too deeply or not UTF-8")
 			}

@@ -215,6 +215,26 @@ func TestBatchFieldsMerge(t *testing.T) {
 	}
 }
 
+// What a batch shares is in each of its records: a small body must not become
+// large ones.
+func TestSharedContextIsBounded(t *testing.T) {
+	g := ingesttest.New(t, New())
+	batch := func(context string, n int) ingesttest.Result {
+		events := strings.Repeat(`{"type":"track","event":"e","userId":"u","context":{"own":1}},`, n)
+		return g.Do("POST", "/v1/batch", []byte(`{"context":`+context+`,"batch":[`+strings.TrimSuffix(events, ",")+`]}`), basic)
+	}
+	big := `{"a\u0062":"` + strings.Repeat("x", 60<<10) + `"}`
+	if res := batch(big, 3); res.Status != 200 || len(res.Events) != 3 || !strings.HasPrefix(string(res.Events[2].Context), `{"own":1,"ab":"xxx`) {
+		t.Errorf("got %d %s", res.Status, res.Body)
+	}
+	if res := batch(big, 5000); res.Status != 413 || !strings.Contains(res.Body, ingest.SettingMaxBodyBytes) || len(res.Events) != 0 {
+		t.Errorf("got %d %s", res.Status, res.Body)
+	}
+	if res := batch(`{"a":"`+strings.Repeat("x", 70<<10)+`"}`, 1); res.Status != 413 || !strings.Contains(res.Body, "context of the batch") {
+		t.Errorf("got %d %s", res.Status, res.Body)
+	}
+}
+
 // golden compares replies with a file; -update writes it.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
