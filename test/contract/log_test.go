@@ -40,6 +40,7 @@ var logCases = []struct {
 	{"old producer is fenced", testFencedProducer},
 	{"old generation is fenced", testFencedGeneration},
 	{"commit with metadata", testCommitMetadata},
+	{"group that never was", testUnknownGroup},
 	{"co-partitioned assignment", testCoPartitionedAssignment},
 	{"compacted topic", testCompactedTopic},
 	{"fetch below log start", testBelowLogStart},
@@ -520,6 +521,27 @@ func testCommitMetadata(t *testing.T, s suite) {
 			t.Errorf("partition %d: got %v, %+v; want offset %d and metadata %q", p, ok, o.Offset, 7+p, meta)
 		}
 	}
+}
+
+// A new installation asks for the commits of a group that nobody has joined or
+// committed for: it has none. Whether that is said with an error or with
+// nothing is left to the broker, and to whoever asks.
+func testUnknownGroup(t *testing.T, s suite) {
+	adm, group := s.admin(t), name("g")
+	eventually(t, func() error { // a broker that is new makes the coordinators' topic first, and says so
+		offsets, err := adm.FetchOffsets(t.Context(), group)
+		if kerr.IsRetriable(err) {
+			return err
+		}
+		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+			t.Errorf("got %v, want no error, or %v", err, kerr.GroupIDNotFound)
+		}
+		if len(offsets) != 0 {
+			t.Errorf("got commits %v", offsets)
+		}
+		t.Logf("answer: %v", err)
+		return nil
+	})
 }
 
 // Partition p of raw and of links belong to the same enricher, also while
