@@ -180,6 +180,9 @@ func (w *worker) begin(t *txn) error {
 }
 
 func (w *worker) process(records []*kgo.Record) error {
+	if err := failpoint.Hit("enricher.before-produce"); err != nil {
+		return err
+	}
 	for i, r := range records {
 		if i%256 == 0 {
 			if err := w.txn.failed(); err != nil {
