@@ -1,0 +1,218 @@
+package privacy
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"hash"
+	"math/bits"
+	"strings"
+)
+
+// action is what a compiled rule does.
+type action uint8
+
+const (
+	actNone action = iota
+	actDrop
+	actMask
+	actHash
+	actTruncateIP
+)
+
+var actions = map[string]action{Drop: actDrop, Mask: actMask, Hash: actHash}
+
+// Rules are those of one app.
+type Rules struct {
+	app           string
+	ip            string
+	dropUserAgent bool
+
+	root  *node
+	whole uint64 // rules without detect
+	rules []rule
+	keys  []HashKey
+
+	optUsers, optAnonymous, optAccounts map[string]struct{}
+}
+
+type rule struct {
+	act    action
+	detect detectors
+}
+
+// node is a key on the way to what rules are about.
+type node struct {
+	children map[string]*node
+	any      *node
+	end      uint64 // rules whose path ends here
+	deep     uint64 // rules that hold here and for all within
+}
+
+func compile(name string, app App, keys []HashKey) *Rules {
+	r := &Rules{app: name, ip: app.IP, dropUserAgent: app.UserAgent == Drop, root: &node{}, keys: keys}
+	for _, c := range app.Rules {
+		rl := rule{act: actions[c.Action]}
+		for _, d := range c.Detect {
+			rl.detect |= 1 << detectorOf(d)
+		}
+		r.add(c.Path, rl)
+	}
+	switch app.IP {
+	case IPTruncated:
+		r.add(Context+".ip", rule{act: actTruncateIP})
+	case IPNone:
+		r.add(Context+".ip", rule{act: actDrop})
+	}
+	if r.dropUserAgent {
+		for _, key := range []string{"userAgent", "user_agent", "userAgentData"} {
+			r.add(Context+"."+key, rule{act: actDrop})
+		}
+	}
+	set := func(ids []string) map[string]struct{} {
+		m := make(map[string]struct{}, len(ids))
+		for _, id := range ids {
+			m[id] = struct{}{}
+		}
+		return m
+	}
+	r.optUsers, r.optAnonymous, r.optAccounts = set(app.OptOut.Users), set(app.OptOut.Anonymous), set(app.OptOut.Accounts)
+	return r
+}
+
+func (r *Rules) add(path string, rl rule) {
+	bit := uint64(1) << len(r.rules)
+	r.rules = append(r.rules, rl)
+	if rl.detect == 0 {
+		r.whole |= bit
+	}
+	n := r.root
+	for part := range strings.SplitSeq(path, ".") {
+		switch part {
+		case "**":
+			n.deep |= bit
+			return
+		case "*":
+			if n.any == nil {
+				n.any = &node{}
+			}
+			n = n.any
+		default:
+			next := n.children[part]
+			if next == nil {
+				if n.children == nil {
+					n.children = map[string]*node{}
+				}
+				next = &node{}
+				n.children[part] = next
+			}
+			n = next
+		}
+	}
+	n.end |= bit
+}
+
+// first returns the action of the first rule without detect among mask.
+func (r *Rules) first(mask uint64) action {
+	if mask &= r.whole; mask != 0 {
+		return r.rules[bits.TrailingZeros64(mask)].act
+	}
+	return actNone
+}
+
+// hasher makes hashes with one key.
+type hasher struct {
+	id  string
+	mac hash.Hash
+	sum []byte
+}
+
+func newHasher(k HashKey) *hasher {
+	return &hasher{id: k.ID, mac: hmac.New(sha256.New, []byte(k.Secret.Reveal()))}
+}
+
+// hashPrefix starts every hash; the id of the key follows.
+const hashPrefix = "hmac:"
+
+// append appends the hash of a value of an app: 128 bits of HMAC-SHA-256 over
+// the app, a 0 byte and the value. Of two apps the hashes of one value differ.
+func (h *hasher) append(dst []byte, app string, value []byte) []byte {
+	h.mac.Reset()
+	h.sum = append(append(h.sum[:0], app...), 0)
+	_, _ = h.mac.Write(h.sum) // a hash never fails
+	_, _ = h.mac.Write(value)
+	h.sum = h.mac.Sum(h.sum[:0])
+	dst = append(dst, hashPrefix...)
+	dst = append(dst, h.id...)
+	dst = append(dst, ':')
+	return hex.AppendEncode(dst, h.sum[:16])
+}
+
+// Hashes returns the hashes that a value of an app has under every key, the one
+// in use first: what to look for when a person asks what is kept of them.
+func (p *Policy) Hashes(app, value string) []string {
+	var out []string
+	for _, k := range p.keys {
+		out = append(out, string(newHasher(k).append(nil, app, []byte(value))))
+	}
+	return out
+}
+
+// Treatment says in words what happens to the value of a key path, such as
+// "dropped" or "emails and tokens masked"; empty if nothing does. Elements of
+// arrays have the path of their array.
+func (r *Rules) Treatment(path string) string {
+	if r == nil {
+		return ""
+	}
+	states := []*node{r.root}
+	deep := r.root.deep
+	for part := range strings.SplitSeq(path, ".") {
+		if part == "[]" {
+			continue
+		}
+		var next []*node
+		for _, n := range states {
+			if c := n.children[part]; c != nil {
+				next = append(next, c)
+			}
+			if n.any != nil {
+				next = append(next, n.any)
+			}
+		}
+		states = next
+		for _, n := range states {
+			deep |= n.deep
+		}
+		// What a rule without detect does to a key it does to all within.
+		if act := r.first(deep | ends(states)); act != actNone {
+			return done[act]
+		}
+	}
+	var said []string
+	mask := deep | ends(states)
+	for det := range numDetectors {
+		for m := mask; m != 0; m &= m - 1 {
+			if rl := &r.rules[bits.TrailingZeros64(m)]; rl.detect&(1<<det) != 0 {
+				what := detectorNames[det] + "s found in it " + done[rl.act]
+				if rl.act == actDrop {
+					what = "dropped where it holds a " + detectorNames[det]
+				}
+				said = append(said, what)
+				break
+			}
+		}
+	}
+	return strings.Join(said, ", ")
+}
+
+var done = [...]string{actDrop: "dropped", actMask: "masked", actHash: "hashed", actTruncateIP: "truncated"}
+
+// ends returns the rules whose path ends at one of the states.
+func ends(states []*node) uint64 {
+	var mask uint64
+	for _, n := range states {
+		mask |= n.end
+	}
+	return mask
+}
