@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -161,6 +162,9 @@ func (c *Conn) do(ctx context.Context, q ch.Query) error {
 	return nil
 }
 
+// Follow makes c use the replica that o is connected to, or will be.
+func (c *Conn) Follow(o *Conn) { c.next = o.next }
+
 // Insert sends b as one INSERT of one native block.
 func (c *Conn) Insert(ctx context.Context, table string, b Block, token string) error {
 	return c.do(ctx, ch.Query{Body: b.Into(table), Input: b.Input(), Settings: settings(token)})
@@ -184,6 +188,11 @@ func (c *Conn) Select(ctx context.Context, query string, result proto.Results, e
 		return each()
 	}})
 }
+
+var escapes = strings.NewReplacer("\\", "\\\\", "'", "\\'", "\x00", "\\0")
+
+// Quote returns s as a string literal.
+func Quote(s string) string { return "'" + escapes.Replace(s) + "'" }
 
 // Exec runs a statement without a result.
 func (c *Conn) Exec(ctx context.Context, statement string) error {

@@ -1,0 +1,15 @@
+//go:build failpoints
+
+package block
+
+// Force ends the open block before offset, as no block may end: for tests that
+// have to see what comes of it.
+func (c *Cutter) Force(offset int64) (Block, bool) {
+	if !c.open {
+		return Block{}, false
+	}
+	b := c.block
+	b.End, b.Next = offset, offset
+	c.open, c.boundary = false, offset
+	return b, true
+}

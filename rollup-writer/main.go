@@ -1,0 +1,110 @@
+// Command rollup-writer writes enriched and rejected events into ClickHouse, each
+// exactly once into every table.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/uptakehq/uptake/rollup-writer/rollup"
+	"github.com/uptakehq/uptake/schemas/svc/ops"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/svc/setting"
+)
+
+func main() {
+	os.Exit(process.Main(os.Stderr, "rollup-writer", func() error {
+		return run(os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
+	}))
+}
+
+const usage = `Usage: rollup-writer [command] [flags]
+
+Commands:
+  serve     write until told to stop (the default)
+  migrate   make the database and its tables, or bring them up to date
+  init      write down where to begin, once, on a new installation; after migrate
+
+Flags of a command: rollup-writer <command> -help
+Every flag can be given as UPTAKE_<FLAG> in the environment or in a -config file.
+`
+
+func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
+	command := "serve"
+	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
+		command, args = args[0], args[1:]
+	}
+	c := &invocation{args: args, getenv: getenv, stderr: stderr}
+	switch command {
+	case "serve":
+		return serve(c)
+	case "migrate":
+		return migrate(c)
+	case "init":
+		return initialize(c)
+	case "help":
+		fmt.Fprint(stdout, usage)
+		return nil
+	}
+	return fmt.Errorf("%w: unknown command %q\n%s", process.ErrUsage, command, usage)
+}
+
+// usageError marks err as one about the command line, unless help was asked for.
+func usageError(err error) error {
+	if err == flag.ErrHelp { //nolint:errorlint // the flag package returns it bare
+		return err
+	}
+	return fmt.Errorf("%w: %w", process.ErrUsage, err)
+}
+
+func serve(c *invocation) error {
+	metricsAddr := c.flags("serve").String("metrics-addr", "127.0.0.1:9103", "`host:port` of /metrics, /healthz, /readyz and /debug/pprof; empty for none")
+	check := c.set.Bool("check", false, "check the settings and exit")
+	logger, err := c.parse()
+	if err != nil || *check {
+		return err
+	}
+	logger.Info("settings in force", setting.Effective(c.set)...)
+
+	signals, release := process.Notify()
+	defer release()
+	reg := ops.NewRegistry()
+	var health ops.Health
+	server, err := ops.Listen(*metricsAddr, ops.Handler(reg, &health), logger)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = server.Close(signals.Kill) }() // only readers of metrics are cut off
+	service, err := rollup.New(c.cfg, rollup.Dependencies{Logger: logger, Metrics: reg, Health: &health})
+	if err != nil {
+		return err
+	}
+	return service.Run(signals)
+}
+
+func migrate(c *invocation) error {
+	c.flags("migrate")
+	logger, err := c.parse()
+	if err != nil {
+		return err
+	}
+	signals, release := process.Notify()
+	defer release()
+	return rollup.Migrate(signals.Stop, c.cfg, logger)
+}
+
+func initialize(c *invocation) error {
+	reset := c.flags("init").Bool("reset", false, "begin behind what ClickHouse holds, whatever the commits say: after an audit and a rebuild, with all writers stopped")
+	logger, err := c.parse()
+	if err != nil {
+		return err
+	}
+	signals, release := process.Notify()
+	defer release()
+	if *reset {
+		return rollup.Reset(signals.Stop, c.cfg, logger)
+	}
+	return rollup.Init(signals.Stop, c.cfg, logger)
+}

@@ -1,0 +1,429 @@
+package rollup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/block"
+	"github.com/uptakehq/uptake/schemas/svc/failpoint"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// fetchBytes bounds what is fetched from a broker at once, and buffered for it.
+const fetchBytes = 16 << 20
+
+// connect makes the client. It consumes nothing until topics are added.
+func (s *Service) connect() error {
+	opts, err := s.cfg.Kafka.Options(s.log, s.reg)
+	if err != nil {
+		return err
+	}
+	opts = append(
+		opts,
+		kgo.ConsumerGroup(topic.GroupRollupWriter),
+		kgo.SessionTimeout(s.cfg.SessionTimeout),
+		kgo.HeartbeatInterval(min(3*time.Second, s.cfg.SessionTimeout/3)),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(), // they move the boundary of an idle partition
+		kgo.DisableAutoCommit(),
+		// Where a partition begins is its commit and nothing else.
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.OnPartitionsAssigned(s.assigned),
+		kgo.AdjustFetchOffsetsFn(s.begin),
+		kgo.OnPartitionsRevoked(s.revoked),
+		kgo.OnPartitionsLost(s.lost),
+		kgo.FetchMaxBytes(fetchBytes),
+		kgo.FetchMaxPartitionBytes(int32(min(s.cfg.QueueBytes, fetchBytes))),
+		// Ticks go to the partition that they close.
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerLinger(0),
+		kgo.RecordDeliveryTimeout(askTimeout),
+		kgo.MaxBufferedRecords(1000),
+	)
+	if !mistakenPolls {
+		opts = append(opts, kgo.BlockRebalanceOnPoll())
+	}
+	if s.client, err = kgo.NewClient(opts...); err != nil {
+		return fmt.Errorf("kafka client: %w", err)
+	}
+	s.admin = kadm.NewClient(s.client)
+	return nil
+}
+
+// kafkaAway tells an error that passes when Kafka is back.
+func kafkaAway(err error) bool {
+	var ne net.Error
+	var op *net.OpError
+	var ke *kerr.Error
+	switch {
+	case errors.As(err, &op), errors.Is(err, context.DeadlineExceeded), errors.Is(err, kgo.ErrClientClosed):
+		return true
+	case errors.As(err, &ne) && ne.Timeout():
+		return true
+	case errors.As(err, &ke):
+		return ke.Retriable && !errors.Is(err, kerr.UnknownTopicOrPartition)
+	}
+	return kerr.IsRetriable(err) && !errors.Is(err, topic.ErrMissing)
+}
+
+// assigned is called while no poll is under way, before the first fetch.
+func (s *Service) assigned(_ context.Context, cl *kgo.Client, added map[string][]int32) {
+	// A pause outlives the partition that it was for.
+	cl.ResumeFetchPartitions(added)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, numbers := range added {
+		if s.partitions[name] == nil {
+			s.partitions[name] = map[int32]*partition{}
+		}
+		for _, n := range numbers {
+			p := s.newPartition(name, n)
+			s.partitions[name][n] = p
+			s.wg.Go(p.run) // ends when the intake is closed and the attempt under way has its answer
+		}
+		s.metrics.partitions.WithLabelValues(name).Set(float64(len(s.partitions[name])))
+		s.log.Info("partitions assigned", "topic", name, "partitions", numbers)
+	}
+}
+
+// begin tells each partition that was assigned where to begin, or why it must
+// not, and the client from where to fetch.
+func (s *Service) begin(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	var starts map[string]map[int32]start
+	for attempt := 1; ; attempt++ {
+		var err error
+		if starts, err = s.starts(ctx, offsets); err == nil {
+			break
+		}
+		if attempt == 1 {
+			s.log.Warn("cannot read where to begin; trying again", "error", err)
+		}
+		select {
+		case <-time.After(checkRetry):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	out := map[string]map[int32]kgo.Offset{}
+	for name, numbers := range offsets {
+		out[name] = map[int32]kgo.Offset{}
+		for n := range numbers {
+			st := s.mistakenStart(ctx, name, n, starts[name][n])
+			out[name][n] = kgo.NewOffset().At(max(st.boundary, 0)).WithEpoch(-1)
+			p := s.partition(name, n)
+			if p == nil {
+				continue // taken away in the meantime
+			}
+			if st.refused != nil {
+				s.pause(p)
+			}
+			select {
+			case p.began <- st:
+			default: // it has begun
+			}
+		}
+	}
+	return out, nil
+}
+
+// starts reads commits, topics and log starts, and judges each partition.
+func (s *Service) starts(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]start, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var names []string
+	for name := range offsets {
+		names = append(names, name)
+	}
+	state, err := readLog(ctx, s.admin, names)
+	if err != nil {
+		return nil, err
+	}
+	// Who stamps the records may have been changed since the last look.
+	_, changed := topic.Check(ctx, s.admin, consumed...)
+	if changed != nil && kafkaAway(changed) {
+		return nil, changed
+	}
+	starts := map[string]map[int32]start{}
+	for name, numbers := range offsets {
+		starts[name] = map[int32]start{}
+		for n := range numbers {
+			st := state.start(s.cfg.shape(), name, n)
+			if changed != nil {
+				st.refused = changed
+			}
+			starts[name][n] = st
+		}
+	}
+	return starts, nil
+}
+
+// logState is what Kafka says of topics and of the group's commits in them.
+type logState struct {
+	topics  kadm.TopicDetails
+	commits kadm.OffsetResponses
+	first   kadm.ListedOffsets
+	end     kadm.ListedOffsets
+}
+
+func readLog(ctx context.Context, admin *kadm.Client, names []string) (logState, error) {
+	var st logState
+	var err error
+	if st.topics, err = admin.ListTopics(ctx, names...); err != nil {
+		return st, fmt.Errorf("list topics: %w", err)
+	}
+	st.commits, err = admin.FetchOffsets(ctx, topic.GroupRollupWriter)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // a group without members and commits
+		return st, fmt.Errorf("fetch commits of group %s: %w", topic.GroupRollupWriter, err)
+	}
+	if st.first, err = admin.ListStartOffsets(ctx, names...); err != nil {
+		return st, fmt.Errorf("list log starts: %w", err)
+	}
+	if st.end, err = admin.ListEndOffsets(ctx, names...); err != nil {
+		return st, fmt.Errorf("list log ends: %w", err)
+	}
+	return st, errors.Join(st.topics.Error(), st.first.Error(), st.end.Error())
+}
+
+// runInit is what to do where nothing was ever written from.
+const runInit = "run `rollup-writer init` on a new installation"
+
+// start judges a partition: where it begins, or why it must not.
+func (st logState) start(shape block.Shape, name string, number int32) start {
+	topicID := st.topics[name].ID.String()
+	at := name + "/" + strconv.Itoa(int(number))
+	out := start{topicID: topicID}
+	refused := func(format string, args ...any) start {
+		out.refused = fmt.Errorf(format, args...)
+		return out
+	}
+	c, ok := st.commits.Lookup(name, number)
+	if ok && c.Err != nil {
+		return refused("commit of %s: %w", at, c.Err)
+	}
+	if !ok || c.At < 0 {
+		return refused("%s has no commit, so that it is not known what was written of it: %s; if there was one, the group's offsets have expired: "+
+			"run `rollup-writer audit` and begin with `rollup-writer init -reset`", at, runInit)
+	}
+	out.boundary = c.At
+	commit, err := block.ParseCommit(c.Metadata)
+	if err != nil {
+		return refused("commit of %s at %d was not made by rollup-writer: %w: blocks may be cut otherwise from there; "+
+			"set it back to a boundary that rollup-writer committed, or begin with `rollup-writer init -reset`", at, c.At, err)
+	}
+	if commit.Shape != shape {
+		return refused("commit of %s was made with block-records|block-interval %s, and this writer has %s: they are fixed for the life of the topic; give all writers the same",
+			at, commit.Shape, shape)
+	}
+	if commit.TopicID != topicID {
+		return refused("commit of %s belongs to topic id %s, and the topic's is %s: it was deleted and made again; begin it with `rollup-writer init -reset`", at, commit.TopicID, topicID)
+	}
+	first, ok1 := st.first.Lookup(name, number)
+	end, ok2 := st.end.Lookup(name, number)
+	if !ok1 || !ok2 {
+		return refused("%s is not in the cluster", at)
+	}
+	if c.At < first.Offset {
+		return refused("%s is written up to %d, and the log begins at %d: retention has deleted what is between, and it is lost; "+
+			"raise retention.ms, see `rollup-writer audit`, and begin with `rollup-writer init -reset`", at, c.At, first.Offset)
+	}
+	if c.At > end.Offset {
+		return refused("%s is written up to %d, and the log ends at %d: it was truncated; begin with `rollup-writer init -reset` once it is known what is lost", at, c.At, end.Offset)
+	}
+	out.mark, out.untouched = commit.Mark, c.At == end.Offset
+	return out
+}
+
+// revoked is called while no poll is under way: the partitions are another
+// writer's as soon as it returns.
+func (s *Service) revoked(_ context.Context, _ *kgo.Client, removed map[string][]int32) {
+	parts := s.remove(removed)
+	for _, p := range parts {
+		p.closeIntake()
+	}
+	timeout := time.NewTimer(s.cfg.RevokeWait)
+	defer timeout.Stop()
+	for _, p := range parts {
+		select {
+		case <-p.ended:
+		case <-timeout.C:
+			timeout.Reset(0)
+		}
+		p.letGo()
+	}
+	s.log.Info("partitions revoked", "partitions", removed)
+}
+
+// lost is called when the group has given the partitions away already.
+func (s *Service) lost(_ context.Context, _ *kgo.Client, removed map[string][]int32) {
+	for _, p := range s.remove(removed) {
+		p.letGo()
+	}
+	s.log.Warn("partitions lost", "partitions", removed)
+}
+
+// remove forgets partitions and returns them.
+func (s *Service) remove(removed map[string][]int32) []*partition {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var parts []*partition
+	for name, numbers := range removed {
+		for _, n := range numbers {
+			if p := s.partitions[name][n]; p != nil {
+				parts = append(parts, p)
+				delete(s.partitions[name], n)
+				s.metrics.forget(name, n)
+			}
+		}
+		s.metrics.partitions.WithLabelValues(name).Set(float64(len(s.partitions[name])))
+	}
+	return parts
+}
+
+func (s *Service) partition(name string, number int32) *partition {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.partitions[name][number]
+}
+
+func (s *Service) pause(p *partition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.partitions[p.topic][p.number] == p {
+		s.client.PauseFetchPartitions(map[string][]int32{p.topic: {p.number}})
+	}
+}
+
+func (s *Service) resume(p *partition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.partitions[p.topic][p.number] == p {
+		s.client.ResumeFetchPartitions(map[string][]int32{p.topic: {p.number}})
+	}
+}
+
+// pollRecords bounds what is handed out between two chances to rebalance.
+const pollRecords = 20_000
+
+// poll hands out what is fetched until ctx ends.
+func (s *Service) poll(ctx context.Context) {
+	for {
+		fetches := s.client.PollRecords(ctx, pollRecords)
+		if ctx.Err() != nil || fetches.IsClientClosed() {
+			s.client.AllowRebalance()
+			return
+		}
+		fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+			p := s.partition(f.Topic, f.Partition)
+			if f.Err != nil {
+				s.fetchFailed(p, f)
+				return
+			}
+			if p == nil || len(f.Records) == 0 {
+				return
+			}
+			if p.queue.put(f.Records) {
+				s.pause(p)
+			}
+		})
+		_ = failpoint.Hit("writer.after-fetch") // an error has no meaning here
+		s.client.AllowRebalance()
+	}
+}
+
+func (s *Service) fetchFailed(p *partition, f kgo.FetchTopicPartition) {
+	var lost *kgo.ErrDataLoss
+	switch {
+	case p != nil && (errors.Is(f.Err, kerr.OffsetOutOfRange) || errors.As(f.Err, &lost)):
+		p.fail(fmt.Errorf("fetch: %w: the log was truncated or retention has overtaken the writer; see `rollup-writer audit`, and begin with `rollup-writer init -reset`", f.Err))
+	case errors.Is(f.Err, context.Canceled):
+	default:
+		s.log.Warn("fetch failed", "topic", f.Topic, "partition", f.Partition, "error", f.Err)
+	}
+}
+
+// commit commits one boundary in the name of the group's current member.
+func (s *Service) commit(ctx context.Context, name string, number int32, boundary int64) error {
+	offsets := map[string]map[int32]kgo.EpochOffset{name: {number: {Epoch: -1, Offset: boundary}}}
+	var result error
+	s.client.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
+		if err != nil {
+			result = err
+			return
+		}
+		for _, t := range resp.Topics {
+			for _, p := range t.Partitions {
+				result = errors.Join(result, kerr.ErrorForCode(p.ErrorCode))
+			}
+		}
+	})
+	return result
+}
+
+// lagInterval is how often the lag is measured.
+const lagInterval = 5 * time.Second
+
+// watchLag measures how far the writer is behind the log, also while it does not
+// fetch, and notices when Kafka is away.
+func (s *Service) watchLag(ctx context.Context) {
+	tick := time.NewTicker(lagInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		ask, cancel := context.WithTimeout(ctx, askTimeout)
+		ends, err := s.admin.ListCommittedOffsets(ask, consumed...)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if err = errors.Join(err, ends.Error()); err != nil {
+			s.health.set("kafka", fmt.Sprintf("list log ends: %v", err))
+			continue
+		}
+		s.health.clear("kafka")
+		s.reportLag(ends)
+	}
+}
+
+func (s *Service) reportLag(ends kadm.ListedOffsets) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now().UnixMilli()
+	for name, byNumber := range s.partitions {
+		for n, p := range byNumber {
+			label := strconv.Itoa(int(n))
+			if end, ok := ends.Lookup(name, n); ok {
+				s.metrics.lagRecords.WithLabelValues(name, label).Set(float64(max(end.Offset-p.committed.Load(), 0)))
+			}
+			age := 0.0
+			if ms := p.oldest(); ms != 0 {
+				age = max(float64(now-ms)/1000, 0)
+			}
+			s.metrics.lagSeconds.WithLabelValues(name, label).Set(age)
+		}
+	}
+	for key, w := range s.windows {
+		if key.shard == 0 || w.used() > 0 {
+			s.metrics.windowUsed.WithLabelValues(topicOf(key.table)).Set(w.used())
+		}
+	}
+}
+
+func topicOf(table string) string {
+	if table == rejectedTable {
+		return topic.Rejected
+	}
+	return topic.Enriched
+}

@@ -1,0 +1,44 @@
+package rollup
+
+import (
+	"errors"
+	"sort"
+	"strings"
+	"sync"
+)
+
+// health is what keeps the writer from being ready, by part: starting, kafka, or
+// a partition.
+type health struct {
+	mu     sync.Mutex // covers faults
+	faults map[string]string
+}
+
+func newHealth() *health { return &health{faults: map[string]string{}} }
+
+func (h *health) set(part, reason string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.faults[part] = reason
+}
+
+func (h *health) clear(part string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.faults, part)
+}
+
+// check names every fault.
+func (h *health) check() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.faults) == 0 {
+		return nil
+	}
+	list := make([]string, 0, len(h.faults))
+	for part, reason := range h.faults {
+		list = append(list, part+": "+reason)
+	}
+	sort.Strings(list)
+	return errors.New(strings.Join(list, "; "))
+}

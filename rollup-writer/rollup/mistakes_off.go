@@ -1,0 +1,15 @@
+//go:build !failpoints
+
+package rollup
+
+import (
+	"context"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/block"
+)
+
+func (p *partition) mistakenCut(block.Record) (block.Block, bool) { return block.Block{}, false }
+
+func (s *Service) mistakenStart(_ context.Context, _ string, _ int32, st start) start { return st }
+
+const mistakenPolls = false

@@ -1,0 +1,44 @@
+//go:build failpoints
+
+package rollup
+
+import (
+	"context"
+	"math/rand/v2"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/block"
+	"github.com/uptakehq/uptake/schemas/svc/failpoint"
+)
+
+// Known mistakes, which a test of the tests switches on: each loses or doubles
+// under faults, and a harness that does not see it proves nothing.
+const (
+	// Blocks end anywhere, as a flush timer would end them.
+	mistakeFlush = "writer.mistake.flush-anywhere"
+	// A partition begins behind the newest offset in events instead of at the
+	// committed boundary.
+	mistakeStart = "writer.mistake.start-at-max"
+	// Rebalances are not held back while records are polled and handed out.
+	mistakePoll = "writer.mistake.unblocked-polls"
+)
+
+func (p *partition) mistakenCut(r block.Record) (block.Block, bool) {
+	if !failpoint.On(mistakeFlush) || rand.IntN(20) != 0 {
+		return block.Block{}, false
+	}
+	return p.cutter.Force(r.Offset)
+}
+
+func (s *Service) mistakenStart(ctx context.Context, topic string, partition int32, st start) start {
+	if !failpoint.On(mistakeStart) || st.refused != nil {
+		return st
+	}
+	var newest int64
+	err := s.sql.QueryRow(ctx, "SELECT max(source_offset) FROM "+tableOf(topic)+" WHERE source_topic_id = ? AND source_partition = ?", st.topicID, partition).Scan(&newest)
+	if err == nil && newest > 0 {
+		st.boundary = newest + 1
+	}
+	return st
+}
+
+var mistakenPolls = failpoint.On(mistakePoll)

@@ -1,0 +1,352 @@
+package rollup
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/block"
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
+	"github.com/uptakehq/uptake/schemas/event"
+)
+
+// partition is one partition while this writer has it. Two goroutines own it:
+// build cuts records into blocks, insert carries them out, and a block passes
+// from the first to the second, so that the next one is built while one is
+// under way.
+//
+// It ends in one of two ways. Closing the intake lets insert finish what it
+// has in hand, commit that, and end. Letting go also forbids the commit and any
+// further attempt: another writer has the partition, or is about to. What was
+// sent is never cancelled; the attempt ends when the server answers.
+type partition struct {
+	s      *Service
+	topic  string
+	number int32
+	name   string // topic/number
+	log    *slog.Logger
+
+	intake      context.Context
+	closeIntake context.CancelFunc
+	gone        context.Context // implies a closed intake
+	letGo       context.CancelFunc
+	began       chan start
+	failed      chan error    // what poll found that halts it
+	ended       chan struct{} // both goroutines have ended
+
+	queue queue
+	items chan item
+	spare chan rows
+
+	// Of build.
+	cutter  *block.Cutter
+	src     columns.Source
+	open    rows
+	openRow openBlock
+	handed  int64 // boundary that insert was told of
+	lastEnd int64 // offset behind the last record
+	tick    ticker
+
+	// Of insert.
+	conn   *clickhouse.Conn
+	window *window
+	before bool   // the next block may have been sent before we began
+	sent   uint64 // mark of the commit that we began at
+
+	// For the lag: the committed boundary, and the append time of the oldest row
+	// that was read and not written, 0 for none.
+	committed atomic.Int64
+	inHand    atomic.Int64
+	building  atomic.Int64
+	marked    atomic.Uint64 // mark of the last commit
+}
+
+// start is where a partition begins.
+type start struct {
+	topicID  string
+	boundary int64
+	mark     uint64
+	// untouched: nothing was ever appended from the boundary on, so that no
+	// block from there can have been sent.
+	untouched bool
+	refused   error // it must not begin
+}
+
+// openBlock is what build knows of the open block beside its rows.
+type openBlock struct {
+	appendMillis int64     // of its first row
+	since        time.Time // when that row was read
+}
+
+// item is something to carry out: a block of rows, a control record, or only a
+// boundary.
+type item struct {
+	block   block.Block
+	rows    rows // nil: no rows
+	control *event.Control
+	millis  int64 // append time of the first row or of the control record
+}
+
+func (s *Service) newPartition(topic string, number int32) *partition {
+	p := &partition{
+		s: s, topic: topic, number: number, name: topic + "/" + strconv.Itoa(int(number)),
+		began: make(chan start, 1), failed: make(chan error, 1), ended: make(chan struct{}),
+		items: make(chan item), spare: make(chan rows, 2),
+	}
+	p.log = s.log.With("topic", topic, "partition", number)
+	p.gone, p.letGo = context.WithCancel(context.Background())
+	p.intake, p.closeIntake = context.WithCancel(p.gone)
+	p.queue.init(s.cfg.QueueBytes, s.metrics)
+	for range 2 {
+		p.spare <- nil // made when it is needed
+	}
+	return p
+}
+
+// run is the life of the partition, from its assignment.
+func (p *partition) run() {
+	defer close(p.ended)
+	defer p.closeIntake()
+	select {
+	case <-p.intake.Done():
+		return
+	case st := <-p.began:
+		if st.refused != nil {
+			p.halt(st.refused)
+			return
+		}
+		p.src = columns.Source{TopicID: st.topicID, Partition: p.number}
+		p.cutter = block.NewCutter(p.s.cfg.shape(), st.boundary)
+		p.handed, p.lastEnd, p.before, p.sent = st.boundary, st.boundary, !st.untouched, st.mark
+		p.committed.Store(st.boundary)
+		p.marked.Store(st.mark)
+	}
+	var err error
+	if p.conn, err = clickhouse.NewConn(&p.s.cfg.ClickHouse, p.s.shard(p)); err != nil {
+		p.halt(err)
+		return
+	}
+	defer p.conn.Close()
+	p.window = p.s.windowOf(p)
+	var wg sync.WaitGroup
+	wg.Go(p.insertAll) // ends when build has closed items
+	p.build()
+	close(p.items)
+	wg.Wait()
+	p.window.end(p)
+	p.s.health.clear(p.name)
+}
+
+// fail halts the partition from outside.
+func (p *partition) fail(err error) {
+	select {
+	case p.failed <- err:
+	default: // it is halted already
+	}
+}
+
+// halt waits for the partition to be taken away, and says why it stands still.
+func (p *partition) halt(err error) {
+	p.log.Error("partition halted", "error", err)
+	p.s.health.set(p.name, "halted: "+err.Error())
+	p.s.metrics.halted.WithLabelValues(p.topic).Inc()
+	p.s.pause(p)
+	<-p.intake.Done()
+	p.s.metrics.halted.WithLabelValues(p.topic).Dec()
+	p.s.health.clear(p.name)
+}
+
+// build cuts what is fetched into blocks until the intake is closed.
+func (p *partition) build() {
+	defer p.dropOpen()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		timer.Reset(p.untilIdle())
+		select {
+		case <-p.intake.Done():
+			return
+		case <-timer.C:
+			p.idle()
+		case err := <-p.failed:
+			p.halt(err)
+			return
+		case <-p.queue.ready:
+			for _, r := range p.queue.take() {
+				if err := p.take(r); err != nil {
+					if p.intake.Err() == nil {
+						p.halt(err)
+					}
+					return
+				}
+			}
+			if p.queue.drained() {
+				p.s.resume(p)
+			}
+		}
+	}
+}
+
+// take cuts one record. It fails with what halts the partition, or when the
+// intake is closed.
+func (p *partition) take(r *kgo.Record) error {
+	if r.Offset < p.lastEnd {
+		return fmt.Errorf("offset %d came after %d: the log was truncated, or the client went back", r.Offset, p.lastEnd-1)
+	}
+	p.lastEnd = r.Offset + 1
+	rec, control, err := p.classify(r)
+	if err != nil {
+		return err
+	}
+	p.s.metrics.records.WithLabelValues(p.topic, kindNames[rec.Kind]).Inc()
+	ended, ok := p.cutter.Next(rec)
+	if !ok {
+		ended, ok = p.mistakenCut(rec)
+	}
+	if ok {
+		full := p.open
+		p.open = nil
+		p.building.Store(0)
+		if err := p.hand(item{block: ended, rows: full, millis: p.openRow.appendMillis}); err != nil {
+			return err
+		}
+	}
+	switch rec.Kind {
+	case block.Row:
+		return p.append(r)
+	case block.Control:
+		return p.hand(item{block: block.Single(rec), control: control, millis: rec.AppendMillis})
+	}
+	return nil
+}
+
+var kindNames = map[block.Kind]string{block.Row: "row", block.Tick: "tick", block.Control: "control", block.Marker: "marker"}
+
+// classify says what a record is to the cutter, by its header.
+func (p *partition) classify(r *kgo.Record) (block.Record, *event.Control, error) {
+	rec := block.Record{Offset: r.Offset, AppendMillis: r.Timestamp.UnixMilli(), Bytes: len(r.Value)}
+	if r.Attrs.IsControl() || p.s.skips[place{p.topic, p.number, r.Offset}] {
+		rec.Kind = block.Marker
+		return rec, nil, nil
+	}
+	typ, err := p.s.codec.Type(r.Value)
+	switch {
+	case err != nil:
+		return rec, nil, p.undecodable(r, err)
+	case typ == rowType(p.topic):
+		return rec, nil, nil
+	case typ != event.TypeControl:
+		return rec, nil, p.undecodable(r, fmt.Errorf("a %s record has no place in this topic", typ))
+	}
+	var c event.Control
+	if err := p.s.codec.DecodeControl(r.Value, &c); err != nil {
+		return rec, nil, p.undecodable(r, err)
+	}
+	switch c.Kind {
+	case event.ControlTick:
+		rec.Kind = block.Tick
+		return rec, nil, nil
+	case event.ControlMove:
+		if rowType(p.topic) == event.TypeEnriched {
+			rec.Kind = block.Control
+			return rec, &c, nil // it aliases the record, which lives as long
+		}
+	}
+	return rec, nil, fmt.Errorf("offset %d: control record of unknown kind %q: use a release of rollup-writer that knows it", r.Offset, c.Kind)
+}
+
+func (p *partition) undecodable(r *kgo.Record, err error) error {
+	return fmt.Errorf("offset %d: %w: if a newer release wrote it, use one; if nothing can read it, add %s@%d to -skip-records of all writers", r.Offset, err, p.name, r.Offset)
+}
+
+// append takes a row into the open block.
+func (p *partition) append(r *kgo.Record) error {
+	if p.open == nil {
+		select {
+		case p.open = <-p.spare:
+		case <-p.intake.Done():
+			return p.intake.Err()
+		}
+		if p.open == nil {
+			p.open = newRows(p.topic)
+		}
+		p.openRow = openBlock{appendMillis: r.Timestamp.UnixMilli(), since: p.s.now()}
+		p.building.Store(p.openRow.appendMillis)
+		p.tick.forget()
+	}
+	if err := p.open.take(p.s.codec, p.src, r.Offset, r.Value); err != nil {
+		return p.undecodable(r, err)
+	}
+	p.s.metrics.rowsRead.WithLabelValues(p.topic).Inc()
+	p.s.metrics.rowsPending.WithLabelValues(p.topic).Inc()
+	return nil
+}
+
+// hand gives insert something to carry out, once it has carried out what it has.
+func (p *partition) hand(it item) error {
+	select {
+	case p.items <- it:
+		p.handed = it.block.Next
+		return nil
+	case <-p.intake.Done():
+		p.release(it.rows)
+		return p.intake.Err()
+	}
+}
+
+// release lets rows go that were read and will not be written here.
+func (p *partition) release(r rows) {
+	if r == nil {
+		return
+	}
+	n := float64(r.Rows())
+	p.s.metrics.rowsReleased.WithLabelValues(p.topic).Add(n)
+	p.s.metrics.rowsPending.WithLabelValues(p.topic).Sub(n)
+	p.s.stopped.left.Add(int64(n))
+}
+
+func (p *partition) dropOpen() {
+	p.release(p.open)
+	p.open = nil
+	p.building.Store(0)
+	p.queue.close()
+}
+
+// untilIdle is how long build waits for records before idle has something to do.
+func (p *partition) untilIdle() time.Duration {
+	now := p.s.now()
+	switch {
+	case p.open != nil:
+		return p.tick.due(p.openRow, p.s.cfg.shape(), now)
+	case p.cutter.Boundary() > p.handed:
+		return p.s.cfg.BlockInterval
+	}
+	return time.Hour
+}
+
+// idle runs when no record came for untilIdle: it has the open block closed by a
+// tick, or, without one, the boundary moved over what carries no rows.
+func (p *partition) idle() {
+	if p.open != nil {
+		p.produceTick()
+		return
+	}
+	if b := p.cutter.Boundary(); b > p.handed {
+		_ = p.hand(item{block: block.Block{Start: b, End: b, Next: b}}) // or the intake is closed
+	}
+}
+
+// oldest is the append time of the oldest row that was read and not written.
+func (p *partition) oldest() int64 {
+	if ms := p.inHand.Load(); ms != 0 {
+		return ms
+	}
+	return p.building.Load()
+}

@@ -1,0 +1,325 @@
+// Package rollup is the rollup-writer: it reads enriched and rejected events and
+// writes them into ClickHouse, each block of the log exactly once into events
+// and into every rollup.
+//
+// It owns the consumer group (consumer.go), one pair of goroutines per assigned
+// partition that cuts its log into blocks and carries them out in order
+// (partition.go, insert.go), corrections (correction.go), the watch over the
+// dedup windows (window.go), and what is done once: making tables, the first
+// commits, audit and rebuild. How blocks are cut is for package block, how they
+// look on the wire for package columns, what an error means for package
+// clickhouse. DESIGN.md tells the protocol and why it is so.
+package rollup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/svc/ops"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// Dependencies are what a Service is given. Logger must be set; the others may
+// be nil.
+type Dependencies struct {
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+	Health  *ops.Health
+	Now     func() time.Time
+}
+
+// Service is one writer.
+type Service struct {
+	cfg     Config
+	log     *slog.Logger
+	reg     prometheus.Registerer
+	metrics *metrics
+	health  *health
+	now     func() time.Time
+	skips   map[place]bool
+	form    tables.Form
+	shards  int
+
+	// Set by Run before anything else runs.
+	codec   *event.Codec
+	client  *kgo.Client
+	admin   *kadm.Client
+	sql     driver.Conn
+	windows map[windowKey]*window
+	inserts chan struct{}   // one for each insert under way
+	killed  context.Context // ends when what is under way is given up
+	wg      sync.WaitGroup  // partitions
+
+	mu         sync.Mutex // covers partitions
+	partitions map[string]map[int32]*partition
+
+	// What is told at the end.
+	stopped struct{ rows, blocks, corrections, left atomic.Int64 }
+}
+
+// windowKey tells windows apart: the servers, and the tables that a block goes
+// into.
+type windowKey struct {
+	shard int
+	table string
+}
+
+// New returns a service. cfg must be valid.
+func New(cfg Config, deps Dependencies) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	skips, err := parseSkips(cfg.SkipRecords)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{
+		cfg: cfg, log: deps.Logger, reg: deps.Metrics, now: deps.Now, skips: skips,
+		form: cfg.ClickHouse.Form(), shards: len(cfg.ClickHouse.Shards()),
+		health: newHealth(), metrics: newMetrics(deps.Metrics),
+		inserts:    make(chan struct{}, cfg.MaxInserts),
+		windows:    map[windowKey]*window{},
+		partitions: map[string]map[int32]*partition{},
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.health.set("start", "not yet serving")
+	if deps.Health != nil {
+		deps.Health.Register("rollup-writer", s.health.check)
+	}
+	return s, nil
+}
+
+var consumed = []string{topic.Enriched, topic.Rejected}
+
+// Run serves until sig.Stop ends: then it finishes the inserts that are under
+// way, commits them, leaves the group and closes what it opened. When sig.Kill
+// ends, or stop-timeout is over, it gives up what is under way, which the next
+// writer does again. An error means that it cannot serve as configured; what may
+// pass by itself is retried for ever and shown as not ready.
+func (s *Service) Run(sig process.Signals) (err error) {
+	killed, kill := context.WithCancel(sig.Kill)
+	defer kill()
+	s.killed = killed
+
+	if s.codec, err = s.cfg.Registry.Codec(sig.Stop); err != nil {
+		return err
+	}
+	if s.sql, err = clickhouse.OpenSQL(&s.cfg.ClickHouse, ""); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.sql.Close()) }()
+	if err := s.connect(); err != nil {
+		return err
+	}
+	defer s.client.CloseAllowingRebalance()
+
+	for _, check := range []struct {
+		part string
+		run  func(context.Context) error
+	}{{"kafka", s.checkTopics}, {"clickhouse", s.checkTables}} {
+		if err := s.untilChecked(sig.Stop, check.part, check.run); err != nil {
+			if sig.Stop.Err() != nil {
+				return nil
+			}
+			return err
+		}
+	}
+	s.health.clear("start")
+	s.log.Info("serving", "block_records", s.cfg.BlockRecords, "block_interval", s.cfg.BlockInterval.String(), "tables", s.form.String())
+
+	s.client.AddConsumeTopics(consumed...)
+	lag := make(chan struct{})
+	go func() { // ends with sig.Stop
+		defer close(lag)
+		s.watchLag(sig.Stop)
+	}()
+	s.poll(sig.Stop)
+	s.stop(kill)
+	<-lag
+	return nil
+}
+
+// errRefused marks what no waiting changes.
+var errRefused = errors.New("refused")
+
+// checkRetry is the pause between two looks at what is not there yet.
+const checkRetry = time.Second
+
+// untilChecked runs a check until it passes, ctx ends, or it says that waiting
+// does not help.
+func (s *Service) untilChecked(ctx context.Context, part string, check func(context.Context) error) error {
+	for attempt := 0; ; attempt++ {
+		err := check(ctx)
+		if err == nil {
+			s.health.clear(part)
+			return nil
+		}
+		if errors.Is(err, errRefused) || ctx.Err() != nil {
+			return err
+		}
+		s.health.set(part, err.Error())
+		if attempt%60 == 0 {
+			s.log.Warn("not ready to serve; trying again", "part", part, "error", err)
+		}
+		select {
+		case <-time.After(checkRetry):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func refuse(err error) error { return fmt.Errorf("%w: %w", errRefused, err) }
+
+// askTimeout bounds a question to Kafka or ClickHouse.
+const askTimeout = 15 * time.Second
+
+// checkTopics makes sure that both topics are as blocks need them.
+func (s *Service) checkTopics(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if err := s.client.Ping(ctx); err != nil {
+		return fmt.Errorf("reach kafka: %w", err)
+	}
+	if _, err := topic.Check(ctx, s.admin, consumed...); err != nil {
+		if kafkaAway(err) {
+			return err
+		}
+		return refuse(err)
+	}
+	return nil
+}
+
+// checkTables makes sure that the schema is this release's, that every table has
+// a dedup window, and that the server is none that must not be used.
+func (s *Service) checkTables(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var version string
+	if err := s.sql.QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
+		if code, ok := clickhouse.Code(err); ok && code == unknownDatabase {
+			return refuse(fmt.Errorf("database %s: %w", s.cfg.ClickHouse.Database, tables.ErrNoSchema))
+		}
+		return clickhouseFault("ask clickhouse for its version", err)
+	}
+	notice, err := clickhouse.CheckVersion(version, s.form.Cluster != "")
+	if err != nil {
+		return refuse(err)
+	}
+	if notice != "" {
+		s.log.Info("clickhouse version", "notice", notice)
+	}
+	if err := tables.Check(ctx, s.sql); err != nil {
+		if errors.Is(err, tables.ErrSchema) || errors.Is(err, tables.ErrNoSchema) {
+			return refuse(err)
+		}
+		return clickhouseFault("check the schema", err)
+	}
+	sizes, err := tables.Windows(ctx, s.sql, s.form)
+	if err != nil {
+		if sizes != nil {
+			return refuse(err)
+		}
+		return clickhouseFault("check the dedup windows", err)
+	}
+	for shard := range s.shards {
+		for _, table := range []string{enrichedTable, rejectedTable} {
+			s.windows[windowKey{shard, table}] = newWindow(s.form, table, sizes)
+		}
+	}
+	return nil
+}
+
+const unknownDatabase = 81
+
+// clickhouseFault says whether err passes by itself.
+func clickhouseFault(what string, err error) error {
+	err = fmt.Errorf("%s: %w", what, err)
+	if clickhouse.Classify(err) == clickhouse.Permanent {
+		return refuse(err)
+	}
+	return err
+}
+
+// shard is the number of the shard that a partition belongs to.
+func (s *Service) shard(p *partition) int { return int(p.number) % s.shards }
+
+func (s *Service) windowOf(p *partition) *window {
+	return s.windows[windowKey{s.shard(p), tableOf(p.topic)}]
+}
+
+// syncReplica waits until the replica that conn is connected to has what was
+// written through any other.
+func (s *Service) syncReplica(ctx context.Context, conn *clickhouse.Conn, names ...string) error {
+	if s.form.Cluster == "" {
+		return nil
+	}
+	for _, n := range names {
+		if err := conn.Exec(ctx, "SYSTEM SYNC REPLICA "+s.form.Local(n)+" LIGHTWEIGHT"); err != nil {
+			return fmt.Errorf("sync replica of %s: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// stop ends the partitions in order: no more is begun, what is under way is
+// finished and committed, and what is not done in time is given up.
+func (s *Service) stop(kill context.CancelFunc) {
+	all := s.removeAll()
+	s.log.Info("stopping", "partitions", len(all))
+	for _, p := range all {
+		p.closeIntake()
+	}
+	ended := make(chan struct{})
+	go func() { // ends when the partitions have, which kill makes them
+		s.wg.Wait()
+		close(ended)
+	}()
+	timeout := time.NewTimer(s.cfg.StopTimeout)
+	defer timeout.Stop()
+	select {
+	case <-ended:
+	case <-timeout.C:
+		s.log.Warn("inserts under way are given up; the next writer sends them again", "after", s.cfg.StopTimeout.String())
+	case <-s.killed.Done():
+	}
+	for _, p := range all {
+		p.letGo()
+	}
+	kill()
+	<-ended
+	s.log.Info("stopped", "rows_written", s.stopped.rows.Load(), "blocks_written", s.stopped.blocks.Load(),
+		"corrections", s.stopped.corrections.Load(), "rows_left_in_log", s.stopped.left.Load())
+}
+
+// removeAll forgets all partitions and returns them.
+func (s *Service) removeAll() []*partition {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []*partition
+	for name, byNumber := range s.partitions {
+		for n, p := range byNumber {
+			all = append(all, p)
+			s.metrics.forget(name, n)
+		}
+		s.metrics.partitions.WithLabelValues(name).Set(0)
+	}
+	clear(s.partitions)
+	return all
+}

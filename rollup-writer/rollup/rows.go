@@ -1,0 +1,76 @@
+package rollup
+
+import (
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// Tables that blocks of rows go into.
+const (
+	enrichedTable = "events"
+	rejectedTable = "rejected_events"
+)
+
+// tableOf names the table of a topic's rows.
+func tableOf(name string) string {
+	if name == topic.Rejected {
+		return rejectedTable
+	}
+	return enrichedTable
+}
+
+// rowType is the record that a topic's rows are.
+func rowType(name string) event.Type {
+	if name == topic.Rejected {
+		return event.TypeRejected
+	}
+	return event.TypeEnriched
+}
+
+// rows is a block under construction, of either topic.
+type rows interface {
+	clickhouse.Block
+	Reset()
+	take(c *event.Codec, src columns.Source, offset int64, value []byte) error
+	// repair replaces what the server does not read; see columns.Events.Repair.
+	repair(all bool) int
+}
+
+func newRows(name string) rows {
+	if name == topic.Rejected {
+		return &rejectedRows{Rejected: columns.NewRejected()}
+	}
+	return &eventRows{Events: columns.NewEvents()}
+}
+
+type eventRows struct {
+	*columns.Events
+	record event.EnrichedEvent
+}
+
+func (r *eventRows) take(c *event.Codec, src columns.Source, offset int64, value []byte) error {
+	if err := c.DecodeEnriched(value, &r.record); err != nil {
+		return err
+	}
+	r.Append(src, offset, &r.record)
+	return nil
+}
+
+func (r *eventRows) repair(all bool) int { return r.Repair(all) }
+
+type rejectedRows struct {
+	*columns.Rejected
+	record event.Rejected
+}
+
+func (r *rejectedRows) take(c *event.Codec, src columns.Source, offset int64, value []byte) error {
+	if err := c.DecodeRejected(value, &r.record); err != nil {
+		return err
+	}
+	r.Append(src, offset, &r.record)
+	return nil
+}
+
+func (r *rejectedRows) repair(bool) int { return 0 }

@@ -1,0 +1,240 @@
+package rollup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sort"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/block"
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// Migrate makes the database and its tables what this release needs. It may be
+// run at any time, also again after it was cut short.
+func Migrate(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
+	if err := cfg.ClickHouse.Validate(); err != nil {
+		return err
+	}
+	form := cfg.ClickHouse.Form()
+	root, err := clickhouse.OpenSQL(&cfg.ClickHouse, "default")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	var version string
+	if err := root.QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
+		return fmt.Errorf("ask ClickHouse for its version: %w", err)
+	}
+	if _, err := clickhouse.CheckVersion(version, form.Cluster != ""); err != nil {
+		return err
+	}
+	if err := tables.CreateDatabase(ctx, root, cfg.ClickHouse.Database, form); err != nil {
+		return err
+	}
+	conn, err := clickhouse.OpenSQL(&cfg.ClickHouse, "")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	applied, err := tables.Apply(ctx, conn, form)
+	for _, m := range applied {
+		log.Info("migration applied", "name", m.Name, "database", cfg.ClickHouse.Database, "form", form.String())
+	}
+	if err != nil {
+		return fmt.Errorf("migrate database %s: %w", cfg.ClickHouse.Database, err)
+	}
+	if _, err := tables.Windows(ctx, conn, form); err != nil {
+		return err
+	}
+	log.Info("schema is up to date", "database", cfg.ClickHouse.Database, "applied", len(applied))
+	return nil
+}
+
+// Init writes the first commits of a new installation, from which partitions
+// begin. It does so for a partition only when that cannot lose or double
+// anything: the group has no commit for it, the log begins at 0, and ClickHouse
+// holds no row of it. Partitions that have a commit of this writer are left as
+// they are, so that it may be run again at any time.
+func Init(ctx context.Context, cfg Config, log *slog.Logger) error {
+	return withLog(ctx, cfg, log, func(i *initializer) error { return i.begin(ctx) })
+}
+
+// Reset commits the boundaries from which partitions shall begin, where the
+// commits there are cannot be used or are not wanted: behind the newest row that
+// events or rejected_events holds of a partition, or at the log's start where
+// that is later. It is for after an audit and a rebuild, with all writers
+// stopped, and reports what it sets.
+func Reset(ctx context.Context, cfg Config, log *slog.Logger) error {
+	return withLog(ctx, cfg, log, func(i *initializer) error { return i.reset(ctx) })
+}
+
+// initializer commits boundaries from outside the group.
+type initializer struct {
+	cfg   Config
+	log   *slog.Logger
+	admin *kadm.Client
+	sql   driver.Conn
+	state logState
+}
+
+func withLog(ctx context.Context, cfg Config, log *slog.Logger, do func(*initializer) error) (err error) {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	i := &initializer{cfg: cfg, log: log}
+	if i.sql, err = clickhouse.OpenSQL(&cfg.ClickHouse, ""); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, i.sql.Close()) }()
+	if err := tables.Check(ctx, i.sql); err != nil {
+		return err
+	}
+	opts, err := cfg.Kafka.Options(log, nil)
+	if err != nil {
+		return err
+	}
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		return fmt.Errorf("kafka client: %w", err)
+	}
+	defer client.Close()
+	i.admin = kadm.NewClient(client)
+	if _, err := topic.Check(ctx, i.admin, consumed...); err != nil {
+		return err
+	}
+	if i.state, err = readLog(ctx, i.admin, consumed); err != nil {
+		return err
+	}
+	return do(i)
+}
+
+// newest is the highest offset in ClickHouse of each partition of a topic.
+func (i *initializer) newest(ctx context.Context, name string) (map[int32]int64, error) {
+	rows, err := i.sql.Query(ctx, "SELECT source_partition, max(source_offset) FROM "+tableOf(name)+" WHERE source_topic_id = ? GROUP BY source_partition",
+		i.state.topics[name].ID.String())
+	if err != nil {
+		return nil, fmt.Errorf("look for rows of %s: %w", name, err)
+	}
+	defer rows.Close()
+	newest := map[int32]int64{}
+	for rows.Next() {
+		var p int32
+		var o int64
+		if err := rows.Scan(&p, &o); err != nil {
+			return nil, fmt.Errorf("look for rows of %s: %w", name, err)
+		}
+		newest[p] = o
+	}
+	return newest, rows.Err()
+}
+
+// each calls do for every partition, in order.
+func (i *initializer) each(ctx context.Context, do func(name string, number int32, newest int64, has bool) error) error {
+	var errs []error
+	for _, name := range consumed {
+		newest, err := i.newest(ctx, name)
+		if err != nil {
+			return err
+		}
+		var numbers []int32
+		for n := range i.state.topics[name].Partitions {
+			numbers = append(numbers, n)
+		}
+		sort.Slice(numbers, func(a, b int) bool { return numbers[a] < numbers[b] })
+		for _, n := range numbers {
+			o, has := newest[n]
+			errs = append(errs, do(name, n, o, has))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (i *initializer) begin(ctx context.Context) error {
+	var offsets kadm.Offsets
+	kept := 0
+	err := i.each(ctx, func(name string, n int32, newest int64, has bool) error {
+		if c, ok := i.state.commits.Lookup(name, n); ok && c.At >= 0 {
+			if st := i.state.start(i.cfg.shape(), name, n); st.refused != nil {
+				return st.refused
+			}
+			kept++
+			return nil
+		}
+		if first, ok := i.state.first.Lookup(name, n); !ok || first.Offset != 0 {
+			return fmt.Errorf("%s/%d has no commit and its log begins at %d, not at 0: this is no new installation; see `rollup-writer init -reset`", name, n, first.Offset)
+		}
+		if has {
+			return fmt.Errorf("%s/%d has no commit, but %s holds rows of it up to offset %d: the group's offsets were lost; see `rollup-writer init -reset`", name, n, tableOf(name), newest)
+		}
+		i.add(&offsets, name, n, 0)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := i.commit(ctx, offsets); err != nil {
+		return err
+	}
+	i.log.Info("partitions are ready to be written from", "begun", len(offsets.Sorted()), "kept", kept, "group", topic.GroupRollupWriter)
+	return nil
+}
+
+func (i *initializer) reset(ctx context.Context) error {
+	var offsets kadm.Offsets
+	err := i.each(ctx, func(name string, n int32, newest int64, has bool) error {
+		first, ok := i.state.first.Lookup(name, n)
+		if !ok {
+			return fmt.Errorf("%s/%d is not in the cluster", name, n)
+		}
+		at := first.Offset
+		if has {
+			at = max(at, newest+1)
+		}
+		before := int64(-1)
+		if c, ok := i.state.commits.Lookup(name, n); ok {
+			before = c.At
+		}
+		i.log.Warn("boundary set", "topic", name, "partition", n, "from", before, "to", at, "newest_in_clickhouse", newest, "log_start", first.Offset)
+		i.add(&offsets, name, n, at)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return i.commit(ctx, offsets)
+}
+
+func (i *initializer) add(offsets *kadm.Offsets, name string, n int32, at int64) {
+	offsets.Add(kadm.Offset{
+		Topic: name, Partition: n, At: at, LeaderEpoch: -1,
+		Metadata: block.Commit{Shape: i.cfg.shape(), TopicID: i.state.topics[name].ID.String()}.Metadata(),
+	})
+}
+
+// commit commits in the name of nobody, which Kafka takes only while the group
+// is empty.
+func (i *initializer) commit(ctx context.Context, offsets kadm.Offsets) error {
+	if len(offsets) == 0 {
+		return nil
+	}
+	resp, err := i.admin.CommitOffsets(ctx, topic.GroupRollupWriter, offsets)
+	if err == nil {
+		err = resp.Error()
+	}
+	switch {
+	case errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.RebalanceInProgress), errors.Is(err, kerr.IllegalGeneration):
+		return fmt.Errorf("group %s has running writers: stop them first: %w", topic.GroupRollupWriter, err)
+	case err != nil:
+		return fmt.Errorf("commit first offsets of group %s: %w", topic.GroupRollupWriter, err)
+	}
+	return nil
+}

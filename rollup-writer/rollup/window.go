@@ -1,0 +1,167 @@
+package rollup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
+)
+
+// errWindow is in the chain of the error that halts a partition whose open block
+// may have left the dedup windows.
+var errWindow = errors.New("the block may have left the dedup windows, so that repeating it could count it twice: " +
+	"stop the writers, run `rollup-writer audit`, mend with `rollup-writer rebuild`, then `rollup-writer init -reset`")
+
+// window watches how far the dedup windows of one shard's tables have moved on
+// since a block was first sent.
+//
+// Its clock is a mark: the number of the newest part, summed over the tables
+// that every block reaches at least one of. Each insert adds at least as much
+// to it as to the window of any single table, so a mark that grew by less than
+// the window has pushed nothing out of it. Reading it asks system.parts, so it
+// is read now and then and before every repeat; in between it is older than the
+// truth, which makes a block look older than it is and never younger.
+type window struct {
+	query   string
+	entries uint64 // the smallest window
+
+	mu      sync.Mutex // covers the rest
+	known   bool
+	latest  uint64
+	read    time.Time
+	open    map[*partition]uint64 // mark when the oldest open block was first sent
+	changed chan struct{}         // closed and replaced when a block is done
+}
+
+// marked are the tables that are summed: any block reaches one of the first
+// two, and usage_hourly has at least as many parts as what hangs on it.
+var marked = map[string][]string{
+	enrichedTable: {"events", "correction_plans", "corrections", "usage_hourly"},
+	rejectedTable: {"rejected_events"},
+}
+
+func newWindow(form tables.Form, table string, sizes map[string]tables.Window) *window {
+	w := &window{open: map[*partition]uint64{}, changed: make(chan struct{})}
+	var names []string
+	for _, t := range marked[table] {
+		names = append(names, "'"+form.Local(t)+"'")
+	}
+	w.query = "SELECT sum(m) AS mark FROM (SELECT max(max_block_number) AS m FROM system.parts WHERE database = currentDatabase() AND table IN (" +
+		strings.Join(names, ", ") + ") GROUP BY table, partition_id)"
+	all := tables.EventTables
+	if table == rejectedTable {
+		all = tables.RejectedTables
+	}
+	for _, t := range all {
+		if n := uint64(sizes[t].Entries); w.entries == 0 || n < w.entries {
+			w.entries = n
+		}
+	}
+	return w
+}
+
+// refresh reads the mark unless it is younger than age.
+func (w *window) refresh(ctx context.Context, conn *clickhouse.Conn, age time.Duration) error {
+	w.mu.Lock()
+	fresh := w.known && time.Since(w.read) < age
+	w.mu.Unlock()
+	if fresh {
+		return nil
+	}
+	start := time.Now()
+	var mark proto.ColInt64
+	err := conn.Select(ctx, w.query, proto.Results{{Name: "mark", Data: &mark}}, func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		// Before tables have parts there is nothing in any window.
+		w.latest, w.known, w.read = uint64(max(mark.Row(0), 0)), true, start
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read how far the dedup windows are: %w", err)
+	}
+	return nil
+}
+
+// markOr is the newest mark that was read, or before if none was.
+func (w *window) markOr(before uint64) uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.known {
+		return before
+	}
+	return w.latest
+}
+
+// begin notes that p is about to send a block that may have been sent when the
+// mark was sent, or first now.
+func (w *window) begin(p *partition, sent uint64, before bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, ok := w.open[p]; ok {
+		return
+	}
+	if !before || sent > w.latest { // tables that are new, or restored
+		sent = w.latest
+	}
+	w.open[p] = sent
+}
+
+// end notes that p has no open block.
+func (w *window) end(p *partition) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.open, p)
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// age of p's open block, and of the oldest one of all.
+func (w *window) age(p *partition) (own, oldest uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for q, sent := range w.open {
+		a := w.latest - min(sent, w.latest)
+		oldest = max(oldest, a)
+		if q == p {
+			own = a
+		}
+	}
+	return own, oldest
+}
+
+// admit waits until p may send its open block: not while another partition's is
+// a quarter of the window old, since whatever is sent makes it older. It fails
+// with errWindow when p's own is half a window old.
+func (w *window) admit(ctx context.Context, p *partition) error {
+	for {
+		own, oldest := w.age(p)
+		if own > w.entries/2 {
+			return fmt.Errorf("%w (%d parts since it was first sent, window %d)", errWindow, own, w.entries)
+		}
+		if oldest <= w.entries/4 || own == oldest {
+			return nil
+		}
+		w.mu.Lock()
+		changed := w.changed
+		w.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// used is the age of the oldest open block in shares of the window.
+func (w *window) used() float64 {
+	_, oldest := w.age(nil)
+	return float64(oldest) / float64(w.entries)
+}
