@@ -238,6 +238,23 @@ func TestConnections(t *testing.T) {
 	g.idle()
 }
 
+// A body that ends early is not taken, even if what came is JSON. The HTTP server
+// tells only of those that it reads at once, which are short.
+func TestBodyThatEndsEarly(t *testing.T) {
+	g, cluster := quick(t, "", nil)
+	for _, size := range []int{10, 20_000} {
+		body := strings.Replace(track("cut", "u"), `"sku"`, `"text":"`+strings.Repeat("x", size)+`","sku"`, 1)
+		sent := strings.TrimSuffix(request("POST /v1/track", body+"   ", "X: y"), "   ")
+		if replies := g.raw(sent); len(replies) != 1 || replies[0].status != 400 {
+			t.Errorf("%d bytes: got %v", size, replies)
+		}
+	}
+	if ids := readLog(t, cluster.ListenAddrs()).ids(); len(ids) != 0 {
+		t.Errorf("log holds %v", ids)
+	}
+	g.idle()
+}
+
 // A client that sends slowly is cut off and holds nothing.
 func TestSlowClient(t *testing.T) {
 	g, _ := quick(t, "", func(c *Config, _ *Dependencies) { c.ReadTimeout = 100 * time.Millisecond })

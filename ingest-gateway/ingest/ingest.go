@@ -85,8 +85,9 @@
 //     storm on it chooses otherwise. The gateway adds Retry-After, CORS headers
 //     and, for HEAD, drops the body. Never redirect. Never panic on input.
 //   - Message ids: leave MessageID empty where the client sent none, and Batch
-//     makes a UUIDv7. Never derive one from corrected times or from a hash of the
-//     event: genuine repeats would merge.
+//     makes a UUIDv7. Never derive one from corrected times, and from a hash of
+//     what was sent only where something in it tells one call from the next
+//     (mapping.RetryIDs): genuine repeats would merge.
 //   - Add checks the bounds on ids, names, size and quantity and that the kind
 //     has the ids it needs, and rejects the item in the words of Fields. The
 //     protocol checks types and syntax: Properties, Traits and Context must be
