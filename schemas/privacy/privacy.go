@@ -116,34 +116,42 @@ type Policy struct {
 
 // Load reads a rules file and what it names.
 func Load(path string) (*Policy, error) {
+	p, _, err := load(path)
+	return p, err
+}
+
+// load returns the files that the rules name too, also with an error.
+func load(path string) (*Policy, []string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("privacy rules: %w", err)
+		return nil, nil, fmt.Errorf("privacy rules: %w", err)
 	}
-	p, err := parse(text, filepath.Dir(path))
+	p, files, err := parse(text, filepath.Dir(path))
 	if err != nil {
-		return nil, fmt.Errorf("privacy rules %s: %w", path, err)
+		return nil, files, fmt.Errorf("privacy rules %s: %w", path, err)
 	}
-	return p, nil
+	return p, files, nil
 }
 
 // Parse reads rules. Files that they name are relative to the working directory.
 func Parse(text []byte) (*Policy, error) {
-	p, err := parse(text, ".")
+	p, _, err := parse(text, ".")
 	if err != nil {
 		return nil, fmt.Errorf("privacy rules: %w", err)
 	}
 	return p, nil
 }
 
-func parse(text []byte, dir string) (*Policy, error) {
+func parse(text []byte, dir string) (p *Policy, files []string, err error) {
 	var c Config
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
 	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
+		return nil, nil, err
 	}
-	for name, app := range c.Apps {
+	var errs []error
+	for _, name := range appNames(c.Apps) {
+		app := c.Apps[name]
 		if app.OptOut.File == "" {
 			continue
 		}
@@ -151,12 +159,27 @@ func parse(text []byte, dir string) (*Policy, error) {
 		if !filepath.IsAbs(file) {
 			file = filepath.Join(dir, file)
 		}
+		files = append(files, file)
 		if err := app.OptOut.read(file); err != nil {
-			return nil, fmt.Errorf("apps.%s.opt_out.file: %w", name, err)
+			errs = append(errs, fmt.Errorf("apps.%s.opt_out.file: %w", name, err))
 		}
 		c.Apps[name] = app
 	}
-	return New(c)
+	p, err = New(c)
+	if err = errors.Join(append(errs, err)...); err != nil {
+		return nil, files, err
+	}
+	return p, files, nil
+}
+
+// appNames returns the names of apps in their order.
+func appNames(apps map[string]App) []string {
+	names := make([]string, 0, len(apps))
+	for name := range apps {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
 }
 
 func (o *OptOut) read(path string) error {
@@ -227,12 +250,7 @@ func (c *Config) Validate() error {
 			fault("hash_keys[%d].secret must have at least 16 bytes (got %d)", i, len(k.Secret.Reveal()))
 		}
 	}
-	names := make([]string, 0, len(c.Apps))
-	for name := range c.Apps {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range appNames(c.Apps) {
 		app, at := c.Apps[name], "apps."+name
 		oneOf := func(field, got string, want ...string) {
 			if got != "" && !slices.Contains(want, got) {

@@ -2,12 +2,14 @@ package privacy
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // policy makes a policy with one app "a" of a hash key k1.
@@ -256,6 +258,58 @@ func TestOptOut(t *testing.T) {
 	}
 	if _, err := Load(rules); err == nil || !strings.Contains(err.Error(), "line 2") {
 		t.Errorf("bad list: got %v, want line 2 in it", err)
+	}
+}
+
+func TestFileIsReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	put := func(name, text string, age time.Duration) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		at := time.Now().Add(-age)
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("out.txt", "user u1\n", 4*time.Hour)
+	put("privacy.yaml", "apps: {a: {opt_out: {file: out.txt}}}", 4*time.Hour)
+	f, err := Open(filepath.Join(dir, "privacy.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	told, done := make(chan error), make(chan struct{})
+	go func() { // ends with cancel
+		defer close(done)
+		f.Follow(ctx, time.Millisecond, func(err error) { told <- err })
+	}()
+	out := func(user string) bool { return f.Policy().App("a").OptedOut(user, "", "") }
+	if !out("u1") || out("u2") {
+		t.Error("at first: u1 must be opted out, u2 not")
+	}
+	put("out.txt", "user u1\nuser u2\n", 3*time.Hour)
+	if err := <-told; err != nil || !out("u2") {
+		t.Errorf("after the list has changed: %v, u2 must be opted out", err)
+	}
+	put("privacy.yaml", "apps: {a: {ip: some}}", 2*time.Hour)
+	if err := <-told; err == nil || !out("u2") {
+		t.Errorf("after the rules went wrong: got %v, want an error and the rules before", err)
+	}
+	put("privacy.yaml", "apps: {a: {ip: none}}", time.Hour)
+	if err := <-told; err != nil || out("u2") {
+		t.Errorf("after the rules were mended: %v, nobody must be opted out", err)
+	}
+	cancel()
+	<-done
+	if _, err := Open(filepath.Join(dir, "missing.yaml")); err == nil {
+		t.Error("a file there is not: got no error")
+	}
+	none, err := Open("")
+	if err != nil || none.Policy().App("a") != nil {
+		t.Errorf("no file: got %v", err)
 	}
 }
 

@@ -1,0 +1,111 @@
+package privacy
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// File is a rules file that is read again when it, or a list that it names, has
+// changed. Policy is safe for concurrent use; Follow is for one goroutine.
+type File struct {
+	path string
+	now  atomic.Pointer[Policy]
+	seen []stamp
+}
+
+// stamp says which state of a file was read.
+type stamp struct {
+	path     string
+	size     int64
+	modified time.Time
+}
+
+// Open reads a rules file. A path of no bytes is a File without rules.
+func Open(path string) (*File, error) {
+	f := &File{path: path}
+	if path == "" {
+		return f, nil
+	}
+	if err := f.read(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Policy returns the rules in force, nil if there are none.
+func (f *File) Policy() *Policy { return f.now.Load() }
+
+// read puts the rules in force that the files have now, if they are right. The
+// stamps are of the time before, so that a file that changes while it is read is
+// read again at the next look.
+func (f *File) read() error {
+	var lists []string
+	for _, s := range f.seen {
+		if s.path != f.path {
+			lists = append(lists, s.path)
+		}
+	}
+	for {
+		f.seen = stamps(append([]string{f.path}, lists...))
+		p, named, err := load(f.path)
+		if !slices.Equal(named, lists) {
+			lists = named // their stamps were not taken
+			continue
+		}
+		if err == nil {
+			f.now.Store(p)
+		}
+		return err
+	}
+}
+
+func stamps(paths []string) []stamp {
+	var out []stamp
+	for _, path := range paths {
+		s := stamp{path: path}
+		if info, err := os.Stat(path); err == nil {
+			s.size, s.modified = info.Size(), info.ModTime()
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// changed says that a file is another one than when it was read.
+func (f *File) changed() bool {
+	for _, s := range f.seen {
+		if got := stamps([]string{s.path})[0]; got.size != s.size || !got.modified.Equal(s.modified) {
+			return true
+		}
+	}
+	return false
+}
+
+// Follow looks every now and then whether the files have changed, until ctx ends.
+// tell is called after each time they were read again; with an error the rules
+// before stay in force.
+func (f *File) Follow(ctx context.Context, every time.Duration, tell func(error)) {
+	if f.path == "" {
+		return
+	}
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			if f.changed() {
+				err := f.read()
+				if err != nil {
+					err = fmt.Errorf("the rules before stay in force: %w", err)
+				}
+				tell(err)
+			}
+		}
+	}
+}
