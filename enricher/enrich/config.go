@@ -43,6 +43,8 @@ type Config struct {
 
 	Timing   timing.Config
 	Metadata metadata.Limits
+	// PrivacyFile names the rules of what must not be kept; empty: none.
+	PrivacyFile string
 	// Identity bounds what is kept of users. Its Partitions are the topics'.
 	Identity identity.Config
 
@@ -88,6 +90,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.IntVar(&c.FetchBytes, "fetch-bytes", c.FetchBytes, "`bytes` that one fetch asks a broker for")
 	set.IntVar(&c.RecordBytes, "record-bytes", c.RecordBytes, "`bytes` of a raw record above which it is rejected")
 	set.IntVar(&c.OutputBytes, "output-bytes", c.OutputBytes, "`bytes` of an output record above which its raw record is rejected; below max.message.bytes of the topics")
+	set.StringVar(&c.PrivacyFile, "privacy-file", c.PrivacyFile, "YAML `file` of what must not be kept: docs/privacy.md; read again when it changes; empty for none")
 	set.StringVar(&c.Compression, "compression", c.Compression, "of what is produced: none, snappy, lz4 or zstd")
 	set.DurationVar(&c.DedupWindow, "dedup-window", c.DedupWindow, "how long a message id is remembered; at most the retention of enriched, from which it is rebuilt")
 	set.Int64Var(&c.DedupCacheBytes, "dedup-cache-bytes", c.DedupCacheBytes, "`bytes` of the dedup store's blocks kept in memory")

@@ -32,6 +32,7 @@ import (
 	"github.com/uptakehq/uptake/enricher/internal/metadata"
 	"github.com/uptakehq/uptake/enricher/internal/timing"
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/privacy"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/topic"
@@ -63,6 +64,7 @@ type Service struct {
 	catalogs  *catalogs
 	timing    *timing.Rule
 	agreement *metadata.Agreement
+	privacy   *privacy.File
 
 	identityMetrics *identity.Metrics
 
@@ -133,6 +135,9 @@ func (s *Service) Run(sig process.Signals) (err error) {
 	}
 
 	s.timing = timing.New(s.cfg.Timing)
+	if s.privacy, err = privacy.Open(s.cfg.PrivacyFile); err != nil {
+		return err
+	}
 	s.catalogs = newCatalogs(s)
 	opts, err := s.clientOptions("metadata", nil)
 	if err != nil {
@@ -151,6 +156,7 @@ func (s *Service) Run(sig process.Signals) (err error) {
 	defer stop()
 	followers.Go(func() { s.follow(ctx, topic.Catalog, s.catalogs.follow) })
 	followers.Go(func() { s.follow(ctx, topic.Metadata, s.agreement.Run) })
+	followers.Go(func() { s.privacy.Follow(ctx, privacyPoll, s.privacyRead) })
 	for _, ready := range []<-chan struct{}{s.catalogs.ready, s.agreement.Ready()} {
 		select {
 		case <-ready:

@@ -13,7 +13,11 @@ import (
 
 // normalized holds the normalized objects of the event at hand. They are valid
 // until the next event.
-type normalized struct{ properties, traits, conflicts []byte }
+type normalized struct {
+	properties, traits, conflicts []byte
+
+	kept redacted
+}
 
 // normalize makes the event's objects fit for typed columns. rest are the
 // records behind it in the job, for which new keys are asked for together.

@@ -53,6 +53,13 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 		app.duplicates++
 		return nil
 	}
+	rules := w.n.svc.privacy.Policy().App(raw.AppID)
+	if rules.OptedOut(raw.UserID, raw.AnonymousID, raw.AccountID) || rules.OptedOut(raw.PreviousID, raw.PreviousID, "") {
+		app := w.counts.of(raw.AppID)
+		app.consumed++
+		app.optedOut++
+		return nil
+	}
 	at, timeFlags := w.n.svc.timing.Decide(raw.Timestamp, raw.SentAt, raw.ReceivedAt, raw.Library)
 	f, err := w.normalize(raw, rest)
 	if err != nil {
@@ -94,6 +101,7 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 	}
 	w.mapFeature(e)
 	e.Flags = w.flags.text()
+	w.objects.kept.redact(rules, e)
 
 	value := w.out.codec.AppendEnriched(w.out.room(len(r.Value)+len(r.Value)/4+512), e)
 	if len(value) > w.n.svc.cfg.OutputBytes {
