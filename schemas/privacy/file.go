@@ -37,7 +37,12 @@ func Open(path string) (*File, error) {
 }
 
 // Policy returns the rules in force, nil if there are none.
-func (f *File) Policy() *Policy { return f.now.Load() }
+func (f *File) Policy() *Policy {
+	if f == nil {
+		return nil
+	}
+	return f.now.Load()
+}
 
 // read puts the rules in force that the files have now, if they are right. The
 // stamps are of the time before, so that a file that changes while it is read is
