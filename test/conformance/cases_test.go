@@ -17,6 +17,7 @@ type client struct {
 	calls    []want
 	faults   map[string]string // fault to result, of those that are not "once"
 	noFaults bool
+	noLeave  bool
 	run      func(s scenario) outcome // of an SDK for Go
 }
 

@@ -100,7 +100,7 @@ func TestSDKs(t *testing.T) {
 	}
 
 	stored := s.stored(t)
-	var table results
+	table := results{path: root + "/docs/sources/conformance.md", title: "Conformance", faults: faults}
 	for i, c := range all {
 		t.Run(c.sdk, func(t *testing.T) {
 			app := appOf(c.sdk, callsScenario)
@@ -288,6 +288,9 @@ func judge(t *testing.T, fault string, said outcome, got []event.RawEvent) strin
 
 // results is the table of the docs.
 type results struct {
+	path, title string
+	faults      []string
+
 	order []string
 	rows  map[string]*row
 }
@@ -313,30 +316,28 @@ func (r *results) addCalls(c client, calls []string) { r.row(c).calls = calls }
 
 func (r *results) addFault(c client, fault, result string) { r.row(c).faults[fault] = result }
 
-const tablePath = root + "/docs/sources/conformance.md"
-
 // check holds the table against the docs, or writes it.
 func (r *results) check(t *testing.T) {
 	t.Helper()
 	got := r.markdown()
 	if *update {
-		if err := os.WriteFile(tablePath, []byte(got), 0o644); err != nil {
+		if err := os.WriteFile(r.path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	b, err := os.ReadFile(tablePath)
+	b, err := os.ReadFile(r.path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if string(b) != got {
-		t.Errorf("%s is not what was seen; run go test ./test/conformance -update", tablePath)
+		t.Errorf("%s is not what was seen; run go test ./test/conformance -update", r.path)
 	}
 }
 
 func (r *results) markdown() string {
 	var b strings.Builder
-	b.WriteString(`# Conformance
+	b.WriteString("# " + r.title + `
 
 What the real SDKs did against a gateway, and what the log held afterwards. Written by the tests in test/conformance (` + "`go test ./test/conformance -update`" + `); do not edit.
 
@@ -355,21 +356,25 @@ Each call was made once. "stored" means: exactly once, with every field where it
 	b.WriteString(`
 ## Faults
 
-The first request with events met a fault: an error 500 of a load balancer, the gateway's own answer to brokers that do not ack (503) and to an app that sends too much (429, in the form the protocol's SDKs retry on), a connection that broke before the request arrived (cut), or after it was stored and before the reply (reply lost), and a reply that never came (no reply). "once" means that every event is there under one message id.
+The first request with events met a fault: an error 500 of a load balancer, the gateway's own answer to brokers that do not ack (503) and to an app that sends too much (429, in the form the protocol's SDKs retry on), a connection that broke before the request arrived (cut), or after it was stored and before the reply (reply lost), and a reply that never came (no reply). A page that is left (page left) goes elsewhere while events wait to be sent. "once" means that every event is there under one message id.
 
 | protocol | SDK |`)
-	for _, f := range faults {
+	for _, f := range r.faults {
 		b.WriteString(" " + f + " |")
 	}
-	b.WriteString("\n|---|---|" + strings.Repeat("---|", len(faults)) + "\n")
+	b.WriteString("\n|---|---|" + strings.Repeat("---|", len(r.faults)) + "\n")
 	for _, sdk := range r.order {
 		row := r.rows[sdk]
 		if row.client.noFaults {
 			continue
 		}
 		fmt.Fprintf(&b, "| %s | %s |", row.client.protocol, row.client.version)
-		for _, f := range faults {
-			fmt.Fprintf(&b, " %s |", row.faults[f])
+		for _, f := range r.faults {
+			result := row.faults[f]
+			if result == "" {
+				result = "–"
+			}
+			fmt.Fprintf(&b, " %s |", result)
 		}
 		b.WriteString("\n")
 	}

@@ -96,6 +96,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch fault {
 	case err5:
+		allowOrigin(w, r)
 		http.Error(w, "upstream failed", http.StatusInternalServerError)
 		return
 	case busy:
@@ -207,12 +208,18 @@ func (p *proxy) refuse(w http.ResponseWriter, r *http.Request, payload []byte, f
 		}
 	}
 	reply.EachHeader(w.Header().Set)
+	allowOrigin(w, r)
+	w.WriteHeader(reply.Code())
+	_, _ = w.Write(reply.Body)
+}
+
+// allowOrigin lets pages see what the answer is; without it every one is a broken
+// connection to them.
+func allowOrigin(w http.ResponseWriter, r *http.Request) {
 	if origin := r.Header.Get("Origin"); origin != "" {
 		w.Header().Set("Access-Control-Allow-Origin", origin)
 		w.Header().Set("Access-Control-Allow-Credentials", "true")
 	}
-	w.WriteHeader(reply.Code())
-	_, _ = w.Write(reply.Body)
 }
 
 type everyone struct{}
