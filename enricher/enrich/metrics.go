@@ -19,9 +19,10 @@ type metrics struct {
 	sessions           *prometheus.CounterVec // reason
 	fetchErrors        prometheus.Counter
 	assigned           prometheus.Gauge
-	lagRecords         *prometheus.GaugeVec // topic, partition
-	restoreRecords     *prometheus.GaugeVec // partition
-	restoreTotal       *prometheus.GaugeVec // partition
+	lagRecords         *prometheus.GaugeVec   // topic, partition
+	lost               *prometheus.CounterVec // topic
+	restoreRecords     *prometheus.GaugeVec   // partition
+	restoreTotal       *prometheus.GaugeVec   // partition
 	restoreSeconds     prometheus.Histogram
 	restoreSkipped     prometheus.Counter
 	dedupKeys          *prometheus.GaugeVec   // partition
@@ -62,6 +63,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		fetchErrors:        counter("fetch_errors_total", "Errors of fetches."),
 		assigned:           prometheus.NewGauge(prometheus.GaugeOpts{Name: name("partitions_assigned"), Help: "Partitions that this instance serves."}),
 		lagRecords:         gaugeVec("lag_records", "Records of the input that are not consumed yet, as of the last fetch.", "topic", "partition"),
+		lost:               counterVec("lost_records_total", "Records of the input that retention removed before they were consumed.", "topic"),
 		restoreRecords:     gaugeVec("restore_records", "Records read in the restore of a partition.", "partition"),
 		restoreTotal:       gaugeVec("restore_records_expected", "Records to read in the restore of a partition; 0 when not known.", "partition"),
 		restoreSeconds:     histogram("restore_seconds", "Time from the assignment of a partition until it is served.", []float64{.01, .1, .5, 1, 5, 15, 60, 300, 1800}),
@@ -79,7 +81,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.records, m.rejectedBy, m.transactions, m.transactionRecords, m.transactionSeconds, m.endSeconds,
-			m.sessions, m.fetchErrors, m.assigned, m.lagRecords, m.restoreRecords, m.restoreTotal, m.restoreSeconds,
+			m.sessions, m.fetchErrors, m.assigned, m.lagRecords, m.lost, m.restoreRecords, m.restoreTotal, m.restoreSeconds,
 			m.restoreSkipped, m.dedupKeys, m.dedupBytes, m.identityIDs, m.identityBytes, m.links, m.times, m.converted, m.conflicts, m.catalogVersion, m.catalogErrors)
 	}
 	return m
@@ -103,6 +105,16 @@ func (m *metrics) partition(p *partition) {
 	s := p.identity.Stats()
 	m.identityIDs.WithLabelValues(l).Set(float64(s.IDs))
 	m.identityBytes.WithLabelValues(l).Set(float64(s.Bytes))
+}
+
+// forget removes what was told of a partition that is another's now.
+func (m *metrics) forget(partition int32) {
+	l := prometheus.Labels{"partition": label(partition)}
+	for _, g := range []*prometheus.GaugeVec{
+		m.lagRecords, m.restoreRecords, m.restoreTotal, m.dedupKeys, m.dedupBytes, m.identityIDs, m.identityBytes,
+	} {
+		g.DeletePartialMatch(l)
+	}
 }
 
 func (m *metrics) catalogs(s snapshot) {

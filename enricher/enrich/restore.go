@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/enricher/internal/dedup"
@@ -39,11 +40,38 @@ func (w *worker) restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := w.checkLoss(ctx); err != nil {
+		return err
+	}
 	w.settleCatalogs()
 	w.n.svc.metrics.partition(w.part)
 	w.n.svc.metrics.restoreSeconds.Observe(time.Since(began).Seconds())
 	w.n.log.Info("partition restored", "partition", w.id, "records", records, "ids", w.part.seen.Len(),
 		"changes", changes, "linked", w.part.identity.Stats().IDs, "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// checkLoss tells when retention removed raw records before they were consumed.
+// The client starts at the log's start then, and nothing else would tell.
+func (w *worker) checkLoss(ctx context.Context) error {
+	offsets, err := kadm.NewClient(w.n.cl).FetchOffsets(ctx, w.n.svc.cfg.Group)
+	if err != nil {
+		return fmt.Errorf("fetch offsets of group %s: %w", w.n.svc.cfg.Group, err)
+	}
+	for _, name := range []string{topic.Raw, topic.Links} {
+		at, ok := offsets.Lookup(name, w.id)
+		if !ok || at.Err != nil || at.At < 0 {
+			continue
+		}
+		b, err := w.n.replay.Bounds(ctx, name, w.id)
+		if err != nil {
+			return err
+		}
+		if lost := b.Start - at.At; lost > 0 {
+			w.n.svc.metrics.lost.WithLabelValues(name).Add(float64(lost))
+			w.n.log.Error("retention removed records before they were consumed", "topic", name, "partition", w.id, "records", lost, "from", at.At, "to", b.Start)
+		}
+	}
 	return nil
 }
 

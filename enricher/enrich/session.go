@@ -292,6 +292,7 @@ func (n *session) poll(wait time.Duration, records int) (kgo.Fetches, error) {
 		case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		case errors.As(err, &session):
 			n.svc.metrics.fetchErrors.Inc()
+			n.svc.health.failed(err)
 			n.log.Warn("group session failed, the client joins again", "error", err)
 		case errors.As(err, &loss):
 			n.svc.metrics.fetchErrors.Inc()
