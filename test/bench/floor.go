@@ -231,13 +231,12 @@ func (j floorJob) insert(ctx context.Context) (func() (int, error), error) {
 	}
 	var input proto.Input
 	for _, c := range block {
-		auto, ok := c.Data.(*proto.ColAuto)
-		if !ok {
-			return nil, fmt.Errorf("column %s is %T", c.Name, c.Data)
+		data, ok := c.Data.(proto.ColInput)
+		if auto, isAuto := c.Data.(*proto.ColAuto); isAuto {
+			data, ok = auto.Data.(proto.ColInput)
 		}
-		data, ok := auto.Data.(proto.ColInput)
 		if !ok {
-			return nil, fmt.Errorf("column %s of type %s cannot be inserted", c.Name, auto.Type())
+			return nil, fmt.Errorf("column %s is %T, which cannot be inserted", c.Name, c.Data)
 		}
 		input = append(input, proto.InputColumn{Name: c.Name, Data: data})
 	}

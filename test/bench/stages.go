@@ -280,7 +280,7 @@ func (r *runner) applyCatalog(ctx context.Context, l *log, dir string) error {
 	if err != nil {
 		return err
 	}
-	p, err := r.service(ctx, stack.Enricher, dir, "catalog", "apply", "-app", "dev", "-kafka-brokers", l.brokers(), file)
+	p, err := r.service(ctx, stack.Enricher, dir, "catalog", "apply", "-app", "dev", "-author", "bench", "-reason", "measure", "-kafka-brokers", l.brokers(), file)
 	if err != nil {
 		return err
 	}
