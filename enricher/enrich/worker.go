@@ -193,6 +193,11 @@ func (w *worker) process(records []*kgo.Record) error {
 			return err
 		}
 	}
+	// Corrections wait for the end of the job: each record of them is a block of
+	// its own for the rollup-writer, and cuts the one that it stands in.
+	w.learnt.Reset()
+	w.identity.Flush(&w.learnt)
+	w.emitLearnt()
 	return nil
 }
 

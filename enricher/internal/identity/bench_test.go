@@ -45,6 +45,7 @@ var million = sync.OnceValue(func() *filled {
 				value += int64(len(c.Value))
 			}
 		}
+		tx.Flush(out)
 		tx.Commit()
 	}
 	f.stats = f.st.Stats()
@@ -165,6 +166,7 @@ func BenchmarkLink(b *testing.B) {
 			b.Fatal(err)
 		}
 		if i%1000 == 0 {
+			tx.Flush(out)
 			tx.Commit()
 			tx = st.Begin()
 		}

@@ -20,6 +20,7 @@
 //		res, err := tx.Event(offset, raw, eventTime, out)  // or tx.Link(offset, link, out)
 //		produce out.Controls to enriched p, then the event as res says
 //		produce out.Links, each to its own Partition, and out.Changes to enricher-state p
+//	tx.Flush(out), at least once before the end, and produce as above
 //	tx.Commit() or tx.Rollback()
 //
 // Only one Tx is open at a time. What a Tx did is seen by its own later calls and
@@ -212,7 +213,7 @@ type Change struct {
 // encode them while it is unchanged.
 type Outputs struct {
 	// Controls go to enriched, in this order, before the event itself. Their ids
-	// and times are functions of the record and its offset.
+	// and times are functions of the record and its offset. Most wait for Flush.
 	Controls []event.Control
 	Links    []Link
 	Changes  []Change

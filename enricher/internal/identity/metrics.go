@@ -5,7 +5,8 @@ import "github.com/prometheus/client_golang/prometheus"
 // Metrics counts what the States of one process do.
 type Metrics struct {
 	links    *prometheus.CounterVec
-	controls *prometheus.CounterVec
+	orders   *prometheus.CounterVec
+	controls prometheus.Counter
 	limits   *prometheus.CounterVec
 	refused  *prometheus.CounterVec
 	unknown  prometheus.Counter
@@ -29,10 +30,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "uptake_enricher_identity_links_total",
 			Help: "Link records taken in, by kind.",
 		}, []string{"kind"}),
-		controls: prometheus.NewCounterVec(prometheus.CounterOpts{
+		orders: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "uptake_enricher_identity_corrections_total",
-			Help: "Corrections ordered, by what led to them: a record each.",
+			Help: "Corrections ordered, by what led to them.",
 		}, []string{"cause"}),
+		controls: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "uptake_enricher_identity_control_records_total",
+			Help: "Control records that they were written in.",
+		}),
 		limits: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "uptake_enricher_identity_limited_total",
 			Help: "What was left unlearnt, or forgotten, for a bound.",
@@ -47,7 +52,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.links, m.controls, m.limits, m.refused, m.unknown)
+		reg.MustRegister(m.links, m.orders, m.controls, m.limits, m.refused, m.unknown)
 	}
 	return m
 }

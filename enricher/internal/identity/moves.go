@@ -1,11 +1,17 @@
 package identity
 
 import (
+	"strings"
+
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
-// text returns a pointer to s, for the optional fields of a move.
-func text(s string) *string { return &s }
+// text returns a pointer to a copy of s, for the optional fields of a move: an
+// order waits longer than the record lives that s may alias.
+func text(s string) *string {
+	s = strings.Clone(s)
+	return &s
+}
 
 var (
 	fromNone       = text(event.AccountNone)
@@ -28,31 +34,94 @@ const (
 // a row by the first that matches it; more than a control record takes become
 // several, which are carried out in turn. So no row that was moved may match a
 // later one: every match names something that its set changes.
+//
+// Orders wait in a batch: a control record is a block of its own for the writer,
+// and cuts the block of events that it stands in. To wait is safe, since no
+// event that is stamped after an order matches it: what an order moves away from
+// is what is counted for nobody any more. Only an unlink ends that, and is never
+// kept waiting. To share a control record is safe as long as what one order
+// moves to is not what another one moves: a row is moved once.
 type order struct {
 	tx    *Tx
 	cause string
 	moves []event.Move
 }
 
-func (o *order) add(match, set event.Attribution, from, to event.Micros) {
-	o.moves = append(o.moves, event.Move{Match: match, Set: set, From: from, To: to})
-	if len(o.moves) == event.MaxMoves {
-		o.flush()
-	}
+// batch is the orders of an app that wait.
+type batch struct {
+	app   string
+	moves []event.Move
+	to    map[actor]bool // actors that the moves move to
 }
 
-// flush writes the control record.
-func (o *order) flush() {
+type actor struct{ id, kind string }
+
+func (o *order) add(match, set event.Attribution, from, to event.Micros) {
+	o.moves = append(o.moves, event.Move{Match: match, Set: set, From: from, To: to})
+}
+
+// place puts the order into the batch of its app.
+func (o *order) place() {
 	if len(o.moves) == 0 {
 		return
 	}
 	tx := o.tx
+	tx.count(tx.s.metrics.orders.WithLabelValues(o.cause))
+	b := tx.batch(tx.src.app)
+	for i := range o.moves {
+		if m := &o.moves[i]; m.Match.ActorID == nil || b.to[actor{*m.Match.ActorID, *m.Match.ActorKind}] {
+			tx.flush(b)
+			break
+		}
+	}
+	// Its own moves may follow one another, see above.
+	for _, m := range o.moves {
+		if len(b.moves) == event.MaxMoves {
+			tx.flush(b)
+		}
+		b.moves = append(b.moves, m)
+	}
+	for i := range o.moves {
+		m := &o.moves[i]
+		if m.Match.ActorID == nil { // moves whatever a link brought: nothing may follow it
+			tx.flush(b)
+			return
+		}
+		to := actor{*m.Match.ActorID, *m.Match.ActorKind}
+		if m.Set.ActorID != nil {
+			to.id = *m.Set.ActorID
+		}
+		if m.Set.ActorKind != nil {
+			to.kind = *m.Set.ActorKind
+		}
+		b.to[to] = true
+	}
+}
+
+func (tx *Tx) batch(app string) *batch {
+	for i := range tx.batches {
+		if tx.batches[i].app == app {
+			return tx.batches[i]
+		}
+	}
+	b := &batch{app: strings.Clone(app), to: map[actor]bool{}}
+	tx.batches = append(tx.batches, b)
+	return b
+}
+
+// flush writes the control record of a batch.
+func (tx *Tx) flush(b *batch) {
+	if len(b.moves) == 0 {
+		return
+	}
 	tx.out.Controls = append(tx.out.Controls, event.Control{
-		Kind: event.ControlMove, AppID: tx.src.app, ControlID: tx.controlID(),
-		CreatedAt: tx.src.cause.RecordedAt, Payload: mustJSON(event.Moves{Moves: o.moves}),
+		Kind: event.ControlMove, AppID: b.app, ControlID: tx.controlID(b.app),
+		CreatedAt: tx.src.cause.RecordedAt, Payload: mustJSON(event.Moves{Moves: b.moves}),
 	})
-	tx.count(tx.s.metrics.controls.WithLabelValues(o.cause))
-	o.moves = o.moves[:0]
+	tx.count(tx.s.metrics.controls)
+	clear(b.moves)
+	b.moves = b.moves[:0]
+	clear(b.to)
 }
 
 // fill gives accounts and roles to rows that have none (rule 6), and moves all
@@ -108,7 +177,7 @@ func (tx *Tx) moveAnonymous(app, anonymousID, userID string) {
 		event.Attribution{ActorID: text(path[len(path)-1].id), ActorKind: kindUser, UserID: text(userID)},
 		&t,
 	)
-	o.flush()
+	o.place()
 }
 
 // moveUser moves what was counted for a user that was a root to its new root.
@@ -121,7 +190,7 @@ func (tx *Tx) moveUser(app, from string) {
 		event.Attribution{ActorID: text(path[len(path)-1].id)},
 		&t,
 	)
-	o.flush()
+	o.place()
 }
 
 // fillUser gives what was counted for a root the accounts and roles that became
@@ -147,7 +216,7 @@ func (tx *Tx) fillUser(app, id string, before []membership) {
 	if t.roles && !had.roles {
 		o.giveRole(match, event.Attribution{}, nil, t.elsewhere())
 	}
-	o.flush()
+	o.place()
 }
 
 // membershipNodes returns a path of one user with these memberships.

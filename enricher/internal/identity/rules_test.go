@@ -445,9 +445,11 @@ func TestBounds(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				tx.Commit()
 				s.commit(p, out)
 				p.stamp(&k, res)
+				flushed := s.flush(tx)
+				tx.Commit()
+				s.commit(p, flushed)
 			}
 			if got := p.stamps[fmt.Sprintf("%s", strings.TrimPrefix(lastID(tc.calls), "id="))].Flags; got != tc.flag {
 				t.Errorf("flags of the last event: got %q, want %q", got, tc.flag)
@@ -515,26 +517,74 @@ func TestParentAccount(t *testing.T) {
 }
 
 func TestControlIDsAreOfTheirSource(t *testing.T) {
-	run := func(offset int64, message string) string {
+	run := func(offset int64, received event.Micros) string {
 		st := New(DefaultConfig(1), 0, event.NewCodec(), nil)
 		tx := st.Begin()
 		defer tx.Rollback()
-		raw := event.RawEvent{AppID: app, Kind: event.KindIdentify, MessageID: message, UserID: "u1", AnonymousID: "a1", ReceivedAt: 5}
+		raw := event.RawEvent{AppID: app, Kind: event.KindIdentify, MessageID: "m", UserID: "u1", AnonymousID: "a1", ReceivedAt: received}
 		out := &Outputs{}
 		if _, err := tx.Event(offset, &raw, epoch, out); err != nil {
 			t.Fatal(err)
 		}
-		if len(out.Controls) != 1 || out.Controls[0].CreatedAt != 5 {
+		tx.Flush(out)
+		if len(out.Controls) != 1 || out.Controls[0].CreatedAt != received {
 			t.Fatalf("controls %+v", out.Controls)
 		}
 		return out.Controls[0].ControlID
 	}
-	if a, b := run(7, "m"), run(7, "m"); a != b {
+	if a, b := run(7, 5), run(7, 5); a != b {
 		t.Errorf("the same record gave %s and %s", a, b)
 	}
-	if a, b, c := run(7, "m"), run(8, "m"), run(7, "n"); a == b || a == c {
+	if a, b, c := run(7, 5), run(8, 5), run(7, 6); a == b || a == c {
 		t.Errorf("other records gave %s, %s and %s", a, b, c)
 	}
+}
+
+// The orders of a transaction share control records, but never so that one row
+// would have to be moved twice by one.
+func TestOrdersShareControlRecords(t *testing.T) {
+	st := New(DefaultConfig(1), 0, event.NewCodec(), nil)
+	tx := st.Begin()
+	controls := func(calls ...event.RawEvent) int {
+		n := 0
+		for i := range calls {
+			calls[i].AppID = app
+			out := &Outputs{}
+			if _, err := tx.Event(int64(i), &calls[i], epoch, out); err != nil {
+				t.Fatal(err)
+			}
+			n += len(out.Controls)
+		}
+		out := &Outputs{}
+		tx.Flush(out)
+		return n + len(out.Controls)
+	}
+	claim := func(a, u string) event.RawEvent {
+		return event.RawEvent{Kind: event.KindIdentify, UserID: u, AnonymousID: a}
+	}
+	var many []event.RawEvent
+	for i := range 100 {
+		many = append(many, claim(fmt.Sprint("a", i), fmt.Sprint("u", i%7)))
+	}
+	if got := controls(many...); got != 2 {
+		t.Errorf("100 claims took %d control records, want 2", got)
+	}
+	// What came to u0 by the claim moves on: it must be in u0's rows by then.
+	if got := controls(claim("b", "u0"), event.RawEvent{Kind: event.KindAlias, UserID: "u1", PreviousID: "u0"}); got != 2 {
+		t.Errorf("a claim and an alias took %d control records, want 2", got)
+	}
+	tx.Rollback()
+	defer func() {
+		if recover() == nil {
+			t.Error("Commit took a transaction with orders that wait")
+		}
+	}()
+	tx = st.Begin()
+	raw := claim("c", "u")
+	if _, err := tx.Event(0, &raw, epoch, &Outputs{}); err != nil {
+		t.Fatal(err)
+	}
+	tx.Commit()
 }
 
 func TestConfigNamesAllFaults(t *testing.T) {

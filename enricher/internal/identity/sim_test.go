@@ -261,7 +261,11 @@ func (c *cluster) step(p *partition) {
 		for i := range buf {
 			buf[i] = '#' // whoever kept a string of the record sees it
 		}
+		if c.rnd.IntN(8) == 0 {
+			outs, dones = append(outs, c.flush(tx)), append(dones, done{})
+		}
 	}
+	outs, dones = append(outs, c.flush(tx)), append(dones, done{})
 	if c.rnd.IntN(6) == 0 {
 		tx.Rollback()
 		return
@@ -274,6 +278,12 @@ func (c *cluster) step(p *partition) {
 			p.stamp(d.call, d.res)
 		}
 	}
+}
+
+func (c *cluster) flush(tx *Tx) *Outputs {
+	out := &Outputs{}
+	tx.Flush(out)
+	return c.encode(out)
 }
 
 func cloneResolution(r Resolution) Resolution {
@@ -294,8 +304,10 @@ func (c *cluster) encode(out *Outputs) *Outputs {
 		}
 	}
 	for i := range out.Controls {
-		ctl := &out.Controls[i]
-		ctl.AppID = strings.Clone(ctl.AppID)
+		value := c.codec.AppendControl(nil, &out.Controls[i])
+		if err := c.codec.DecodeControl(value, &out.Controls[i]); err != nil {
+			c.fatalf("decode: %v", err)
+		}
 	}
 	c.fanOut = max(c.fanOut, len(out.Links))
 	return out

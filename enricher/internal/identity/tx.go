@@ -22,6 +22,7 @@ type Tx struct {
 	known pairs // what is new, over s.known
 
 	counted []prometheus.Counter // to count when it is committed
+	batches []*batch             // orders that wait, by app
 
 	// Of the record at hand.
 	out      *Outputs
@@ -47,9 +48,23 @@ type source struct {
 // Begin starts a Tx. The one before must have been committed or rolled back.
 func (s *State) Begin() *Tx { return &s.tx }
 
+// Flush writes the corrections that wait. It must be called before Commit, and
+// may be called at any time: the later, the fewer records there are.
+func (tx *Tx) Flush(out *Outputs) {
+	tx.out = out
+	for _, b := range tx.batches {
+		tx.flush(b)
+	}
+}
+
 // Commit makes what was learnt the State's.
 func (tx *Tx) Commit() {
 	s := tx.s
+	for _, b := range tx.batches {
+		if len(b.moves) > 0 {
+			panic("identity: Commit without Flush would lose corrections")
+		}
+	}
 	tx.ids.each(func(key, value []byte) bool {
 		s.ids.set(hashKey(key), key, value)
 		return true
@@ -80,6 +95,7 @@ func (tx *Tx) Rollback() {
 	}
 	clear(tx.counted)
 	tx.counted = tx.counted[:0]
+	tx.batches = nil
 	tx.out = nil
 	tx.src = source{}
 }
@@ -369,10 +385,10 @@ func (tx *Tx) send(to int32, l event.Link) {
 	tx.out.Links = append(tx.out.Links, Link{Partition: to, Key: topic.Key(nil, l.AppID, kind, l.ID), Record: l})
 }
 
-// controlID names the next control record by its source: the same record at the
-// same offset gives the same ids, and no other record ever does, not even after
-// the topics were made anew.
-func (tx *Tx) controlID() string {
+// controlID names the next control record by the record at which it was written:
+// no other record ever gives the same ids, not even after the topics were made
+// anew.
+func (tx *Tx) controlID(app string) string {
 	h := sha256.New()
 	var b []byte
 	kind := byte('l')
@@ -383,8 +399,7 @@ func (tx *Tx) controlID() string {
 	for _, v := range []int64{int64(tx.s.partition), tx.src.offset, tx.src.cause.RecordedAt, tx.src.cause.RawPartition, tx.src.cause.RawOffset, int64(tx.controls)} {
 		b = binary.AppendVarint(b, v)
 	}
-	b = appendStr(b, tx.src.app)
-	b = appendStr(b, tx.src.cause.MessageID)
+	b = appendStr(b, app)
 	h.Write(b)
 	tx.controls++
 	return hex.EncodeToString(h.Sum(nil)[:16])

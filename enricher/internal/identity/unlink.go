@@ -52,7 +52,7 @@ func (tx *Tx) unlinkAnonymous(l *event.Link) {
 			o.reassign(match, set, &t, s.from, s.to, false)
 		}
 	}
-	o.flush()
+	o.place()
 }
 
 // instead is the user whose link counts, from an hour to an hour; 0 is open.
@@ -212,7 +212,7 @@ func (tx *Tx) undoAlias(app, id, target string, change func()) {
 		match := event.Attribution{ActorID: text(was), ActorKind: kindUser, UserID: text(w)}
 		o.reassign(match, event.Attribution{ActorID: text(now)}, &t, 0, 0, true)
 	}
-	o.flush()
+	o.place()
 }
 
 // downstream returns id and the users known here whose aliases lead to it. It
@@ -306,5 +306,5 @@ func (tx *Tx) refill(app, userID string, dropped []membership) {
 			}
 		}
 	}
-	o.flush()
+	o.place()
 }
