@@ -61,12 +61,7 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 func serve(args []string, getenv func(string) (string, bool), stderr io.Writer) error {
 	set := flag.NewFlagSet("enricher serve", flag.ContinueOnError)
 	set.SetOutput(stderr)
-	cfg := enrich.DefaultConfig()
-	cfg.Flags(set)
-	metricsAddr := set.String("metrics-addr", "127.0.0.1:9102", "`host:port` of /metrics, /healthz, /readyz and /debug/pprof; empty for none")
-	logFormat := set.String("log-format", "text", "text or json")
-	logLevel := set.String("log-level", "info", "debug, info, warn or error")
-	check := set.Bool("check", false, "check the settings and exit")
+	f := newServeFlags(set)
 	rest, err := setting.Parse(set, args, getenv)
 	if err != nil {
 		return usageError(err)
@@ -74,14 +69,14 @@ func serve(args []string, getenv func(string) (string, bool), stderr io.Writer) 
 	if len(rest) > 0 {
 		return fmt.Errorf("%w: unexpected argument %q", process.ErrUsage, rest[0])
 	}
-	logger, err := process.NewLogger(stderr, *logFormat, *logLevel)
+	logger, err := process.NewLogger(stderr, f.logFormat, f.logLevel)
 	if err != nil {
 		return usageError(err)
 	}
-	if err := cfg.Validate(); err != nil {
+	if err := f.cfg.Validate(); err != nil {
 		return usageError(err)
 	}
-	if *check {
+	if f.check {
 		return nil
 	}
 	logger.Info("settings in force", setting.Effective(set)...)
@@ -90,16 +85,35 @@ func serve(args []string, getenv func(string) (string, bool), stderr io.Writer) 
 	defer release()
 	reg := ops.NewRegistry()
 	var health ops.Health
-	server, err := ops.Listen(*metricsAddr, ops.Handler(reg, &health), logger)
+	server, err := ops.Listen(f.metricsAddr, ops.Handler(reg, &health), logger)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = server.Close(signals.Kill) }() // only readers of metrics are cut off
-	service, err := enrich.New(cfg, enrich.Dependencies{Logger: logger, Metrics: reg, Health: &health})
+	service, err := enrich.New(f.cfg, enrich.Dependencies{Logger: logger, Metrics: reg, Health: &health})
 	if err != nil {
 		return err
 	}
 	return service.Run(signals)
+}
+
+// serveFlags are the settings of serve.
+type serveFlags struct {
+	cfg         enrich.Config
+	metricsAddr string
+	logFormat   string
+	logLevel    string
+	check       bool
+}
+
+func newServeFlags(set *flag.FlagSet) *serveFlags {
+	f := &serveFlags{cfg: enrich.DefaultConfig()}
+	f.cfg.Flags(set)
+	set.StringVar(&f.metricsAddr, "metrics-addr", "127.0.0.1:9102", "`host:port` of /metrics, /healthz, /readyz and /debug/pprof; empty for none")
+	set.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	set.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	set.BoolVar(&f.check, "check", false, "check the settings and exit")
+	return f
 }
 
 // usageError marks err as one about the command line, unless help was asked for.

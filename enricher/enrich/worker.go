@@ -114,6 +114,7 @@ func (w *worker) stop() {
 	w.cancel()
 	close(w.jobs)
 	<-w.done
+	w.n.svc.metrics.forget(w.id)
 	if w.part == nil {
 		return
 	}
