@@ -55,7 +55,7 @@ func pathOf(uri string) string {
 // and more. Event names are part of the rollups' key, and one name for each
 // customer's each order would make these as large as the events.
 func Route(path string) string {
-	if strings.IndexAny(path, "0123456789") < 0 {
+	if !strings.ContainsAny(path, "0123456789") {
 		return path
 	}
 	segments := strings.Split(path, "/")

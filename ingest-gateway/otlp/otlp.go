@@ -96,13 +96,12 @@ func each(v scan.Value, fn func(*mapping.Object) error) error {
 type decoder struct {
 	b *ingest.Batch
 
-	resource, scope           attributes // around the records
-	scopeName, scopeVersion   scan.Value
-	scopeText, library        string
-	retries                   mapping.RetryIDs
-	top, record, sdk          mapping.Object
-	own                       attributes
-	properties, context, body mapping.Writer
+	resource, scope     attributes // around the records
+	scopeText, library  string
+	retries             mapping.RetryIDs
+	top                 mapping.Object
+	own                 attributes
+	properties, context mapping.Writer
 }
 
 // attributes are OTLP's list of keys and values as an object.

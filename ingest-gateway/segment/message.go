@@ -26,6 +26,7 @@ type message struct {
 	previousID  string
 	timestamp   string
 	original    string // originalTimestamp
+	forwarded   bool   // has receivedAt: a collector took it before and corrected timestamp
 	sentAt      string
 	writeKey    string
 	category    scan.Value
@@ -310,6 +311,8 @@ func (d *decoder) read(m *message) {
 			bit, m.timestamp = seenTimestamp, m.instant(s.Value(), "timestamp")
 		case "originalTimestamp":
 			bit, m.original = seenOriginal, m.instant(s.Value(), "originalTimestamp")
+		case "receivedAt":
+			bit, m.forwarded = 0, !s.Value().IsNull()
 		case "sentAt":
 			bit, m.sentAt = seenSentAt, s.Value().Text()
 		case "writeKey":
@@ -515,8 +518,11 @@ func (d *decoder) take(b *ingest.Batch, m *message, env *envelope) {
 		return
 	}
 
+	// RudderStack's SDKs add originalTimestamp to each message, of the moment of the
+	// call; a timestamp beside it is the caller's own word. Of a message that comes
+	// from another collector it is what that made of the original one.
 	when, field := m.timestamp, "timestamp"
-	if m.original != "" {
+	if m.original != "" && (when == "" || m.forwarded) {
 		when, field = m.original, "originalTimestamp"
 	}
 	if when != "" {

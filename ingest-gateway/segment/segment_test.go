@@ -72,9 +72,14 @@ func TestCallsBecomeEvents(t *testing.T) {
 			want: event.RawEvent{Kind: "track", Event: `Café "x"`, MessageID: "m1", UserID: "48213"},
 		},
 		{
-			name: "originalTimestamp goes before timestamp", path: "/v1/track/",
-			body: `{"event":"e","userId":"u","messageId":"m1","timestamp":"2026-01-01T00:00:00Z","originalTimestamp":"2025-12-31T23:59:59.5Z"}`,
+			name: "originalTimestamp goes before what a collector made of it", path: "/v1/track/",
+			body: `{"event":"e","userId":"u","messageId":"m1","timestamp":"2026-01-01T00:00:00Z","originalTimestamp":"2025-12-31T23:59:59.5Z","receivedAt":"2026-01-01T00:00:01Z"}`,
 			want: event.RawEvent{Kind: "track", Event: "e", MessageID: "m1", UserID: "u", Timestamp: micros("2025-12-31T23:59:59.5Z")},
+		},
+		{
+			name: "the caller's timestamp goes before the SDK's originalTimestamp", path: "/v1/track/",
+			body: `{"event":"e","userId":"u","messageId":"m1","timestamp":"2025-01-01T00:00:00Z","originalTimestamp":"2026-01-01T00:00:00Z"}`,
+			want: event.RawEvent{Kind: "track", Event: "e", MessageID: "m1", UserID: "u", Timestamp: micros("2025-01-01T00:00:00Z")},
 		},
 		{
 			name: "identify", path: "/segment/v1/identify",

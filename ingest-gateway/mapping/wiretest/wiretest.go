@@ -23,6 +23,7 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -204,22 +205,25 @@ func wrap(t testing.TB, text string, words []string) []byte {
 	b := []byte(strings.TrimSuffix(text, "\n"))
 	for _, word := range words {
 		var buf bytes.Buffer
+		pack := func(w io.WriteCloser) {
+			if _, err := w.Write(b); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
 		switch word {
 		case "gzip":
-			w := gzip.NewWriter(&buf)
-			w.Write(b)
-			w.Close()
+			pack(gzip.NewWriter(&buf))
 		case "zlib":
-			w := zlib.NewWriter(&buf)
-			w.Write(b)
-			w.Close()
+			pack(zlib.NewWriter(&buf))
 		case "zstd":
 			w, err := zstd.NewWriter(&buf)
 			if err != nil {
 				t.Fatal(err)
 			}
-			w.Write(b)
-			w.Close()
+			pack(w)
 		case "base64":
 			buf.WriteString(base64.StdEncoding.EncodeToString(b))
 		case "form":
