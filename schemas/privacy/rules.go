@@ -216,3 +216,12 @@ func ends(states []*node) uint64 {
 	}
 	return mask
 }
+
+// IPTreatment says in words what happens to the IP address of a request; empty
+// if nothing does.
+func (r *Rules) IPTreatment() string {
+	if r == nil {
+		return ""
+	}
+	return map[string]string{IPTruncated: "truncated", IPNone: "dropped"}[r.ip]
+}

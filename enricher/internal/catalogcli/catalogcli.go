@@ -35,6 +35,7 @@ const Usage = `  catalog init    write a sample catalog to start from
   catalog export  write a version as YAML, CSV, JSON or a tracking plan
   catalog history list the versions
   catalog import  make a catalog of a CSV file or a tracking plan
+  catalog page    write what an app collects and keeps, as Markdown
   metadata show   list the types of keys
   metadata pin    fix the type of a key
   metadata reset  forget the type of a key and of all within
@@ -66,6 +67,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer, getenv f
 		"catalog export":  (*command).catalogExport,
 		"catalog history": (*command).catalogHistory,
 		"catalog import":  (*command).catalogImport,
+		"catalog page":    (*command).catalogPage,
 		"metadata show":   (*command).metadataShow,
 		"metadata pin":    (*command).metadataPin,
 		"metadata reset":  (*command).metadataReset,
