@@ -1,0 +1,228 @@
+// Package machine runs all of Uptake in one process on one machine: the embedded
+// log, the embedded ClickHouse (a child process), and the three services with
+// their own metrics and health.
+//
+// It owns the data folder, the order in which the parts start and stop, and what
+// is there from the first start: topics, tables, an app with a write key, a
+// sample catalog. The services themselves are what ships, with their own
+// defaults; this package sets their addresses and folders and nothing that
+// changes what they promise.
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/uptakehq/uptake/enricher/enrich"
+	"github.com/uptakehq/uptake/ingest-gateway/gateway"
+	"github.com/uptakehq/uptake/rollup-writer/rollup"
+	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/svc/setting"
+	"github.com/uptakehq/uptake/schemas/topic/locallog"
+)
+
+// Dependencies are what a Machine is given.
+type Dependencies struct {
+	Logger *slog.Logger
+	// Out gets what people read: progress, what runs where, what to try.
+	Out io.Writer
+}
+
+// Machine is one standalone. Make it with New, then call Run once.
+type Machine struct {
+	cfg Config
+	log *slog.Logger
+	out io.Writer
+}
+
+// New returns a machine. cfg must be valid.
+func New(cfg Config, deps Dependencies) (*Machine, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &Machine{cfg: cfg, log: deps.Logger, out: deps.Out}, nil
+}
+
+// How long a part may take to end before it is cut short.
+const stopTimeout = 30 * time.Second
+
+// Run starts everything, serves until signals.Stop ends, and stops in order: the
+// gateway, the enricher, the writer, ClickHouse, the log. signals.Kill cuts that
+// short; then nothing is lost either, and the next start takes longer.
+func (m *Machine) Run(signals process.Signals) (err error) {
+	data, err := openDataDir(m.cfg.Data)
+	if err != nil {
+		return err
+	}
+	defer data.close()
+	if err := m.awaitPredecessor(signals.Stop, data); err != nil {
+		return withoutError(signals, err)
+	}
+	if err := m.checkAddrs(); err != nil {
+		return err
+	}
+
+	services := []*service{newService("ingest-gateway", m.log), newService("enricher", m.log), newService("rollup-writer", m.log)}
+	health, err := m.serveHealth(services)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, health.close()) }()
+
+	log, err := locallog.Start(locallog.Config{Addr: m.cfg.KafkaAddr, DataDir: data.in("log")})
+	if err != nil {
+		return fmt.Errorf("-kafka-addr, -data: %w", err)
+	}
+	defer func() {
+		log.Close()
+		m.log.Info("log closed")
+	}()
+
+	var clickhouse *keeper
+	if !m.cfg.ExternalClickHouse {
+		clickhouse, err = startClickHouse(signals.Stop, embedded.Config{
+			DataDir: data.in("clickhouse"), NativeAddr: m.cfg.ClickHouseAddr, HTTPAddr: m.cfg.ClickHouseHTTPAddr,
+			LibraryPath: m.cfg.ClickHouseLibrary, Fsync: m.cfg.ClickHouseFsync, Logger: m.log, Progress: m.out,
+		}, m.log)
+		if err != nil {
+			return withoutError(signals, err)
+		}
+		health.watch("clickhouse", clickhouse.ready)
+		defer func() {
+			ctx, cancel := context.WithTimeout(signals.Kill, stopTimeout)
+			defer cancel()
+			err = errors.Join(err, clickhouse.stop(ctx))
+		}()
+	}
+	if err := prepareLog(signals.Stop, log.Addr(), m.log); err != nil {
+		return withoutError(signals, err)
+	}
+	if err := rollup.Migrate(signals.Stop, m.writer(log.Addr()), m.log); err != nil {
+		return withoutError(signals, err)
+	}
+	if err := rollup.Init(signals.Stop, m.writer(log.Addr()), m.log); err != nil {
+		return withoutError(signals, err)
+	}
+
+	ended := make(chan *service, len(services))
+	defer func() { // in order; the next one is still there for what the one before hands it
+		for _, s := range services {
+			err = errors.Join(err, s.stop())
+		}
+	}()
+	if err := m.startServices(signals.Kill, services, data, log.Addr(), ended); err != nil {
+		return err
+	}
+	ready, stopWaiting := health.await(services, m.log)
+	defer stopWaiting()
+	for {
+		select {
+		case <-ready:
+			ready = nil
+			m.banner(data.path)
+		case <-signals.Stop.Done():
+			m.log.Info("stopping in order; a second signal cuts it short")
+			return nil
+		case s := <-ended:
+			// Its own error is joined when it is stopped.
+			return fmt.Errorf("%s ended by itself, stopping the others", s.name)
+		}
+	}
+}
+
+// withoutError is nil for what failed because the start was cut short.
+func withoutError(signals process.Signals, err error) error {
+	if signals.Stop.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// awaitPredecessor waits for the ClickHouse of a run that was killed: it ends by
+// itself, and holds its ports until then. The lock on the folder is ours, so it
+// can be nobody else's.
+func (m *Machine) awaitPredecessor(ctx context.Context, data *dataDir) error {
+	if m.cfg.ExternalClickHouse {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	if err := embedded.AwaitFree(ctx, data.in("clickhouse")); err != nil {
+		return fmt.Errorf("wait for the ClickHouse of the run before: %w", err)
+	}
+	return nil
+}
+
+// checkAddrs finds an address that is taken before anything is started, and
+// names its flag.
+func (m *Machine) checkAddrs() error {
+	var errs []error
+	for _, a := range m.cfg.addrs() {
+		if !a.ours {
+			continue
+		}
+		ln, err := net.Listen("tcp", a.value)
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
+			errs = append(errs, fmt.Errorf("-%s: %s is in use by another program: stop that, or choose another address with -%s or %s",
+				a.flag, a.value, a.flag, setting.Env(a.flag)))
+		case err != nil:
+			errs = append(errs, fmt.Errorf("-%s: %w", a.flag, err))
+		default:
+			_ = ln.Close() // it was opened to be closed
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// writer is the writer's config, also for what is done before it runs.
+func (m *Machine) writer(brokers string) rollup.Config {
+	w := rollup.DefaultConfig()
+	w.Kafka.Brokers = setting.Strings{brokers}
+	w.ClickHouse.Addr, w.ClickHouse.Database = m.cfg.ClickHouseAddr, m.cfg.ClickHouseDatabase
+	w.ClickHouse.User, w.ClickHouse.Password = m.cfg.ClickHouseUser, m.cfg.ClickHousePassword
+	return w
+}
+
+func (m *Machine) startServices(kill context.Context, services []*service, data *dataDir, brokers string, ended chan<- *service) error {
+	keys, err := data.keysFile()
+	if err != nil {
+		return err
+	}
+	intake, enricher, writer := services[0], services[1], services[2]
+
+	e := enrich.DefaultConfig()
+	e.Kafka.Brokers = setting.Strings{brokers}
+	e.DataDir = data.in("enricher")
+	en, err := enrich.New(e, enrich.Dependencies{Logger: enricher.logger, Metrics: enricher.registry, Health: enricher.health})
+	if err != nil {
+		return fmt.Errorf("%s: %w", enricher.name, err)
+	}
+
+	wr, err := rollup.New(m.writer(brokers), rollup.Dependencies{Logger: writer.logger, Metrics: writer.registry, Health: writer.health})
+	if err != nil {
+		return fmt.Errorf("%s: %w", writer.name, err)
+	}
+
+	// The last one: it listens from here on.
+	g := gateway.DefaultConfig()
+	g.Kafka.Brokers = setting.Strings{brokers}
+	g.Addr, g.Keys = m.cfg.GatewayAddr, keys
+	gw, err := gateway.New(g, gateway.Dependencies{Logger: intake.logger, Metrics: intake.registry, Health: intake.health})
+	if err != nil {
+		return fmt.Errorf("%s: %w", intake.name, err)
+	}
+
+	// From the end of the path to its beginning.
+	writer.start(kill, wr.Run, ended)
+	enricher.start(kill, en.Run, ended)
+	intake.start(kill, gw.Run, ended)
+	return nil
+}

@@ -1,0 +1,347 @@
+package machine_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/uptakehq/uptake/deploy/standalone/machine"
+	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+)
+
+func TestMain(m *testing.M) {
+	embedded.ChildMain()
+	os.Exit(m.Run())
+}
+
+// freePorts returns a config whose addresses are all free.
+func freePorts(t *testing.T, data string) machine.Config {
+	t.Helper()
+	cfg := machine.DefaultConfig()
+	cfg.Data = data
+	for _, addr := range []*string{&cfg.GatewayAddr, &cfg.KafkaAddr, &cfg.ClickHouseAddr, &cfg.ClickHouseHTTPAddr, &cfg.MetricsAddr} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // all at once, so that they differ
+		*addr = l.Addr().String()
+	}
+	return cfg
+}
+
+// running is a machine in this process.
+type running struct {
+	t    *testing.T
+	cfg  machine.Config
+	out  *buffer
+	logs *buffer
+	halt context.CancelFunc
+	kill context.CancelCauseFunc
+	done chan error
+}
+
+type buffer struct {
+	mu   sync.Mutex // covers text
+	text bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+func start(t *testing.T, cfg machine.Config) *running {
+	t.Helper()
+	r := &running{t: t, cfg: cfg, out: &buffer{}, logs: &buffer{}, done: make(chan error, 1)}
+	m, err := machine.New(cfg, machine.Dependencies{Logger: slog.New(slog.NewTextHandler(r.logs, nil)), Out: r.out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kill, killFn := context.WithCancelCause(context.Background())
+	stop, halt := context.WithCancel(kill)
+	r.halt, r.kill = halt, killFn
+	go func() { r.done <- m.Run(process.Signals{Stop: stop, Kill: kill}) }() // ends with stop or the test's cleanup
+	t.Cleanup(func() {
+		killFn(process.ErrCutShort)
+		if err, ok := <-r.done; ok && t.Failed() {
+			t.Logf("end of the machine: %v\n%s", err, r.logs)
+		}
+	})
+	// The first one may have to fetch ClickHouse.
+	r.within(5*time.Minute, "ready", func() error {
+		code, body, err := get("http://" + cfg.MetricsAddr + "/readyz")
+		if err == nil && code != http.StatusOK {
+			err = fmt.Errorf("%d %s", code, body)
+		}
+		return err
+	})
+	return r
+}
+
+func (r *running) eventually(what string, f func() error) {
+	r.t.Helper()
+	r.within(time.Minute, what, f)
+}
+
+func (r *running) within(d time.Duration, what string, f func() error) {
+	r.t.Helper()
+	deadline := time.Now().Add(d)
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		select {
+		case end := <-r.done:
+			close(r.done)
+			r.t.Fatalf("%s: the machine ended: %v\n%s", what, end, r.logs)
+		case <-time.After(50 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("%s: %v", what, err)
+		}
+	}
+}
+
+func (r *running) stop() {
+	r.t.Helper()
+	r.halt()
+	err := <-r.done
+	close(r.done)
+	if err != nil {
+		r.t.Fatalf("stop: %v\n%s", err, r.logs)
+	}
+}
+
+func get(url string) (int, string, error) {
+	res, err := http.Get(url)
+	if err != nil {
+		return 0, "", err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	return res.StatusCode, string(body), err
+}
+
+func (r *running) track(user, event, account, messageID string) {
+	r.t.Helper()
+	body, err := json.Marshal(map[string]any{
+		"userId": user, "event": event, "messageId": messageID, "context": map[string]string{"groupId": account},
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req, err := http.NewRequest(http.MethodPost, "http://"+r.cfg.GatewayAddr+"/v1/track", bytes.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.SetBasicAuth(machine.WriteKey, "")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if reply, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusOK {
+		r.t.Fatalf("track: %d %s", res.StatusCode, reply)
+	}
+}
+
+func (r *running) query(sql string) (string, error) {
+	res, err := http.Post("http://"+r.cfg.ClickHouseHTTPAddr+"/?database=uptake", "text/plain", strings.NewReader(sql))
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%d %s", res.StatusCode, body)
+	}
+	return string(body), err
+}
+
+// shows waits until the query answers want.
+func (r *running) shows(sql, want string) {
+	r.t.Helper()
+	r.eventually(sql, func() error {
+		got, err := r.query(sql)
+		if err == nil && got != want {
+			err = fmt.Errorf("got %q, want %q", got, want)
+		}
+		return err
+	})
+}
+
+const usage = `SELECT product_id, module_id, feature_id, account_id, sum(events) FROM account_feature_daily GROUP BY ALL ORDER BY ALL FORMAT CSV`
+
+// What is sent is in the rollups, once, also over a stop, a hard end of
+// everything and a death of ClickHouse alone; two machines stand side by side.
+func TestMachine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts everything; not under -short")
+	}
+	data := filepath.Join(t.TempDir(), "data")
+	r := start(t, freePorts(t, data))
+	r.eventually("banner", func() error {
+		for _, want := range []string{r.cfg.GatewayAddr, r.cfg.ClickHouseHTTPAddr, r.cfg.ClickHouseAddr, r.cfg.KafkaAddr, r.cfg.MetricsAddr, "curl -s", data} {
+			if !strings.Contains(r.out.String(), want) {
+				return fmt.Errorf("says nothing of %q:\n%s", want, r.out)
+			}
+		}
+		return nil
+	})
+	r.track("u1", "Item Scanned", "acme", "m1")
+	r.track("u2", "Item Scanned", "acme", "m2")
+	r.track("u1", "Payment Received", "acme", "m3")
+	row := func(feature string, n int) string {
+		return map[string]string{
+			"scan": `"mypos_sales","billing","item_scanned","acme",`, "pay": `"mypos_commerce","payments","payment_received","acme",`,
+		}[feature] + fmt.Sprint(n) + "\n"
+	}
+	r.shows(usage, row("pay", 1)+row("scan", 2))
+
+	code, metrics, err := get("http://" + r.cfg.MetricsAddr + "/metrics")
+	if err != nil || code != http.StatusOK {
+		t.Fatalf("metrics: %d %v", code, err)
+	}
+	for _, service := range []string{"ingest-gateway", "enricher", "rollup-writer"} {
+		if !strings.Contains(metrics, `service="`+service+`"`) {
+			t.Errorf("no metric has the label service=%q", service)
+		}
+	}
+	r.stop()
+	logs := r.logs.String()
+	last := -1
+	for _, line := range []string{
+		`msg="service stopped" service=ingest-gateway`, `msg="service stopped" service=enricher`,
+		`msg="service stopped" service=rollup-writer`, `msg="embedded clickhouse stopped"`, `msg="log closed"`,
+	} {
+		at := strings.Index(logs, line)
+		if at <= last {
+			t.Errorf("%s is missing or out of order in:\n%s", line, logs)
+		}
+		last = at
+	}
+
+	r = start(t, r.cfg)
+	r.track("u1", "Item Scanned", "acme", "m1") // a retry over the restart
+	r.track("u1", "Item Scanned", "acme", "m4")
+	r.shows(usage, row("pay", 1)+row("scan", 3))
+
+	pid, err := os.ReadFile(filepath.Join(data, "clickhouse", "data", "status"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var clickhouse int
+	if _, err := fmt.Sscanf(string(pid), "PID: %d", &clickhouse); err != nil {
+		t.Fatalf("read %q: %v", pid, err)
+	}
+	if err := syscall.Kill(clickhouse, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	r.track("u3", "Item Scanned", "acme", "m5")
+	r.shows(usage, row("pay", 1)+row("scan", 4))
+
+	// Cut short: nothing is handed over, nothing is lost.
+	r.track("u4", "Item Scanned", "acme", "m6")
+	r.kill(process.ErrCutShort)
+	if err := <-r.done; err != nil && !errors.Is(err, process.ErrCutShort) {
+		t.Errorf("cut short: got %v", err)
+	}
+	close(r.done)
+	r = start(t, r.cfg)
+	r.shows(usage, row("pay", 1)+row("scan", 5))
+
+	other := start(t, freePorts(t, filepath.Join(t.TempDir(), "data")))
+	other.track("u1", "Item Scanned", "beta", "m1")
+	other.shows(usage, strings.ReplaceAll(row("scan", 1), "acme", "beta"))
+	r.shows(usage, row("pay", 1)+row("scan", 5))
+
+	m, err := machine.New(r.cfg, machine.Dependencies{Logger: slog.New(slog.DiscardHandler), Out: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	forever := process.Signals{Stop: context.Background(), Kill: context.Background()}
+	if err := m.Run(forever); err == nil || !strings.Contains(err.Error(), "-data "+data+" is in use") {
+		t.Errorf("the same folder twice: got %v", err)
+	}
+	other.stop()
+	r.stop()
+}
+
+func TestAddressInUseNamesItsFlag(t *testing.T) {
+	cfg := freePorts(t, t.TempDir())
+	for _, tc := range []struct {
+		flag string
+		addr *string
+	}{
+		{"gateway-addr", &cfg.GatewayAddr},
+		{"kafka-addr", &cfg.KafkaAddr},
+		{"clickhouse-addr", &cfg.ClickHouseAddr},
+		{"clickhouse-http-addr", &cfg.ClickHouseHTTPAddr},
+		{"metrics-addr", &cfg.MetricsAddr},
+	} {
+		l, err := net.Listen("tcp", *tc.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := machine.New(cfg, machine.Dependencies{Logger: slog.New(slog.DiscardHandler), Out: io.Discard})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = m.Run(process.Signals{Stop: context.Background(), Kill: context.Background()})
+		if want := fmt.Sprintf("-%s: %s is in use", tc.flag, *tc.addr); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+		l.Close()
+	}
+}
+
+func TestValidateNamesEveryFlag(t *testing.T) {
+	cfg := machine.Config{
+		GatewayAddr: "nowhere", KafkaAddr: "0.0.0.0:9092", ClickHouseAddr: "127.0.0.1:9000", ClickHouseHTTPAddr: "127.0.0.2:8123",
+		MetricsAddr: "127.0.0.1:0", ClickHouseUser: "me",
+	}
+	err := cfg.Validate()
+	if err == nil {
+		t.Fatal("got nil")
+	}
+	for _, want := range []string{
+		"data must name", "gateway-addr must be host:port", "kafka-addr must name the host", "must have the same host",
+		"metrics-addr must have a port", "need clickhouse-external", "clickhouse-database must be named",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("does not say %q:\n%v", want, err)
+		}
+	}
+	cfg = machine.DefaultConfig()
+	cfg.MetricsAddr = cfg.GatewayAddr
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "gateway-addr and metrics-addr must differ") {
+		t.Errorf("one address twice: got %v", err)
+	}
+	cfg = machine.DefaultConfig()
+	if err := cfg.Validate(); err != nil {
+		t.Errorf("defaults: %v", err)
+	}
+}
