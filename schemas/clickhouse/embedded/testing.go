@@ -89,9 +89,11 @@ func ForTest(t testing.TB) *Server {
 	return shared.server
 }
 
+const scratchPrefix = "uptake-clickhouse-"
+
 func startShared(cfg Config) (*Server, error) {
 	if cfg.DataDir == "" {
-		dir, err := os.MkdirTemp("", "uptake-clickhouse-")
+		dir, err := os.MkdirTemp(scratchBase(), scratchPrefix)
 		if err != nil {
 			return nil, fmt.Errorf("make data directory: %w", err)
 		}
