@@ -1,0 +1,353 @@
+package importer
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// format knows one source's export and the gateway's paths for it.
+type format interface {
+	// event makes the event of a line one that the source's SDKs could send. The
+	// result is kept.
+	event(line int64, text []byte) ([]byte, error)
+	// envelope is the body of a request with the events.
+	envelope(events [][]byte) []byte
+	path() string
+	authorize(req *http.Request, key string)
+	// answer reports whether the gateway says that every event is stored or put
+	// aside, and how many were put aside, as far as it says.
+	answer(status int, reply []byte) (putAside int, taken bool)
+}
+
+var formats = map[string]func() format{
+	"segment":   func() format { return segment{} },
+	"posthog":   func() format { return posthog{} },
+	"mixpanel":  func() format { return mixpanel{} },
+	"amplitude": func() format { return &amplitude{said: map[string]uint64{}} },
+}
+
+// Sources lists whose exports can be imported.
+func Sources() []string { return slices.Sorted(maps.Keys(formats)) }
+
+// fields are those of a line's object. Names count with their case.
+type fields map[string]json.RawMessage
+
+func read(text []byte) (fields, error) {
+	var f fields
+	if err := json.Unmarshal(text, &f); err != nil {
+		return nil, fmt.Errorf("not a JSON object: %w", err)
+	}
+	if f == nil {
+		return nil, errors.New("not a JSON object: null")
+	}
+	return f, nil
+}
+
+// text returns a string, or a number as it is written; "" for anything else.
+func (f fields) text(name string) string {
+	raw := f[name]
+	var s string
+	if json.Unmarshal(raw, &s) == nil {
+		return s
+	}
+	var n json.Number
+	if json.Unmarshal(raw, &n) == nil {
+		return n.String()
+	}
+	return ""
+}
+
+func (f fields) setText(name, value string) {
+	f[name], _ = json.Marshal(value) // a string never fails
+}
+
+// rename moves a field where there is none of the new name.
+func (f fields) rename(from, to string) {
+	if v, ok := f[from]; ok {
+		delete(f, from)
+		if _, taken := f[to]; !taken {
+			f[to] = v
+		}
+	}
+}
+
+// unquote replaces a field that holds JSON as text by that JSON: warehouses write
+// objects so.
+func (f fields) unquote(name string) {
+	var s string
+	if json.Unmarshal(f[name], &s) != nil {
+		return
+	}
+	if s = strings.TrimSpace(s); json.Valid([]byte(s)) && strings.HasPrefix(s, "{") {
+		f[name] = json.RawMessage(s)
+	}
+}
+
+func (f fields) write() ([]byte, error) { return json.Marshal(f) }
+
+// idOf is the message id of a line whose event has none: the same whenever the
+// same file is imported.
+func idOf(line int64, text []byte) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%d\n", line)
+	h.Write(text)
+	return "import-" + hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// list writes an array of the events.
+func list(dst []byte, events [][]byte) []byte {
+	dst = append(dst, '[')
+	for i, e := range events {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, e...)
+	}
+	return append(dst, ']')
+}
+
+// segment imports raw messages as Segment and RudderStack archive them.
+type segment struct{}
+
+func (segment) event(line int64, text []byte) ([]byte, error) {
+	f, err := read(text)
+	if err != nil {
+		return nil, err
+	}
+	if f.text("messageId") == "" {
+		f.setText("messageId", idOf(line, text))
+	}
+	if f.text("type") == "" {
+		return nil, errors.New("no type")
+	}
+	delete(f, "writeKey") // of the product that exported
+	return f.write()
+}
+
+func (segment) envelope(events [][]byte) []byte {
+	return append(list([]byte(`{"batch":`), events), '}')
+}
+
+func (segment) path() string { return "/segment/v1/import" }
+
+func (segment) authorize(req *http.Request, key string) { req.SetBasicAuth(key, "") }
+
+func (segment) answer(status int, reply []byte) (int, bool) {
+	var r struct {
+		Rejected []json.RawMessage `json:"rejected"`
+	}
+	taken := status == http.StatusOK && json.Unmarshal(reply, &r) == nil
+	return len(r.Rejected), taken
+}
+
+// posthog imports events as PostHog's batch exports write them.
+type posthog struct{}
+
+func (posthog) event(line int64, text []byte) ([]byte, error) {
+	f, err := read(text)
+	if err != nil {
+		return nil, err
+	}
+	if f.text("event") == "" {
+		return nil, errors.New("no event")
+	}
+	if f.text("uuid") == "" {
+		f.setText("uuid", idOf(line, text))
+	}
+	f.unquote("properties")
+	f.rename("set", "$set")
+	f.rename("set_once", "$set_once")
+	for _, name := range []string{"$set", "$set_once"} {
+		f.unquote(name)
+		if !bytes.HasPrefix(bytes.TrimSpace(f[name]), []byte("{")) {
+			delete(f, name)
+		}
+	}
+	// What the person was when the export was made is no part of the event.
+	for _, name := range []string{"person", "person_id", "person_properties", "team_id", "elements"} {
+		delete(f, name)
+	}
+	return f.write()
+}
+
+func (posthog) envelope(events [][]byte) []byte {
+	return append(list([]byte(`{"historical_migration":true,"batch":`), events), '}')
+}
+
+func (posthog) path() string { return "/posthog/i/v1/analytics/events" }
+
+func (posthog) authorize(req *http.Request, key string) {
+	req.Header.Set("Authorization", "Bearer "+key)
+}
+
+func (posthog) answer(status int, reply []byte) (int, bool) {
+	var r struct {
+		Results map[string]struct {
+			Result string `json:"result"`
+		} `json:"results"`
+	}
+	taken := status == http.StatusOK && json.Unmarshal(reply, &r) == nil
+	n := 0
+	for _, v := range r.Results {
+		if v.Result == "drop" {
+			n++
+		}
+	}
+	return n, taken
+}
+
+// mixpanel imports what its raw export API gives.
+type mixpanel struct{}
+
+func (mixpanel) event(line int64, text []byte) ([]byte, error) {
+	f, err := read(text)
+	if err != nil {
+		return nil, err
+	}
+	if f.text("event") == "" {
+		return nil, errors.New("no event")
+	}
+	f.unquote("properties")
+	p, err := read(f["properties"])
+	if err != nil {
+		return nil, fmt.Errorf("properties: %w", err)
+	}
+	if p.text("$insert_id") == "" {
+		p.setText("$insert_id", idOf(line, text))
+	}
+	delete(p, "token")
+	if f["properties"], err = p.write(); err != nil {
+		return nil, err
+	}
+	return f.write()
+}
+
+func (mixpanel) envelope(events [][]byte) []byte { return list(nil, events) }
+
+func (mixpanel) path() string { return "/mixpanel/import?strict=1" }
+
+func (mixpanel) authorize(req *http.Request, key string) { req.SetBasicAuth(key, "") }
+
+// answer knows partial success, which is 400 with the number that was taken.
+func (mixpanel) answer(status int, reply []byte) (int, bool) {
+	var r struct {
+		Imported *int              `json:"num_records_imported"`
+		Failed   []json.RawMessage `json:"failed_records"`
+	}
+	if json.Unmarshal(reply, &r) != nil || r.Imported == nil {
+		return 0, false
+	}
+	partial := status == http.StatusBadRequest && len(r.Failed) > 0
+	return len(r.Failed), status == http.StatusOK || partial
+}
+
+// amplitude imports what its export API gives.
+type amplitude struct {
+	// said is what was last said of whom: exports repeat all of a user's
+	// properties on every event, and what changes is what is worth saying.
+	said map[string]uint64
+}
+
+// maxSaid bounds the memory of it. When it is full it is forgotten, and said
+// once more.
+const maxSaid = 200_000
+
+func (a *amplitude) event(line int64, text []byte) ([]byte, error) {
+	f, err := read(text)
+	if err != nil {
+		return nil, err
+	}
+	if f.text("event_type") == "" {
+		return nil, errors.New("no event_type")
+	}
+	f.rename("$insert_id", "insert_id")
+	if f.text("insert_id") == "" {
+		if id := f.text("uuid"); id != "" {
+			f.setText("insert_id", id)
+		} else {
+			f.setText("insert_id", idOf(line, text))
+		}
+	}
+	if err := f.amplitudeTime(); err != nil {
+		return nil, err
+	}
+	f.rename("ip_address", "ip")
+	for _, name := range []string{"event_properties", "user_properties", "group_properties", "groups"} {
+		f.unquote(name)
+	}
+	for name, v := range f {
+		if string(v) == "null" {
+			delete(f, name)
+		}
+	}
+	if event := f.text("event_type"); event != "$identify" && a.knows(f) {
+		delete(f, "user_properties")
+	}
+	return f.write()
+}
+
+// amplitudeTime makes the instants of an export those of the API. Exports have
+// them in UTC, without saying so.
+func (f fields) amplitudeTime() error {
+	if _, ok := f["time"]; ok {
+		return nil
+	}
+	text := f.text("event_time")
+	if text == "" {
+		return nil
+	}
+	t, err := time.Parse("2006-01-02 15:04:05.999999", strings.Replace(strings.TrimSuffix(text, "Z"), "T", " ", 1))
+	if err != nil {
+		return fmt.Errorf("event_time: %w", err)
+	}
+	f["time"] = json.RawMessage(fmt.Sprint(t.UnixMilli()))
+	delete(f, "event_time")
+	return nil
+}
+
+// knows reports whether the user's properties are what they were, and remembers
+// them.
+func (a *amplitude) knows(f fields) bool {
+	props := f["user_properties"]
+	if len(props) == 0 || string(props) == "{}" {
+		return true
+	}
+	who := f.text("user_id")
+	if who == "" {
+		who = "device " + f.text("device_id")
+	}
+	h := fnv.New64a()
+	h.Write(props)
+	sum := h.Sum64()
+	if last, ok := a.said[who]; ok && last == sum {
+		return true
+	}
+	if len(a.said) >= maxSaid {
+		clear(a.said)
+	}
+	a.said[who] = sum
+	return false
+}
+
+func (*amplitude) envelope(events [][]byte) []byte {
+	return append(list([]byte(`{"events":`), events), '}')
+}
+
+func (*amplitude) path() string { return "/amplitude/batch" }
+
+func (*amplitude) authorize(req *http.Request, key string) {
+	req.Header.Set("Authorization", "Bearer "+key)
+}
+
+// answer never names what was put aside: Amplitude's own do not.
+func (*amplitude) answer(status int, _ []byte) (int, bool) { return 0, status == http.StatusOK }

@@ -1,0 +1,340 @@
+// Package importer sends exports of other products, files with a JSON object on
+// each line, to a gateway.
+//
+// It owns the reading of the file, the little that makes an exported event one
+// that the product's own SDK could have sent (formats.go), the sending with
+// retries (send.go), and the state file that lets a later run go on where one
+// ended (state.go). What an event means is the gateway's business: each export
+// goes to the paths of its own source, so that history is mapped as live events
+// are.
+//
+// An import may be run again, as a whole or from where it ended: events keep the
+// message ids of the export, and those without get one of their line and its
+// number in the file.
+package importer
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Config is an import's settings.
+type Config struct {
+	From    string // segment, posthog, mixpanel or amplitude
+	File    string // JSON lines, plain or gzip
+	Gateway string // URL
+	Key     string // write key
+	State   string // state file; empty is File + ".import-state.json"
+
+	BatchEvents  int
+	BatchBytes   int
+	MaxLineBytes int
+	Progress     time.Duration // between lines of progress
+	RetryMin     time.Duration // first pause before sending again
+	RetryMax     time.Duration
+	Timeout      time.Duration // of one request
+}
+
+// DefaultConfig fits a gateway with default limits.
+func DefaultConfig() Config {
+	return Config{
+		Gateway: "http://127.0.0.1:8080", BatchEvents: 1000, BatchBytes: 4 << 20, MaxLineBytes: 4 << 20,
+		Progress: 5 * time.Second, RetryMin: 500 * time.Millisecond, RetryMax: 30 * time.Second, Timeout: 60 * time.Second,
+	}
+}
+
+// Validate reports all faults.
+func (c *Config) Validate() error {
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !slices.Contains(Sources(), c.From) {
+		fault("from must be one of %s (got %q)", strings.Join(Sources(), ", "), c.From)
+	}
+	if c.File == "" {
+		fault("a file must be named")
+	}
+	if u, err := url.Parse(c.Gateway); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		fault("gateway must be a URL with http or https (got %q)", c.Gateway)
+	}
+	if c.Key == "" {
+		fault("key must be the app's write key")
+	}
+	if c.BatchEvents < 1 || c.BatchEvents > 100_000 {
+		fault("batch-events must be 1 to 100000 (got %d)", c.BatchEvents)
+	}
+	if c.BatchBytes < 1024 || c.BatchBytes > 64<<20 {
+		fault("batch-bytes must be 1024 to %d (got %d)", 64<<20, c.BatchBytes)
+	}
+	if c.MaxLineBytes < 1024 || c.MaxLineBytes > 64<<20 {
+		fault("max-line-bytes must be 1024 to %d (got %d)", 64<<20, c.MaxLineBytes)
+	}
+	for _, d := range []struct {
+		name string
+		got  time.Duration
+	}{{"progress", c.Progress}, {"retry-min", c.RetryMin}, {"retry-max", c.RetryMax}, {"timeout", c.Timeout}} {
+		if d.got <= 0 {
+			fault("%s must be > 0 (got %s)", d.name, d.got)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Dependencies are what an import is given.
+type Dependencies struct {
+	Logger *slog.Logger
+	Client *http.Client     // nil is one of its own
+	Now    func() time.Time // nil is time.Now
+}
+
+// Result counts what became of a file's lines, over all runs.
+type Result struct {
+	Lines    int64 `json:"lines"`     // read
+	Sent     int64 `json:"sent"`      // taken by the gateway
+	PutAside int64 `json:"put_aside"` // of these: not usable, kept as rejected; as far as the source's answers tell
+	Skipped  int64 `json:"skipped"`   // no JSON object, or too large: not sent
+}
+
+// Run imports the file from where the state file says to its end, or until ctx
+// ends; what was taken by then is in the state file.
+func Run(ctx context.Context, cfg Config, deps Dependencies) (Result, error) {
+	if err := cfg.Validate(); err != nil {
+		return Result{}, err
+	}
+	if cfg.State == "" {
+		cfg.State = cfg.File + ".import-state.json"
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	client := deps.Client
+	if client == nil {
+		client = &http.Client{Timeout: cfg.Timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		defer client.CloseIdleConnections()
+	}
+	file, size, err := open(cfg.File)
+	if err != nil {
+		return Result{}, err
+	}
+	defer file.Close()
+	st, err := loadState(cfg)
+	if err != nil {
+		return Result{}, err
+	}
+	im := &run{
+		cfg: cfg, log: deps.Logger, now: deps.Now, size: size, state: st, format: formats[cfg.From](),
+		send: sender{cfg: cfg, client: client, log: deps.Logger},
+	}
+	return im.all(ctx, file)
+}
+
+// run is one run over a file.
+type run struct {
+	cfg    Config
+	log    *slog.Logger
+	now    func() time.Time
+	size   int64 // of the file as it lies on disk
+	state  *state
+	format format
+	send   sender
+
+	batch   [][]byte
+	bytes   int
+	end     int64 // offset behind the last line that is in the batch or before
+	line    int64 // its number
+	skipped int64 // lines skipped since the state was saved
+
+	started, told time.Time
+	before        int64 // lines of earlier runs
+}
+
+// export is a file of lines, unpacked.
+type export struct {
+	io.Reader
+	file *os.File
+	read *counter
+}
+
+// Close closes the file.
+func (e *export) Close() error { return e.file.Close() }
+
+// counter counts the bytes of the file that were read, for progress.
+type counter struct {
+	io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+func open(path string) (*export, int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, fmt.Errorf("open export: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, 0, fmt.Errorf("open export: %w", err)
+	}
+	read := &counter{Reader: f}
+	buffered := bufio.NewReaderSize(read, 1<<20)
+	e := &export{Reader: buffered, file: f, read: read}
+	if magic, _ := buffered.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		if e.Reader, err = gzip.NewReader(buffered); err != nil {
+			f.Close()
+			return nil, 0, fmt.Errorf("unpack %s: %w", path, err)
+		}
+	}
+	return e, info.Size(), nil
+}
+
+func (r *run) all(ctx context.Context, file *export) (Result, error) {
+	if r.state.Offset > 0 {
+		r.log.Info("going on where an earlier run ended", "lines", r.state.Lines, "sent", r.state.Sent)
+		if _, err := io.CopyN(io.Discard, file, r.state.Offset); err != nil {
+			return r.state.Result, fmt.Errorf("%s is shorter than %s says; remove the state file to import it from its start: %w", r.cfg.File, r.cfg.State, err)
+		}
+	}
+	r.end, r.line, r.before = r.state.Offset, r.state.Lines, r.state.Lines
+	r.started = r.now()
+	r.told = r.started
+	lines := newLines(file, r.cfg.MaxLineBytes)
+	for {
+		text, n, err := lines.next()
+		if n > 0 {
+			if err := r.take(ctx, text, n); err != nil {
+				return r.state.Result, err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return r.state.Result, fmt.Errorf("read %s: %w", r.cfg.File, err)
+		}
+		r.tell(file)
+	}
+	if err := r.flush(ctx); err != nil {
+		return r.state.Result, err
+	}
+	r.log.Info("done", "lines", r.state.Lines, "sent", r.state.Sent, "put_aside", r.state.PutAside, "skipped", r.state.Skipped,
+		"seconds", r.now().Sub(r.started).Seconds())
+	return r.state.Result, nil
+}
+
+// take adds a line of n bytes to the batch, which is sent before when the line
+// would be too much. text is nil of a line that is too long.
+func (r *run) take(ctx context.Context, text []byte, n int) error {
+	var ev []byte
+	switch blank := bytes.TrimSpace(text); {
+	case text == nil:
+		r.skip(fmt.Errorf("longer than max-line-bytes, %d", r.cfg.MaxLineBytes))
+	case len(blank) > 0:
+		var err error
+		if ev, err = r.format.event(r.line+1, blank); err != nil {
+			r.skip(err)
+		}
+	}
+	if ev != nil && len(r.batch) > 0 && (len(r.batch) >= r.cfg.BatchEvents || r.bytes+len(ev) > r.cfg.BatchBytes) {
+		if err := r.flush(ctx); err != nil {
+			return err
+		}
+	}
+	r.end += int64(n)
+	r.line++
+	if ev != nil {
+		r.batch = append(r.batch, ev)
+		r.bytes += len(ev) + 1
+	}
+	return nil
+}
+
+func (r *run) skip(why error) {
+	r.log.Warn("line skipped", "line", r.line+1, "error", why)
+	r.skipped++
+}
+
+// flush sends the batch and saves how far the import is.
+func (r *run) flush(ctx context.Context) error {
+	if len(r.batch) > 0 {
+		putAside, tooLarge, err := r.send.all(ctx, r.format, r.batch)
+		if err != nil {
+			return fmt.Errorf("send lines %d to %d: %w", r.state.Lines+1, r.line, err)
+		}
+		r.state.Sent += int64(len(r.batch) - tooLarge)
+		r.skipped += int64(tooLarge)
+		r.state.PutAside += int64(putAside)
+		clear(r.batch)
+		r.batch, r.bytes = r.batch[:0], 0
+	}
+	r.state.Offset, r.state.Lines = r.end, r.line
+	r.state.Skipped += r.skipped
+	r.skipped = 0
+	return r.state.save(r.cfg.State)
+}
+
+// tell logs the progress now and then.
+func (r *run) tell(file *export) {
+	now := r.now()
+	if now.Sub(r.told) < r.cfg.Progress {
+		return
+	}
+	r.told = now
+	lines := r.state.Lines - r.before
+	attrs := []any{"lines", r.state.Lines, "sent", r.state.Sent, "put_aside", r.state.PutAside, "skipped", r.state.Skipped}
+	if seconds := now.Sub(r.started).Seconds(); seconds > 0 {
+		attrs = append(attrs, "lines_per_second", int64(float64(lines)/seconds))
+	}
+	if r.size > 0 {
+		attrs = append(attrs, "percent", 100*file.read.n/r.size)
+	}
+	r.log.Info("importing", attrs...)
+}
+
+// lines reads lines of bounded length.
+type lines struct {
+	r       *bufio.Reader
+	maximum int
+	buf     []byte
+}
+
+func newLines(r io.Reader, maximum int) *lines {
+	return &lines{r: bufio.NewReaderSize(r, 64<<10), maximum: maximum}
+}
+
+// next returns the next line and how many bytes it takes in the file. A line that
+// is too long is nil. At the end it returns io.EOF, with a last line that has no
+// newline or with none.
+func (l *lines) next() ([]byte, int, error) {
+	l.buf = l.buf[:0]
+	n := 0
+	for {
+		part, err := l.r.ReadSlice('\n')
+		n += len(part)
+		if n <= l.maximum {
+			l.buf = append(l.buf, part...)
+		}
+		if errors.Is(err, bufio.ErrBufferFull) {
+			continue
+		}
+		if n > l.maximum {
+			return nil, n, err
+		}
+		return l.buf, n, err
+	}
+}
