@@ -2,6 +2,7 @@ package rollup
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -42,11 +43,15 @@ func (p *partition) correct(it item) error {
 	if err != nil {
 		return fmt.Errorf("offset %d: %w: use a release of rollup-writer that reads it", it.block.Start, err)
 	}
+	reason, err := reasonText(moves.Reason)
+	if err != nil {
+		return fmt.Errorf("offset %d: %w", it.block.Start, err)
+	}
 	c := &correction{
 		p: p, moves: moves,
 		token: it.block.Token(p.s.cfg.shape(), p.src.TopicID, p.number),
 		control: columns.Control{
-			Source: p.src, AppID: it.control.AppID, Offset: it.block.Start, ID: it.control.ControlID, Kind: it.control.Kind, CorrectedAt: it.millis,
+			Source: p.src, AppID: it.control.AppID, Offset: it.block.Start, ID: it.control.ControlID, Kind: it.control.Kind, CorrectedAt: it.millis, Reason: reason,
 		},
 	}
 	what := "correction " + c.token
@@ -101,6 +106,15 @@ func (p *partition) correct(it item) error {
 	p.s.metrics.corrections.Inc()
 	p.s.stopped.corrections.Add(1)
 	return nil
+}
+
+// reasonText is what the plan tells people.
+func reasonText(r *event.Reason) (string, error) {
+	if r == nil {
+		return "", nil
+	}
+	b, err := json.Marshal(r)
+	return string(b), err
 }
 
 // correction is one control record's.

@@ -72,3 +72,113 @@ func TestBaseRowsKnowHowTheyCameToTheirActor(t *testing.T) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
+
+// schema returns a connection to a database with all tables.
+func schema(t *testing.T) driver.Conn {
+	t.Helper()
+	conn, _ := database(t)
+	if _, err := Apply(context.Background(), conn, SingleForm()); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func exec(t *testing.T, conn driver.Conn, query string) {
+	t.Helper()
+	if err := conn.Exec(context.Background(), query); err != nil {
+		t.Fatalf("%v in %s", err, query)
+	}
+}
+
+func same(t *testing.T, what string, got []string, want ...string) {
+	t.Helper()
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%s:\ngot  %q\nwant %q", what, got, want)
+	}
+}
+
+// said inserts calls at minutes of an hour: "minute, column=value, ...".
+func said(t *testing.T, conn driver.Conn, calls ...string) {
+	t.Helper()
+	for i, c := range calls {
+		minute, rest, _ := strings.Cut(c, ", ")
+		calls[i] = fmt.Sprintf("event_time=2026-11-21 11:%s:00, %s", minute, rest)
+	}
+	insertEvents(t, conn, calls...)
+}
+
+func TestWhoIsWho(t *testing.T) {
+	conn := schema(t)
+	said(t, conn,
+		"20, kind=identify, user_id=u1, anonymous_id=kiosk",
+		"10, kind=track, user_id=u1, anonymous_id=kiosk",
+		"30, kind=identify, user_id=u2, anonymous_id=kiosk",
+		"31, kind=identify, user_id=wrong, anonymous_id=a2",
+		"40, kind=alias, user_id=u2, previous_id=u1",
+		"41, kind=alias, user_id=u3, previous_id=u2",
+		"42, kind=alias, user_id=u3, previous_id=u3",
+		"50, kind=alias, user_id=y, previous_id=x",
+		"51, kind=alias, user_id=x, previous_id=y",
+	)
+	// The plan of a correction says why, where an operator ordered it.
+	exec(t, conn, `INSERT INTO correction_plans (app_id, corrected_at, chunk, reason) VALUES
+		('dev', now(), 0, '{"kind":"unlink","id_kind":"anonymous","id":"a2","user_id":"wrong","until":1795262400000000}'), ('dev', now(), 0, ''), ('dev', now(), 1, '')`)
+	same(t, "identities", table(t, conn, `SELECT id_kind, id, user_id, formatDateTime(since, '%H:%i'), toString(in_force)
+		FROM identities WHERE id != 'x' AND id != 'y' ORDER BY id_kind, id, user_id`),
+		"anonymous kiosk u1 11:10 0", "anonymous kiosk u2 11:30 1", "anonymous u1 u2 11:40 1", "anonymous u2 u3 11:41 1",
+		"user u1 u2 11:40 1", "user u2 u3 11:41 1")
+	// Of a cycle the alias that was said last is not in force.
+	same(t, "roots", table(t, conn, "SELECT user_id, root_id FROM user_roots ORDER BY user_id"), "u1 u3", "u2 u3", "x y", "y y")
+}
+
+func TestTraitsAndMemberships(t *testing.T) {
+	conn := schema(t)
+	said(t, conn,
+		`20, kind=identify, user_id=u1, traits={"name":"Maria","age":33,"address":{"city":"Rome"}}`,
+		`10, kind=identify, user_id=u1, traits={"name":"M.","plan":"pro"}`,
+		`11, kind=identify, user_id=u2`,
+		`12, kind=group, user_id=u1, account_id=shop, account_source=event, role=clerk, traits={"name":"Shop"}`,
+		`14, kind=group, user_id=u1, account_id=shop, account_source=event, role=clerk`,
+		`16, kind=group, user_id=u1, account_id=bank, account_source=event, role=owner`,
+		`18, kind=group, user_id=u1, account_id=shop, account_source=event, role=admin`,
+	)
+	same(t, "users", table(t, conn, "SELECT user_id, toString(traits), formatDateTime(updated_at, '%H:%i') FROM users ORDER BY user_id"),
+		`u1 {'address':'{"city":"Rome"}','age':'33','name':'Maria','plan':'pro'} 11:20`, "u2 {} 11:11")
+	same(t, "accounts", table(t, conn, "SELECT account_id, toString(traits) FROM accounts ORDER BY account_id"), "bank {}", "shop {'name':'Shop'}")
+	same(t, "memberships", table(t, conn, `SELECT user_id, account_id, role, formatDateTime(valid_from, '%H:%i'), formatDateTime(valid_to, '%H:%i')
+		FROM memberships_history ORDER BY account_id, valid_from`),
+		"u1 bank owner 11:16 23:59", "u1 shop clerk 11:12 11:18", "u1 shop admin 11:18 23:59")
+	same(t, "today", table(t, conn, "SELECT user_id, account_id, role FROM users_today"), "u1 shop admin")
+	same(t, "dictionaries", table(t, conn, `SELECT JSONExtractString(dictGet('users_dict', 'traits', ('dev', 'u1')), 'name'),
+		JSONExtractString(dictGet('accounts_dict', 'traits', ('dev', 'shop')), 'name'), dictGet('users_dict', 'account_id', ('dev', 'u1'))`), "Maria Shop shop")
+}
+
+func TestAccountsBelowAccounts(t *testing.T) {
+	conn := schema(t)
+	day := func(d, rest string) string { return "event_time=2026-11-" + d + " 10:00:00, " + rest }
+	parent := func(d, account, parent string) string {
+		return day(d, "kind=group, account_id="+account+", parent_account_id="+parent+", account_source=event")
+	}
+	use := func(d, account string) string {
+		return day(d, "kind=track, event=e, account_id="+account+", account_source=event, actor_kind=account, feature_id=f")
+	}
+	insertEvents(t, conn,
+		parent("10", "shop", "north"), parent("10", "north", "group"), parent("10", "south", "group"),
+		parent("20", "shop", "south"),
+		parent("20", "shop", "south"),                                   // twice
+		parent("21", "group", "shop"),                                   // leads back: refused
+		day("10", "kind=group, account_id=alone, account_source=event"), // neither above nor below
+		use("12", "shop"), use("22", "shop"), use("22", "north"), use("22", "alone"), use("22", "unknown"), use("05", "shop"),
+	)
+	same(t, "paths", table(t, conn, `SELECT account_id, formatDateTime(valid_from, '%d'), formatDateTime(valid_to, '%d'), arrayStringConcat(ancestors, '>')
+		FROM account_paths_history WHERE account_id IN ('shop', 'group') ORDER BY account_id, valid_from`),
+		"group 01 31 group", "shop 01 10 shop", "shop 10 20 shop>north>group", "shop 20 31 shop>south>group")
+	same(t, "subtree", table(t, conn, "SELECT account_id, member_id, depth FROM account_subtree ORDER BY ALL"),
+		"alone alone 0", "group group 0", "group north 1", "group shop 2", "group south 1", "north north 0", "shop shop 0", "south shop 1", "south south 0")
+	same(t, "one SELECT over a rollup", table(t, conn, `SELECT toString(sum(events)) FROM account_feature_daily
+		WHERE (app_id, account_id) IN (SELECT app_id, member_id FROM account_subtree WHERE account_id = 'group')`), "4")
+	same(t, "as then", table(t, conn, "SELECT under_account_id, toString(sum(events)) FROM account_feature_daily_as_then GROUP BY ALL ORDER BY ALL"),
+		"alone 1", "group 3", "north 2", "shop 3", "south 1", "unknown 1")
+	same(t, "as today", table(t, conn, "SELECT under_account_id, toString(sum(events)) FROM account_product_daily_as_today GROUP BY ALL ORDER BY ALL"),
+		"alone 1", "group 4", "north 1", "shop 3", "south 3", "unknown 1")
+}

@@ -109,6 +109,11 @@ func (d dialect) CreatePlainView(name string) string {
 	return "CREATE VIEW IF NOT EXISTS " + d.Table(name) + d.onCluster()
 }
 
+// CreateDictionary starts the statement of a dictionary.
+func (d dialect) CreateDictionary(name string) string {
+	return "CREATE DICTIONARY IF NOT EXISTS " + d.Table(name) + d.onCluster()
+}
+
 // CreateTable starts the statement that makes the table of name's rows.
 func (d dialect) CreateTable(name string) string {
 	return "CREATE TABLE IF NOT EXISTS " + d.Local(name) + d.onCluster()
@@ -123,23 +128,6 @@ func (d dialect) CreateDistributed(name string) string {
 	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s.%s%s AS %s ENGINE = Distributed(%s, %s, %s)",
 		quote(d.database), quote(name), d.onCluster(), d.Local(name),
 		quote(d.form.Cluster), quote(d.database), quote(d.form.Local(name)))
-}
-
-// OnAll is the table of name's rows on all servers, for ALTER TABLE.
-func (d dialect) OnAll(name string) string { return d.Local(name) + d.onCluster() }
-
-// Distributed is the table over the shards, for ALTER TABLE; empty on a single
-// server, which has none.
-func (d dialect) Distributed(name string) string {
-	if d.form.Cluster == "" {
-		return ""
-	}
-	return quote(d.database) + "." + quote(name) + d.onCluster()
-}
-
-// View is a view, for ALTER TABLE.
-func (d dialect) View(name string) string {
-	return quote(d.database) + "." + quote(name) + d.onCluster()
 }
 
 // CreateView starts the statement of a materialized view into target.
@@ -166,6 +154,13 @@ func (d dialect) MergeTree() string { return d.engine("MergeTree", "") }
 
 func (d dialect) SummingMergeTree(columns string) string {
 	return d.engine("SummingMergeTree", "("+columns+")")
+}
+
+func (d dialect) AggregatingMergeTree() string { return d.engine("AggregatingMergeTree", "") }
+
+// AccountRollups are the rollups by account, for views over each.
+func (d dialect) AccountRollups() []string {
+	return []string{"account_feature_daily", "account_module_daily", "account_product_daily"}
 }
 
 func (d dialect) ReplacingMergeTree(args string) string { return d.engine("ReplacingMergeTree", args) }

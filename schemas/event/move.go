@@ -49,6 +49,21 @@ type Move struct {
 // moved by the first move that matches it and by no other.
 type Moves struct {
 	Moves []Move `json:"moves"`
+	// Reason is what people are to be told of the correction; nil is nothing.
+	Reason *Reason `json:"reason,omitempty"`
+}
+
+// ReasonUnlink is the Reason.Kind of what an operator undid.
+const ReasonUnlink = "unlink"
+
+// Reason says why rows are moved: an id does not belong to a user by what was
+// said up to an instant.
+type Reason struct {
+	Kind   string `json:"kind"`
+	IDKind string `json:"id_kind"` // ActorAnonymous or ActorUser
+	ID     string `json:"id"`
+	UserID string `json:"user_id"`
+	Until  Micros `json:"until"`
 }
 
 // MaxMoves bounds a control record; more than that is several records.

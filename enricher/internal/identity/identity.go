@@ -50,7 +50,8 @@
 // 2. A call that names both an anonymous id and a user says that the one belongs
 // to the other from the call's event time on (a claim). An identify call says
 // it each time, another call when the pair is new to the user's home. The claim
-// goes to the home of the anonymous id.
+// goes to the home of the anonymous id. An event that names both counts for the
+// user whatever the timeline below says.
 //
 // 3. Links of an anonymous id form a timeline by event time. An event counts for
 // the link in force at its time, one from before the first link for the first.
@@ -96,8 +97,11 @@
 // link, which is what the rows' anonymous_id and user_id name, goes back to the
 // anonymous id, or, on a shared device, to the user whose link was in force
 // before it, else after it; the same way what an alias moved goes back to the
-// previous user. Accounts that came by membership are decided anew for what
-// goes back (rule 6); those that an event named stay.
+// previous user, and memberships that came with the alias go. Accounts that came
+// by membership are decided anew for what goes back (rule 6); those that an
+// event named stay. A pair that was undone is not new: only an identify or alias
+// call links it again. Two that an alias the other way round makes one person
+// all the same keep what they share.
 //
 // 9. Bounds, each counted in a metric and flagged on the event at hand:
 // MaxLinks of an anonymous id (the oldest leaves), MaxMemberships of a user (the

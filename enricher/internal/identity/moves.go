@@ -42,16 +42,28 @@ const (
 // kept waiting. To share a control record is safe as long as what one order
 // moves to is not what another one moves: a row is moved once.
 type order struct {
-	tx    *Tx
-	cause string
-	moves []event.Move
+	tx     *Tx
+	cause  string
+	moves  []event.Move
+	reason *event.Reason // an order with a reason shares no record
 }
 
 // batch is the orders of an app that wait.
 type batch struct {
-	app   string
-	moves []event.Move
-	to    map[actor]bool // actors that the moves move to
+	app    string
+	moves  []event.Move
+	to     map[actor]bool // actors that the moves move to
+	reason *event.Reason
+}
+
+// add adds the moves of one order, which may follow one another.
+func (b *batch) add(tx *Tx, moves []event.Move) {
+	for _, m := range moves {
+		if len(b.moves) == event.MaxMoves {
+			tx.flush(b)
+		}
+		b.moves = append(b.moves, m)
+	}
 }
 
 type actor struct{ id, kind string }
@@ -68,25 +80,23 @@ func (o *order) place() {
 	tx := o.tx
 	tx.count(tx.s.metrics.orders.WithLabelValues(o.cause))
 	b := tx.batch(tx.src.app)
+	if o.reason != nil {
+		tx.flush(b)
+		b.reason = o.reason
+		b.add(tx, o.moves)
+		tx.flush(b)
+		b.reason = nil
+		return
+	}
 	for i := range o.moves {
-		if m := &o.moves[i]; m.Match.ActorID == nil || b.to[actor{*m.Match.ActorID, *m.Match.ActorKind}] {
+		if m := &o.moves[i]; b.to[actor{*m.Match.ActorID, *m.Match.ActorKind}] {
 			tx.flush(b)
 			break
 		}
 	}
-	// Its own moves may follow one another, see above.
-	for _, m := range o.moves {
-		if len(b.moves) == event.MaxMoves {
-			tx.flush(b)
-		}
-		b.moves = append(b.moves, m)
-	}
+	b.add(tx, o.moves)
 	for i := range o.moves {
 		m := &o.moves[i]
-		if m.Match.ActorID == nil { // moves whatever a link brought: nothing may follow it
-			tx.flush(b)
-			return
-		}
 		to := actor{*m.Match.ActorID, *m.Match.ActorKind}
 		if m.Set.ActorID != nil {
 			to.id = *m.Set.ActorID
@@ -96,6 +106,15 @@ func (o *order) place() {
 		}
 		b.to[to] = true
 	}
+}
+
+// placeNow places an order of an unlink, which does not wait: events that come
+// later may match it.
+func (o *order) placeNow() {
+	b := o.tx.batch(o.tx.src.app)
+	o.tx.flush(b)
+	o.place()
+	o.tx.flush(b)
 }
 
 func (tx *Tx) batch(app string) *batch {
@@ -116,7 +135,7 @@ func (tx *Tx) flush(b *batch) {
 	}
 	tx.out.Controls = append(tx.out.Controls, event.Control{
 		Kind: event.ControlMove, AppID: b.app, ControlID: tx.controlID(b.app),
-		CreatedAt: tx.src.cause.RecordedAt, Payload: mustJSON(event.Moves{Moves: b.moves}),
+		CreatedAt: tx.src.cause.RecordedAt, Payload: mustJSON(event.Moves{Moves: b.moves, Reason: b.reason}),
 	})
 	tx.count(tx.s.metrics.controls)
 	clear(b.moves)

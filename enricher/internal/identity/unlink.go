@@ -35,12 +35,13 @@ func (tx *Tx) unlinkAnonymous(l *event.Link) {
 	}
 	a.Links = left
 	tx.putAnonymous(app, l.ID, &a)
-	if len(removed) == 0 {
-		return
-	}
-	o := order{tx: tx, cause: causeUnlink}
+	o := order{tx: tx, cause: causeUnlink, reason: reasonOf(l)}
 	match := event.Attribution{AnonymousID: text(l.ID), UserID: text(l.UserID)}
-	for _, s := range insteadOf(removed, left) {
+	var instead []instead
+	if len(removed) > 0 {
+		instead = insteadOf(removed, left)
+	}
+	for _, s := range instead {
 		switch s.userID {
 		case l.UserID:
 		case "":
@@ -51,6 +52,22 @@ func (tx *Tx) unlinkAnonymous(l *event.Link) {
 			set := event.Attribution{ActorID: text(path[len(path)-1].id), ActorKind: kindUser, UserID: text(s.userID)}
 			o.reassign(match, set, &t, s.from, s.to, false)
 		}
+	}
+	o.tell()
+}
+
+// reasonOf tells people of an order, which may move nothing that is known here.
+func reasonOf(l *event.Link) *event.Reason {
+	return &event.Reason{
+		Kind: event.ReasonUnlink, IDKind: strings.Clone(l.IDKind), ID: strings.Clone(l.ID), UserID: strings.Clone(l.UserID), Until: l.Since,
+	}
+}
+
+// tell places an order with a reason, even if it moves nothing: then it moves
+// what no row can be.
+func (o *order) tell() {
+	if len(o.moves) == 0 {
+		o.add(event.Attribution{ActorID: nothing, ActorKind: kindUser, UserID: nothing}, event.Attribution{UserID: nothing}, 0, 0)
 	}
 	o.place()
 }
@@ -167,6 +184,9 @@ func (tx *Tx) unlinkUser(l *event.Link) {
 	}
 	u.Undone = addUndone(u.Undone, l.UserID, l.Since)
 	i := slices.IndexFunc(u.Aliases, func(a alias) bool { return a.UserID == l.UserID })
+	// People are told here, at the user's home; other partitions only move.
+	o := order{tx: tx, cause: causeUnlink, reason: reasonOf(l)}
+	o.tell()
 	if i < 0 || u.Aliases[i].First > l.Since {
 		tx.putUser(app, l.ID, &u, true)
 		return
@@ -212,7 +232,7 @@ func (tx *Tx) undoAlias(app, id, target string, change func()) {
 		match := event.Attribution{ActorID: text(was), ActorKind: kindUser, UserID: text(w)}
 		o.reassign(match, event.Attribution{ActorID: text(now)}, &t, 0, 0, true)
 	}
-	o.place()
+	o.placeNow()
 }
 
 // downstream returns id and the users known here whose aliases lead to it. It
@@ -306,5 +326,5 @@ func (tx *Tx) refill(app, userID string, dropped []membership) {
 			}
 		}
 	}
-	o.place()
+	o.placeNow()
 }

@@ -33,7 +33,7 @@ func server(t testing.TB) (driver.Conn, *clickhouse.Conn) {
 	addr, db := embedded.Database(t)
 	cfg := clickhouse.DefaultConfig()
 	cfg.Addr, cfg.Database = addr, db
-	sql, err := clickhouse.OpenSQL(&cfg, "")
+	sql, err := clickhouse.OpenSQL(&cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +220,7 @@ func TestDictionariesOfEveryWidth(t *testing.T) {
 func TestCorrectionsArrive(t *testing.T) {
 	ctx := context.Background()
 	sql, conn := server(t)
-	ctl := &columns.Control{Source: source, AppID: "dev", Offset: 9, ID: "c-1", Kind: "move", CorrectedAt: 1_795_000_000_123}
+	ctl := &columns.Control{Source: source, AppID: "dev", Offset: 9, ID: "c-1", Kind: "move", CorrectedAt: 1_795_000_000_123, Reason: "{}"}
 	s := &columns.Signed{
 		Attribution: columns.Attribution{
 			AccountID: "acct", AccountSource: "event", ActorID: "u", ActorKind: "user", UserID: "u", AnonymousID: "a",
@@ -232,8 +232,8 @@ func TestCorrectionsArrive(t *testing.T) {
 	for _, tc := range []struct {
 		table, want string
 		block       *columns.Corrections
-	}{{"corrections", want, columns.NewCorrections()}, {"correction_plans", want + " 4 7", columns.NewPlan()}} {
-		tc.block.Append(ctl, s, 4, 7)
+	}{{"corrections", want, columns.NewCorrections()}, {"correction_plans", want + " 0 7 {}", columns.NewPlan()}} {
+		tc.block.Append(ctl, s, 0, 7)
 		if err := conn.Insert(ctx, tc.table, tc.block, "c"); err != nil {
 			t.Fatal(err)
 		}

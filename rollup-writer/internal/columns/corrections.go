@@ -22,6 +22,7 @@ type Control struct {
 	AppID       string
 	Offset      int64
 	ID, Kind    string
+	Reason      string // JSON text for people; of a plan's row with chunk 0
 	CorrectedAt int64 // milliseconds since the epoch
 }
 
@@ -48,6 +49,7 @@ type Corrections struct {
 	correctedAt            millis
 	planned                bool
 	chunk, row             counts
+	reason                 text
 }
 
 // NewCorrections returns an empty block of corrections.
@@ -82,6 +84,7 @@ func newCorrections(planned bool) *Corrections {
 	if planned {
 		c.add("chunk", &c.chunk)
 		c.add("row", &c.row)
+		c.add("reason", &c.reason)
 	}
 	return c
 }
@@ -112,5 +115,10 @@ func (c *Corrections) Append(ctl *Control, s *Signed, chunk, row uint32) {
 	if c.planned {
 		c.chunk.Append(chunk)
 		c.row.Append(row)
+		if chunk == 0 {
+			c.reason.appendString(ctl.Reason)
+		} else {
+			c.reason.appendString("")
+		}
 	}
 }

@@ -120,7 +120,8 @@ COMMENT 'Signed rows that moved what was counted from one attribution to another
     `control_kind` LowCardinality(String),
     `corrected_at` DateTime64(3, 'UTC'),
     `chunk` UInt32,
-    `row` UInt32
+    `row` UInt32,
+    `reason` String COMMENT 'Of the row with chunk 0: JSON text that says why, where people are to know'
 )
 ENGINE = {{.MergeTree}}
 PARTITION BY toYYYYMM(corrected_at)

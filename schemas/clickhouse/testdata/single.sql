@@ -102,7 +102,8 @@ CREATE TABLE IF NOT EXISTS `uptake`.`correction_plans`
     `control_kind` LowCardinality(String),
     `corrected_at` DateTime64(3, 'UTC'),
     `chunk` UInt32,
-    `row` UInt32
+    `row` UInt32,
+    `reason` String COMMENT 'Of the row with chunk 0: JSON text that says why, where people are to know'
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(corrected_at)
@@ -329,4 +330,367 @@ ENGINE = SummingMergeTree((value))
 ORDER BY (app_id, hour, stage, counter, source_partition)
 SETTINGS non_replicated_deduplication_window = 20000
 COMMENT 'What each stage counted by hour of receipt: use sum(value)';
+
+-- 0006_identity
+
+CREATE TABLE IF NOT EXISTS `uptake`.`identity_links`
+(
+    `app_id` LowCardinality(String),
+    `id_kind` LowCardinality(String) COMMENT 'What id is: anonymous, or user for an alias',
+    `id` String COMMENT 'Anonymous id, or user id that became another',
+    `user_id` String COMMENT 'User that it belongs to',
+    `since` SimpleAggregateFunction(min, DateTime64(6, 'UTC')) COMMENT 'Earliest event time of the calls that said so: min it',
+    `last_said` SimpleAggregateFunction(max, DateTime64(6, 'UTC')) COMMENT 'Latest one: max it'
+)
+ENGINE = AggregatingMergeTree
+ORDER BY (app_id, id_kind, id, user_id)
+SETTINGS non_replicated_deduplication_window = 20000
+COMMENT 'Links as calls said them; see identities for those that count';
+
+CREATE TABLE IF NOT EXISTS `uptake`.`identity_unlinks`
+(
+    `app_id` LowCardinality(String),
+    `id_kind` LowCardinality(String) COMMENT 'What id is: anonymous or user',
+    `id` String,
+    `user_id` String COMMENT 'User that it does not belong to',
+    `until` SimpleAggregateFunction(max, DateTime64(6, 'UTC')) COMMENT 'What was said up to it does not count: max it'
+)
+ENGINE = AggregatingMergeTree
+ORDER BY (app_id, id_kind, id, user_id)
+SETTINGS non_replicated_deduplication_window = 20000
+COMMENT 'Links that operators undid';
+
+CREATE TABLE IF NOT EXISTS `uptake`.`memberships`
+(
+    `app_id` LowCardinality(String),
+    `user_id` String,
+    `account_id` String,
+    `role` LowCardinality(String) COMMENT 'Role in the account from since on',
+    `since` DateTime64(6, 'UTC') COMMENT 'Event time of the call that said so'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (app_id, user_id, account_id, since, role)
+SETTINGS non_replicated_deduplication_window = 20000
+COMMENT 'Memberships as calls said them; see memberships_history and users_today';
+
+CREATE TABLE IF NOT EXISTS `uptake`.`account_parents`
+(
+    `app_id` LowCardinality(String),
+    `account_id` String,
+    `parent_account_id` String,
+    `since` DateTime64(6, 'UTC') COMMENT 'Event time of the call that said so'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (app_id, account_id, since, parent_account_id)
+SETTINGS non_replicated_deduplication_window = 20000
+COMMENT 'Parents of accounts as calls said them; see account_paths_history for those that count';
+
+CREATE TABLE IF NOT EXISTS `uptake`.`user_traits`
+(
+    `app_id` LowCardinality(String),
+    `user_id` String,
+    `trait` LowCardinality(String) COMMENT 'Empty: the user was identified, with or without traits',
+    `value` String COMMENT 'JSON text' CODEC(ZSTD(1)),
+    `said_at` DateTime64(6, 'UTC') COMMENT 'Event time of the call that said so'
+)
+ENGINE = ReplacingMergeTree(said_at)
+ORDER BY (app_id, user_id, trait)
+SETTINGS non_replicated_deduplication_window = 20000
+COMMENT 'Each trait of each user as it was said last: argMax(value, said_at)';
+
+CREATE TABLE IF NOT EXISTS `uptake`.`account_traits`
+(
+    `app_id` LowCardinality(String),
+    `account_id` String,
+    `trait` LowCardinality(String) COMMENT 'Empty: the account was named in a group call, with or without traits',
+    `value` String COMMENT 'JSON text' CODEC(ZSTD(1)),
+    `said_at` DateTime64(6, 'UTC') COMMENT 'Event time of the call that said so'
+)
+ENGINE = ReplacingMergeTree(said_at)
+ORDER BY (app_id, account_id, trait)
+SETTINGS non_replicated_deduplication_window = 20000
+COMMENT 'Each trait of each account as it was said last: argMax(value, said_at)';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`identity_links_from_events` TO `uptake`.`identity_links` AS
+SELECT e.app_id AS app_id, l.1 AS id_kind, l.2 AS id, e.user_id AS user_id, min(e.event_time) AS since, max(e.event_time) AS last_said
+FROM `uptake`.`events` AS e
+ARRAY JOIN arrayConcat(
+    if(e.kind = 'alias' AND e.previous_id != '' AND e.previous_id != e.user_id, [('anonymous', e.previous_id), ('user', e.previous_id)], []),
+    if(e.anonymous_id != '', [('anonymous', e.anonymous_id)], [])) AS l
+WHERE e.user_id != '' AND (e.anonymous_id != '' OR e.kind = 'alias')
+GROUP BY app_id, id_kind, id, user_id;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`identity_unlinks_from_plans` TO `uptake`.`identity_unlinks` AS
+SELECT
+    app_id, JSONExtractString(reason, 'id_kind') AS id_kind, JSONExtractString(reason, 'id') AS id, JSONExtractString(reason, 'user_id') AS user_id,
+    fromUnixTimestamp64Micro(least(JSONExtractInt(reason, 'until'), 10413791999000000), 'UTC') AS until
+FROM `uptake`.`correction_plans`
+WHERE chunk = 0 AND JSONExtractString(reason, 'kind') = 'unlink';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`memberships_from_events` TO `uptake`.`memberships` AS
+SELECT app_id, user_id, account_id, role, event_time AS since
+FROM `uptake`.`events`
+WHERE kind IN ('group', 'identify') AND user_id != '' AND account_id != '' AND account_source = 'event';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`account_parents_from_events` TO `uptake`.`account_parents` AS
+SELECT app_id, account_id, parent_account_id, event_time AS since
+FROM `uptake`.`events`
+WHERE kind = 'group' AND account_id != '' AND parent_account_id != '' AND parent_account_id != account_id;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`user_traits_from_events` TO `uptake`.`user_traits` AS
+SELECT app_id, user_id, t.1 AS trait, t.2 AS value, event_time AS said_at
+FROM `uptake`.`events`
+ARRAY JOIN arrayPushFront(JSONExtractKeysAndValuesRaw(toJSONString(traits)), ('', '')) AS t
+WHERE kind = 'identify' AND user_id != '';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`account_traits_from_events` TO `uptake`.`account_traits` AS
+SELECT app_id, account_id, t.1 AS trait, t.2 AS value, event_time AS said_at
+FROM `uptake`.`events`
+ARRAY JOIN arrayPushFront(JSONExtractKeysAndValuesRaw(toJSONString(traits)), ('', '')) AS t
+WHERE kind = 'group' AND account_id != '';
+
+CREATE VIEW IF NOT EXISTS `uptake`.`users` AS
+SELECT
+    app_id, user_id,
+    mapFromArrays(groupArrayIf(trait, trait != ''), groupArrayIf(text, trait != '')) AS traits,
+    max(at) AS updated_at
+FROM
+(
+    SELECT app_id, user_id, trait, argMax(value, said_at) AS raw, if(startsWith(raw, '"'), JSONExtractString(raw), raw) AS text, max(said_at) AS at
+    FROM `uptake`.`user_traits`
+    GROUP BY app_id, user_id, trait
+    ORDER BY trait
+)
+GROUP BY app_id, user_id;
+
+CREATE VIEW IF NOT EXISTS `uptake`.`accounts` AS
+SELECT
+    app_id, account_id,
+    mapFromArrays(groupArrayIf(trait, trait != ''), groupArrayIf(text, trait != '')) AS traits,
+    max(at) AS updated_at
+FROM
+(
+    SELECT app_id, account_id, trait, argMax(value, said_at) AS raw, if(startsWith(raw, '"'), JSONExtractString(raw), raw) AS text, max(said_at) AS at
+    FROM `uptake`.`account_traits`
+    GROUP BY app_id, account_id, trait
+    ORDER BY trait
+)
+GROUP BY app_id, account_id;
+
+CREATE VIEW IF NOT EXISTS `uptake`.`memberships_history` AS
+SELECT
+    app_id, user_id, account_id, role, since AS valid_from,
+    leadInFrame(since, 1, toDateTime64('2299-12-31 23:59:59', 6, 'UTC')) OVER (
+        PARTITION BY app_id, user_id, account_id ORDER BY since, role ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS valid_to
+FROM
+(
+    SELECT *, lagInFrame(role, 1, '') OVER w AS role_before, row_number() OVER w AS n
+    FROM (SELECT DISTINCT app_id, user_id, account_id, role, since FROM `uptake`.`memberships`)
+    WINDOW w AS (PARTITION BY app_id, user_id, account_id ORDER BY since, role ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+)
+WHERE n = 1 OR role != role_before;
+
+CREATE VIEW IF NOT EXISTS `uptake`.`users_today` AS
+SELECT app_id, user_id, tupleElement(last, 1) AS account_id, tupleElement(last, 2) AS role, max(since) AS since
+FROM
+(
+    SELECT app_id, user_id, argMax((account_id, role), (since, account_id, role)) OVER (PARTITION BY app_id, user_id) AS last, since
+    FROM `uptake`.`memberships`
+)
+GROUP BY app_id, user_id, last;
+
+CREATE VIEW IF NOT EXISTS `uptake`.`identities` AS
+SELECT
+    app_id, id_kind, id, user_id, since, last_said,
+    row_number() OVER (PARTITION BY app_id, id_kind, id ORDER BY last_said DESC, user_id DESC) = 1 AS in_force
+FROM
+(
+    SELECT app_id, id_kind, id, user_id, min(l.since) AS since, max(l.last_said) AS last_said
+    FROM `uptake`.`identity_links` AS l
+    GROUP BY app_id, id_kind, id, user_id
+) AS said
+LEFT JOIN
+(
+    SELECT app_id, id_kind, id, user_id, max(u.until) AS until
+    FROM `uptake`.`identity_unlinks` AS u
+    GROUP BY app_id, id_kind, id, user_id
+) AS undone USING (app_id, id_kind, id, user_id)
+WHERE last_said > until;
+
+CREATE VIEW IF NOT EXISTS `uptake`.`user_roots` AS
+WITH RECURSIVE
+    aliases AS (SELECT app_id, id, user_id, since FROM `uptake`.`identities` WHERE id_kind = 'user' AND in_force),
+    walk AS
+    (
+        SELECT app_id, id AS user_id, [id] AS path, [since] AS said, a.user_id AS next
+        FROM aliases AS a
+        UNION ALL
+        SELECT w.app_id, w.user_id, arrayPushBack(w.path, w.next), arrayPushBack(w.said, a.since), a.user_id
+        FROM walk AS w
+        LEFT JOIN aliases AS a ON a.app_id = w.app_id AND a.id = w.next
+        WHERE w.next != '' AND NOT has(w.path, w.next) AND length(w.path) < 100
+    )
+SELECT
+    app_id, user_id,
+    if(next = '', path[-1],
+        tupleElement(arraySort(arraySlice(arrayZip(said, path), indexOf(path, next)))[-1], 2)) AS root_id
+FROM walk
+WHERE next = '' OR has(path, next);
+
+CREATE VIEW IF NOT EXISTS `uptake`.`account_paths_history` AS
+WITH RECURSIVE
+    toDateTime64('1900-01-01 00:00:00', 6, 'UTC') AS always,
+    toDateTime64('2299-12-31 23:59:59', 6, 'UTC') AS never,
+    said AS
+    (
+        SELECT app_id, account_id, parent_account_id, since,
+            leadInFrame(since, 1, never) OVER (
+                PARTITION BY app_id, account_id ORDER BY since, parent_account_id ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS until
+        FROM (SELECT DISTINCT app_id, account_id, parent_account_id, since FROM `uptake`.`account_parents`)
+    ),
+    back AS
+    (
+        SELECT app_id, account_id, since, parent_account_id AS above, 1 AS depth FROM said
+        UNION ALL
+        SELECT b.app_id, b.account_id, b.since, s.parent_account_id, b.depth + 1
+        FROM back AS b
+        INNER JOIN said AS s ON s.app_id = b.app_id AND s.account_id = b.above
+        WHERE s.since <= b.since AND b.since < s.until AND b.above != b.account_id AND b.depth < 64
+    ),
+    kept AS
+    (
+        SELECT app_id, account_id, parent_account_id, since
+        FROM said
+        WHERE (app_id, account_id, since) NOT IN (SELECT app_id, account_id, since FROM back WHERE above = account_id)
+    ),
+    cover AS
+    (
+        SELECT app_id, account_id, tupleElement(spans, 1) AS parent_account_id, tupleElement(spans, 2) AS valid_from, tupleElement(spans, 3) AS valid_to
+        FROM
+        (
+            SELECT app_id, account_id, arraySort(groupArray((since, parent_account_id))) AS edges,
+                arrayPushFront(arrayMap(e -> e.2, edges), '') AS parents, arrayPushFront(arrayMap(e -> e.1, edges), always) AS starts,
+                arrayJoin(arrayZip(parents, starts, arrayPushBack(arrayPopFront(starts), never))) AS spans
+            FROM kept
+            GROUP BY app_id, account_id
+        )
+    ),
+    walk AS
+    (
+        SELECT DISTINCT app_id, account AS account_id, [account] AS ancestors, account AS top, always AS valid_from, never AS valid_to
+        FROM (SELECT app_id, arrayJoin([account_id, parent_account_id]) AS account FROM `uptake`.`account_parents`)
+        UNION ALL
+        SELECT w.app_id, w.account_id, if(c.parent_account_id = '', w.ancestors, arrayPushBack(w.ancestors, c.parent_account_id)),
+            if(has(w.ancestors, c.parent_account_id), '', c.parent_account_id),
+            if(c.account_id = '', w.valid_from, greatest(w.valid_from, c.valid_from)), if(c.account_id = '', w.valid_to, least(w.valid_to, c.valid_to))
+        FROM walk AS w
+        LEFT JOIN cover AS c ON c.app_id = w.app_id AND c.account_id = w.top
+        WHERE w.top != '' AND (c.account_id = '' OR (w.valid_from < c.valid_to AND c.valid_from < w.valid_to)) AND length(w.ancestors) < 64
+    )
+SELECT app_id, account_id, arrayDistinct(ancestors) AS ancestors, valid_from, valid_to
+FROM walk
+WHERE top = '';
+
+CREATE VIEW IF NOT EXISTS `uptake`.`account_paths` AS
+SELECT app_id, account_id, ancestors
+FROM `uptake`.`account_paths_history`
+WHERE valid_to = toDateTime64('2299-12-31 23:59:59', 6, 'UTC');
+
+CREATE VIEW IF NOT EXISTS `uptake`.`account_subtree` AS
+SELECT k.app_id AS app_id, ancestor AS account_id, k.account_id AS member_id, toUInt32(position - 1) AS depth
+FROM
+(
+    SELECT app_id, account_id FROM `uptake`.`account_traits`
+    UNION DISTINCT
+    SELECT app_id, account_id FROM `uptake`.`memberships`
+    UNION DISTINCT
+    SELECT app_id, arrayJoin([account_id, parent_account_id]) FROM `uptake`.`account_parents`
+) AS k
+LEFT JOIN `uptake`.`account_paths` AS p ON p.app_id = k.app_id AND p.account_id = k.account_id
+ARRAY JOIN if(empty(p.ancestors), [k.account_id], p.ancestors) AS ancestor, arrayEnumerate(if(empty(p.ancestors), [k.account_id], p.ancestors)) AS position;
+
+CREATE VIEW IF NOT EXISTS `uptake`.`account_feature_daily_as_then` AS
+SELECT r.*, under AS under_account_id, toUInt32(position - 1) AS depth
+FROM `uptake`.`account_feature_daily` AS r
+LEFT ASOF JOIN `uptake`.`account_paths_history` AS p
+    ON p.app_id = r.app_id AND p.account_id = r.account_id AND toDateTime64(r.day + 1, 6, 'UTC') > p.valid_from
+ARRAY JOIN if(empty(p.ancestors), [r.account_id], p.ancestors) AS under, arrayEnumerate(if(empty(p.ancestors), [r.account_id], p.ancestors)) AS position;
+
+CREATE VIEW IF NOT EXISTS `uptake`.`account_feature_daily_as_today` AS
+SELECT r.*, under AS under_account_id, toUInt32(position - 1) AS depth
+FROM `uptake`.`account_feature_daily` AS r
+LEFT JOIN `uptake`.`account_paths` AS p ON p.app_id = r.app_id AND p.account_id = r.account_id
+ARRAY JOIN if(empty(p.ancestors), [r.account_id], p.ancestors) AS under, arrayEnumerate(if(empty(p.ancestors), [r.account_id], p.ancestors)) AS position;
+
+CREATE VIEW IF NOT EXISTS `uptake`.`account_module_daily_as_then` AS
+SELECT r.*, under AS under_account_id, toUInt32(position - 1) AS depth
+FROM `uptake`.`account_module_daily` AS r
+LEFT ASOF JOIN `uptake`.`account_paths_history` AS p
+    ON p.app_id = r.app_id AND p.account_id = r.account_id AND toDateTime64(r.day + 1, 6, 'UTC') > p.valid_from
+ARRAY JOIN if(empty(p.ancestors), [r.account_id], p.ancestors) AS under, arrayEnumerate(if(empty(p.ancestors), [r.account_id], p.ancestors)) AS position;
+
+CREATE VIEW IF NOT EXISTS `uptake`.`account_module_daily_as_today` AS
+SELECT r.*, under AS under_account_id, toUInt32(position - 1) AS depth
+FROM `uptake`.`account_module_daily` AS r
+LEFT JOIN `uptake`.`account_paths` AS p ON p.app_id = r.app_id AND p.account_id = r.account_id
+ARRAY JOIN if(empty(p.ancestors), [r.account_id], p.ancestors) AS under, arrayEnumerate(if(empty(p.ancestors), [r.account_id], p.ancestors)) AS position;
+
+CREATE VIEW IF NOT EXISTS `uptake`.`account_product_daily_as_then` AS
+SELECT r.*, under AS under_account_id, toUInt32(position - 1) AS depth
+FROM `uptake`.`account_product_daily` AS r
+LEFT ASOF JOIN `uptake`.`account_paths_history` AS p
+    ON p.app_id = r.app_id AND p.account_id = r.account_id AND toDateTime64(r.day + 1, 6, 'UTC') > p.valid_from
+ARRAY JOIN if(empty(p.ancestors), [r.account_id], p.ancestors) AS under, arrayEnumerate(if(empty(p.ancestors), [r.account_id], p.ancestors)) AS position;
+
+CREATE VIEW IF NOT EXISTS `uptake`.`account_product_daily_as_today` AS
+SELECT r.*, under AS under_account_id, toUInt32(position - 1) AS depth
+FROM `uptake`.`account_product_daily` AS r
+LEFT JOIN `uptake`.`account_paths` AS p ON p.app_id = r.app_id AND p.account_id = r.account_id
+ARRAY JOIN if(empty(p.ancestors), [r.account_id], p.ancestors) AS under, arrayEnumerate(if(empty(p.ancestors), [r.account_id], p.ancestors)) AS position;
+
+CREATE VIEW IF NOT EXISTS `uptake`.`user_feature_daily_as_today` AS
+SELECT
+    u.app_id AS app_id, if(t.user_id != '', t.account_id, u.account_id) AS account_id, u.actor_id AS actor_id, u.actor_kind AS actor_kind,
+    if(t.user_id != '', t.role, u.role) AS role, u.feature_id AS feature_id, u.module_id AS module_id, u.product_id AS product_id,
+    u.day AS day, u.events AS events, u.quantity AS quantity, u.account_id AS account_id_then, u.role AS role_then
+FROM `uptake`.`user_feature_daily` AS u
+LEFT JOIN `uptake`.`users_today` AS t ON t.app_id = u.app_id AND t.user_id = u.actor_id AND u.actor_kind = 'user';
+
+CREATE DICTIONARY IF NOT EXISTS `uptake`.`users_dict`
+(
+    `app_id` String,
+    `user_id` String,
+    `traits` String,
+    `account_id` String,
+    `role` String,
+    `updated_at` DateTime64(6, 'UTC')
+)
+PRIMARY KEY app_id, user_id
+SOURCE(CLICKHOUSE(QUERY 'SELECT u.app_id, u.user_id, toJSONString(u.traits), t.account_id, t.role, u.updated_at FROM `uptake`.`users` AS u LEFT JOIN `uptake`.`users_today` AS t USING (app_id, user_id)'))
+LAYOUT(COMPLEX_KEY_HASHED())
+LIFETIME(MIN 60 MAX 120);
+
+CREATE DICTIONARY IF NOT EXISTS `uptake`.`accounts_dict`
+(
+    `app_id` String,
+    `account_id` String,
+    `traits` String,
+    `parent_account_id` String,
+    `updated_at` DateTime64(6, 'UTC')
+)
+PRIMARY KEY app_id, account_id
+SOURCE(CLICKHOUSE(QUERY 'SELECT a.app_id, a.account_id, toJSONString(a.traits), p.ancestors[2], a.updated_at FROM `uptake`.`accounts` AS a LEFT JOIN `uptake`.`account_paths` AS p USING (app_id, account_id)'))
+LAYOUT(COMPLEX_KEY_HASHED())
+LIFETIME(MIN 60 MAX 120);
+
+CREATE DICTIONARY IF NOT EXISTS `uptake`.`user_roots_dict`
+(
+    `app_id` String,
+    `user_id` String,
+    `root_id` String
+)
+PRIMARY KEY app_id, user_id
+SOURCE(CLICKHOUSE(QUERY 'SELECT app_id, user_id, root_id FROM `uptake`.`user_roots`'))
+LAYOUT(COMPLEX_KEY_HASHED())
+LIFETIME(MIN 60 MAX 120);
 
