@@ -28,17 +28,18 @@ import (
 )
 
 // Usage lists the commands.
-const Usage = `  catalog init    write a sample catalog to start from
-  catalog lint    look for what people will stumble over
-  catalog plan    show what a version would change
-  catalog apply   make a file the version in force
-  catalog export  write a version as YAML, CSV, JSON or a tracking plan
-  catalog history list the versions
-  catalog import  make a catalog of a CSV file or a tracking plan
-  catalog page    write what an app collects and keeps, as Markdown
-  metadata show   list the types of keys
-  metadata pin    fix the type of a key
-  metadata reset  forget the type of a key and of all within
+const Usage = `  catalog init      write a sample catalog to start from
+  catalog lint      look for what people will stumble over
+  catalog plan      show what a version would change
+  catalog apply     make a file the version in force
+  catalog export    write a version as YAML, CSV, JSON or a tracking plan
+  catalog history   list the versions
+  catalog import    make a catalog of a CSV file or a tracking plan
+  catalog page      write what an app collects and keeps, as Markdown
+  metadata show     list the types of keys
+  metadata pin      fix the type of a key
+  metadata reset    forget the type of a key and of all within
+  metadata recover  put values of a key from conflicts into its column
 `
 
 // ErrFindings is the error of lint when it found something.
@@ -60,17 +61,18 @@ type command struct {
 // command line are marked with process.ErrUsage.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer, getenv func(string) (string, bool)) error {
 	run := map[string]func(*command, context.Context, []string) error{
-		"catalog init":    (*command).catalogInit,
-		"catalog lint":    (*command).catalogLint,
-		"catalog plan":    (*command).catalogPlan,
-		"catalog apply":   (*command).catalogApply,
-		"catalog export":  (*command).catalogExport,
-		"catalog history": (*command).catalogHistory,
-		"catalog import":  (*command).catalogImport,
-		"catalog page":    (*command).catalogPage,
-		"metadata show":   (*command).metadataShow,
-		"metadata pin":    (*command).metadataPin,
-		"metadata reset":  (*command).metadataReset,
+		"catalog init":     (*command).catalogInit,
+		"catalog lint":     (*command).catalogLint,
+		"catalog plan":     (*command).catalogPlan,
+		"catalog apply":    (*command).catalogApply,
+		"catalog export":   (*command).catalogExport,
+		"catalog history":  (*command).catalogHistory,
+		"catalog import":   (*command).catalogImport,
+		"catalog page":     (*command).catalogPage,
+		"metadata show":    (*command).metadataShow,
+		"metadata pin":     (*command).metadataPin,
+		"metadata reset":   (*command).metadataReset,
+		"metadata recover": (*command).metadataRecover,
 	}
 	name := strings.Join(args[:min(len(args), 2)], " ")
 	do, ok := run[name]

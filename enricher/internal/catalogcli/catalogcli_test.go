@@ -212,16 +212,9 @@ func TestAppliesAtOnce(t *testing.T) {
 	}
 }
 
-func TestPlanOnRealEvents(t *testing.T) {
-	s := embedded.ForTest(t)
-	_, db := embedded.Database(t)
-	ctx := t.Context()
-	query := func(q string) {
-		t.Helper()
-		if _, err := s.Query(ctx, q); err != nil {
-			t.Fatal(err)
-		}
-	}
+// migrate makes the tables in a database of the shared server.
+func migrate(t *testing.T, db string) {
+	t.Helper()
 	ms, err := clickhouse.Migrations()
 	if err != nil {
 		t.Fatal(err)
@@ -232,9 +225,24 @@ func TestPlanOnRealEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, st := range statements {
-			query(st)
+			if _, err := embedded.ForTest(t).Query(t.Context(), st); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
+}
+
+func TestPlanOnRealEvents(t *testing.T) {
+	s := embedded.ForTest(t)
+	_, db := embedded.Database(t)
+	ctx := t.Context()
+	query := func(q string) {
+		t.Helper()
+		if _, err := s.Query(ctx, q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	migrate(t, db)
 	insert := func(n int, kind, event, properties, feature, age string) {
 		t.Helper()
 		query(fmt.Sprintf(`INSERT INTO %s.events (app_id, kind, event, message_id, properties, feature_id, received_at, event_time)
@@ -271,7 +279,7 @@ func TestPlanOnRealEvents(t *testing.T) {
 	if !strings.Contains(out, `"scan"`) || strings.Contains(out, "~30") {
 		t.Errorf("plan with 3 samples: what all samples agree on must not be an estimate, got\n%s", out)
 	}
-	_, err = w.run("catalog", "lint", "-app", "dev", w.file("d.yaml", strings.Replace(first, "{name: Drawer Opened,", "{name: Drawer Opened, status: deprecated,", 1)))
+	_, err := w.run("catalog", "lint", "-app", "dev", w.file("d.yaml", strings.Replace(first, "{name: Drawer Opened,", "{name: Drawer Opened, status: deprecated,", 1)))
 	if !errors.Is(err, ErrFindings) {
 		t.Errorf("lint with a deprecated feature in use: got %v, want ErrFindings", err)
 	}

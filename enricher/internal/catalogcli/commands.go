@@ -33,7 +33,7 @@ func (c *command) catalogInit(_ context.Context, args []string) error {
 
 func (c *command) catalogLint(ctx context.Context, args []string) error {
 	var ch clickHouse
-	ch.flags(c.set)
+	ch.flags(c.set, 7)
 	c.set.StringVar(&c.app, "app", "", "`app` whose events show what is in use")
 	rest, err := c.parse(args, "FILE")
 	if err != nil {
@@ -68,7 +68,7 @@ const timeout = time.Minute
 
 func (c *command) catalogPlan(ctx context.Context, args []string) error {
 	var ch clickHouse
-	ch.flags(c.set)
+	ch.flags(c.set, 7)
 	c.needsLog()
 	asJSON := c.set.Bool("json", false, "print the changes as JSON")
 	rest, err := c.parse(args, "FILE")

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -13,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/uptakehq/uptake/schemas/catalog"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
@@ -26,63 +26,108 @@ type clickHouse struct {
 	user     string
 	password setting.Secret
 	days     int
+	least    int // of days
 	samples  int
 }
 
-func (ch *clickHouse) flags(set *flag.FlagSet) {
+// flags adds the flags; days is how many days back to look by default, 0 for all.
+func (ch *clickHouse) flags(set *flag.FlagSet, days int) {
+	ch.least = min(days, 1)
 	set.StringVar(&ch.url, "clickhouse-http", "", "`url` of ClickHouse's HTTP interface, to look at real events; empty: none are looked at")
 	set.StringVar(&ch.database, "clickhouse-database", "uptake", "`database` of the tables")
 	set.StringVar(&ch.user, "clickhouse-user", "", "user `name`")
 	set.Var(&ch.password, "clickhouse-password", "`password`, or file:PATH")
-	set.IntVar(&ch.days, "days", 7, "how many days back to look")
+	set.IntVar(&ch.days, "days", days, "how many days back to look; 0, where it is the default, for all")
 	set.IntVar(&ch.samples, "samples", 100, "events to look into of each kind and name, where rules on properties decide")
 }
 
-// rows asks a query with the parameters app and days, and calls row with each
-// row of the answer.
-func (ch *clickHouse) rows(ctx context.Context, query, app string, row func(*json.Decoder) error) error {
-	if ch.days < 1 || ch.days > 3650 {
-		return usage(fmt.Errorf("days must be 1 to 3650 (got %d)", ch.days))
+// check reports what is wrong with the flags.
+func (ch *clickHouse) check() error {
+	var errs []error
+	if ch.days < ch.least || ch.days > 36500 {
+		errs = append(errs, fmt.Errorf("days must be %d to 36500 (got %d)", ch.least, ch.days))
 	}
 	if ch.samples < 1 || ch.samples > 100_000 {
-		return usage(fmt.Errorf("samples must be 1 to 100000 (got %d)", ch.samples))
+		errs = append(errs, fmt.Errorf("samples must be 1 to 100000 (got %d)", ch.samples))
 	}
 	u, err := url.Parse(ch.url)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return usage(fmt.Errorf("clickhouse-http must be a url such as http://127.0.0.1:8123 (got %q)", ch.url))
+		errs = append(errs, fmt.Errorf("clickhouse-http must be a url such as http://127.0.0.1:8123 (got %q)", ch.url))
+	}
+	if len(errs) > 0 {
+		return usage(errors.Join(errs...))
+	}
+	return nil
+}
+
+// ask sends a statement with settings and parameters, and data if it inserts
+// some. The caller closes the body of the answer.
+func (ch *clickHouse) ask(ctx context.Context, statement string, settings url.Values, data io.Reader) (io.ReadCloser, error) {
+	if err := ch.check(); err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(ch.url)
+	if err != nil {
+		return nil, fmt.Errorf("ask ClickHouse: %w", err)
 	}
 	if u.Path == "" {
 		u.Path = "/"
 	}
-	u.RawQuery = url.Values{
-		"database": {ch.database}, "param_app": {app}, "param_days": {strconv.Itoa(ch.days)}, "param_samples": {strconv.Itoa(ch.samples)},
-		"readonly": {"2"}, "max_execution_time": {"60"}, "output_format_json_quote_64bit_integers": {"0"},
-	}.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(query+" FORMAT JSONCompactEachRow"))
+	settings.Set("database", ch.database)
+	body := io.Reader(strings.NewReader(statement))
+	if data != nil {
+		settings.Set("query", statement)
+		body = data
+	}
+	u.RawQuery = settings.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), body)
 	if err != nil {
-		return fmt.Errorf("ask ClickHouse: %w", err)
+		return nil, fmt.Errorf("ask ClickHouse: %w", err)
 	}
 	if ch.user != "" {
 		req.Header.Set("X-ClickHouse-User", ch.user)
 		req.Header.Set("X-ClickHouse-Key", ch.password.Reveal())
 	}
-	client := http.Client{Timeout: 2 * time.Minute}
-	res, err := client.Do(req)
+	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask ClickHouse: %w", err)
+		return nil, fmt.Errorf("ask ClickHouse: %w", err)
 	}
-	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
+		defer res.Body.Close()
 		text, _ := io.ReadAll(io.LimitReader(res.Body, 4096))
-		return fmt.Errorf("ask ClickHouse: status %d: %s", res.StatusCode, bytes.TrimSpace(text))
+		return nil, fmt.Errorf("ask ClickHouse: status %d: %s", res.StatusCode, bytes.TrimSpace(text))
 	}
-	dec := json.NewDecoder(res.Body)
+	return res.Body, nil
+}
+
+// rows asks a query with the parameters app, days and samples, which can only
+// read, and calls row with each row of the answer.
+func (ch *clickHouse) rows(ctx context.Context, query, app string, row func(*json.Decoder) error) error {
+	body, err := ch.ask(ctx, query+" FORMAT JSONCompactEachRow", url.Values{
+		"param_app": {app}, "param_days": {strconv.Itoa(ch.days)}, "param_samples": {strconv.Itoa(ch.samples)},
+		"readonly": {"2"}, "output_format_json_quote_64bit_integers": {"0"},
+	}, nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	dec := json.NewDecoder(body)
 	for dec.More() {
 		if err := row(dec); err != nil {
 			return fmt.Errorf("answer of ClickHouse: %w", err)
 		}
 	}
 	return nil
+}
+
+// do carries out a statement that answers nothing.
+func (ch *clickHouse) do(ctx context.Context, statement string, settings url.Values, data io.Reader) error {
+	body, err := ch.ask(ctx, statement, settings, data)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, body)
+	return errors.Join(err, body.Close())
 }
 
 // features counts the events of each feature.
