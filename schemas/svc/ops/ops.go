@@ -108,7 +108,7 @@ func Handler(metrics prometheus.Gatherer, health *Health) http.Handler {
 type Server struct {
 	ln   net.Listener
 	http *http.Server
-	done chan error
+	done chan struct{} // closed when serving has ended
 }
 
 // Listen serves handler on addr until Close. An empty addr gives a server that
@@ -121,13 +121,12 @@ func Listen(addr string, handler http.Handler, logger *slog.Logger) (*Server, er
 	if err != nil {
 		return nil, fmt.Errorf("metrics-addr: %w", err)
 	}
-	s := &Server{ln: ln, http: &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}, done: make(chan error, 1)}
+	s := &Server{ln: ln, http: &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}, done: make(chan struct{})}
 	go func() { // ends with Close
-		err := s.http.Serve(ln)
-		if !errors.Is(err, http.ErrServerClosed) {
+		defer close(s.done)
+		if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			logger.Error("metrics server failed", "addr", addr, "error", err)
 		}
-		s.done <- err
 	}()
 	return s, nil
 }
