@@ -87,9 +87,9 @@ func (quiet) Logf(string, ...any)   {}
 func (quiet) Warnf(string, ...any)  {}
 func (quiet) Errorf(string, ...any) {}
 
-// impatient gives up on a reply after two seconds.
+// impatient gives up on a reply after four seconds.
 func impatient() *http.Transport {
-	return &http.Transport{ResponseHeaderTimeout: 2 * time.Second}
+	return &http.Transport{ResponseHeaderTimeout: 4 * time.Second}
 }
 
 // batchSize is as many messages as the scenario sends, so that they go as one.

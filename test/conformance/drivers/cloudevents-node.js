@@ -20,6 +20,6 @@ exports.calls = async (env) => {
 
 exports.tracks = async (env) => {
   const emit = emitter(env, Mode.BINARY)
-  const timeout = () => new Promise((resolve, reject) => setTimeout(() => reject(new Error('no answer')), 3000))
+  const timeout = () => new Promise((resolve, reject) => setTimeout(() => reject(new Error('no answer')), 6000))
   for (let i = 0; i < env.n; i++) await Promise.race([emit(event('t-' + i, { type: 'Retried', userid: 'u' + i })), timeout()]).catch(env.fail)
 }

@@ -7,7 +7,7 @@ const client = (env) => {
 }
 
 const call = (env, fn) => new Promise((resolve) => {
-  const timer = setTimeout(() => { env.fail('no answer'); resolve() }, 3000) // the SDK has no timeout of its own
+  const timer = setTimeout(() => { env.fail('no answer'); resolve() }, 6000) // the SDK has no timeout of its own
   fn((err) => {
     clearTimeout(timer)
     // track_batch hands over a list of errors.

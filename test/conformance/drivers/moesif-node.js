@@ -52,5 +52,5 @@ exports.tracks = async (env) => {
   const batch = []
   for (let i = 0; i < env.n; i++) batch.push({ actionName: 'Retried', userId: 'u' + i, transactionId: env.name + '-' + i, request: { uri: '/' }, metadata: { i } })
   // The SDK has no timeout of its own.
-  await Promise.race([m.sendActionsBatch(batch), wait(3000).then(() => { throw new Error('no answer') })])
+  await Promise.race([m.sendActionsBatch(batch), wait(6000).then(() => { throw new Error('no answer') })])
 }

@@ -10,7 +10,7 @@ const exporters = {
 
 const client = (env, form) => {
   const Exporter = exporters[form]()
-  const exporter = new Exporter({ url: env.url + '/v1/logs', headers: { Authorization: 'Bearer ' + env.key }, timeoutMillis: env.fault === 'slow' ? 2000 : 15000, compression: form === 'proto' ? 'gzip' : 'none' })
+  const exporter = new Exporter({ url: env.url + '/v1/logs', headers: { Authorization: 'Bearer ' + env.key }, timeoutMillis: env.fault === 'no reply' ? 4000 : 15000, compression: form === 'proto' ? 'gzip' : 'none' })
   const wrapped = exporter.export.bind(exporter)
   exporter.export = (records, done) => wrapped(records, (r) => { env.fail(r.error); done(r) })
   const provider = new LoggerProvider({

@@ -2,7 +2,7 @@
 const { PostHog } = require('posthog-node')
 
 const client = (env, options) => {
-  const c = new PostHog(env.key, { host: env.url, flushAt: 100, flushInterval: 600000, fetchRetryDelay: 200, requestTimeout: 2000, ...options })
+  const c = new PostHog(env.key, { host: env.url, flushAt: 100, flushInterval: 600000, fetchRetryDelay: 200, requestTimeout: 4000, ...options })
   c.on('error', env.fail)
   return c
 }

@@ -2,7 +2,7 @@
 const RudderAnalytics = require('@rudderstack/rudder-sdk-node')
 
 const client = (env) => new RudderAnalytics(env.key, {
-  dataPlaneUrl: env.url, flushAt: 100, flushInterval: 600000, errorHandler: env.fail, retryCount: 4, axiosConfig: { timeout: 2000 }
+  dataPlaneUrl: env.url, flushAt: 100, flushInterval: 600000, errorHandler: env.fail, retryCount: 4, axiosConfig: { timeout: 4000 }
 })
 
 const flush = (a, env) => new Promise((resolve) => a.flush((err) => { env.fail(err); resolve() })).catch(env.fail)

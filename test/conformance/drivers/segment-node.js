@@ -2,7 +2,7 @@
 const { Analytics } = require('@segment/analytics-node')
 
 const client = (env) => {
-  const a = new Analytics({ writeKey: env.key, host: env.url, flushAt: 100, flushInterval: 200, httpRequestTimeout: 2000, maxRetries: 5 })
+  const a = new Analytics({ writeKey: env.key, host: env.url, flushAt: 100, flushInterval: 200, httpRequestTimeout: 4000, maxRetries: 5 })
   a.on('error', (err) => env.fail(err.reason || err.code || err))
   return a
 }
