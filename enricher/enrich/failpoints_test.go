@@ -81,7 +81,7 @@ func (c *cluster) child(dir, plan string) *exec.Cmd {
 func TestKilledAtEachStep(t *testing.T) {
 	for _, step := range steps {
 		t.Run(step, func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			c := newCluster(t)
 			dir := filepath.Join(t.TempDir(), "a")
 			n := 0

@@ -83,7 +83,7 @@ func TestEveryErrorOfATransaction(t *testing.T) {
 			name += "Old"
 		}
 		t.Run(name+step.topic, func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			var opts []kfake.Opt
 			if step.old {
 				opts = append(opts, kfake.MaxVersions(kversion.V3_6_0()))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -36,6 +37,13 @@ type cluster struct {
 	fake    *kfake.Cluster // nil: a real one
 	cl      *kgo.Client
 	codec   *event.Codec
+}
+
+// parallel lets the test run beside others, unless they would share a cluster.
+func parallel(t *testing.T) {
+	if os.Getenv(envBrokers) == "" {
+		t.Parallel()
+	}
 }
 
 func newCluster(t testing.TB, opts ...kfake.Opt) *cluster {
@@ -69,14 +77,26 @@ func newCluster(t testing.TB, opts ...kfake.Opt) *cluster {
 		for _, s := range topic.Specs(layout) {
 			_, _ = adm.DeleteTopic(ctx, s.Name) // it may not be there
 		}
-		c.wait("topics to go", func() bool {
+		c.wait("topics and group to go", func() bool {
 			topics, err := adm.ListTopics(ctx)
-			return err == nil && !topics.Has(topic.Raw)
+			if err != nil || topics.Has(topic.Raw) {
+				return false
+			}
+			_, err = adm.DeleteGroup(ctx, topic.GroupEnricher)
+			return err == nil || errors.Is(err, kerr.GroupIDNotFound)
 		})
 	}
 	if err := topic.Ensure(ctx, adm, layout); err != nil {
 		t.Fatal(err)
 	}
+	c.wait("topics to be served", func() bool {
+		for _, s := range topic.Specs(layout) {
+			if offsets, err := adm.ListEndOffsets(ctx, s.Name); err != nil || offsets.Error() != nil {
+				return false
+			}
+		}
+		return true
+	})
 	return c
 }
 
