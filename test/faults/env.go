@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -78,7 +79,8 @@ func newEnv(ctx context.Context, c Config) (_ *env, err error) {
 	defer cancel()
 	e.stack, err = stack.Start(startCtx, stack.Config{
 		Dir: c.Dir, Log: log, Layout: e.layout, Gateways: 1, Enricher: 2, Writers: 2, Proxied: true,
-		Build: stack.Build{Failpoints: true}, Args: serviceArgs(c),
+		Build: stack.Build{Failpoints: true}, Args: serviceArgs(),
+		Env: map[string][]string{stack.Writer: e.plan(stack.Writer)},
 	})
 	if err != nil {
 		return nil, err
@@ -91,10 +93,20 @@ func newEnv(ctx context.Context, c Config) (_ *env, err error) {
 
 // serviceArgs are short time-outs: what takes minutes in production is to happen
 // many times in a run.
-func serviceArgs(c Config) map[string][]string {
+func serviceArgs() map[string][]string {
 	return map[string][]string{
 		stack.Enricher: {"-session-timeout", "3s", "-rebalance-timeout", "6s", "-transaction-timeout", "5s"},
+		stack.Writer:   {"-session-timeout", "3s", "-revoke-wait", "2s", "-retry-max", "500ms", "-halt-retry", "1s", "-block-interval", "500ms", "-clickhouse-silence", "3s"},
 	}
+}
+
+// plan returns the environment of a service: the mistake that the run is about,
+// and the failpoints of one run of one process.
+func (e *env) plan(service string, points ...string) []string {
+	if m := mistakes[e.cfg.Control]; m != "" && service == stack.Writer {
+		points = append(points, m+"=on")
+	}
+	return []string{"UPTAKE_FAILPOINTS=" + strings.Join(points, ";")}
 }
 
 // addrs are the brokers.

@@ -14,8 +14,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,7 +31,7 @@ import (
 type Config struct {
 	Seed     uint64
 	Faults   int      // how many to inject
-	PerRound int      // how many between two recounts; default 6
+	PerRound int      // how many between two recounts; default 10
 	Round    int      // only this round, counted from 1; 0: all
 	Kinds    []string // only kinds whose name starts with one of these; empty: all that fit
 	Brokers  int      // 0: kfake in this process; 3: real Kafka
@@ -56,11 +58,25 @@ func (c *Config) Validate() error {
 	if c.Brokers != 0 && c.Brokers != 3 {
 		errs = append(errs, fmt.Errorf("brokers must be 0 or 3 (got %d)", c.Brokers))
 	}
+	if c.Control != "" && mistakes[c.Control] == "" {
+		errs = append(errs, fmt.Errorf("control must be one of %v (got %q)", Controls(), c.Control))
+	}
 	if c.Dir == "" {
 		errs = append(errs, errors.New("dir must be named"))
 	}
 	return errors.Join(errs...)
 }
+
+// mistakes are known mistakes of a writer, as its failpoints name them. Each
+// loses or doubles under faults.
+var mistakes = map[string]string{
+	"flush-anywhere":  "writer.mistake.flush-anywhere",
+	"start-at-max":    "writer.mistake.start-at-max",
+	"unblocked-polls": "writer.mistake.unblocked-polls",
+}
+
+// Controls returns the mistakes that can be switched on.
+func Controls() []string { return slices.Sorted(maps.Keys(mistakes)) }
 
 // fault is one fault of a round: what, when, and the numbers it draws from.
 type fault struct {
@@ -89,7 +105,7 @@ func schedule(c Config) [][]*fault {
 				rng.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
 			}
 			round = append(round, &fault{
-				kind: deck[0], at: time.Duration(rng.IntN(3000)) * time.Millisecond,
+				kind: deck[0], at: time.Duration(rng.IntN(2500)) * time.Millisecond,
 				rng: rand.New(rand.NewPCG(rng.Uint64(), rng.Uint64())),
 			})
 			deck = deck[1:]
@@ -105,7 +121,7 @@ func schedule(c Config) [][]*fault {
 // is in the report.
 func Run(ctx context.Context, c Config) (_ *Report, err error) {
 	if c.PerRound == 0 {
-		c.PerRound = 6
+		c.PerRound = 10
 	}
 	if c.Settle == 0 {
 		c.Settle = 2 * time.Minute
@@ -248,7 +264,7 @@ func (e *env) round(ctx context.Context, n int, faults []*fault) (*round, error)
 	if err != nil {
 		return nil, err
 	}
-	r := &round{number: n, faults: faults, oracle: loadgen.NewOracle(stack.App, loadgen.AsNamed)}
+	r := &round{number: n, faults: faults, oracle: loadgen.NewOracle(stack.App, loadgen.Resolved)}
 	r.oracle.Prefix = t.plan.Config.IDPrefix
 	e.prefix, e.poison = r.oracle.Prefix, nil
 

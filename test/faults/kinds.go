@@ -66,6 +66,9 @@ var failpoints = map[string][]string{
 		"enricher.after-poll", "enricher.after-produce", "enricher.before-offsets", "enricher.before-end",
 		"enricher.after-end", "enricher.before-merge", "enricher.after-merge", "enricher.restore",
 	},
+	stack.Writer: {
+		"writer.after-fetch", "writer.before-insert", "writer.after-insert", "writer.before-commit", "writer.after-commit", "writer.before-tick",
+	},
 }
 
 // kinds returns every kind of fault.
@@ -164,7 +167,7 @@ func pause(service string) func(context.Context, *env, *fault) (string, error) {
 		if err := p.Pause(); err != nil {
 			return "", err
 		}
-		asleep := between(f.rng, 200*time.Millisecond, 6*time.Second)
+		asleep := between(f.rng, 200*time.Millisecond, 5*time.Second)
 		wait(ctx, asleep)
 		return fmt.Sprintf("%s for %s", p.Name, asleep), p.Resume()
 	}
@@ -177,15 +180,15 @@ func atFailpoint(service, name, action string) func(context.Context, *env, *faul
 		p, unlock := e.pickProcess(f, service)
 		defer unlock()
 		n := 1 + f.rng.IntN(12)
-		asleep := between(f.rng, 500*time.Millisecond, 6*time.Second)
+		asleep := between(f.rng, 500*time.Millisecond, 5*time.Second)
 		// Few steps are reached often in the seconds that a round has.
 		if strings.HasSuffix(name, "restore") {
 			n = 1
 		}
 		p.Kill()
-		p.SetEnv(fmt.Sprintf("UPTAKE_FAILPOINTS=%s=%s@%d", name, action, n))
+		p.SetEnv(e.plan(service, fmt.Sprintf("%s=%s@%d", name, action, n))...)
 		err := p.Start()
-		p.SetEnv()
+		p.SetEnv(e.plan(service)...)
 		if err != nil {
 			return "", err
 		}

@@ -69,7 +69,7 @@ func TestReportSaysWhatEachKindDid(t *testing.T) {
 	r := newReport(Config{Seed: 3, Dir: "d"})
 	k := &kind{name: "kill x"}
 	oracle := func(prefix string) *loadgen.Oracle {
-		o := loadgen.NewOracle("dev", loadgen.AsNamed)
+		o := loadgen.NewOracle("dev", loadgen.Resolved)
 		o.Prefix = prefix
 		return o
 	}

@@ -55,7 +55,7 @@ func TestCompareOverRealTables(t *testing.T) {
 		lost, doubled    int64
 	}{
 		{"account_module_daily", "INSERT INTO account_module_daily SELECT * REPLACE (1 AS events, 1 AS quantity) FROM account_module_daily LIMIT 1", 0, 1},
-		{"user_product_daily", "INSERT INTO user_product_daily SELECT * REPLACE (-1 AS events, -1 AS quantity) FROM user_product_daily LIMIT 1", 1, 0},
+		{"account_product_daily", "INSERT INTO account_product_daily SELECT * REPLACE (-1 AS events, -1 AS quantity) FROM account_product_daily LIMIT 1", 1, 0},
 		{"rejected_events", "INSERT INTO rejected_events SELECT * FROM rejected_events LIMIT 1", 0, 1},
 	} {
 		if err := conn.Exec(ctx, spoil.statement); err != nil {

@@ -76,6 +76,9 @@ func TestPlanHoldsWhatItSays(t *testing.T) {
 		if e.Time.Before(c.Start) || !e.Time.Before(end) {
 			t.Fatalf("event %d happens at %v, outside the days", i, e.Time)
 		}
+		if !e.Time.Equal(e.Time.Truncate(time.Millisecond)) {
+			t.Fatalf("event %d happens at %v, which no SDK would send", i, e.Time)
+		}
 		if ids[e.MessageID] {
 			t.Fatalf("message id %s twice", e.MessageID)
 		}

@@ -212,7 +212,7 @@ func (g *generator) instant(zone time.Duration) time.Time {
 	span := time.Duration(g.cfg.Days) * 24 * time.Hour
 	d := time.Duration(h)*time.Hour + time.Duration(g.rng.IntN(3600_000))*time.Millisecond - zone
 	// Ten minutes are left for the sale itself, so that it ends within the days.
-	return g.cfg.Start.Add(((d%span + span) % span) * 99 / 100)
+	return g.cfg.Start.Add((((d%span + span) % span) * 99 / 100).Truncate(time.Millisecond))
 }
 
 func (g *generator) messageID() string {

@@ -77,7 +77,7 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 	if err := send(ctx, s, p, ledger, own, stderr); err != nil {
 		return err
 	}
-	oracle := loadgen.NewOracle(s.app, loadgen.AsNamed)
+	oracle := loadgen.NewOracle(s.app, loadgen.Resolved)
 	oracle.Add(p, ledger)
 	fmt.Fprintf(stderr, "%d distinct events were acked; waiting until ClickHouse shows them\n", oracle.Acked())
 	conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{s.clickhouse}})

@@ -38,7 +38,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.SetOutput(stderr)
 	set.IntVar(&c.Faults, "n", c.Faults, "how many `faults`")
 	set.Uint64Var(&c.Seed, "seed", c.Seed, "`seed` of the run, to run it again; by default the time")
-	set.IntVar(&c.PerRound, "per-round", 6, "`faults` between two recounts")
+	set.IntVar(&c.PerRound, "per-round", 10, "`faults` between two recounts")
 	set.IntVar(&c.Round, "round", 0, "only this `round` of the seed; 0: all")
 	set.IntVar(&c.Brokers, "brokers", 0, "3 for real Kafka; 0 for kfake in this process")
 	set.Var(&kinds, "kinds", "comma-separated beginnings of `names`: only such faults")

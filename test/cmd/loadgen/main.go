@@ -72,7 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	sender.Progress = loadgen.NewProgress(stderr, "sending", total, time.Now)
 	start := time.Now()
 	err = sender.Run(ctx, p, ledger, *from, *to)
-	oracle := loadgen.NewOracle(*app, loadgen.AsNamed)
+	oracle := loadgen.NewOracle(*app, loadgen.Resolved)
 	oracle.Add(p, ledger)
 	took := time.Since(start)
 	fmt.Fprintf(stdout, "%d requests with %d events in %s; %d distinct events acked, %d of unknown fate\n",

@@ -33,6 +33,7 @@ func (s *Stack) process(service, name string) (*Process, error) {
 		p.args = append(p.args, "-clickhouse-addr", s.writersClickHouse(), "-clickhouse-database", Database)
 	}
 	p.args = append(p.args, s.cfg.Args[service]...)
+	p.env = s.cfg.Env[service]
 	return p, nil
 }
 
@@ -68,7 +69,7 @@ func (s *Stack) prepare(ctx context.Context) error {
 	keys.WriteString("apps:\n")
 	for _, app := range s.cfg.Apps {
 		fmt.Fprintf(&keys, "  - id: %s\n    keys: [\"sha256:%x\"]\n", app, sha256.Sum256([]byte(WriteKeyOf(app))))
-		catalog := append([]string{"catalog", "apply", "-app", app}, s.common()...)
+		catalog := append([]string{"catalog", "apply", "-app", app, "-author", "test", "-reason", "a new installation"}, s.common()...)
 		if err := command(ctx, s.binaries[Enricher], append(catalog, filepath.Join(root, "schemas", "catalog", "sample", "mypos.yaml"))...); err != nil {
 			return err
 		}
@@ -76,5 +77,10 @@ func (s *Stack) prepare(ctx context.Context) error {
 	if err := os.WriteFile(s.keysFile(), []byte(keys.String()), 0o600); err != nil {
 		return fmt.Errorf("write key file: %w", err)
 	}
-	return command(ctx, s.binaries[Writer], "migrate", "-clickhouse-addr", s.ClickHouse.NativeAddr(), "-clickhouse-database", Database)
+	writer := append([]string{"migrate", "-clickhouse-addr", s.ClickHouse.NativeAddr(), "-clickhouse-database", Database}, s.cfg.Args[Writer]...)
+	if err := command(ctx, s.binaries[Writer], writer...); err != nil {
+		return err
+	}
+	writer[0] = "init"
+	return command(ctx, s.binaries[Writer], append(writer, s.common()...)...)
 }

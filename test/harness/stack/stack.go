@@ -59,6 +59,8 @@ type Config struct {
 	Build    Build
 	// Args are further flags of a service, by its name.
 	Args map[string][]string
+	// Env are environment variables of a service, as NAME=value, by its name.
+	Env map[string][]string
 	// Proxied puts a proxy between the writers and ClickHouse.
 	Proxied bool
 }

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/uptakehq/uptake/test/harness/stack"
+	"github.com/uptakehq/uptake/test/loadgen"
+)
+
+func noEnv(string) (string, bool) { return "", false }
+
+// The demo's totals are the oracle's, although standalone is stopped and started
+// again in the middle of the week; a plan that was not sent is told apart.
+func TestDemo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a standalone; not under -short")
+	}
+	dir := filepath.Join(t.TempDir(), "demo")
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+	defer cancel()
+	var stdout, stderr strings.Builder
+	err := run(ctx, []string{"-events", "12000", "-accounts", "80", "-seed", "5", "-restart", "-data", dir}, noEnv, &stdout, &stderr)
+	if err != nil {
+		tail, _ := os.ReadFile(filepath.Join(dir, "standalone.log"))
+		t.Fatalf("%v\n%s\n%s\nstandalone.log:\n%s", err, stderr.String(), stdout.String(), tail[max(0, len(tail)-6000):])
+	}
+	for _, want := range []string{
+		"account_product_daily", "account_module_daily", "account_feature_daily",
+		"user_product_daily", "user_module_daily", "user_feature_daily",
+		"mypos_sales", "item_scanned", "Every table holds exactly what was sent.",
+	} {
+		if !strings.Contains(stdout.String(), want) {
+			t.Errorf("%q is not in what the demo prints:\n%s", want, stdout.String())
+		}
+	}
+	if !strings.Contains(stderr.String(), "100 %") {
+		t.Errorf("no progress:\n%s", stderr.String())
+	}
+
+	// The data outlives the demo, and another plan does not pass for this one.
+	own, err := stack.StartStandalone(ctx, stack.StandaloneConfig{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := own.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{own.ClickHouse}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	s := settings{plan: loadgen.DefaultConfig(time.Now()), database: stack.Database, app: stack.App, wait: time.Second}
+	s.plan.Events, s.plan.Accounts, s.plan.Seed = 12_000, 80, 6
+	p, err := loadgen.New(s.plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := loadgen.NewLedger()
+	for n := range p.Requests {
+		if err := l.Add(loadgen.Outcome{Request: n, Attempts: 1, Acked: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := loadgen.NewOracle(s.app, loadgen.Resolved)
+	o.Add(p, l)
+	stdout.Reset()
+	if err := show(ctx, s, conn, o, p, &stdout); !errors.Is(err, errDifferent) || !strings.Contains(stdout.String(), "events lost") {
+		t.Errorf("got %v, want %v:\n%s", err, errDifferent, stdout.String())
+	}
+}
