@@ -2,11 +2,10 @@
 // the second version, its batch form, and the form APIs identify and
 // groupidentify.
 //
-// An event that names both a device and a user ties them, as Amplitude does:
-// each such pair of a request gives one identify more, with the event's insert id
-// and the suffix ":link". User properties on an event that is no identify make
-// one with the suffix ":set", and a group named by $identify a group call with
-// ":group".
+// An event that names both a device and a user ties them, as Amplitude does, and
+// an identify that names an account makes its user a member: the enricher takes
+// both from the ids. User properties on an event that is no identify make one of
+// their own, with the event's insert id and the suffix ":set".
 package amplitude
 
 import (
@@ -52,7 +51,6 @@ func isBatch(r *ingest.Request) bool {
 type decoder struct {
 	b      *ingest.Batch
 	sentAt event.Micros
-	links  mapping.Links
 
 	top, properties, user, groups, groupProperties mapping.Object
 	traits, context                                mapping.Writer
@@ -160,35 +158,27 @@ func (d *decoder) traitsOf(o *mapping.Object) []byte {
 	return d.traits.Object()
 }
 
-// addTrack adds an event, what it says of its user, and the tie of its ids.
+// addTrack adds an event and what it says of its user.
 func (d *decoder) addTrack(ev *event.RawEvent) {
-	id, device := ev.MessageID, ev.AnonymousID
+	id := ev.MessageID
 	if !d.b.Add() {
 		return
 	}
-	ev.Kind, ev.Event, ev.Quantity = event.KindIdentify, "$identify", 1
-	ev.Properties, ev.Context = nil, nil
-	linked := d.links.New(device, ev.UserID)
-	if ev.UserID != "" && !linked {
-		ev.AnonymousID = ""
-	}
-	switch ev.Traits = d.userTraits(); {
-	case ev.Traits != nil:
-		ev.MessageID = mapping.Suffixed(d.b, id, "set")
-	case linked:
-		ev.MessageID = mapping.Suffixed(d.b, id, "link")
-	default:
+	if ev.Traits = d.userTraits(); ev.Traits == nil {
 		return
+	}
+	ev.Kind, ev.Event, ev.MessageID = event.KindIdentify, "$identify", mapping.Suffixed(d.b, id, "set")
+	ev.Properties, ev.Context, ev.Quantity = nil, nil, 1
+	if ev.UserID != "" {
+		ev.AnonymousID = "" // the event has said it
 	}
 	d.b.Add()
 }
 
-// addIdentify adds an identify, and of a user who is put into an account the
-// membership.
+// addIdentify adds what is said of a user.
 func (d *decoder) addIdentify(ev *event.RawEvent) {
-	d.links.New(ev.AnonymousID, ev.UserID)
 	ev.Kind, ev.Traits = event.KindIdentify, d.userTraits()
-	mapping.AddWithAccount(d.b, ev)
+	d.b.Add()
 }
 
 func (d *decoder) addGroup(ev *event.RawEvent) {

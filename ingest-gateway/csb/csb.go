@@ -140,12 +140,12 @@ func (d *decoder) account(ev *event.RawEvent) {
 	d.b.Add()
 }
 
-// user maps a user and its membership.
+// user maps a user, who is a member of the account that is named.
 func (d *decoder) user(ev *event.RawEvent) {
 	ev.Kind = event.KindIdentify
 	d.top.Rest(&d.body)
 	ev.Traits = d.body.Object()
-	mapping.AddWithAccount(d.b, ev)
+	d.b.Add()
 }
 
 // part maps what an account has: a trait of it, an object under the name.

@@ -198,11 +198,7 @@ func (p *Protocol) decodeObject(k resource, r *ingest.Request, b *ingest.Batch) 
 		traits.Raw("customAttributes", custom.Raw)
 	}
 	ev.Traits = traits.Object()
-	if k.kind == 'u' {
-		mapping.AddWithAccount(b, ev)
-	} else {
-		b.Add()
-	}
+	b.Add()
 	return nil
 }
 

@@ -245,26 +245,6 @@ func Erase(object []byte, name string) {
 	}
 }
 
-// Links remembers which anonymous ids one request has tied to which users, so
-// that a batch says each tie once.
-type Links struct{ seen map[[2]string]struct{} }
-
-// New reports whether both ids are there and the request has not had the pair.
-func (l *Links) New(anonymousID, userID string) bool {
-	if anonymousID == "" || userID == "" || anonymousID == userID {
-		return false
-	}
-	pair := [2]string{anonymousID, userID}
-	if _, ok := l.seen[pair]; ok {
-		return false
-	}
-	if l.seen == nil {
-		l.seen = map[[2]string]struct{}{}
-	}
-	l.seen[pair] = struct{}{}
-	return true
-}
-
 // IsJSON reports whether a text is one JSON value.
 func IsJSON(text []byte) bool {
 	var s scan.Scanner

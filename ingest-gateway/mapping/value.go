@@ -283,22 +283,6 @@ func Cut(s string, n int) string {
 // header fields or paths, which nobody has checked.
 func Valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
-// AddWithAccount adds an identify and, where it names an account, the group call
-// that says so: the user is a member from the event's time on. Its message id is
-// the identify's with the suffix ":group".
-func AddWithAccount(b *ingest.Batch, ev *event.RawEvent) {
-	if ev.MessageID == "" {
-		ev.MessageID = b.NewID()
-	}
-	id := ev.MessageID
-	if !b.Add() || ev.AccountID == "" {
-		return
-	}
-	ev.Kind, ev.Event, ev.MessageID = event.KindGroup, "", Suffixed(b, id, "group")
-	ev.Properties, ev.Traits, ev.Context = nil, nil, nil
-	b.Add()
-}
-
 // Mask overwrites the text of every string in a JSON value with asterisks, in
 // place.
 func Mask(raw []byte) {

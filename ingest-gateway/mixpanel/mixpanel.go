@@ -2,8 +2,7 @@
 // engage and groups.
 //
 // An event that names both a device and a user ties them, as Mixpanel's ID merge
-// does: each such pair of a request gives one identify more, with the event's
-// message id and the suffix ":link". The browser SDK says so itself ($identify).
+// does: the enricher takes that from any event with both ids.
 package mixpanel
 
 import (
@@ -63,7 +62,6 @@ type decoder struct {
 	r     *ingest.Request
 	b     *ingest.Batch
 	token string // of the first event
-	links mapping.Links
 
 	top, properties         mapping.Object
 	traits, context, nested mapping.Writer
@@ -144,9 +142,7 @@ func (d *decoder) event(it mapping.Item) {
 	ev.Kind, ev.Event = event.KindTrack, f.ID("event")
 	p := mapping.Fields{Object: &d.properties}
 	ev.MessageID = p.ID("$insert_id")
-	explicitUser := p.ID("$user_id")
-	device := p.ID("$device_id")
-	d.identity(ev, explicitUser, device, p.ID("distinct_id"))
+	d.identity(ev, p.ID("$user_id"), p.ID("$device_id"), p.ID("distinct_id"))
 	if p.Wrong != "" {
 		d.b.Reject(ingest.CodeWrongType, "properties."+p.Wrong, "must be text or a number")
 		return
@@ -187,7 +183,7 @@ func (d *decoder) event(it mapping.Item) {
 	}
 	d.top.Rest(&d.context)
 	ev.Context = d.context.Object()
-	d.addLinked(ev, explicitUser, device)
+	d.b.Add()
 }
 
 // identity sets user and anonymous id. Until someone logs in a distinct id is the
@@ -219,7 +215,6 @@ func (d *decoder) identify(ev *event.RawEvent) {
 	if ev.AnonymousID == ev.UserID {
 		ev.AnonymousID = ""
 	}
-	d.links.New(ev.AnonymousID, ev.UserID)
 }
 
 // merge maps the union of two ids that Mixpanel's original merge has: one of a
@@ -259,23 +254,6 @@ func (d *decoder) page() {
 	}
 }
 
-// addLinked adds the event and the tie that it says.
-func (d *decoder) addLinked(ev *event.RawEvent, user, device string) {
-	if ev.MessageID == "" {
-		ev.MessageID = d.b.NewID()
-	}
-	id := ev.MessageID
-	if !d.b.Add() || ev.Kind == event.KindAlias || ev.Kind == event.KindIdentify {
-		return
-	}
-	if d.properties.Get("mp_lib").Text() == "web" || !d.links.New(device, user) {
-		return
-	}
-	ev.Kind, ev.Event, ev.MessageID = event.KindIdentify, "$identify", mapping.Suffixed(d.b, id, "link")
-	ev.Properties, ev.Context, ev.Quantity = nil, nil, 1
-	d.b.Add()
-}
-
 // profile maps an item of engage.
 func (d *decoder) profile(it mapping.Item) {
 	ev, f, ok := d.begin(it)
@@ -284,8 +262,7 @@ func (d *decoder) profile(it mapping.Item) {
 	}
 	ev.Kind, ev.Event = event.KindIdentify, "$engage"
 	ev.MessageID = f.ID("$insert_id")
-	user, device := f.ID("$user_id"), f.ID("$device_id")
-	d.identity(ev, user, device, f.ID("$distinct_id"))
+	d.identity(ev, f.ID("$user_id"), f.ID("$device_id"), f.ID("$distinct_id"))
 	if ev.UserID != "" {
 		ev.AnonymousID = "" // a profile's change ties nobody to a device
 	}

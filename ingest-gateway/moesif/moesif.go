@@ -2,9 +2,8 @@
 // ("events"), users, companies and subscriptions, each alone or as a batch.
 //
 // An API call becomes an event of kind api_call whose name is its method and
-// route. A user that names its company is an identify and a group call, which has
-// the identify's message id with the suffix ":group". The server SDKs do not
-// send again what was refused, so nothing here is refused that could be kept.
+// route. The server SDKs do not send again what was refused, so nothing here is
+// refused that could be kept.
 package moesif
 
 import (
@@ -205,7 +204,7 @@ func (d *decoder) call(ev *event.RawEvent, f *mapping.Fields) {
 	d.b.Add()
 }
 
-// user maps a user, and the company it belongs to.
+// user maps a user, who is a member of the company that is named.
 func (d *decoder) user(ev *event.RawEvent, f *mapping.Fields) {
 	ev.Kind = event.KindIdentify
 	if f.RejectWrong(d.b) || !d.timed(ev, &d.top, "", "modified_time") {
@@ -215,7 +214,7 @@ func (d *decoder) user(ev *event.RawEvent, f *mapping.Fields) {
 	ev.Traits = d.metadata.Raw
 	d.top.Rest(&d.context)
 	ev.Context = d.context.Object()
-	mapping.AddWithAccount(d.b, ev)
+	d.b.Add()
 }
 
 // company maps a company.

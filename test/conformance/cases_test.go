@@ -90,7 +90,6 @@ func clients() []client {
 			protocol: "moesif", sdk: "moesif-node", version: "moesif-nodejs 3.11.0", prefix: true,
 			calls: []want{
 				{call: "updateUser", kind: event.KindIdentify, user: "maria", account: "corner-shop", noTime: true, traits: obj{"plan": "pro"}},
-				{call: "updateUser", kind: event.KindGroup, user: "maria", account: "corner-shop", noTime: true},
 				{call: "updateUsersBatch", kind: event.KindIdentify, user: "jo", noTime: true},
 				{call: "updateUsersBatch", kind: event.KindIdentify, user: "ann", noTime: true},
 				{call: "updateCompany", kind: event.KindGroup, account: "corner-shop", noTime: true, traits: obj{"company_domain": "corner.example", "seats": 3.0}},
@@ -112,7 +111,6 @@ func clients() []client {
 				{call: "track", kind: event.KindTrack, event: "Item Scanned", id: "m-track", user: "maria", account: "corner-shop", at: then, properties: obj{"sku": "4006"}},
 				{call: "track_batch", kind: event.KindTrack, event: "A", id: "m-a", user: "maria", noTime: true, properties: obj{"q": ">>>???ü"}},
 				{call: "track_batch", kind: event.KindTrack, event: "B", id: "m-b", user: "maria", anonymous: "d-1", noTime: true},
-				{call: "track_batch", kind: event.KindIdentify, event: "$identify", id: "m-b:link", user: "maria", anonymous: "d-1", noTime: true},
 				{call: "import", kind: event.KindTrack, event: "Old", id: "m-old", user: "maria", at: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)},
 				{call: "import_batch", kind: event.KindTrack, event: "Older", id: "m-older", user: "maria", at: time.Date(2019, 1, 1, 0, 0, 0, 0, time.UTC)},
 				{call: "alias", kind: event.KindAlias, event: "$create_alias", user: "maria", previous: "anon-1", noTime: true},
@@ -139,7 +137,6 @@ func clients() []client {
 				{call: "login", kind: event.KindTrack, event: "User Login", user: "maria", account: "corner-shop"},
 				{call: "account", kind: event.KindGroup, account: "corner-shop", noTime: true, traits: obj{"plan": "pro", "seats": 3.0}},
 				{call: "user", kind: event.KindIdentify, user: "maria", account: "corner-shop", noTime: true, traits: obj{"email": "m@example.com"}},
-				{call: "user", kind: event.KindGroup, user: "maria", account: "corner-shop", noTime: true},
 				{call: "subscription", kind: event.KindGroup, event: "subscription", account: "corner-shop", noTime: true, traits: obj{"subscription": obj{"subscription_id": "s-1", "plan_name": "pro"}}},
 				{call: "invoice", kind: event.KindGroup, event: "invoice", account: "corner-shop", noTime: true, traits: obj{"invoice": obj{"subscription_id": "s-1", "invoice_id": "i-1", "amount": 12.5}}},
 				{call: "feature, total 12", kind: event.KindTrack, event: "scan-item", user: "maria", account: "corner-shop", quantity: 12, properties: obj{"product_id": "pos", "module_id": "checkout"}},
@@ -186,13 +183,11 @@ func posthogCalls() []want {
 func amplitudeCalls() []want {
 	return []want{
 		{call: "track", kind: event.KindTrack, event: "Item Scanned", id: "m-track", user: "maria", anonymous: "d-1", account: "corner-shop", at: then, properties: obj{"sku": "4006"}},
-		{call: "track", kind: event.KindIdentify, event: "$identify", id: "m-track:link", user: "maria", anonymous: "d-1", account: "corner-shop", at: then},
 		{
 			call: "identify", kind: event.KindIdentify, event: "$identify", user: "maria", anonymous: "d-1",
 			traits: obj{"plan": "pro", "$setOnce": obj{"first": 1.0}, "$add": obj{"logins": 1.0}, "$append": obj{"tags": "a"}, "$unset": obj{"gone": "-"}},
 		},
 		{call: "setGroup", kind: event.KindIdentify, event: "$identify", user: "maria", anonymous: "d-1", account: "corner-shop", traits: obj{"company": "corner-shop"}},
-		{call: "setGroup", kind: event.KindGroup, user: "maria", anonymous: "d-1", account: "corner-shop"},
 		{call: "groupIdentify", kind: event.KindGroup, event: "$groupidentify", user: "maria", anonymous: "d-1", account: "corner-shop", traits: obj{"seats": 3.0}},
 		{call: "revenue", kind: event.KindTrack, event: "revenue_amount", user: "maria", anonymous: "d-1", properties: obj{"$price": 2.5, "$quantity": 2.0, "$productId": "p-1"}},
 	}

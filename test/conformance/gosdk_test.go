@@ -43,7 +43,6 @@ func goClients() []client {
 			protocol: "gainsightpx", sdk: "gainsightpx-rest", version: "REST API, no SDK", run: runGainsightPX, noFaults: true,
 			calls: []want{
 				{call: "create user", kind: event.KindIdentify, user: "maria", account: "corner-shop", noTime: true, traits: obj{"firstName": "Maria", "tier": "gold"}},
-				{call: "create user", kind: event.KindGroup, user: "maria", account: "corner-shop", noTime: true},
 				{call: "change user", kind: event.KindIdentify, user: "maria", noTime: true, traits: obj{"title": "Owner"}},
 				{call: "create account", kind: event.KindGroup, account: "corner-shop", noTime: true, traits: obj{"name": "Corner Shop", "parentGroupId": "retail-group"}},
 				{call: "change account", kind: event.KindGroup, account: "corner-shop", noTime: true, traits: obj{"name": "Corner"}},
