@@ -68,6 +68,9 @@ type Service struct {
 
 	identityMetrics *identity.Metrics
 
+	// What is told at the end; of the goroutine that runs sessions.
+	flushed struct{ transactions, records int }
+
 	mu     sync.Mutex // covers parked
 	parked map[int32]*partition
 }
@@ -195,6 +198,7 @@ func (s *Service) serve(sig process.Signals, instance string) error {
 		commits, err := s.runSession(sig, txnID)
 		switch {
 		case err == nil:
+			s.log.Info("stopped", "transactions_committed", s.flushed.transactions, "records_committed", s.flushed.records)
 			return nil
 		case sig.Kill.Err() != nil:
 			return context.Cause(sig.Kill)

@@ -385,6 +385,8 @@ func (n *session) transact(kill context.Context, fetches kgo.Fetches, catalogs *
 		w.jobs <- job{txn: t, merge: true} // workers merge while the next records are polled
 	}
 	n.commits++
+	n.svc.flushed.transactions++
+	n.svc.flushed.records += t.records
 	n.svc.health.committed()
 	m := n.svc.metrics
 	m.transactions.WithLabelValues("committed").Inc()
