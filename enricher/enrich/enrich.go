@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -192,7 +193,7 @@ func (s *Service) follow(ctx context.Context, name string, run func(context.Cont
 // any error in a transaction nothing of the client is used again.
 func (s *Service) serve(sig process.Signals, instance string) error {
 	txnID := s.cfg.Group + "-" + instance
-	fenced := 0
+	var fenced []time.Time
 	backoff := backoff{min: 100 * time.Millisecond, max: 10 * time.Second}
 	for {
 		commits, err := s.runSession(sig, txnID)
@@ -206,13 +207,14 @@ func (s *Service) serve(sig process.Signals, instance string) error {
 			return err
 		}
 		if commits > 0 {
-			fenced = 0
 			backoff.reset()
 		}
 		if isFenced(err) {
 			// A transaction of ours that the coordinator timed out looks the
-			// same as another process that fences us; only the latter goes on.
-			if fenced++; fenced >= 10 {
+			// same, but that cannot happen so often.
+			now := s.now()
+			fenced = append(slices.DeleteFunc(fenced, func(at time.Time) bool { return now.Sub(at) > fenceWindow }), now)
+			if len(fenced) >= maxFences {
 				return fmt.Errorf("%w %q: give each instance its own instance-id: %w", ErrFenced, txnID, err)
 			}
 		}
@@ -225,6 +227,13 @@ func (s *Service) serve(sig process.Signals, instance string) error {
 		}
 	}
 }
+
+// An instance that is fenced this often shares its transactional id with
+// another process: the two take it from each other.
+const (
+	fenceWindow = time.Minute
+	maxFences   = 10
+)
 
 // errPermanent is in the chain of errors that no retry mends.
 var errPermanent = errors.New("cannot serve")
@@ -270,19 +279,30 @@ func (s *Service) checkTopics(ctx context.Context) error {
 				s.rejected = s.topics[topic.Rejected].Partitions
 				return nil
 			}
-			var ke *kerr.Error
-			if askCtx.Err() == nil && !(errors.As(err, &ke) && ke.Retriable && !errors.Is(err, topic.ErrMissing)) {
+			if wrong, ok := errors.AsType[*topic.FaultError](err); ok && !passes(wrong) {
 				cancel()
 				return err
 			}
 		}
 		cancel()
-		s.health.failed(fmt.Errorf("kafka does not answer: %w", err))
-		s.log.Warn("kafka does not answer", "brokers", s.cfg.Kafka.Brokers.String(), "error", err)
+		s.health.failed(fmt.Errorf("topics cannot be checked: %w", err))
+		s.log.Warn("topics cannot be checked", "brokers", s.cfg.Kafka.Brokers.String(), "error", err)
 		if err := sleep(ctx, backoff.next()); err != nil {
 			return err
 		}
 	}
+}
+
+// passes reports whether every fault may pass by itself, as while brokers elect
+// a leader.
+func passes(e *topic.FaultError) bool {
+	for _, f := range e.Faults {
+		ke, ok := errors.AsType[*kerr.Error](f)
+		if !ok || !ke.Retriable || errors.Is(f, topic.ErrMissing) {
+			return false
+		}
+	}
+	return true
 }
 
 // clientOptions returns how to reach the cluster, for the client of a role.

@@ -1,10 +1,20 @@
 package enrich
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // What is in raw is in enriched once, in order, whatever was sent twice.
@@ -33,4 +43,133 @@ func TestEveryIDOnceInOrder(t *testing.T) {
 	if rest != consumed {
 		t.Errorf("emitted and duplicates: got %v, want %v", rest, consumed)
 	}
+}
+
+// What is wrong with the topics ends the start with what to do; what passes by
+// itself is waited for.
+func TestTopicsAreChecked(t *testing.T) {
+	c := newCluster(t)
+	if c.fake != nil {
+		c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Err: kerr.RequestTimedOut, Count: 2})
+	}
+	i := c.start(filepath.Join(t.TempDir(), "a"))
+	c.wait("the instance to be ready", func() bool { return len(i.health.Ready()) == 0 })
+	i.stopped()
+	if _, err := kadm.NewClient(c.cl).DeleteTopic(c.ctx(time.Minute), topic.Links); err != nil {
+		t.Fatal(err)
+	}
+	i = c.start(filepath.Join(t.TempDir(), "b"))
+	if err := i.ended(); !errors.Is(err, topic.ErrMissing) {
+		t.Errorf("without the links topic: got %v", err)
+	}
+}
+
+// Members of other versions, or with another balancer, cannot split raw from
+// links: whoever sees it stops and says so.
+func TestRawAndLinksBelongTogether(t *testing.T) {
+	c := newCluster(t)
+	other, err := kgo.NewClient(kgo.SeedBrokers(c.brokers...), kgo.ConsumerGroup(topic.GroupEnricher), kgo.ConsumeTopics(topic.Raw), kgo.Balancers(kgo.RangeBalancer()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	c.wait("the other member to have partitions", func() bool {
+		_, generation := other.GroupMetadata()
+		return generation >= 0
+	})
+	i := c.start(filepath.Join(t.TempDir(), "a"))
+	if err := i.ended(); !errors.Is(err, errPermanent) || !strings.Contains(err.Error(), "range balancer") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A group commit that retention has overtaken is told and counted.
+func TestRetentionOvertakes(t *testing.T) {
+	c := newCluster(t)
+	dir := t.TempDir()
+	i := c.start(filepath.Join(dir, "a"))
+	for n := range 100 {
+		c.send(c.raw(track("dev", n)))
+	}
+	c.drained()
+	i.stopped()
+	for n := range 100 {
+		c.send(c.raw(track("dev", 100+n)))
+	}
+	adm := kadm.NewClient(c.cl)
+	ctx := c.ctx(time.Minute)
+	ends, err := adm.ListEndOffsets(ctx, topic.Raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := adm.DeleteRecords(ctx, ends.Offsets()); err != nil {
+		t.Fatal(err)
+	}
+	i = c.start(filepath.Join(dir, "a"))
+	c.send(c.raw(track("dev", 200)))
+	c.wait("the new event", func() bool { return c.count() == 101 })
+	if got := i.metric("uptake_enricher_lost_records_total", "topic="+topic.Raw); got != 100 {
+		t.Errorf("lost: got %v, want 100", got)
+	}
+	i.stopped()
+}
+
+// A disk that is older than the log, or another cluster's, is brought up to date.
+func TestStaleDisk(t *testing.T) {
+	c := newCluster(t)
+	dir := t.TempDir()
+	data, old := filepath.Join(dir, "a"), filepath.Join(dir, "old")
+	n := 0
+	round := func(data string) {
+		i := c.start(data)
+		for range 200 {
+			c.send(c.raw(track("dev", n)), c.raw(track("dev", n/2)))
+			n++
+		}
+		c.drained()
+		i.stopped()
+	}
+	round(data)
+	if err := os.CopyFS(old, os.DirFS(data)); err != nil {
+		t.Fatal(err)
+	}
+	round(data)
+	round(old)
+	c.check()
+
+	other := newCluster(t)
+	i := other.start(data)
+	for n := range 100 {
+		other.send(other.raw(track("dev", n)))
+	}
+	other.drained()
+	other.check()
+	i.stopped()
+}
+
+// Two processes with one name fence each other; one of them gives up and says
+// why, and the other goes on.
+func TestTwoInstancesWithOneName(t *testing.T) {
+	c := newCluster(t)
+	dir := t.TempDir()
+	same := func(cfg *Config) { cfg.InstanceID = "same" }
+	a, b := c.start(filepath.Join(dir, "a"), same), c.start(filepath.Join(dir, "b"), same)
+	var err error
+	for n := 0; err == nil; n++ {
+		c.send(c.raw(track("dev", n)), c.raw(track("dev", n/2)))
+		select {
+		case err = <-a.done:
+			a.done <- err
+		case err = <-b.done:
+			b.done <- err
+		case <-c.ctx(2 * time.Minute).Done():
+			t.Fatal("both go on")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	if !errors.Is(err, ErrFenced) {
+		t.Errorf("got %v", err)
+	}
+	c.drained()
+	c.check()
 }

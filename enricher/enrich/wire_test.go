@@ -53,8 +53,11 @@ func (c *wiredConn) pass() error {
 	for c.w.stuck && !c.closed && !c.w.dead {
 		c.w.cond.Wait()
 	}
-	if c.w.dead || c.closed {
+	if c.w.dead {
 		return errCut
+	}
+	if c.closed {
+		return net.ErrClosed
 	}
 	return nil
 }

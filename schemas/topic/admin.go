@@ -39,8 +39,17 @@ type Info struct {
 // ErrMissing is in the chain of Check's error when a topic does not exist.
 var ErrMissing = errors.New("topic does not exist; make the topics with `enricher topics apply`")
 
-// Check reads the named topics and reports every difference from what the
-// services rely on: partition counts that belong together, cleanup policy, and
+// FaultError is what Check found wrong with the topics. Every other error of
+// Check says that the cluster could not be asked, which may pass.
+type FaultError struct{ Faults []error }
+
+func (e *FaultError) Error() string { return errors.Join(e.Faults...).Error() }
+
+// Unwrap makes each fault known to errors.Is.
+func (e *FaultError) Unwrap() []error { return e.Faults }
+
+// Check reads the named topics and reports every difference, as a FaultError,
+// from what the services rely on: partition counts that belong together, cleanup policy, and
 // who stamps the records. minInsync below what the layout of a cluster of three
 // asks is allowed on fewer brokers, and is never checked above 1 there.
 func Check(ctx context.Context, adm *kadm.Client, names ...string) (map[string]Info, error) {
@@ -62,7 +71,7 @@ func Check(ctx context.Context, adm *kadm.Client, names ...string) (map[string]I
 		}
 	}
 	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+		return nil, &FaultError{faults}
 	}
 	faults = append(faults, checkCounts(infos)...)
 
@@ -91,7 +100,7 @@ func Check(ctx context.Context, adm *kadm.Client, names ...string) (map[string]I
 		faults = append(faults, checkInsync(c.Name, have[configMinInsync], details[c.Name])...)
 	}
 	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+		return nil, &FaultError{faults}
 	}
 	return infos, nil
 }

@@ -76,6 +76,9 @@ func TestCheckNamesEveryDifference(t *testing.T) {
 	if err == nil {
 		t.Fatal("check passed")
 	}
+	if _, ok := errors.AsType[*FaultError](err); !ok {
+		t.Errorf("error is a %T, want a FaultError", err)
+	}
 	for _, want := range []string{
 		fmt.Sprintf("%s has 5 partitions and", Enriched),
 		`uptake.enriched.v1 has message.timestamp.type="CreateTime", must be "LogAppendTime"`,
@@ -88,6 +91,18 @@ func TestCheckNamesEveryDifference(t *testing.T) {
 	}
 	if strings.Contains(err.Error(), Catalog) {
 		t.Errorf("error names %s, which is right:\n%v", Catalog, err)
+	}
+}
+
+// A cluster that cannot be asked is no fault of its topics.
+func TestCheckOfACutConnection(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	adm := admin(t)
+	cancel()
+	if _, err := Check(ctx, adm, Raw); err == nil {
+		t.Error("check passed")
+	} else if _, ok := errors.AsType[*FaultError](err); ok {
+		t.Errorf("error is a FaultError: %v", err)
 	}
 }
 
