@@ -169,7 +169,7 @@ func (r *running) track(user, event, account, messageID string) {
 }
 
 func (r *running) query(sql string) (string, error) {
-	res, err := http.Post("http://"+r.cfg.ClickHouseHTTPAddr+"/?database=uptake", "text/plain", strings.NewReader(sql))
+	res, err := http.Post("http://"+r.cfg.ClickHouseHTTPAddr+"/?database="+r.cfg.ClickHouseDatabase, "text/plain", strings.NewReader(sql))
 	if err != nil {
 		return "", err
 	}
@@ -288,6 +288,32 @@ func TestMachine(t *testing.T) {
 	}
 	other.stop()
 	r.stop()
+}
+
+// With a server that is there already nothing is started in its place, and it is
+// left running.
+func TestExternalClickHouse(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts everything; not under -short")
+	}
+	server, err := embedded.Start(t.Context(), embedded.Config{DataDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler), Progress: os.Stderr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Kill()
+	cfg := freePorts(t, filepath.Join(t.TempDir(), "data"))
+	cfg.ExternalClickHouse, cfg.ClickHouseAddr, cfg.ClickHouseHTTPAddr = true, server.NativeAddr(), server.HTTPAddr()
+	cfg.ClickHouseDatabase = "elsewhere"
+	r := start(t, cfg)
+	r.track("u1", "Item Scanned", "acme", "m1")
+	r.shows("SELECT sum(events) FROM elsewhere.account_product_daily", "1\n")
+	r.stop()
+	if _, err := server.Query(t.Context(), "SELECT 1"); err != nil {
+		t.Errorf("the external server after the stop: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(cfg.Data, "clickhouse")); err == nil {
+		t.Error("an embedded ClickHouse was started beside it")
+	}
 }
 
 func TestAddressInUseNamesItsFlag(t *testing.T) {
