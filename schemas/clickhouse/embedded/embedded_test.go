@@ -164,7 +164,7 @@ func TestSourcesAreDenied(t *testing.T) {
 		"SELECT * FROM url('http://" + s.HTTPAddr() + "/ping', LineAsString)",
 		"SELECT * FROM remote('" + s.NativeAddr() + "', system.one)",
 		"SELECT * FROM s3('http://" + s.HTTPAddr() + "/bucket/key', LineAsString)",
-		"INSERT INTO FUNCTION file('/tmp/uptake-out', LineAsString, 'a String') SELECT 'x'",
+		"INSERT INTO FUNCTION file('out.txt', LineAsString, 'a String') SELECT 'x'",
 	} {
 		got, err := s.Query(t.Context(), query)
 		if err == nil || !strings.Contains(err.Error(), "ACCESS_DENIED") {
