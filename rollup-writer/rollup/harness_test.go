@@ -116,7 +116,7 @@ func newBenchAt(t testing.TB, addr, db string, change ...func(*Config)) *bench {
 	if err := Migrate(ctx, b.cfg, b.log); err != nil {
 		t.Fatal(err)
 	}
-	if b.sql, err = clickhouse.OpenSQL(&b.cfg.ClickHouse, ""); err != nil {
+	if b.sql, err = clickhouse.OpenSQL(&b.cfg.ClickHouse); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.sql.Close() })

@@ -120,7 +120,7 @@ func (s *Service) Run(sig process.Signals) (err error) {
 	if s.codec, err = s.cfg.Registry.Codec(sig.Stop); err != nil {
 		return err
 	}
-	if s.sql, err = clickhouse.OpenSQL(&s.cfg.ClickHouse, ""); err != nil {
+	if s.sql, err = clickhouse.OpenSQL(&s.cfg.ClickHouse); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.sql.Close()) }()
@@ -211,11 +211,15 @@ func (s *Service) checkTopics(ctx context.Context) error {
 func (s *Service) checkTables(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
+	has, err := clickhouse.HasDatabase(ctx, &s.cfg.ClickHouse)
+	if err != nil {
+		return clickhouseFault("ask clickhouse", err)
+	}
+	if !has {
+		return refuse(fmt.Errorf("database %s: %w", s.cfg.ClickHouse.Database, tables.ErrNoSchema))
+	}
 	var version string
 	if err := s.sql.QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
-		if code, ok := clickhouse.Code(err); ok && code == unknownDatabase {
-			return refuse(fmt.Errorf("database %s: %w", s.cfg.ClickHouse.Database, tables.ErrNoSchema))
-		}
 		return clickhouseFault("ask clickhouse for its version", err)
 	}
 	notice, err := clickhouse.CheckVersion(version, s.form.Cluster != "")
@@ -245,8 +249,6 @@ func (s *Service) checkTables(ctx context.Context) error {
 	}
 	return nil
 }
-
-const unknownDatabase = 81
 
 // clickhouseFault says whether err passes by itself.
 func clickhouseFault(what string, err error) error {

@@ -1,8 +1,20 @@
 package rollup
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/block"
+	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
@@ -13,24 +25,773 @@ func TestWritesWhatIsSent(t *testing.T) {
 	b.init()
 	w := b.start()
 	b.send(events(1, 500))
-	b.awaitRows()
 	b.check()
 	if got, want := w.metric("uptake_writer_rows_written_total"), float64(len(b.sent)); got != want {
 		t.Errorf("rows written: got %v, want %v", got, want)
 	}
 	w.end()
 	b.send(events(2, 300))
-	w = b.start()
-	b.awaitRows()
-	b.check()
-	w.end()
-	if err := w.health.Ready()["rollup-writer"]; err != "" {
-		t.Errorf("health: %s", err)
-	}
 	b.produce(topic.Rejected, 0, b.codec.AppendRejected(nil, &event.Rejected{
 		AppID: "dev", Stage: event.StageGateway, Code: "missing_event", Original: []byte(`{"type":"track"}`), SourcePartition: -1, SourceOffset: -1,
 	}))
 	w = b.start()
-	b.await("the rejected event", func() bool { return b.number("SELECT count() FROM rejected_events") == 1 })
+	b.check()
+	if got := b.number("SELECT count() FROM rejected_events WHERE original = '{\"type\":\"track\"}'"); got != 1 {
+		t.Errorf("rejected_events has it %d times", got)
+	}
+	b.await("readiness", func() bool { return len(w.health.Ready()) == 0 })
+	read, written, released, pending := w.metric("uptake_writer_rows_read_total"), w.metric("uptake_writer_rows_written_total"),
+		w.metric("uptake_writer_rows_released_total"), w.metric("uptake_writer_rows_pending")
+	if read != written+released+pending || written != 301 {
+		t.Errorf("read %v, written %v, released %v, pending %v", read, written, released, pending)
+	}
+	w.end()
+	if !strings.Contains(b.lines.String(), "msg=stopped rows_written=301") {
+		t.Error("the end does not say what was written")
+	}
+}
+
+// rewind sets the group back to the beginning of the log.
+func (b *bench) rewind() {
+	b.t.Helper()
+	st, err := readLog(context.Background(), b.admin, consumed)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var offsets kadm.Offsets
+	st.commits.Each(func(o kadm.OffsetResponse) {
+		c, err := block.ParseCommit(o.Metadata)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		offsets.Add(kadm.Offset{Topic: o.Topic, Partition: o.Partition, At: 0, LeaderEpoch: -1, Metadata: c.Metadata()})
+	})
+	if _, err := b.admin.CommitOffsets(context.Background(), topic.GroupRollupWriter, offsets); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// Every block of the log again, corrections too: nothing changes.
+func TestRepeatedBlocksCountOnce(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	w := b.start()
+	for i := range 5 {
+		b.send(events(uint64(i), 60))
+	}
+	b.move("u-1", event.Move{Match: event.Attribution{ActorID: ptr("u-1")}, Set: event.Attribution{AccountID: ptr("acct-moved")}})
+	b.check(moveAccount("u-1", "acct-moved"))
+	w.end()
+	for range 2 {
+		b.rewind()
+		w := b.start()
+		b.check(moveAccount("u-1", "acct-moved"))
+		if got := w.metric("uptake_writer_rows_written_total"); got != float64(len(b.sent)) {
+			t.Errorf("the repeat wrote %v rows, want all %d again", got, len(b.sent))
+		}
+		w.end()
+	}
+}
+
+func ptr(s string) *string { return &s }
+
+// move orders moves in the partition of an actor.
+func (b *bench) move(actor string, moves ...event.Move) {
+	b.t.Helper()
+	payload, err := event.Moves{Moves: moves}.Payload()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	c := &event.Control{Kind: event.ControlMove, AppID: "dev", ControlID: "move-" + actor, CreatedAt: 1, Payload: payload}
+	b.produce(topic.Enriched, partitionOf(&event.EnrichedEvent{ActorID: actor}), b.codec.AppendControl(nil, c))
+}
+
+func moveAccount(actor, account string) func(*event.EnrichedEvent) {
+	return func(e *event.EnrichedEvent) {
+		if e.ActorID == actor {
+			e.AccountID = account
+		}
+	}
+}
+
+// Writers come, go, and die at random while events, aborted transactions and
+// corrections are written.
+func TestWritersComeAndGo(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	r := rand.New(rand.NewPCG(3, 4))
+	producer, err := kgo.NewClient(kgo.SeedBrokers(b.kafka.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID("enricher"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer producer.Close()
+	transaction := func(list []*event.EnrichedEvent, end kgo.TransactionEndTry) {
+		t.Helper()
+		if err := producer.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			producer.Produce(context.Background(), &kgo.Record{Topic: topic.Enriched, Partition: partitionOf(e), Value: b.codec.AppendEnriched(nil, e)}, nil)
+		}
+		if err := producer.Flush(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if err := producer.EndTransaction(context.Background(), end); err != nil {
+			t.Fatal(err)
+		}
+	}
+	live := []*writer{b.start(), b.start()}
+	for step := range 14 {
+		list := events(uint64(100+step), 1+r.IntN(60))
+		transaction(list, kgo.TryCommit)
+		b.sent = append(b.sent, list...)
+		transaction(events(uint64(900+step), 5), kgo.TryAbort)
+		if step == 5 {
+			b.move("u-2", event.Move{Match: event.Attribution{ActorID: ptr("u-2"), Event: ptr("none of these")}, Set: event.Attribution{AccountID: ptr("x")}})
+		}
+		victim := r.IntN(len(live))
+		switch r.IntN(3) {
+		case 0:
+			live[victim].kill()
+			<-live[victim].done
+		case 1:
+			live[victim].end()
+		default:
+			continue
+		}
+		live[victim] = b.start()
+	}
+	b.check()
+	for _, w := range live {
+		w.end()
+	}
+}
+
+// The last view of the chain fails for a while: the table and the first rollup
+// have the block already, and the repeats fill in what is missing.
+func TestAViewThatFailsIsHealed(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	ctx := context.Background()
+	exec := func(q string) {
+		t.Helper()
+		if err := b.sql.Exec(ctx, q); err != nil {
+			t.Fatalf("%v in %s", err, q)
+		}
+	}
+	var query string
+	if err := b.sql.QueryRow(ctx, "SELECT as_select FROM system.tables WHERE database = currentDatabase() AND name = 'user_feature_daily_view'").Scan(&query); err != nil {
+		t.Fatal(err)
+	}
+	exec("ALTER TABLE user_feature_daily_view MODIFY QUERY " + query + " WHERE throwIf(event != '', 'fuse') = 0")
+	w := b.start()
+	b.send(events(1, 200))
+	b.await("failed attempts", func() bool { return w.metric("uptake_writer_retries_total", "server") >= 3 })
+	if why := w.health.Ready()["rollup-writer"]; !strings.Contains(why, "fuse") {
+		t.Errorf("health does not name the reason: %q", why)
+	}
+	if got := b.number("SELECT count() FROM events"); got == 0 || got > int64(len(b.sent)) {
+		t.Errorf("events has %d rows while the view fails, want some and no more than %d", got, len(b.sent))
+	}
+	exec("ALTER TABLE user_feature_daily_view MODIFY QUERY " + query)
+	b.check()
+	b.await("readiness", func() bool { return len(w.health.Ready()) == 0 })
+}
+
+// Connections are cut at INSERT statements: before, within and after the block.
+func TestConnectionsAreCut(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	r := rand.New(rand.NewPCG(5, 6))
+	p := newProxy(t, b.cfg.ClickHouse.Addr, func(int) fault { return fault(r.IntN(4)) })
+	w := b.start(func(c *Config) { c.ClickHouse.Addr = p.addr() })
+	correct := correctionScenario(b)
+	for i := range 6 {
+		late := events(uint64(i+10), 80)
+		for _, e := range late {
+			e.MessageID = "late-" + e.MessageID
+		}
+		b.send(late)
+	}
+	b.check(correct)
+	if got := w.metric("uptake_writer_retries_total", "lost"); got < 3 {
+		t.Errorf("%v attempts were lost: the proxy cut next to nothing", got)
+	}
+}
+
+// A server that says nothing is given up after the time that is set, without
+// being told to cancel.
+func TestASilentServerIsGivenUp(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	p := newProxy(t, b.cfg.ClickHouse.Addr, func(n int) fault {
+		if n <= 2 {
+			return cutLast
+		}
+		return pass
+	})
+	w := b.start(func(c *Config) { c.ClickHouse.Addr, c.ClickHouse.Silence = p.addr(), time.Second })
+	b.send(events(1, 50))
+	b.check()
+	if got := w.metric("uptake_writer_retries_total", "lost"); got < 1 {
+		t.Errorf("%v attempts were lost, want some", got)
+	}
+}
+
+// correctionScenario is a log with corrections that depend on each other.
+func correctionScenario(b *bench) (correct func(*event.EnrichedEvent)) {
+	b.send(events(1, 150))
+	// An anonymous visitor turns out to be u-5.
+	b.move("u-0",
+		event.Move{Match: event.Attribution{ActorID: ptr("u-0"), ActorKind: ptr(event.ActorAnonymous)}, Set: event.Attribution{ActorID: ptr("u-5"), ActorKind: ptr(event.ActorUser), AccountID: ptr("acct-9")}})
+	// A feature changes its module, and the rows that were moved go with it; one
+	// account's rows go elsewhere, as the first match says.
+	for _, actor := range []string{"u-0", "u-1", "u-2", "u-3"} { // both partitions are among these
+		if actor == "u-0" || partitionOf(&event.EnrichedEvent{ActorID: actor}) != partitionOf(&event.EnrichedEvent{ActorID: "u-0"}) {
+			b.move(actor,
+				event.Move{Match: event.Attribution{FeatureID: ptr("f-1"), AccountID: ptr("acct-1")}, Set: event.Attribution{ModuleID: ptr("m-first")}},
+				event.Move{Match: event.Attribution{FeatureID: ptr("f-1")}, Set: event.Attribution{ModuleID: ptr("m-new"), ProductID: ptr("p-new")}})
+			if actor != "u-0" {
+				break
+			}
+		}
+	}
+	// What comes after a correction is not touched by it.
+	late := events(2, 40)
+	for _, e := range late {
+		e.MessageID = "late-" + e.MessageID
+	}
+	b.send(late)
+	return func(e *event.EnrichedEvent) {
+		if strings.HasPrefix(e.MessageID, "late-") {
+			return
+		}
+		if e.ActorID == "u-0" && e.ActorKind == event.ActorAnonymous {
+			e.ActorID, e.ActorKind, e.AccountID = "u-5", event.ActorUser, "acct-9"
+		}
+		if e.FeatureID == "f-1" {
+			if e.AccountID == "acct-1" {
+				e.ModuleID = "m-first"
+			} else {
+				e.ModuleID, e.ProductID = "m-new", "p-new"
+			}
+		}
+	}
+}
+
+func TestCorrections(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	w := b.start()
+	correct := correctionScenario(b)
+	b.check(correct)
+	if got := w.metric("uptake_writer_corrections_total"); got != 3 {
+		t.Errorf("%v corrections, want 3", got)
+	}
+	signed := b.number("SELECT sum(abs(events)) FROM corrections")
+	if sum := b.number("SELECT sum(events) FROM corrections"); signed == 0 || sum != 0 {
+		t.Errorf("corrections sum to %d of %d", sum, signed)
+	}
+}
+
+// From and To narrow a move to hours; a move that changes nothing moves nothing.
+func TestCorrectionsOfHours(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	b.start()
+	b.send(events(1, 300))
+	from := time.Date(2026, 11, 20, 12, 0, 0, 1000, time.UTC) // hours from 13:00
+	to := time.Date(2026, 11, 21, 6, 0, 0, 0, time.UTC)       // hours before 06:00
+	b.move("u-3",
+		event.Move{Match: event.Attribution{ActorID: ptr("u-3")}, From: event.FromTime(from), To: event.FromTime(to), Set: event.Attribution{Role: ptr("it's \\ a role")}},
+		event.Move{Match: event.Attribution{ActorID: ptr("u-3")}, Set: event.Attribution{Role: ptr("cashier")}})
+	b.check(func(e *event.EnrichedEvent) {
+		hour := event.ToTime(e.EventTime).Truncate(time.Hour)
+		if e.ActorID == "u-3" && !hour.Before(from) && hour.Before(to) {
+			e.Role = "it's \\ a role"
+		}
+	})
+	if got := b.number("SELECT countIf(role = 'cashier' AND events > 0) FROM corrections"); got != 0 {
+		t.Errorf("%d rows were moved to where they were", got)
+	}
+}
+
+// A writer that dies at any INSERT of a correction, before, within or after it,
+// leaves what the next one completes.
+func TestCorrectionsSurviveACrashAtEveryStep(t *testing.T) {
+	for _, f := range []fault{cutFirst, cutHalf, cutLast} {
+		for n := 1; ; n++ {
+			done := false
+			t.Run(fmt.Sprintf("%s insert %d", f, n), func(t *testing.T) {
+				b := newBench(t)
+				b.init()
+				p := newProxy(t, b.cfg.ClickHouse.Addr, func(i int) fault {
+					if i == n {
+						return f
+					}
+					return pass
+				})
+				through := func(c *Config) { c.ClickHouse.Addr = p.addr() }
+				correct := correctionScenario(b)
+				w := b.start(through)
+				settled := make(chan struct{})
+				go func() { b.awaitSettled(); close(settled) }() // ends with the log written
+				select {
+				case <-p.hit:
+					w.kill()
+					<-w.done
+					b.start(through)
+				case <-settled:
+					done = true // there is no such INSERT
+				}
+				<-settled
+				b.check(correct)
+			})
+			if done || t.Failed() {
+				break
+			}
+			if n > 60 {
+				t.Fatal("a scenario of four messages takes more than 60 inserts")
+			}
+		}
+	}
+}
+
+// A correction of more rows than a block takes is carried out in chunks.
+func TestLargeCorrections(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	const rows = chunkRows + 20_000 // signed rows are twice as many
+	err := b.sql.Exec(context.Background(), fmt.Sprintf(`INSERT INTO usage_hourly (app_id, actor_id, actor_kind, feature_id, hour, source_partition, events, quantity)
+		SELECT 'dev', concat('u-', toString(number)), 'user', 'f-x', toDateTime('2026-01-01 00:00:00', 'UTC') + 3600 * (number %% 5000), %d, 1, 2 FROM numbers(%d)`,
+		partitionOf(&event.EnrichedEvent{ActorID: "u-0"}), rows))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := b.start()
+	b.move("u-0", event.Move{Match: event.Attribution{FeatureID: ptr("f-x")}, Set: event.Attribution{FeatureID: ptr("f-y")}})
+	b.await("the correction", func() bool { return w.metric("uptake_writer_corrections_total") == 1 })
 	b.awaitSettled()
+	for feature, want := range map[string]int64{"f-x": 0, "f-y": rows} {
+		for _, table := range []string{"usage_hourly", "user_feature_daily"} {
+			if got := b.number("SELECT sum(events) FROM "+table+" WHERE feature_id = ?", feature); got != want {
+				t.Errorf("%s of %s: got %d, want %d", table, feature, got, want)
+			}
+		}
+	}
+	if got, want := b.number("SELECT uniqExact(_part) FROM corrections"), int64(3); got != want {
+		t.Errorf("corrections were inserted in %d parts, want %d", got, want)
+	}
+}
+
+// ClickHouse goes away under load and comes back: the lag grows, readiness says
+// why, and the writer catches up by itself.
+func TestClickHouseGoesAndComesBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs the embedded ClickHouse; not under -short")
+	}
+	ctx := context.Background()
+	cfg := embedded.Config{DataDir: t.TempDir()}
+	server, err := embedded.Start(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.NativeAddr, cfg.HTTPAddr = server.NativeAddr(), server.HTTPAddr()
+	b := newBenchAt(t, server.NativeAddr(), "uptake", func(c *Config) { c.QueueBytes = 1 << 16 })
+	b.init()
+	w := b.start()
+	b.send(events(1, 100))
+	b.check()
+	for round := range 2 {
+		if round == 0 {
+			err = server.Stop(ctx)
+		} else {
+			server.Kill()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; w.metric("uptake_writer_paused_partitions") == 0; i++ {
+			if i == 200 {
+				t.Fatal("20,000 events do not fill a queue of 64 KiB")
+			}
+			b.send(events(uint64(1000*round+i+10), 100))
+		}
+		b.await("readiness to say why", func() bool { return strings.Contains(w.health.Ready()["rollup-writer"], "connect to ClickHouse") })
+		b.await("the lag to grow", func() bool { return w.metric("uptake_writer_lag_records") > 500 })
+		if server, err = embedded.Start(ctx, cfg); err != nil {
+			t.Fatal(err)
+		}
+		b.check()
+		b.await("readiness", func() bool { return len(w.health.Ready()) == 0 })
+		b.await("no lag", func() bool {
+			return w.metric("uptake_writer_lag_records") == 0 && w.metric("uptake_writer_paused_partitions") == 0
+		})
+	}
+	w.end()
+	if err := server.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// A writer that starts while ClickHouse is away waits for it.
+func TestStartsWithoutClickHouse(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	b.send(events(1, 20))
+	refused := newProxy(t, "127.0.0.1:1", func(int) fault { return pass })
+	w := b.start(func(c *Config) { c.ClickHouse.Addr = refused.addr() })
+	b.await("readiness to say why", func() bool {
+		return strings.Contains(w.health.Ready()["rollup-writer"], "clickhouse: ask clickhouse: look for database")
+	})
+	w.end()
+}
+
+// What must not be begun is refused, with what to do.
+func TestRefusals(t *testing.T) {
+	commit := func(b *bench, at int64, metadata string) {
+		b.t.Helper()
+		var offsets kadm.Offsets
+		for p := range int32(partitions) {
+			offsets.Add(kadm.Offset{Topic: topic.Enriched, Partition: p, At: at, LeaderEpoch: -1, Metadata: metadata})
+		}
+		if _, err := b.admin.CommitOffsets(context.Background(), topic.GroupRollupWriter, offsets); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	alter := func(b *bench, name, key, value string) {
+		b.t.Helper()
+		_, err := b.admin.AlterTopicConfigs(context.Background(), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: key, Value: &value}}, name)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct {
+		name    string
+		prepare func(*bench)
+		change  func(*Config)
+		halted  []string // in the health of partitions
+		fails   []string // in the error of Run
+	}{
+		{name: "no commit", prepare: func(*bench) {}, halted: []string{"has no commit", "rollup-writer init"}},
+		{name: "foreign commit", prepare: func(b *bench) { b.init(); commit(b, 0, "") }, halted: []string{"was not made by rollup-writer"}},
+		{
+			name: "other N", prepare: func(b *bench) { b.init() }, change: func(c *Config) { c.BlockRecords = 10 },
+			halted: []string{"block-records|block-interval 50000|50, and this writer has 10|50"},
+		},
+		{
+			name: "other T", prepare: func(b *bench) { b.init() }, change: func(c *Config) { c.BlockInterval = time.Minute },
+			halted: []string{"50000|50, and this writer has 50000|60000"},
+		},
+		{
+			name: "topic made again", prepare: func(b *bench) {
+				b.init()
+				commit(b, 0, block.Commit{Shape: b.cfg.shape(), TopicID: "another"}.Metadata())
+			},
+			halted: []string{"deleted and made again"},
+		},
+		{
+			name: "below the log's start", prepare: func(b *bench) {
+				b.init()
+				b.send(events(1, 100))
+				var offsets kadm.Offsets
+				for p := range int32(partitions) {
+					offsets.Add(kadm.Offset{Topic: topic.Enriched, Partition: p, At: 5})
+				}
+				if _, err := b.admin.DeleteRecords(context.Background(), offsets); err != nil {
+					b.t.Fatal(err)
+				}
+			},
+			halted: []string{"written up to 0, and the log begins at 5", "retention"},
+		},
+		{
+			name: "beyond the log's end", prepare: func(b *bench) {
+				b.init()
+				st, err := readLog(context.Background(), b.admin, consumed)
+				if err != nil {
+					b.t.Fatal(err)
+				}
+				commit(b, 9, block.Commit{Shape: b.cfg.shape(), TopicID: st.topics[topic.Enriched].ID.String()}.Metadata())
+			},
+			halted: []string{"written up to 9, and the log ends at 0"},
+		},
+		{
+			name: "unknown control kind", prepare: func(b *bench) {
+				b.init()
+				b.produce(topic.Enriched, 0, b.codec.AppendControl(nil, &event.Control{Kind: "swap"}))
+				b.produce(topic.Enriched, 1, b.codec.AppendControl(nil, &event.Control{Kind: "swap"}))
+			},
+			halted: []string{`control record of unknown kind "swap"`, "release of rollup-writer that knows it"},
+		},
+		{
+			name: "undecodable record", prepare: func(b *bench) {
+				b.init()
+				b.produce(topic.Enriched, 0, []byte("garbage"))
+				b.produce(topic.Enriched, 1, b.codec.AppendEnriched(nil, events(1, 1)[0])[:20])
+			},
+			halted: []string{"add uptake.enriched.v1/0@0 to -skip-records"},
+		},
+		{
+			name: "record of another topic", prepare: func(b *bench) {
+				b.init()
+				for p := range int32(partitions) {
+					b.produce(topic.Enriched, p, b.codec.AppendRejected(nil, &event.Rejected{}))
+				}
+			},
+			halted: []string{"a Rejected record has no place in this topic"},
+		},
+		{
+			name: "unreadable moves", prepare: func(b *bench) {
+				b.init()
+				for p := range int32(partitions) {
+					b.produce(topic.Enriched, p, b.codec.AppendControl(nil, &event.Control{Kind: event.ControlMove, Payload: []byte(`{"moves":[]}`)}))
+				}
+			},
+			halted: []string{"moves must hold 1 to 64"},
+		},
+		{
+			name: "timestamps of producers", prepare: func(b *bench) { b.init(); alter(b, topic.Enriched, "message.timestamp.type", "CreateTime") },
+			fails: []string{`uptake.enriched.v1 has message.timestamp.type="CreateTime"`},
+		},
+		{
+			name: "no dedup window", prepare: func(b *bench) {
+				b.init()
+				if err := b.sql.Exec(context.Background(), "ALTER TABLE account_module_daily RESET SETTING non_replicated_deduplication_window"); err != nil {
+					b.t.Fatal(err)
+				}
+			},
+			fails: []string{"account_module_daily has no dedup window", "ALTER TABLE"},
+		},
+		{
+			name: "unknown schema", prepare: func(b *bench) {
+				b.init()
+				if err := b.sql.Exec(context.Background(), "INSERT INTO schema_migrations VALUES (9001, '9001_later', 'y', 'single', now())"); err != nil {
+					b.t.Fatal(err)
+				}
+			},
+			fails: []string{"9001_later, which this binary does not know"},
+		},
+		{
+			name: "no database", prepare: func(b *bench) { b.init() }, change: func(c *Config) { c.ClickHouse.Database = "nowhere" },
+			fails: []string{"rollup-writer migrate"},
+		},
+		{
+			name: "cluster form on a server with the bug", prepare: func(b *bench) { b.init() }, change: func(c *Config) { c.ClickHouse.Cluster = "main" },
+			fails: []string{"112649", "26.8.36.3"},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := newBench(t)
+			tc.prepare(b)
+			if tc.change == nil {
+				tc.change = func(*Config) {}
+			}
+			w := b.start(tc.change)
+			if tc.fails != nil {
+				<-w.done
+				for _, want := range tc.fails {
+					if w.err == nil || !strings.Contains(w.err.Error(), want) {
+						t.Errorf("Run: got %v, want %q in it", w.err, want)
+					}
+				}
+				return
+			}
+			b.await("every partition to halt", func() bool { return w.metric("uptake_writer_halted_partitions", topic.Enriched) == partitions })
+			why := w.health.Ready()["rollup-writer"]
+			for _, want := range tc.halted {
+				if !strings.Contains(why, want) {
+					t.Errorf("health: got %q, want %q in it", why, want)
+				}
+			}
+			w.end()
+			if got := b.number("SELECT count() FROM events"); got != 0 {
+				t.Errorf("%d rows were written", got)
+			}
+		})
+	}
+}
+
+// A record that nothing can decode is left out where the setting says so.
+func TestSkippedRecords(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	b.produce(topic.Enriched, 0, []byte("garbage"))
+	b.send(events(1, 100))
+	w := b.start(func(c *Config) { c.SkipRecords = []string{topic.Enriched + "/0@0"} })
+	b.check()
+	if got := w.metric("uptake_writer_halted_partitions"); got != 0 {
+		t.Errorf("%v partitions are halted", got)
+	}
+}
+
+// Properties that are JSON to their producer and not to ClickHouse are kept.
+func TestTextsThatClickHouseDoesNotRead(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	list := events(1, 30)
+	odd := `{"order":123456789012345678901234567890,"name":"\ud800"}`
+	list[3].Properties = []byte(odd)
+	w := b.start()
+	b.send(list)
+	b.check()
+	var kept string
+	if err := b.sql.QueryRow(context.Background(), "SELECT properties._unread::String FROM events WHERE message_id = ?", list[3].MessageID).Scan(&kept); err != nil || kept != odd {
+		t.Errorf("kept %q: %v", kept, err)
+	}
+	if got := b.number("SELECT countIf(properties.sku::String = 'x') FROM events"); got != int64(len(list)-1) {
+		t.Errorf("%d rows have their property, want %d", got, len(list)-1)
+	}
+	if got := w.metric("uptake_writer_repaired_texts_total"); got != 1 {
+		t.Errorf("%v texts repaired, want 1", got)
+	}
+}
+
+// An error that someone has to mend halts the partition and nothing else, and is
+// over when it is mended.
+func TestPermanentErrorsHaltThePartition(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	ctx := context.Background()
+	if err := b.sql.Exec(ctx, "RENAME TABLE rejected_events TO hidden"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.sql.Exec(ctx, "CREATE TABLE rejected_events (app_id String) ENGINE = MergeTree ORDER BY app_id SETTINGS non_replicated_deduplication_window = 1000"); err != nil {
+		t.Fatal(err)
+	}
+	w := b.start()
+	b.produce(topic.Rejected, 0, b.codec.AppendRejected(nil, &event.Rejected{AppID: "dev", Original: []byte("x")}))
+	b.send(events(1, 50))
+	b.await("the partition to halt", func() bool { return w.metric("uptake_writer_halted_partitions", topic.Rejected) == 1 })
+	if why := w.health.Ready()["rollup-writer"]; !strings.Contains(why, "uptake.rejected.v1/0: halted until it is mended") {
+		t.Errorf("health: %q", why)
+	}
+	b.await("the other partitions", func() bool { return b.number("SELECT count() FROM events") == 50 })
+	if err := b.sql.Exec(ctx, "DROP TABLE rejected_events SYNC"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.sql.Exec(ctx, "RENAME TABLE hidden TO rejected_events"); err != nil {
+		t.Fatal(err)
+	}
+	b.await("the rejected event", func() bool { return b.number("SELECT count() FROM rejected_events") == 1 })
+	b.await("readiness", func() bool { return len(w.health.Ready()) == 0 })
+	b.check()
+}
+
+// Init is for new installations only, and may be run again.
+func TestInit(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	b.init()
+	w := b.start()
+	b.send(events(1, 40))
+	b.check()
+	if err := Init(context.Background(), b.cfg, b.log); err != nil {
+		t.Errorf("init beside a running writer that has its commits: %v", err)
+	}
+	w.end()
+	if _, err := b.admin.DeleteGroup(context.Background(), topic.GroupRollupWriter); err != nil {
+		t.Fatal(err)
+	}
+	err := Init(context.Background(), b.cfg, b.log)
+	if err == nil || !strings.Contains(err.Error(), "events holds rows of it up to offset") {
+		t.Errorf("init over rows: got %v", err)
+	}
+	if err := Reset(context.Background(), b.cfg, b.log); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	b.send(events(2, 40))
+	b.check()
+}
+
+// A partition whose first block was perhaps sent long ago does not repeat it
+// once the windows may have forgotten it.
+func TestBlocksThatLeftTheWindowHalt(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.ClickHouse.WindowEntries = 1000 })
+	b.init()
+	b.send(events(1, 40))
+	w := b.start()
+	b.check()
+	w.end()
+	b.rewind()
+	for i := range 600 { // others write
+		if err := b.sql.Exec(context.Background(), "INSERT INTO corrections (app_id, source_offset) SETTINGS async_insert = 0 VALUES ('other', ?)", i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w = b.start()
+	b.await("the partitions to halt", func() bool { return w.metric("uptake_writer_halted_partitions") == partitions })
+	if why := w.health.Ready()["rollup-writer"]; !strings.Contains(why, "may have left the dedup windows") || !strings.Contains(why, "rollup-writer rebuild") {
+		t.Errorf("health: %q", why)
+	}
+	w.end()
+	b.awaitRollups()
+}
+
+// awaitRollups compares without waiting for the group.
+func (b *bench) awaitRollups() {
+	b.t.Helper()
+	for table := range rollups {
+		b.checkRollup(table)
+	}
+}
+
+// A block that is not done holds the others back at a quarter of the window, and
+// is not repeated past half of it.
+func TestWindowAdmits(t *testing.T) {
+	ctx := context.Background()
+	w := &window{entries: 1000, open: map[*partition]uint64{}, changed: make(chan struct{}), known: true, latest: 5000}
+	slow, fast := &partition{}, &partition{}
+	w.begin(slow, 4900, true)
+	if err := w.admit(ctx, slow); err != nil {
+		t.Errorf("100 parts old: %v", err)
+	}
+	w.latest = 5400
+	if err := w.admit(ctx, slow); err != nil {
+		t.Errorf("500 parts old: %v", err)
+	}
+	w.begin(fast, 0, false)
+	waiting, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	if err := w.admit(waiting, fast); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while another partition's block is 500 parts old: got %v, want to wait", err)
+	}
+	w.latest = 5401
+	if err := w.admit(ctx, slow); !errors.Is(err, errWindow) {
+		t.Errorf("501 parts old: got %v, want %v", err, errWindow)
+	}
+	if got, want := w.used(), 0.501; got != want {
+		t.Errorf("used: got %v, want %v", got, want)
+	}
+	w.end(slow)
+	if err := w.admit(ctx, fast); err != nil {
+		t.Errorf("after the other is done: %v", err)
+	}
+	w.begin(slow, 9000, true) // the mark is from tables that were made anew
+	if err := w.admit(ctx, slow); err != nil {
+		t.Errorf("a mark from the future: %v", err)
+	}
+}
+
+func TestConfigNamesEverySetting(t *testing.T) {
+	c := DefaultConfig()
+	if err := c.Validate(); err != nil {
+		t.Fatalf("the default: %v", err)
+	}
+	c.BlockRecords, c.SessionTimeout, c.QueueBytes, c.MaxInserts, c.RetryMax, c.HaltRetry, c.RevokeWait, c.StopTimeout = 0, 0, 0, 0, 0, 0, -1, 0
+	c.SkipRecords = []string{"x"}
+	c.ClickHouse.Addr, c.ClickHouse.Database, c.ClickHouse.Compression, c.ClickHouse.DialTimeout, c.ClickHouse.Silence = "x,y", "", "zip", 0, 0
+	err := c.Validate()
+	for _, want := range []string{
+		"block-records", "session-timeout", "queue-bytes", "max-inserts", "retry-max", "halt-retry", "revoke-wait", "stop-timeout", "skip-records",
+		"clickhouse-addr must be host:port", "clickhouse-addr may name several", "clickhouse-database", "clickhouse-compression", "clickhouse-dial-timeout", "clickhouse-silence",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error does not name %s: %v", want, err)
+		}
+	}
+	c = DefaultConfig()
+	if got := c.ClickHouse.Shards(); len(got) != 1 || !slices.Equal(got[0], []string{"127.0.0.1:9000"}) {
+		t.Errorf("shards of the default: %v", got)
+	}
 }

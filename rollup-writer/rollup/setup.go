@@ -25,7 +25,7 @@ func Migrate(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	form := cfg.ClickHouse.Form()
-	root, err := clickhouse.OpenSQL(&cfg.ClickHouse, "default")
+	root, err := clickhouse.OpenServer(&cfg.ClickHouse)
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func Migrate(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err := tables.CreateDatabase(ctx, root, cfg.ClickHouse.Database, form); err != nil {
 		return err
 	}
-	conn, err := clickhouse.OpenSQL(&cfg.ClickHouse, "")
+	conn, err := clickhouse.OpenSQL(&cfg.ClickHouse)
 	if err != nil {
 		return err
 	}
@@ -90,8 +90,15 @@ func withLog(ctx context.Context, cfg Config, log *slog.Logger, do func(*initial
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	has, err := clickhouse.HasDatabase(ctx, &cfg.ClickHouse)
+	if err == nil && !has {
+		err = tables.ErrNoSchema
+	}
+	if err != nil {
+		return fmt.Errorf("database %s: %w", cfg.ClickHouse.Database, err)
+	}
 	i := &initializer{cfg: cfg, log: log}
-	if i.sql, err = clickhouse.OpenSQL(&cfg.ClickHouse, ""); err != nil {
+	if i.sql, err = clickhouse.OpenSQL(&cfg.ClickHouse); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, i.sql.Close()) }()

@@ -122,7 +122,9 @@ func (c *Conn) dial(ctx context.Context) error {
 	if c.cfg.Compression == "lz4" {
 		compression = ch.CompressionLZ4
 	}
-	handshake, cancel := context.WithTimeout(ctx, c.cfg.DialTimeout)
+	// It is not cut short either: the embedded ClickHouse dies of a handshake
+	// that ends half way.
+	handshake, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.DialTimeout)
 	defer cancel()
 	client, err := ch.Connect(handshake, quiet, ch.Options{
 		Address: addr, Database: c.cfg.Database, User: c.cfg.User, Password: c.cfg.Password.Reveal(),
@@ -155,9 +157,10 @@ func (c *Conn) do(ctx context.Context, q ch.Query) error {
 		c.client, c.raw = nil, nil
 		c.next++
 		if cause := raw.cause(); cause != nil {
-			return fmt.Errorf("%w (%w)", cause, err)
+			return fmt.Errorf("clickhouse at %s: %w (%w)", raw.RemoteAddr(), cause, err)
 		}
-		return err
+		// ch-go's errors print their stack where a logger asks for detail.
+		return fmt.Errorf("clickhouse at %s: %w", raw.RemoteAddr(), err)
 	}
 	return nil
 }
@@ -249,15 +252,33 @@ func (q *quietConn) explain(err error) error {
 	return *q.shutBy.Load()
 }
 
-// OpenSQL returns a pool of connections for statements and questions, to any
-// replica of shard 0. database may be empty for the configured one.
-func OpenSQL(cfg *Config, database string) (driver.Conn, error) {
+// OpenSQL returns a pool of connections to the configured database, for
+// statements and questions, to any replica of shard 0. Nothing is connected yet;
+// ask HasDatabase before the first use of a database that may not be there.
+func OpenSQL(cfg *Config) (driver.Conn, error) { return open(cfg, cfg.Database) }
+
+// OpenServer is OpenSQL without the database: names have to be qualified.
+func OpenServer(cfg *Config) (driver.Conn, error) { return open(cfg, "system") }
+
+// HasDatabase tells whether the configured database exists. It asks without
+// connecting to it, which the embedded ClickHouse would die of if it does not.
+func HasDatabase(ctx context.Context, cfg *Config) (has bool, err error) {
+	conn, err := OpenServer(cfg)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	var n uint64
+	if err := conn.QueryRow(ctx, "SELECT count() FROM system.databases WHERE name = ?", cfg.Database).Scan(&n); err != nil {
+		return false, fmt.Errorf("look for database %s: %w", cfg.Database, err)
+	}
+	return n > 0, nil
+}
+
+func open(cfg *Config, database string) (driver.Conn, error) {
 	tc, err := cfg.tlsConfig()
 	if err != nil {
 		return nil, err
-	}
-	if database == "" {
-		database = cfg.Database
 	}
 	conn, err := clickhousego.Open(&clickhousego.Options{
 		Addr:        cfg.Shards()[0],

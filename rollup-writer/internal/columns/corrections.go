@@ -23,7 +23,7 @@ type Control struct {
 	Offset      int64
 	ID, Kind    string
 	Reason      string // JSON text for people; of a plan's row with chunk 0
-	CorrectedAt int64 // milliseconds since the epoch
+	CorrectedAt int64  // milliseconds since the epoch
 }
 
 // Corrections is a block of the table corrections, or with chunk and row one of

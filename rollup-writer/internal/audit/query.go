@@ -1,0 +1,386 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+)
+
+// chunk is what one query looks at: hours and days of an app, or a share of its
+// message ids.
+type chunk struct {
+	app        string
+	first, end time.Time // days, end excluded
+	from, to   time.Time // hours of them, to excluded
+	share, of  int
+	window     time.Duration
+}
+
+func (c chunk) where(column string) string {
+	return fmt.Sprintf("app_id = %s AND %s", clickhouse.Quote(c.app), between(column, c.from, c.to))
+}
+
+// hours of the hourly tables.
+func (c chunk) hours() string { return c.where("hour") }
+
+// wholeDays of usage_hourly, whatever hours were asked for.
+func (c chunk) wholeDays() string {
+	return fmt.Sprintf("app_id = %s AND %s", clickhouse.Quote(c.app), between("hour", c.first, c.end))
+}
+
+func (c chunk) days() string {
+	return fmt.Sprintf("app_id = %s AND day >= '%s' AND day < '%s'", clickhouse.Quote(c.app), c.first.Format(time.DateOnly), c.end.Format(time.DateOnly))
+}
+
+// events of the hours; the days are what the sort key of events knows.
+func (c chunk) events() string {
+	return fmt.Sprintf("%s AND toDate(event_time) >= '%s' AND toDate(event_time) < '%s'",
+		c.where("toStartOfHour(event_time)"), c.first.Format(time.DateOnly), c.end.Format(time.DateOnly))
+}
+
+func (c chunk) messages() string {
+	return fmt.Sprintf("%s AND message_id != '' AND cityHash64(message_id) %% %d = %d", c.where("event_time"), c.of, c.share)
+}
+
+// between is true from from until before to; a zero bound is none.
+func between(column string, from, to time.Time) string {
+	var terms []string
+	if !from.IsZero() {
+		terms = append(terms, fmt.Sprintf("%s >= toDateTime(%d, 'UTC')", column, from.Unix()))
+	}
+	if !to.IsZero() {
+		terms = append(terms, fmt.Sprintf("%s < toDateTime(%d, 'UTC')", column, to.Unix()))
+	}
+	if len(terms) == 0 {
+		return "1"
+	}
+	return strings.Join(terms, " AND ")
+}
+
+// check is one comparison.
+type check struct {
+	table, against string
+	columns        []string
+	// want and got are queries of columns, events and quantity, any number of
+	// rows for a cell.
+	want, got func(chunk) string
+	// cells, where it is set, takes the place of want and got: columns and the
+	// four sums, a row for each cell.
+	cells func(chunk) string
+	// total, where it is set, counts the cells that cells leaves out as equal.
+	total  func(chunk) string
+	shares bool // chunks are shares of message ids
+}
+
+var (
+	baseColumns = []string{
+		"account_id", "account_source", "actor_id", "actor_kind", "user_id", "anonymous_id",
+		"feature_id", "module_id", "product_id", "role", "event", "hour", "source_partition",
+	}
+	recordColumns = []string{"source_topic_id", "source_partition", "source_offset"}
+	base          = strings.Join(baseColumns, ", ")
+	record        = strings.Join(recordColumns, ", ")
+)
+
+// planned are plans that are written whole and will not expire while they are
+// compared: of an expired one some parts may be gone before others.
+const planned = `(source_topic_id, source_partition, source_offset) GLOBAL IN (
+	SELECT source_topic_id, source_partition, source_offset FROM correction_plans WHERE chunk = 0 AND corrected_at > now() - INTERVAL 59 DAY)`
+
+// checks says again what the materialized views select: from a view that was
+// changed or dropped nothing could be told.
+var checks = append(append([]check{{
+	table: "usage_hourly", against: "events + corrections", columns: baseColumns,
+	want: func(c chunk) string {
+		return `SELECT e.account_id AS account_id, e.account_source AS account_source, e.actor_id AS actor_id, e.actor_kind AS actor_kind,
+	if(e.user_id != '', e.user_id, e.linked_user_id) AS user_id, if(e.user_id = '', e.anonymous_id, '') AS anonymous_id,
+	e.feature_id AS feature_id, e.module_id AS module_id, e.product_id AS product_id, e.role AS role, e.event AS event,
+	toStartOfHour(e.event_time) AS hour, e.source_partition AS source_partition, toInt64(1) AS events, e.quantity AS quantity
+FROM events AS e WHERE kind IN ('track', 'page', 'screen', 'api_call') AND ` + c.events() + `
+UNION ALL
+SELECT ` + base + `, events, quantity FROM corrections WHERE ` + c.hours()
+	},
+	got: func(c chunk) string {
+		return "SELECT " + base + ", events, quantity FROM usage_hourly WHERE " + c.hours()
+	},
+}},
+	overBase("account_feature_daily", "account_id", "feature_id", "module_id", "product_id"),
+	overBase("account_module_daily", "account_id", "module_id", "product_id"),
+	overBase("account_product_daily", "account_id", "product_id"),
+	overBase("user_feature_daily", "account_id", "actor_id", "actor_kind", "role", "feature_id", "module_id", "product_id"),
+	overBase("user_module_daily", "account_id", "actor_id", "actor_kind", "role", "module_id", "product_id"),
+	overBase("user_product_daily", "account_id", "actor_id", "actor_kind", "role", "product_id"),
+), check{
+	table: "corrections", against: "correction_plans", columns: slices.Concat(recordColumns[:1], recordColumns[2:], baseColumns),
+	want: func(c chunk) string {
+		return "SELECT source_topic_id, source_offset, " + base + ", events, quantity FROM correction_plans WHERE chunk > 0 AND " + c.hours() + " AND " + planned
+	},
+	got: func(c chunk) string {
+		return "SELECT source_topic_id, source_offset, " + base + ", events, quantity FROM corrections WHERE " + c.hours() + " AND " + planned
+	},
+}, check{
+	table: "events", against: "one row per record", columns: recordColumns,
+	cells: func(c chunk) string {
+		return "SELECT " + record + `, toInt64(1) AS want_events, any(quantity) AS want_quantity, toInt64(count()) AS got_events, sum(quantity) AS got_quantity
+FROM events WHERE ` + c.events() + " GROUP BY " + record
+	},
+}, check{
+	table: "events", against: "one record per message", columns: []string{"message_id"}, shares: true,
+	total: func(c chunk) string { return "SELECT count() FROM events WHERE " + c.messages() },
+	// Of the same record twice the check before this one tells.
+	cells: func(c chunk) string {
+		return `SELECT message_id, toInt64(1) AS want_events, toInt64(0) AS want_quantity, toInt64(1 + repeats) AS got_events, toInt64(0) AS got_quantity
+FROM (
+	SELECT message_id, arraySort(groupUniqArray(1000)((toUnixTimestamp64Micro(received_at), ` + record + `))) AS seen,
+		arrayCount((a, b) -> b.1 - a.1 < ` + strconv.FormatInt(c.window.Microseconds(), 10) + `, arrayPopBack(seen), arrayPopFront(seen)) AS repeats
+	FROM events WHERE ` + c.messages() + ` AND message_id GLOBAL IN (
+		SELECT message_id FROM events WHERE ` + c.messages() + ` GROUP BY message_id HAVING min((` + record + `)) != max((` + record + `)))
+	GROUP BY message_id)
+WHERE repeats > 0`
+	},
+})
+
+// rollups are the tables over usage_hourly; user_module_daily and
+// user_product_daily are views of user_feature_daily.
+var rollups = []string{"account_feature_daily", "account_module_daily", "account_product_daily", "user_feature_daily"}
+
+func overBase(table string, columns ...string) check {
+	list := strings.Join(columns, ", ")
+	return check{
+		table: table, against: "usage_hourly", columns: append(columns, "day"),
+		want: func(c chunk) string {
+			return "SELECT " + list + ", toDate(hour) AS day, events, quantity FROM usage_hourly WHERE " + c.wholeDays()
+		},
+		got: func(c chunk) string {
+			return "SELECT " + list + ", day, events, quantity FROM " + table + " WHERE " + c.days()
+		},
+	}
+}
+
+const differs = "(want_events != got_events OR want_quantity != got_quantity)"
+
+func (k *check) hash() string { return "cityHash64(" + strings.Join(k.columns, ", ") + ")" }
+
+// query gives the cells of a chunk with what they should hold and hold: all, or
+// those with a hash that is held.
+func (k *check) query(c chunk, held []uint64) string {
+	only := ""
+	if held != nil {
+		list := make([]string, len(held))
+		for i, h := range held {
+			list[i] = strconv.FormatUint(h, 10)
+		}
+		only = " WHERE " + k.hash() + " IN (" + strings.Join(list, ",") + ")"
+	}
+	if k.cells != nil {
+		return "SELECT * FROM (" + k.cells(c) + ")" + only
+	}
+	list := strings.Join(k.columns, ", ")
+	return `SELECT ` + list + `, sum(we) AS want_events, sum(wq) AS want_quantity, sum(ge) AS got_events, sum(gq) AS got_quantity
+FROM (
+	SELECT ` + list + `, sum(events) AS we, sum(quantity) AS wq, toInt64(0) AS ge, toInt64(0) AS gq FROM (` + k.want(c) + `) GROUP BY ` + list + `
+	UNION ALL
+	SELECT ` + list + `, toInt64(0) AS we, toInt64(0) AS wq, sum(events) AS ge, sum(quantity) AS gq FROM (` + k.got(c) + `) GROUP BY ` + list + `
+)` + only + ` GROUP BY ` + list + `
+HAVING want_events != 0 OR want_quantity != 0 OR got_events != 0 OR got_quantity != 0`
+}
+
+// summary is what a look at a chunk gives.
+type summary struct {
+	cells, different       uint64
+	want, missing, surplus Sums
+	hashes                 []uint64 // of up to maxHeld cells that differ
+}
+
+func (a *auditor) look(ctx context.Context, k *check, c chunk, held []uint64) (summary, error) {
+	var s summary
+	q := fmt.Sprintf(`SELECT count(), countIf(%s), sum(want_events), sum(want_quantity),
+	sum(greatest(want_events - got_events, 0)), sum(greatest(want_quantity - got_quantity, 0)),
+	sum(greatest(got_events - want_events, 0)), sum(greatest(got_quantity - want_quantity, 0)),
+	groupArrayIf(%d)(%s, %s)
+FROM (%s)`, differs, maxHeld, k.hash(), differs, k.query(c, held))
+	err := a.conn.QueryRow(ctx, q).Scan(&s.cells, &s.different, &s.want.Events, &s.want.Quantity,
+		&s.missing.Events, &s.missing.Quantity, &s.surplus.Events, &s.surplus.Quantity, &s.hashes)
+	if err == nil && k.total != nil && held == nil {
+		err = a.conn.QueryRow(ctx, k.total(c)).Scan(&s.cells)
+		s.want = Sums{Events: int64(s.cells)}
+	}
+	if err != nil {
+		return s, fmt.Errorf("compare %s with %s: %w", k.table, k.against, err)
+	}
+	return s, nil
+}
+
+// list gives the first n cells that differ.
+func (a *auditor) list(ctx context.Context, k *check, c chunk, held []uint64, n int) ([]Cell, error) {
+	texts := make([]string, len(k.columns))
+	for i, name := range k.columns {
+		texts[i] = "toString(" + name + ")"
+	}
+	q := fmt.Sprintf("SELECT [%s] AS cell, want_events, want_quantity, got_events, got_quantity FROM (%s) WHERE %s ORDER BY %s LIMIT %d",
+		strings.Join(texts, ", "), k.query(c, held), differs, strings.Join(k.columns, ", "), n)
+	rows, err := a.conn.Query(ctx, q)
+	if err != nil {
+		return nil, fmt.Errorf("list cells of %s: %w", k.table, err)
+	}
+	defer rows.Close()
+	var cells []Cell
+	for rows.Next() {
+		var values []string
+		var cell Cell
+		if err := rows.Scan(&values, &cell.Want.Events, &cell.Want.Quantity, &cell.Got.Events, &cell.Got.Quantity); err != nil {
+			return nil, fmt.Errorf("list cells of %s: %w", k.table, err)
+		}
+		for i, v := range values {
+			cell.Key = append(cell.Key, Column{k.columns[i], v})
+		}
+		cells = append(cells, cell)
+	}
+	return cells, rows.Err()
+}
+
+// partitions tells from which partitions of the log the cells of usage_hourly
+// that differ came, and what events holds of these partitions in their hours.
+func (a *auditor) partitions(ctx context.Context, app string, o *open) ([]Partition, error) {
+	rows, err := a.conn.Query(ctx, `SELECT source_partition, sum(greatest(want_events - got_events, 0)), sum(greatest(got_events - want_events, 0)), min(hour), max(hour)
+FROM (`+o.check.query(o.chunk, o.held)+") WHERE "+differs+" GROUP BY source_partition ORDER BY source_partition")
+	if err != nil {
+		return nil, fmt.Errorf("list partitions: %w", err)
+	}
+	defer rows.Close()
+	var list []Partition
+	for rows.Next() {
+		var p Partition
+		if err := rows.Scan(&p.Number, &p.Missing, &p.Surplus, &p.FirstHour, &p.LastHour); err != nil {
+			return nil, fmt.Errorf("list partitions: %w", err)
+		}
+		list = append(list, p)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list partitions: %w", err)
+	}
+	for i := range list {
+		if list[i].Topics, err = a.topics(ctx, app, list[i]); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+func (a *auditor) topics(ctx context.Context, app string, p Partition) ([]TopicRows, error) {
+	c := chunk{app: app, from: p.FirstHour, to: p.LastHour.Add(time.Hour)}
+	c.first, c.end = day(c.from), day(c.to.Add(24*time.Hour-1))
+	rows, err := a.conn.Query(ctx, "SELECT source_topic_id, count(), min(source_offset), max(source_offset) FROM events WHERE "+c.events()+
+		fmt.Sprintf(" AND source_partition = %d GROUP BY source_topic_id ORDER BY source_topic_id", p.Number))
+	if err != nil {
+		return nil, fmt.Errorf("look for rows of partition %d: %w", p.Number, err)
+	}
+	defer rows.Close()
+	var list []TopicRows
+	for rows.Next() {
+		var t TopicRows
+		if err := rows.Scan(&t.ID, &t.Rows, &t.FirstOffset, &t.LastOffset); err != nil {
+			return nil, fmt.Errorf("look for rows of partition %d: %w", p.Number, err)
+		}
+		list = append(list, t)
+	}
+	return list, rows.Err()
+}
+
+// tables that have rows of apps, and their day.
+var tables = [][2]string{
+	{"events", "toDate(event_time)"},
+	{"corrections", "toDate(hour)"},
+	{"usage_hourly", "toDate(hour)"},
+	{"account_feature_daily", "day"},
+	{"account_module_daily", "day"},
+	{"account_product_daily", "day"},
+	{"user_feature_daily", "day"},
+}
+
+func (a *auditor) apps(ctx context.Context) ([]string, error) {
+	if a.cfg.App != "" {
+		return []string{a.cfg.App}, nil
+	}
+	var from []string
+	for _, t := range tables {
+		from = append(from, "SELECT toString(app_id) AS app FROM "+t[0]+" GROUP BY app")
+	}
+	rows, err := a.conn.Query(ctx, "SELECT DISTINCT app FROM ("+strings.Join(from, " UNION ALL ")+") ORDER BY app")
+	if err != nil {
+		return nil, fmt.Errorf("list apps: %w", err)
+	}
+	defer rows.Close()
+	var list []string
+	for rows.Next() {
+		var app string
+		if err := rows.Scan(&app); err != nil {
+			return nil, fmt.Errorf("list apps: %w", err)
+		}
+		list = append(list, app)
+	}
+	return list, rows.Err()
+}
+
+func day(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }
+
+// chunks are the days that have rows of the app in any table, put together up to
+// ChunkRows; rows is how many events they have.
+func (a *auditor) chunks(ctx context.Context, app string) (list []chunk, events uint64, err error) {
+	var from []string
+	for _, t := range tables {
+		from = append(from, fmt.Sprintf("SELECT %s AS on, count() AS n, %t AS event FROM %s WHERE app_id = %s GROUP BY on", t[1], t[0] == "events", t[0], clickhouse.Quote(app)))
+	}
+	where := "1"
+	if !a.cfg.From.IsZero() {
+		where += " AND on >= '" + day(a.cfg.From).Format(time.DateOnly) + "'"
+	}
+	if !a.cfg.To.IsZero() {
+		where += " AND on <= '" + day(a.cfg.To.Add(-1)).Format(time.DateOnly) + "'"
+	}
+	rows, err := a.conn.Query(ctx, "SELECT on, sum(n), sumIf(n, event) FROM ("+strings.Join(from, " UNION ALL ")+") WHERE "+where+" GROUP BY on ORDER BY on")
+	if err != nil {
+		return nil, 0, fmt.Errorf("list days: %w", err)
+	}
+	defer rows.Close()
+	var inChunk uint64
+	for rows.Next() {
+		var on time.Time
+		var n, e uint64
+		if err := rows.Scan(&on, &n, &e); err != nil {
+			return nil, 0, fmt.Errorf("list days: %w", err)
+		}
+		events += e
+		if inChunk += n; len(list) == 0 || inChunk > uint64(a.cfg.ChunkRows) {
+			list = append(list, chunk{app: app, first: day(on)})
+			inChunk = n
+		}
+		list[len(list)-1].end = day(on).AddDate(0, 0, 1)
+	}
+	for i := range list {
+		c := &list[i]
+		c.from, c.to = c.first, c.end
+		if c.from.Before(a.cfg.From) {
+			c.from = a.cfg.From
+		}
+		if !a.cfg.To.IsZero() && c.to.After(a.cfg.To) {
+			c.to = a.cfg.To
+		}
+	}
+	return list, events, rows.Err()
+}
+
+// shares divides the message ids of an app's events.
+func shares(app string, events uint64, cfg Config) []chunk {
+	n := max(1, (int(events)+cfg.ChunkRows-1)/cfg.ChunkRows)
+	list := make([]chunk, n)
+	for i := range list {
+		list[i] = chunk{app: app, from: cfg.From, to: cfg.To, share: i, of: n, window: cfg.DedupWindow}
+	}
+	return list
+}
