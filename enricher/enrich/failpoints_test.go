@@ -99,8 +99,11 @@ func TestKilledAtEachStep(t *testing.T) {
 			load(100)
 			for _, hit := range []int{1, 2, 4} { // a restore comes once for each partition
 				cmd := c.child(dir, fmt.Sprintf("%s=kill@%d", step, hit))
-				died := make(chan error, 1)
-				go func() { died <- cmd.Wait() }() // ends with the process
+				died := make(chan struct{})
+				go func() { // ends with the process
+					_ = cmd.Wait() // it is killed
+					close(died)
+				}()
 				deadline := time.After(60 * time.Second)
 				for alive := true; alive; {
 					load(20) // what makes it go through its steps

@@ -346,7 +346,7 @@ func (e *env) inject(ctx context.Context, f *fault, t *traffic) {
 
 // other returns what an error has beside errMissed.
 func other(err error) error {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // errors.Join returns it bare
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return nil
 	}

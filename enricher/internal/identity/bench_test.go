@@ -131,7 +131,7 @@ func BenchmarkRestore(b *testing.B) {
 	for i := range b.N {
 		if i%len(f.changes) == 0 {
 			b.StopTimer()
-			st = nil
+			st = nil //nolint:ineffassign,wastedassign // so that heap does not count it
 			before = heap()
 			st = New(DefaultConfig(1), 0, event.NewCodec(), nil)
 			b.StartTimer()

@@ -53,7 +53,7 @@ func (s *script) parse(text string) call {
 	if _, err := fmt.Sscan(fields[1], &at); err != nil {
 		s.t.Fatal(text)
 	}
-	k.at = epoch + event.Micros(at)*minute
+	k.at = epoch + at*minute
 	for _, f := range fields[2:] {
 		name, v, _ := strings.Cut(f, "=")
 		switch name {
@@ -110,7 +110,7 @@ func (s *script) expect(want ...string) {
 func (s *script) order(kind, id, user string, until int64) {
 	u := event.Micros(math.MaxInt64)
 	if until >= 0 {
-		u = epoch + event.Micros(until)*minute
+		u = epoch + until*minute
 	}
 	s.unlink(kind, id, user, u)
 	s.drain()
@@ -451,7 +451,7 @@ func TestBounds(t *testing.T) {
 				tx.Commit()
 				s.commit(p, flushed)
 			}
-			if got := p.stamps[fmt.Sprintf("%s", strings.TrimPrefix(lastID(tc.calls), "id="))].Flags; got != tc.flag {
+			if got := p.stamps[strings.TrimPrefix(lastID(tc.calls), "id=")].Flags; got != tc.flag {
 				t.Errorf("flags of the last event: got %q, want %q", got, tc.flag)
 			}
 			if got := testutil.ToFloat64(m.limits.WithLabelValues(tc.bound)); got == 0 {

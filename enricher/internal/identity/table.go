@@ -28,9 +28,6 @@ const (
 	minCompact = 4 * chunkSize
 )
 
-// maxEntry is the most that a key and its value can have together.
-const maxEntry = chunkSize - 2*binary.MaxVarintLen32
-
 func hashKey(key []byte) uint64 { return xxhash.Sum64(key) }
 
 // get returns the value of key and whether there is one.
