@@ -1,22 +1,25 @@
 -- Who is who, which account belongs to which, and what was last said of both,
--- as the calls in events said it. Views fill these tables; reading them again
--- changes nothing, whatever comes twice or late: rows are keyed by what they say.
+-- as the calls in events said it. One view fills one table with all of that: each
+-- view that hangs on events costs every block, also those in which nobody says
+-- anything. Repeats and late calls change nothing: rows are keyed by what they
+-- say, and first and last are a minimum and a maximum.
 
-{{.CreateTable "identity_links"}}
+{{.CreateTable "identity_facts"}}
 (
     `app_id` LowCardinality(String),
-    `id_kind` LowCardinality(String) COMMENT 'What id is: anonymous, or user for an alias',
-    `id` String COMMENT 'Anonymous id, or user id that became another',
-    `user_id` String COMMENT 'User that it belongs to',
-    `since` SimpleAggregateFunction(min, DateTime64(6, 'UTC')) COMMENT 'Earliest event time of the calls that said so: min it',
-    `last_said` SimpleAggregateFunction(max, DateTime64(6, 'UTC')) COMMENT 'Latest one: max it'
+    `fact` LowCardinality(String) COMMENT 'anonymous, alias, membership, parent, user or account',
+    `subject` String COMMENT 'Anonymous id; user, before the alias; user; account; user; account',
+    `object` String COMMENT 'User; user; account; account; trait; trait (empty: the call itself)',
+    `at` DateTime64(6, 'UTC') COMMENT 'Event time, of facts that have a history: memberships and parents',
+    `first` SimpleAggregateFunction(min, DateTime64(6, 'UTC')) COMMENT 'Earliest event time of the calls that said so: min it',
+    `last` SimpleAggregateFunction(max, Tuple(at DateTime64(6, 'UTC'), value String)) COMMENT 'Latest one, and the role or the JSON text of the trait that it said: max it'
 )
 ENGINE = {{.AggregatingMergeTree}}
-ORDER BY (app_id, id_kind, id, user_id)
+ORDER BY (app_id, fact, subject, object, at)
 SETTINGS {{.Window}}
-COMMENT 'Links as calls said them; see identities for those that count';
+COMMENT 'What calls said of identity, for the views that are named for it';
 
-{{.CreateDistributed "identity_links"}};
+{{.CreateDistributed "identity_facts"}};
 
 {{.CreateTable "identity_unlinks"}}
 (
@@ -33,73 +36,23 @@ COMMENT 'Links that operators undid';
 
 {{.CreateDistributed "identity_unlinks"}};
 
-{{.CreateTable "memberships"}}
-(
-    `app_id` LowCardinality(String),
-    `user_id` String,
-    `account_id` String,
-    `role` LowCardinality(String) COMMENT 'Role in the account from since on',
-    `since` DateTime64(6, 'UTC') COMMENT 'Event time of the call that said so'
-)
-ENGINE = {{.ReplacingMergeTree ""}}
-ORDER BY (app_id, user_id, account_id, since, role)
-SETTINGS {{.Window}}
-COMMENT 'Memberships as calls said them; see memberships_history and users_today';
-
-{{.CreateDistributed "memberships"}};
-
-{{.CreateTable "account_parents"}}
-(
-    `app_id` LowCardinality(String),
-    `account_id` String,
-    `parent_account_id` String,
-    `since` DateTime64(6, 'UTC') COMMENT 'Event time of the call that said so'
-)
-ENGINE = {{.ReplacingMergeTree ""}}
-ORDER BY (app_id, account_id, since, parent_account_id)
-SETTINGS {{.Window}}
-COMMENT 'Parents of accounts as calls said them; see account_paths_history for those that count';
-
-{{.CreateDistributed "account_parents"}};
-
-{{.CreateTable "user_traits"}}
-(
-    `app_id` LowCardinality(String),
-    `user_id` String,
-    `trait` LowCardinality(String) COMMENT 'Empty: the user was identified, with or without traits',
-    `value` String COMMENT 'JSON text' CODEC(ZSTD(1)),
-    `said_at` DateTime64(6, 'UTC') COMMENT 'Event time of the call that said so'
-)
-ENGINE = {{.ReplacingMergeTree "said_at"}}
-ORDER BY (app_id, user_id, trait)
-SETTINGS {{.Window}}
-COMMENT 'Each trait of each user as it was said last: argMax(value, said_at)';
-
-{{.CreateDistributed "user_traits"}};
-
-{{.CreateTable "account_traits"}}
-(
-    `app_id` LowCardinality(String),
-    `account_id` String,
-    `trait` LowCardinality(String) COMMENT 'Empty: the account was named in a group call, with or without traits',
-    `value` String COMMENT 'JSON text' CODEC(ZSTD(1)),
-    `said_at` DateTime64(6, 'UTC') COMMENT 'Event time of the call that said so'
-)
-ENGINE = {{.ReplacingMergeTree "said_at"}}
-ORDER BY (app_id, account_id, trait)
-SETTINGS {{.Window}}
-COMMENT 'Each trait of each account as it was said last: argMax(value, said_at)';
-
-{{.CreateDistributed "account_traits"}};
-
-{{.CreateView "identity_links_from_events" "identity_links"}} AS
-SELECT e.app_id AS app_id, l.1 AS id_kind, l.2 AS id, e.user_id AS user_id, min(e.event_time) AS since, max(e.event_time) AS last_said
+{{.CreateView "identity_facts_from_events" "identity_facts"}} AS
+SELECT
+    e.app_id AS app_id, f.1 AS fact, f.2 AS subject, f.3 AS object,
+    if(fact IN ('membership', 'parent'), e.event_time, toDateTime64(0, 6, 'UTC')) AS at, e.event_time AS first, (e.event_time, f.4) AS last
 FROM {{.Local "events"}} AS e
 ARRAY JOIN arrayConcat(
-    if(e.kind = 'alias' AND e.previous_id != '' AND e.previous_id != e.user_id, [('anonymous', e.previous_id), ('user', e.previous_id)], []),
-    if(e.anonymous_id != '', [('anonymous', e.anonymous_id)], [])) AS l
-WHERE e.user_id != '' AND (e.anonymous_id != '' OR e.kind = 'alias')
-GROUP BY app_id, id_kind, id, user_id;
+    if(e.user_id != '' AND e.anonymous_id != '', [('anonymous', e.anonymous_id, e.user_id, '')], []),
+    if(e.kind = 'alias' AND e.user_id != '' AND e.previous_id NOT IN ('', e.user_id),
+        [('anonymous', e.previous_id, e.user_id, ''), ('alias', e.previous_id, e.user_id, '')], []),
+    if(e.kind IN ('group', 'identify') AND e.user_id != '' AND e.account_id != '' AND e.account_source = 'event',
+        [('membership', e.user_id, e.account_id, toString(e.role))], []),
+    if(e.kind = 'group' AND e.account_id != '' AND e.parent_account_id NOT IN ('', e.account_id), [('parent', e.account_id, e.parent_account_id, '')], []),
+    if(e.kind = 'identify' AND e.user_id != '',
+        arrayMap(t -> ('user', e.user_id, t.1, t.2), arrayPushFront(JSONExtractKeysAndValuesRaw(toJSONString(e.traits)), ('', ''))), []),
+    if(e.kind = 'group' AND e.account_id != '',
+        arrayMap(t -> ('account', e.account_id, t.1, t.2), arrayPushFront(JSONExtractKeysAndValuesRaw(toJSONString(e.traits)), ('', ''))), [])) AS f
+WHERE e.kind IN ('identify', 'group', 'alias') OR (e.user_id != '' AND e.anonymous_id != '');
 
 {{.CreateView "identity_unlinks_from_plans" "identity_unlinks"}} AS
 SELECT
@@ -108,56 +61,51 @@ SELECT
 FROM {{.Local "correction_plans"}}
 WHERE chunk = 0 AND JSONExtractString(reason, 'kind') = 'unlink';
 
-{{.CreateView "memberships_from_events" "memberships"}} AS
-SELECT app_id, user_id, account_id, role, event_time AS since
-FROM {{.Local "events"}}
-WHERE kind IN ('group', 'identify') AND user_id != '' AND account_id != '' AND account_source = 'event';
+-- The views below are small queries, and work over shards.
 
-{{.CreateView "account_parents_from_events" "account_parents"}} AS
-SELECT app_id, account_id, parent_account_id, event_time AS since
-FROM {{.Local "events"}}
-WHERE kind = 'group' AND account_id != '' AND parent_account_id != '' AND parent_account_id != account_id;
+{{.CreatePlainView "identity_links"}} AS
+SELECT app_id, if(fact = 'alias', 'user', 'anonymous') AS id_kind, subject AS id, object AS user_id, min(f.first) AS since, max(f.last).1 AS last_said
+FROM {{.Table "identity_facts"}} AS f
+WHERE fact IN ('anonymous', 'alias')
+GROUP BY app_id, fact, subject, object;
 
-{{.CreateView "user_traits_from_events" "user_traits"}} AS
-SELECT app_id, user_id, t.1 AS trait, t.2 AS value, event_time AS said_at
-FROM {{.Local "events"}}
-ARRAY JOIN arrayPushFront(JSONExtractKeysAndValuesRaw(toJSONString(traits)), ('', '')) AS t
-WHERE kind = 'identify' AND user_id != '';
+{{.CreatePlainView "memberships"}} AS
+SELECT app_id, subject AS user_id, object AS account_id, max(f.last).2 AS role, at AS since
+FROM {{.Table "identity_facts"}} AS f
+WHERE fact = 'membership'
+GROUP BY app_id, subject, object, at;
 
-{{.CreateView "account_traits_from_events" "account_traits"}} AS
-SELECT app_id, account_id, t.1 AS trait, t.2 AS value, event_time AS said_at
-FROM {{.Local "events"}}
-ARRAY JOIN arrayPushFront(JSONExtractKeysAndValuesRaw(toJSONString(traits)), ('', '')) AS t
-WHERE kind = 'group' AND account_id != '';
+{{.CreatePlainView "account_parents"}} AS
+SELECT DISTINCT app_id, subject AS account_id, object AS parent_account_id, at AS since
+FROM {{.Table "identity_facts"}}
+WHERE fact = 'parent';
 
--- The views below are small queries over small tables, and work over shards.
+{{.CreatePlainView "user_traits"}} AS
+SELECT app_id, subject AS user_id, object AS trait, max(f.last).2 AS value, max(f.last).1 AS said_at
+FROM {{.Table "identity_facts"}} AS f
+WHERE fact = 'user'
+GROUP BY app_id, subject, object;
+
+{{.CreatePlainView "account_traits"}} AS
+SELECT app_id, subject AS account_id, object AS trait, max(f.last).2 AS value, max(f.last).1 AS said_at
+FROM {{.Table "identity_facts"}} AS f
+WHERE fact = 'account'
+GROUP BY app_id, subject, object;
 
 {{.CreatePlainView "users"}} AS
 SELECT
     app_id, user_id,
-    mapFromArrays(groupArrayIf(trait, trait != ''), groupArrayIf(text, trait != '')) AS traits,
-    max(at) AS updated_at
-FROM
-(
-    SELECT app_id, user_id, trait, argMax(value, said_at) AS raw, if(startsWith(raw, '"'), JSONExtractString(raw), raw) AS text, max(said_at) AS at
-    FROM {{.Table "user_traits"}}
-    GROUP BY app_id, user_id, trait
-    ORDER BY trait
-)
+    mapFromArrays(groupArrayIf(trait, trait != ''), groupArrayIf(if(startsWith(value, '"'), JSONExtractString(value), value), trait != '')) AS traits,
+    max(said_at) AS updated_at
+FROM (SELECT * FROM {{.Table "user_traits"}} ORDER BY trait)
 GROUP BY app_id, user_id;
 
 {{.CreatePlainView "accounts"}} AS
 SELECT
     app_id, account_id,
-    mapFromArrays(groupArrayIf(trait, trait != ''), groupArrayIf(text, trait != '')) AS traits,
-    max(at) AS updated_at
-FROM
-(
-    SELECT app_id, account_id, trait, argMax(value, said_at) AS raw, if(startsWith(raw, '"'), JSONExtractString(raw), raw) AS text, max(said_at) AS at
-    FROM {{.Table "account_traits"}}
-    GROUP BY app_id, account_id, trait
-    ORDER BY trait
-)
+    mapFromArrays(groupArrayIf(trait, trait != ''), groupArrayIf(if(startsWith(value, '"'), JSONExtractString(value), value), trait != '')) AS traits,
+    max(said_at) AS updated_at
+FROM (SELECT * FROM {{.Table "account_traits"}} ORDER BY trait)
 GROUP BY app_id, account_id;
 
 -- A membership counts until the next one that the user has in the account.
@@ -169,7 +117,7 @@ SELECT
 FROM
 (
     SELECT *, lagInFrame(role, 1, '') OVER w AS role_before, row_number() OVER w AS n
-    FROM (SELECT DISTINCT app_id, user_id, account_id, role, since FROM {{.Table "memberships"}})
+    FROM {{.Table "memberships"}}
     WINDOW w AS (PARTITION BY app_id, user_id, account_id ORDER BY since, role ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
 )
 WHERE n = 1 OR role != role_before;
@@ -190,12 +138,7 @@ GROUP BY app_id, user_id, last;
 SELECT
     app_id, id_kind, id, user_id, since, last_said,
     row_number() OVER (PARTITION BY app_id, id_kind, id ORDER BY last_said DESC, user_id DESC) = 1 AS in_force
-FROM
-(
-    SELECT app_id, id_kind, id, user_id, min(l.since) AS since, max(l.last_said) AS last_said
-    FROM {{.Table "identity_links"}} AS l
-    GROUP BY app_id, id_kind, id, user_id
-) AS said
+FROM {{.Table "identity_links"}} AS said
 LEFT JOIN
 (
     SELECT app_id, id_kind, id, user_id, max(u.until) AS until
@@ -238,7 +181,7 @@ WITH RECURSIVE
         SELECT app_id, account_id, parent_account_id, since,
             leadInFrame(since, 1, never) OVER (
                 PARTITION BY app_id, account_id ORDER BY since, parent_account_id ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS until
-        FROM (SELECT DISTINCT app_id, account_id, parent_account_id, since FROM {{.Table "account_parents"}})
+        FROM {{.Table "account_parents"}}
     ),
     back AS
     (

@@ -363,21 +363,22 @@ CREATE TABLE IF NOT EXISTS `uptake`.`audit_counts` ON CLUSTER `main` AS `uptake`
 
 -- 0006_identity
 
-CREATE TABLE IF NOT EXISTS `uptake`.`identity_links_local` ON CLUSTER `main`
+CREATE TABLE IF NOT EXISTS `uptake`.`identity_facts_local` ON CLUSTER `main`
 (
     `app_id` LowCardinality(String),
-    `id_kind` LowCardinality(String) COMMENT 'What id is: anonymous, or user for an alias',
-    `id` String COMMENT 'Anonymous id, or user id that became another',
-    `user_id` String COMMENT 'User that it belongs to',
-    `since` SimpleAggregateFunction(min, DateTime64(6, 'UTC')) COMMENT 'Earliest event time of the calls that said so: min it',
-    `last_said` SimpleAggregateFunction(max, DateTime64(6, 'UTC')) COMMENT 'Latest one: max it'
+    `fact` LowCardinality(String) COMMENT 'anonymous, alias, membership, parent, user or account',
+    `subject` String COMMENT 'Anonymous id; user, before the alias; user; account; user; account',
+    `object` String COMMENT 'User; user; account; account; trait; trait (empty: the call itself)',
+    `at` DateTime64(6, 'UTC') COMMENT 'Event time, of facts that have a history: memberships and parents',
+    `first` SimpleAggregateFunction(min, DateTime64(6, 'UTC')) COMMENT 'Earliest event time of the calls that said so: min it',
+    `last` SimpleAggregateFunction(max, Tuple(at DateTime64(6, 'UTC'), value String)) COMMENT 'Latest one, and the role or the JSON text of the trait that it said: max it'
 )
 ENGINE = ReplicatedAggregatingMergeTree
-ORDER BY (app_id, id_kind, id, user_id)
+ORDER BY (app_id, fact, subject, object, at)
 SETTINGS replicated_deduplication_window = 200000, replicated_deduplication_window_seconds = 604800
-COMMENT 'Links as calls said them; see identities for those that count';
+COMMENT 'What calls said of identity, for the views that are named for it';
 
-CREATE TABLE IF NOT EXISTS `uptake`.`identity_links` ON CLUSTER `main` AS `uptake`.`identity_links_local` ENGINE = Distributed(`main`, `uptake`, `identity_links_local`);
+CREATE TABLE IF NOT EXISTS `uptake`.`identity_facts` ON CLUSTER `main` AS `uptake`.`identity_facts_local` ENGINE = Distributed(`main`, `uptake`, `identity_facts_local`);
 
 CREATE TABLE IF NOT EXISTS `uptake`.`identity_unlinks_local` ON CLUSTER `main`
 (
@@ -394,73 +395,23 @@ COMMENT 'Links that operators undid';
 
 CREATE TABLE IF NOT EXISTS `uptake`.`identity_unlinks` ON CLUSTER `main` AS `uptake`.`identity_unlinks_local` ENGINE = Distributed(`main`, `uptake`, `identity_unlinks_local`);
 
-CREATE TABLE IF NOT EXISTS `uptake`.`memberships_local` ON CLUSTER `main`
-(
-    `app_id` LowCardinality(String),
-    `user_id` String,
-    `account_id` String,
-    `role` LowCardinality(String) COMMENT 'Role in the account from since on',
-    `since` DateTime64(6, 'UTC') COMMENT 'Event time of the call that said so'
-)
-ENGINE = ReplicatedReplacingMergeTree
-ORDER BY (app_id, user_id, account_id, since, role)
-SETTINGS replicated_deduplication_window = 200000, replicated_deduplication_window_seconds = 604800
-COMMENT 'Memberships as calls said them; see memberships_history and users_today';
-
-CREATE TABLE IF NOT EXISTS `uptake`.`memberships` ON CLUSTER `main` AS `uptake`.`memberships_local` ENGINE = Distributed(`main`, `uptake`, `memberships_local`);
-
-CREATE TABLE IF NOT EXISTS `uptake`.`account_parents_local` ON CLUSTER `main`
-(
-    `app_id` LowCardinality(String),
-    `account_id` String,
-    `parent_account_id` String,
-    `since` DateTime64(6, 'UTC') COMMENT 'Event time of the call that said so'
-)
-ENGINE = ReplicatedReplacingMergeTree
-ORDER BY (app_id, account_id, since, parent_account_id)
-SETTINGS replicated_deduplication_window = 200000, replicated_deduplication_window_seconds = 604800
-COMMENT 'Parents of accounts as calls said them; see account_paths_history for those that count';
-
-CREATE TABLE IF NOT EXISTS `uptake`.`account_parents` ON CLUSTER `main` AS `uptake`.`account_parents_local` ENGINE = Distributed(`main`, `uptake`, `account_parents_local`);
-
-CREATE TABLE IF NOT EXISTS `uptake`.`user_traits_local` ON CLUSTER `main`
-(
-    `app_id` LowCardinality(String),
-    `user_id` String,
-    `trait` LowCardinality(String) COMMENT 'Empty: the user was identified, with or without traits',
-    `value` String COMMENT 'JSON text' CODEC(ZSTD(1)),
-    `said_at` DateTime64(6, 'UTC') COMMENT 'Event time of the call that said so'
-)
-ENGINE = ReplicatedReplacingMergeTree(said_at)
-ORDER BY (app_id, user_id, trait)
-SETTINGS replicated_deduplication_window = 200000, replicated_deduplication_window_seconds = 604800
-COMMENT 'Each trait of each user as it was said last: argMax(value, said_at)';
-
-CREATE TABLE IF NOT EXISTS `uptake`.`user_traits` ON CLUSTER `main` AS `uptake`.`user_traits_local` ENGINE = Distributed(`main`, `uptake`, `user_traits_local`);
-
-CREATE TABLE IF NOT EXISTS `uptake`.`account_traits_local` ON CLUSTER `main`
-(
-    `app_id` LowCardinality(String),
-    `account_id` String,
-    `trait` LowCardinality(String) COMMENT 'Empty: the account was named in a group call, with or without traits',
-    `value` String COMMENT 'JSON text' CODEC(ZSTD(1)),
-    `said_at` DateTime64(6, 'UTC') COMMENT 'Event time of the call that said so'
-)
-ENGINE = ReplicatedReplacingMergeTree(said_at)
-ORDER BY (app_id, account_id, trait)
-SETTINGS replicated_deduplication_window = 200000, replicated_deduplication_window_seconds = 604800
-COMMENT 'Each trait of each account as it was said last: argMax(value, said_at)';
-
-CREATE TABLE IF NOT EXISTS `uptake`.`account_traits` ON CLUSTER `main` AS `uptake`.`account_traits_local` ENGINE = Distributed(`main`, `uptake`, `account_traits_local`);
-
-CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`identity_links_from_events` ON CLUSTER `main` TO `uptake`.`identity_links_local` AS
-SELECT e.app_id AS app_id, l.1 AS id_kind, l.2 AS id, e.user_id AS user_id, min(e.event_time) AS since, max(e.event_time) AS last_said
+CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`identity_facts_from_events` ON CLUSTER `main` TO `uptake`.`identity_facts_local` AS
+SELECT
+    e.app_id AS app_id, f.1 AS fact, f.2 AS subject, f.3 AS object,
+    if(fact IN ('membership', 'parent'), e.event_time, toDateTime64(0, 6, 'UTC')) AS at, e.event_time AS first, (e.event_time, f.4) AS last
 FROM `uptake`.`events_local` AS e
 ARRAY JOIN arrayConcat(
-    if(e.kind = 'alias' AND e.previous_id != '' AND e.previous_id != e.user_id, [('anonymous', e.previous_id), ('user', e.previous_id)], []),
-    if(e.anonymous_id != '', [('anonymous', e.anonymous_id)], [])) AS l
-WHERE e.user_id != '' AND (e.anonymous_id != '' OR e.kind = 'alias')
-GROUP BY app_id, id_kind, id, user_id;
+    if(e.user_id != '' AND e.anonymous_id != '', [('anonymous', e.anonymous_id, e.user_id, '')], []),
+    if(e.kind = 'alias' AND e.user_id != '' AND e.previous_id NOT IN ('', e.user_id),
+        [('anonymous', e.previous_id, e.user_id, ''), ('alias', e.previous_id, e.user_id, '')], []),
+    if(e.kind IN ('group', 'identify') AND e.user_id != '' AND e.account_id != '' AND e.account_source = 'event',
+        [('membership', e.user_id, e.account_id, toString(e.role))], []),
+    if(e.kind = 'group' AND e.account_id != '' AND e.parent_account_id NOT IN ('', e.account_id), [('parent', e.account_id, e.parent_account_id, '')], []),
+    if(e.kind = 'identify' AND e.user_id != '',
+        arrayMap(t -> ('user', e.user_id, t.1, t.2), arrayPushFront(JSONExtractKeysAndValuesRaw(toJSONString(e.traits)), ('', ''))), []),
+    if(e.kind = 'group' AND e.account_id != '',
+        arrayMap(t -> ('account', e.account_id, t.1, t.2), arrayPushFront(JSONExtractKeysAndValuesRaw(toJSONString(e.traits)), ('', ''))), [])) AS f
+WHERE e.kind IN ('identify', 'group', 'alias') OR (e.user_id != '' AND e.anonymous_id != '');
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`identity_unlinks_from_plans` ON CLUSTER `main` TO `uptake`.`identity_unlinks_local` AS
 SELECT
@@ -469,54 +420,49 @@ SELECT
 FROM `uptake`.`correction_plans_local`
 WHERE chunk = 0 AND JSONExtractString(reason, 'kind') = 'unlink';
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`memberships_from_events` ON CLUSTER `main` TO `uptake`.`memberships_local` AS
-SELECT app_id, user_id, account_id, role, event_time AS since
-FROM `uptake`.`events_local`
-WHERE kind IN ('group', 'identify') AND user_id != '' AND account_id != '' AND account_source = 'event';
+CREATE VIEW IF NOT EXISTS `uptake`.`identity_links` ON CLUSTER `main` AS
+SELECT app_id, if(fact = 'alias', 'user', 'anonymous') AS id_kind, subject AS id, object AS user_id, min(f.first) AS since, max(f.last).1 AS last_said
+FROM `uptake`.`identity_facts` AS f
+WHERE fact IN ('anonymous', 'alias')
+GROUP BY app_id, fact, subject, object;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`account_parents_from_events` ON CLUSTER `main` TO `uptake`.`account_parents_local` AS
-SELECT app_id, account_id, parent_account_id, event_time AS since
-FROM `uptake`.`events_local`
-WHERE kind = 'group' AND account_id != '' AND parent_account_id != '' AND parent_account_id != account_id;
+CREATE VIEW IF NOT EXISTS `uptake`.`memberships` ON CLUSTER `main` AS
+SELECT app_id, subject AS user_id, object AS account_id, max(f.last).2 AS role, at AS since
+FROM `uptake`.`identity_facts` AS f
+WHERE fact = 'membership'
+GROUP BY app_id, subject, object, at;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`user_traits_from_events` ON CLUSTER `main` TO `uptake`.`user_traits_local` AS
-SELECT app_id, user_id, t.1 AS trait, t.2 AS value, event_time AS said_at
-FROM `uptake`.`events_local`
-ARRAY JOIN arrayPushFront(JSONExtractKeysAndValuesRaw(toJSONString(traits)), ('', '')) AS t
-WHERE kind = 'identify' AND user_id != '';
+CREATE VIEW IF NOT EXISTS `uptake`.`account_parents` ON CLUSTER `main` AS
+SELECT DISTINCT app_id, subject AS account_id, object AS parent_account_id, at AS since
+FROM `uptake`.`identity_facts`
+WHERE fact = 'parent';
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`account_traits_from_events` ON CLUSTER `main` TO `uptake`.`account_traits_local` AS
-SELECT app_id, account_id, t.1 AS trait, t.2 AS value, event_time AS said_at
-FROM `uptake`.`events_local`
-ARRAY JOIN arrayPushFront(JSONExtractKeysAndValuesRaw(toJSONString(traits)), ('', '')) AS t
-WHERE kind = 'group' AND account_id != '';
+CREATE VIEW IF NOT EXISTS `uptake`.`user_traits` ON CLUSTER `main` AS
+SELECT app_id, subject AS user_id, object AS trait, max(f.last).2 AS value, max(f.last).1 AS said_at
+FROM `uptake`.`identity_facts` AS f
+WHERE fact = 'user'
+GROUP BY app_id, subject, object;
+
+CREATE VIEW IF NOT EXISTS `uptake`.`account_traits` ON CLUSTER `main` AS
+SELECT app_id, subject AS account_id, object AS trait, max(f.last).2 AS value, max(f.last).1 AS said_at
+FROM `uptake`.`identity_facts` AS f
+WHERE fact = 'account'
+GROUP BY app_id, subject, object;
 
 CREATE VIEW IF NOT EXISTS `uptake`.`users` ON CLUSTER `main` AS
 SELECT
     app_id, user_id,
-    mapFromArrays(groupArrayIf(trait, trait != ''), groupArrayIf(text, trait != '')) AS traits,
-    max(at) AS updated_at
-FROM
-(
-    SELECT app_id, user_id, trait, argMax(value, said_at) AS raw, if(startsWith(raw, '"'), JSONExtractString(raw), raw) AS text, max(said_at) AS at
-    FROM `uptake`.`user_traits`
-    GROUP BY app_id, user_id, trait
-    ORDER BY trait
-)
+    mapFromArrays(groupArrayIf(trait, trait != ''), groupArrayIf(if(startsWith(value, '"'), JSONExtractString(value), value), trait != '')) AS traits,
+    max(said_at) AS updated_at
+FROM (SELECT * FROM `uptake`.`user_traits` ORDER BY trait)
 GROUP BY app_id, user_id;
 
 CREATE VIEW IF NOT EXISTS `uptake`.`accounts` ON CLUSTER `main` AS
 SELECT
     app_id, account_id,
-    mapFromArrays(groupArrayIf(trait, trait != ''), groupArrayIf(text, trait != '')) AS traits,
-    max(at) AS updated_at
-FROM
-(
-    SELECT app_id, account_id, trait, argMax(value, said_at) AS raw, if(startsWith(raw, '"'), JSONExtractString(raw), raw) AS text, max(said_at) AS at
-    FROM `uptake`.`account_traits`
-    GROUP BY app_id, account_id, trait
-    ORDER BY trait
-)
+    mapFromArrays(groupArrayIf(trait, trait != ''), groupArrayIf(if(startsWith(value, '"'), JSONExtractString(value), value), trait != '')) AS traits,
+    max(said_at) AS updated_at
+FROM (SELECT * FROM `uptake`.`account_traits` ORDER BY trait)
 GROUP BY app_id, account_id;
 
 CREATE VIEW IF NOT EXISTS `uptake`.`memberships_history` ON CLUSTER `main` AS
@@ -527,7 +473,7 @@ SELECT
 FROM
 (
     SELECT *, lagInFrame(role, 1, '') OVER w AS role_before, row_number() OVER w AS n
-    FROM (SELECT DISTINCT app_id, user_id, account_id, role, since FROM `uptake`.`memberships`)
+    FROM `uptake`.`memberships`
     WINDOW w AS (PARTITION BY app_id, user_id, account_id ORDER BY since, role ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
 )
 WHERE n = 1 OR role != role_before;
@@ -545,12 +491,7 @@ CREATE VIEW IF NOT EXISTS `uptake`.`identities` ON CLUSTER `main` AS
 SELECT
     app_id, id_kind, id, user_id, since, last_said,
     row_number() OVER (PARTITION BY app_id, id_kind, id ORDER BY last_said DESC, user_id DESC) = 1 AS in_force
-FROM
-(
-    SELECT app_id, id_kind, id, user_id, min(l.since) AS since, max(l.last_said) AS last_said
-    FROM `uptake`.`identity_links` AS l
-    GROUP BY app_id, id_kind, id, user_id
-) AS said
+FROM `uptake`.`identity_links` AS said
 LEFT JOIN
 (
     SELECT app_id, id_kind, id, user_id, max(u.until) AS until
@@ -588,7 +529,7 @@ WITH RECURSIVE
         SELECT app_id, account_id, parent_account_id, since,
             leadInFrame(since, 1, never) OVER (
                 PARTITION BY app_id, account_id ORDER BY since, parent_account_id ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS until
-        FROM (SELECT DISTINCT app_id, account_id, parent_account_id, since FROM `uptake`.`account_parents`)
+        FROM `uptake`.`account_parents`
     ),
     back AS
     (
