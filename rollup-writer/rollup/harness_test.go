@@ -345,12 +345,6 @@ var rollups = map[string]struct {
 
 func dayOf(e *event.EnrichedEvent) string { return event.ToTime(e.EventTime).Format("2006-01-02") }
 
-// awaitRows waits until events holds at least what was sent.
-func (b *bench) awaitRows() {
-	b.t.Helper()
-	b.await(fmt.Sprintf("%d rows in events", len(b.sent)), func() bool { return b.number("SELECT count() FROM events") >= int64(len(b.sent)) })
-}
-
 // check compares events and every cell of every rollup with what was sent, moved
 // by correct.
 func (b *bench) check(correct ...func(*event.EnrichedEvent)) {

@@ -334,16 +334,16 @@ func day(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }
 func (a *auditor) chunks(ctx context.Context, app string) (list []chunk, events uint64, err error) {
 	var from []string
 	for _, t := range tables {
-		from = append(from, fmt.Sprintf("SELECT %s AS on, count() AS n, %t AS event FROM %s WHERE app_id = %s GROUP BY on", t[1], t[0] == "events", t[0], clickhouse.Quote(app)))
+		from = append(from, fmt.Sprintf("SELECT %s AS date, count() AS n, %t AS event FROM %s WHERE app_id = %s GROUP BY date", t[1], t[0] == "events", t[0], clickhouse.Quote(app)))
 	}
 	where := "1"
 	if !a.cfg.From.IsZero() {
-		where += " AND on >= '" + day(a.cfg.From).Format(time.DateOnly) + "'"
+		where += " AND date >= '" + day(a.cfg.From).Format(time.DateOnly) + "'"
 	}
 	if !a.cfg.To.IsZero() {
-		where += " AND on <= '" + day(a.cfg.To.Add(-1)).Format(time.DateOnly) + "'"
+		where += " AND date <= '" + day(a.cfg.To.Add(-1)).Format(time.DateOnly) + "'"
 	}
-	rows, err := a.conn.Query(ctx, "SELECT on, sum(n), sumIf(n, event) FROM ("+strings.Join(from, " UNION ALL ")+") WHERE "+where+" GROUP BY on ORDER BY on")
+	rows, err := a.conn.Query(ctx, "SELECT date, sum(n), sumIf(n, event) FROM ("+strings.Join(from, " UNION ALL ")+") WHERE "+where+" GROUP BY date ORDER BY date")
 	if err != nil {
 		return nil, 0, fmt.Errorf("list days: %w", err)
 	}

@@ -185,21 +185,25 @@ func findings(app *App, cfg Config) []Finding {
 		add("events", "no rebuild: the log itself holds them twice, and every table counts them so; look at the enrichers' dedup (window, restore, disks)",
 			"events is doubled: %d message ids came in two records of the log or more within %s: the enrichers let repeats through", messages.Different, cfg.DedupWindow)
 	}
-	if corrections.Missing.any() || corrections.Surplus.any() {
-		what := "corrections lacks rows that its plans hold: a part of corrections was lost, or a correction is still under way (a halted writer: see its health)"
-		if countPlus(corrections) {
-			what = "corrections holds more than its plans: a correction was inserted twice"
-		}
-		add("corrections", "with a writer that runs and is not halted: "+mendRollups+" and correction_plans", "%s; %d cells", what, corrections.Different)
+	// A correction takes from some cells what it gives to others.
+	moved := hourly.Missing.any() && hourly.Missing == hourly.Surplus
+	switch {
+	case corrections.Different == 0:
+	case twice(corrections):
+		add("corrections", "delete the second copy of these rows from corrections, if usage_hourly agrees with one; else "+mendRollups+" after that",
+			"corrections is doubled: in %d cells it holds more than its plans", corrections.Different)
+	case moved:
+		add("corrections", "insert the missing rows again from correction_plans, with the view usage_hourly_from_corrections detached; no rebuild of rollups before that: they hold what corrections lost",
+			"corrections lacks rows of %d cells that its plans hold and usage_hourly counts: a part of corrections was lost", corrections.Different)
+	default:
+		add("corrections", "a writer of that partition that runs and is not halted: it ends the correction; then audit again",
+			"corrections lacks rows of %d cells that its plans hold, and usage_hourly lacks them too: the correction is not done", corrections.Different)
 	}
 	switch {
-	case hourly.Different == 0:
-	case corrections.Different > 0 && hourly.Missing == hourly.Surplus:
-		add("usage_hourly", "as for corrections",
-			"usage_hourly differs because corrections does: what was moved from %d cells and to others is counted there, and nothing in corrections says so any more", hourly.Different)
-	case hourly.Missing == hourly.Surplus && !moreAbove:
+	case hourly.Different == 0, moved && corrections.Different > 0:
+	case moved:
 		add("usage_hourly", mendRollups,
-			"usage_hourly holds in some cells what it lacks in others (%d events): a part with a correction's rows was lost, of usage_hourly or, with its plan, of corrections", hourly.Missing.Events)
+			"usage_hourly lacks %d events in some cells and has as many too many in others, as corrections move them: a part of usage_hourly with a correction's rows was lost", hourly.Missing.Events)
 	default:
 		if hourly.Missing.any() {
 			switch {
@@ -221,6 +225,9 @@ func findings(app *App, cfg Config) []Finding {
 	}
 	for _, name := range rollups {
 		c := by[name]
+		if moved && c.Missing == c.Surplus {
+			continue // it agrees with what usage_hourly should hold, or sees no difference
+		}
 		if c.Missing.any() && (!lessAbove || !hourly.Surplus.any()) {
 			add(name, mendRollups, "%s lacks %d events that usage_hourly holds: a part of %s was lost", name, c.Missing.Events, name)
 		}
@@ -231,12 +238,12 @@ func findings(app *App, cfg Config) []Finding {
 	return list
 }
 
-// countPlus tells whether a cell has more of its sign than it should: rows of
-// corrections are signed, and too much of a negative one is less.
-func countPlus(c *Check) bool {
+// twice tells whether a listed cell holds more of its sign than it should: rows
+// of corrections are signed.
+func twice(c *Check) bool {
 	for _, cell := range c.First {
 		w, g := cell.Want.Events, cell.Got.Events
-		if w != 0 && w < 0 == (g < 0) && max(g, -g) > max(w, -w) {
+		if w != 0 && (w < 0) == (g < 0) && max(g, -g) > max(w, -w) {
 			return true
 		}
 	}
