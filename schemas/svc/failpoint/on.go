@@ -21,7 +21,7 @@ const envPlan = "UPTAKE_FAILPOINTS"
 // point is one entry of a plan.
 type point struct {
 	at   int
-	from bool // at and every later hit
+	from bool         // at and every later hit
 	act  func() error // nil: on
 	text string
 }
