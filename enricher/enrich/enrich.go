@@ -72,7 +72,7 @@ type Service struct {
 	// What is told at the end; of the goroutine that runs sessions.
 	flushed struct{ transactions, records int }
 
-	mu     sync.Mutex // covers parked
+	mu     sync.Mutex // covers parked, and store against the health check
 	parked map[int32]*partition
 }
 
@@ -126,6 +126,11 @@ func (s *Service) Run(sig process.Signals) (err error) {
 	if err != nil {
 		return err
 	}
+	s.health.also(func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.store.Err()
+	})
 	defer func() { err = errors.Join(err, s.closeState()) }()
 
 	if s.codec, err = s.cfg.Registry.Codec(sig.Stop); err != nil {
@@ -220,6 +225,9 @@ func (s *Service) serve(sig process.Signals, instance string) error {
 		}
 		s.metrics.sessions.WithLabelValues(reasonOf(err)).Inc()
 		s.health.failed(err)
+		if err := s.renewStore(); err != nil {
+			return err
+		}
 		wait := backoff.next()
 		s.log.Warn("session ended, a new client starts", "error", err, "commits", commits, "wait", wait)
 		if sleep(sig.Stop, wait) != nil {
@@ -234,6 +242,30 @@ const (
 	fenceWindow = time.Minute
 	maxFences   = 10
 )
+
+// renewStore replaces a dedup store that is broken on disk. No worker runs.
+func (s *Service) renewStore() error {
+	if !s.store.Broken() {
+		return nil
+	}
+	s.log.Warn("dedup store is made anew from the log")
+	s.keepParked(nil)
+	if err := s.store.Close(); err != nil {
+		s.log.Warn("broken dedup store could not be closed", "error", err)
+	}
+	cfg := s.dedupConfig()
+	if err := os.RemoveAll(cfg.Dir); err != nil {
+		return fmt.Errorf("remove broken dedup store: %w", err)
+	}
+	store, err := dedup.Open(cfg, s.log)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.store = store
+	return nil
+}
 
 // errPermanent is in the chain of errors that no retry mends.
 var errPermanent = errors.New("cannot serve")
@@ -358,6 +390,8 @@ func (s *Service) dedupConfig() dedup.Config {
 	c.Now = s.now
 	return c
 }
+
+func (s *Service) enrichedID() [16]byte { return s.topics[topic.Enriched].ID }
 
 func (s *Service) identityConfig() identity.Config {
 	c := s.cfg.Identity

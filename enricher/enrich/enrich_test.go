@@ -147,6 +147,48 @@ func TestStaleDisk(t *testing.T) {
 	i.stopped()
 }
 
+// A disk that breaks costs time and nothing else.
+func TestBrokenDisk(t *testing.T) {
+	c := newCluster(t)
+	data := filepath.Join(t.TempDir(), "a")
+	small := func(cfg *Config) { cfg.DedupRecentBytes, cfg.DedupCacheBytes = 1<<10, 1<<20 }
+	scramble := func() {
+		files, err := filepath.Glob(filepath.Join(data, "dedup", "*.sst"))
+		if err != nil || len(files) == 0 {
+			t.Fatal("no files to break", err)
+		}
+		for _, name := range files {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				continue // it was merged away
+			}
+			for k := range b[:len(b)*3/4] {
+				b[k] ^= 0x5a
+			}
+			if err := os.WriteFile(name, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	n := 0
+	load := func() {
+		for range 300 {
+			c.send(c.raw(track("dev", n)), c.raw(track("dev", n/2)))
+			n++
+		}
+	}
+	i := c.start(data, small)
+	load()
+	c.drained()
+	i.stopped()
+	scramble()
+	i = c.start(data, small)
+	load()
+	c.drained()
+	c.check()
+	i.stopped()
+}
+
 // Two processes with one name fence each other; one of them gives up and says
 // why, and the other goes on.
 func TestTwoInstancesWithOneName(t *testing.T) {

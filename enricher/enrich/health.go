@@ -15,6 +15,7 @@ type health struct {
 	restore    map[int32]string // what is being restored, and how far it is
 	fault      error            // of the last session, until a transaction is committed
 	partitions []int32
+	others     []func() error
 }
 
 func newHealth() *health { return &health{restore: map[int32]string{}} }
@@ -26,6 +27,8 @@ func (h *health) check() error {
 	switch {
 	case h.fault != nil:
 		return h.fault
+	case h.other() != nil:
+		return h.other()
 	case !h.joined:
 		return errors.New("no partitions assigned yet")
 	case len(h.restore) > 0:
@@ -35,6 +38,22 @@ func (h *health) check() error {
 		}
 		slices.Sort(all)
 		return errors.New(strings.Join(all, "; "))
+	}
+	return nil
+}
+
+// also adds a check.
+func (h *health) also(check func() error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.others = append(h.others, check)
+}
+
+func (h *health) other() error {
+	for _, check := range h.others {
+		if err := check(); err != nil {
+			return err
+		}
 	}
 	return nil
 }

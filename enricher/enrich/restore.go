@@ -82,7 +82,7 @@ func (w *worker) restoreSeen(ctx context.Context) (int64, error) {
 		w.part = &partition{id: w.id}
 	}
 	p := w.part
-	id := [16]byte(w.n.svc.topics[topic.Enriched].ID)
+	id := w.n.svc.enrichedID()
 	if p.seen == nil {
 		seen, err := w.n.svc.store.Set(ctx, w.id, id, func(ids int) {
 			w.progress("reading ids from disk", int64(ids), 0, 0)

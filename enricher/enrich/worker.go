@@ -2,6 +2,7 @@ package enrich
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"sync/atomic"
@@ -119,7 +120,9 @@ func (w *worker) stop() {
 		return
 	}
 	if w.broken != nil {
-		_ = w.part.close() // it is rebuilt from the log anyway
+		if err := w.part.close(); err != nil { // it is rebuilt from the log anyway
+			w.n.log.Warn("partition state could not be closed", "partition", w.id, "error", err)
+		}
 		return
 	}
 	w.rollback()
@@ -166,7 +169,11 @@ func (w *worker) do(j job) {
 		err = w.process(j.records)
 	}
 	if err != nil {
-		j.txn.abort(fmt.Errorf("partition %d: %w", w.id, err))
+		err = fmt.Errorf("partition %d: %w", w.id, err)
+		if errors.Is(err, dedup.ErrUnreadable) {
+			w.broken = err
+		}
+		j.txn.abort(err)
 	}
 }
 

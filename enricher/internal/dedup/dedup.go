@@ -30,6 +30,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -88,6 +89,14 @@ type Store struct {
 	recent int
 	now    func() time.Time
 	hash   func([]byte) uint64
+
+	state *state
+}
+
+// state is what Pebble tells of the disk.
+type state struct {
+	fault  atomic.Pointer[error] // of the last attempt to write files, if it failed
+	broken atomic.Bool           // something cannot be read
 }
 
 // Open opens the store below cfg.Dir. One that cannot be read is removed and
@@ -99,13 +108,14 @@ func Open(cfg Config, logger *slog.Logger) (*Store, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	db, lock, err := openDB(cfg, logger)
+	state := &state{}
+	db, lock, err := openDB(cfg, logger, state)
 	if err != nil && !errors.Is(err, errLocked) {
 		logger.Warn("dedup store cannot be read, it is made anew from the log", "dir", cfg.Dir, "error", err)
 		if err := os.RemoveAll(cfg.Dir); err != nil {
 			return nil, fmt.Errorf("remove broken dedup store %s: %w", cfg.Dir, err)
 		}
-		db, lock, err = openDB(cfg, logger)
+		db, lock, err = openDB(cfg, logger, state)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open dedup store %s: %w", cfg.Dir, err)
@@ -117,14 +127,18 @@ func Open(cfg Config, logger *slog.Logger) (*Store, error) {
 		recent: cfg.Recent,
 		now:    cfg.Now,
 		hash:   xxhash.Sum64,
+		state:  state,
 	}, nil
 }
 
 const memTable = 1 << 20
 
+// ErrUnreadable is in the chain of the errors of reads that failed: see Broken.
+var ErrUnreadable = errors.New("dedup set cannot be read")
+
 var errLocked = errors.New("another process has it open")
 
-func openDB(cfg Config, logger *slog.Logger) (*pebble.DB, *pebble.Lock, error) {
+func openDB(cfg Config, logger *slog.Logger, state *state) (*pebble.DB, *pebble.Lock, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, nil, err
 	}
@@ -149,6 +163,20 @@ func openDB(cfg Config, logger *slog.Logger) (*pebble.DB, *pebble.Lock, error) {
 		MaxOpenFiles:          512,
 		FormatMajorVersion:    pebble.FormatNewest,
 		Logger:                pebbleLogger{logger},
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) { state.fault.Store(&err) },
+			// Without this Pebble would end the process.
+			DataCorruption: func(info pebble.DataCorruptionInfo) {
+				if !state.broken.Swap(true) {
+					logger.Error("dedup store is broken on disk", "path", info.Path, "error", info.Details)
+				}
+			},
+			FlushEnd: func(info pebble.FlushInfo) {
+				if info.Err == nil {
+					state.fault.Store(nil)
+				}
+			},
+		},
 	}
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
@@ -166,6 +194,25 @@ func (s *Store) Close() error {
 	// Without a write-ahead log Close alone would forget the last batches, and
 	// the next start would read them from the log again.
 	return errors.Join(s.db.Flush(), s.db.Close(), s.lock.Close())
+}
+
+// Err says why ids cannot be written to disk, or nil. Pebble tries again by
+// itself; when its memory is full, Commit waits for it.
+func (s *Store) Err() error {
+	if err := s.state.fault.Load(); err != nil {
+		return fmt.Errorf("dedup store cannot be written: %w", *err)
+	}
+	return nil
+}
+
+// Broken reports whether something on disk cannot be read. The store is then to
+// be closed and removed: it is a cache.
+func (s *Store) Broken() bool { return s.state.broken.Load() }
+
+// unreadable returns the error of a read that failed.
+func (s *Store) unreadable(partition int32, err error) error {
+	s.state.broken.Store(true)
+	return fmt.Errorf("%w: partition %d: %w", ErrUnreadable, partition, err)
 }
 
 // DiskBytes returns how much disk the store takes.
@@ -266,18 +313,21 @@ func (s *Store) Set(ctx context.Context, partition int32, topicID [16]byte, prog
 	case errors.Is(err, pebble.ErrNotFound):
 		return t, t.Reset(topicID)
 	case err != nil:
-		return nil, fmt.Errorf("read dedup meta of partition %d: %w", partition, err)
+		return nil, s.unreadable(partition, err)
 	}
 	m, ok := parseMeta(value)
 	if err := closer.Close(); err != nil {
-		return nil, fmt.Errorf("read dedup meta of partition %d: %w", partition, err)
+		return nil, s.unreadable(partition, err)
 	}
 	if !ok || m.topicID != topicID || m.width != s.width {
 		return t, t.Reset(topicID)
 	}
 	t.meta, t.next, t.head, t.live = m, m.next, m.head, m.head
 	if err := t.load(ctx, progress); err != nil {
-		return nil, fmt.Errorf("load dedup set of partition %d: %w", partition, err)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, s.unreadable(partition, err)
 	}
 	return t, nil
 }
@@ -399,7 +449,7 @@ func (t *Set) onDisk(h uint64, id []byte) (bool, error) {
 			return true, err
 		}
 		if !errors.Is(err, pebble.ErrNotFound) {
-			return false, fmt.Errorf("read dedup set of partition %d: %w", t.partition, err)
+			return false, t.store.unreadable(t.partition, err)
 		}
 	}
 	return false, nil
