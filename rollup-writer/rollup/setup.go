@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sort"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -115,13 +116,44 @@ func withLog(ctx context.Context, cfg Config, log *slog.Logger, do func(*initial
 	}
 	defer client.Close()
 	i.admin = kadm.NewClient(client)
-	if _, err := topic.Check(ctx, i.admin, consumed...); err != nil {
+	err = settled(ctx, log, func() error {
+		if _, err := topic.Check(ctx, i.admin, consumed...); err != nil {
+			return err
+		}
+		i.state, err = readLog(ctx, i.admin, consumed)
 		return err
-	}
-	if i.state, err = readLog(ctx, i.admin, consumed); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	return do(i)
+}
+
+// Commands wait this long for a cluster to settle.
+const (
+	settleTime  = 30 * time.Second
+	settlePause = 500 * time.Millisecond
+)
+
+// settled calls do until it succeeds, fails for good, or settleTime is over. A
+// cluster that was started or given topics a moment ago has no group coordinator
+// yet, and brokers that do not know the topics yet.
+func settled(ctx context.Context, log *slog.Logger, do func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	for {
+		err := do()
+		passes := errors.Is(err, topic.ErrMissing) || kerr.IsRetriable(err)
+		if !passes {
+			return err
+		}
+		log.Info("the cluster is not ready yet", "error", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(settlePause):
+		}
+	}
 }
 
 // newest is the highest offset in ClickHouse of each partition of a topic.
@@ -233,10 +265,13 @@ func (i *initializer) commit(ctx context.Context, offsets kadm.Offsets) error {
 	if len(offsets) == 0 {
 		return nil
 	}
-	resp, err := i.admin.CommitOffsets(ctx, topic.GroupRollupWriter, offsets)
-	if err == nil {
-		err = resp.Error()
-	}
+	err := settled(ctx, i.log, func() error {
+		resp, err := i.admin.CommitOffsets(ctx, topic.GroupRollupWriter, offsets)
+		if err != nil {
+			return err
+		}
+		return resp.Error()
+	})
 	switch {
 	case errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.RebalanceInProgress), errors.Is(err, kerr.IllegalGeneration):
 		return fmt.Errorf("group %s has running writers: stop them first: %w", topic.GroupRollupWriter, err)
