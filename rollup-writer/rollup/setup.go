@@ -136,15 +136,13 @@ const (
 )
 
 // settled calls do until it succeeds, fails for good, or settleTime is over. A
-// cluster that was started or given topics a moment ago has no group coordinator
-// yet, and brokers that do not know the topics yet.
+// cluster that was started a moment ago has no group coordinator yet.
 func settled(ctx context.Context, log *slog.Logger, do func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
 	for {
 		err := do()
-		passes := errors.Is(err, topic.ErrMissing) || kerr.IsRetriable(err)
-		if !passes {
+		if err == nil || !kerr.IsRetriable(err) {
 			return err
 		}
 		log.Info("the cluster is not ready yet", "error", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sort"
 	"strconv"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -48,11 +49,37 @@ func (e *FaultError) Error() string { return errors.Join(e.Faults...).Error() }
 // Unwrap makes each fault known to errors.Is.
 func (e *FaultError) Unwrap() []error { return e.Faults }
 
+// settleTime is how long Check asks again for a topic that a broker does not
+// know, and settlePause the time in between: after topics are made, or a broker
+// starts, some brokers hear of it later than others.
+const (
+	settleTime  = 5 * time.Second
+	settlePause = 200 * time.Millisecond
+)
+
 // Check reads the named topics and reports every difference, as a FaultError,
 // from what the services rely on: partition counts that belong together, cleanup policy, and
 // who stamps the records. minInsync below what the layout of a cluster of three
 // asks is allowed on fewer brokers, and is never checked above 1 there.
+//
+// A topic that is missing is asked for again for a few seconds.
 func Check(ctx context.Context, adm *kadm.Client, names ...string) (map[string]Info, error) {
+	until := time.Now().Add(settleTime)
+	for {
+		infos, err := check(ctx, adm, names...)
+		missing := errors.Is(err, ErrMissing) || errors.Is(err, kerr.UnknownTopicOrPartition)
+		if !missing || time.Now().After(until) {
+			return infos, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(settlePause):
+		}
+	}
+}
+
+func check(ctx context.Context, adm *kadm.Client, names ...string) (map[string]Info, error) {
 	details, err := adm.ListTopics(ctx, names...)
 	if err != nil {
 		return nil, fmt.Errorf("list topics: %w", err)
