@@ -3,11 +3,15 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 
+	"github.com/uptakehq/uptake/rollup-writer/internal/audit"
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/rollup"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
@@ -26,6 +30,7 @@ Commands:
   serve     write until told to stop (the default)
   migrate   make the database and its tables, or bring them up to date
   init      write down where to begin, once, on a new installation; after migrate
+  audit     compare events with every rollup, cell by cell; writers may run
 
 Flags of a command: rollup-writer <command> -help
 Every flag can be given as UPTAKE_<FLAG> in the environment or in a -config file.
@@ -44,6 +49,8 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		return migrate(c)
 	case "init":
 		return initialize(c)
+	case "audit":
+		return compare(c, stdout)
 	case "help":
 		fmt.Fprint(stdout, usage)
 		return nil
@@ -107,4 +114,44 @@ func initialize(c *invocation) error {
 		return rollup.Reset(signals.Stop, c.cfg, logger)
 	}
 	return rollup.Init(signals.Stop, c.cfg, logger)
+}
+
+// compare exits with 0 if the tables agree and with 1 if they differ; what it
+// could not read is on standard error, with 1 and without a report.
+func compare(c *invocation, stdout io.Writer) (err error) {
+	set := c.flags("audit")
+	cfg := audit.DefaultConfig()
+	cfg.Flags(set)
+	script := set.Bool("json", false, "write JSON, for scripts")
+	if _, err := c.parse(); err != nil {
+		return err
+	}
+	if err := cfg.Validate(); err != nil {
+		return usageError(err)
+	}
+	signals, release := process.Notify()
+	defer release()
+	if has, err := clickhouse.HasDatabase(signals.Stop, &c.cfg.ClickHouse); err != nil || !has {
+		return cmp.Or(err, fmt.Errorf("no database %s: see `rollup-writer migrate`", c.cfg.ClickHouse.Database))
+	}
+	conn, err := clickhouse.OpenSQL(&c.cfg.ClickHouse)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	report, err := audit.Run(signals.Stop, conn, cfg)
+	if err != nil {
+		return err
+	}
+	write := report.WriteText
+	if *script {
+		write = report.WriteJSON
+	}
+	if err := write(stdout); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	if !report.Equal {
+		return audit.ErrDifferent
+	}
+	return nil
 }
