@@ -35,6 +35,9 @@ type env struct {
 
 	prefix string // of the round's ids
 
+	watched chan struct{} // closed when watch has ended
+	stop    chan struct{} // ends watch
+
 	mu     sync.Mutex // covers poison
 	poison []poisoned
 }
@@ -88,6 +91,8 @@ func newEnv(ctx context.Context, c Config) (_ *env, err error) {
 	for _, p := range e.stack.Processes() {
 		e.locks[p.Name] = &sync.Mutex{}
 	}
+	e.stop, e.watched = make(chan struct{}), make(chan struct{})
+	go e.watch() // ends with close
 	return e, nil
 }
 
@@ -97,6 +102,30 @@ func serviceArgs() map[string][]string {
 	return map[string][]string{
 		stack.Enricher: {"-session-timeout", "3s", "-rebalance-timeout", "6s", "-transaction-timeout", "5s"},
 		stack.Writer:   {"-session-timeout", "3s", "-revoke-wait", "2s", "-retry-max", "500ms", "-halt-retry", "1s", "-block-interval", "500ms", "-clickhouse-silence", "3s"},
+	}
+}
+
+// watch starts ClickHouse again when it has ended by itself, as its supervisor
+// would: the embedded server does so when a connection is reset.
+func (e *env) watch() {
+	defer close(e.watched)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-e.stop:
+			return
+		case <-tick.C:
+		}
+		if !e.stack.ClickHouse.Ended() || !e.store.TryLock() {
+			continue
+		}
+		if e.stack.ClickHouse.Ended() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			fmt.Fprintf(e.cfg.Out, "clickhouse had ended by itself; started again: %v\n", e.stack.ClickHouse.Start(ctx))
+			cancel()
+		}
+		e.store.Unlock()
 	}
 }
 
@@ -156,6 +185,10 @@ func (e *env) mend(ctx context.Context) error {
 
 func (e *env) close() error {
 	var errs []error
+	if e.stop != nil {
+		close(e.stop)
+		<-e.watched
+	}
 	if e.producer != nil {
 		e.producer.Close()
 	}

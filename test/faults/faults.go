@@ -149,7 +149,7 @@ func Run(ctx context.Context, c Config) (_ *Report, err error) {
 		}
 		r, err := e.round(ctx, n+1, round)
 		if err != nil {
-			return report, fmt.Errorf("round %d of seed %d: %w", n+1, c.Seed, err)
+			return report, fmt.Errorf("round %d of seed %d: %w\n%s", n+1, c.Seed, err, r.details())
 		}
 		report.add(r)
 		totals[r.oracle.Prefix] = r.usage
@@ -197,6 +197,9 @@ func (r *round) details() string {
 	var b strings.Builder
 	for _, f := range r.faults {
 		fmt.Fprintf(&b, "  %5dms %-28s %s\n", f.at.Milliseconds(), f.kind.name, f.note)
+		if f.mended {
+			fmt.Fprintf(&b, "            recovered after %s\n", f.recovery.Round(time.Millisecond))
+		}
 	}
 	fmt.Fprintln(&b, r.trace)
 	fmt.Fprint(&b, r.diff)
@@ -260,23 +263,31 @@ func (e *env) round(ctx context.Context, n int, faults []*fault) (*round, error)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute+e.cfg.Settle)
 	defer cancel()
 	start := time.Now()
+	r := &round{number: n, faults: faults, oracle: loadgen.NewOracle(stack.App, loadgen.Resolved)}
 	t, err := e.newTraffic(n)
 	if err != nil {
-		return nil, err
+		return r, err
 	}
-	r := &round{number: n, faults: faults, oracle: loadgen.NewOracle(stack.App, loadgen.Resolved)}
 	r.oracle.Prefix = t.plan.Config.IDPrefix
 	e.prefix, e.poison = r.oracle.Prefix, nil
 
 	enough := make(chan struct{})
 	sent := make(chan error, 1)
 	go func() { sent <- t.send(ctx, e.stack.URLs(), enough) }() // waited for below
-	var wg sync.WaitGroup
+	var wg, broken sync.WaitGroup
+	broken.Add(len(faults))
 	for _, f := range faults {
-		wg.Go(func() { e.inject(ctx, f, t) })
+		wg.Go(func() {
+			ok := e.inject(ctx, f)
+			broken.Done()
+			if ok {
+				e.recover(ctx, f, t)
+			}
+		})
 	}
-	wg.Wait()
+	broken.Wait()
 	close(enough)
+	wg.Wait()
 	faultErr := e.mend(ctx)
 	sendErr := <-sent
 	for _, f := range faults {
@@ -285,7 +296,7 @@ func (e *env) round(ctx context.Context, n int, faults []*fault) (*round, error)
 		}
 	}
 	if faultErr != nil || sendErr != nil {
-		return nil, errors.Join(faultErr, sendErr)
+		return r, errors.Join(faultErr, sendErr)
 	}
 	r.oracle.Add(t.plan, t.ledger)
 	for _, p := range e.poison {
@@ -295,7 +306,7 @@ func (e *env) round(ctx context.Context, n int, faults []*fault) (*round, error)
 	defer cancel()
 	r.diff, err = loadgen.AwaitEqual(settle, e.stack.Conn, stack.Database, r.oracle)
 	if err != nil {
-		return nil, err
+		return r, err
 	}
 	if !r.diff.Equal() {
 		if counts, err := trace(ctx, e.addrs(), r.oracle.Prefix); err != nil {
@@ -309,22 +320,22 @@ func (e *env) round(ctx context.Context, n int, faults []*fault) (*round, error)
 	return r, nil
 }
 
-// inject does one fault and waits for its recovery: until all that had been
-// acked when it was mended shows in ClickHouse.
-func (e *env) inject(ctx context.Context, f *fault, t *traffic) {
-	select {
-	case <-time.After(f.at):
-	case <-ctx.Done():
-		return
-	}
+// inject does one fault. It reports whether there was one.
+func (e *env) inject(ctx context.Context, f *fault) bool {
+	wait(ctx, f.at)
 	f.note, f.err = f.kind.inject(ctx, e, f)
 	if errors.Is(f.err, errMissed) {
 		f.missed, f.err = true, other(f.err)
 	}
-	if f.err != nil || f.missed {
-		return
-	}
+	return f.err == nil && !f.missed
+}
+
+// recover waits until all that had been acked when a fault was mended shows in
+// ClickHouse.
+func (e *env) recover(ctx context.Context, f *fault, t *traffic) {
 	mended := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	want := uint64(t.acked.Load())
 	q := fmt.Sprintf("SELECT uniqExact(message_id) FROM %s.events WHERE app_id = ? AND startsWith(message_id, ?)", stack.Database)
 	err := stack.Await(ctx, "recovery", func() error {

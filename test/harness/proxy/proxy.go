@@ -78,6 +78,7 @@ type Proxy struct {
 	mu     sync.Mutex // covers all below
 	closed bool
 	refuse bool
+	gentle bool
 	held   chan struct{} // not nil while nothing may pass; closed when it may again
 	pairs  map[*pair]bool
 	armed  []*Armed
@@ -86,6 +87,7 @@ type Proxy struct {
 // pair is one connection through the proxy.
 type pair struct {
 	client, server *net.TCPConn
+	gentle         bool
 	once           sync.Once
 	done           chan struct{}
 }
@@ -97,7 +99,18 @@ func (c *pair) reset() { c.end(true) }
 func (c *pair) end(reset bool) {
 	c.once.Do(func() {
 		close(c.done)
-		for _, s := range []*net.TCPConn{c.client, c.server} {
+		sides := []*net.TCPConn{c.client, c.server}
+		if reset && c.gentle {
+			// A close with bytes unread would be a reset all the same.
+			sides = sides[:1]
+			_ = c.server.CloseWrite()
+			_ = c.server.SetReadDeadline(time.Now().Add(drain))
+			go func() { // ends with the server's end of it, or at the deadline
+				_, _ = io.Copy(io.Discard, c.server)
+				_ = c.server.Close()
+			}()
+		}
+		for _, s := range sides {
 			if reset {
 				_ = s.SetLinger(0) // fails on a closed connection only
 			}
@@ -105,6 +118,9 @@ func (c *pair) end(reset bool) {
 		}
 	})
 }
+
+// drain bounds how long a gentle end reads what a server still sends.
+const drain = 5 * time.Second
 
 // Listen starts a proxy to target on a free port of this machine.
 func Listen(target string) (*Proxy, error) {
@@ -136,6 +152,14 @@ func (p *Proxy) Close() {
 	p.Hold(false)
 	p.CutAll()
 	p.wg.Wait()
+}
+
+// Gentle has the server see an ordered end, and the client alone a reset, when
+// connections are cut from now on: for a server that does not outlive a reset.
+func (p *Proxy) Gentle() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gentle = true
 }
 
 // CutAll resets every connection. It returns how many there were.
@@ -205,7 +229,7 @@ func (p *Proxy) accept() {
 
 func (p *Proxy) serve(client *net.TCPConn) {
 	p.mu.Lock()
-	refuse, target := p.refuse || p.closed, p.target
+	refuse, target, gentle := p.refuse || p.closed, p.target, p.gentle
 	p.mu.Unlock()
 	var server net.Conn
 	var err error
@@ -217,7 +241,7 @@ func (p *Proxy) serve(client *net.TCPConn) {
 		_ = client.Close()
 		return
 	}
-	c := &pair{client: client, server: server.(*net.TCPConn), done: make(chan struct{})}
+	c := &pair{client: client, server: server.(*net.TCPConn), gentle: gentle, done: make(chan struct{})}
 	p.mu.Lock()
 	refuse = p.refuse || p.closed // either may have come while it dialed
 	if !refuse {

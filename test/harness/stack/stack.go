@@ -173,6 +173,8 @@ func (s *Stack) startClickHouse(ctx context.Context) error {
 		if s.Proxy, err = proxy.Listen(s.ClickHouse.NativeAddr()); err != nil {
 			return err
 		}
+		// The embedded server ends itself when a connection is reset.
+		s.Proxy.Gentle()
 	}
 	s.Conn, err = clickhouse.Open(&clickhouse.Options{Addr: []string{s.ClickHouse.NativeAddr()}})
 	return err
