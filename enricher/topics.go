@@ -75,6 +75,14 @@ func topics(args []string, getenv func(string) (string, bool), stdout, stderr io
 		names = append(names, s.Name)
 	}
 	infos, err := topic.Check(ctx, adm, names...)
+	// A broker says that a topic is made before all of its metadata has it.
+	for verb == "apply" && errors.Is(err, topic.ErrMissing) && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+			infos, err = topic.Check(ctx, adm, names...)
+		}
+	}
 	if err != nil {
 		return err
 	}
