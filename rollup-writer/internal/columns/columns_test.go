@@ -1,19 +1,21 @@
 package columns_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
@@ -501,24 +503,86 @@ func appendColumns(batch driver.Batch, events []event.EnrichedEvent) error {
 	return nil
 }
 
-// Inserting a block into events with all that hangs on it.
+// Inserting a block into events: the table alone, with the rollups that hang on
+// it, and the same without tokens and dedup windows. Server µs is the processor
+// time of ClickHouse, merges included; wall time says little on a busy machine.
 func BenchmarkInsert(b *testing.B) {
-	events := generate(blockRows)
-	ctx := context.Background()
-	sql, conn := server(b)
-	c := columns.NewEvents()
-	for i := range events {
-		c.Append(source, int64(i), &events[i])
-	}
-	b.ResetTimer()
-	for i := range b.N {
-		if err := conn.Insert(ctx, "events", c, fmt.Sprint(i)); err != nil {
-			b.Fatal(err)
+	list := generate(blockRows)
+	drop := func(views ...string) (statements []string) {
+		for _, v := range views {
+			statements = append(statements, "DROP VIEW "+v+" SYNC")
 		}
+		return statements
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/blockRows, "ns/row")
-	var rows uint64
-	if err := sql.QueryRow(clickhousego.Context(ctx), "SELECT toUInt64(sum(events)) FROM user_feature_daily").Scan(&rows); err != nil || rows%blockRows != 0 {
-		b.Errorf("rollup holds %d events: %v", rows, err)
+	accounts := drop("account_feature_daily_view", "account_module_daily_view", "account_product_daily_view")
+	users := drop("user_feature_daily_view")
+	identity := drop("identity_facts_from_events")
+	base := drop("usage_hourly_from_events")
+	var windows []string
+	for _, t := range tables.EventTables {
+		windows = append(windows, "ALTER TABLE "+t+" RESET SETTING non_replicated_deduplication_window")
 	}
+	for _, v := range []struct {
+		name  string
+		token bool
+		setup []string
+	}{
+		{"all", true, nil},
+		{"without tokens and windows", false, windows},
+		{"without users", true, users},
+		{"without users and accounts", true, slices.Concat(users, accounts)},
+		{"events and usage_hourly", true, slices.Concat(users, accounts, identity)},
+		{"events", true, slices.Concat(base, identity)},
+	} {
+		b.Run(v.name, func(b *testing.B) {
+			ctx := context.Background()
+			sql, conn := server(b)
+			for _, s := range v.setup {
+				if err := sql.Exec(ctx, s); err != nil {
+					b.Fatal(err)
+				}
+			}
+			c := columns.NewEvents()
+			for i := range list {
+				c.Append(source, int64(i), &list[i])
+			}
+			pid := embedded.ForTest(b).Pid()
+			before := cpuTime(b, pid)
+			b.ResetTimer()
+			for i := range b.N {
+				token := ""
+				if v.token {
+					token = fmt.Sprint("t", i)
+				}
+				if err := conn.Insert(ctx, "events", c, token); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.StopTimer()
+			rows := float64(b.N) * blockRows
+			b.ReportMetric(float64((cpuTime(b, pid)-before).Microseconds())/rows, "server-µs/row")
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/rows, "wall-µs/row")
+			var n uint64
+			if err := sql.QueryRow(ctx, "SELECT count() FROM events").Scan(&n); err != nil || n != uint64(rows) {
+				b.Errorf("events holds %d rows of %v: %v", n, rows, err)
+			}
+		})
+	}
+}
+
+// cpuTime is what a process has used of the processors, from /proc/PID/stat.
+func cpuTime(tb testing.TB, pid int) time.Duration {
+	tb.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		tb.Skip(err)
+	}
+	f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	user, err1 := strconv.Atoi(f[11])
+	system, err2 := strconv.Atoi(f[12])
+	if err := errors.Join(err1, err2); err != nil {
+		tb.Fatal(err)
+	}
+	const tick = 10 * time.Millisecond // USER_HZ of Linux
+	return time.Duration(user+system) * tick
 }
