@@ -33,10 +33,10 @@ func reports(p *loadgen.Plan) []report {
 		{"Features, by users (user_feature_daily)", `SELECT if(feature_id = '', '(unmapped)', feature_id) AS feature, sum(events) AS events,
 			uniqExactIf(actor_id, actor_kind = 'user') AS users, uniqExactIf(actor_id, actor_kind = 'anonymous') AS visitors
 			FROM %s.user_feature_daily` + where + `GROUP BY feature ORDER BY events DESC`},
-		{"Ten busiest accounts, by module (user_module_daily)", `SELECT account_id AS account, sum(events) AS events, uniqExact(actor_id) AS actors,
+		{"Ten busiest accounts, by module (user_module_daily)", `SELECT account_id AS account, sum(events) AS total, uniqExact(actor_id) AS actors,
 			sumIf(events, module_id = 'billing') AS billing, sumIf(events, module_id = 'invoicing') AS invoicing,
 			sumIf(events, module_id = 'payments') AS payments, sumIf(events, module_id = 'loyalty') AS loyalty
-			FROM %s.user_module_daily` + where + `GROUP BY account ORDER BY events DESC LIMIT 10`},
+			FROM %s.user_module_daily` + where + `GROUP BY account ORDER BY total DESC LIMIT 10`},
 		{"The week, by products (user_product_daily)", `SELECT formatDateTime(day, '%%a %%F') AS date, sumIf(events, product_id = 'mypos_sales') AS sales,
 			sumIf(events, product_id = 'mypos_commerce') AS commerce, sumIf(events, product_id = 'mypos_engage') AS engage,
 			uniqExact(actor_id) AS actors, uniqExact(account_id) AS accounts FROM %s.user_product_daily` + where + `GROUP BY day ORDER BY day`},
