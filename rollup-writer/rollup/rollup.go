@@ -144,15 +144,14 @@ func (s *Service) Run(sig process.Signals) (err error) {
 	s.log.Info("serving", "block_records", s.cfg.BlockRecords, "block_interval", s.cfg.BlockInterval.String(), "tables", s.form.String())
 
 	s.client.AddConsumeTopics(consumed...)
-	lag := make(chan struct{})
-	go func() { // ends with sig.Stop
-		defer close(lag)
-		s.watchLag(sig.Stop)
-	}()
+	var beside sync.WaitGroup
+	beside.Go(func() { s.watchLag(sig.Stop) }) // ends with sig.Stop
+	var catalogErr error
+	beside.Go(func() { catalogErr = s.followCatalog(sig.Stop) }) // ends with sig.Stop
 	s.poll(sig.Stop)
 	s.stop(kill)
-	<-lag
-	return nil
+	beside.Wait()
+	return catalogErr
 }
 
 // errRefused marks what no waiting changes.

@@ -1,0 +1,195 @@
+package rollup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/schemas/catalog"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// catalogCopy brings the versions of the catalog into ClickHouse, where analysts
+// join features with their names, owners and kinds. Each writer does so by
+// itself: the rows of a version are the same from all of them, and both tables
+// replace a row by one of the same key, so that any number of copies is one.
+type catalogCopy struct {
+	s      *Service
+	before map[string]*catalog.Version // the version of each app that was read last
+	copied map[string]int64            // the highest one of each app that ClickHouse has
+}
+
+// followCatalog copies what there is and what comes, until ctx ends. What cannot
+// be copied does not hold up events.
+func (s *Service) followCatalog(ctx context.Context) error {
+	opts, err := s.cfg.Kafka.Options(s.log, nil)
+	if err != nil {
+		return err
+	}
+	client, err := kgo.NewClient(append(opts,
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic.Catalog: {0: kgo.NewOffset().AtStart()}}),
+		kgo.FetchMaxBytes(fetchBytes))...)
+	if err != nil {
+		return fmt.Errorf("kafka client for the catalog: %w", err)
+	}
+	defer client.Close()
+	c := &catalogCopy{s: s, before: map[string]*catalog.Version{}}
+	if err := s.untilDone(ctx, "read which catalogs clickhouse has", c.readCopied); err != nil {
+		return nil // stopped
+	}
+	for {
+		fetches := client.PollFetches(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		fetches.EachError(func(_ string, _ int32, err error) {
+			if !errors.Is(err, context.Canceled) {
+				s.log.Warn("catalog was not fetched", "error", err)
+			}
+		})
+		for _, r := range fetches.Records() {
+			if len(r.Value) == 0 {
+				continue // a version that was taken back
+			}
+			v, err := catalog.Decode(r.Value)
+			if err != nil {
+				s.log.Error("catalog version was not copied", "offset", r.Offset, "error", err)
+				continue
+			}
+			if err := s.untilDone(ctx, "copy the catalog", func(ctx context.Context) error { return c.copy(ctx, v) }); err != nil {
+				return nil // stopped
+			}
+		}
+	}
+}
+
+// untilDone calls do until it succeeds or ctx ends.
+func (s *Service) untilDone(ctx context.Context, what string, do func(context.Context) error) error {
+	for attempt := 0; ; attempt++ {
+		ask, cancel := context.WithTimeout(ctx, askTimeout)
+		err := do(ask)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if attempt%60 == 0 {
+			s.log.Warn("trying again", "what", what, "error", err)
+		}
+		select {
+		case <-time.After(checkRetry):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (c *catalogCopy) readCopied(ctx context.Context) error {
+	rows, err := c.s.sql.Query(ctx, "SELECT app_id, max(catalog_version) FROM "+c.s.form.Local("catalog_features_history")+" GROUP BY app_id")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	c.copied = map[string]int64{}
+	for rows.Next() {
+		var app string
+		var version int64
+		if err := rows.Scan(&app, &version); err != nil {
+			return err
+		}
+		c.copied[app] = version
+	}
+	return rows.Err()
+}
+
+// copy writes one version: its features, and those of the version before that
+// it no longer has as removed. The history is written last: what it has was
+// copied whole.
+func (c *catalogCopy) copy(ctx context.Context, v *catalog.Version) error {
+	before := c.before[v.App]
+	if v.Number > c.copied[v.App] {
+		rows := featureRows(v, before)
+		for _, table := range []string{"catalog_features", "catalog_features_history"} {
+			if err := c.insert(ctx, c.s.form.Local(table), v, rows); err != nil {
+				return fmt.Errorf("write version %d of %s: %w", v.Number, v.App, err)
+			}
+		}
+		c.copied[v.App] = v.Number
+		c.s.log.Info("catalog copied", "app", v.App, "version", v.Number, "features", len(rows))
+	}
+	if before == nil || v.Number > before.Number {
+		c.before[v.App] = v
+	}
+	return nil
+}
+
+func (c *catalogCopy) insert(ctx context.Context, table string, v *catalog.Version, rows []featureRow) error {
+	batch, err := c.s.sql.PrepareBatch(ctx, "INSERT INTO "+table+" (app_id, feature_id, feature_name, module_id, module_name, product_id, product_name, "+
+		"owner, purpose, kind, status, catalog_version, applied_at, removed) SETTINGS async_insert = 0")
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		removed := uint8(0)
+		if r.removed {
+			removed = 1
+		}
+		err := batch.Append(v.App, r.feature.ID, r.feature.Name, r.module.ID, r.module.Name, r.product.ID, r.product.Name,
+			firstOf(r.feature.Owner, r.module.Owner, r.product.Owner), r.feature.Purpose, r.feature.Kind, r.feature.Status, v.Number, v.AppliedAt.UTC(), removed)
+		if err != nil {
+			return errors.Join(err, batch.Abort())
+		}
+	}
+	return batch.Send()
+}
+
+func firstOf(words ...string) string {
+	for _, w := range words {
+		if w != "" {
+			return w
+		}
+	}
+	return ""
+}
+
+// featureRow is a feature with the module and the product that it is in.
+type featureRow struct {
+	product *catalog.Product
+	module  *catalog.Module
+	feature *catalog.Feature
+	removed bool
+}
+
+// featureRows returns the features of v, and those of before that v has no more.
+func featureRows(v, before *catalog.Version) []featureRow {
+	rows := features(v.Catalog, false)
+	if before == nil {
+		return rows
+	}
+	has := map[string]bool{}
+	for _, r := range rows {
+		has[r.feature.ID] = true
+	}
+	for _, r := range features(before.Catalog, true) {
+		if !has[r.feature.ID] {
+			rows = append(rows, r)
+		}
+	}
+	return rows
+}
+
+func features(c *catalog.Catalog, removed bool) []featureRow {
+	var rows []featureRow
+	for i := range c.Products {
+		p := &c.Products[i]
+		for j := range p.Modules {
+			m := &p.Modules[j]
+			for k := range m.Features {
+				rows = append(rows, featureRow{p, m, &m.Features[k], removed})
+			}
+		}
+	}
+	return rows
+}
