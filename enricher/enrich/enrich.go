@@ -240,7 +240,7 @@ func (s *Service) serve(sig process.Signals, instance string) error {
 // another process: the two take it from each other.
 const (
 	fenceWindow = time.Minute
-	maxFences   = 10
+	maxFences   = 30
 )
 
 // renewStore replaces a dedup store that is broken on disk. No worker runs.

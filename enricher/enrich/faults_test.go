@@ -111,7 +111,10 @@ func TestEveryErrorOfATransaction(t *testing.T) {
 			}
 			batch()
 			c.drained()
-			for _, e := range step.errors {
+			for k, e := range step.errors {
+				if testing.Short() && k%2 == 1 {
+					continue
+				}
 				for _, count := range counts {
 					h := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{step.key}, Topic: step.topic, Err: e, Count: count, When: fromInstance})
 					if step.join {
@@ -129,7 +132,7 @@ func TestEveryErrorOfATransaction(t *testing.T) {
 			c.drained()
 			c.check()
 			i.stopped()
-			if hits < len(step.errors) {
+			if hits < len(step.errors) && !testing.Short() {
 				t.Errorf("only %d faults of %d kinds arrived", hits, len(step.errors))
 			}
 		})
