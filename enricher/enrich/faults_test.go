@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -178,6 +179,54 @@ func TestAnswersGetLost(t *testing.T) {
 	}
 	c.check()
 	i.stopped()
+}
+
+// A broker commits and answers with an error. The library takes some of them
+// for "not committed", without an error of its own: whoever believes that does
+// everything again.
+func TestCommittedButAnsweredWithAnError(t *testing.T) {
+	for _, e := range []*kerr.Error{kerr.UnknownServerError, kerr.RequestTimedOut, kerr.NetworkException, kerr.InvalidTxnState} {
+		t.Run(e.Message, func(t *testing.T) {
+			c := newCluster(t)
+			if c.fake == nil {
+				t.Skip("needs kfake to answer for the broker")
+			}
+			i := c.start(filepath.Join(t.TempDir(), "a"))
+			c.send(c.raw(track("dev", 0)))
+			c.drained()
+			var applied atomic.Int32
+			for n := 1; n < 400; n += 40 {
+				var own atomic.Bool
+				c.fake.ControlKey(kmsg.EndTxn.Int16(), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+					req := kreq.(*kmsg.EndTxnRequest)
+					if !req.Commit || own.Load() {
+						return nil, nil, false
+					}
+					c.fake.DropControl()
+					again := *req
+					c.fake.SleepControl(func() {
+						own.Store(true)
+						resp, err := again.RequestWith(c.ctx(10*time.Second), c.cl)
+						if err == nil && resp.ErrorCode == 0 {
+							applied.Add(1)
+						}
+					})
+					resp := req.ResponseKind().(*kmsg.EndTxnResponse)
+					resp.ErrorCode = e.Code
+					return resp, nil, true
+				})
+				for k := range 40 {
+					c.send(c.raw(track("dev", n+k)))
+				}
+				c.drained()
+			}
+			c.check()
+			i.stopped()
+			if applied.Load() < 5 {
+				t.Errorf("only %d commits were carried out and answered with %s", applied.Load(), e.Message)
+			}
+		})
+	}
 }
 
 // seed is that of the random tests: UPTAKE_TEST_SEED, or of the moment.
