@@ -10,7 +10,7 @@ GOLANGCI_VERSION := v2.15.0
 GO ?= go
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test race fuzz bench faults lint fmt modules tools clean
+.PHONY: help run demo test race fuzz bench faults identity lint fmt modules tools clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ bench: ## the Go benchmarks of the hot parts
 N ?= 500
 faults: ## N seeded faults (500), with a table of what they did
 	$(GO) run ./test/cmd/faults -n $(N) $(ARGS)
+
+WORLDS ?= 100
+identity: ## WORLDS (100) random worlds of users and visitors against killed services
+	IDENTITY_WORLDS=$(WORLDS) $(GO) test -timeout 60m -v ./test/identity
 
 lint: $(TOOLS)/golangci-lint ## golangci-lint, with gofumpt, over every module
 	@for m in $(MODULES); do echo "lint $$m"; (cd $$m && $(TOOLS)/golangci-lint run ./...) || exit 1; done

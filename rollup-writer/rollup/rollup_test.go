@@ -319,6 +319,9 @@ func TestCorrectionsOfHours(t *testing.T) {
 // A writer that dies at any INSERT of a correction, before, within or after it,
 // leaves what the next one completes.
 func TestCorrectionsSurviveACrashAtEveryStep(t *testing.T) {
+	if testing.Short() {
+		t.Skip("each of its scenarios needs ClickHouse; not under -short")
+	}
 	for _, f := range []fault{cutFirst, cutHalf, cutLast} {
 		for n := 1; ; n++ {
 			done := false

@@ -1,0 +1,298 @@
+// Package identity says random things about who is who to the services, kills
+// them meanwhile, and holds every rollup against what was said.
+//
+// Many small worlds, each of a few users, anonymous ids and accounts, go through
+// one installation at once. A world says nothing whose right answer depends on
+// order, so that the oracle is a function of what was said (world.go) and knows
+// nothing of links, partitions or corrections. Where order matters, the rules are
+// held against an oracle of theirs in enricher/internal/identity.
+package identity
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/test/harness/kafka"
+	"github.com/uptakehq/uptake/test/harness/stack"
+	"github.com/uptakehq/uptake/test/loadgen"
+)
+
+func TestMain(m *testing.M) {
+	embedded.ChildMain()
+	code := m.Run()
+	if err := stack.Cleanup(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// settings of a run from the environment: how many worlds, and from which seed.
+func setting(name string, otherwise uint64) uint64 {
+	if n, err := strconv.ParseUint(os.Getenv(name), 10, 64); err == nil {
+		return n
+	}
+	return otherwise
+}
+
+func TestRollupsAreWhatWasSaid(t *testing.T) {
+	worlds := int(setting("IDENTITY_WORLDS", 0))
+	if worlds == 0 {
+		t.Skip("takes minutes: `make identity` runs it, or set IDENTITY_WORLDS to the number of worlds")
+	}
+	t.Run("kfake", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("starts the services and ClickHouse; not under -short")
+		}
+		run(t, kafka.FakeForTest(t, kfake.GroupMinSessionTimeout(time.Second)), worlds)
+	})
+	t.Run("kafka", func(t *testing.T) {
+		cfg := kafka.Config{Brokers: 1, Dir: t.TempDir(), Properties: map[string]string{"group.min.session.timeout.ms": "1000"}}
+		run(t, kafka.ForTest(t, cfg), worlds/2)
+	})
+}
+
+// services kill their sessions soon: what takes minutes in production is to
+// happen several times in a run.
+func arguments() map[string][]string {
+	return map[string][]string{
+		stack.Enricher: {"-session-timeout", "3s", "-rebalance-timeout", "6s", "-transaction-timeout", "5s", "-commit-interval", "50ms"},
+		stack.Writer:   {"-session-timeout", "3s", "-revoke-wait", "2s", "-retry-max", "500ms", "-block-interval", "500ms", "-clickhouse-silence", "5s"},
+	}
+}
+
+func run(t *testing.T, log kafka.Log, worlds int) {
+	seed := setting("IDENTITY_SEED", uint64(time.Now().UnixNano()))
+	t.Logf("IDENTITY_SEED=%d IDENTITY_WORLDS=%d", seed, worlds)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	layout := topic.SingleLayout()
+	s := stack.ForTest(t, stack.Config{Log: log, Layout: layout, Enricher: 2, Writers: 2, Args: arguments(), Proxied: true})
+
+	all := make([]*world, worlds)
+	var calls []call
+	start := time.Now().Add(-12 * time.Hour).Truncate(time.Hour)
+	for i := range all {
+		all[i] = newWorld(rnd, fmt.Sprintf("w%d-", i), start)
+		for range 20 + rnd.IntN(40) {
+			calls = append(calls, all[i].next(rnd))
+		}
+	}
+	// Worlds are told in any order, and some of it twice.
+	for range len(calls) / 10 {
+		calls = append(calls, calls[rnd.IntN(len(calls))])
+	}
+	rnd.Shuffle(len(calls), func(i, j int) { calls[i], calls[j] = calls[j], calls[i] })
+
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+	defer cancel()
+	told := make(chan struct{})
+	killed := make(chan int, 1)
+	go func() { killed <- kill(ctx, s, told, rand.New(rand.NewPCG(seed, 2))) }() // ends some time after told
+	tell(ctx, t, log, layout, calls)
+	close(told)
+	t.Logf("%d calls told, %d processes killed meanwhile", len(calls), <-killed)
+
+	want := map[string]map[string]loadgen.Sums{}
+	for _, r := range loadgen.Rollups() {
+		want[r.Table] = map[string]loadgen.Sums{}
+		for _, w := range all {
+			w.expect(r.Columns, want[r.Table])
+		}
+	}
+	var diff []string
+	err := stack.Await(ctx, "the rollups to be what was said", func() error {
+		diff = nil
+		for _, r := range loadgen.Rollups() {
+			got, err := read(ctx, s, r)
+			if err != nil {
+				return err
+			}
+			diff = append(diff, differences(r.Table, got, want[r.Table])...)
+		}
+		if len(diff) > 0 {
+			return fmt.Errorf("%d cells differ, such as %s", len(diff), diff[0])
+		}
+		return nil
+	})
+	if err != nil {
+		slices.Sort(diff)
+		t.Fatalf("%v\n%s", err, strings.Join(diff[:min(len(diff), 20)], "\n"))
+	}
+
+	roots, owners, actors := map[string]string{}, map[string]string{}, map[string]bool{}
+	for _, w := range all {
+		w.whoIsWho(roots, owners)
+		w.actors(actors)
+	}
+	same(t, "user_roots", pairs(ctx, t, s, "SELECT user_id, root_id FROM %s.user_roots"), roots)
+	same(t, "identities", pairs(ctx, t, s, "SELECT id, user_id FROM %s.identities WHERE id_kind = 'anonymous' AND in_force"), owners)
+	var distinct uint64
+	q := "SELECT uniqExact(actor_id) FROM (SELECT actor_id FROM %s.user_feature_daily WHERE actor_kind = 'user' GROUP BY actor_id HAVING sum(events) != 0)"
+	if err := s.Conn.QueryRow(ctx, fmt.Sprintf(q, stack.Database)).Scan(&distinct); err != nil {
+		t.Fatal(err)
+	}
+	if distinct != uint64(len(actors)) {
+		t.Errorf("%d distinct users, want %d", distinct, len(actors))
+	}
+}
+
+// pairs returns what a query of two columns answers.
+func pairs(ctx context.Context, t *testing.T, s *stack.Stack, query string) map[string]string {
+	t.Helper()
+	rows, err := s.Conn.Query(ctx, fmt.Sprintf(query, stack.Database))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	m := map[string]string{}
+	for rows.Next() {
+		var k, v string
+		if err := rows.Scan(&k, &v); err != nil {
+			t.Fatal(err)
+		}
+		m[k] = v
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func same(t *testing.T, what string, got, want map[string]string) {
+	t.Helper()
+	wrong := 0
+	for k, w := range want {
+		if got[k] != w {
+			if wrong++; wrong < 10 {
+				t.Errorf("%s: %s is %q, want %q", what, k, got[k], w)
+			}
+		}
+	}
+	if len(got) != len(want) || wrong > 0 {
+		t.Errorf("%s: %d wrong; %d ids, want %d", what, wrong, len(got), len(want))
+	}
+}
+
+// tell produces the calls over a few seconds, so that the services are killed
+// amid them.
+func tell(ctx context.Context, t *testing.T, log kafka.Log, layout topic.Layout, calls []call) {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(log.Addrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	codec := event.NewCodec()
+	const rounds = 40
+	for r := range rounds {
+		var records []*kgo.Record
+		for _, k := range calls[len(calls)*r/rounds : len(calls)*(r+1)/rounds] {
+			key := topic.RawKey(nil, k.AppID, k.UserID, k.AnonymousID, k.AccountID)
+			records = append(records, &kgo.Record{
+				Topic: topic.Raw, Partition: topic.Partition(key, layout.Partitions), Key: key, Value: codec.AppendRaw(nil, &k.RawEvent),
+			})
+		}
+		if err := cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatal(ctx.Err())
+		case <-time.After(250 * time.Millisecond): // paces the load; nothing depends on it
+		}
+	}
+}
+
+// leastKilled is how many processes a run kills at least.
+const leastKilled = 8
+
+// kill ends an enricher or a writer at random moments, or lets it hang, and
+// starts it again, until all is told and enough were killed. It leaves all of
+// them running, and returns how many it ended.
+func kill(ctx context.Context, s *stack.Stack, told <-chan struct{}, rnd *rand.Rand) int {
+	for n := 0; ; {
+		select {
+		case <-ctx.Done():
+			return n
+		case <-time.After(time.Duration(300+rnd.IntN(1500)) * time.Millisecond):
+		}
+		select {
+		case <-told:
+			if n >= leastKilled {
+				return n
+			}
+		default:
+		}
+		victims := slices.Concat(s.Enrichers, s.Writers)
+		p := victims[rnd.IntN(len(victims))]
+		if rnd.IntN(5) == 0 {
+			if p.Pause() == nil { // a zombie: the others take its partitions over
+				select {
+				case <-ctx.Done():
+				case <-time.After(4 * time.Second):
+				}
+				_ = p.Signal(syscall.SIGCONT)
+			}
+			continue
+		}
+		p.Kill()
+		n++
+		if err := p.Start(); err != nil {
+			return n // the stack's end tells why
+		}
+	}
+}
+
+// read returns the cells of a rollup, by their key columns joined.
+func read(ctx context.Context, s *stack.Stack, r loadgen.Rollup) (map[string]loadgen.Sums, error) {
+	columns := make([]string, len(r.Columns))
+	for i, c := range r.Columns {
+		columns[i] = "toString(" + c + ")"
+	}
+	q := fmt.Sprintf("SELECT arrayStringConcat([%s], '|') AS k, toInt64(sum(events)) AS n, toInt64(sum(quantity)) AS q FROM %s.%s GROUP BY k HAVING n != 0 OR q != 0",
+		strings.Join(columns, ", "), stack.Database, r.Table)
+	rows, err := s.Conn.Query(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	cells := map[string]loadgen.Sums{}
+	for rows.Next() {
+		var k string
+		var c loadgen.Sums
+		if err := rows.Scan(&k, &c.Events, &c.Quantity); err != nil {
+			return nil, err
+		}
+		cells[k] = c
+	}
+	return cells, rows.Err()
+}
+
+func differences(table string, got, want map[string]loadgen.Sums) []string {
+	var diff []string
+	for k, w := range want {
+		if g := got[k]; g != w {
+			diff = append(diff, fmt.Sprintf("%s %s: got %+v, want %+v", table, k, g, w))
+		}
+	}
+	for k, g := range got {
+		if _, ok := want[k]; !ok {
+			diff = append(diff, fmt.Sprintf("%s %s: got %+v, want nothing", table, k, g))
+		}
+	}
+	return diff
+}
