@@ -410,7 +410,11 @@ func FuzzDecode(f *testing.F) {
 			if err := s.decode(c, value, rec); err != nil {
 				continue
 			}
-			// What we read, hamba reads the same.
+			// What we read, hamba reads the same. Bodies of older versions went
+			// through hamba already, and their header is another schema's.
+			if w, _, err := c.writer(value); err != nil || !w.current {
+				continue
+			}
 			var got map[string]any
 			if err := hamba.Unmarshal(schemas[s.typ], value[singleObjectHeader:], &got); err != nil {
 				t.Fatalf("hamba refuses what we read: %v", err)
