@@ -27,8 +27,8 @@ test: ## every test, on real parts where the machine has what they need
 race: ## the tests of the services' packages under the race detector
 	$(GO) test -race -short -timeout 30m ./schemas/... ./ingest-gateway/... ./enricher/... ./rollup-writer/...
 
-FUZZTIME ?= 5s
-fuzz: ## every fuzz target for FUZZTIME (5s)
+FUZZTIME ?= 20000x
+fuzz: ## every fuzz target for FUZZTIME (20000x, or a time such as 5m)
 	GO="$(GO)" FUZZTIME="$(FUZZTIME)" ./deploy/dev/fuzz.sh $(MODULES)
 
 bench: ## the Go benchmarks of the hot parts
