@@ -284,6 +284,11 @@ func TestClickHouseDown(t *testing.T) {
 			t.Error(err)
 		}
 		acked(20)
+		// The load may have ended by now: what makes the lag grow is sent here.
+		r := post(t, ctx, s.URLs()[0]+"/v1/batch", stack.WriteKeyOf(appBad), batchOf("chdown-extra-", 50))
+		if r.status != 200 || !r.body.Success {
+			t.Errorf("got %d %s while ClickHouse is down, want 200 and success", r.status, r.text)
+		}
 		if err := stack.Await(ctx, "a growing lag", func() error {
 			now, err := lag(ctx, writer)
 			if err == nil && now <= before {
@@ -304,6 +309,21 @@ func TestClickHouseDown(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	if n := stored(t, s, "chdown-extra-49"); n != 1 {
+		t.Errorf("an event that was sent while ClickHouse was down is stored %d times, want once", n)
+	}
+}
+
+// batchOf is a body of n events whose message ids begin with prefix.
+func batchOf(prefix string, n int) []byte {
+	body := []byte(`{"batch":[`)
+	for i := range n {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = fmt.Appendf(body, `{"type":"track","event":"Item Bagged","userId":"%[1]su","messageId":"%[1]s%[2]d"}`, prefix, i)
+	}
+	return append(body, `]}`...)
 }
 
 // lag is how many records the writer has not committed.
