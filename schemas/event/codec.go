@@ -34,7 +34,7 @@ func (t Type) String() string {
 // holds them against the schema files.
 var fingerprints = [numTypes]uint64{
 	TypeRaw:      0x49307A4B74933CE0,
-	TypeEnriched: 0x19F2D807FE643311,
+	TypeEnriched: 0xBA80E6F77F873A4A,
 	TypeControl:  0x5CCD1C96AC505E90,
 	TypeRejected: 0xD907DBE3EB931C57,
 

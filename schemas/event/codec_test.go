@@ -42,7 +42,7 @@ func sampleEnriched() *EnrichedEvent {
 		EventTime: 1_795_000_000_123_456, Timestamp: 1_795_000_000_123_456, ReceivedAt: 1_795_000_001_500_000,
 		Quantity: 1, Properties: []byte(`{"sku":"4006381333931"}`), Conflicts: []byte(`{"price":"free"}`),
 		Flags: "time_skew", RawOffset: 42, Protocol: "segment",
-		LinkedUserID: "u-0", ParentAccountID: "acct-0",
+		LinkedUserID: "u-0", ParentAccountID: "acct-0", Metric: []byte(`{"numbers":{"":12.5}}`),
 	}
 }
 

@@ -148,7 +148,7 @@ func (e *RawEvent) readFrom(r *reader) {
 	e.UserAgent = r.string()
 }
 
-// EnrichedEvent is a raw event, resolved: see avro/enriched_event.v1.avsc for
+// EnrichedEvent is a raw event, resolved: see avro/enriched_event.v3.avsc for
 // each field. Lifetimes are those of RawEvent.
 type EnrichedEvent struct {
 	AppID          string
@@ -187,6 +187,10 @@ type EnrichedEvent struct {
 	// Since version 2.
 	LinkedUserID    string
 	ParentAccountID string
+
+	// Metric is what a metric event reports, as JSON object text, or empty.
+	// Since version 3.
+	Metric []byte
 }
 
 func (e *EnrichedEvent) appendTo(b []byte) []byte {
@@ -223,7 +227,8 @@ func (e *EnrichedEvent) appendTo(b []byte) []byte {
 	b = appendString(b, e.Flags)
 	b = appendLong(b, e.RawOffset)
 	b = appendString(b, e.LinkedUserID)
-	return appendString(b, e.ParentAccountID)
+	b = appendString(b, e.ParentAccountID)
+	return appendBytes(b, e.Metric)
 }
 
 func (e *EnrichedEvent) readFrom(r *reader) {
@@ -261,6 +266,7 @@ func (e *EnrichedEvent) readFrom(r *reader) {
 	e.RawOffset = r.long()
 	e.LinkedUserID = r.string()
 	e.ParentAccountID = r.string()
+	e.Metric = r.bytes()
 }
 
 // Control is a record in enriched that is no event: it orders something at its
