@@ -69,7 +69,7 @@ func (s *Service) followCatalog(ctx context.Context) error {
 // untilDone calls do until it succeeds or ctx ends.
 func (s *Service) untilDone(ctx context.Context, what string, do func(context.Context) error) error {
 	for attempt := 0; ; attempt++ {
-		ask, cancel := context.WithTimeout(ctx, askTimeout)
+		ask, cancel := uncut(ctx)
 		err := do(ask)
 		cancel()
 		if err == nil || ctx.Err() != nil {

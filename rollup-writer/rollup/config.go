@@ -26,7 +26,11 @@ type Config struct {
 	BlockRecords  int64
 	BlockInterval time.Duration
 
-	SessionTimeout time.Duration
+	// SessionTimeout is how long the group waits for a sign of life of a writer,
+	// RebalanceTimeout for it to join again when others come or go. One that is
+	// killed while it joins is waited for as long as the latter.
+	SessionTimeout   time.Duration
+	RebalanceTimeout time.Duration
 	// QueueBytes of records are kept undecoded per partition before fetching of
 	// it pauses.
 	QueueBytes int
@@ -49,17 +53,18 @@ type Config struct {
 // DefaultConfig serves one machine.
 func DefaultConfig() Config {
 	return Config{
-		Kafka:          kafka.DefaultConfig("rollup-writer"),
-		ClickHouse:     clickhouse.DefaultConfig(),
-		BlockRecords:   50_000,
-		BlockInterval:  time.Second,
-		SessionTimeout: 45 * time.Second,
-		QueueBytes:     8 << 20,
-		MaxInserts:     4,
-		RetryMax:       5 * time.Second,
-		HaltRetry:      time.Minute,
-		RevokeWait:     5 * time.Second,
-		StopTimeout:    30 * time.Second,
+		Kafka:            kafka.DefaultConfig("rollup-writer"),
+		ClickHouse:       clickhouse.DefaultConfig(),
+		BlockRecords:     50_000,
+		BlockInterval:    time.Second,
+		SessionTimeout:   15 * time.Second,
+		RebalanceTimeout: 20 * time.Second,
+		QueueBytes:       8 << 20,
+		MaxInserts:       4,
+		RetryMax:         5 * time.Second,
+		HaltRetry:        time.Minute,
+		RevokeWait:       5 * time.Second,
+		StopTimeout:      30 * time.Second,
 	}
 }
 
@@ -71,6 +76,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.Int64Var(&c.BlockRecords, "block-records", c.BlockRecords, "a block of rows never reaches over a multiple of this many offsets; fixed for the life of the topics")
 	set.DurationVar(&c.BlockInterval, "block-interval", c.BlockInterval, "a block of rows never reaches over a multiple of this in append time; fixed for the life of the topics")
 	set.DurationVar(&c.SessionTimeout, "session-timeout", c.SessionTimeout, "after this long without a sign of life another writer takes over the partitions")
+	set.DurationVar(&c.RebalanceTimeout, "rebalance-timeout", c.RebalanceTimeout, "how long a rebalance waits for a writer to let go of partitions and join again")
 	set.IntVar(&c.QueueBytes, "queue-bytes", c.QueueBytes, "bytes of fetched records kept per partition before fetching of it pauses")
 	set.IntVar(&c.MaxInserts, "max-inserts", c.MaxInserts, "inserts under way at once")
 	set.DurationVar(&c.RetryMax, "retry-max", c.RetryMax, "longest pause between two attempts of a block")
@@ -94,6 +100,9 @@ func (c *Config) Validate() error {
 	}
 	if c.SessionTimeout < time.Second || c.SessionTimeout > 30*time.Minute {
 		errs = append(errs, fmt.Errorf("session-timeout must be 1s to 30m (got %s)", c.SessionTimeout))
+	}
+	if c.RebalanceTimeout < c.SessionTimeout || c.RebalanceTimeout > 30*time.Minute {
+		errs = append(errs, fmt.Errorf("rebalance-timeout must be session-timeout to 30m (got %s)", c.RebalanceTimeout))
 	}
 	if c.QueueBytes < 1<<16 {
 		errs = append(errs, fmt.Errorf("queue-bytes must be at least 64 KiB (got %d)", c.QueueBytes))

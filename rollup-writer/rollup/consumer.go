@@ -31,6 +31,7 @@ func (s *Service) connect() error {
 		opts,
 		kgo.ConsumerGroup(topic.GroupRollupWriter),
 		kgo.SessionTimeout(s.cfg.SessionTimeout),
+		kgo.RebalanceTimeout(s.cfg.RebalanceTimeout),
 		kgo.HeartbeatInterval(min(3*time.Second, s.cfg.SessionTimeout/3)),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(), // they move the boundary of an idle partition
@@ -81,6 +82,9 @@ func (s *Service) assigned(_ context.Context, cl *kgo.Client, added map[string][
 	cl.ResumeFetchPartitions(added)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stopping {
+		return
+	}
 	for name, numbers := range added {
 		if s.partitions[name] == nil {
 			s.partitions[name] = map[int32]*partition{}
@@ -238,7 +242,9 @@ func (st logState) start(shape block.Shape, name string, number int32) start {
 	if c.At > end.Offset {
 		return refused("%s is written up to %d, and the log ends at %d: it was truncated; begin with `rollup-writer init -reset` once it is known what is lost", at, c.At, end.Offset)
 	}
+	out.end = end.Offset
 	out.mark, out.untouched = commit.Mark, c.At == end.Offset
+	out.generation, out.clean = commit.Generation, commit.Clean
 	return out
 }
 

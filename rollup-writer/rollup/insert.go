@@ -38,9 +38,11 @@ func (p *partition) insertAll() {
 			continue
 		case it, ok := <-p.items:
 			if !ok {
+				p.sayClean()
 				return
 			}
 			if err := p.carryOut(it); err != nil {
+				p.failed = true
 				p.release(it.rows)
 				if !errors.Is(err, errLetGo) && p.gone.Err() == nil {
 					p.halt(err)
@@ -64,7 +66,10 @@ func (p *partition) carryOut(it item) error {
 	case it.rows != nil:
 		p.inHand.Store(it.millis)
 		defer p.inHand.Store(0)
-		token := it.block.Token(p.s.cfg.shape(), p.src.TopicID, p.number)
+		token := it.block.Token(p.s.cfg.shape(), p.src.TopicID, p.number, p.generation)
+		if err := p.sayOpen(); err != nil {
+			return err
+		}
 		if err := p.insert(p.table(tableOf(p.topic)), it.rows, token); err != nil {
 			return err
 		}
@@ -75,14 +80,40 @@ func (p *partition) carryOut(it item) error {
 		p.s.metrics.rowsPending.WithLabelValues(p.topic).Sub(n)
 		p.s.stopped.rows.Add(int64(n))
 		p.s.stopped.blocks.Add(1)
+		p.sentTo = 0
 	case it.control != nil:
 		p.inHand.Store(it.millis)
 		defer p.inHand.Store(0)
+		if err := p.sayOpen(); err != nil {
+			return err
+		}
 		if err := p.correct(it); err != nil {
 			return err
 		}
+		p.sentTo = 0
 	}
 	return p.commit(it.block.Next)
+}
+
+// sayOpen takes back that nothing was sent, before anything is.
+func (p *partition) sayOpen() error {
+	if !p.clean {
+		return nil
+	}
+	p.clean = false
+	return p.commitState(p.committed.Load())
+}
+
+// sayClean tells the successor, and whoever mends tables, that nothing was sent
+// from the boundary on. It is the last thing that a partition does in good order.
+func (p *partition) sayClean() {
+	if p.clean || p.failed || p.before || p.gone.Err() != nil {
+		return
+	}
+	p.clean = true
+	if err := p.commitState(p.committed.Load()); err != nil {
+		p.clean = false // it was let go meanwhile; the successor finds it open
+	}
 }
 
 func (p *partition) table(name string) string {
@@ -196,8 +227,23 @@ func (p *partition) backoff(attempt int) time.Duration {
 // commitTimeout bounds one attempt of a commit.
 const commitTimeout = 30 * time.Second
 
-// commit commits a boundary until Kafka takes it or the partition is let go.
+// commit commits the boundary behind something that is done.
 func (p *partition) commit(boundary int64) error {
+	if err := p.commitState(boundary); err != nil {
+		return err
+	}
+	p.window.end(p)
+	// Only the first block may have been sent before: a predecessor sends one
+	// thing at a time. A boundary that moved over nothing proves it only where
+	// the log ended when we began.
+	p.before = boundary < p.sentTo
+	_ = failpoint.Hit("writer.after-commit") // an error has no meaning here
+	return nil
+}
+
+// commitState commits a boundary until Kafka takes it or the partition is let
+// go.
+func (p *partition) commitState(boundary int64) error {
 	for attempt := 1; ; attempt++ {
 		mark := p.window.markOr(p.sent)
 		err := failpoint.Hit("writer.before-commit")
@@ -208,12 +254,9 @@ func (p *partition) commit(boundary int64) error {
 			p.s.metrics.commits.WithLabelValues("ok").Inc()
 			p.committed.Store(boundary)
 			p.marked.Store(mark)
-			p.window.end(p)
-			p.before = false
 			if attempt > 1 {
 				p.s.health.clear(p.name)
 			}
-			_ = failpoint.Hit("writer.after-commit") // an error has no meaning here
 			return nil
 		}
 		if p.gone.Err() != nil || errors.Is(err, errLetGo) {
@@ -235,7 +278,7 @@ func (p *partition) commit(boundary int64) error {
 func (p *partition) commitOnce(boundary int64, mark uint64) error {
 	ctx, cancel := context.WithTimeout(p.gone, commitTimeout)
 	defer cancel()
-	metadata := block.Commit{Shape: p.s.cfg.shape(), TopicID: p.src.TopicID, Mark: mark}.Metadata()
+	metadata := block.Commit{Shape: p.s.cfg.shape(), TopicID: p.src.TopicID, Mark: mark, Generation: p.generation, Clean: p.clean}.Metadata()
 	// This runs when no rebalance can come in between. Without it a commit that
 	// waited out a rebalance would be made in the name of a member that no
 	// longer has the partition, and be taken.
@@ -262,5 +305,5 @@ func (p *partition) refreshCommit() {
 	if p.before || mark < committed+p.window.entries/8 {
 		return
 	}
-	_ = p.commit(p.committed.Load()) // or let go
+	_ = p.commitState(p.committed.Load()) // or let go
 }

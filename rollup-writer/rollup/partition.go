@@ -38,7 +38,7 @@ type partition struct {
 	gone        context.Context // implies a closed intake
 	letGo       context.CancelFunc
 	began       chan start
-	failed      chan error    // what poll found that halts it
+	stuck       chan error    // what poll found that halts it
 	ended       chan struct{} // both goroutines have ended
 
 	queue queue
@@ -58,7 +58,12 @@ type partition struct {
 	conn   *clickhouse.Conn
 	window *window
 	before bool   // the next block may have been sent before we began
+	sentTo int64  // end of the log when we began, until the first block is done
 	sent   uint64 // mark of the commit that we began at
+	clean  bool   // the last commit says that nothing was sent from it on
+	failed bool   // something was not carried out
+	// generation of the tokens; it is fixed while the partition is here.
+	generation uint32
 
 	// For the lag: the committed boundary, and the append time of the oldest row
 	// that was read and not written, 0 for none.
@@ -73,10 +78,13 @@ type start struct {
 	topicID  string
 	boundary int64
 	mark     uint64
+	end      int64 // of the log
 	// untouched: nothing was ever appended from the boundary on, so that no
 	// block from there can have been sent.
-	untouched bool
-	refused   error // it must not begin
+	untouched  bool
+	generation uint32
+	clean      bool  // the commit says that nothing was sent from it on
+	refused    error // it must not begin
 }
 
 // openBlock is what build knows of the open block beside its rows.
@@ -97,7 +105,7 @@ type item struct {
 func (s *Service) newPartition(topic string, number int32) *partition {
 	p := &partition{
 		s: s, topic: topic, number: number, name: topic + "/" + strconv.Itoa(int(number)),
-		began: make(chan start, 1), failed: make(chan error, 1), ended: make(chan struct{}),
+		began: make(chan start, 1), stuck: make(chan error, 1), ended: make(chan struct{}),
 		items: make(chan item), spare: make(chan rows, 2),
 	}
 	p.log = s.log.With("topic", topic, "partition", number)
@@ -124,7 +132,11 @@ func (p *partition) run() {
 		}
 		p.src = columns.Source{TopicID: st.topicID, Partition: p.number}
 		p.cutter = block.NewCutter(p.s.cfg.shape(), st.boundary)
-		p.handed, p.lastEnd, p.before, p.sent = st.boundary, st.boundary, !st.untouched, st.mark
+		p.handed, p.lastEnd, p.before, p.sent = st.boundary, st.boundary, !st.untouched && !st.clean, st.mark
+		p.clean, p.generation = st.clean, st.generation
+		if p.before {
+			p.sentTo = st.end
+		}
 		p.committed.Store(st.boundary)
 		p.marked.Store(st.mark)
 	}
@@ -147,7 +159,7 @@ func (p *partition) run() {
 // fail halts the partition from outside.
 func (p *partition) fail(err error) {
 	select {
-	case p.failed <- err:
+	case p.stuck <- err:
 	default: // it is halted already
 	}
 }
@@ -175,7 +187,7 @@ func (p *partition) build() {
 			return
 		case <-timer.C:
 			p.idle()
-		case err := <-p.failed:
+		case err := <-p.stuck:
 			p.halt(err)
 			return
 		case <-p.queue.ready:

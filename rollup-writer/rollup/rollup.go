@@ -64,8 +64,9 @@ type Service struct {
 	killed  context.Context // ends when what is under way is given up
 	wg      sync.WaitGroup  // partitions
 
-	mu         sync.Mutex // covers partitions
+	mu         sync.Mutex // covers the two below
 	partitions map[string]map[int32]*partition
+	stopping   bool // no partition is begun any more
 
 	// What is told at the end.
 	stopped struct{ rows, blocks, corrections, left atomic.Int64 }
@@ -127,7 +128,7 @@ func (s *Service) Run(sig process.Signals) (err error) {
 	if err := s.connect(); err != nil {
 		return err
 	}
-	defer s.client.CloseAllowingRebalance()
+	defer s.leave()
 
 	for _, check := range []struct {
 		part string
@@ -189,6 +190,13 @@ func refuse(err error) error { return fmt.Errorf("%w: %w", errRefused, err) }
 // askTimeout bounds a question to Kafka or ClickHouse.
 const askTimeout = 15 * time.Second
 
+// uncut is the context of a question to ClickHouse that may have to connect
+// first: it has the bound and does not end with ctx. The embedded ClickHouse
+// dies of a handshake that is cut short.
+func uncut(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+}
+
 // checkTopics makes sure that both topics are as blocks need them.
 func (s *Service) checkTopics(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
@@ -208,7 +216,7 @@ func (s *Service) checkTopics(ctx context.Context) error {
 // checkTables makes sure that the schema is this release's, that every table has
 // a dedup window, and that the server is none that must not be used.
 func (s *Service) checkTables(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := uncut(ctx)
 	defer cancel()
 	has, err := clickhouse.HasDatabase(ctx, &s.cfg.ClickHouse)
 	if err != nil {
@@ -309,10 +317,13 @@ func (s *Service) stop(kill context.CancelFunc) {
 		"corrections", s.stopped.corrections.Load(), "rows_left_in_log", s.stopped.left.Load())
 }
 
-// removeAll forgets all partitions and returns them.
+// removeAll forgets all partitions and returns them. From then on none is begun:
+// the group goes on until the client leaves it, and a partition that a rebalance
+// brought in between would be one that nobody ends.
 func (s *Service) removeAll() []*partition {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.stopping = true
 	var all []*partition
 	for name, byNumber := range s.partitions {
 		for n, p := range byNumber {
@@ -323,4 +334,20 @@ func (s *Service) removeAll() []*partition {
 	}
 	clear(s.partitions)
 	return all
+}
+
+// leaveTimeout bounds how long a stopping writer waits to leave the group.
+const leaveTimeout = 5 * time.Second
+
+// leave leaves the group and closes the client. Left to itself the client waits
+// for the answer to a join that is under way, which the brokers may hold back for
+// the whole rebalance timeout.
+func (s *Service) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	s.client.AllowRebalance()
+	if err := s.client.LeaveGroupContext(ctx); err != nil {
+		s.log.Warn("group was not left, its other members wait for the session timeout", "error", err)
+	}
+	s.client.CloseAllowingRebalance()
 }

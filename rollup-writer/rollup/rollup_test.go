@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -51,6 +52,46 @@ func TestWritesWhatIsSent(t *testing.T) {
 	}
 }
 
+// A writer says in its commits whether something may have been sent from the
+// boundary on: whoever mends tables has to know.
+func TestCommitsSayWhetherAnythingIsOpen(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	states := func() (open, clean int) {
+		st, err := readLog(context.Background(), b.admin, consumed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st.commits.Each(func(o kadm.OffsetResponse) {
+			c, err := block.ParseCommit(o.Metadata)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.Clean {
+				clean++
+			} else {
+				open++
+			}
+		})
+		return open, clean
+	}
+	for round := range 2 {
+		if open, clean := states(); open != 0 || clean != partitions+1 {
+			t.Fatalf("before round %d: %d partitions open, %d clean", round, open, clean)
+		}
+		w := b.start()
+		b.send(events(uint64(round), 100))
+		b.check()
+		if open, clean := states(); open != partitions || clean != 1 {
+			t.Errorf("in round %d: %d partitions open, %d clean; want those that rows were sent of open", round, open, clean)
+		}
+		w.end()
+	}
+	if open, clean := states(); open != 0 || clean != partitions+1 {
+		t.Errorf("at the end: %d partitions open, %d clean", open, clean)
+	}
+}
+
 // rewind sets the group back to the beginning of the log.
 func (b *bench) rewind() {
 	b.t.Helper()
@@ -64,6 +105,7 @@ func (b *bench) rewind() {
 		if err != nil {
 			b.t.Fatal(err)
 		}
+		c.Clean = false // all of it was sent
 		offsets.Add(kadm.Offset{Topic: o.Topic, Partition: o.Partition, At: 0, LeaderEpoch: -1, Metadata: c.Metadata()})
 	})
 	if _, err := b.admin.CommitOffsets(context.Background(), topic.GroupRollupWriter, offsets); err != nil {
@@ -165,6 +207,26 @@ func TestWritersComeAndGo(t *testing.T) {
 	for _, w := range live {
 		w.end()
 	}
+}
+
+// A rebalance that brings a partition while the writer stops begins nothing: what
+// it began would never end, and the stop would wait for it.
+func TestNothingIsBegunWhileStopping(t *testing.T) {
+	s, err := New(DefaultConfig(), Dependencies{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.client, err = kgo.NewClient(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.client.Close()
+	s.removeAll()
+	s.assigned(context.Background(), s.client, map[string][]int32{topic.Enriched: {0}})
+	if p := s.partition(topic.Enriched, 0); p != nil {
+		p.letGo()
+		t.Error("a partition was begun")
+	}
+	s.wg.Wait()
 }
 
 // The last view of the chain fails for a while: the table and the first rollup
@@ -414,12 +476,15 @@ func TestClickHouseGoesAndComesBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := 0; w.metric("uptake_writer_paused_partitions") == 0; i++ {
-			if i == 200 {
-				t.Fatal("20,000 events do not fill a queue of 64 KiB")
+		sends := 0
+		b.await("fetching to pause", func() bool {
+			if w.metric("uptake_writer_paused_partitions") > 0 {
+				return true
 			}
-			b.send(events(uint64(1000*round+i+10), 100))
-		}
+			sends++
+			b.send(events(uint64(100_000*round+sends+10), 100))
+			return false
+		})
 		b.await("readiness to say why", func() bool { return strings.Contains(w.health.Ready()["rollup-writer"], "connect to ClickHouse") })
 		b.await("the lag to grow", func() bool { return w.metric("uptake_writer_lag_records") > 500 })
 		if server, err = embedded.Start(ctx, cfg); err != nil {
@@ -781,12 +846,12 @@ func TestConfigNamesEverySetting(t *testing.T) {
 	if err := c.Validate(); err != nil {
 		t.Fatalf("the default: %v", err)
 	}
-	c.BlockRecords, c.SessionTimeout, c.QueueBytes, c.MaxInserts, c.RetryMax, c.HaltRetry, c.RevokeWait, c.StopTimeout = 0, 0, 0, 0, 0, 0, -1, 0
+	c.BlockRecords, c.SessionTimeout, c.RebalanceTimeout, c.QueueBytes, c.MaxInserts, c.RetryMax, c.HaltRetry, c.RevokeWait, c.StopTimeout = 0, 0, -1, 0, 0, 0, 0, -1, 0
 	c.SkipRecords = []string{"x"}
 	c.ClickHouse.Addr, c.ClickHouse.Database, c.ClickHouse.Compression, c.ClickHouse.DialTimeout, c.ClickHouse.Silence = "x,y", "", "zip", 0, 0
 	err := c.Validate()
 	for _, want := range []string{
-		"block-records", "session-timeout", "queue-bytes", "max-inserts", "retry-max", "halt-retry", "revoke-wait", "stop-timeout", "skip-records",
+		"block-records", "session-timeout", "rebalance-timeout", "queue-bytes", "max-inserts", "retry-max", "halt-retry", "revoke-wait", "stop-timeout", "skip-records",
 		"clickhouse-addr must be host:port", "clickhouse-addr may name several", "clickhouse-database", "clickhouse-compression", "clickhouse-dial-timeout", "clickhouse-silence",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -212,7 +212,7 @@ func (i *initializer) begin(ctx context.Context) error {
 		if has {
 			return fmt.Errorf("%s/%d has no commit, but %s holds rows of it up to offset %d: the group's offsets were lost; see `rollup-writer init -reset`", name, n, tableOf(name), newest)
 		}
-		i.add(&offsets, name, n, 0)
+		i.add(&offsets, name, n, 0, 0)
 		return nil
 	})
 	if err != nil {
@@ -236,12 +236,15 @@ func (i *initializer) reset(ctx context.Context) error {
 		if has {
 			at = max(at, newest+1)
 		}
-		before := int64(-1)
+		before, generation := int64(-1), unknownGeneration()
 		if c, ok := i.state.commits.Lookup(name, n); ok {
 			before = c.At
+			if commit, err := block.ParseCommit(c.Metadata); err == nil {
+				generation = commit.Generation + 1
+			}
 		}
 		i.log.Warn("boundary set", "topic", name, "partition", n, "from", before, "to", at, "newest_in_clickhouse", newest, "log_start", first.Offset)
-		i.add(&offsets, name, n, at)
+		i.add(&offsets, name, n, at, generation)
 		return nil
 	})
 	if err != nil {
@@ -250,10 +253,14 @@ func (i *initializer) reset(ctx context.Context) error {
 	return i.commit(ctx, offsets)
 }
 
-func (i *initializer) add(offsets *kadm.Offsets, name string, n int32, at int64) {
+// unknownGeneration is one that follows any that a lost commit may have had:
+// they are counted up by hand, or began like this one earlier.
+func unknownGeneration() uint32 { return uint32(time.Now().Unix()) }
+
+func (i *initializer) add(offsets *kadm.Offsets, name string, n int32, at int64, generation uint32) {
 	offsets.Add(kadm.Offset{
 		Topic: name, Partition: n, At: at, LeaderEpoch: -1,
-		Metadata: block.Commit{Shape: i.cfg.shape(), TopicID: i.state.topics[name].ID.String()}.Metadata(),
+		Metadata: block.Commit{Shape: i.cfg.shape(), TopicID: i.state.topics[name].ID.String(), Generation: generation, Clean: true}.Metadata(),
 	})
 }
 

@@ -120,10 +120,16 @@ type Block struct {
 	Next int64
 }
 
-// Token is the insert_deduplication_token of the block.
-func (b Block) Token(s Shape, topicID string, partition int32) string {
-	return version + "|" + topicID + "|" + strconv.FormatInt(int64(partition), 10) + "|" +
+// Token is the insert_deduplication_token of the block. A generation above 0
+// shows in it: after tables were mended, windows may hold tokens of blocks whose
+// rows were taken out again.
+func (b Block) Token(s Shape, topicID string, partition int32, generation uint32) string {
+	token := version + "|" + topicID + "|" + strconv.FormatInt(int64(partition), 10) + "|" +
 		strconv.FormatInt(b.Start, 10) + "-" + strconv.FormatInt(b.End, 10) + "|" + s.String()
+	if generation > 0 {
+		token += "|g" + strconv.FormatUint(uint64(generation), 10)
+	}
+	return token
 }
 
 // Cutter cuts one partition's log.
@@ -192,7 +198,7 @@ func (c *Cutter) Open() int {
 func (c *Cutter) Boundary() int64 { return c.boundary }
 
 // Commit is what is committed with a boundary: who reads it must cut blocks in
-// the same way, out of the same topic.
+// the same way, out of the same topic, with tokens of the same generation.
 type Commit struct {
 	Shape   Shape
 	TopicID string
@@ -200,26 +206,47 @@ type Commit struct {
 	// the boundary was committed, as far as the writer knew: what was sent after
 	// it is in the dedup windows as long as the tables saw fewer than a window
 	// of further parts.
-	Mark uint64
+	Mark       uint64
+	Generation uint32
+	// Clean says that nothing was sent from the boundary on. It is so after an
+	// end in good order; a writer takes it back before it sends anything.
+	Clean bool
 }
+
+// Words for Clean in metadata.
+const (
+	clean   = "clean"
+	perhaps = "open"
+)
 
 // Metadata is the commit's text form.
 func (c Commit) Metadata() string {
-	return version + "|" + c.Shape.String() + "|" + c.TopicID + "|" + strconv.FormatUint(c.Mark, 10)
+	state := perhaps
+	if c.Clean {
+		state = clean
+	}
+	return strings.Join([]string{
+		version, c.Shape.String(), c.TopicID, strconv.FormatUint(c.Mark, 10), strconv.FormatUint(uint64(c.Generation), 10), state,
+	}, "|")
 }
 
 // ParseCommit reads the metadata of a commit.
 func ParseCommit(metadata string) (Commit, error) {
+	fault := fmt.Errorf("metadata %q is not %s|N|T|topic id|mark|generation|%s or %s", metadata, version, clean, perhaps)
 	f := strings.Split(metadata, "|")
-	if len(f) != 5 || f[0] != version {
-		return Commit{}, fmt.Errorf("metadata %q is not %s|N|T|topic id|mark", metadata, version)
+	if len(f) != 7 || f[0] != version || f[3] == "" || (f[6] != clean && f[6] != perhaps) {
+		return Commit{}, fault
 	}
 	n, err1 := strconv.ParseInt(f[1], 10, 64)
 	t, err2 := strconv.ParseInt(f[2], 10, 64)
 	mark, err3 := strconv.ParseUint(f[4], 10, 64)
-	c := Commit{Shape: Shape{Records: n, Interval: time.Duration(t) * time.Millisecond}, TopicID: f[3], Mark: mark}
-	if err1 != nil || err2 != nil || err3 != nil || c.Shape.Validate() != nil || c.TopicID == "" {
-		return Commit{}, fmt.Errorf("metadata %q is not %s|N|T|topic id|mark", metadata, version)
+	generation, err4 := strconv.ParseUint(f[5], 10, 32)
+	c := Commit{
+		Shape: Shape{Records: n, Interval: time.Duration(t) * time.Millisecond}, TopicID: f[3],
+		Mark: mark, Generation: uint32(generation), Clean: f[6] == clean,
+	}
+	if err1 != nil || err2 != nil || err3 != nil || err4 != nil || c.Shape.Validate() != nil {
+		return Commit{}, fault
 	}
 	return c, nil
 }

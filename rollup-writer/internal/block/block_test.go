@@ -75,7 +75,7 @@ func read(s Shape, log []entry, boundary int64, dst []cut, bounds []int64) ([]cu
 	c := NewCutter(s, boundary)
 	rows := make([]byte, 0, 64)
 	emit := func(b Block, rows []byte) {
-		dst = append(dst, cut{b.Token(s, "t", 3), string(rows), b.Next})
+		dst = append(dst, cut{b.Token(s, "t", 3, 0), string(rows), b.Next})
 	}
 	for _, e := range log {
 		if e.hidden || e.Offset < boundary {
@@ -210,17 +210,26 @@ func TestCutterByHand(t *testing.T) {
 // Tokens and metadata are on disk: they never change within a version.
 func TestTokenAndMetadataAreGolden(t *testing.T) {
 	s := Shape{Records: 50_000, Interval: 5 * time.Second}
-	if got, want := (Block{Start: 8, End: 12}).Token(s, "AAAA", 3), "v1|AAAA|3|8-12|50000|5000"; got != want {
-		t.Errorf("token: got %s, want %s", got, want)
+	for generation, want := range map[uint32]string{0: "v1|AAAA|3|8-12|50000|5000", 2: "v1|AAAA|3|8-12|50000|5000|g2"} {
+		if got := (Block{Start: 8, End: 12}).Token(s, "AAAA", 3, generation); got != want {
+			t.Errorf("token of generation %d: got %s, want %s", generation, got, want)
+		}
 	}
-	c := Commit{Shape: s, TopicID: "AAAA", Mark: 77}
-	if got, want := c.Metadata(), "v1|50000|5000|AAAA|77"; got != want {
-		t.Errorf("metadata: got %s, want %s", got, want)
+	for want, c := range map[string]Commit{
+		"v1|50000|5000|AAAA|77|0|open":  {Shape: s, TopicID: "AAAA", Mark: 77},
+		"v1|50000|5000|AAAA|77|3|clean": {Shape: s, TopicID: "AAAA", Mark: 77, Generation: 3, Clean: true},
+	} {
+		if got := c.Metadata(); got != want {
+			t.Errorf("metadata: got %s, want %s", got, want)
+		}
+		if got, err := ParseCommit(want); err != nil || got != c {
+			t.Errorf("parsed: got %+v, %v, want %+v", got, err, c)
+		}
 	}
-	if got, err := ParseCommit(c.Metadata()); err != nil || got != c {
-		t.Errorf("parsed: got %+v, %v, want %+v", got, err, c)
-	}
-	for _, bad := range []string{"", "v1|50000|5000", "v2|50000|5000|A|1", "v1|0|5000|A|1", "v1|5|x|A|1", "v1|5|5000||1", "v1|5|5000|A|-1", "v1|5|5000|A|1|2"} {
+	for _, bad := range []string{
+		"", "v1|50000|5000", "v1|50000|5000|A|1", "v2|50000|5000|A|1|0|open", "v1|0|5000|A|1|0|open", "v1|5|x|A|1|0|open", "v1|5|5000||1|0|open",
+		"v1|5|5000|A|-1|0|open", "v1|5|5000|A|1|-1|open", "v1|5|5000|A|1|0|dirty", "v1|5|5000|A|1|0|open|x",
+	} {
 		if _, err := ParseCommit(bad); err == nil {
 			t.Errorf("metadata %q was taken", bad)
 		}
