@@ -108,6 +108,16 @@
 // oldest leaves), MaxAnonymous ids of a user (more are not linked and stay
 // anonymous), MaxAliasDepth, MaxStateBytes of a partition (nothing new is
 // learnt, what is known goes on), MaxIDBytes of an id that can be linked.
+//
+// 10. erase(users, anonymous ids) forgets a person: what was counted for them
+// counts for an actor without a name (of kind erased) in the same accounts, what
+// is known of them is withdrawn, and from there on every event of one of the
+// users, of one of the anonymous ids alone, and every alias call that names one
+// of either as its previous id is dropped, whenever it was sent. An event of
+// another user that names one of the anonymous ids is kept without it. Links
+// that were on their way are refused. An anonymous id that was others' too is
+// not erased; what was counted through it for the user is. That the ids were
+// erased is remembered by keyed hashes.
 package identity
 
 import (

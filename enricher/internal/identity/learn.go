@@ -301,7 +301,9 @@ func (tx *Tx) takeAlias(l *event.Link) {
 		slices.SortFunc(u.Aliases, func(a, b alias) int { return strings.Compare(a.UserID, b.UserID) })
 		tx.why(relationAlias, l.ID, l.UserID, l.Since)
 	case l.Since < u.Aliases[i].First:
+		tx.unwhy(relationAlias, l.ID, l.UserID, u.Aliases[i].First)
 		u.Aliases[i].First = l.Since
+		tx.why(relationAlias, l.ID, l.UserID, l.Since)
 	case l.Since > u.Aliases[i].Last:
 		u.Aliases[i].Last = l.Since
 	default:
@@ -364,6 +366,7 @@ func (tx *Tx) takeMemberships(l *event.Link) {
 	if !tx.parse(l.Profile, &p) {
 		return
 	}
+	p.Memberships = slices.DeleteFunc(p.Memberships, func(m membership) bool { return tx.erased(l.AppID, topic.KeyUser, m.Via) })
 	u, known := tx.user(l.AppID, l.ID)
 	if !known && !tx.room() {
 		return
@@ -406,7 +409,7 @@ func (tx *Tx) learn(app, userID string, version int64, body []byte) {
 // copy makes a profile the copy of a user whose home is elsewhere, and corrects
 // what is counted here. by is the notice in which its home said so.
 func (tx *Tx) copy(app, userID string, version int64, p profile, by notice) {
-	if tx.s.home(app, topic.KeyUser, userID) == tx.s.partition {
+	if tx.s.home(app, topic.KeyUser, userID) == tx.s.partition || tx.erased(app, topic.KeyUser, userID) {
 		return
 	}
 	u, _ := tx.user(app, userID)
@@ -449,7 +452,7 @@ func (tx *Tx) follow(app, userID string) {
 		return
 	}
 	to := tx.s.home(app, topic.KeyUser, userID)
-	if to == tx.s.partition {
+	if to == tx.s.partition || tx.erased(app, topic.KeyUser, userID) {
 		return
 	}
 	u, _ := tx.user(app, userID)

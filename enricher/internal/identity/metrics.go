@@ -44,7 +44,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"bound"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "uptake_enricher_identity_refused_total",
-			Help: "Links not followed: undone by an operator, or to themselves.",
+			Help: "Links not followed: undone by an operator, of an erased person, or to themselves.",
 		}, []string{"reason"}),
 		unknown: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "uptake_enricher_identity_unknown_records_total",

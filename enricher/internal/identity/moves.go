@@ -19,6 +19,7 @@ var (
 	fromMembership = text(event.AccountFromMembership)
 	kindUser       = text(event.ActorUser)
 	kindAnonymous  = text(event.ActorAnonymous)
+	kindErased     = text(event.ActorErased)
 	nothing        = text("")
 )
 
@@ -28,6 +29,7 @@ const (
 	causeAlias      = "alias"
 	causeMembership = "membership"
 	causeUnlink     = "unlink"
+	causeErase      = "erase"
 )
 
 // order is the moves that something leads to. They are carried out one by one,

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -185,6 +186,21 @@ func (c *cluster) unlink(kind, id, userID string, until event.Micros) {
 	c.partitions[p].links = append(c.partitions[p].links, c.codec.AppendLink(nil, &l))
 }
 
+// erase puts an order to forget a person into every partition of links.
+func (c *cluster) erase(e event.Erase) {
+	body, err := json.Marshal(e)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, p := range c.partitions {
+		l := event.Link{
+			Kind: event.LinkErase, AppID: app, IDKind: event.ActorUser, Profile: body,
+			Call: event.CallOperator, RawPartition: -1, RawOffset: -1, Partition: -1,
+		}
+		p.links = append(p.links, c.codec.AppendLink(nil, &l))
+	}
+}
+
 // pending returns the partitions that have something to read.
 func (c *cluster) pending() []*partition {
 	var list []*partition
@@ -237,11 +253,16 @@ func (c *cluster) step(p *partition) {
 			if err := c.codec.DecodeRaw(buf, &raw); err != nil {
 				c.fatalf("decode: %v", err)
 			}
+			if tx.Erased(&raw) {
+				rawAt++
+				continue
+			}
+			k.AnonymousID = strings.Clone(raw.AnonymousID)
 			res, err := tx.Event(int64(rawAt), &raw, k.at, out)
 			if err != nil {
 				c.fatalf("event: %v", err)
 			}
-			dones = append(dones, done{&p.raw[rawAt], cloneResolution(res)})
+			dones = append(dones, done{&k, cloneResolution(res)})
 			rawAt++
 		case hasLink:
 			buf = append(buf[:0], p.links[linksAt]...)
@@ -393,6 +414,13 @@ func dump(s *State) string {
 	for _, p := range s.known.slots {
 		if p != (pair{}) {
 			lines = append(lines, fmt.Sprintf("known %x", p))
+		}
+	}
+	for app, sets := range s.erased {
+		for _, set := range sets {
+			for h := range set.hashes {
+				lines = append(lines, fmt.Sprintf("erased %s %x %x", app, set.key, h))
+			}
 		}
 	}
 	sort.Strings(lines)

@@ -13,8 +13,9 @@ import (
 
 // Kinds of ids in keys of the changelog that are no kinds of record keys.
 const (
-	keyKnown = 'k'
-	keyWhy   = 'w'
+	keyKnown  = 'k'
+	keyWhy    = 'w'
+	keyErased = 'e'
 )
 
 // State is what a partition knows about identity, as of the last Commit. It is
@@ -25,9 +26,10 @@ type State struct {
 	codec     *event.Codec
 	metrics   *Metrics
 
-	ids   table // records of anonymous ids and users, by the key that they have in the changelog
-	known pairs // user and anonymous id that were seen together
-	tx    Tx
+	ids    table // records of anonymous ids and users, by the key that they have in the changelog
+	known  pairs // user and anonymous id that were seen together
+	erased erasures
+	tx     Tx
 
 	// Scratch of Apply.
 	key, value []byte
@@ -56,7 +58,7 @@ func (s *State) Stats() Stats {
 	return Stats{IDs: s.ids.used, Known: s.known.n, Bytes: s.bytes()}
 }
 
-func (s *State) bytes() int64 { return s.ids.bytes() + s.known.bytes() }
+func (s *State) bytes() int64 { return s.ids.bytes() + s.known.bytes() + s.erased.bytes() }
 
 // Apply takes in a record of the changelog, in the order of its partition. The
 // last one of each key counts, so a compacted log and a whole one give the same
@@ -105,6 +107,8 @@ func (s *State) Apply(key, value []byte) error {
 		u.known++
 		s.value = u.append(s.value[:0])
 		s.ids.set(h, s.key, s.value)
+	case event.StateErased:
+		err = s.applyErased(&rec)
 	case event.StateWhy:
 		// For people: the state does not need it.
 	default:

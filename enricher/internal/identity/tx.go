@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"maps"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -18,8 +19,11 @@ import (
 // State's goroutine.
 type Tx struct {
 	s     *State
-	ids   table // what changed, over s.ids
+	ids   table // what changed, over s.ids; without a value: is no more
 	known pairs // what is new, over s.known
+
+	newlyErased erasures // over s.erased
+	unknown     []pair   // to remove from s.known
 
 	counted []prometheus.Counter // to count when it is committed
 	batches []*batch             // orders that wait, by app
@@ -66,7 +70,11 @@ func (tx *Tx) Commit() {
 		}
 	}
 	tx.ids.each(func(key, value []byte) bool {
-		s.ids.set(hashKey(key), key, value)
+		if len(value) == 0 {
+			s.ids.remove(hashKey(key), key)
+		} else {
+			s.ids.set(hashKey(key), key, value)
+		}
 		return true
 	})
 	for _, p := range tx.known.slots {
@@ -76,6 +84,17 @@ func (tx *Tx) Commit() {
 	}
 	if tx.known.zero {
 		s.known.zero = true
+	}
+	for _, p := range tx.unknown {
+		s.known.remove(p)
+	}
+	for app, sets := range tx.newlyErased {
+		if s.erased == nil {
+			s.erased = erasures{}
+		}
+		for _, set := range sets {
+			maps.Copy(s.erased.of(app, set.key).hashes, set.hashes)
+		}
 	}
 	for _, c := range tx.counted {
 		c.Inc()
@@ -93,6 +112,7 @@ func (tx *Tx) Rollback() {
 	if tx.known.n > 0 || tx.known.zero {
 		tx.known = pairs{}
 	}
+	tx.newlyErased, tx.unknown = nil, nil
 	clear(tx.counted)
 	tx.counted = tx.counted[:0]
 	tx.batches = nil
@@ -227,7 +247,13 @@ func (tx *Tx) deliver() {
 }
 
 func (tx *Tx) take(l *event.Link) {
+	if l.Kind != event.LinkErase && tx.namesErased(l) {
+		tx.refuse("erased")
+		return
+	}
 	switch l.Kind {
+	case event.LinkErase:
+		tx.takeErase(l)
 	case event.LinkClaim:
 		tx.takeClaim(l)
 	case event.LinkAlias:
@@ -285,7 +311,7 @@ func (tx *Tx) get(app string, kind byte, id string) ([]byte, bool) {
 	h := hashKey(tx.key)
 	if tx.ids.used > 0 {
 		if v, ok := tx.ids.get(h, tx.key); ok {
-			return v, true
+			return v, len(v) > 0
 		}
 	}
 	return tx.s.ids.get(h, tx.key)

@@ -193,6 +193,7 @@ func (tx *Tx) unlinkUser(l *event.Link) {
 	}
 	was := u.Alias
 	if a := &u.Aliases[i]; a.Last > l.Since { // it was said again after the order's time
+		tx.unwhy(relationAlias, l.ID, l.UserID, a.First)
 		a.First = a.Last
 		u.Alias, u.AliasFirst = u.activeAlias()
 		tx.changeAlias(app, l.ID, func() { tx.publish(l.ID, &u, "") })
