@@ -54,7 +54,7 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 		return nil
 	}
 	rules := w.n.svc.privacy.Policy().App(raw.AppID)
-	if rules.OptedOut(raw.UserID, raw.AnonymousID, raw.AccountID) || rules.OptedOut(raw.PreviousID, raw.PreviousID, "") {
+	if rules.OptedOut(raw.UserID, raw.AnonymousID, raw.AccountID) || rules.OptedOut(raw.PreviousID, raw.PreviousID, "") || w.identity.Erased(raw) {
 		app := w.counts.of(raw.AppID)
 		app.consumed++
 		app.optedOut++
@@ -254,6 +254,9 @@ func (w *worker) reject(r *kgo.Record, f *fault) {
 	received := w.raw.ReceivedAt
 	if received <= 0 {
 		received = event.FromTime(r.Timestamp)
+	}
+	if w.identity.Erased(&w.raw) { // counted, and not kept
+		original, detail = nil, ""
 	}
 	rej := event.Rejected{
 		AppID:           cut(w.raw.AppID, maxID),
