@@ -56,9 +56,9 @@ const maxProposals = 1000
 // follow it, so that a batch with many new events waits once.
 func (w *worker) gatherMissing(missing []metadata.Proposal, rest []*kgo.Record) []metadata.Proposal {
 	all := append([]metadata.Proposal(nil), missing...)
-	asked := map[metadata.Key]bool{}
-	for _, p := range all {
-		asked[p.Key] = true
+	asked := map[metadata.Key]int{} // places in all
+	for i, p := range all {
+		asked[p.Key] = i
 	}
 	view := w.n.svc.agreement.View()
 	ahead := &w.ahead
@@ -73,9 +73,11 @@ func (w *worker) gatherMissing(missing []metadata.Proposal, rest []*kgo.Record) 
 			continue
 		}
 		for _, p := range w.norm.Missing() {
-			if !asked[p.Key] {
-				asked[p.Key] = true
+			if i, ok := asked[p.Key]; !ok {
+				asked[p.Key] = len(all)
 				all = append(all, p)
+			} else if all[i].Type == metadata.Integer && p.Type == metadata.Float {
+				all[i].Type = metadata.Float // or it would be asked for again, to be widened
 			}
 		}
 	}

@@ -26,7 +26,10 @@ import (
 // log to its end and adds only what is not there, as the only writer of the app
 // at that time (package arbiter). Two instances that see a new key with two
 // types at once come one after the other, and the second one takes the type of
-// the first. A person's pin or reset goes the same way.
+// the first. A person's pin or reset goes the same way, and so does the one change
+// that needs nobody: a key that was first seen as 12 and then as 12.5 is widened
+// from integer to float, unless its type is pinned. From that record on it is a
+// float to all; every integer that a double holds is one then.
 //
 // Until a key is agreed on, no event with it goes on: its partition waits for
 // Agree. That is a few tens of milliseconds for all keys that are new in a batch,
@@ -175,7 +178,8 @@ func (a *Agreement) Load(ctx context.Context) error {
 }
 
 // Agree returns when each of the keys has a type that all instances use: the
-// proposed one, or that of whoever came first. View knows them then. Keys beyond
+// proposed one, or that of whoever came first; a widened one, unless somebody
+// pinned it. View knows them then. Keys beyond
 // Limits.AppKeys stay without one, and View has as many keys as there may be.
 func (a *Agreement) Agree(ctx context.Context, proposals []Proposal) error {
 	start := a.cfg.Now()
@@ -205,7 +209,11 @@ func (a *Agreement) agree(ctx context.Context, app string, proposals []Proposal)
 		var records []*kgo.Record
 		now := a.cfg.Now()
 		for _, p := range a.fresh(app, proposals) {
-			rec, err := record(p.Key, Entry{Type: p.Type, At: now})
+			e := Entry{Type: p.Type, At: now}
+			if a.reg.View().Type(p.Key) != None {
+				e.Reason = widened
+			}
+			rec, err := record(p.Key, e)
 			if err != nil {
 				return nil, err
 			}
@@ -217,21 +225,28 @@ func (a *Agreement) agree(ctx context.Context, app string, proposals []Proposal)
 	return err
 }
 
-// fresh returns the proposals of keys that have no type, of each key the first,
-// and no more than the app may have.
+// widened is the reason of an entry that nobody gave.
+const widened = "widened from integer: a value has a fraction"
+
+// fresh returns the proposals that change what is known, of each key the first,
+// and no more new keys than the app may have.
 func (a *Agreement) fresh(app string, proposals []Proposal) []Proposal {
 	v := a.reg.View()
 	room := a.cfg.Limits.AppKeys - v.Count(app)
 	seen := map[string]bool{}
 	var out []Proposal
 	for _, p := range proposals {
-		if len(out) >= room {
-			break
+		if seen[p.Path] || !v.takes(p) {
+			continue
 		}
-		if !seen[p.Path] && v.Type(p.Key) == None {
-			seen[p.Path] = true
-			out = append(out, p)
+		if v.Type(p.Key) == None {
+			if room <= 0 {
+				continue
+			}
+			room--
 		}
+		seen[p.Path] = true
+		out = append(out, p)
 	}
 	return out
 }

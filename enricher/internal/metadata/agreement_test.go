@@ -192,6 +192,56 @@ func TestInstancesAgree(t *testing.T) {
 	}
 }
 
+// TestInstancesWidenTogether has instances see a fraction in a key that is an
+// integer so far, and a new key as an integer and as a float, at once.
+func TestInstancesWidenTogether(t *testing.T) {
+	opts := cluster(t)
+	all := make([]*Agreement, 3)
+	for i := range all {
+		all[i] = newAgreement(t, opts, DefaultLimits())
+		follow(t, all[i])
+	}
+	price, pinned, fresh := Key{"a", "properties.price"}, Key{"a", "properties.id"}, Key{"a", "properties.l.[]"}
+	if err := all[0].Agree(t.Context(), []Proposal{{price, Integer}, {pinned, Integer}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := all[0].Pin(t.Context(), pinned, Integer, "an analyst", "ids have no fraction"); err != nil {
+		t.Fatal(err)
+	}
+	start := make(chan struct{})
+	var wg sync.WaitGroup
+	for i, a := range all {
+		wg.Go(func() {
+			<-start
+			if err := a.Agree(t.Context(), []Proposal{{price, Float}, {pinned, Float}, {fresh, []Type{Integer, Float, Integer}[i]}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	late := newAgreement(t, opts, DefaultLimits())
+	follow(t, late)
+	for i, a := range append(all, late) {
+		// Who took a type before another one widened it reads so from the log.
+		until(t, fmt.Sprintf("instance %d to know that both are floats", i), func() bool {
+			return a.View().Type(price) == Float && a.View().Type(fresh) == Float
+		})
+		if got := a.View().Type(pinned); got != Integer {
+			t.Errorf("instance %d: the pinned key is %s, want integer", i, got)
+		}
+	}
+	var said []string
+	for _, c := range records(t, opts) {
+		if c.Key == price {
+			said = append(said, c.Entry.Type.String()+" "+c.Entry.Reason)
+		}
+	}
+	if want := []string{"integer ", "float " + widened}; !slices.Equal(said, want) {
+		t.Errorf("the log says of the price: got %q, want %q", said, want)
+	}
+}
+
 func TestPinAndReset(t *testing.T) {
 	opts := cluster(t)
 	a, person := newAgreement(t, opts, DefaultLimits()), newAgreement(t, opts, DefaultLimits())

@@ -38,7 +38,8 @@ type Key struct {
 	Path string // such as properties.cart.items.[].sku
 }
 
-// Proposal is a key that has no type yet, and the type of its first value.
+// Proposal is a key that has no type yet, and the type of its first value; or one
+// that is an integer so far, and Float.
 type Proposal struct {
 	Key
 	Type Type
@@ -61,7 +62,7 @@ type Normalizer struct {
 	known int   // keys of the app
 
 	missing  []Proposal
-	proposed map[string]struct{} // their paths
+	proposed map[string]int // their paths, with the places in missing
 	stats    Stats
 
 	conflicts []byte         // members of the object of conflicts, a comma after each
@@ -98,7 +99,7 @@ type member struct {
 
 // New returns a Normalizer with limits that are valid.
 func New(limits Limits) *Normalizer {
-	return &Normalizer{limits: limits, paths: map[string]int{}, proposed: map[string]struct{}{}}
+	return &Normalizer{limits: limits, paths: map[string]int{}, proposed: map[string]int{}}
 }
 
 // Begin starts an event of an app, with the types that view knows.
@@ -115,8 +116,8 @@ func (n *Normalizer) Begin(view *View, app string) {
 	}
 }
 
-// Missing returns the keys without a type that the event has, since Begin. When
-// there are any, what was appended is of no use: have the keys agreed on, and
+// Missing returns the keys without a type that the event has, and those whose type
+// is to be widened for it, since Begin. When there are any, what was appended is of no use: have the keys agreed on, and
 // begin again with the view that knows them. It is valid until Begin.
 func (n *Normalizer) Missing() []Proposal { return n.missing }
 
@@ -378,6 +379,11 @@ func (n *Normalizer) value(dst, value []byte, kind rawjson.Kind, t *node, depth 
 	}
 	start := len(dst)
 	dst, reason, ok := n.scalar(dst, value, kind, typ)
+	if !ok && kind == rawjson.Number && t.widens() {
+		if natural, _ := n.natural(value, kind); natural == Float {
+			n.note(Float)
+		}
+	}
 	if ok && !bytes.Equal(dst[start:], value) {
 		n.stats.Converted++
 	}
@@ -687,15 +693,24 @@ func (n *Normalizer) typePath() []byte {
 // propose notes a key that has no type yet. It is false when the app has as many
 // keys as it may have.
 func (n *Normalizer) propose(typ Type) bool {
-	path := n.typePath()
-	if _, ok := n.proposed[string(path)]; ok {
-		return true
-	}
-	if n.known+len(n.missing) >= n.limits.AppKeys {
+	if _, ok := n.proposed[string(n.typePath())]; !ok && n.known+len(n.missing) >= n.limits.AppKeys {
 		return false
 	}
-	p := Proposal{Key: Key{App: strings.Clone(n.app), Path: string(path)}, Type: typ}
-	n.proposed[p.Path] = struct{}{}
-	n.missing = append(n.missing, p)
+	n.note(typ)
 	return true
+}
+
+// note adds the key that the frames lead to to Missing, once: as a float when one
+// value of the event is an integer and another is not.
+func (n *Normalizer) note(typ Type) {
+	path := n.typePath()
+	if i, ok := n.proposed[string(path)]; ok {
+		if p := &n.missing[i]; p.Type == Integer && typ == Float {
+			p.Type = Float
+		}
+		return
+	}
+	p := Proposal{Key: Key{App: strings.Clone(n.app), Path: string(path)}, Type: typ}
+	n.proposed[p.Path] = len(n.missing)
+	n.missing = append(n.missing, p)
 }

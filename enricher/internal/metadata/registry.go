@@ -65,7 +65,7 @@ func (r *Registry) Apply(changes ...Change) {
 		} else {
 			r.entries[c.Key] = c.Entry
 		}
-		next.set(c.Key, c.Entry.Type, fresh)
+		next.set(c.Key, c.Entry.Type, c.Entry.Pinned, fresh)
 		changed = true
 	}
 	if changed {
@@ -100,6 +100,7 @@ type appTypes struct {
 // node is a key: its type and the keys within.
 type node struct {
 	is       Type
+	pinned   bool
 	children map[string]*node
 }
 
@@ -133,20 +134,33 @@ func (v *View) Count(app string) int {
 }
 
 // Type returns the type of a key.
-func (v *View) Type(k Key) Type {
+func (v *View) Type(k Key) Type { return v.node(k).typ() }
+
+func (v *View) node(k Key) *node {
 	t, _ := v.app(k.App)
 	for part := range strings.SplitSeq(k.Path, ".") {
 		if t == nil {
-			return None
+			return nil
 		}
 		t = t.children[part]
 	}
-	return t.typ()
+	return t
 }
+
+// takes says that a proposal would change what is known: its key has no type, or
+// is to be widened.
+func (v *View) takes(p Proposal) bool {
+	t := v.node(p.Key)
+	return t.typ() == None || (p.Type == Float && t.widens())
+}
+
+// widens says that the type of a key becomes float with its first value that has
+// a fraction: it was seen first as an integer, and nobody pinned it.
+func (t *node) widens() bool { return t.typ() == Integer && !t.pinned }
 
 // set sets the type of a key in a view that nobody has yet. Nodes on the way
 // are copied, unless fresh says that this view made them.
-func (v *View) set(k Key, typ Type, fresh map[*node]bool) {
+func (v *View) set(k Key, typ Type, pinned bool, fresh map[*node]bool) {
 	a := &appTypes{}
 	if old := v.apps[k.App]; old != nil {
 		*a = *old
@@ -157,7 +171,7 @@ func (v *View) set(k Key, typ Type, fresh map[*node]bool) {
 		}
 		c := &node{}
 		if t != nil {
-			c.is, c.children = t.is, maps.Clone(t.children)
+			c.is, c.pinned, c.children = t.is, t.pinned, maps.Clone(t.children)
 		}
 		if c.children == nil {
 			c.children = map[string]*node{}
@@ -178,7 +192,7 @@ func (v *View) set(k Key, typ Type, fresh map[*node]bool) {
 	case t.is != None && typ == None:
 		a.count--
 	}
-	t.is = typ
+	t.is, t.pinned = typ, pinned
 	v.apps[k.App] = a
 }
 
