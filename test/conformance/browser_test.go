@@ -45,7 +45,7 @@ func chromium(t *testing.T) string {
 func browserClients() []client {
 	return []client{
 		{
-			protocol: "segment", sdk: "analytics-next", version: "@segment/analytics-next 1.84.3",
+			protocol: "segment", sdk: "analytics-next", version: "@segment/analytics-next 1.84.3", sentAt: true,
 			calls: []want{
 				{call: "track before identify", kind: event.KindTrack, event: "Seen", anonymous: anyID, properties: obj{"where": "home"}},
 				{call: "page", kind: event.KindPage, event: "Cart", anonymous: anyID, properties: obj{"q": 1.0, "path": "/"}},
@@ -55,7 +55,7 @@ func browserClients() []client {
 			},
 		},
 		{
-			protocol: "posthog", sdk: "posthog-js", version: "posthog-js 1.449.2",
+			protocol: "posthog", sdk: "posthog-js", version: "posthog-js 1.449.2", sentAt: true,
 			calls: []want{
 				{call: "capture before identify", kind: event.KindTrack, event: "Seen", anonymous: anyID, properties: obj{"where": "home"}},
 				{call: "$pageview", kind: event.KindPage, event: "$pageview", anonymous: anyID, context: obj{"page": obj{"path": "/"}}},
@@ -107,14 +107,7 @@ func TestBrowsers(t *testing.T) {
 	path := chromium(t)
 	dir := sdks(t)
 	all := browserClients()
-	var apps []string
-	for _, c := range all {
-		apps = append(apps, appOf(c.sdk, callsScenario))
-		for _, f := range c.browserFaults() {
-			apps = append(apps, appOf(c.sdk, f))
-		}
-	}
-	s := newStage(t, apps)
+	s := forTest(t)
 	site := httptest.NewServer(newSite(filepath.Join(dir, "node_modules")))
 	t.Cleanup(site.Close)
 
@@ -139,7 +132,7 @@ func TestBrowsers(t *testing.T) {
 				count = 0 // nothing to wait for
 			}
 			app := appOf(c.sdk, name)
-			p := newProxy(t, s.url, fault)
+			p := newProxy(t, s.url(), fault)
 			proxies[app], expected[app] = p, count
 			scenarios = append(scenarios, pageScenario{scenario{Name: app, URL: p.URL, Key: keyOf(app), N: n, Fault: fault}, c.sdk, mode})
 		}
@@ -148,12 +141,11 @@ func TestBrowsers(t *testing.T) {
 
 	// Pages stay open until everything came or an SDK had its time to try again.
 	deadline := time.Now().Add(75 * time.Second)
-	var stored map[string][]event.RawEvent
 	for {
-		stored = s.stored(t)
+		events := s.events(t)
 		missing := 0
 		for app, count := range expected {
-			if distinct(stored[app], app) < count {
+			if arrived(events[app], app) < count {
 				missing++
 			}
 		}
@@ -169,7 +161,8 @@ func TestBrowsers(t *testing.T) {
 	for _, p := range proxies {
 		p.Close()
 	}
-	stored = s.stored(t)
+	s.settled(t)
+	events, rejected := s.events(t), s.rejected(t)
 
 	table := results{path: root + "/docs/sources/conformance-browsers.md", title: "Conformance in browsers", faults: browserFaults}
 	for _, c := range all {
@@ -178,14 +171,16 @@ func TestBrowsers(t *testing.T) {
 			if o := said[app]; len(o.Errors)+len(o.Crashes) > 0 {
 				t.Errorf("calls: the page says %s", o)
 			}
-			table.addCalls(c, compare(t, c, once1(stored[app])))
+			table.addCalls(c, compare(t, c, events[app]))
+			compareRejected(t, c, rejected[app])
+			s.compareTraits(t, c, app)
 			if t.Failed() {
 				t.Logf("requests: %s", strings.Join(proxies[app].seen, ", "))
 			}
 			for _, f := range c.browserFaults() {
 				app := appOf(c.sdk, f)
 				got := once
-				if have := distinct(stored[app], app); have < n {
+				if have := arrived(events[app], app); have < n {
 					got = silent
 				} else if have > n {
 					got = "twice"
@@ -195,7 +190,7 @@ func TestBrowsers(t *testing.T) {
 					want = once
 				}
 				if got != want {
-					t.Errorf("%s: got %q, want %q\nthe page says %s\nrequests: %s\nstored: %d", f, got, want, said[app], strings.Join(proxies[app].seen, ", "), len(stored[app]))
+					t.Errorf("%s: got %q, want %q\nthe page says %s\nrequests: %s\nstored: %d", f, got, want, said[app], strings.Join(proxies[app].seen, ", "), len(events[app]))
 				}
 				table.addFault(c, f, got)
 			}
@@ -204,30 +199,16 @@ func TestBrowsers(t *testing.T) {
 	table.check(t)
 }
 
-// distinct counts the message ids of an app's events, in a scenario with a fault
-// those of the events that it is about.
-func distinct(events []event.RawEvent, app string) int {
+// arrived counts the rows of an app, in a scenario with a fault those of the
+// events that it is about.
+func arrived(events []stored, app string) int {
 	count := 0
-	for _, e := range once1(events) {
-		if e.Event == "Retried" || strings.HasSuffix(app, callsScenario) {
+	for _, e := range events {
+		if e.event == "Retried" || strings.HasSuffix(app, callsScenario) {
 			count++
 		}
 	}
 	return count
-}
-
-// once1 returns each message once: what is stored a second time under its id is
-// dropped behind the log.
-func once1(events []event.RawEvent) []event.RawEvent {
-	seen := map[string]bool{}
-	var list []event.RawEvent
-	for _, e := range events {
-		if !seen[e.MessageID] {
-			seen[e.MessageID] = true
-			list = append(list, e)
-		}
-	}
-	return list
 }
 
 // newSite serves a page, the SDKs, and an API for pages to call.

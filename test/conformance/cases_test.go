@@ -14,7 +14,11 @@ type client struct {
 	prefix   bool   // the scenario without a fault goes below the protocol's prefix
 	path     string // for SDKs that are given a whole address
 	batch    bool
+	sentAt   bool // its events carry when they were sent
 	calls    []want
+	rejected []string // codes of what the calls make the gateway put aside
+	users    people   // traits of users afterwards; nil: not compared
+	accounts people
 	faults   map[string]string // fault to result, of those that are not "once"
 	noFaults bool
 	noLeave  bool
@@ -54,6 +58,9 @@ var then = time.Date(2026, 1, 2, 3, 4, 5, 678_000_000, time.UTC)
 
 type obj = map[string]any
 
+// people are the traits of users or accounts by id.
+type people map[string]map[string]string
+
 // neverAgain is of SDKs that send nothing a second time: what was refused is not
 // there, and of what was stored without an answer they say that it failed.
 func neverAgain() map[string]string {
@@ -70,20 +77,20 @@ func clients() []client {
 	}
 	return []client{
 		{
-			protocol: "segment", sdk: "segment-node", version: "@segment/analytics-node 3.1.0",
+			protocol: "segment", sdk: "segment-node", version: "@segment/analytics-node 3.1.0", sentAt: true,
 			calls: append([]want{{call: "screen", kind: event.KindScreen, event: "Home", anonymous: "anon-1"}}, segmentCalls...),
 		},
 		{
-			protocol: "segment", sdk: "rudder-node", version: "@rudderstack/rudder-sdk-node 3.0.13",
+			protocol: "segment", sdk: "rudder-node", version: "@rudderstack/rudder-sdk-node 3.0.13", sentAt: true,
 			calls:  append([]want{{call: "screen", kind: event.KindScreen, event: "Home", user: "maria"}}, segmentCalls...),
 			faults: map[string]string{slow: onceTold},
 		},
 		{
-			protocol: "posthog", sdk: "posthog-node", version: "posthog-node 5.70.0", prefix: true,
+			protocol: "posthog", sdk: "posthog-node", version: "posthog-node 5.70.0", prefix: true, sentAt: true,
 			calls: posthogCalls(),
 		},
 		{
-			protocol: "posthog", sdk: "posthog-node-v1", version: "posthog-node 5.70.0, capture mode v1",
+			protocol: "posthog", sdk: "posthog-node-v1", version: "posthog-node 5.70.0, capture mode v1", sentAt: true,
 			calls: posthogCalls(),
 		},
 		{
@@ -127,7 +134,7 @@ func clients() []client {
 			faults: neverAgain(),
 		},
 		{
-			protocol: "amplitude", sdk: "amplitude-node", version: "@amplitude/analytics-node 1.5.73", prefix: true,
+			protocol: "amplitude", sdk: "amplitude-node", version: "@amplitude/analytics-node 1.5.73", prefix: true, sentAt: true,
 			calls:  amplitudeCalls(),
 			faults: map[string]string{cut: told, lost: onceTold}, // it takes a broken connection for an end
 		},
@@ -196,8 +203,9 @@ func amplitudeCalls() []want {
 func otlpCalls() []want {
 	return []want{
 		{
+			// ClickHouse gives the elements of an array one type.
 			call: "emit", kind: event.KindTrack, event: "item.scanned", user: "maria", account: "corner-shop", at: then,
-			properties: obj{"price": 1.5, "ok": true, "list": []any{"a", 2.0}, "sku": "4006", "deep": obj{"n": -5.0}},
+			properties: obj{"price": 1.5, "ok": true, "list": []any{"a", "2"}, "sku": "4006", "deep": obj{"n": -5.0}},
 			context:    obj{"scope": obj{"name": "scanner", "version": "1.0"}},
 		},
 	}

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -33,17 +35,13 @@ func (c *client) faultsToMeet() []string {
 	return faults
 }
 
+// servers are the clients that run on no page.
+func servers() []client { return slices.Concat(clients(), goClients(), httpClients()) }
+
 // TestSDKs runs every SDK through every scenario.
 func TestSDKs(t *testing.T) {
-	all := append(clients(), goClients()...)
-	var apps []string
-	for _, c := range all {
-		apps = append(apps, appOf(c.sdk, callsScenario))
-		for _, f := range c.faultsToMeet() {
-			apps = append(apps, appOf(c.sdk, f))
-		}
-	}
-	s := newStage(t, apps)
+	all := servers()
+	s := forTest(t)
 	var dir string
 	for _, c := range all {
 		if c.run == nil {
@@ -64,7 +62,7 @@ func TestSDKs(t *testing.T) {
 			if name == callsScenario {
 				fault = none
 			}
-			p := newProxy(t, s.url, fault)
+			p := newProxy(t, s.url(), fault)
 			proxies = append(proxies, p)
 			seen = append(seen, appOf(c.sdk, name))
 			sc := scenario{
@@ -99,7 +97,8 @@ func TestSDKs(t *testing.T) {
 		return
 	}
 
-	stored := s.stored(t)
+	s.settled(t)
+	events, rejected := s.events(t), s.rejected(t)
 	table := results{path: root + "/docs/sources/conformance.md", title: "Conformance", faults: faults}
 	for i, c := range all {
 		t.Run(c.sdk, func(t *testing.T) {
@@ -107,19 +106,21 @@ func TestSDKs(t *testing.T) {
 			if o := said[i][callsScenario]; len(o.Errors)+len(o.Crashes) > 0 {
 				t.Errorf("calls: the SDK says %s", o)
 			}
-			table.addCalls(c, compare(t, c, stored[app]))
+			table.addCalls(c, compare(t, c, events[app]))
+			compareRejected(t, c, rejected[app])
+			s.compareTraits(t, c, app)
 			if t.Failed() {
 				t.Logf("requests: %s", strings.Join(requests[app], ", "))
 			}
 			for _, f := range c.faultsToMeet() {
 				app := appOf(c.sdk, f)
-				got := judge(t, f, said[i][f], stored[app])
+				got := judge(f, said[i][f], events[app])
 				expected := c.faults[f]
 				if expected == "" {
 					expected = once
 				}
 				if got != expected {
-					t.Errorf("%s: got %q, want %q\nthe SDK says %s\nrequests: %s\nstored: %d", f, got, expected, said[i][f], strings.Join(requests[app], ", "), len(stored[app]))
+					t.Errorf("%s: got %q, want %q\nthe SDK says %s\nrequests: %s\nstored: %d", f, got, expected, said[i][f], strings.Join(requests[app], ", "), len(events[app]))
 				}
 				table.addFault(c, f, got)
 			}
@@ -128,17 +129,18 @@ func TestSDKs(t *testing.T) {
 	table.check(t)
 }
 
-// compare finds for each event that was sent the one that is stored.
-func compare(t *testing.T, c client, got []event.RawEvent) []string {
+// compare finds for each event that was sent the one that ClickHouse holds, and
+// reports those that are missing, there twice, or were never sent.
+func compare(t *testing.T, c client, got []stored) []string {
 	t.Helper()
 	used := make([]bool, len(got))
 	var calls []string
 	ids := map[string]bool{}
 	for _, e := range got {
-		if ids[e.MessageID] {
-			t.Errorf("message id %q is stored twice", e.MessageID)
+		if ids[e.id] {
+			t.Errorf("message id %q is stored twice", e.id)
 		}
-		ids[e.MessageID] = true
+		ids[e.id] = true
 	}
 	for _, w := range c.calls {
 		var near []string
@@ -152,7 +154,7 @@ func compare(t *testing.T, c client, got []event.RawEvent) []string {
 				used[i], found = true, true
 				break
 			}
-			if e.Kind == w.kind && e.Event == w.event {
+			if e.kind == w.kind && e.event == w.event {
 				near = append(near, why)
 			}
 		}
@@ -166,25 +168,64 @@ func compare(t *testing.T, c client, got []event.RawEvent) []string {
 	}
 	for i, e := range got {
 		if !used[i] {
-			t.Errorf("stored but not expected: %s %q id=%s user=%q anonymous=%q account=%q properties=%s traits=%s context=%s",
-				e.Kind, e.Event, e.MessageID, e.UserID, e.AnonymousID, e.AccountID, e.Properties, e.Traits, e.Context)
+			t.Errorf("stored but not expected: %+v", e)
 		}
 	}
 	return calls
 }
 
+// compareRejected holds what was put aside against what had to be.
+func compareRejected(t *testing.T, c client, got []string) {
+	t.Helper()
+	if !slices.Equal(got, c.rejected) {
+		t.Errorf("put aside: got %q, want %q", got, c.rejected)
+	}
+}
+
+// compareTraits holds what analysts see of users and accounts against what the
+// calls, one after the other, made of them.
+func (s *stage) compareTraits(t *testing.T, c client, app string) {
+	t.Helper()
+	for view, want := range map[string]people{"user": c.users, "account": c.accounts} {
+		if want == nil {
+			continue
+		}
+		got := s.traits(t, view, app)
+		for id, traits := range want {
+			if !maps.Equal(got[id], traits) {
+				t.Errorf("traits of %s %s: got %q, want %q", view, id, got[id], traits)
+			}
+		}
+	}
+}
+
+// featureOf is the feature that the catalog has for what was sent.
+func featureOf(w want) string {
+	switch w.event {
+	case "Item Scanned", "item.scanned", "scan-item":
+		return "item_scanned"
+	case "POST /v1/orders/{id}", "POST /api/orders/{id}":
+		return "order_placed"
+	}
+	page, _ := w.context["page"].(obj)
+	if w.kind == event.KindPage && (w.properties["path"] == "/cart" || page["path"] == "/cart") {
+		return "cart_seen"
+	}
+	return ""
+}
+
 // differs says how a stored event differs from what was sent, "" for not at all.
-func differs(w want, c client, e event.RawEvent) string {
-	quantity := max(w.quantity, 1)
+func differs(w want, c client, e stored) string {
 	for _, f := range []struct{ name, got, want string }{
-		{"kind", e.Kind, w.kind},
-		{"event", e.Event, w.event},
-		{"user", e.UserID, w.user},
-		{"anonymous", e.AnonymousID, w.anonymous},
-		{"account", e.AccountID, w.account},
-		{"previous", e.PreviousID, w.previous},
-		{"id", e.MessageID, w.id},
-		{"protocol", e.Protocol, c.protocol},
+		{"kind", e.kind, w.kind},
+		{"event", e.event, w.event},
+		{"user", e.user, w.user},
+		{"anonymous", e.anonymous, w.anonymous},
+		{"account", e.account, w.account},
+		{"previous", e.previous, w.previous},
+		{"id", e.id, w.id},
+		{"protocol", e.protocol, c.protocol},
+		{"feature", e.feature, featureOf(w)},
 	} {
 		switch {
 		case f.name == "id" && w.id == "":
@@ -199,25 +240,27 @@ func differs(w want, c client, e event.RawEvent) string {
 			return fmt.Sprintf("%s is %q, want %q", f.name, f.got, f.want)
 		}
 	}
-	if e.Quantity != quantity {
-		return fmt.Sprintf("quantity is %d, want %d", e.Quantity, quantity)
+	if quantity := max(w.quantity, 1); e.quantity != quantity {
+		return fmt.Sprintf("quantity is %d, want %d", e.quantity, quantity)
 	}
 	switch {
-	case w.noTime && e.Timestamp != 0:
-		return fmt.Sprintf("timestamp is %v, want none", event.ToTime(e.Timestamp))
-	case !w.noTime && e.Timestamp == 0:
+	case w.noTime && !e.at.IsZero():
+		return fmt.Sprintf("timestamp is %v, want none", e.at)
+	case !w.noTime && e.at.IsZero():
 		return "no timestamp"
-	case !w.at.IsZero() && !event.ToTime(e.Timestamp).Equal(w.at):
-		return fmt.Sprintf("timestamp is %v, want %v", event.ToTime(e.Timestamp), w.at)
+	case !w.at.IsZero() && !e.at.Equal(w.at):
+		return fmt.Sprintf("timestamp is %v, want %v", e.at, w.at)
+	case c.sentAt != !e.sent.IsZero():
+		return fmt.Sprintf("sent at is %v, want one: %v", e.sent, c.sentAt)
 	}
 	for _, f := range []struct {
 		name string
-		got  []byte
+		got  string
 		want obj
-	}{{"properties", e.Properties, w.properties}, {"traits", e.Traits, w.traits}, {"context", e.Context, w.context}} {
+	}{{"properties", e.properties, w.properties}, {"traits", e.traits, w.traits}, {"context", e.context, w.context}} {
 		var got obj
-		if len(f.got) > 0 {
-			if err := json.Unmarshal(f.got, &got); err != nil {
+		if f.got != "" {
+			if err := json.Unmarshal([]byte(f.got), &got); err != nil {
 				return f.name + ": " + err.Error()
 			}
 		}
@@ -250,21 +293,16 @@ func within(got, want obj) string {
 }
 
 // judge says what became of a scenario's n events.
-func judge(t *testing.T, fault string, said outcome, got []event.RawEvent) string {
-	t.Helper()
-	ids := map[string]map[string]bool{} // by user
+func judge(fault string, said outcome, got []stored) string {
+	rows := map[string]int{} // by user
 	for _, e := range got {
-		if e.Kind != event.KindTrack || e.Event != "Retried" {
-			continue
+		if e.kind == event.KindTrack && e.event == "Retried" {
+			rows[e.user]++
 		}
-		if ids[e.UserID] == nil {
-			ids[e.UserID] = map[string]bool{}
-		}
-		ids[e.UserID][e.MessageID] = true
 	}
 	missing := 0
 	for i := range n {
-		switch len(ids[fmt.Sprintf("u%d", i)]) {
+		switch rows[fmt.Sprintf("u%d", i)] {
 		case 0:
 			missing++
 		case 1:
@@ -339,11 +377,11 @@ func (r *results) markdown() string {
 	var b strings.Builder
 	b.WriteString("# " + r.title + `
 
-What the real SDKs did against a gateway, and what the log held afterwards. Written by the tests in test/conformance (` + "`go test ./test/conformance -update`" + `); do not edit.
+What the real SDKs did against a gateway, and what ClickHouse held afterwards. Written by the tests in test/conformance (` + "`go test ./test/conformance -update`" + `); do not edit.
 
 ## Calls
 
-Each call was made once. "stored" means: exactly once, with every field where it belongs.
+Each call was made once. "stored" means: one row in events, with every field in its column; nothing else of that app is there or was put aside.
 
 | protocol | SDK | call | status |
 |---|---|---|---|
@@ -356,7 +394,7 @@ Each call was made once. "stored" means: exactly once, with every field where it
 	b.WriteString(`
 ## Faults
 
-The first request with events met a fault: an error 500 of a load balancer, the gateway's own answer to brokers that do not ack (503) and to an app that sends too much (429, in the form the protocol's SDKs retry on), a connection that broke before the request arrived (cut), or after it was stored and before the reply (reply lost), and a reply that never came (no reply). A page that is left (page left) goes elsewhere while events wait to be sent. "once" means that every event is there under one message id.
+The first request with events met a fault: an error 500 of a load balancer, the gateway's own answer to brokers that do not ack (503) and to an app that sends too much (429, in the form the protocol's SDKs retry on), a connection that broke before the request arrived (cut), or after it was stored and before the reply (reply lost), and a reply that never came (no reply). A page that is left (page left) goes elsewhere while events wait to be sent. "once" means that each event is one row in events.
 
 | protocol | SDK |`)
 	for _, f := range r.faults {

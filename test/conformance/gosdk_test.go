@@ -14,6 +14,7 @@ import (
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 	"github.com/posthog/posthog-go"
 
+	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
@@ -41,6 +42,7 @@ func goClients() []client {
 		},
 		{
 			protocol: "gainsightpx", sdk: "gainsightpx-rest", version: "REST API, no SDK", run: runGainsightPX, noFaults: true,
+			rejected: []string{ingest.CodeBadEvent}, // the change of a user that is not there
 			calls: []want{
 				{call: "create user", kind: event.KindIdentify, user: "maria", account: "corner-shop", noTime: true, traits: obj{"firstName": "Maria", "tier": "gold"}},
 				{call: "change user", kind: event.KindIdentify, user: "maria", noTime: true, traits: obj{"title": "Owner"}},
