@@ -13,6 +13,7 @@ import (
 	"github.com/uptakehq/uptake/enricher/internal/dedup"
 	"github.com/uptakehq/uptake/enricher/internal/identity"
 	"github.com/uptakehq/uptake/enricher/internal/metadata"
+	"github.com/uptakehq/uptake/enricher/internal/metric"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 )
@@ -74,6 +75,7 @@ type worker struct {
 
 	norm    *metadata.Normalizer
 	objects normalized
+	reports metric.Reader
 	ahead   event.RawEvent // scratch of gatherMissing
 }
 

@@ -20,10 +20,11 @@ const (
 	ReasonLimit                   // keys, depth, lengths, or the app's number of keys
 	ReasonDuplicate               // its key, once dots are underscores, is another's in the same object
 	ReasonText                    // not UTF-8, half a surrogate pair, or a number no column holds
+	ReasonMetric                  // it is part of a metric event's report and cannot be read (package metric)
 	NumReasons
 )
 
-var reasonNames = [NumReasons]string{"type", "limit", "duplicate", "text"}
+var reasonNames = [NumReasons]string{"type", "limit", "duplicate", "text", "metric"}
 
 func (r Reason) String() string {
 	if r < NumReasons {
@@ -447,7 +448,7 @@ func (n *Normalizer) natural(value []byte, kind rawjson.Kind) (Type, Reason) {
 	case rawjson.Array:
 		return Array, 0
 	case rawjson.String:
-		if !soundText(value) {
+		if !IsText(value) {
 			return None, ReasonText
 		}
 		return String, 0
@@ -458,7 +459,7 @@ func (n *Normalizer) natural(value []byte, kind rawjson.Kind) (Type, Reason) {
 		}
 		return None, ReasonText
 	}
-	if isFloat(value) {
+	if IsFloat(value) {
 		return Float, 0
 	}
 	return None, ReasonText
@@ -470,7 +471,7 @@ func (n *Normalizer) scalar(dst, value []byte, kind rawjson.Kind, typ Type) ([]b
 		return dst, ReasonType, false
 	}
 	if kind == rawjson.String {
-		if !soundText(value) {
+		if !IsText(value) {
 			return dst, ReasonText, false
 		}
 		if typ == String {
@@ -526,8 +527,8 @@ func fromText(dst, text []byte, typ Type) ([]byte, Reason, bool) {
 	return dst, ReasonType, ok
 }
 
-// soundText says that a string is UTF-8 without half surrogate pairs.
-func soundText(quoted []byte) bool {
+// IsText says that a JSON string is UTF-8 without half surrogate pairs.
+func IsText(quoted []byte) bool {
 	return utf8.Valid(quoted) && (bytes.IndexByte(quoted, '\\') < 0 || !loneSurrogate(quoted))
 }
 
@@ -607,19 +608,26 @@ func (n *Normalizer) keepUnder(path, value []byte, reason Reason) {
 	n.paths[p] = 0
 	n.conflicts = rawjson.AppendQuoted(n.conflicts, p)
 	n.conflicts = append(n.conflicts, ':')
+	n.conflicts = appendOriginal(n.conflicts, value, reason == ReasonText)
+	n.conflicts = append(n.conflicts, ',')
+}
+
+// AppendOriginal appends a value as it stands in conflicts: see AppendConflicts.
+func AppendOriginal(dst, value []byte) []byte { return appendOriginal(dst, value, false) }
+
+// appendOriginal appends a value of conflicts; raw: readers trip over it.
+func appendOriginal(dst, value []byte, raw bool) []byte {
 	switch {
 	case !utf8.Valid(value):
-		n.conflicts = append(n.conflicts, `{"$base64":"`...)
-		n.conflicts = base64.StdEncoding.AppendEncode(n.conflicts, value)
-		n.conflicts = append(n.conflicts, `"}`...)
-	case reason == ReasonText || !readable(value):
-		n.conflicts = append(n.conflicts, `{"$raw":`...)
-		n.conflicts = rawjson.AppendQuoted(n.conflicts, value)
-		n.conflicts = append(n.conflicts, '}')
-	default:
-		n.conflicts = append(n.conflicts, value...)
+		dst = append(dst, `{"$base64":"`...)
+		dst = base64.StdEncoding.AppendEncode(dst, value)
+		return append(dst, `"}`...)
+	case raw || !readable(value):
+		dst = append(dst, `{"$raw":`...)
+		dst = rawjson.AppendQuoted(dst, value)
+		return append(dst, '}')
 	}
-	n.conflicts = append(n.conflicts, ',')
+	return append(dst, value...)
 }
 
 // readable says that every reader of JSON can take a value: ClickHouse's gives

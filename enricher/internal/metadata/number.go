@@ -107,7 +107,7 @@ func appendInteger(dst, raw []byte) ([]byte, bool) {
 // appendFloat appends a JSON number in a form that reads as a double, with a
 // fraction or an exponent. It is false when a double does not hold it.
 func appendFloat(dst, raw []byte) ([]byte, bool) {
-	if !isFloat(raw) {
+	if !IsFloat(raw) {
 		return dst, false
 	}
 	dst = append(dst, raw...)
@@ -117,9 +117,9 @@ func appendFloat(dst, raw []byte) ([]byte, bool) {
 	return dst, true
 }
 
-// isFloat says that a double holds a number: that it reads back from its
+// IsFloat says that a double holds a number: that it reads back from its
 // shortest form as the same number.
-func isFloat(raw []byte) bool {
+func IsFloat(raw []byte) bool {
 	var buf [64]byte
 	if len(raw) > len(buf) {
 		return false // as in appendInteger
