@@ -11,6 +11,7 @@ import (
 	"github.com/uptakehq/uptake/enricher/enrich"
 	"github.com/uptakehq/uptake/enricher/internal/catalogcli"
 	"github.com/uptakehq/uptake/enricher/internal/identitycli"
+	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
@@ -90,7 +91,7 @@ func serve(args []string, getenv func(string) (string, bool), stderr io.Writer) 
 		return err
 	}
 	defer func() { _ = server.Close(signals.Kill) }() // only readers of metrics are cut off
-	service, err := enrich.New(f.cfg, enrich.Dependencies{Logger: logger, Metrics: reg, Health: &health})
+	service, err := enrich.New(f.cfg, enrich.Dependencies{Logger: logger, Metrics: reg, Health: &health, Now: failpoint.Now})
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/uptakehq/uptake/ingest-gateway/gateway"
 	"github.com/uptakehq/uptake/ingest-gateway/keys"
+	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
@@ -100,7 +101,7 @@ func serve(args []string, getenv func(string) (string, bool), stderr io.Writer) 
 	defer releaseReload()
 	reg := ops.NewRegistry()
 	var health ops.Health
-	service, err := gateway.New(cfg, gateway.Dependencies{Logger: logger, Metrics: reg, Health: &health, Reload: reload})
+	service, err := gateway.New(cfg, gateway.Dependencies{Logger: logger, Metrics: reg, Health: &health, Reload: reload, Now: failpoint.Now})
 	if err != nil {
 		return err
 	}

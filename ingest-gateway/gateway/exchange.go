@@ -9,6 +9,7 @@ import (
 	"github.com/uptakehq/uptake/ingest-gateway/body"
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 )
 
 // exchange is one request and its reply, with every buffer that they need. It is
@@ -213,6 +214,7 @@ func (x *exchange) process(candidates ingest.Candidates, fault *ingest.Fault) {
 		}
 	}
 	taken := fault == nil
+	_ = failpoint.Hit("gateway.decoded") // it can kill, stop and sleep, not fail
 	if n, _ := b.Records(); fault == nil && n > 0 {
 		fault = x.produce(n)
 	} else if fault != nil {
@@ -224,6 +226,7 @@ func (x *exchange) process(candidates ingest.Candidates, fault *ingest.Fault) {
 		}
 		g.metrics.count(m, b)
 	}
+	_ = failpoint.Hit("gateway.before-answer") // the same
 	bound.Route.Answer(&x.request, b, fault, &x.reply)
 	if fault != nil {
 		x.reply.RetryAfter(fault.RetryAfter)
@@ -252,12 +255,14 @@ func (x *exchange) produce(n int) *ingest.Fault {
 		})
 	}
 	p.start(x.flight, b, n, x.received)
+	_ = failpoint.Hit("gateway.produced") // it can kill, stop and sleep, not fail
 	x.timer.Reset(g.cfg.AckTimeout)
 	defer x.timer.Stop()
 	kind, retry := ingest.Unavailable, retryKafka
 	select {
 	case <-x.flight.done:
 		g.metrics.ackSeconds.Observe(g.now().Sub(x.flight.started).Seconds())
+		_ = failpoint.Hit("gateway.acked") // the same
 		if x.flight.failures.Load() == 0 {
 			return nil
 		}

@@ -16,6 +16,7 @@
 //	sleep(2s)    the caller waits that long
 //	error(text)  Hit returns an error
 //	on           On returns true: a known mistake, for the tests of the tests
+//	offset(-5m)  of the name clock: Now is off by that, for the life of the process
 //
 // What it does is told on stderr first. The package owns the plan and the
 // counts of the process, which is why they are global; where the steps are and

@@ -2,7 +2,10 @@
 
 package failpoint
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // Enabled tells whether this build has failpoints.
 const Enabled = false
@@ -20,3 +23,6 @@ func Set(string) error {
 
 // Hits is 0 in this build.
 func Hits(string) int { return 0 }
+
+// Now is time.Now in this build.
+func Now() time.Time { return time.Now() }

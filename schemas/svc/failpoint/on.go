@@ -22,7 +22,8 @@ const envPlan = "UPTAKE_FAILPOINTS"
 type point struct {
 	at   int
 	from bool         // at and every later hit
-	act  func() error // nil: on
+	act  func() error // nil: on, or an offset
+	off  time.Duration
 	text string
 }
 
@@ -61,11 +62,23 @@ func On(name string) bool {
 	mu.Lock()
 	defer mu.Unlock()
 	for _, p := range plan[name] {
-		if p.act == nil {
+		if p.act == nil && p.off == 0 {
 			return true
 		}
 	}
 	return false
+}
+
+// Now is the time, off by what the plan says of the name clock.
+func Now() time.Time {
+	loadEnv()
+	mu.Lock()
+	defer mu.Unlock()
+	now := time.Now()
+	for _, p := range plan["clock"] {
+		now = now.Add(p.off)
+	}
+	return now
 }
 
 // Set replaces the plan and starts counting anew; an empty spec is no plan.
@@ -149,8 +162,14 @@ func parsePoint(s string) (point, error) {
 	case "error":
 		pt.act = func() error { return fmt.Errorf("%s", arg) }
 	case "on":
+	case "offset":
+		d, err := time.ParseDuration(arg)
+		if err != nil {
+			return point{}, err
+		}
+		pt.off = d
 	default:
-		return point{}, fmt.Errorf("action must be kill, stop, sleep(duration), error(text) or on (got %q)", verb)
+		return point{}, fmt.Errorf("action must be kill, stop, sleep(duration), error(text), on or offset(duration) (got %q)", verb)
 	}
 	return pt, nil
 }

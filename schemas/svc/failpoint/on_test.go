@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 const envChild = "FAILPOINT_TEST_CHILD"
@@ -83,7 +84,13 @@ func TestSet(t *testing.T) {
 	if err := Set("m=on"); err != nil || !On("m") || On("a") || Hit("m") != nil {
 		t.Errorf("m=on: %v, m is %v, a is %v", err, On("m"), On("a"))
 	}
-	for _, bad := range []string{"a", "=kill", "a=kill@0", "a=kill@x", "a=sleep(soon)", "a=fly"} {
+	if err := Set("clock=offset(-5m)"); err != nil || On("clock") {
+		t.Errorf("clock=offset(-5m): %v, on %v", err, On("clock"))
+	}
+	if off := time.Until(Now()); off > -4*time.Minute || off < -6*time.Minute {
+		t.Errorf("clock is off by %s, want -5m", off)
+	}
+	for _, bad := range []string{"a", "=kill", "a=kill@0", "a=kill@x", "a=sleep(soon)", "a=fly", "clock=offset(late)"} {
 		if err := Set(bad); err == nil {
 			t.Errorf("plan %q was taken", bad)
 		}

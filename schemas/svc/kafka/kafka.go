@@ -5,12 +5,14 @@
 package kafka
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"time"
 
@@ -37,6 +39,10 @@ type Config struct {
 	SASLMechanism string // "", PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512
 	SASLUser      string
 	SASLPassword  setting.Secret
+	// Dial connects to a broker in place of a plain dialer. It is no setting: it
+	// is for whoever runs a service in a process of their own, as fault tests do.
+	// It goes without TLS.
+	Dial func(ctx context.Context, network, host string) (net.Conn, error)
 }
 
 // DefaultConfig is one broker on this machine, in the clear.
@@ -69,6 +75,9 @@ func (c *Config) Validate() error {
 	}
 	if !c.TLS && (c.TLSCA != "" || c.TLSCert != "" || c.TLSServerName != "") {
 		errs = append(errs, errors.New("kafka-tls-ca, -cert, -key and -server-name need kafka-tls"))
+	}
+	if c.TLS && c.Dial != nil {
+		errs = append(errs, errors.New("kafka-tls does not go with a dialer of one's own"))
 	}
 	switch c.SASLMechanism {
 	case "":
@@ -109,6 +118,9 @@ func (c *Config) Options(logger *slog.Logger, reg prometheus.Registerer) ([]kgo.
 			return nil, err
 		}
 		opts = append(opts, kgo.DialTLSConfig(tc))
+	}
+	if c.Dial != nil {
+		opts = append(opts, kgo.Dialer(c.Dial))
 	}
 	if m := c.mechanism(); m != nil {
 		opts = append(opts, kgo.SASL(m))
