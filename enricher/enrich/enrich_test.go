@@ -35,11 +35,11 @@ func TestEveryIDOnceInOrder(t *testing.T) {
 	c.drained()
 	c.check()
 	i.stopped()
-	consumed := i.metric("uptake_enricher_records_total", "fate=consumed")
+	consumed := i.metric("uptake_enricher_records_total", "fate=accepted")
 	if want := float64(len(records) + 100); consumed != want {
 		t.Errorf("consumed: got %v, want %v", consumed, want)
 	}
-	rest := i.metric("uptake_enricher_records_total", "fate=emitted") + i.metric("uptake_enricher_records_total", "fate=duplicate")
+	rest := i.metric("uptake_enricher_records_total", "fate=stored") + i.metric("uptake_enricher_records_total", "fate=duplicates")
 	if rest != consumed {
 		t.Errorf("emitted and duplicates: got %v, want %v", rest, consumed)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -221,6 +222,56 @@ func (c *cluster) count() int {
 	return n
 }
 
+// checkCounts holds the counts of a partition against what is in its raw and in
+// its enriched: they cover raw without gap or overlap, and count each record of
+// it once.
+func (c *cluster) checkCounts(p int32, enriched []event.EnrichedEvent) {
+	c.t.Helper()
+	type key struct {
+		app  string
+		hour int64
+	}
+	want, got := map[key]event.Cell{}, map[key]event.Cell{}
+	add := func(m map[key]event.Cell, o event.Cell) {
+		k := key{o.AppID, o.Hour}
+		cell := m[k]
+		cell.AppID, cell.Hour = o.AppID, o.Hour
+		cell.Add(&o)
+		m[k] = cell
+	}
+	raw := c.committed(topic.Raw, p)
+	for _, r := range raw {
+		var e event.RawEvent
+		if err := c.codec.DecodeRaw(r.Value, &e); err != nil {
+			c.t.Fatal(err)
+		}
+		add(want, event.Cell{AppID: e.AppID, Hour: event.HourOf(e.ReceivedAt), Accepted: 1, Duplicates: 1})
+	}
+	for _, e := range enriched {
+		add(want, event.Cell{AppID: e.AppID, Hour: event.HourOf(e.ReceivedAt), Stored: 1, Duplicates: -1})
+	}
+	next := int64(0)
+	for _, ctl := range c.controls()[p] {
+		if ctl.Kind != event.ControlCounts {
+			continue
+		}
+		counts, err := event.ParseCounts(ctl.Payload)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if counts.First != next {
+			c.t.Errorf("partition %d: %s begins at raw offset %d, want %d", p, ctl.ControlID, counts.First, next)
+		}
+		next = counts.Next
+		for _, cell := range counts.Cells {
+			add(got, cell)
+		}
+	}
+	if next != int64(len(raw)) || !maps.Equal(got, want) {
+		c.t.Errorf("partition %d: counts up to raw offset %d of %d: got %+v, want %+v", p, next, len(raw), got, want)
+	}
+}
+
 // check holds enriched against the raw topic: each app and message id of raw
 // exactly once, in the order of its first record in its partition, in the
 // partition of the same number.
@@ -228,6 +279,7 @@ func (c *cluster) check() {
 	c.t.Helper()
 	got := c.enriched()
 	for p := range int32(partitions) {
+		c.checkCounts(p, got[p])
 		var want []string
 		seen := map[string]bool{}
 		for _, r := range c.committed(topic.Raw, p) {

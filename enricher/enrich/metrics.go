@@ -53,7 +53,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	seconds := []float64{.005, .01, .025, .05, .1, .15, .25, .5, 1, 2.5, 5, 10, 30}
 	m := &metrics{
-		records:            counterVec("records_total", "Raw records by app and fate, counted when their transaction was committed: consumed is the sum of the others.", "app", "fate"),
+		records:            counterVec("records_total", "Raw records by app and fate, counted when their transaction was committed: accepted is the sum of stored, duplicates, rejected and opted_out.", "app", "fate"),
 		rejectedBy:         counterVec("rejected_total", "Rejected raw records by reason code.", "code"),
 		transactions:       counterVec("transactions_total", "Transactions by result: committed, aborted before their end, failed with an unknown outcome.", "result"),
 		transactionRecords: histogram("transaction_records", "Records consumed in a committed transaction.", prometheus.ExponentialBuckets(1, 4, 9)),
@@ -123,14 +123,15 @@ func (m *metrics) catalogs(s snapshot) {
 	}
 }
 
-// Fates of a raw record: each has exactly one besides consumed.
+// Fates of a raw record, in the words of the conservation audit: each has
+// exactly one besides accepted. stored is what the enricher passed on for that.
 const (
-	fateConsumed   = "consumed"
-	fateEmitted    = "emitted"
-	fateDuplicate  = "duplicate"
+	fateAccepted   = "accepted"
+	fateStored     = "stored"
+	fateDuplicates = "duplicates"
 	fateRejected   = "rejected"
 	fateOptedOut   = "opted_out"
-	fateUnmapped   = "unmapped" // of the emitted
+	fateUnmapped   = "unmapped" // of the stored
 	maxApps        = 1000
 	appOther       = "other"
 	fateFieldCount = 6
@@ -138,7 +139,7 @@ const (
 
 // appCounts are an app's counts in the open transaction.
 type appCounts struct {
-	consumed, emitted, duplicates, rejected, optedOut, unmapped uint64
+	stored, duplicates, rejected, optedOut, unmapped uint64
 
 	app string
 	out *[fateFieldCount]prometheus.Counter
@@ -198,16 +199,17 @@ func (c *counts) time(flags string) {
 // flush adds the counts to the metrics.
 func (c *counts) flush(m *metrics) {
 	for _, a := range c.apps {
-		if a.consumed == 0 {
+		accepted := a.stored + a.duplicates + a.rejected + a.optedOut
+		if accepted == 0 {
 			continue
 		}
 		if a.out == nil {
 			a.out = &[fateFieldCount]prometheus.Counter{}
-			for i, fate := range [fateFieldCount]string{fateConsumed, fateEmitted, fateDuplicate, fateRejected, fateOptedOut, fateUnmapped} {
+			for i, fate := range [fateFieldCount]string{fateAccepted, fateStored, fateDuplicates, fateRejected, fateOptedOut, fateUnmapped} {
 				a.out[i] = m.records.WithLabelValues(a.app, fate)
 			}
 		}
-		for i, n := range [fateFieldCount]uint64{a.consumed, a.emitted, a.duplicates, a.rejected, a.optedOut, a.unmapped} {
+		for i, n := range [fateFieldCount]uint64{accepted, a.stored, a.duplicates, a.rejected, a.optedOut, a.unmapped} {
 			if n > 0 {
 				a.out[i].Add(float64(n))
 			}

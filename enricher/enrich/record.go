@@ -3,6 +3,7 @@ package enrich
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 	"unsafe"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -18,9 +19,9 @@ const (
 	codeMissingField = "missing_field" // a field that every event has is absent
 	codeTooLong      = "too_long"      // an id above its bound
 	codeUnknownKind  = "unknown_kind"  // no such kind of call
-	codeBadTimestamp = "bad_timestamp" // no instant of receipt
+	codeBadTimestamp = "bad_timestamp" // no instant of receipt that can be counted
 	codeBadQuantity  = "bad_quantity"  // negative
-	codeBadEvent     = "bad_event"     // properties or traits that are no JSON object
+	codeBadEvent     = "bad_event"     // properties or traits that are no JSON object, an app that is not UTF-8
 )
 
 // fault is why a record cannot be used.
@@ -39,6 +40,7 @@ func (w *worker) handle(r *kgo.Record, rest []*kgo.Record) error {
 // identity, maps to a feature, redacts and emits.
 func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 	raw := &w.raw
+	w.tally.took(r.Offset)
 	if f := w.decode(r, raw); f != nil {
 		w.rejectRaw(r, f)
 		return nil
@@ -48,16 +50,14 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 		return err
 	}
 	if seen {
-		app := w.counts.of(raw.AppID)
-		app.consumed++
-		app.duplicates++
+		w.counts.of(raw.AppID).duplicates++
+		w.tally.accept(raw.AppID, raw.ReceivedAt).Duplicates++
 		return nil
 	}
 	rules := w.n.svc.privacy.Policy().App(raw.AppID)
 	if rules.OptedOut(raw.UserID, raw.AnonymousID, raw.AccountID) || rules.OptedOut(raw.PreviousID, raw.PreviousID, "") || w.identity.Erased(raw) {
-		app := w.counts.of(raw.AppID)
-		app.consumed++
-		app.optedOut++
+		w.counts.of(raw.AppID).optedOut++
+		w.tally.accept(raw.AppID, raw.ReceivedAt).OptedOut++
 		return nil
 	}
 	at, timeFlags := w.n.svc.timing.Decide(raw.Timestamp, raw.SentAt, raw.ReceivedAt, raw.Library)
@@ -102,7 +102,6 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 	w.mapFeature(e)
 	e.Flags = w.flags.text()
 	w.objects.kept.redact(rules, e)
-	w.report(raw, rules, e)
 
 	value := w.out.codec.AppendEnriched(w.out.room(len(r.Value)+len(r.Value)/4+512), e)
 	if len(value) > w.n.svc.cfg.OutputBytes {
@@ -114,9 +113,9 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 	w.emit(topic.Enriched, w.id, r.Key, value)
 	w.counts.metadata.add(w.norm.Stats())
 	w.counts.time(timeFlags)
+	w.tally.accept(raw.AppID, raw.ReceivedAt).Stored++
 	app := w.counts.of(raw.AppID)
-	app.consumed++
-	app.emitted++
+	app.stored++
 	if event.IsUsage(e.Kind) && e.FeatureID == "" {
 		app.unmapped++
 	}
@@ -158,8 +157,10 @@ func (w *worker) decode(r *kgo.Record, raw *event.RawEvent) *fault {
 		return &fault{codeTooLong, "app_id", tooLong(len(raw.AppID))}
 	case len(raw.MessageID) > maxID:
 		return &fault{codeTooLong, "message_id", tooLong(len(raw.MessageID))}
-	case raw.ReceivedAt <= 0:
-		return &fault{codeBadTimestamp, "received_at", fmt.Sprintf("must be > 0 (got %d)", raw.ReceivedAt)}
+	case !utf8.ValidString(raw.AppID):
+		return &fault{codeBadEvent, "app_id", "is not UTF-8"}
+	case raw.ReceivedAt <= 0 || raw.ReceivedAt >= event.MaxReceived:
+		return &fault{codeBadTimestamp, "received_at", fmt.Sprintf("must be > 0 and < %d (got %d)", event.MaxReceived, raw.ReceivedAt)}
 	case raw.Quantity < 0:
 		return &fault{codeBadQuantity, "quantity", fmt.Sprintf("must not be negative (got %d)", raw.Quantity)}
 	case raw.UserID == "" && raw.AnonymousID == "" && raw.AccountID == "":
@@ -237,9 +238,9 @@ func (w *worker) mapFeature(e *event.EnrichedEvent) {
 
 // rejectRaw rejects a raw record, with what could be read of it in w.raw.
 func (w *worker) rejectRaw(r *kgo.Record, f *fault) {
-	app := w.counts.of(cut(w.raw.AppID, maxID))
-	app.consumed++
-	app.rejected++
+	app := rejectedApp(&w.raw)
+	w.counts.of(app).rejected++
+	w.tally.accept(app, receivedAt(&w.raw, r)).Rejected++
 	w.reject(r, f)
 }
 
@@ -252,22 +253,18 @@ func (w *worker) reject(r *kgo.Record, f *fault) {
 		original = original[:limit]
 		detail = strings.TrimPrefix(fmt.Sprintf("%s; only the first %d of %d original bytes are kept", detail, limit, len(r.Value)), "; ")
 	}
-	received := w.raw.ReceivedAt
-	if received <= 0 {
-		received = event.FromTime(r.Timestamp)
-	}
 	if w.identity.Erased(&w.raw) { // counted, and not kept
 		original, detail = nil, ""
 	}
 	rej := event.Rejected{
-		AppID:           cut(w.raw.AppID, maxID),
+		AppID:           rejectedApp(&w.raw),
 		Stage:           event.StageEnricher,
 		Code:            f.code,
 		Field:           f.field,
 		Detail:          cut(detail, 1024),
 		MessageID:       cut(w.raw.MessageID, maxID),
 		Protocol:        cut(w.raw.Protocol, 64),
-		ReceivedAt:      received,
+		ReceivedAt:      receivedAt(&w.raw, r),
 		RejectedAt:      event.FromTime(w.n.svc.now()),
 		SourcePartition: int64(r.Partition),
 		SourceOffset:    r.Offset,
@@ -276,6 +273,19 @@ func (w *worker) reject(r *kgo.Record, f *fault) {
 	value := w.out.keep(w.out.codec.AppendRejected(w.out.room(len(original)+rejectedOverhead), &rej))
 	key := []byte(rej.AppID)
 	w.emit(topic.Rejected, topic.Partition(key, w.n.svc.rejected), key, value)
+}
+
+// rejectedApp and receivedAt are the app and the instant of receipt under which a
+// record is rejected and counted, whatever it says.
+func rejectedApp(raw *event.RawEvent) string {
+	return strings.ToValidUTF8(cut(raw.AppID, maxID), "\uFFFD")
+}
+
+func receivedAt(raw *event.RawEvent, r *kgo.Record) event.Micros {
+	if raw.ReceivedAt > 0 && raw.ReceivedAt < event.MaxReceived {
+		return raw.ReceivedAt
+	}
+	return min(max(event.FromTime(r.Timestamp), 1), event.MaxReceived-1)
 }
 
 const rejectedOverhead = 4 << 10

@@ -365,6 +365,14 @@ func (n *session) transact(kill context.Context, fetches kgo.Fetches, catalogs *
 		err = t.failed()
 	}
 	if err == nil {
+		for _, w := range t.touched {
+			t.pending.Add(1)
+			w.jobs <- job{txn: t, count: true}
+		}
+		t.pending.Wait()
+		err = t.failed()
+	}
+	if err == nil {
 		err = failpoint.Hit("enricher.after-produce")
 	}
 	if err == nil {

@@ -65,6 +65,7 @@ type worker struct {
 	swapped  map[string]int64 // versions that came in force in it
 	out      output
 	counts   counts
+	tally    tally
 
 	// Of the record at hand.
 	raw    event.RawEvent
@@ -79,11 +80,13 @@ type worker struct {
 	ahead   event.RawEvent // scratch of gatherMissing
 }
 
-// job is records of one topic of the partition, or the order to merge what the
-// transaction changed, which was committed.
+// job is records of one topic of the partition, or the order to emit what the
+// transaction counted, after its last records, or to merge what it changed, once
+// it was committed.
 type job struct {
 	txn     *txn
 	records []*kgo.Record
+	count   bool
 	merge   bool
 }
 
@@ -167,7 +170,11 @@ func (w *worker) do(j job) {
 	if w.txn != j.txn {
 		err = w.begin(j.txn)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case j.count:
+		err = w.emitCounts()
+	default:
 		err = w.process(j.records)
 	}
 	if err != nil {
@@ -184,6 +191,7 @@ func (w *worker) do(j job) {
 func (w *worker) begin(t *txn) error {
 	w.txn = t
 	w.out.reset()
+	w.tally.reset()
 	w.identity = w.part.identity.Begin()
 	w.catalogs = t.catalogs
 	return w.swapCatalogs()

@@ -70,7 +70,7 @@ func (p *partition) carryOut(it item) error {
 		if err := p.sayOpen(); err != nil {
 			return err
 		}
-		if err := p.insert(p.table(tableOf(p.topic)), it.rows, token); err != nil {
+		if err := p.insertRows(it.rows, token); err != nil {
 			return err
 		}
 		n := float64(it.rows.Rows())
@@ -93,6 +93,20 @@ func (p *partition) carryOut(it item) error {
 		p.sentTo = 0
 	}
 	return p.commit(it.block.Next)
+}
+
+// insertRows inserts a block's rows and then what was counted of them: whoever
+// finds the counts finds the rows.
+func (p *partition) insertRows(r rows, token string) error {
+	if r.Rows() > 0 {
+		if err := p.insert(p.table(tableOf(p.topic)), r, token); err != nil {
+			return err
+		}
+	}
+	if c := r.counted(); c != nil {
+		return p.insert(p.table(countsTable), c, token+"|counts")
+	}
+	return nil
 }
 
 // sayOpen takes back that nothing was sent, before anything is.

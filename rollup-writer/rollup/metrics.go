@@ -52,7 +52,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return h
 	}
 	m := &metrics{
-		records:       counter("uptake_writer_records_total", "Records read, by what they are: row, tick, control, marker, skipped.", "topic", "kind"),
+		records:       counter("uptake_writer_records_total", "Records read, by what they are: row, counts, tick, control, marker.", "topic", "kind"),
 		rowsRead:      counter("uptake_writer_rows_read_total", "Rows taken into blocks.", "topic"),
 		rowsWritten:   counter("uptake_writer_rows_written_total", "Rows of blocks that ClickHouse took, or had taken before.", "topic"),
 		rowsReleased:  counter("uptake_writer_rows_released_total", "Rows that were let go with their partition before they were written: the log has them.", "topic"),

@@ -217,7 +217,11 @@ func (p *partition) take(r *kgo.Record) error {
 	if err != nil {
 		return err
 	}
-	p.s.metrics.records.WithLabelValues(p.topic, kindNames[rec.Kind]).Inc()
+	kind := kindNames[rec.Kind]
+	if rec.Kind == block.Row && control != nil {
+		kind = "counts"
+	}
+	p.s.metrics.records.WithLabelValues(p.topic, kind).Inc()
 	ended, ok := p.cutter.Next(rec)
 	if !ok {
 		ended, ok = p.mistakenCut(rec)
@@ -232,7 +236,7 @@ func (p *partition) take(r *kgo.Record) error {
 	}
 	switch rec.Kind {
 	case block.Row:
-		return p.append(r)
+		return p.append(r, control)
 	case block.Control:
 		return p.hand(item{block: block.Single(rec), control: control, millis: rec.AppendMillis})
 	}
@@ -270,6 +274,10 @@ func (p *partition) classify(r *kgo.Record) (block.Record, *event.Control, error
 			rec.Kind = block.Control
 			return rec, &c, nil // it aliases the record, which lives as long
 		}
+	case event.ControlCounts:
+		if rowType(p.topic) == event.TypeEnriched {
+			return rec, &c, nil // as a row: it belongs to the block that it stands in
+		}
 	}
 	return rec, nil, fmt.Errorf("offset %d: control record of unknown kind %q: use a release of rollup-writer that knows it", r.Offset, c.Kind)
 }
@@ -278,8 +286,8 @@ func (p *partition) undecodable(r *kgo.Record, err error) error {
 	return fmt.Errorf("offset %d: %w: if a newer release wrote it, use one; if nothing can read it, add %s@%d to -skip-records of all writers", r.Offset, err, p.name, r.Offset)
 }
 
-// append takes a row into the open block.
-func (p *partition) append(r *kgo.Record) error {
+// append takes a row into the open block, or what was counted.
+func (p *partition) append(r *kgo.Record, counted *event.Control) error {
 	if p.open == nil {
 		select {
 		case p.open = <-p.spare:
@@ -292,6 +300,14 @@ func (p *partition) append(r *kgo.Record) error {
 		p.openRow = openBlock{appendMillis: r.Timestamp.UnixMilli(), since: p.s.now()}
 		p.building.Store(p.openRow.appendMillis)
 		p.tick.forget()
+	}
+	if counted != nil {
+		n, err := event.ParseCounts(counted.Payload)
+		if err != nil {
+			return p.undecodable(r, err)
+		}
+		p.open.count(p.src, r.Offset, r.Timestamp.UnixMilli(), &n)
+		return nil
 	}
 	if err := p.open.take(p.s.codec, p.src, r.Offset, r.Value); err != nil {
 		return p.undecodable(r, err)

@@ -34,6 +34,10 @@ type rows interface {
 	clickhouse.Block
 	Reset()
 	take(c *event.Codec, src columns.Source, offset int64, value []byte) error
+	// count takes what an enricher counted of rows at lower offsets.
+	count(src columns.Source, offset, millis int64, n *event.Counts)
+	// counted are the rows of that, nil when there are none.
+	counted() *columns.Counts
 	// repair replaces what the server does not read; see columns.Events.Repair.
 	repair(all bool) int
 }
@@ -48,7 +52,19 @@ func newRows(name string) rows {
 type eventRows struct {
 	*columns.Events
 	record event.EnrichedEvent
+	counts counts
 }
+
+func (r *eventRows) Reset() {
+	r.Events.Reset()
+	r.counts.reset()
+}
+
+func (r *eventRows) count(src columns.Source, offset, millis int64, n *event.Counts) {
+	r.counts.add(src, offset, millis, n)
+}
+
+func (r *eventRows) counted() *columns.Counts { return r.counts.rows() }
 
 func (r *eventRows) take(c *event.Codec, src columns.Source, offset int64, value []byte) error {
 	if err := c.DecodeEnriched(value, &r.record); err != nil {
@@ -74,3 +90,7 @@ func (r *rejectedRows) take(c *event.Codec, src columns.Source, offset int64, va
 }
 
 func (r *rejectedRows) repair(bool) int { return 0 }
+
+// The enrichers count into enriched alone: classify refuses counts elsewhere.
+func (r *rejectedRows) count(columns.Source, int64, int64, *event.Counts) {}
+func (r *rejectedRows) counted() *columns.Counts                          { return nil }

@@ -41,9 +41,9 @@ type window struct {
 }
 
 // marked are the tables that are summed: any block reaches one of the first
-// two, and usage_hourly has at least as many parts as what hangs on it.
+// three, and usage_hourly has at least as many parts as what hangs on it.
 var marked = map[string][]string{
-	enrichedTable: {"events", "correction_plans", "corrections", "usage_hourly"},
+	enrichedTable: {"events", "correction_plans", countsTable, "corrections", "usage_hourly"},
 	rejectedTable: {"rejected_events"},
 }
 

@@ -110,11 +110,12 @@ func (f Form) Local(name string) string {
 // Tables that writers insert into, and all that a block of theirs reaches.
 // Every one has a dedup window.
 var (
-	// EventTables are reached by a block of enriched events or of a correction.
+	// EventTables are reached by a block of enriched events, with what was counted
+	// of them, or of a correction.
 	EventTables = []string{
 		"events", "correction_plans", "corrections", "usage_hourly",
 		"account_feature_daily", "account_module_daily", "account_product_daily",
-		"user_feature_daily",
+		"user_feature_daily", "audit_blocks",
 	}
 	// RejectedTables are reached by a block of rejected events.
 	RejectedTables = []string{"rejected_events"}

@@ -96,6 +96,18 @@ func (d dialect) onCluster() string {
 	return " ON CLUSTER " + quote(d.form.Cluster)
 }
 
+// OnCluster is the clause of a statement that every server is to carry out.
+func (d dialect) OnCluster() string { return d.onCluster() }
+
+// DropLocal drops the table of name's rows, in the cluster form, where it is
+// another one than name.
+func (d dialect) DropLocal(name string) string {
+	if d.form.Cluster == "" {
+		return ""
+	}
+	return "DROP TABLE IF EXISTS " + d.Local(name) + d.onCluster() + " SYNC"
+}
+
 // Local is the qualified name of the table that holds name's rows.
 func (d dialect) Local(name string) string {
 	return quote(d.database) + "." + quote(d.form.Local(name))
