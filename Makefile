@@ -31,8 +31,8 @@ FUZZTIME ?= 20000x
 fuzz: ## every fuzz target for FUZZTIME (20000x, or a time such as 5m)
 	GO="$(GO)" FUZZTIME="$(FUZZTIME)" ./deploy/dev/fuzz.sh $(MODULES)
 
-bench: ## the Go benchmarks of the hot parts
-	$(GO) test -run '^$$' -bench . -benchmem ./schemas/... ./ingest-gateway/... ./enricher/... ./rollup-writer/...
+bench: ## the Go benchmarks of the hot parts and each stage beside its floor, into docs/performance.*; ARGS="-full" for more
+	$(GO) run ./test/cmd/bench -benchtime 200ms -out docs/performance.json -doc docs/performance.md $(ARGS)
 
 N ?= 500
 faults: ## N seeded faults (500), with a table of what they did

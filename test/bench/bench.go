@@ -5,9 +5,9 @@
 // It owns the load, the floors and the figures. A figure is CPU time of one
 // process (user and system, from the kernel's accounting) divided by the events
 // that it handled, in microseconds: it does not depend on what else the machine
-// does as a throughput would. Rounds of stage and floor alternate, so that a
-// machine that gets slower makes both slower; the median of the rounds is
-// reported, and the spread beside it.
+// does as a throughput would. A stage and its floor are made ready once, and
+// their rounds alternate, so that a machine that gets slower makes both slower;
+// the median of the rounds is reported, and the spread beside it.
 package bench
 
 import (
@@ -16,15 +16,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"sort"
 	"strings"
 	"time"
-
-	"github.com/uptakehq/uptake/test/harness/stack"
 )
 
 // Config says how much is measured.
@@ -32,43 +28,78 @@ type Config struct {
 	Dir    string // for data and logs; emptied by the caller
 	Rounds int    // of each stage, interleaved with its floor
 
+	Partitions     int
 	SingleRequests int // requests of one event each, per round
 	BatchRequests  int // requests of BatchEvents each, per round
 	BatchEvents    int
 	Connections    int
 
-	EnricherEvents int // per round
-	KnownIDs       int // message ids that the dedup store holds beforehand
-	Properties     int // properties per event in the enricher's and writer's load
+	EnricherEvents  int // per round
+	KnownIDs        int // message ids that the dedup store holds beforehand
+	KnownIdentities int // users, each with an anonymous id, that are linked beforehand
+	Features        int // of the catalog
+	RuleFeatures    int // of these, found by a rule and not by name
+	Properties      int // properties per event in the enricher's and writer's load
+	Accounts        int // that events name
 
 	WriterEvents int // per round
 
-	Stages   []string  // names of the stages to run; empty: all
+	PathRate    int // events per second through the whole path
+	PathSeconds int // per round
+
+	Stages     []string // names of the stages to run; empty: all
+	ProfileDir string   // for a CPU profile of each stage; empty: none
+
 	Progress io.Writer // one line per step
 }
 
-// DefaultConfig takes about five minutes on two cores.
+// DefaultConfig takes about four minutes on two cores.
 func DefaultConfig() Config {
 	return Config{
-		Rounds: 3, SingleRequests: 40_000, BatchRequests: 4_000, BatchEvents: 100, Connections: 64,
-		EnricherEvents: 300_000, KnownIDs: 1_000_000, Properties: 12, WriterEvents: 400_000,
+		Rounds: 3, Partitions: 4, SingleRequests: 40_000, BatchRequests: 5_000, BatchEvents: 100, Connections: 64,
+		EnricherEvents: 300_000, KnownIDs: 1_000_000, KnownIdentities: 100_000, Features: 100, RuleFeatures: 50, Properties: 12, Accounts: 5_000,
+		WriterEvents: 400_000, PathRate: 20_000, PathSeconds: 10,
 	}
+}
+
+// FullConfig is what docs/performance.md is made with, about ten minutes.
+func FullConfig() Config {
+	c := DefaultConfig()
+	c.Rounds, c.KnownIDs, c.KnownIdentities, c.PathSeconds = 5, 9_000_000, 1_000_000, 15
+	return c
 }
 
 // Validate reports all faults.
 func (c Config) Validate() error {
 	var errs []error
-	for name, v := range map[string]int{
-		"rounds": c.Rounds, "single-requests": c.SingleRequests, "batch-requests": c.BatchRequests,
-		"batch-events": c.BatchEvents, "connections": c.Connections, "enricher-events": c.EnricherEvents,
-		"writer-events": c.WriterEvents, "properties": c.Properties,
+	for _, s := range []struct {
+		name string
+		v    int
+		min  int
+	}{
+		{"rounds", c.Rounds, 1},
+		{"partitions", c.Partitions, 1},
+		{"single-requests", c.SingleRequests, 1},
+		{"batch-requests", c.BatchRequests, 1},
+		{"batch-events", c.BatchEvents, 2},
+		{"connections", c.Connections, 1},
+		{"enricher-events", c.EnricherEvents, 1},
+		{"known-ids", c.KnownIDs, 0},
+		{"known-identities", c.KnownIdentities, 0},
+		{"features", c.Features, 1},
+		{"rule-features", c.RuleFeatures, 0},
+		{"properties", c.Properties, 1},
+		{"accounts", c.Accounts, 1},
+		{"writer-events", c.WriterEvents, 1},
+		{"path-rate", c.PathRate, c.BatchEvents},
+		{"path-seconds", c.PathSeconds, 1},
 	} {
-		if v < 1 {
-			errs = append(errs, fmt.Errorf("%s must be > 0 (got %d)", name, v))
+		if s.v < s.min {
+			errs = append(errs, fmt.Errorf("%s must be >= %d (got %d)", s.name, s.min, s.v))
 		}
 	}
-	if c.KnownIDs < 0 {
-		errs = append(errs, fmt.Errorf("known-ids must be >= 0 (got %d)", c.KnownIDs))
+	if c.RuleFeatures > c.Features {
+		errs = append(errs, fmt.Errorf("rule-features must be <= features, which are %d (got %d)", c.Features, c.RuleFeatures))
 	}
 	for _, s := range c.Stages {
 		if !slices.Contains(StageNames(), s) {
@@ -81,14 +112,26 @@ func (c Config) Validate() error {
 // Sample is one round of a stage or of its floor.
 type Sample struct {
 	Events  int
-	CPU     time.Duration
+	CPU     time.Duration // of the process that the stage is about
 	Wall    time.Duration
-	PeakRSS int64 // bytes
+	PeakRSS int64 // bytes, since the process began
 	Latency []time.Duration
+	Parts   []Part // further processes
+}
+
+// Part is one process of a stage that has several.
+type Part struct {
+	Name    string
+	CPU     time.Duration
+	PeakRSS int64
 }
 
 // Micros is CPU time per event in microseconds.
-func (s Sample) Micros() float64 { return float64(s.CPU.Nanoseconds()) / 1e3 / float64(s.Events) }
+func (s Sample) Micros() float64 { return s.per(s.CPU) }
+
+func (s Sample) per(d time.Duration) float64 {
+	return float64(d.Nanoseconds()) / 1e3 / float64(s.Events)
+}
 
 // Rate is events per second of wall time.
 func (s Sample) Rate() float64 { return float64(s.Events) / s.Wall.Seconds() }
@@ -97,14 +140,22 @@ func (s Sample) Rate() float64 { return float64(s.Events) / s.Wall.Seconds() }
 type Figure struct {
 	Stage  string
 	Rounds []Sample
-	Floor  []Sample
+	Floor  []Sample // none where a stage has no floor
 }
 
 // stage is one thing that is measured.
 type stage struct {
 	name  string
-	run   func(context.Context, *runner) (Sample, error)
-	floor func(context.Context, *runner) (Sample, error)
+	open  func(context.Context, *runner) (*load, error)
+	floor func(context.Context, *runner) (*load, error) // nil: none
+}
+
+// load is a stage or a floor made ready: any number of rounds can be run on it,
+// one at a time.
+type load struct {
+	round  func(context.Context) (Sample, error)
+	close  func(context.Context) error
+	pprofs map[string]string // process to host:port of /debug/pprof
 }
 
 func stages() []stage {
@@ -113,6 +164,7 @@ func stages() []stage {
 		{"gateway_batch", gatewayBatch, gatewayBatchFloor},
 		{"enricher", enricher, enricherFloor},
 		{"writer", writer, writerFloor},
+		{"path", path, nil},
 	}
 }
 
@@ -136,24 +188,60 @@ func Run(ctx context.Context, cfg Config) ([]Figure, error) {
 		if len(cfg.Stages) > 0 && !slices.Contains(cfg.Stages, st.name) {
 			continue
 		}
-		f := Figure{Stage: st.name}
-		for round := range cfg.Rounds {
-			for _, part := range []struct {
-				name string
-				fn   func(context.Context, *runner) (Sample, error)
-				to   *[]Sample
-			}{{st.name, st.run, &f.Rounds}, {st.name + " floor", st.floor, &f.Floor}} {
-				s, err := part.fn(ctx, r)
-				if err != nil {
-					return figures, fmt.Errorf("measure %s: %w", part.name, err)
-				}
-				fmt.Fprintf(cfg.Progress, "%-22s round %d  %8.2f µs/event  %9.0f events/s\n", part.name, round+1, s.Micros(), s.Rate())
-				*part.to = append(*part.to, s)
-			}
+		f, err := r.measure(ctx, st)
+		if err != nil {
+			return figures, fmt.Errorf("measure %s: %w", st.name, err)
 		}
 		figures = append(figures, f)
 	}
 	return figures, nil
+}
+
+// measure runs the rounds of a stage and of its floor in turns.
+func (r *runner) measure(ctx context.Context, st stage) (f Figure, err error) {
+	f.Stage = st.name
+	began := time.Now()
+	main, err := st.open(ctx, r)
+	if err != nil {
+		return f, err
+	}
+	defer func() { err = errors.Join(err, main.close(ctx)) }()
+	var floor *load
+	if st.floor != nil {
+		if floor, err = st.floor(ctx, r); err != nil {
+			return f, fmt.Errorf("floor: %w", err)
+		}
+		defer func() { err = errors.Join(err, floor.close(ctx)) }()
+	}
+	fmt.Fprintf(r.cfg.Progress, "%-22s ready after %.1f s\n", st.name, time.Since(began).Seconds())
+	for round := range r.cfg.Rounds {
+		s, err := r.profiled(ctx, main, round == 0)
+		if err != nil {
+			return f, err
+		}
+		r.tell(st.name, round, s)
+		f.Rounds = append(f.Rounds, s)
+		if floor == nil {
+			continue
+		}
+		if s, err = floor.round(ctx); err != nil {
+			return f, fmt.Errorf("floor: %w", err)
+		}
+		r.tell(st.name+" floor", round, s)
+		f.Floor = append(f.Floor, s)
+	}
+	return f, nil
+}
+
+func (r *runner) tell(name string, round int, s Sample) {
+	fmt.Fprintf(r.cfg.Progress, "%-22s round %d  %8.2f µs/event  %9.0f events/s", name, round+1, s.Micros(), s.Rate())
+	for _, p := range s.Parts {
+		fmt.Fprintf(r.cfg.Progress, "  %s %.2f", p.Name, s.per(p.CPU))
+	}
+	if len(s.Latency) > 0 {
+		fmt.Fprintf(r.cfg.Progress, "  p50 %s p99 %s", Percentile(s.Latency, 0.5).Round(10*time.Microsecond), Percentile(s.Latency, 0.99).Round(10*time.Microsecond))
+	}
+	fmt.Fprintln(r.cfg.Progress)
 }
 
 // Median is the median of samples by CPU per event.
@@ -183,109 +271,6 @@ func Percentile(latencies []time.Duration, p float64) time.Duration {
 	sorted := slices.Clone(latencies)
 	slices.Sort(sorted)
 	return sorted[min(int(p*float64(len(sorted))), len(sorted)-1)]
-}
-
-// runner starts the processes of a run.
-type runner struct {
-	cfg  Config
-	next int
-}
-
-// dir makes a fresh folder.
-func (r *runner) dir(name string) (string, error) {
-	r.next++
-	dir := filepath.Join(r.cfg.Dir, fmt.Sprintf("%03d-%s", r.next, name))
-	return dir, os.MkdirAll(dir, 0o755)
-}
-
-// process is a child whose CPU time is read.
-type process struct {
-	name string
-	cmd  *exec.Cmd
-	log  string
-	done chan struct{}
-	err  error // valid after done
-}
-
-// service starts a service's binary.
-func (r *runner) service(ctx context.Context, name, dir string, args ...string) (*process, error) {
-	binary, err := stack.Binary(ctx, name, stack.Build{})
-	if err != nil {
-		return nil, err
-	}
-	return startProcess(name, dir, nil, binary, args...)
-}
-
-func startProcess(name, dir string, env []string, binary string, args ...string) (*process, error) {
-	p := &process{name: name, log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
-	out, err := os.Create(p.log)
-	if err != nil {
-		return nil, err
-	}
-	defer out.Close()
-	p.cmd = exec.Command(binary, args...)
-	p.cmd.Stdout, p.cmd.Stderr = out, out
-	p.cmd.Env = append(os.Environ(), env...)
-	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
-	}
-	go func() { // ends with the process, which stop or kill ends
-		p.err = p.cmd.Wait()
-		close(p.done)
-	}()
-	return p, nil
-}
-
-// stop ends the process in good order, or with SIGKILL when that takes too long.
-func (p *process) stop() error {
-	_ = p.cmd.Process.Signal(os.Interrupt) // fails only when it has ended
-	select {
-	case <-p.done:
-	case <-time.After(30 * time.Second):
-		_ = p.cmd.Process.Kill()
-		<-p.done
-		return fmt.Errorf("%s did not end; see %s", p.name, p.log)
-	}
-	if p.err != nil {
-		return fmt.Errorf("%s: %w; see %s", p.name, p.err, p.log)
-	}
-	return nil
-}
-
-// kill ends the process if it still runs.
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill()
-	<-p.done
-}
-
-// alive returns an error when the process has ended.
-func (p *process) alive() error {
-	select {
-	case <-p.done:
-		return fmt.Errorf("%s has ended: %w; see %s", p.name, p.err, p.log)
-	default:
-		return nil
-	}
-}
-
-// await polls cond until it holds.
-func (p *process) await(ctx context.Context, what string, cond func() (bool, error)) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if err := p.alive(); err != nil {
-			return err
-		}
-		ok, err := cond()
-		if err != nil || ok {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w", what, ctx.Err())
-		case <-tick.C:
-		}
-	}
 }
 
 // Machine describes where the figures come from.

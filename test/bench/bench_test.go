@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/uptakehq/uptake/schemas/catalog"
 )
 
 func TestBodiesAreUniqueAndValid(t *testing.T) {
@@ -55,8 +58,10 @@ func TestReport(t *testing.T) {
 	sample := func(us int) Sample {
 		return Sample{Events: 1000, CPU: time.Duration(us) * time.Millisecond, Wall: time.Second, Latency: []time.Duration{time.Millisecond, 3 * time.Millisecond}}
 	}
-	figures := []Figure{{"gateway_batch", []Sample{sample(9), sample(4), sample(5)}, []Sample{sample(2)}}}
-	text, err := JSON(figures, "abc", time.Unix(0, 0))
+	path := sample(7)
+	path.Parts = []Part{{"writer", 3 * time.Millisecond, 5 << 20}}
+	figures := []Figure{{"gateway_batch", []Sample{sample(9), sample(4), sample(5)}, []Sample{sample(2)}}, {"path", []Sample{path}, nil}}
+	text, err := JSON([]byte(`{"enricher_us": 6.5, "gateway_batch_us": 1}`), figures, []Micro{{"schemas/event AppendRaw", 250, 1000, 0, 0}}, "abc", time.Unix(0, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,22 +69,74 @@ func TestReport(t *testing.T) {
 	if err := json.Unmarshal(text, &got); err != nil {
 		t.Fatal(err)
 	}
-	if got["gateway_batch_us"] != 5.0 || got["gateway_batch_floor_us"] != 2.0 || got["gateway_batch_p99_ms"] != 3.0 {
-		t.Errorf("JSON: %s", text)
+	for name, want := range map[string]any{
+		"gateway_batch_us": 5.0, "gateway_batch_floor_us": 2.0, "gateway_batch_p99_ms": 3.0, "enricher_us": 6.5,
+		"path_us": 7.0, "path_writer_us": 3.0, "path_writer_peak_mib": 5.0, "path_floor_us": nil, "commit": "abc",
+	} {
+		if got[name] != want {
+			t.Errorf("%s: got %v, want %v", name, got[name], want)
+		}
 	}
-	if table := Table(figures); !strings.Contains(table, "| gateway_batch | 5.00 (4.00–9.00) | 2.00 (2.00–2.00) | 2.5 | 1000 | 3.0 / 3.0 |") {
-		t.Errorf("table:\n%s", table)
+	table := Table(figures)
+	for _, want := range []string{
+		"| gateway_batch | 5.00 (4.00–9.00) | 2.00 (2.00–2.00) | 2.5 | 1000 | 3.0 / 3.0 |  |\n",
+		"| path | 7.00 (7.00–7.00) |  |  | 1000 | 3.0 / 3.0 |  |\n| — writer in it | 3.00 | | | | | 5 |\n",
+	} {
+		if !strings.Contains(table, want) {
+			t.Errorf("no %q in\n%s", want, table)
+		}
+	}
+}
+
+func TestSplice(t *testing.T) {
+	got, err := Splice("a\n<!-- t -->\nold\n<!-- /t -->\nb\n", "t", "new\n")
+	if want := "a\n<!-- t -->\n\nnew\n\n<!-- /t -->\nb\n"; err != nil || got != want {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	if _, err := Splice("a\n", "t", "new"); err == nil {
+		t.Error("a document without marks was taken")
+	}
+}
+
+func TestParseMicro(t *testing.T) {
+	got := parseMicro("schemas/event", []byte("goos: linux\nBenchmarkDecodeRaw-2   \t 4822 \t 245.5 ns/op\t2505.10 MB/s\t 48 B/op\t 1 allocs/op\nBenchmarkX/names=100-2 10 7 ns/op\nPASS\n"))
+	want := []Micro{{"schemas/event DecodeRaw", 245.5, 2505.1, 48, 1}, {Name: "schemas/event X/names=100", NanosPerOp: 7}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// The catalog must map each event of the load to the feature that it is made
+// for, or the enricher's figure is of something else.
+func TestLoadMatchesItsCatalog(t *testing.T) {
+	cfg := DefaultConfig()
+	c, err := catalog.Parse(catalogText(cfg))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := catalog.Compile(c)
+	for i := range cfg.Features {
+		e := loadEvent(int64(i), time.Now(), cfg)
+		got, _ := m.Match(e.Kind, e.Event, e.Properties, e.Context)
+		f := featureOf(i, cfg)
+		if want := (catalog.Mapping{FeatureID: f.id, ModuleID: f.module, ProductID: f.product}); got != want {
+			t.Errorf("event %d, %s %q %s: got %+v, want %+v", i, e.Kind, e.Event, e.Properties, got, want)
+		}
 	}
 }
 
 func TestValidate(t *testing.T) {
-	if err := DefaultConfig().Validate(); err != nil {
-		t.Error(err)
+	for _, c := range []Config{DefaultConfig(), FullConfig()} {
+		if err := c.Validate(); err != nil {
+			t.Error(err)
+		}
 	}
 	c := DefaultConfig()
-	c.Rounds, c.Stages = 0, []string{"gateway"}
+	c.Rounds, c.Stages, c.RuleFeatures = 0, []string{"gateway"}, 101
 	err := c.Validate()
-	if err == nil || !strings.Contains(err.Error(), "rounds must be > 0") || !strings.Contains(err.Error(), `"gateway"`) {
-		t.Errorf("got %v", err)
+	for _, want := range []string{"rounds must be >= 1", `"gateway"`, "rule-features must be <= features"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in %v", want, err)
+		}
 	}
 }

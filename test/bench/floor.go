@@ -216,7 +216,7 @@ func (j floorJob) insert(ctx context.Context) (func() (int, error), error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := ch.Dial(ctx, ch.Options{Address: j.Addr, Database: j.Database, Compression: ch.CompressionLZ4})
+	conn, err := ch.Dial(ctx, ch.Options{Address: j.Addr, Database: j.Database})
 	if err != nil {
 		return nil, err
 	}

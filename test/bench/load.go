@@ -20,8 +20,8 @@ import (
 // message id unique.
 const (
 	eventHead = `{"type":"track","event":"Item Scanned","messageId":"bench-`
-	eventTail = `","userId":"user-%06d","anonymousId":"7c1e3b2a-5a0e-4f3b-9d53-6a1f0c9e8b77","timestamp":"2026-11-01T12:34:56.789Z",` +
-		`"context":{"groupId":"account-%04d","library":{"name":"@segment/analytics-node","version":"3.1.0"},"page":{"path":"/checkout","url":"https://pos.example/checkout","title":"Checkout"},"locale":"en-GB","timezone":"Europe/London"},` +
+	eventTail = `","userId":"user-%06d","timestamp":"2026-11-01T12:34:56.789Z",` +
+		`"context":{"groupId":"account-%04d","library":{"name":"@segment/analytics-node","version":"3.1.0"},"page":{"path":"/checkout","url":"https://pos.example/checkout","title":"Checkout"},"locale":"en-GB","timezone":"Europe/London","device":{"id":"7c1e3b2a-5a0e-4f3b-9d53-6a1f0c9e8b77"}},` +
 		`"properties":{"sku":"4006381333931","name":"Stabilo Boss","price":1.95,"currency":"EUR","quantity":2,"lane":7,"shop":"Main Street","discounted":false}}`
 	digits = 10
 )
@@ -71,42 +71,72 @@ func (b *bodies) next(first int64) []byte {
 // ids hands out message ids over all rounds of a run.
 var nextID atomic.Int64
 
-// drive sends requests to url over connections and returns the latencies. Every
-// reply must be 200.
-func drive(ctx context.Context, url, key string, requests, events, connections int) ([]time.Duration, error) {
+// driver sends requests to a gateway, or to what stands for one.
+type driver struct {
+	url           string
+	authorization string
+	events        int // per request
+	connections   int
+	rate          float64 // events per second; 0: a connection's next request follows its reply
+	shed          func(status int, retryAfter []byte) error
+	accepted      func(first int64) // message ids of a request that was answered with 200; calls come together
+}
+
+// run sends requests and returns the latencies of those that were answered with
+// 200, which every one must be unless shed takes others.
+func (d driver) run(ctx context.Context, requests int) ([]time.Duration, error) {
 	client := &fasthttp.Client{
-		MaxConnsPerHost: connections, MaxIdleConnDuration: time.Minute, ReadTimeout: time.Minute, WriteTimeout: time.Minute,
+		MaxConnsPerHost: d.connections, MaxIdleConnDuration: time.Minute, ReadTimeout: time.Minute, WriteTimeout: time.Minute,
 		Dial: func(addr string) (net.Conn, error) { return net.DialTimeout("tcp", addr, 5*time.Second) },
 	}
 	defer client.CloseIdleConnections()
 	path := "/v1/track"
-	if events > 1 {
+	if d.events > 1 {
 		path = "/v1/batch"
 	}
-	latencies := make([][]time.Duration, connections)
-	errs := make([]error, connections)
-	var left atomic.Int64
-	left.Store(int64(requests))
+	latencies := make([][]time.Duration, d.connections)
+	errs := make([]error, d.connections)
+	var next atomic.Int64
+	begin := time.Now()
 	var wg sync.WaitGroup
-	for c := range connections {
+	for c := range d.connections {
 		wg.Go(func() {
-			body := newBodies(events, c)
+			body := newBodies(d.events, c)
 			var req fasthttp.Request
 			var resp fasthttp.Response
-			req.SetRequestURI(url + path)
+			req.SetRequestURI(d.url + path)
 			req.Header.SetMethod(fasthttp.MethodPost)
 			req.Header.SetContentType("application/json")
-			req.Header.Set("Authorization", key)
-			for left.Add(-1) >= 0 && ctx.Err() == nil {
-				req.SetBodyRaw(body.next(nextID.Add(int64(events)) - int64(events)))
+			req.Header.Set("Authorization", d.authorization)
+			for n := next.Add(1) - 1; n < int64(requests) && ctx.Err() == nil; n = next.Add(1) - 1 {
+				if d.rate > 0 {
+					due := begin.Add(time.Duration(float64(n) * float64(d.events) / d.rate * float64(time.Second)))
+					if !pause(ctx, time.Until(due)) {
+						return
+					}
+				}
+				first := nextID.Add(int64(d.events)) - int64(d.events)
+				req.SetBodyRaw(body.next(first))
 				start := time.Now()
 				if err := client.Do(&req, &resp); err != nil {
 					errs[c] = err
 					return
 				}
-				latencies[c] = append(latencies[c], time.Since(start))
-				if resp.StatusCode() != fasthttp.StatusOK {
-					errs[c] = fmt.Errorf("reply %d: %.200s", resp.StatusCode(), resp.Body())
+				took := time.Since(start)
+				status := resp.StatusCode()
+				if status == fasthttp.StatusOK {
+					latencies[c] = append(latencies[c], took)
+					if d.accepted != nil {
+						d.accepted(first)
+					}
+					continue
+				}
+				err := fmt.Errorf("reply %d: %.200s", status, resp.Body())
+				if d.shed != nil {
+					err = d.shed(status, resp.Header.Peek("Retry-After"))
+				}
+				if err != nil {
+					errs[c] = err
 					return
 				}
 			}
@@ -118,6 +148,21 @@ func drive(ctx context.Context, url, key string, requests, events, connections i
 		all = append(all, l...)
 	}
 	return all, errors.Join(append(errs, ctx.Err())...)
+}
+
+// pause waits for d, and reports whether ctx still goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // propertiesJSON returns an object with n properties of mixed types, n of them
@@ -142,39 +187,60 @@ func propertiesJSON(dst []byte, n, i int) []byte {
 	return append(dst, '}')
 }
 
-// features of the sample catalog, with the module and product of each.
-var features = []struct{ event, feature, module, product string }{
-	{"Item Scanned", "item_scanned", "billing", "mypos_sales"},
-	{"Item Invoiced", "item_invoiced", "billing", "mypos_sales"},
-	{"Item Bagged", "item_bagged", "billing", "mypos_sales"},
-	{"Invoice Generated", "invoice_generated", "invoicing", "mypos_sales"},
-	{"Payment Received", "payment_received", "payments", "mypos_commerce"},
-	{"Refund Processed", "refund_processed", "payments", "mypos_commerce"},
+// userOf and anonymousOf are the ids of a known identity.
+func userOf(i int64, cfg Config) string {
+	return fmt.Sprintf("user-%08d", i%int64(max(cfg.KnownIdentities, 1000)))
 }
 
-// rawEvent is the i-th event of the enricher's load, received at now.
-func rawEvent(i int64, properties []byte, now time.Time) event.RawEvent {
+func anonymousOf(i int64, cfg Config) string {
+	return fmt.Sprintf("7c1e3b2a-5a0e-4f3b-9d53-6a%010d", i%int64(max(cfg.KnownIdentities, 1000)))
+}
+
+// rawEvent is the i-th event of a load, received at now, by name and of a user.
+func rawEvent(i int64, properties []byte, now time.Time, cfg Config) event.RawEvent {
 	received := now.UnixMicro()
 	return event.RawEvent{
-		AppID: "dev", Kind: event.KindTrack, Event: features[i%int64(len(features))].event,
-		MessageID: fmt.Sprintf("bench-%012d", i), UserID: fmt.Sprintf("user-%07d", i%100_000),
-		AccountID: fmt.Sprintf("account-%05d", i%5_000), Timestamp: received - 1_500_000, SentAt: received - 200_000,
+		AppID: benchApp, Kind: event.KindTrack, Event: featureOf(0, cfg).event,
+		MessageID: fmt.Sprintf("bench-%012d", i), UserID: userOf(i*7919, cfg),
+		AccountID: fmt.Sprintf("account-%05d", i%int64(cfg.Accounts)), Timestamp: received - 1_500_000, SentAt: received - 200_000,
 		ReceivedAt: received, Quantity: 1, Properties: properties,
 		Context:  []byte(`{"groupId":"a","library":{"name":"@segment/analytics-node","version":"3.1.0"},"locale":"en-GB"}`),
 		Protocol: "segment", Library: "@segment/analytics-node/3.1.0", IP: "192.0.2.0", UserAgent: "bench/1.0",
 	}
 }
 
+// loadEvent is the i-th event of the enricher's load: any feature of the
+// catalog, and in one of four events an anonymous id that is known to be a
+// user's.
+func loadEvent(i int64, now time.Time, cfg Config) event.RawEvent {
+	f := featureOf(int(i%int64(cfg.Features)), cfg)
+	properties := propertiesJSON(nil, cfg.Properties, int(i))
+	if f.property != "" {
+		properties = fmt.Appendf(nil, `{"%s":"%s",%s`, f.property, f.value, propertiesJSON(nil, max(cfg.Properties-1, 1), int(i))[1:])
+	}
+	e := rawEvent(i, properties, now, cfg)
+	e.Kind, e.Event = f.kind, f.event
+	if i%4 == 3 {
+		e.UserID, e.AnonymousID = "", anonymousOf(i*7919, cfg)
+	}
+	return e
+}
+
 // enrichedEvent is the i-th event of the writer's load.
-func enrichedEvent(i int64, properties []byte, now time.Time) event.EnrichedEvent {
-	raw := rawEvent(i, properties, now)
-	f := features[i%int64(len(features))]
+func enrichedEvent(i int64, now time.Time, cfg Config) event.EnrichedEvent {
+	raw := loadEvent(i, now, cfg)
+	f := featureOf(int(i%int64(cfg.Features)), cfg)
+	actor, linked := raw.UserID, ""
+	if actor == "" {
+		actor = userOf(i*7919, cfg)
+		linked = actor
+	}
 	return event.EnrichedEvent{
-		AppID: raw.AppID, Kind: raw.Kind, Event: raw.Event, MessageID: raw.MessageID, UserID: raw.UserID,
-		ActorID: raw.UserID, ActorKind: event.ActorUser, AccountID: raw.AccountID, AccountSource: event.AccountFromEvent,
-		FeatureID: f.feature, ModuleID: f.module, ProductID: f.product, CatalogVersion: 1,
+		AppID: raw.AppID, Kind: raw.Kind, Event: raw.Event, MessageID: raw.MessageID, UserID: raw.UserID, AnonymousID: raw.AnonymousID, LinkedUserID: linked,
+		ActorID: actor, ActorKind: event.ActorUser, AccountID: raw.AccountID, AccountSource: event.AccountFromEvent,
+		FeatureID: f.id, ModuleID: f.module, ProductID: f.product, CatalogVersion: 1,
 		EventTime: raw.Timestamp - (i%72)*3_600_000_000, Timestamp: raw.Timestamp, SentAt: raw.SentAt, ReceivedAt: raw.ReceivedAt,
-		Quantity: 1, Properties: properties, Context: raw.Context, Protocol: raw.Protocol, Library: raw.Library,
+		Quantity: 1, Properties: raw.Properties, Context: raw.Context, Protocol: raw.Protocol, Library: raw.Library,
 		IP: raw.IP, UserAgent: raw.UserAgent, RawOffset: i,
 	}
 }

@@ -1,5 +1,6 @@
 // Command bench measures the CPU cost of an event in each service, beside its
-// floor, and writes the figures to docs/performance.json and as a table.
+// floor, and of the hot parts as Go benchmarks, and writes the figures to
+// docs/performance.json and as tables into docs/performance.md.
 package main
 
 import (
@@ -7,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -27,29 +29,25 @@ func main() {
 	os.Exit(process.Main(os.Stderr, "bench", run))
 }
 
+// invocation is what the command line says beside the load.
+type invocation struct {
+	json, doc string
+	benchtime string
+}
+
 func run() (err error) {
-	cfg := bench.DefaultConfig()
-	cfg.Progress = os.Stderr
-	set := flag.NewFlagSet("bench", flag.ContinueOnError)
-	set.IntVar(&cfg.Rounds, "rounds", cfg.Rounds, "`rounds` of each stage")
-	set.IntVar(&cfg.SingleRequests, "single-requests", cfg.SingleRequests, "requests of one event, per round")
-	set.IntVar(&cfg.BatchRequests, "batch-requests", cfg.BatchRequests, "requests of batch-events, per round")
-	set.IntVar(&cfg.BatchEvents, "batch-events", cfg.BatchEvents, "events of a batch request")
-	set.IntVar(&cfg.Connections, "connections", cfg.Connections, "connections to the gateway")
-	set.IntVar(&cfg.EnricherEvents, "enricher-events", cfg.EnricherEvents, "events through the enricher, per round")
-	set.IntVar(&cfg.KnownIDs, "known-ids", cfg.KnownIDs, "message ids that the enricher knows beforehand")
-	set.IntVar(&cfg.Properties, "properties", cfg.Properties, "properties of an event of enricher and writer")
-	set.IntVar(&cfg.WriterEvents, "writer-events", cfg.WriterEvents, "events through the writer, per round")
-	set.Var((*setting.Strings)(&cfg.Stages), "stages", "comma-separated stages of "+strings.Join(bench.StageNames(), ", ")+"; empty: all")
-	out := set.String("out", "", "`file` for the figures as JSON, such as docs/performance.json")
-	if err := set.Parse(os.Args[1:]); err != nil {
+	cfg, inv, err := parse(os.Args[1:])
+	if err != nil {
 		return err
-	}
-	if err := cfg.Validate(); err != nil {
-		return fmt.Errorf("%w: %w", process.ErrUsage, err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	var micro []bench.Micro
+	if inv.benchtime != "" {
+		if micro, err = bench.MicroRun(ctx, inv.benchtime, os.Stderr); err != nil {
+			return err
+		}
+	}
 	if cfg.Dir, err = os.MkdirTemp("", "uptake-bench-"); err != nil {
 		return err
 	}
@@ -64,14 +62,85 @@ func run() (err error) {
 		return err
 	}
 	fmt.Printf("%s\n\n%s", bench.Machine(), bench.Table(figures))
-	if *out == "" {
+	return inv.write(figures, micro)
+}
+
+func parse(args []string) (bench.Config, invocation, error) {
+	cfg := bench.DefaultConfig()
+	for _, a := range args {
+		if a == "-full" || a == "--full" {
+			cfg = bench.FullConfig() // before the flags that change it
+		}
+	}
+	cfg.Progress = os.Stderr
+	var inv invocation
+	set := flag.NewFlagSet("bench", flag.ContinueOnError)
+	set.Bool("full", false, "the load of docs/performance.md: 9 million known ids, 1 million identities, five rounds")
+	set.IntVar(&cfg.Rounds, "rounds", cfg.Rounds, "`rounds` of each stage")
+	set.IntVar(&cfg.Partitions, "partitions", cfg.Partitions, "partitions of the topics")
+	set.IntVar(&cfg.SingleRequests, "single-requests", cfg.SingleRequests, "requests of one event, per round")
+	set.IntVar(&cfg.BatchRequests, "batch-requests", cfg.BatchRequests, "requests of batch-events, per round")
+	set.IntVar(&cfg.BatchEvents, "batch-events", cfg.BatchEvents, "events of a batch request")
+	set.IntVar(&cfg.Connections, "connections", cfg.Connections, "connections to the gateway")
+	set.IntVar(&cfg.EnricherEvents, "enricher-events", cfg.EnricherEvents, "events through the enricher, per round")
+	set.IntVar(&cfg.KnownIDs, "known-ids", cfg.KnownIDs, "message ids that the enricher knows beforehand")
+	set.IntVar(&cfg.KnownIdentities, "known-identities", cfg.KnownIdentities, "users, each with an anonymous id, that the enricher knows beforehand")
+	set.IntVar(&cfg.Features, "features", cfg.Features, "features of the catalog")
+	set.IntVar(&cfg.RuleFeatures, "rule-features", cfg.RuleFeatures, "of these, found by a rule")
+	set.IntVar(&cfg.Properties, "properties", cfg.Properties, "properties of an event of enricher and writer")
+	set.IntVar(&cfg.Accounts, "accounts", cfg.Accounts, "accounts that events name")
+	set.IntVar(&cfg.WriterEvents, "writer-events", cfg.WriterEvents, "events through the writer, per round")
+	set.IntVar(&cfg.PathRate, "path-rate", cfg.PathRate, "events per second through the whole path")
+	set.IntVar(&cfg.PathSeconds, "path-seconds", cfg.PathSeconds, "seconds of the whole path, per round")
+	set.Var((*setting.Strings)(&cfg.Stages), "stages", "comma-separated stages of "+strings.Join(bench.StageNames(), ", ")+"; empty: all")
+	set.StringVar(&cfg.ProfileDir, "profile", "", "`folder` for a CPU profile of each process")
+	set.StringVar(&inv.benchtime, "benchtime", "", "run the Go benchmarks of the hot parts too, each for this `time`, such as 200ms")
+	set.StringVar(&inv.json, "out", "", "`file` for the figures as JSON, such as docs/performance.json; what is not measured keeps its value")
+	set.StringVar(&inv.doc, "doc", "", "Markdown `file` whose tables are replaced, such as docs/performance.md")
+	if err := set.Parse(args); err != nil {
+		return cfg, inv, err
+	}
+	if err := cfg.Validate(); err != nil {
+		return cfg, inv, fmt.Errorf("%w: %w", process.ErrUsage, err)
+	}
+	return cfg, inv, nil
+}
+
+func (i invocation) write(figures []bench.Figure, micro []bench.Micro) error {
+	hash := commit()
+	if i.json != "" {
+		previous, err := os.ReadFile(filepath.Clean(i.json))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		text, err := bench.JSON(previous, figures, micro, hash, time.Now())
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Clean(i.json), text, 0o644); err != nil {
+			return err
+		}
+	}
+	if i.doc == "" {
 		return nil
 	}
-	text, err := bench.JSON(figures, commit(), time.Now())
+	doc, err := os.ReadFile(filepath.Clean(i.doc))
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Clean(*out), text, 0o644)
+	text := string(doc)
+	if len(figures) > 0 {
+		head := fmt.Sprintf("%s; commit %s; %s.\n\n", bench.Machine(), hash, time.Now().UTC().Format(time.DateOnly))
+		if text, err = bench.Splice(text, "stages", head+bench.Table(figures)); err != nil {
+			return err
+		}
+	}
+	if len(micro) > 0 {
+		if text, err = bench.Splice(text, "benchmarks", bench.MicroTable(micro)); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Clean(i.doc), []byte(text), 0o644)
 }
 
 // commit names what was measured.
