@@ -111,34 +111,68 @@ func (c *Codec) AppendIdentityState(dst []byte, e *IdentityState) []byte {
 
 // DecodeRaw reads value into e, whose fields alias value afterwards. On an error
 // e is undefined.
-func (c *Codec) DecodeRaw(value []byte, e *RawEvent) error { return c.decode(value, TypeRaw, e) }
+func (c *Codec) DecodeRaw(value []byte, e *RawEvent) error {
+	r, err := c.open(value, TypeRaw)
+	if err != nil {
+		return err
+	}
+	e.readFrom(&r)
+	return r.close(TypeRaw, value)
+}
 
-// DecodeEnriched reads value into e, whose fields alias value afterwards. On an
-// error e is undefined.
+// DecodeEnriched reads value into e, whose fields alias value afterwards. On an error
+// e is undefined.
 func (c *Codec) DecodeEnriched(value []byte, e *EnrichedEvent) error {
-	return c.decode(value, TypeEnriched, e)
+	r, err := c.open(value, TypeEnriched)
+	if err != nil {
+		return err
+	}
+	e.readFrom(&r)
+	return r.close(TypeEnriched, value)
 }
 
-// DecodeControl reads value into e, whose fields alias value afterwards. On an
-// error e is undefined.
+// DecodeControl reads value into e, whose fields alias value afterwards. On an error
+// e is undefined.
 func (c *Codec) DecodeControl(value []byte, e *Control) error {
-	return c.decode(value, TypeControl, e)
+	r, err := c.open(value, TypeControl)
+	if err != nil {
+		return err
+	}
+	e.readFrom(&r)
+	return r.close(TypeControl, value)
 }
 
-// DecodeRejected reads value into e, whose fields alias value afterwards. On an
-// error e is undefined.
+// DecodeRejected reads value into e, whose fields alias value afterwards. On an error
+// e is undefined.
 func (c *Codec) DecodeRejected(value []byte, e *Rejected) error {
-	return c.decode(value, TypeRejected, e)
+	r, err := c.open(value, TypeRejected)
+	if err != nil {
+		return err
+	}
+	e.readFrom(&r)
+	return r.close(TypeRejected, value)
 }
 
-// DecodeLink reads value into e, whose fields alias value afterwards. On an
-// error e is undefined.
-func (c *Codec) DecodeLink(value []byte, e *Link) error { return c.decode(value, TypeLink, e) }
+// DecodeLink reads value into e, whose fields alias value afterwards. On an error
+// e is undefined.
+func (c *Codec) DecodeLink(value []byte, e *Link) error {
+	r, err := c.open(value, TypeLink)
+	if err != nil {
+		return err
+	}
+	e.readFrom(&r)
+	return r.close(TypeLink, value)
+}
 
-// DecodeIdentityState reads value into e, whose fields alias value afterwards.
-// On an error e is undefined.
+// DecodeIdentityState reads value into e, whose fields alias value afterwards. On an error
+// e is undefined.
 func (c *Codec) DecodeIdentityState(value []byte, e *IdentityState) error {
-	return c.decode(value, TypeIdentityState, e)
+	r, err := c.open(value, TypeIdentityState)
+	if err != nil {
+		return err
+	}
+	e.readFrom(&r)
+	return r.close(TypeIdentityState, value)
 }
 
 // Type tells which record value holds, by its header alone.
@@ -147,37 +181,36 @@ func (c *Codec) Type(value []byte) (Type, error) {
 	return w.typ, err
 }
 
-// record is what the decoder needs of the record types.
-type record interface {
-	appendTo([]byte) []byte
-	readFrom(*reader)
+// open returns a reader of what stands behind value's header, as the current
+// schema of a type has it. It is a value of the caller: behind an interface
+// it would be on the heap, with every event.
+func (c *Codec) open(value []byte, want Type) (reader, error) {
+	if len(value) >= singleObjectHeader && len(value) <= MaxValueBytes &&
+		value[0] == 0xC3 && value[1] == 0x01 && binary.LittleEndian.Uint64(value[2:]) == fingerprints[want] {
+		return reader{b: value[singleObjectHeader:]}, nil
+	}
+	return c.openOther(value, want)
 }
 
-func (c *Codec) decode(value []byte, want Type, e record) error {
+// openOther is open for what is not written with the current schema and its
+// fingerprint.
+func (c *Codec) openOther(value []byte, want Type) (reader, error) {
 	if len(value) > MaxValueBytes {
-		return fmt.Errorf("decode %s of %d bytes, bound %d: %w", want, len(value), MaxValueBytes, ErrSize)
+		return reader{}, fmt.Errorf("decode %s of %d bytes, bound %d: %w", want, len(value), MaxValueBytes, ErrSize)
 	}
 	w, body, err := c.writer(value)
 	if err != nil {
-		return fmt.Errorf("decode %s: %w", want, err)
+		return reader{}, fmt.Errorf("decode %s: %w", want, err)
 	}
 	if w.typ != want {
-		return fmt.Errorf("decode %s: %w: %s", want, ErrType, w.typ)
+		return reader{}, fmt.Errorf("decode %s: %w: %s", want, ErrType, w.typ)
 	}
 	if !w.current {
 		if body, err = c.versions.resolve(w, body); err != nil {
-			return fmt.Errorf("decode %s written with schema %016x: %w", want, w.fingerprint, err)
+			return reader{}, fmt.Errorf("decode %s written with schema %016x: %w", want, w.fingerprint, err)
 		}
 	}
-	r := reader{b: body}
-	e.readFrom(&r)
-	if r.err == nil && len(r.b) > 0 {
-		r.err = errTrailing
-	}
-	if r.err != nil {
-		return fmt.Errorf("decode %s of %d bytes: %w", want, len(value), r.err)
-	}
-	return nil
+	return reader{b: body}, nil
 }
 
 // writer finds the writer schema that value's header names, and the body behind

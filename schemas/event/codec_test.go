@@ -73,6 +73,12 @@ func sampleIdentityState() *IdentityState {
 	}
 }
 
+// record is what all record types are.
+type record interface {
+	appendTo([]byte) []byte
+	readFrom(*reader)
+}
+
 // sample is a record with the codec's calls for it.
 type sample struct {
 	typ    Type
@@ -426,12 +432,37 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+func TestDecodeDoesNotAllocate(t *testing.T) {
+	c := NewCodec()
+	raw, enriched := c.AppendRaw(nil, sampleRaw()), c.AppendEnriched(nil, sampleEnriched())
+	var r RawEvent
+	var e EnrichedEvent
+	allocs := testing.AllocsPerRun(100, func() {
+		if err := errors.Join(c.DecodeRaw(raw, &r), c.DecodeEnriched(enriched, &e)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if allocs != 0 {
+		t.Errorf("got %v allocations, want 0", allocs)
+	}
+}
+
 func BenchmarkAppendRaw(b *testing.B) {
 	c, e := NewCodec(), sampleRaw()
 	var buf []byte
 	b.ReportAllocs()
 	for b.Loop() {
 		buf = c.AppendRaw(buf[:0], e)
+	}
+	b.SetBytes(int64(len(buf)))
+}
+
+func BenchmarkAppendEnriched(b *testing.B) {
+	c, e := NewCodec(), sampleEnriched()
+	var buf []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = c.AppendEnriched(buf[:0], e)
 	}
 	b.SetBytes(int64(len(buf)))
 }

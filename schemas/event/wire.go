@@ -3,6 +3,7 @@ package event
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"unsafe"
 )
 
@@ -36,11 +37,27 @@ type reader struct {
 	err error
 }
 
+// close returns the error of reading value, of which nothing may be left.
+func (r *reader) close(want Type, value []byte) error {
+	if r.err == nil && len(r.b) > 0 {
+		r.err = errTrailing
+	}
+	if r.err != nil {
+		return fmt.Errorf("decode %s of %d bytes: %w", want, len(value), r.err)
+	}
+	return nil
+}
+
 func (r *reader) long() int64 {
-	// One- and two-byte varints are nearly all there are: lengths of short fields.
+	// One- and two-byte varints are nearly all there are: lengths.
 	if len(r.b) > 0 && r.b[0] < 0x80 {
 		u := uint64(r.b[0])
 		r.b = r.b[1:]
+		return int64(u>>1) ^ -int64(u&1)
+	}
+	if len(r.b) > 1 && r.b[1] < 0x80 {
+		u := uint64(r.b[0]&0x7f) | uint64(r.b[1])<<7
+		r.b = r.b[2:]
 		return int64(u>>1) ^ -int64(u&1)
 	}
 	v, n := binary.Varint(r.b)
