@@ -21,10 +21,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
-	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/test/harness/kafka"
 	"github.com/uptakehq/uptake/test/harness/stack"
@@ -102,7 +100,7 @@ func run(t *testing.T, log kafka.Log, worlds int) {
 	told := make(chan struct{})
 	killed := make(chan int, 1)
 	go func() { killed <- kill(ctx, s, told, rand.New(rand.NewPCG(seed, 2))) }() // ends some time after told
-	tell(ctx, t, log, layout, calls)
+	tell(ctx, t, log, calls)
 	close(told)
 	t.Logf("%d calls told, %d processes killed meanwhile", len(calls), <-killed)
 
@@ -189,26 +187,11 @@ func same(t *testing.T, what string, got, want map[string]string) {
 
 // tell produces the calls over a few seconds, so that the services are killed
 // amid them.
-func tell(ctx context.Context, t *testing.T, log kafka.Log, layout topic.Layout, calls []call) {
+func tell(ctx context.Context, t *testing.T, log kafka.Log, calls []call) {
 	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(log.Addrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	codec := event.NewCodec()
 	const rounds = 40
 	for r := range rounds {
-		var records []*kgo.Record
-		for _, k := range calls[len(calls)*r/rounds : len(calls)*(r+1)/rounds] {
-			key := topic.RawKey(nil, k.AppID, k.UserID, k.AnonymousID, k.AccountID)
-			records = append(records, &kgo.Record{
-				Topic: topic.Raw, Partition: topic.Partition(key, layout.Partitions), Key: key, Value: codec.AppendRaw(nil, &k.RawEvent),
-			})
-		}
-		if err := cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
+		produce(ctx, t, log, calls[len(calls)*r/rounds:len(calls)*(r+1)/rounds])
 		select {
 		case <-ctx.Done():
 			t.Fatal(ctx.Err())

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/rollup-writer/internal/erase"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+)
+
+// forget exits with 0 if nothing of the user is left and with 1 if something is
+// or it could not be carried out; what was cut short is finished by calling it
+// again.
+func forget(c *invocation, stdout io.Writer) (err error) {
+	set := c.flags("erase")
+	cfg := erase.DefaultConfig()
+	cfg.Flags(set)
+	script := set.Bool("json", false, "write the receipt as JSON, for scripts")
+	logger, err := c.parse()
+	if err != nil {
+		return err
+	}
+	if err := cfg.Validate(); err != nil {
+		return usageError(err)
+	}
+	signals, release := process.Notify()
+	defer release()
+	ctx := signals.Stop
+	if has, err := clickhouse.HasDatabase(ctx, &c.cfg.ClickHouse); err != nil || !has {
+		return cmp.Or(err, fmt.Errorf("no database %s: see `rollup-writer migrate`", c.cfg.ClickHouse.Database))
+	}
+	conn, err := clickhouse.OpenSQL(&c.cfg.ClickHouse)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	codec, err := c.cfg.Registry.Codec(ctx)
+	if err != nil {
+		return err
+	}
+	opts, err := c.cfg.Kafka.Options(logger, nil)
+	if err != nil {
+		return err
+	}
+	client, err := kgo.NewClient(append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RequiredAcks(kgo.AllISRAcks()))...)
+	if err != nil {
+		return fmt.Errorf("kafka client: %w", err)
+	}
+	defer client.Close()
+	receipt, err := erase.Run(ctx, cfg, erase.Dependencies{
+		Logger: logger, SQL: conn, Database: c.cfg.ClickHouse.Database, Form: c.cfg.ClickHouse.Form(), Kafka: client, Codec: codec,
+	})
+	if receipt == nil {
+		return err
+	}
+	write := receipt.WriteText
+	if *script {
+		write = receipt.WriteJSON
+	}
+	if err := write(stdout); err != nil {
+		return fmt.Errorf("write receipt: %w", err)
+	}
+	return err
+}

@@ -1,0 +1,224 @@
+// Package erase forgets a person: what ClickHouse and the enrichers hold of a
+// user, of the users that are the same person by alias, and of the anonymous ids
+// that are theirs. `rollup-writer erase` is the command; its receipt tells how
+// many rows are left in each table.
+//
+// It owns the search for the ids, the order to the enrichers, the wait until it
+// was carried out, and the SQL that rewrites tables. What an enricher does with
+// the order is for enricher/internal/identity; that counts move is the running
+// writers' work, as with every correction. Writers and enrichers go on meanwhile,
+// and must be running: nothing is carried out without them.
+//
+// # Steps
+//
+// Each looks at what is there and does what is missing, so that a run that was
+// cut short anywhere is finished by another one.
+//
+//  1. The ids are looked up and listed in a table of this run, erasing_*, which
+//     is all that the statements below name.
+//  2. An order goes into every partition of links. Its enricher withdraws what
+//     it knows of the ids, drops from there on what still arrives of them, and
+//     writes a control record by which the writer moves what they were counted
+//     for to an actor without a name, in the same accounts and features.
+//  3. When every partition has carried it out, the ids are looked up again: a
+//     call that was on its way may have named another one. Steps 2 and 3 repeat
+//     until nothing is new and no rollup counts anything for the ids. From here
+//     on no row that names one of them can come any more.
+//  4. Tables are rewritten. In events, corrections and their plans rows stay and
+//     lose ids and contents, by one rule, so that events and corrections add up to
+//     usage_hourly as before; the rows of usage_hourly and user_feature_daily,
+//     which add up to zero, are deleted, and so is what was said of who they are.
+//  5. What is left is counted, in every table that has a column for ids, and in
+//     the changelog of identity state. The list is dropped.
+//
+// # What is not the person's alone
+//
+// Rows that another user did on a shared device stay theirs, without the
+// anonymous id if that is erased. An anonymous id that was linked to others too
+// is not erased; what was counted through it for the person is. Events from
+// before its first link are the person's if they were moved to the person.
+package erase
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// ErrLeft says that the run went through and rows are left; the receipt tells
+// where.
+var ErrLeft = errors.New("rows are left")
+
+// Config says whom to erase.
+type Config struct {
+	App, User string
+	// Group that the enrichers share.
+	Enrichers string
+	// Wait bounds how long the services may take to carry out an order.
+	Wait time.Duration
+	// DryRun looks the ids up and counts, and changes nothing.
+	DryRun bool
+}
+
+// DefaultConfig erases nobody.
+func DefaultConfig() Config {
+	return Config{Enrichers: topic.GroupEnricher, Wait: 10 * time.Minute}
+}
+
+// Flags binds the config to flags of set.
+func (c *Config) Flags(set *flag.FlagSet) {
+	set.StringVar(&c.App, "app", c.App, "`id` of the app that the user belongs to")
+	set.StringVar(&c.User, "user", c.User, "`id` of the user to erase")
+	set.StringVar(&c.Enrichers, "enricher-group", c.Enrichers, "consumer `group` of the enrichers")
+	set.DurationVar(&c.Wait, "wait", c.Wait, "how long enrichers and writers may take to carry out an order")
+	set.BoolVar(&c.DryRun, "dry-run", c.DryRun, "show which ids are the person's and what is held of them, and change nothing")
+}
+
+// Validate reports all faults.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.App == "" {
+		errs = append(errs, errors.New("app must be named"))
+	}
+	if c.User == "" || !utf8.ValidString(c.User) {
+		errs = append(errs, fmt.Errorf("user must be named, in UTF-8 (got %q)", c.User))
+	}
+	if c.Enrichers == "" {
+		errs = append(errs, errors.New("enricher-group must be named"))
+	}
+	if c.Wait <= 0 {
+		errs = append(errs, fmt.Errorf("wait must be > 0 (got %s)", c.Wait))
+	}
+	return errors.Join(errs...)
+}
+
+// Dependencies are what a run works with. They stay the caller's.
+type Dependencies struct {
+	Logger   *slog.Logger
+	SQL      driver.Conn // to the database
+	Database string
+	Form     tables.Form
+	// Kafka produces to the partition that a record names, with acks of all.
+	Kafka *kgo.Client
+	Codec *event.Codec
+}
+
+// eraser is one run.
+type eraser struct {
+	Dependencies
+	cfg        Config
+	admin      *kadm.Client
+	partitions int32
+	key        []byte // of the hashes
+	list       list
+	known      map[event.KnownPair]bool // pairs to withdraw
+	ordered    map[string]bool          // what orders of this run have named
+	pause      func(context.Context) error
+}
+
+// maxRounds bounds how often ids are looked up again. What is said of a person
+// while they are erased is dropped, so that the second round is the last one
+// unless calls were on their way.
+const maxRounds = 6
+
+// Run erases whom cfg, which is valid, names. With ErrLeft the receipt is there
+// too.
+func Run(ctx context.Context, cfg Config, dep Dependencies) (*Receipt, error) {
+	e := &eraser{
+		Dependencies: dep, cfg: cfg, admin: kadm.NewClient(dep.Kafka), ordered: map[string]bool{},
+		pause: func(ctx context.Context) error { return sleep(ctx, 200*time.Millisecond) },
+	}
+	return e.run(ctx)
+}
+
+func (e *eraser) run(ctx context.Context) (*Receipt, error) {
+	infos, err := topic.Check(ctx, e.admin, topic.Raw, topic.Links, topic.Enriched, topic.EnricherState)
+	if err != nil {
+		return nil, err
+	}
+	e.partitions = infos[topic.Links].Partitions
+	if err := e.findKey(ctx); err != nil {
+		return nil, err
+	}
+	ctx = e.context(ctx)
+	if err := e.openList(ctx); err != nil {
+		return nil, err
+	}
+	if err := e.find(ctx); err != nil {
+		return nil, err
+	}
+	if e.cfg.DryRun {
+		receipt, err := e.receipt(ctx, nil)
+		return receipt, errors.Join(err, e.dropList(ctx))
+	}
+	if err := e.rounds(ctx); err != nil {
+		return nil, err
+	}
+	before, err := e.counts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.sweep(ctx); err != nil {
+		return nil, err
+	}
+	receipt, err := e.receipt(ctx, before)
+	if err != nil {
+		return nil, err
+	}
+	if !receipt.Complete {
+		return receipt, ErrLeft
+	}
+	return receipt, e.dropList(ctx)
+}
+
+// rounds gives orders until nothing is new and nothing is counted.
+func (e *eraser) rounds(ctx context.Context) error {
+	for round := range maxRounds {
+		counted, err := e.counted(ctx)
+		if err != nil {
+			return err
+		}
+		orders := e.orders(counted)
+		if round > 0 && len(orders) == 0 {
+			left, err := e.remaining(ctx)
+			if err != nil || left == 0 {
+				return err
+			}
+			e.Logger.Warn("the rollups still count something for the person", "cells", left)
+			clear(e.ordered)
+			orders = e.orders(counted)
+		}
+		e.Logger.Info("order to erase", "round", round+1, "users", len(e.list.users), "anonymous_ids", len(e.list.anonymous), "records", len(orders))
+		if err := e.order(ctx, orders); err != nil {
+			return err
+		}
+		if err := e.find(ctx); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("after %d orders the rollups still count something for the person, or new ids of theirs turn up: "+
+		"are all enrichers and writers of this release? run it again, it goes on from here", maxRounds)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

@@ -1,0 +1,361 @@
+package erase
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// Kinds of ids in the list.
+const (
+	kindUser      = "user"
+	kindAnonymous = "anonymous" // the person's alone
+	kindShared    = "shared"    // others' too; its events from before the first link were moved to the person
+	kindText      = "text"      // a user or an anonymous id as JSON has it, without the quotes
+)
+
+// list is the table of a run's ids, and what is in it.
+type list struct {
+	table                    string // qualified
+	name                     string
+	users, anonymous, shared map[string]bool
+}
+
+// of is the subquery of the ids of some kinds.
+func (l *list) of(kinds ...string) string {
+	for i, k := range kinds {
+		kinds[i] = clickhouse.Quote(k)
+	}
+	return "(SELECT id FROM " + l.table + " WHERE kind IN (" + strings.Join(kinds, ", ") + "))"
+}
+
+// context pins what every statement needs.
+func (e *eraser) context(ctx context.Context) context.Context {
+	return clickhousego.Context(ctx, clickhousego.WithSettings(clickhousego.Settings{
+		"mutations_sync":                     2, // on every replica
+		"allow_nondeterministic_mutations":   1, // the list is the same on all of them
+		"max_execution_time":                 0,
+		"distributed_ddl_task_timeout":       -1,
+		"max_bytes_before_external_group_by": 1 << 30,
+	}))
+}
+
+func (e *eraser) app() string { return "app_id = " + clickhouse.Quote(e.cfg.App) }
+
+// findKey takes the key under which ids of the app were erased before, or makes
+// one.
+func (e *eraser) findKey(ctx context.Context) error {
+	keys := map[string]bool{}
+	e.known = map[event.KnownPair]bool{}
+	err := e.changelog(ctx, func(_ string, rec *event.IdentityState) {
+		if rec.Kind == event.StateErased {
+			var ids event.ErasedIDs
+			if json.Unmarshal(rec.Body, &ids) == nil && len(ids.Key) == event.EraseKeyBytes {
+				keys[string(ids.Key)] = true
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if len(keys) > 0 {
+		e.key = []byte(slices.Min(slices.Collect(maps.Keys(keys))))
+		return nil
+	}
+	e.key = make([]byte, event.EraseKeyBytes)
+	_, err = rand.Read(e.key)
+	return err
+}
+
+// openList makes the list, or goes on with the one that an earlier run for the
+// same person left.
+func (e *eraser) openList(ctx context.Context) error {
+	l := &e.list
+	l.users, l.anonymous, l.shared = map[string]bool{}, map[string]bool{}, map[string]bool{}
+	var left []string
+	err := e.each(ctx, "SELECT name, '' FROM system.tables WHERE database = "+clickhouse.Quote(e.Database)+" AND startsWith(name, '"+listPrefix+"') ORDER BY name",
+		func(name, _ string) { left = append(left, name) })
+	if err != nil {
+		return err
+	}
+	for _, name := range left {
+		ours := false
+		ids := map[string][]string{}
+		err := e.each(ctx, "SELECT DISTINCT toString(kind), id FROM "+e.qualified(name)+" WHERE "+e.app(), func(kind, id string) {
+			ours = ours || (kind == kindUser && id == e.cfg.User)
+			ids[kind] = append(ids[kind], id)
+		})
+		if err != nil {
+			return err
+		}
+		if !ours || l.name != "" {
+			continue
+		}
+		e.Logger.Info("going on with what an earlier run has left", "list", name)
+		l.name = name
+		for kind, list := range ids {
+			if set := l.set(kind); set != nil {
+				for _, id := range list {
+					set[id] = true
+				}
+			}
+		}
+	}
+	if l.name == "" {
+		var random [8]byte
+		if _, err := rand.Read(random[:]); err != nil {
+			return err
+		}
+		l.name = listPrefix + hex.EncodeToString(random[:])
+	}
+	l.table = e.qualified(l.name)
+	ddl := e.Form.CreateShared(e.Database, l.name, "app_id String, kind LowCardinality(String), id String, listed_at DateTime DEFAULT now()", "(kind, id) TTL listed_at + INTERVAL 30 DAY")
+	if err := e.SQL.Exec(ctx, ddl); err != nil {
+		return fmt.Errorf("make the list of ids: %w", err)
+	}
+	return e.add(ctx, kindUser, e.cfg.User)
+}
+
+const listPrefix = "erasing_"
+
+func (e *eraser) qualified(table string) string { return fmt.Sprintf("`%s`.`%s`", e.Database, table) }
+
+func (l *list) set(kind string) map[string]bool {
+	switch kind {
+	case kindUser:
+		return l.users
+	case kindAnonymous:
+		return l.anonymous
+	case kindShared:
+		return l.shared
+	}
+	return nil
+}
+
+// add lists ids that are not listed yet.
+func (e *eraser) add(ctx context.Context, kind string, ids ...string) error {
+	set := e.list.set(kind)
+	var news []string
+	for _, id := range ids {
+		if id != "" && !set[id] {
+			set[id] = true
+			news = append(news, id)
+		}
+	}
+	if len(news) == 0 {
+		return nil
+	}
+	batch, err := e.SQL.PrepareBatch(ctx, "INSERT INTO "+e.list.table+" (app_id, kind, id)")
+	if err != nil {
+		return fmt.Errorf("list ids: %w", err)
+	}
+	for _, id := range news {
+		if err = batch.Append(e.cfg.App, kind, id); err != nil {
+			break
+		}
+		if kind == kindShared {
+			continue
+		}
+		for _, text := range spellings(id) {
+			err = errors.Join(err, batch.Append(e.cfg.App, kindText, text))
+		}
+	}
+	if err = errors.Join(err, batch.Send()); err != nil {
+		return fmt.Errorf("list ids: %w", err)
+	}
+	if e.Form.Cluster != "" {
+		if err := e.SQL.Exec(ctx, fmt.Sprintf("SYSTEM SYNC REPLICA ON CLUSTER `%s` %s", e.Form.Cluster, e.list.table)); err != nil {
+			return fmt.Errorf("list ids on every replica: %w", err)
+		}
+	}
+	return nil
+}
+
+// spellings returns how JSON texts may have an id, without the quotes.
+func spellings(id string) []string {
+	list := []string{id}
+	var plain strings.Builder
+	encoder := json.NewEncoder(&plain)
+	encoder.SetEscapeHTML(false)
+	if encoder.Encode(id) == nil {
+		list = append(list, strings.Trim(strings.TrimSpace(plain.String()), `"`))
+	}
+	if b, err := json.Marshal(id); err == nil {
+		list = append(list, strings.Trim(string(b), `"`))
+	}
+	list = append(list, strings.ReplaceAll(list[1], "/", `\/`))
+	var ascii strings.Builder
+	for _, r := range list[1] {
+		switch {
+		case r < 0x80:
+			ascii.WriteRune(r)
+		case r < 0x10000:
+			fmt.Fprintf(&ascii, `\u%04x`, r)
+		default:
+			r -= 0x10000
+			fmt.Fprintf(&ascii, `\u%04x\u%04x`, 0xd800+(r>>10), 0xdc00+(r&0x3ff))
+		}
+	}
+	list = append(list, ascii.String())
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+func (e *eraser) dropList(ctx context.Context) error {
+	if err := e.SQL.Exec(ctx, e.Form.DropShared(e.Database, e.list.name)); err != nil {
+		return fmt.Errorf("drop the list of ids: %w", err)
+	}
+	return nil
+}
+
+// each calls f with the rows of a query of two strings.
+func (e *eraser) each(ctx context.Context, query string, f func(a, b string)) error {
+	rows, err := e.SQL.Query(ctx, query)
+	if err != nil {
+		return fmt.Errorf("look for the person's ids: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var a, b string
+		if err := rows.Scan(&a, &b); err != nil {
+			return fmt.Errorf("look for the person's ids: %w", err)
+		}
+		f(a, b)
+	}
+	return rows.Err()
+}
+
+// find lists the ids that are the person's by what ClickHouse holds.
+func (e *eraser) find(ctx context.Context) error {
+	l := &e.list
+	for n := -1; n != len(l.users); {
+		n = len(l.users)
+		var users []string
+		err := e.each(ctx, "SELECT DISTINCT id, user_id FROM identities WHERE "+e.app()+" AND id_kind = 'user' AND in_force AND (id IN "+
+			l.of(kindUser)+" OR user_id IN "+l.of(kindUser)+")", func(a, b string) { users = append(users, a, b) })
+		if err != nil {
+			return err
+		}
+		if err := e.add(ctx, kindUser, users...); err != nil {
+			return err
+		}
+	}
+	others := map[string]bool{} // anonymous ids, and whether they are others' too
+	err := e.each(ctx, "SELECT DISTINCT id, user_id FROM identities WHERE "+e.app()+` AND id_kind = 'anonymous' AND id GLOBAL IN (
+		SELECT id FROM identities WHERE `+e.app()+" AND id_kind = 'anonymous' AND user_id IN "+l.of(kindUser)+")", func(id, user string) {
+		others[id] = others[id] || !l.users[user]
+	})
+	if err != nil {
+		return err
+	}
+	var own, shared []string
+	for id, also := range others {
+		switch {
+		case l.anonymous[id]:
+		case also:
+			shared = append(shared, id)
+		default:
+			own = append(own, id)
+		}
+	}
+	if err := e.add(ctx, kindAnonymous, own...); err != nil {
+		return err
+	}
+	if len(shared) > 0 {
+		moved := map[string]bool{}
+		err := e.each(ctx, "SELECT DISTINCT anonymous_id, '' FROM corrections WHERE "+e.app()+" AND anonymous_id != '' AND events > 0 AND user_id IN "+
+			l.of(kindUser), func(id, _ string) { moved[id] = true })
+		if err != nil {
+			return err
+		}
+		shared = slices.DeleteFunc(shared, func(id string) bool { return !moved[id] })
+		if err := e.add(ctx, kindShared, shared...); err != nil {
+			return err
+		}
+	}
+	err = e.each(ctx, "SELECT DISTINCT object, subject FROM identity_facts WHERE "+e.app()+" AND fact = 'anonymous' AND (object IN "+
+		l.of(kindUser)+" OR subject IN "+l.of(kindAnonymous)+")", func(user, id string) { e.known[event.KnownPair{UserID: user, AnonymousID: id}] = true })
+	if err != nil {
+		return err
+	}
+	// The enrichers may know pairs of events that could not be kept.
+	return e.changelog(ctx, func(_ string, rec *event.IdentityState) {
+		if rec.Kind == event.StateKnown && (l.users[rec.ID] || l.anonymous[rec.Other]) {
+			e.known[event.KnownPair{UserID: rec.ID, AnonymousID: rec.Other}] = true
+		}
+	})
+}
+
+// attribution of usage_hourly, corrections and plans that is the person's.
+func (l *list) attribution() string {
+	return "(" + l.actor() + " OR user_id IN " + l.of(kindUser) + " OR anonymous_id IN " + l.of(kindAnonymous) + ")"
+}
+
+// actor of a row that is the person.
+func (l *list) actor() string {
+	return "((actor_kind = 'user' AND actor_id IN " + l.of(kindUser) + ") OR (actor_kind = 'anonymous' AND actor_id IN " + l.of(kindAnonymous, kindShared) + "))"
+}
+
+// ofEvents is attribution as the view of usage_hourly reads it off events.
+func (l *list) ofEvents() string {
+	return "(" + l.actor() + " OR if(user_id != '', user_id, linked_user_id) IN " + l.of(kindUser) +
+		" OR if(user_id = '', anonymous_id, '') IN " + l.of(kindAnonymous) + ")"
+}
+
+const baseCells = "account_id, account_source, actor_id, actor_kind, user_id, anonymous_id, feature_id, module_id, product_id, role, event, hour, source_partition"
+
+const notZero = " HAVING sum(events) != 0 OR sum(quantity) != 0"
+
+// counted returns the attributions under which something is counted for the
+// person besides those whose actor is one of the ids.
+func (e *eraser) counted(ctx context.Context) ([]event.Attribution, error) {
+	rows, err := e.SQL.Query(ctx, `SELECT DISTINCT actor_id, toString(actor_kind), user_id, anonymous_id FROM (
+		SELECT `+baseCells+" FROM usage_hourly WHERE "+e.app()+" AND "+e.list.attribution()+" AND NOT ((actor_kind = 'user' AND actor_id IN "+
+		e.list.of(kindUser)+") OR (actor_kind = 'anonymous' AND actor_id IN "+e.list.of(kindAnonymous)+")) GROUP BY "+baseCells+notZero+")")
+	if err != nil {
+		return nil, fmt.Errorf("look for what is counted: %w", err)
+	}
+	defer rows.Close()
+	var list []event.Attribution
+	for rows.Next() {
+		var actor, kind, user, anonymous string
+		if err := rows.Scan(&actor, &kind, &user, &anonymous); err != nil {
+			return nil, fmt.Errorf("look for what is counted: %w", err)
+		}
+		list = append(list, event.Attribution{ActorID: &actor, ActorKind: &kind, UserID: &user, AnonymousID: &anonymous})
+	}
+	return list, rows.Err()
+}
+
+// remaining is how many cells of the rollups count something for the person.
+func (e *eraser) remaining(ctx context.Context) (uint64, error) {
+	var base, daily uint64
+	err := e.SQL.QueryRow(ctx, "SELECT count() FROM (SELECT "+baseCells+" FROM usage_hourly WHERE "+e.app()+" AND "+e.list.attribution()+
+		" GROUP BY "+baseCells+notZero+")").Scan(&base)
+	if err == nil {
+		const cells = "account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, day"
+		err = e.SQL.QueryRow(ctx, "SELECT count() FROM (SELECT "+cells+" FROM user_feature_daily WHERE "+e.app()+" AND "+e.list.actor()+
+			" GROUP BY "+cells+notZero+")").Scan(&daily)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look for what is counted: %w", err)
+	}
+	return base + daily, nil
+}
+
+// home is the partition of an id.
+func (e *eraser) home(kind byte, id string) int32 {
+	return topic.Partition(topic.Key(nil, e.cfg.App, kind, id), e.partitions)
+}

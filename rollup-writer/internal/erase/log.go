@@ -1,0 +1,309 @@
+package erase
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// orders returns records of links for what no order of this run has named yet,
+// one or more of each partition that has to hear of it. In the first round there
+// is always one for each.
+func (e *eraser) orders(counted []event.Attribution) []*kgo.Record {
+	fresh := func(what string) bool {
+		if e.ordered[what] {
+			return false
+		}
+		e.ordered[what] = true
+		return true
+	}
+	var all event.Erase
+	for _, id := range slices.Sorted(maps.Keys(e.list.users)) {
+		if fresh("u" + id) {
+			all.Users = append(all.Users, id)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(e.list.anonymous)) {
+		if fresh("a" + id) {
+			all.Anonymous = append(all.Anonymous, id)
+		}
+	}
+	for i := range counted {
+		if c := &counted[i]; fresh(fmt.Sprintf("c%q", []string{*c.ActorID, *c.ActorKind, *c.UserID, *c.AnonymousID})) {
+			all.Counted = append(all.Counted, *c)
+		}
+	}
+	known := map[int32][]event.KnownPair{}
+	for k := range e.known {
+		if fresh(fmt.Sprintf("k%q", []string{k.UserID, k.AnonymousID})) {
+			home := e.home(topic.KeyUser, k.UserID)
+			known[home] = append(known[home], k)
+		}
+	}
+	var records []*kgo.Record
+	for p := range e.partitions {
+		mine := all
+		mine.Known = known[p]
+		for _, order := range split(mine) {
+			order.Key = e.key
+			records = append(records, e.record(p, order))
+		}
+	}
+	return records
+}
+
+// split cuts an order into ones that are not too large.
+func split(e event.Erase) (list []event.Erase) {
+	var part event.Erase
+	n, bytes := 0, 0
+	room := func(size int) {
+		if n == event.MaxErase || bytes+size > maxOrder {
+			list = append(list, part)
+			part, n, bytes = event.Erase{}, 0, 0
+		}
+		n++
+		bytes += size
+	}
+	for _, id := range e.Users {
+		room(len(id))
+		part.Users = append(part.Users, id)
+	}
+	for _, id := range e.Anonymous {
+		room(len(id))
+		part.Anonymous = append(part.Anonymous, id)
+	}
+	for _, k := range e.Known {
+		room(len(k.UserID) + len(k.AnonymousID))
+		part.Known = append(part.Known, k)
+	}
+	for _, c := range e.Counted {
+		room(len(*c.ActorID) + len(*c.UserID) + len(*c.AnonymousID))
+		part.Counted = append(part.Counted, c)
+	}
+	if n > 0 {
+		list = append(list, part)
+	}
+	return list
+}
+
+// maxOrder bounds the bytes of ids in an order; the JSON of them has at most six
+// times as many.
+const maxOrder = 128 << 10
+
+func (e *eraser) record(partition int32, order event.Erase) *kgo.Record {
+	body, err := json.Marshal(order)
+	if err != nil {
+		panic(err) // strings
+	}
+	l := event.Link{
+		Kind: event.LinkErase, AppID: e.cfg.App, IDKind: event.ActorUser, Call: event.CallOperator,
+		RecordedAt: event.FromTime(time.Now()), RawPartition: -1, RawOffset: -1, Partition: -1, Profile: body,
+	}
+	return &kgo.Record{Topic: topic.Links, Partition: partition, Key: topic.Key(nil, e.cfg.App, topic.KeyUser, ""), Value: e.Codec.AppendLink(nil, &l)}
+}
+
+// order gives orders and waits until they are carried out: the enrichers have
+// committed them, and the writers what the enrichers had written by then.
+func (e *eraser) order(ctx context.Context, records []*kgo.Record) error {
+	behind := map[int32]int64{}
+	for _, r := range e.Kafka.ProduceSync(ctx, records...) {
+		if r.Err != nil {
+			return fmt.Errorf("give the order to erase: %w", r.Err)
+		}
+		behind[r.Record.Partition] = max(behind[r.Record.Partition], r.Record.Offset+1)
+	}
+	wait, cancel := context.WithTimeout(ctx, e.cfg.Wait)
+	defer cancel()
+	if err := e.await(wait, e.cfg.Enrichers, "enrichers", map[string]map[int32]int64{topic.Links: behind}); err != nil {
+		return err
+	}
+	ends, err := e.admin.ListEndOffsets(wait, topic.Enriched, topic.Rejected)
+	if err != nil {
+		return fmt.Errorf("ends of %s and %s: %w", topic.Enriched, topic.Rejected, err)
+	}
+	marks := map[string]map[int32]int64{topic.Enriched: {}, topic.Rejected: {}}
+	var errs []error
+	ends.Each(func(o kadm.ListedOffset) {
+		if o.Err != nil {
+			errs = append(errs, fmt.Errorf("end of %s/%d: %w", o.Topic, o.Partition, o.Err))
+		}
+		marks[o.Topic][o.Partition] = o.Offset
+	})
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return e.await(wait, topic.GroupRollupWriter, "rollup-writers", marks)
+}
+
+// await waits until a group has committed the marks.
+func (e *eraser) await(ctx context.Context, group, who string, marks map[string]map[int32]int64) error {
+	told := time.Now()
+	for {
+		offsets, err := e.admin.FetchOffsets(ctx, group)
+		var late []string
+		if err == nil {
+			for name, partitions := range marks {
+				for p, mark := range partitions {
+					if o, ok := offsets.Lookup(name, p); mark > 0 && (!ok || o.At < mark) {
+						late = append(late, fmt.Sprintf("%s/%d", name, p))
+					}
+				}
+			}
+			if len(late) == 0 {
+				return nil
+			}
+		} else if ctx.Err() == nil && !kerr.IsRetriable(err) {
+			return fmt.Errorf("ask for the offsets of group %s: %w", group, err)
+		}
+		slices.Sort(late)
+		if time.Since(told) > 5*time.Second {
+			told = time.Now()
+			e.Logger.Info("waiting until the order is carried out", "by", who, "partitions", late)
+		}
+		if e.pause(ctx) != nil {
+			return fmt.Errorf("the %s of group %s have not carried out the order in time, in %v: are they running? The order stands; run it again when they are: %w",
+				who, group, late, ctx.Err())
+		}
+	}
+}
+
+// changelog calls f with the newest record of each key of the app in
+// enricher-state.
+func (e *eraser) changelog(ctx context.Context, f func(key string, rec *event.IdentityState)) error {
+	prefix := e.cfg.App + "\x00"
+	for p := range e.partitions {
+		newest := map[string][]byte{}
+		err := e.read(ctx, topic.EnricherState, p, func(r *kgo.Record) {
+			key := string(r.Key)
+			switch {
+			case len(key) < len(prefix) || key[:len(prefix)] != prefix:
+			case len(r.Value) == 0:
+				delete(newest, key)
+			default:
+				newest[key] = r.Value
+			}
+		})
+		if err != nil {
+			return err
+		}
+		for key, value := range newest {
+			var rec event.IdentityState
+			if t, err := e.Codec.Type(value); err != nil || t != event.TypeIdentityState {
+				continue // a catalog version
+			}
+			if err := e.Codec.DecodeIdentityState(value, &rec); err != nil {
+				return fmt.Errorf("record of %s/%d: %w", topic.EnricherState, p, err)
+			}
+			f(key, &rec)
+		}
+	}
+	return nil
+}
+
+// read calls f with the committed records of a partition, up to what it holds
+// now.
+func (e *eraser) read(ctx context.Context, name string, partition int32, f func(*kgo.Record)) error {
+	starts, err := e.admin.ListStartOffsets(ctx, name)
+	if err != nil {
+		return fmt.Errorf("start of %s: %w", name, err)
+	}
+	ends, err := e.admin.ListEndOffsets(ctx, name)
+	if err != nil {
+		return fmt.Errorf("end of %s: %w", name, err)
+	}
+	start, ok1 := starts.Lookup(name, partition)
+	end, ok2 := ends.Lookup(name, partition)
+	if !ok1 || !ok2 || start.Err != nil || end.Err != nil {
+		return fmt.Errorf("bounds of %s/%d: %w", name, partition, errors.Join(start.Err, end.Err))
+	}
+	for next := start.Offset; next < end.Offset; {
+		behind, err := e.fetch(ctx, name, partition, next, f)
+		var ke *kerr.Error
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return fmt.Errorf("read %s/%d: %w", name, partition, ctx.Err())
+		case errors.As(err, &ke) && !ke.Retriable:
+			return fmt.Errorf("read %s/%d: %w", name, partition, err)
+		default:
+			e.Logger.Warn("read again", "topic", name, "partition", partition, "error", err)
+			if err := sleep(ctx, time.Second); err != nil {
+				return err
+			}
+		}
+		next = behind
+	}
+	return nil
+}
+
+// fetch fetches once, and returns the offset behind what came: also behind
+// records that were compacted away or belong to no transaction that was
+// committed, which a consumer does not tell of.
+func (e *eraser) fetch(ctx context.Context, name string, partition int32, from int64, f func(*kgo.Record)) (int64, error) {
+	topics, err := e.admin.ListTopics(ctx, name)
+	if err != nil {
+		return from, err
+	}
+	detail := topics[name]
+	p, ok := detail.Partitions[partition]
+	if !ok || p.Leader < 0 {
+		return from, kerr.LeaderNotAvailable
+	}
+	part := kmsg.NewFetchRequestTopicPartition()
+	part.Partition, part.FetchOffset, part.PartitionMaxBytes = partition, from, 8<<20
+	t := kmsg.NewFetchRequestTopic()
+	t.Topic, t.TopicID, t.Partitions = name, detail.ID, append(t.Partitions, part)
+	req := kmsg.NewPtrFetchRequest()
+	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.IsolationLevel = 250, 1, 8<<20, 1
+	req.Topics = append(req.Topics, t)
+	answer, err := e.Kafka.Broker(int(p.Leader)).RetriableRequest(ctx, req)
+	if err != nil {
+		return from, err
+	}
+	resp := answer.(*kmsg.FetchResponse)
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		return from, err
+	}
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+		return from, nil
+	}
+	fp, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
+		Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: name, Partition: partition,
+	}, &resp.Topics[0].Partitions[0], kgo.DefaultDecompressor(), nil)
+	for _, r := range fp.Records {
+		f(r)
+	}
+	return next, fp.Err
+}
+
+// retention returns how long a topic keeps what it holds; 0: for ever.
+func (e *eraser) retention(ctx context.Context, name string) (time.Duration, error) {
+	configs, err := e.admin.DescribeTopicConfigs(ctx, name)
+	if err != nil {
+		return 0, fmt.Errorf("settings of %s: %w", name, err)
+	}
+	for _, c := range configs {
+		for _, kv := range c.Configs {
+			if kv.Key == "retention.ms" {
+				ms, err := strconv.ParseInt(kv.MaybeValue(), 10, 64)
+				if err == nil && ms > 0 {
+					return time.Duration(ms) * time.Millisecond, nil
+				}
+			}
+		}
+	}
+	return 0, nil
+}

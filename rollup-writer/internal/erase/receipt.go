@@ -1,0 +1,170 @@
+package erase
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// Receipt tells what was erased and what is left.
+type Receipt struct {
+	App          string   `json:"app"`
+	Users        []string `json:"users"`
+	AnonymousIDs []string `json:"anonymous_ids"`
+	Tables       []Rows   `json:"tables"`
+	// Changelog counts records of identity state that name the person.
+	Changelog uint64    `json:"changelog_left"`
+	Kafka     []Holding `json:"kafka"`
+	// Complete says that nothing is left but what Kafka keeps for a time.
+	Complete bool      `json:"complete"`
+	At       time.Time `json:"at"`
+}
+
+// Rows that name the person.
+type Rows struct {
+	Table  string `json:"table"`
+	Before uint64 `json:"before"` // when rewriting began
+	Left   uint64 `json:"left"`
+}
+
+// Holding is what a topic keeps of the past.
+type Holding struct {
+	Topic string    `json:"topic"`
+	Until time.Time `json:"until"`
+	What  string    `json:"what"`
+}
+
+// receipt counts what is left. before is what there was, if that is known.
+func (e *eraser) receipt(ctx context.Context, before []Rows) (*Receipt, error) {
+	r := &Receipt{
+		App: e.cfg.App, Users: slices.Sorted(maps.Keys(e.list.users)), AnonymousIDs: slices.Sorted(maps.Keys(e.list.anonymous)),
+		Complete: true, At: time.Now().UTC().Truncate(time.Second),
+	}
+	var err error
+	if r.Tables, err = e.counts(ctx); err != nil {
+		return nil, err
+	}
+	was := map[string]uint64{}
+	for _, b := range before {
+		was[b.Table] = b.Left
+	}
+	for i := range r.Tables {
+		t := &r.Tables[i]
+		t.Before = t.Left
+		if before != nil {
+			t.Before = was[t.Table]
+		}
+		r.Complete = r.Complete && t.Left == 0
+	}
+	if err := e.changelog(ctx, func(_ string, rec *event.IdentityState) {
+		if e.named(rec) {
+			r.Changelog++
+		}
+	}); err != nil {
+		return nil, err
+	}
+	r.Complete = r.Complete && r.Changelog == 0
+	for name, what := range map[string]string{
+		topic.Raw: "events as they were sent", topic.Links: "links, and the order itself", topic.Enriched: "events as they were counted", topic.Rejected: "what could not be used",
+	} {
+		keeps, err := e.retention(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		h := Holding{Topic: name, What: what}
+		if keeps > 0 {
+			h.Until = r.At.Add(keeps)
+		}
+		r.Kafka = append(r.Kafka, h)
+	}
+	slices.SortFunc(r.Kafka, func(a, b Holding) int { return a.Until.Compare(b.Until) })
+	return r, nil
+}
+
+// named reports whether a record of the changelog names the person.
+func (e *eraser) named(rec *event.IdentityState) bool {
+	switch rec.Kind {
+	case event.StateAnonymous:
+		return e.list.anonymous[rec.ID] || e.inBody(rec.Body)
+	case event.StateKnown:
+		return e.list.users[rec.ID] || e.list.anonymous[rec.Other]
+	case event.StateWhy:
+		switch rec.Relation {
+		case "claim":
+			return e.list.anonymous[rec.ID] || e.list.users[rec.Other]
+		case "membership":
+			return e.list.users[rec.ID]
+		}
+		return e.list.users[rec.ID] || e.list.users[rec.Other]
+	case event.StateUser:
+		return e.list.users[rec.ID] || e.inBody(rec.Body)
+	}
+	return false
+}
+
+// inBody reports whether a user is named in the body of a record: links, aliases
+// and what came by them.
+func (e *eraser) inBody(body []byte) bool {
+	var doc any
+	if json.Unmarshal(body, &doc) != nil {
+		return false
+	}
+	var look func(any) bool
+	look = func(v any) bool {
+		switch v := v.(type) {
+		case []any:
+			return slices.ContainsFunc(v, look)
+		case map[string]any:
+			for key, inner := range v {
+				id, isText := inner.(string)
+				if isText && (key == "user_id" || key == "alias" || key == "via") && e.list.users[id] {
+					return true
+				}
+				if look(inner) {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	return look(doc)
+}
+
+// WriteJSON writes the receipt for scripts.
+func (r *Receipt) WriteJSON(w io.Writer) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(r)
+}
+
+// WriteText writes the receipt for people.
+func (r *Receipt) WriteText(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "app\t%s\nusers\t%q\nanonymous ids\t%d\nat\t%s\n\n", r.App, r.Users, len(r.AnonymousIDs), r.At.Format(time.RFC3339))
+	fmt.Fprintf(t, "table\trows before\tleft\n")
+	for _, rows := range r.Tables {
+		fmt.Fprintf(t, "%s\t%d\t%d\n", rows.Table, rows.Before, rows.Left)
+	}
+	fmt.Fprintf(t, "changelog of identity state\t\t%d\n\nKafka keeps\tuntil\n", r.Changelog)
+	for _, h := range r.Kafka {
+		until := "for ever: set retention.ms"
+		if !h.Until.IsZero() {
+			until = h.Until.Format(time.RFC3339)
+		}
+		fmt.Fprintf(t, "%s (%s)\t%s\n", h.Topic, h.What, until)
+	}
+	end := "\nnothing is left in the tables and in identity state\n"
+	if !r.Complete {
+		end = "\nrows are left\n"
+	}
+	fmt.Fprint(t, end)
+	return t.Flush()
+}

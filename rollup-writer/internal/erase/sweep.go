@@ -1,0 +1,170 @@
+package erase
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+)
+
+// target is a table that names people, or a view of one.
+type target struct {
+	name  string
+	where func(*list) string // rows that name the person
+	// change is what to do with them, in the words of ALTER TABLE; empty: it
+	// follows from another table.
+	change func(l *list, where string) string
+}
+
+// mentions is true of a text, JSON or a record, that has one of the ids in it as
+// a string or a number of its own.
+func mentions(l *list, column string) string {
+	tokens := fmt.Sprintf(`arrayConcat(extractAll(%[1]s, '"((?:[^"\\\\]|\\\\.)*)"'), extractAll(%[1]s, '[0-9]+'))`, column)
+	return fmt.Sprintf("arrayExists(t -> t IN %s, %s)", l.of(kindText), tokens)
+}
+
+// inRecord is true of a binary record that has one of the ids in it.
+func inRecord(l *list, column string) string {
+	return fmt.Sprintf("arrayExists(t -> position(%s, t) > 0, (SELECT groupArray(id) FROM %s WHERE kind IN ('%s', '%s')))", column, l.table, kindUser, kindAnonymous)
+}
+
+func deleted(_ *list, where string) string { return "DELETE WHERE " + where }
+
+const noAttribution = "actor_id = '', actor_kind = 'erased', user_id = '', anonymous_id = ''"
+
+var targets = []target{
+	{"rejected_events", func(l *list) string {
+		return "original != '' AND (" + mentions(l, "original") + " OR (stage = 'enricher' AND " + inRecord(l, "original") + "))"
+	}, func(_ *list, where string) string {
+		return "UPDATE original = '', detail = '', message_id = '' WHERE " + where
+	}},
+	{"events", func(l *list) string {
+		return "(" + l.ofEvents() + " OR anonymous_id IN " + l.of(kindAnonymous) + " OR previous_id IN " + l.of(kindUser, kindAnonymous) + ")"
+	}, func(l *list, where string) string {
+		app, _, _ := strings.Cut(where, " AND ")
+		return "UPDATE " + noAttribution + ", message_id = '', previous_id = '', linked_user_id = '', properties = '{}', traits = '{}', context = '', conflicts = ''," +
+			" session_id = '', ip = '', user_agent = '' WHERE " + app + " AND " + l.ofEvents() +
+			", UPDATE anonymous_id = '' WHERE " + app + " AND anonymous_id IN " + l.of(kindAnonymous) +
+			", UPDATE previous_id = '' WHERE " + app + " AND previous_id IN " + l.of(kindUser, kindAnonymous)
+	}},
+	{"corrections", (*list).attribution, func(_ *list, where string) string {
+		return "UPDATE " + noAttribution + " WHERE " + where
+	}},
+	{"correction_plans", func(l *list) string {
+		return "(" + l.attribution() + " OR " + inReason(l) + ")"
+	}, func(l *list, where string) string {
+		app, _, _ := strings.Cut(where, " AND ")
+		return "UPDATE " + noAttribution + " WHERE " + app + " AND " + l.attribution() + ", UPDATE reason = '' WHERE " + app + " AND " + inReason(l)
+	}},
+	{"usage_hourly", (*list).attribution, deleted},
+	{"user_feature_daily", (*list).actor, deleted},
+	{"identity_unlinks", func(l *list) string {
+		return "((id_kind = 'anonymous' AND id IN " + l.of(kindAnonymous) + ") OR (id_kind = 'user' AND id IN " + l.of(kindUser) + ") OR user_id IN " + l.of(kindUser) + ")"
+	}, deleted},
+	{"identity_facts", func(l *list) string {
+		return "((fact = 'anonymous' AND (subject IN " + l.of(kindAnonymous) + " OR object IN " + l.of(kindUser) + "))" +
+			" OR (fact = 'alias' AND (subject IN " + l.of(kindUser, kindAnonymous) + " OR object IN " + l.of(kindUser) + "))" +
+			" OR (fact IN ('membership', 'user') AND subject IN " + l.of(kindUser) + "))"
+	}, deleted},
+	{"user_module_daily", (*list).actor, nil},
+	{"user_product_daily", (*list).actor, nil},
+	{"users", ofUser, nil},
+	{"memberships", ofUser, nil},
+	{"identity_links", func(l *list) string {
+		return "((id_kind = 'anonymous' AND id IN " + l.of(kindAnonymous) + ") OR (id_kind = 'user' AND id IN " + l.of(kindUser) + ") OR user_id IN " + l.of(kindUser) + ")"
+	}, nil},
+}
+
+func ofUser(l *list) string { return "user_id IN " + l.of(kindUser) }
+
+func inReason(l *list) string {
+	return "(chunk = 0 AND (JSONExtractString(reason, 'user_id') IN " + l.of(kindUser) + " OR JSONExtractString(reason, 'id') IN " + l.of(kindUser, kindAnonymous) + "))"
+}
+
+// idColumns name people wherever they occur.
+var idColumns = []string{"actor_id", "user_id", "anonymous_id", "linked_user_id", "previous_id", "distinct_id"}
+
+// dictionaries that name people.
+var dictionaries = []string{"users_dict", "user_roots_dict"}
+
+// others are tables with a column for ids that this release does not know of:
+// they are counted, so that no receipt is silent about them.
+func (e *eraser) others(ctx context.Context) ([]target, error) {
+	var known []string
+	for _, t := range targets {
+		known = append(known, clickhouse.Quote(e.Form.Local(t.name)), clickhouse.Quote(t.name))
+	}
+	rows, err := e.SQL.Query(ctx, fmt.Sprintf(`SELECT table, groupArray(name) FROM system.columns
+		WHERE database = %s AND name IN ('%s', 'app_id') AND table NOT IN (%s)
+			AND table IN (SELECT name FROM system.tables WHERE database = %s AND engine LIKE '%%MergeTree')
+		GROUP BY table HAVING has(groupArray(name), 'app_id') AND count() > 1 ORDER BY table`,
+		clickhouse.Quote(e.Database), strings.Join(idColumns, "', '"), strings.Join(known, ", "), clickhouse.Quote(e.Database)))
+	if err != nil {
+		return nil, fmt.Errorf("list tables: %w", err)
+	}
+	defer rows.Close()
+	var found []target
+	for rows.Next() {
+		var name string
+		var columns []string
+		if err := rows.Scan(&name, &columns); err != nil {
+			return nil, fmt.Errorf("list tables: %w", err)
+		}
+		slices.Sort(columns)
+		found = append(found, target{name: strings.TrimSuffix(name, "_local"), where: func(l *list) string {
+			var any []string
+			for _, c := range columns {
+				switch c {
+				case "app_id":
+				case "anonymous_id":
+					any = append(any, c+" IN "+l.of(kindAnonymous))
+				case "actor_id", "previous_id", "distinct_id":
+					any = append(any, c+" IN "+l.of(kindUser, kindAnonymous))
+				default:
+					any = append(any, c+" IN "+l.of(kindUser))
+				}
+			}
+			return "(" + strings.Join(any, " OR ") + ")"
+		}})
+	}
+	return found, rows.Err()
+}
+
+// sweep rewrites the tables.
+func (e *eraser) sweep(ctx context.Context) error {
+	for _, t := range targets {
+		if t.change == nil {
+			continue
+		}
+		e.Logger.Info("rewriting", "table", t.name)
+		change := t.change(&e.list, e.app()+" AND "+t.where(&e.list))
+		if err := e.SQL.Exec(ctx, e.Form.Alter(e.Database, t.name)+" "+change); err != nil {
+			return fmt.Errorf("erase from %s: %w", t.name, err)
+		}
+	}
+	for _, d := range dictionaries {
+		if err := e.SQL.Exec(ctx, e.Form.ReloadDictionary(e.Database, d)); err != nil {
+			return fmt.Errorf("reload %s: %w", d, err)
+		}
+	}
+	return nil
+}
+
+// counts are the rows that name the person, by table.
+func (e *eraser) counts(ctx context.Context) ([]Rows, error) {
+	others, err := e.others(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []Rows
+	for _, t := range slices.Concat(targets, others) {
+		var n uint64
+		if err := e.SQL.QueryRow(ctx, "SELECT count() FROM "+t.name+" WHERE "+e.app()+" AND "+t.where(&e.list)).Scan(&n); err != nil {
+			return nil, fmt.Errorf("count rows of %s: %w", t.name, err)
+		}
+		list = append(list, Rows{Table: t.name, Left: n})
+	}
+	return list, nil
+}

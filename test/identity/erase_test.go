@@ -1,0 +1,290 @@
+package identity
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/test/harness/kafka"
+	"github.com/uptakehq/uptake/test/harness/stack"
+	"github.com/uptakehq/uptake/test/loadgen"
+)
+
+// gone is in every id and every text of the person who is erased, and nowhere
+// else.
+const gone = "jane-doe"
+
+// TestErasedPersonIsGone erases someone from the whole path while it runs, with
+// the command killed at several of its steps, and lets late events arrive.
+func TestErasedPersonIsGone(t *testing.T) {
+	t.Run("kfake", func(t *testing.T) { eraseSomeone(t, kafka.FakeForTest(t, kfake.GroupMinSessionTimeout(time.Second))) })
+	t.Run("kafka", func(t *testing.T) {
+		if setting("IDENTITY_WORLDS", 0) == 0 {
+			t.Skip("a minute more: `make identity` runs it")
+		}
+		cfg := kafka.Config{Brokers: 1, Dir: t.TempDir(), Properties: map[string]string{"group.min.session.timeout.ms": "1000"}}
+		eraseSomeone(t, kafka.ForTest(t, cfg))
+	})
+}
+
+func eraseSomeone(t *testing.T, log kafka.Log) {
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	defer cancel()
+	s := stack.ForTest(t, stack.Config{Log: log, Enricher: 2, Writers: 2, Args: arguments()})
+	p := &person{t: t, log: log, stack: s, at: time.Now().Add(-6 * time.Hour).Truncate(time.Hour)}
+
+	p.say("track", gone+"-device", "", "")
+	p.say("identify", gone+"-device", gone, "")
+	p.say("group", "", gone, "acme")
+	p.say("alias", "", gone, gone+"-before")
+	p.say("track", "", gone+"-before", "")
+	for i := range 700 { // more than one order names
+		p.say("track", fmt.Sprintf("%s-tab-%d", gone, i), "", "")
+		p.say("identify", fmt.Sprintf("%s-tab-%d", gone, i), gone, "")
+	}
+	p.say("track", "kiosk", "", "") // becomes the person's by the first link
+	p.say("identify", "kiosk", gone, "")
+	p.settle(ctx)
+	p.say("identify", "kiosk", "john", "")
+	p.say("group", "", "john", "acme")
+	for range 20 {
+		p.say("track", "", "john", "")
+		p.say("track", "", gone, "")
+		p.say("track", "kiosk", "", "")
+	}
+	p.say("track", "", gone, "globex")
+	p.say("broken", "", gone, "")
+	p.send(ctx)
+	p.settle(ctx)
+	accounts := "SELECT concat(account_id, '|', feature_id), sum(events) FROM %s.account_feature_daily GROUP BY 1 HAVING sum(events) != 0"
+	before, johns := p.cells(ctx, accounts), p.johns(ctx)
+	if before["acme|"+loadgen.PlaceOf(loadgen.ItemScanned).Feature] < 700 || johns == 0 || p.naming(ctx, "events") == 0 || p.naming(ctx, "rejected_events") == 0 {
+		t.Fatalf("nothing to erase: %v, %d of john", before, johns)
+	}
+
+	// Killed anywhere, it is finished by another run.
+	for i := range 4 {
+		cut, stop := context.WithTimeout(ctx, time.Duration(200+700*i)*time.Millisecond)
+		_, _ = p.erase(cut)
+		stop()
+	}
+	// Late events arrive before, while and after it runs.
+	late := func() {
+		p.say("track", gone+"-device", "", "")
+		p.say("identify", gone+"-new", gone, "")
+		p.say("track", "", gone, "acme")
+		p.say("alias", "", "john", gone)
+		p.say("track", gone+"-device", "john", "") // counts for john, without the device
+		p.say("track", gone+"-tab-7", "", "")
+		p.say("group", "", gone+"-before", "globex")
+		p.say("broken", "", gone, "")
+		p.send(ctx)
+	}
+	late()
+	receipt, err := p.erase(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late()
+	p.settle(ctx)
+	if !receipt.Complete || len(receipt.Tables) < 10 {
+		t.Fatalf("receipt: %+v", receipt)
+	}
+	for _, r := range receipt.Tables {
+		if r.Left != 0 {
+			t.Errorf("%d rows are left in %s", r.Left, r.Table)
+		}
+	}
+
+	for _, table := range p.tables(ctx) {
+		if n := p.naming(ctx, table); n > 0 {
+			t.Errorf("%d rows of %s name the person: %s", n, table, p.example(ctx, table))
+		}
+	}
+	after := p.cells(ctx, accounts)
+	after["acme|"+loadgen.PlaceOf(loadgen.ItemScanned).Feature] -= 2 // of john, late
+	if fmt.Sprint(before) != fmt.Sprint(after) {
+		t.Errorf("accounts had %v and have %v", before, after)
+	}
+	if n := p.johns(ctx); n != johns+2 {
+		t.Errorf("john had %d events and has %d, want 2 more", johns, n)
+	}
+	p.audit(ctx)
+
+	// Again: nothing to do, and nothing breaks.
+	again, err := p.erase(ctx)
+	if err != nil || !again.Complete {
+		t.Errorf("again: %+v, %v", again, err)
+	}
+	p.audit(ctx)
+}
+
+// person drives a stack for the test.
+type person struct {
+	t     *testing.T
+	log   kafka.Log
+	stack *stack.Stack
+	at    time.Time
+	n     int
+	calls []call
+}
+
+// say queues a call. A broken one cannot be used.
+func (p *person) say(kind, anonymous, user, account string) {
+	p.n++
+	k := call{event.RawEvent{
+		AppID: stack.App, Kind: kind, AnonymousID: anonymous, UserID: user, AccountID: account, MessageID: fmt.Sprintf("m%d", p.n), Quantity: 1, Protocol: "segment",
+		Timestamp: event.FromTime(p.at.Add(time.Duration(p.n) * time.Second)), ReceivedAt: event.FromTime(time.Now()),
+	}}
+	who := user
+	if who == "" {
+		who = anonymous
+	}
+	k.Properties, k.Context = []byte(`{"of":"`+who+`"}`), []byte(`{"page":{"path":"/`+who+`"}}`)
+	switch kind {
+	case "track":
+		k.Event = loadgen.ItemScanned
+	case "alias": // the account names the previous id
+		k.PreviousID, k.AccountID = account, ""
+	case "identify":
+		k.Traits = []byte(`{"name":"` + user + `"}`)
+	}
+	p.calls = append(p.calls, k)
+}
+
+func (p *person) send(ctx context.Context) {
+	p.t.Helper()
+	produce(ctx, p.t, p.log, p.calls)
+	p.calls = nil
+}
+
+// settle sends what is queued and waits until all of it is in ClickHouse.
+func (p *person) settle(ctx context.Context) {
+	p.t.Helper()
+	p.send(ctx)
+	if err := settled(ctx, p.log); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+type receipt struct {
+	Complete bool
+	Tables   []struct {
+		Table string
+		Left  uint64
+	}
+}
+
+func (p *person) command(ctx context.Context, args ...string) ([]byte, error) {
+	p.t.Helper()
+	binary, err := stack.Binary(ctx, stack.Writer, stack.Build{})
+	if err != nil {
+		return nil, err
+	}
+	args = append(args, "-clickhouse-addr", p.stack.ClickHouse.NativeAddr(), "-clickhouse-database", stack.Database, "-kafka-brokers", strings.Join(p.log.Addrs(), ","))
+	cmd := exec.CommandContext(ctx, binary, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	if err != nil {
+		err = fmt.Errorf("%w: %s%s", err, out.String(), errs.String())
+	}
+	return out.Bytes(), err
+}
+
+func (p *person) erase(ctx context.Context) (receipt, error) {
+	p.t.Helper()
+	var r receipt
+	out, err := p.command(ctx, "erase", "-app", stack.App, "-user", gone, "-json", "-wait", "1m")
+	if err == nil {
+		err = json.Unmarshal(out, &r)
+	}
+	return r, err
+}
+
+func (p *person) audit(ctx context.Context) {
+	p.t.Helper()
+	if _, err := p.command(ctx, "audit", "-app", stack.App); err != nil {
+		p.t.Errorf("audit: %v", err)
+	}
+}
+
+func (p *person) tables(ctx context.Context) (list []string) {
+	for name := range pairs(ctx, p.t, p.stack, "SELECT name, engine FROM system.tables WHERE database = '%s' AND engine NOT IN ('MaterializedView', 'Dictionary') AND name NOT LIKE '.%%'") {
+		list = append(list, name)
+	}
+	return list
+}
+
+// naming counts the rows of a table that have the person anywhere in them.
+func (p *person) naming(ctx context.Context, table string) (n uint64) {
+	p.t.Helper()
+	if err := p.stack.Conn.QueryRow(ctx, fmt.Sprintf("SELECT count() FROM %s.%s AS x WHERE position(toString(tuple(x.*)), '%s') > 0", stack.Database, table, gone)).Scan(&n); err != nil {
+		p.t.Fatalf("%s: %v", table, err)
+	}
+	return n
+}
+
+func (p *person) example(ctx context.Context, table string) (row string) {
+	q := fmt.Sprintf("SELECT toString(tuple(x.*)) AS r FROM %s.%s AS x WHERE position(r, '%s') > 0 LIMIT 1", stack.Database, table, gone)
+	if err := p.stack.Conn.QueryRow(ctx, q).Scan(&row); err != nil {
+		return err.Error()
+	}
+	return row
+}
+
+func (p *person) cells(ctx context.Context, query string) map[string]int64 {
+	p.t.Helper()
+	rows, err := p.stack.Conn.Query(ctx, fmt.Sprintf(query, stack.Database))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer rows.Close()
+	cells := map[string]int64{}
+	for rows.Next() {
+		var k string
+		var n int64
+		if err := rows.Scan(&k, &n); err != nil {
+			p.t.Fatal(err)
+		}
+		cells[k] = n
+	}
+	return cells
+}
+
+func (p *person) johns(ctx context.Context) int64 {
+	return p.cells(ctx, "SELECT actor_id, sum(events) FROM %s.user_feature_daily WHERE actor_id = 'john' AND actor_kind = 'user' GROUP BY 1")["john"]
+}
+
+// produce puts calls into raw as a gateway would.
+func produce(ctx context.Context, t *testing.T, log kafka.Log, calls []call) {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(log.Addrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	codec := event.NewCodec()
+	var records []*kgo.Record
+	for i := range calls {
+		k := &calls[i]
+		key := topic.RawKey(nil, k.AppID, k.UserID, k.AnonymousID, k.AccountID)
+		records = append(records, &kgo.Record{
+			Topic: topic.Raw, Partition: topic.Partition(key, topic.SingleLayout().Partitions), Key: key, Value: codec.AppendRaw(nil, &k.RawEvent),
+		})
+	}
+	if err := cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		t.Fatal(errors.Join(err, ctx.Err()))
+	}
+}
