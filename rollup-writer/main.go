@@ -31,6 +31,7 @@ Commands:
   migrate   make the database and its tables, or bring them up to date
   init      write down where to begin, once, on a new installation; after migrate
   audit     compare events with every rollup, cell by cell; writers may run
+  erase     forget a person, and tell what is left; enrichers and writers must run
 
 Flags of a command: rollup-writer <command> -help
 Every flag can be given as UPTAKE_<FLAG> in the environment or in a -config file.
@@ -51,6 +52,8 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		return initialize(c)
 	case "audit":
 		return compare(c, stdout)
+	case "erase":
+		return forget(c, stdout)
 	case "help":
 		fmt.Fprint(stdout, usage)
 		return nil
