@@ -369,6 +369,7 @@ func BenchmarkMatch(b *testing.B) {
 		} {
 			b.Run(fmt.Sprintf("names=%d/rules=%d/%s", size.names, size.rules, tc.name), func(b *testing.B) {
 				b.ReportAllocs()
+				b.SetBytes(int64(len(props)))
 				for b.Loop() {
 					m.Match(tc.kind, tc.event, props, nil)
 				}

@@ -23,13 +23,25 @@ type text struct {
 }
 
 func (c *text) appendString(v string) {
-	c.buf = append(binary.AppendUvarint(c.buf, uint64(len(v))), v...)
+	c.appendLen(len(v))
+	c.buf = append(c.buf, v...)
 	c.rows++
 }
 
 func (c *text) appendBytes(v []byte) {
-	c.buf = append(binary.AppendUvarint(c.buf, uint64(len(v))), v...)
+	c.appendLen(len(v))
+	c.buf = append(c.buf, v...)
 	c.rows++
+}
+
+// appendLen appends a length, in place for most: then only the length of buf
+// changes, and no pointer is written for the collector to note.
+func (c *text) appendLen(n int) {
+	if n < 0x80 {
+		c.buf = append(c.buf, byte(n))
+		return
+	}
+	c.buf = binary.AppendUvarint(c.buf, uint64(n))
 }
 
 func (c *text) Reset()                       { c.buf, c.rows = c.buf[:0], 0 }

@@ -363,7 +363,12 @@ const blockRows = 20_000
 // they were chosen over.
 func BenchmarkBuild(b *testing.B) {
 	events := generate(blockRows)
+	size, codec := int64(0), event.NewCodec()
+	for i := range events {
+		size += int64(len(codec.AppendEnriched(nil, &events[i])))
+	}
 	per := func(b *testing.B) {
+		b.SetBytes(size)
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/blockRows, "ns/row")
 	}
 	b.Run("own", func(b *testing.B) {
