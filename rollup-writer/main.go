@@ -30,7 +30,7 @@ Commands:
   serve     write until told to stop (the default)
   migrate   make the database and its tables, or bring them up to date
   init      write down where to begin, once, on a new installation; after migrate
-  audit     compare events with every rollup, cell by cell; writers may run
+  audit     what became of every accepted event, and events against every rollup, cell by cell; writers may run
   erase     forget a person, and tell what is left; enrichers and writers must run
 
 Flags of a command: rollup-writer <command> -help
@@ -126,7 +126,9 @@ func compare(c *invocation, stdout io.Writer) (err error) {
 	cfg := audit.DefaultConfig()
 	cfg.Flags(set)
 	script := set.Bool("json", false, "write JSON, for scripts")
-	if _, err := c.parse(); err != nil {
+	inFlight := set.Int("in-flight-records", 1_000_000, "read up to this many records of the log to tell what is in flight; 0: do not ask Kafka")
+	logger, err := c.parse()
+	if err != nil {
 		return err
 	}
 	if err := cfg.Validate(); err != nil {
@@ -146,6 +148,14 @@ func compare(c *invocation, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	var tail audit.Log
+	if *inFlight > 0 {
+		tail = rollup.NewTail(c.cfg, logger, *inFlight)
+	}
+	if report.Conservation, err = audit.Conserve(signals.Stop, conn, cfg, tail); err != nil {
+		return err
+	}
+	report.Equal = report.Equal && report.Conservation.Balanced
 	write := report.WriteText
 	if *script {
 		write = report.WriteJSON

@@ -30,7 +30,7 @@ func TestAuditExitStatus(t *testing.T) {
 	if code, out := call("migrate"); code != process.ExitOK {
 		t.Fatalf("migrate: got %d: %s", code, out)
 	}
-	if code, out := call("audit"); code != process.ExitOK || !strings.HasSuffix(out, "\nequal\n") {
+	if code, out := call("audit", "-in-flight-records", "0"); code != process.ExitOK || !strings.HasSuffix(out, "\nequal\n") || !strings.Contains(out, "\nbalanced\n") {
 		t.Errorf("equal: got %d: %s", code, out)
 	}
 	s := embedded.ForTest(t)
@@ -40,10 +40,30 @@ func TestAuditExitStatus(t *testing.T) {
 	if code, out := call("audit", "-settle", "0"); code != process.ExitFailed || !strings.Contains(out, "account_product_daily is doubled") || !strings.Contains(out, "tables differ") {
 		t.Errorf("different: got %d: %s", code, out)
 	}
-	var report struct{ Equal *bool }
-	code, out := call("audit", "-settle", "0", "-json")
-	if err := json.NewDecoder(strings.NewReader(out)).Decode(&report); code != process.ExitFailed || err != nil || report.Equal == nil || *report.Equal {
+	var report struct {
+		Equal        *bool
+		Conservation struct {
+			Balanced bool
+			Hours    []struct{ Accepted, Difference int64 }
+		}
+	}
+	code, out := call("audit", "-settle", "0", "-json", "-in-flight-records", "0")
+	if err := json.NewDecoder(strings.NewReader(out)).Decode(&report); code != process.ExitFailed || err != nil || report.Equal == nil || *report.Equal || !report.Conservation.Balanced {
 		t.Errorf("-json: got %d, %v: %s", code, err, out)
+	}
+	// Two were accepted, and events has one of them.
+	if _, err := s.Query(t.Context(), "INSERT INTO "+db+".audit_blocks (app_id, hour, accepted, stored, raw_topic_id, raw_next, source_topic_id, source_offset, counted_at) "+
+		"SELECT 'shop', toStartOfHour(now('UTC')), 2, 2, 'raw', 2, 'enriched', 9, now()"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Query(t.Context(), "INSERT INTO "+db+".events (app_id, kind, message_id, received_at, source_topic_id, source_offset) "+
+		"SELECT 'shop', 'identify', 'm', toStartOfHour(now('UTC')), 'enriched', 1"); err != nil {
+		t.Fatal(err)
+	}
+	code, out = call("audit", "-settle", "0", "-json", "-in-flight-records", "0")
+	if err := json.NewDecoder(strings.NewReader(out)).Decode(&report); code != process.ExitFailed || err != nil || report.Conservation.Balanced ||
+		len(report.Conservation.Hours) != 1 || report.Conservation.Hours[0].Accepted != 2 || report.Conservation.Hours[0].Difference != 1 {
+		t.Errorf("conservation: got %d, %v: %s", code, err, out)
 	}
 	if code, out := call("audit", "-settle", "-1", "-from", "2026-11-21T00:30:00Z"); code != process.ExitUsage || !strings.Contains(out, "settle must") || !strings.Contains(out, "from must") {
 		t.Errorf("usage: got %d: %s", code, out)

@@ -1,11 +1,25 @@
 // Package audit compares what ClickHouse holds with itself, cell by cell: events
 // and corrections with usage_hourly, usage_hourly with every rollup over it, and
 // corrections with the plans that ordered them; and it looks for events that are
-// there twice. `rollup-writer audit` shows what it finds and is its exit status.
+// there twice. And it holds what the enrichers counted, by app and hour of
+// receipt, against the rows that are there (conservation.go). `rollup-writer
+// audit` shows what it finds and is its exit status.
 //
 // It only reads, with a setting that forbids ClickHouse anything else. Mending
-// is for `rollup-writer rebuild`. It does not own the conservation of events by
-// hour of receipt, from the gateway to the tables: that is counted elsewhere.
+// is for `rollup-writer rebuild`.
+//
+// # Conservation
+//
+//	accepted = stored + duplicates + rejected + opted out + in flight
+//
+// accepted, duplicates and opted out are the enrichers' counts, which are in
+// their transactions; stored and rejected are the rows of events and of
+// rejected_events, up to where the counts of their partition reach. So they can
+// be compared while everything runs. The ranges of raw offsets that blocks count
+// go on from one another, and hold as many events as were accepted: a record of
+// raw that was skipped, or taken twice, shows there. What is in flight is read
+// from the log behind what is counted. What a gateway rejected was not accepted:
+// refused, in rejected_events alone.
 //
 // # Checks, per app
 //

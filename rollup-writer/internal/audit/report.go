@@ -18,6 +18,8 @@ type Report struct {
 	From  *time.Time `json:"from,omitempty"`
 	To    *time.Time `json:"to,omitempty"`
 	Apps  []*App     `json:"apps"`
+	// Conservation is what became of every accepted event, where it was asked for.
+	Conservation *Conservation `json:"conservation,omitempty"`
 }
 
 // App is what it found in one app.
@@ -257,8 +259,16 @@ func (r *Report) WriteJSON(w io.Writer) error {
 	return e.Encode(r)
 }
 
+// listedHours bounds the hours of an app that are shown to people.
+const listedHours = 48
+
 // WriteText writes the report for people.
 func (r *Report) WriteText(w io.Writer) error {
+	if r.Conservation != nil {
+		if err := r.Conservation.WriteText(w, listedHours); err != nil {
+			return err
+		}
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "APP\tTABLE\tAGAINST\tCELLS\tDIFFERENT\tEVENTS WANT\tGOT\tQUANTITY WANT\tGOT")
 	for _, a := range r.Apps {

@@ -1,0 +1,391 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+)
+
+// Conservation says, per app and hour of receipt, what became of the events that
+// the gateways acked.
+type Conservation struct {
+	Balanced bool `json:"balanced"`
+	// InFlight says why what is in flight is not known; empty: it is known.
+	InFlight string    `json:"in_flight_unknown,omitempty"`
+	Unread   int64     `json:"in_flight_unread,omitempty"` // records in flight beyond the bound: no app or hour is known
+	Hours    []*Hour   `json:"hours"`
+	Gaps     []Gap     `json:"gaps,omitempty"`
+	Findings []Finding `json:"findings,omitempty"`
+}
+
+// Hour is the equation of an app and an hour of receipt:
+//
+//	accepted = stored + duplicates + rejected + opted_out + in_flight + difference
+type Hour struct {
+	App        string    `json:"app_id"`
+	Hour       time.Time `json:"hour"`
+	Accepted   int64     `json:"accepted"`   // taken from raw, or still in it
+	Stored     int64     `json:"stored"`     // rows of events
+	Duplicates int64     `json:"duplicates"` // counted
+	Rejected   int64     `json:"rejected"`   // rows of rejected_events, stage enricher
+	OptedOut   int64     `json:"opted_out"`  // counted; deleted on purpose too
+	InFlight   int64     `json:"in_flight"`
+	Difference int64     `json:"difference"` // accepted and nowhere; negative: too many
+	// Refused were rejected by the gateway: they were never accepted.
+	Refused int64 `json:"refused"`
+
+	// What the enrichers passed on, and what of it is not as they counted.
+	Counted            Counted `json:"counted"`
+	StoredDifference   int64   `json:"stored_difference"`
+	RejectedDifference int64   `json:"rejected_difference"`
+}
+
+// Counted is what enrichers say that they passed on.
+type Counted struct {
+	Stored   int64 `json:"stored"`
+	Rejected int64 `json:"rejected"`
+}
+
+func (h *Hour) differs() bool {
+	return h.Difference != 0 || h.StoredDifference != 0 || h.RejectedDifference != 0
+}
+
+// Gap is a run of raw offsets that nobody counted, or, with To below From, that
+// was counted twice.
+type Gap struct {
+	Partition int32 `json:"source_partition"`
+	From      int64 `json:"from"`
+	To        int64 `json:"to"`
+}
+
+// Position is how far a partition of the log is counted.
+type Position struct {
+	RawTopicID string
+	Partition  int32
+	Next       int64 // offset of raw
+}
+
+// HourKey is an app and the start of an hour of receipt.
+type HourKey struct {
+	App  string
+	Hour int64 // seconds since the epoch
+}
+
+// Tail is what the log holds beyond what ClickHouse counts or holds.
+type Tail struct {
+	Raw      map[HourKey]int64 // records of raw at and behind the positions
+	Rejected map[HourKey]int64 // rejects of enrichers before the positions that are not in rejected_events
+	Unread   int64             // more records than the bound: not looked at
+}
+
+// Log reads the tail of the log; present says which of the offsets from one on
+// of a partition of rejected are in rejected_events.
+type Log interface {
+	Tail(ctx context.Context, positions []Position, present func(topicID string, partition int32, from int64) (map[int64]bool, error)) (*Tail, error)
+}
+
+// Conserve compares what enrichers counted with what is in events and
+// rejected_events. Without a log nothing is known of what is in flight, and of
+// rejects that are on their way it can only wait for them. From and To of cfg
+// bound the hours of receipt here.
+func Conserve(ctx context.Context, conn driver.Conn, cfg Config, log Log) (*Conservation, error) {
+	a := &auditor{conn: conn, cfg: cfg, wait: pause}
+	return a.conserve(ctx, log)
+}
+
+func (a *auditor) conserve(ctx context.Context, log Log) (*Conservation, error) {
+	ctx = clickhousego.Context(ctx, clickhousego.WithSettings(settings))
+	var suspects map[HourKey]bool
+	for look := 0; ; look++ {
+		c, err := a.lookAtHours(ctx, log)
+		if err != nil {
+			return nil, err
+		}
+		// What differs counts only if it differed at every look.
+		still := map[HourKey]bool{}
+		for _, h := range c.Hours {
+			k := HourKey{h.App, h.Hour.Unix()}
+			if h.differs() && (suspects == nil || suspects[k]) {
+				still[k] = true
+			}
+		}
+		suspects = still
+		if len(suspects) == 0 && len(c.Gaps) == 0 {
+			c.Balanced = true
+			return c, nil
+		}
+		if look == a.cfg.Settle {
+			c.find(suspects)
+			return c, nil
+		}
+		if err := a.wait(ctx, a.cfg.SettleWait); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (a *auditor) lookAtHours(ctx context.Context, log Log) (*Conservation, error) {
+	c := &Conservation{InFlight: "the log was not asked"}
+	positions, err := a.positions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if c.Hours, err = a.hours(ctx); err != nil {
+		return nil, err
+	}
+	if c.Gaps, err = a.gaps(ctx); err != nil {
+		return nil, err
+	}
+	if log == nil {
+		return c, nil
+	}
+	tail, err := log.Tail(ctx, positions, func(topicID string, partition int32, from int64) (map[int64]bool, error) {
+		return a.present(ctx, topicID, partition, from)
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		c.InFlight = err.Error()
+		return c, nil
+	}
+	c.InFlight, c.Unread = "", tail.Unread
+	c.add(a.cfg, tail)
+	return c, nil
+}
+
+// add enters what is in flight into the hours.
+func (c *Conservation) add(cfg Config, tail *Tail) {
+	by := map[HourKey]*Hour{}
+	for _, h := range c.Hours {
+		by[HourKey{h.App, h.Hour.Unix()}] = h
+	}
+	of := func(k HourKey) *Hour {
+		at := time.Unix(k.Hour, 0).UTC()
+		if cfg.App != "" && k.App != cfg.App || at.Before(cfg.From) || !cfg.To.IsZero() && !at.Before(cfg.To) {
+			return &Hour{}
+		}
+		if by[k] == nil {
+			by[k] = &Hour{App: k.App, Hour: at}
+			c.Hours = append(c.Hours, by[k])
+		}
+		return by[k]
+	}
+	for k, n := range tail.Raw {
+		h := of(k)
+		h.Accepted, h.InFlight = h.Accepted+n, h.InFlight+n
+	}
+	for k, n := range tail.Rejected {
+		h := of(k)
+		h.InFlight, h.Difference, h.RejectedDifference = h.InFlight+n, h.Difference-n, h.RejectedDifference+n
+	}
+	slices.SortFunc(c.Hours, func(x, y *Hour) int {
+		if n := strings.Compare(x.App, y.App); n != 0 {
+			return n
+		}
+		return x.Hour.Compare(y.Hour)
+	})
+}
+
+func (a *auditor) hours(ctx context.Context) ([]*Hour, error) {
+	where := between("hour", a.cfg.From, a.cfg.To)
+	if a.cfg.App != "" {
+		where += " AND app_id = " + clickhouse.Quote(a.cfg.App)
+	}
+	rows, err := a.conn.Query(ctx, `SELECT toString(app_id), hour, accepted, event_rows, duplicates, rejected_rows, opted_out, refused, difference,
+	stored, rejected, stored_difference, rejected_difference FROM audit_differences WHERE `+where+" ORDER BY app_id, hour")
+	if err != nil {
+		return nil, fmt.Errorf("read audit_differences: %w", err)
+	}
+	defer rows.Close()
+	list := []*Hour{}
+	for rows.Next() {
+		h := &Hour{}
+		if err := rows.Scan(&h.App, &h.Hour, &h.Accepted, &h.Stored, &h.Duplicates, &h.Rejected, &h.OptedOut, &h.Refused, &h.Difference,
+			&h.Counted.Stored, &h.Counted.Rejected, &h.StoredDifference, &h.RejectedDifference); err != nil {
+			return nil, fmt.Errorf("read audit_differences: %w", err)
+		}
+		h.Hour = h.Hour.UTC()
+		list = append(list, h)
+	}
+	return list, rows.Err()
+}
+
+func (a *auditor) positions(ctx context.Context) ([]Position, error) {
+	rows, err := a.conn.Query(ctx, "SELECT toString(raw_topic_id), source_partition, max(raw_next) FROM audit_positions GROUP BY raw_topic_id, source_partition ORDER BY source_partition")
+	if err != nil {
+		return nil, fmt.Errorf("read audit_positions: %w", err)
+	}
+	defer rows.Close()
+	var list []Position
+	for rows.Next() {
+		var p Position
+		if err := rows.Scan(&p.RawTopicID, &p.Partition, &p.Next); err != nil {
+			return nil, fmt.Errorf("read audit_positions: %w", err)
+		}
+		list = append(list, p)
+	}
+	return list, rows.Err()
+}
+
+// gaps looks whether the offsets of raw that blocks count begin at 0, unless that
+// is so long ago that the first ones have expired, and go on from one another, and
+// whether as many events were counted as there are offsets.
+func (a *auditor) gaps(ctx context.Context) ([]Gap, error) {
+	const blocks = `(SELECT DISTINCT raw_topic_id, source_topic_id, source_partition, source_offset, raw_first, raw_next FROM audit_blocks FINAL WHERE raw_topic_id != '')`
+	var list []Gap
+	for _, q := range []string{
+		`SELECT source_partition, due, raw_first FROM (
+	SELECT source_partition, raw_first, lagInFrame(raw_next, 1, raw_first) OVER (PARTITION BY raw_topic_id, source_partition ORDER BY raw_first, source_offset) AS due
+	FROM ` + blocks + `) WHERE due != raw_first
+UNION ALL
+SELECT source_partition, toInt64(0), min(raw_first) AS first FROM audit_blocks FINAL WHERE raw_topic_id != ''
+	GROUP BY raw_topic_id, source_partition HAVING first > 0 AND min(counted_at) > now() - INTERVAL 90 DAY`,
+		`SELECT source_partition, min(raw_first) + sum(accepted) AS reached, max(raw_next) AS wanted FROM audit_blocks FINAL WHERE raw_topic_id != ''
+	GROUP BY raw_topic_id, source_partition HAVING reached != wanted ORDER BY source_partition`,
+	} {
+		rows, err := a.conn.Query(ctx, q)
+		if err != nil {
+			return nil, fmt.Errorf("look for gaps in audit_blocks: %w", err)
+		}
+		for rows.Next() {
+			var g Gap
+			if err := rows.Scan(&g.Partition, &g.From, &g.To); err != nil {
+				return nil, errors.Join(fmt.Errorf("look for gaps in audit_blocks: %w", err), rows.Close())
+			}
+			list = append(list, g)
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return nil, fmt.Errorf("look for gaps in audit_blocks: %w", err)
+		}
+		if len(list) > 0 {
+			break // the sum differs for the same reason
+		}
+	}
+	return list, nil
+}
+
+// present are the offsets from one on that rejected_events holds of a partition.
+func (a *auditor) present(ctx context.Context, topicID string, partition int32, from int64) (map[int64]bool, error) {
+	rows, err := a.conn.Query(ctx, "SELECT source_offset FROM rejected_events WHERE source_topic_id = ? AND source_partition = ? AND source_offset >= ?", topicID, partition, from)
+	if err != nil {
+		return nil, fmt.Errorf("read rejected_events: %w", err)
+	}
+	defer rows.Close()
+	set := map[int64]bool{}
+	for rows.Next() {
+		var at int64
+		if err := rows.Scan(&at); err != nil {
+			return nil, fmt.Errorf("read rejected_events: %w", err)
+		}
+		set[at] = true
+	}
+	return set, rows.Err()
+}
+
+// find says in words what the differences of the suspects mean.
+func (c *Conservation) find(suspects map[HourKey]bool) {
+	c.Findings = []Finding{}
+	add := func(table, mend, what string, args ...any) {
+		c.Findings = append(c.Findings, Finding{Table: table, What: fmt.Sprintf(what, args...), Mend: mend})
+	}
+	for _, h := range c.Hours {
+		if !suspects[HourKey{h.App, h.Hour.Unix()}] {
+			continue
+		}
+		at := h.App + ", received in the hour of " + h.Hour.Format(time.RFC3339)
+		switch n := h.StoredDifference; {
+		case n < 0:
+			add("events", mendEvents, "%s: events lacks %d of %d rows that enrichers passed on: a part was lost, or rows expired or were deleted", at, -n, h.Counted.Stored)
+		case n > 0:
+			add("events", "`rollup-writer audit` of the tables says whether records or messages are there twice", "%s: events holds %d rows more than the %d that enrichers passed on", at, n, h.Counted.Stored)
+		}
+		switch n := h.RejectedDifference; {
+		case n < 0:
+			add("rejected_events", "wait for the writer of rejected, if its lag says so; else the rows are in the log for the retention of rejected",
+				"%s: rejected_events lacks %d of %d rows that enrichers passed on", at, -n, h.Counted.Rejected)
+		case n > 0:
+			add("rejected_events", "delete the second copies from rejected_events", "%s: rejected_events holds %d rows more than the %d that enrichers passed on", at, n, h.Counted.Rejected)
+		}
+		if n := h.Difference + h.StoredDifference + h.RejectedDifference; n != 0 {
+			add("audit_blocks", "none: find out who changed audit_blocks",
+				"%s: the enrichers' counts do not add up: %d are accepted and nothing became of them", at, n)
+		}
+	}
+	for _, g := range c.Gaps {
+		if g.To > g.From {
+			add("audit_blocks", "see uptake_enricher_lost_records_total and the retention of raw; if offsets were moved by hand, move them back",
+				"partition %d: %d offsets of raw, from %d on, were counted by nobody: enrichers did not take them, or a part of audit_blocks was lost", g.Partition, g.To-g.From, g.From)
+		} else {
+			add("audit_blocks", "none: look for a second enricher group, or offsets that were moved back by hand",
+				"partition %d: %d offsets of raw, from %d on, were counted twice", g.Partition, g.From-g.To, g.To)
+		}
+	}
+}
+
+// WriteText writes the equation as a table: a line for each app, and one for
+// each hour that differs or has something in flight.
+func (c *Conservation) WriteText(w io.Writer, most int) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "APP\tRECEIVED\tACCEPTED\tSTORED\tDUPLICATES\tREJECTED\tOPTED OUT\tIN FLIGHT\tDIFFERENCE\tREFUSED\t")
+	line := func(h *Hour, at string) {
+		flight := fmt.Sprint(h.InFlight)
+		if c.InFlight != "" {
+			flight = "?"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%d\t%d\t\n", h.App, at, h.Accepted, h.Stored, h.Duplicates, h.Rejected, h.OptedOut, flight, h.Difference, h.Refused)
+	}
+	for i := 0; i < len(c.Hours); {
+		sum, j, listed := Hour{App: c.Hours[i].App}, i, 0
+		for ; j < len(c.Hours) && c.Hours[j].App == sum.App; j++ {
+			sum.add(c.Hours[j])
+		}
+		line(&sum, fmt.Sprintf("%d hours", j-i))
+		for ; i < j; i++ {
+			if h := c.Hours[i]; (h.differs() || h.InFlight != 0) && listed < most {
+				line(h, h.Hour.Format("2006-01-02 15:00"))
+				listed++
+			}
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	var b strings.Builder
+	if c.InFlight != "" {
+		fmt.Fprintf(&b, "\nwhat is in flight is not known: %s\n", c.InFlight)
+	}
+	if c.Unread > 0 {
+		fmt.Fprintf(&b, "\n%d more records are in flight, and were not looked at: see -in-flight-records\n", c.Unread)
+	}
+	for _, f := range c.Findings {
+		fmt.Fprintf(&b, "\n%s\n  mend: %s\n", f.What, f.Mend)
+	}
+	if c.Balanced {
+		b.WriteString("\nbalanced\n")
+	}
+	b.WriteByte('\n')
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (h *Hour) add(o *Hour) {
+	h.Accepted += o.Accepted
+	h.Stored += o.Stored
+	h.Duplicates += o.Duplicates
+	h.Rejected += o.Rejected
+	h.OptedOut += o.OptedOut
+	h.InFlight += o.InFlight
+	h.Difference += o.Difference
+	h.Refused += o.Refused
+}
