@@ -40,6 +40,7 @@ type Config struct {
 	Features        int // of the catalog
 	RuleFeatures    int // of these, found by a rule and not by name
 	Properties      int // properties per event in the enricher's and writer's load
+	Keys            int // different property keys over all events; up to Properties: the same in each
 	Accounts        int // that events name
 
 	WriterEvents int // per round

@@ -32,7 +32,7 @@ func TestBodiesAreUniqueAndValid(t *testing.T) {
 	if len(seen) != 6 || !seen["bench-0000000013"] {
 		t.Errorf("message ids: %v", seen)
 	}
-	if !json.Valid(newBodies(1, 7).next(5)) || !json.Valid(propertiesJSON(nil, 12, 3)) {
+	if !json.Valid(newBodies(1, 7).next(5)) || !json.Valid(propertiesJSON(nil, 12, 40, 3)) {
 		t.Error("an event or its properties are no JSON")
 	}
 }
@@ -116,9 +116,9 @@ func TestLoadMatchesItsCatalog(t *testing.T) {
 	}
 	m := catalog.Compile(c)
 	for i := range cfg.Features {
-		e := loadEvent(int64(i), time.Now(), cfg)
-		got, _ := m.Match(e.Kind, e.Event, e.Properties, e.Context)
 		f := featureOf(i, cfg)
+		e := loadEvent(int64(i), 1, f, time.Now(), cfg)
+		got, _ := m.Match(e.Kind, e.Event, e.Properties, e.Context)
 		if want := (catalog.Mapping{FeatureID: f.id, ModuleID: f.module, ProductID: f.product}); got != want {
 			t.Errorf("event %d, %s %q %s: got %+v, want %+v", i, e.Kind, e.Event, e.Properties, got, want)
 		}

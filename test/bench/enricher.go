@@ -37,7 +37,7 @@ func (l *log) rawRecords(ctx context.Context, cfg Config, first int64, n int) er
 	codec := event.NewCodec()
 	now := time.Now()
 	return l.fill(ctx, n, func(i int) *kgo.Record {
-		e := loadEvent(first+int64(i), now, cfg)
+		e := anyEvent(first+int64(i), now, cfg)
 		return l.rawRecord(codec, &e, now)
 	})
 }
@@ -131,9 +131,9 @@ func (l *log) identities(ctx context.Context, cfg Config) error {
 	now := time.Now()
 	first := nextID.Add(int64(cfg.KnownIdentities)) - int64(cfg.KnownIdentities)
 	return l.fill(ctx, cfg.KnownIdentities, func(i int) *kgo.Record {
-		e := rawEvent(first+int64(i), nil, now, cfg)
+		e := rawEvent(first+int64(i), int64(i), nil, now, cfg)
 		e.Kind, e.Event = event.KindIdentify, ""
-		e.UserID, e.AnonymousID, e.AccountID = userOf(int64(i), cfg), anonymousOf(int64(i), cfg), ""
+		e.AnonymousID, e.AccountID = anonymousOf(int64(i), cfg), ""
 		return l.rawRecord(codec, &e, now)
 	})
 }

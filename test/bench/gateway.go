@@ -144,7 +144,7 @@ func (r *runner) gatewayFloor(ctx context.Context, requests, events int) (_ *loa
 	if err != nil {
 		return nil, err
 	}
-	raw := rawEvent(0, propertiesJSON(nil, 8, 0), time.Now(), r.cfg)
+	raw := rawEvent(0, 0, propertiesJSON(nil, 8, 0, 0), time.Now(), r.cfg)
 	job := floorJob{
 		Kind: "produce", Brokers: l.Addrs(), Topic: topic.Raw, Partitions: l.partitions,
 		Requests: requests, Events: events, Connections: r.cfg.Connections, Bytes: len(event.NewCodec().AppendRaw(nil, &raw)),

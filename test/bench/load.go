@@ -165,81 +165,113 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// propertiesJSON returns an object with n properties of mixed types, n of them
-// with the value varied by i.
-func propertiesJSON(dst []byte, n, i int) []byte {
+// propertiesJSON returns an object with n properties of mixed types, whose values
+// vary with i. Their names are of keys different ones.
+func propertiesJSON(dst []byte, n, keys int, i int64) []byte {
 	dst = append(dst, '{')
-	for p := range n {
+	for p := range int64(n) {
 		if p > 0 {
 			dst = append(dst, ',')
 		}
-		switch p % 4 {
+		key := p
+		if keys > n { // another run of n of them for each event
+			key = (i*int64(n) + p) % int64(keys)
+		}
+		switch key % 4 {
 		case 0:
-			dst = fmt.Appendf(dst, `"label %d":"value-%d"`, p, i%1000)
+			dst = fmt.Appendf(dst, `"label %d":"value-%d"`, key, i%1000)
 		case 1:
-			dst = fmt.Appendf(dst, `"count.%d":%d`, p, i%50)
+			dst = fmt.Appendf(dst, `"count.%d":%d`, key, i%50)
 		case 2:
-			dst = fmt.Appendf(dst, `"price_%d":%d.95`, p, i%100)
+			dst = fmt.Appendf(dst, `"price_%d":%d.95`, key, i%100)
 		default:
-			dst = fmt.Appendf(dst, `"flag_%d":%t`, p, i%2 == 0)
+			dst = fmt.Appendf(dst, `"flag_%d":%t`, key, i%2 == 0)
 		}
 	}
 	return append(dst, '}')
 }
 
 // userOf and anonymousOf are the ids of a known identity.
-func userOf(i int64, cfg Config) string {
-	return fmt.Sprintf("user-%08d", i%int64(max(cfg.KnownIdentities, 1000)))
-}
+func userOf(i int64, cfg Config) string { return fmt.Sprintf("user-%08d", i%identities(cfg)) }
 
 func anonymousOf(i int64, cfg Config) string {
-	return fmt.Sprintf("7c1e3b2a-5a0e-4f3b-9d53-6a%010d", i%int64(max(cfg.KnownIdentities, 1000)))
+	return fmt.Sprintf("7c1e3b2a-5a0e-4f3b-9d53-6a%010d", i%identities(cfg))
+}
+
+func identities(cfg Config) int64 { return int64(max(cfg.KnownIdentities, 1000)) }
+
+// mix scatters a number evenly over the positive ones (the finalizer of
+// splitmix64).
+func mix(i int64) int64 {
+	z := uint64(i) * 0x9E3779B97F4A7C15
+	z = (z ^ z>>30) * 0xBF58476D1CE4E5B9
+	z = (z ^ z>>27) * 0x94D049BB133111EB
+	return int64((z ^ z>>31) >> 1)
 }
 
 // rawEvent is the i-th event of a load, received at now, by name and of a user.
-func rawEvent(i int64, properties []byte, now time.Time, cfg Config) event.RawEvent {
+func rawEvent(i, user int64, properties []byte, now time.Time, cfg Config) event.RawEvent {
 	received := now.UnixMicro()
 	return event.RawEvent{
 		AppID: benchApp, Kind: event.KindTrack, Event: featureOf(0, cfg).event,
-		MessageID: fmt.Sprintf("bench-%012d", i), UserID: userOf(i*7919, cfg),
-		AccountID: fmt.Sprintf("account-%05d", i%int64(cfg.Accounts)), Timestamp: received - 1_500_000, SentAt: received - 200_000,
+		MessageID: fmt.Sprintf("bench-%012d", i), UserID: userOf(user, cfg),
+		AccountID: fmt.Sprintf("account-%05d", user%int64(cfg.Accounts)), Timestamp: received - 1_500_000, SentAt: received - 200_000,
 		ReceivedAt: received, Quantity: 1, Properties: properties,
 		Context:  []byte(`{"groupId":"a","library":{"name":"@segment/analytics-node","version":"3.1.0"},"locale":"en-GB"}`),
 		Protocol: "segment", Library: "@segment/analytics-node/3.1.0", IP: "192.0.2.0", UserAgent: "bench/1.0",
 	}
 }
 
-// loadEvent is the i-th event of the enricher's load: any feature of the
-// catalog, and in one of four events an anonymous id that is known to be a
-// user's.
-func loadEvent(i int64, now time.Time, cfg Config) event.RawEvent {
-	f := featureOf(int(i%int64(cfg.Features)), cfg)
-	properties := propertiesJSON(nil, cfg.Properties, int(i))
+// loadEvent is the i-th event of a load: a user's use of a feature, and in one of
+// four events under an anonymous id that is known to be the user's.
+func loadEvent(i, user int64, f feature, now time.Time, cfg Config) event.RawEvent {
+	properties := propertiesJSON(nil, cfg.Properties, cfg.Keys, i)
 	if f.property != "" {
-		properties = fmt.Appendf(nil, `{"%s":"%s",%s`, f.property, f.value, propertiesJSON(nil, max(cfg.Properties-1, 1), int(i))[1:])
+		properties = fmt.Appendf(nil, `{"%s":"%s",%s`, f.property, f.value, propertiesJSON(nil, max(cfg.Properties-1, 1), cfg.Keys, i)[1:])
 	}
-	e := rawEvent(i, properties, now, cfg)
+	e := rawEvent(i, user, properties, now, cfg)
 	e.Kind, e.Event = f.kind, f.event
 	if i%4 == 3 {
-		e.UserID, e.AnonymousID = "", anonymousOf(i*7919, cfg)
+		e.UserID, e.AnonymousID = "", anonymousOf(user, cfg)
 	}
 	return e
 }
 
-// enrichedEvent is the i-th event of the writer's load.
+// anyEvent is the i-th event of the enricher's load: any user, any feature, which
+// is harder on its state than traffic is.
+func anyEvent(i int64, now time.Time, cfg Config) event.RawEvent {
+	return loadEvent(i, mix(i), featureOf(int(mix(^i)%int64(cfg.Features)), cfg), now, cfg)
+}
+
+// Of the writer's load: so many users are there at once, each for so many
+// events, of so many features. How many rows the rollups get from a block hangs
+// on these.
+const (
+	presentUsers   = 2_000
+	sessionEvents  = 20
+	sessionFeature = 8
+)
+
+// enrichedEvent is the i-th event of the writer's load: users come in sessions,
+// and one event in twenty is late, by up to three days.
 func enrichedEvent(i int64, now time.Time, cfg Config) event.EnrichedEvent {
-	raw := loadEvent(i, now, cfg)
-	f := featureOf(int(i%int64(cfg.Features)), cfg)
+	user := i/(presentUsers*sessionEvents)*presentUsers + mix(i)%presentUsers
+	f := featureOf(int((mix(user)+mix(^i)%sessionFeature)%int64(cfg.Features)), cfg)
+	raw := loadEvent(i, user, f, now, cfg)
 	actor, linked := raw.UserID, ""
 	if actor == "" {
-		actor = userOf(i*7919, cfg)
+		actor = userOf(user, cfg)
 		linked = actor
+	}
+	at := raw.Timestamp
+	if i%20 == 0 {
+		at -= mix(i) % 72 * 3_600_000_000
 	}
 	return event.EnrichedEvent{
 		AppID: raw.AppID, Kind: raw.Kind, Event: raw.Event, MessageID: raw.MessageID, UserID: raw.UserID, AnonymousID: raw.AnonymousID, LinkedUserID: linked,
 		ActorID: actor, ActorKind: event.ActorUser, AccountID: raw.AccountID, AccountSource: event.AccountFromEvent,
 		FeatureID: f.id, ModuleID: f.module, ProductID: f.product, CatalogVersion: 1,
-		EventTime: raw.Timestamp - (i%72)*3_600_000_000, Timestamp: raw.Timestamp, SentAt: raw.SentAt, ReceivedAt: raw.ReceivedAt,
+		EventTime: at, Timestamp: raw.Timestamp, SentAt: raw.SentAt, ReceivedAt: raw.ReceivedAt,
 		Quantity: 1, Properties: raw.Properties, Context: raw.Context, Protocol: raw.Protocol, Library: raw.Library,
 		IP: raw.IP, UserAgent: raw.UserAgent, RawOffset: i,
 	}

@@ -170,7 +170,7 @@ func writerFloor(ctx context.Context, r *runner) (_ *load, err error) {
 // sampleRows makes the tables of the floor: bench_sample, whose rows have the
 // columns of events with JSON as text, and bench_null, which discards them.
 func sampleRows(ctx context.Context, server *embedded.Server, cfg Config) error {
-	object := strings.ReplaceAll(string(propertiesJSON(nil, cfg.Properties, 7)), "'", "''")
+	object := strings.ReplaceAll(string(propertiesJSON(nil, cfg.Properties, 0, 7)), "'", "''")
 	for _, statement := range []string{
 		`CREATE TABLE uptake.bench_sample ENGINE = Memory AS
 		 SELECT 'dev'::LowCardinality(String) AS app_id, 'track'::LowCardinality(String) AS kind,

@@ -33,6 +33,10 @@ func main() {
 type invocation struct {
 	json, doc string
 	benchtime string
+	rollups   time.Duration // measure layouts of the rollups, not the stages
+	columns   bool          // layouts by column, not by view
+	growth    bool          // measure the enricher as what it knows grows, not the stages
+	match     string
 }
 
 func run() (err error) {
@@ -57,6 +61,17 @@ func run() (err error) {
 			err = os.RemoveAll(cfg.Dir) // else the logs in it say more
 		}
 	}()
+	if inv.growth {
+		grown, err := bench.Growth(ctx, cfg, inv.match)
+		return errors.Join(bench.WriteGrowth(os.Stdout, grown), err)
+	}
+	if inv.rollups > 0 {
+		costs, err := bench.Rollups(ctx, cfg, inv.columns, inv.rollups)
+		if err != nil {
+			return err
+		}
+		return bench.WriteRollups(os.Stdout, costs)
+	}
 	figures, err := bench.Run(ctx, cfg)
 	if err != nil {
 		return err
@@ -95,6 +110,11 @@ func parse(args []string) (bench.Config, invocation, error) {
 	set.Var((*setting.Strings)(&cfg.Stages), "stages", "comma-separated stages of "+strings.Join(bench.StageNames(), ", ")+"; empty: all")
 	set.StringVar(&cfg.ProfileDir, "profile", "", "`folder` for a CPU profile of each process")
 	set.StringVar(&inv.benchtime, "benchtime", "", "run the Go benchmarks of the hot parts too, each for this `time`, such as 200ms")
+	set.DurationVar(&inv.rollups, "rollups", 0, "instead of the stages: insert under each layout of the rollups in turns, for this `time`")
+	set.BoolVar(&inv.columns, "rollup-columns", false, "with -rollups: layouts by column of usage_hourly's key")
+	set.BoolVar(&inv.growth, "growth", false, "instead of the stages: the enricher at 1, 10 and 100 times what it knows")
+	set.StringVar(&inv.match, "growth-of", "", "with -growth: only what has this `text` in its name")
+	set.IntVar(&cfg.Keys, "keys", cfg.Keys, "different property keys over all events; up to properties: the same in each")
 	set.StringVar(&inv.json, "out", "", "`file` for the figures as JSON, such as docs/performance.json; what is not measured keeps its value")
 	set.StringVar(&inv.doc, "doc", "", "Markdown `file` whose tables are replaced, such as docs/performance.md")
 	if err := set.Parse(args); err != nil {
