@@ -14,28 +14,26 @@ func (p *Protocol) answerCreated(r *ingest.Request, b *ingest.Batch, fault *inge
 		return
 	}
 	w.Status = http.StatusCreated
-	// PX knows whom its events name.
+	// PX knows whom its events name. One that could not be remembered is when it
+	// is named again; the event is stored in any case.
 	var top mapping.Object
 	if b.Count(ingest.Accepted) == 1 && readTop(r, &top) {
 		f := &mapping.Fields{Object: &top}
 		if id := f.ID("identifyId"); id != "" && top.Get("userType").Text() == "USER" {
-			p.known.add(b.App().ID, users.kind, id)
+			_ = p.memory.Add(b.App().ID, users.kind, id)
 		}
 		if id := f.ID("accountId"); id != "" {
-			p.known.add(b.App().ID, accounts.kind, id)
+			_ = p.memory.Add(b.App().ID, accounts.kind, id)
 		}
 	}
 }
 
 // answerObject gives the answers that clients branch on: 201 and 400 for a
-// creation, 204 and 404 for a change, 200 and 404 for a question.
+// creation, 204 and 404 for a change. What is stored but could not be made known
+// is answered 503: sent again it stores the same.
 func (p *Protocol) answerObject(k resource, r *ingest.Request, b *ingest.Batch, fault *ingest.Fault, w *ingest.Reply) {
 	if fault != nil {
 		writeError(fault.Kind.Status(), fault.Error(), w)
-		return
-	}
-	if r.Method == http.MethodGet {
-		p.answerQuestion(k, r, b, w)
 		return
 	}
 	switch v := b.Verdict(0); {
@@ -53,15 +51,30 @@ func (p *Protocol) answerObject(k resource, r *ingest.Request, b *ingest.Batch, 
 		var top mapping.Object
 		if readTop(r, &top) {
 			if id := idOf(k, r, &mapping.Fields{Object: &top}); id != "" {
-				p.known.add(b.App().ID, k.kind, id)
+				if err := p.memory.Add(b.App().ID, k.kind, id); err != nil {
+					fault := unavailable(err)
+					w.RetryAfter(fault.RetryAfter)
+					writeError(fault.Kind.Status(), fault.Error(), w)
+				}
 			}
 		}
 	}
 }
 
-func (p *Protocol) answerQuestion(k resource, r *ingest.Request, b *ingest.Batch, w *ingest.Reply) {
+// answerQuestion says 200 or 404.
+func (p *Protocol) answerQuestion(k resource, r *ingest.Request, b *ingest.Batch, fault *ingest.Fault, w *ingest.Reply) {
+	if fault != nil {
+		writeError(fault.Kind.Status(), fault.Error(), w)
+		return
+	}
 	id := pathID(r)
-	if !p.known.has(b.App().ID, k.kind, id) {
+	switch exists, err := p.memory.Has(b.App().ID, k.kind, id); {
+	case err != nil:
+		fault := unavailable(err)
+		w.RetryAfter(fault.RetryAfter)
+		writeError(fault.Kind.Status(), fault.Error(), w)
+		return
+	case !exists:
 		writeError(http.StatusNotFound, unknown, w)
 		return
 	}

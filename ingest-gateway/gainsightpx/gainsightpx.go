@@ -3,11 +3,11 @@
 //
 // Its clients ask before they write (GET, then POST or PUT) or branch on the
 // answer to a write: creating what exists is 400, changing what does not is 404.
-// So the package remembers which ids it has stored, as hashes, a bounded number
-// of them, in this process. What it has not seen since it started it does not
-// know: a client that follows the answers then creates again what was there,
-// which stores the same. A change of something unknown is answered 404 and put
-// aside, not lost.
+// So the package asks a Memory which ids it has stored: the gateways' shared one
+// (package known) holds on all of them and over restarts. Its bound is the one
+// way to forget: a client that follows the answers then creates again what was
+// there, which stores the same. A change of something unknown is answered 404 and
+// put aside, not lost.
 //
 // The wire format of PX's browser tag is closed; only the REST API is here.
 package gainsightpx
@@ -25,14 +25,17 @@ import (
 // keyHeader carries the write key.
 const keyHeader = "X-APTRINSIC-API-KEY"
 
-// DefaultRemembered is how many ids New remembers: 8 bytes each, twice.
-const DefaultRemembered = 1 << 20
+// Memory knows which users and accounts exist.
+type Memory interface {
+	Has(app string, kind byte, id string) (bool, error)
+	Add(app string, kind byte, id string) error
+}
 
 // Protocol is Gainsight PX's. It shares POST /v1/users with Moesif.
-type Protocol struct{ known *known }
+type Protocol struct{ memory Memory }
 
-// New returns the protocol with a memory for that many ids.
-func New(remembered int) *Protocol { return &Protocol{known: newKnown(remembered)} }
+// New returns the protocol over a memory.
+func New(memory Memory) *Protocol { return &Protocol{memory: memory} }
 
 // Name implements ingest.Protocol.
 func (*Protocol) Name() string { return "gainsightpx" }
@@ -54,12 +57,15 @@ func (p *Protocol) Routes() []ingest.Route {
 		answer := func(r *ingest.Request, b *ingest.Batch, fault *ingest.Fault, w *ingest.Reply) {
 			p.answerObject(k, r, b, fault, w)
 		}
+		question := func(r *ingest.Request, b *ingest.Batch, fault *ingest.Fault, w *ingest.Reply) {
+			p.answerQuestion(k, r, b, fault, w)
+		}
 		routes = append(
 			routes,
 			ingest.Route{Method: http.MethodPost, Path: k.path, Match: hasKey, Decode: decode, Answer: answer},
 			ingest.Route{Method: http.MethodPut, Path: k.path + "/update", Match: hasKey, Decode: decode, Answer: answer},
 			ingest.Route{Method: http.MethodPut, Path: k.path + "/{id}", Match: hasKey, Decode: decode, Answer: answer},
-			ingest.Route{Method: http.MethodGet, Path: k.path + "/{id}", Match: hasKey, Decode: authenticate, Answer: answer},
+			ingest.Route{Method: http.MethodGet, Path: k.path + "/{id}", Match: hasKey, Decode: authenticate, Answer: question},
 		)
 	}
 	return routes
@@ -176,7 +182,9 @@ func (p *Protocol) decodeObject(k resource, r *ingest.Request, b *ingest.Batch) 
 		return nil
 	}
 	if id != "" {
-		switch exists := p.known.has(b.App().ID, k.kind, id); {
+		switch exists, err := p.memory.Has(b.App().ID, k.kind, id); {
+		case err != nil:
+			return unavailable(err)
 		case r.Method == http.MethodPost && exists:
 			b.Ignore()
 			return nil
@@ -203,7 +211,13 @@ func (p *Protocol) decodeObject(k resource, r *ingest.Request, b *ingest.Batch) 
 }
 
 // unknown starts the detail of a change of something that was never created here.
-const unknown = "unknown here: not created since the gateway started"
+const unknown = "unknown: not created here"
+
+// unavailable is the fault of a request about an id of which nobody can say
+// whether it exists.
+func unavailable(err error) *ingest.Fault {
+	return &ingest.Fault{Kind: ingest.Unavailable, RetryAfter: 1, Detail: err.Error()}
+}
 
 // idOf returns the id that the path names, else the body.
 func idOf(k resource, r *ingest.Request, f *mapping.Fields) string {

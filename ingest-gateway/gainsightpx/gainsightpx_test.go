@@ -1,16 +1,17 @@
 package gainsightpx
 
 import (
-	"fmt"
+	"errors"
 	"testing"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/ingest-gateway/ingest/ingesttest"
+	"github.com/uptakehq/uptake/ingest-gateway/known"
 	"github.com/uptakehq/uptake/ingest-gateway/mapping/wiretest"
 	"github.com/uptakehq/uptake/ingest-gateway/moesif"
 )
 
-func protocols() []ingest.Protocol { return []ingest.Protocol{New(100)} }
+func protocols() []ingest.Protocol { return []ingest.Protocol{New(known.NewMemory(100))} }
 
 func TestWire(t *testing.T) { wiretest.Run(t, protocols) }
 
@@ -18,7 +19,7 @@ func FuzzDecode(f *testing.F) { wiretest.Fuzz(f, protocols) }
 
 // TestSharedPath tells PX from Moesif on one host.
 func TestSharedPath(t *testing.T) {
-	g := ingesttest.New(t, moesif.Protocol{}, New(10))
+	g := ingesttest.New(t, moesif.Protocol{}, New(known.NewMemory(10)))
 	for _, tc := range []struct{ header, want string }{
 		{"X-APTRINSIC-API-KEY: test-write-key", "gainsightpx"},
 		{"X-Moesif-Application-Id: test-write-key", "moesif"},
@@ -34,7 +35,7 @@ func TestSharedPath(t *testing.T) {
 // TestNothingIsKnownThatWasNotStored: an id is remembered when the brokers have
 // it, not before.
 func TestNothingIsKnownThatWasNotStored(t *testing.T) {
-	g := ingesttest.New(t, New(10))
+	g := ingesttest.New(t, New(known.NewMemory(10)))
 	post := func() int {
 		return g.Do("POST", "/v1/accounts", []byte(`{"id":"a"}`), "X-APTRINSIC-API-KEY: test-write-key").Status
 	}
@@ -51,20 +52,34 @@ func TestNothingIsKnownThatWasNotStored(t *testing.T) {
 	}
 }
 
-func TestMemoryIsBounded(t *testing.T) {
-	k := newKnown(10)
-	for i := range 1000 {
-		k.add("app", 'u', fmt.Sprint(i))
-		if n := len(k.young) + len(k.old); n > 10 {
-			t.Fatalf("%d ids remembered, bound 10", n)
+// broken is a memory that nobody can reach.
+type broken struct{ has, add error }
+
+func (b broken) Has(string, byte, string) (bool, error) { return false, b.has }
+func (b broken) Add(string, byte, string) error         { return b.add }
+
+// TestNobodyGuesses: where it cannot be told whether an id exists the answer is
+// neither yes nor no, and an event is stored all the same.
+func TestNobodyGuesses(t *testing.T) {
+	away := errors.New("brokers are away")
+	for _, tc := range []struct {
+		memory               broken
+		method, target, body string
+		status, stored       int
+	}{
+		{broken{has: away}, "GET", "/v1/users/maria", "", 503, 0},
+		{broken{has: away}, "POST", "/v1/users", `{"identifyId":"maria"}`, 503, 0},
+		{broken{has: away}, "PUT", "/v1/users/maria", `{"title":"Owner"}`, 503, 0},
+		{broken{add: away}, "POST", "/v1/accounts", `{"id":"corner-shop"}`, 503, 1},
+		{broken{has: away, add: away}, "POST", "/v1/events/custom", `{"eventName":"e","identifyId":"maria","userType":"USER"}`, 201, 1},
+	} {
+		g := ingesttest.New(t, New(tc.memory))
+		res := g.Do(tc.method, tc.target, []byte(tc.body), "X-APTRINSIC-API-KEY: test-write-key")
+		if res.Status != tc.status || len(res.Events) != tc.stored || len(res.Rejected) != 0 {
+			t.Errorf("%s %s: got %d, %d events, %d rejected, want %d and %d", tc.method, tc.target, res.Status, len(res.Events), len(res.Rejected), tc.status, tc.stored)
 		}
-		for back := range 5 {
-			if i >= back && !k.has("app", 'u', fmt.Sprint(i-back)) {
-				t.Fatalf("id %d of %d was forgotten", i-back, i)
-			}
+		if tc.status == 503 && res.Header.Get("Retry-After") == "" {
+			t.Errorf("%s %s: no Retry-After", tc.method, tc.target)
 		}
-	}
-	if k.has("app", 'a', "999") || k.has("other", 'u', "999") {
-		t.Error("an id of another kind or app is known")
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/uptakehq/uptake/ingest-gateway/body"
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/ingest-gateway/keys"
+	"github.com/uptakehq/uptake/ingest-gateway/known"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
@@ -38,7 +39,7 @@ type Dependencies struct {
 	Metrics prometheus.Registerer
 	Health  *ops.Health
 	// Protocols are spoken, in the order in which they are asked where paths
-	// collide; nil is Protocols().
+	// collide; nil is those of Protocols() over a memory that all gateways share.
 	Protocols []ingest.Protocol
 	// Reload makes the key file be read at once; may be nil.
 	Reload <-chan struct{}
@@ -59,6 +60,7 @@ type Gateway struct {
 	unpacker body.Unpacker
 	meters   meters
 	producer *producer
+	known    *known.Shared
 	server   *server
 	codec    *event.Codec
 
@@ -78,14 +80,18 @@ func New(cfg Config, deps Dependencies) (*Gateway, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	if deps.Protocols == nil {
-		deps.Protocols = Protocols()
-	}
 	g := &Gateway{cfg: cfg, log: deps.Logger, now: deps.Now, reload: deps.Reload}
+	reach, err := cfg.Kafka.Options(g.log, nil) // the metrics are the producer's
+	if err != nil {
+		return nil, err
+	}
+	g.known = known.NewShared(known.Config{Options: reach, Limit: known.DefaultLimit, Timeout: cfg.AckTimeout})
+	if deps.Protocols == nil {
+		deps.Protocols = protocols(g.known)
+	}
 	g.metrics = newMetrics(deps.Metrics)
 	g.bytes.limit = cfg.MaxInflightBytes
 	g.meters.metrics = g.metrics
-	var err error
 	if g.router, err = ingest.NewRouter(deps.Protocols...); err != nil {
 		return nil, err
 	}
@@ -162,6 +168,7 @@ func (g *Gateway) Run(signals process.Signals) error {
 	if failed := <-served; failed != nil && err == nil {
 		g.log.Warn("listener failed while stopping", "error", failed)
 	}
+	g.known.Close()
 	flushed, lost := g.producer.close(deadline)
 	stopBackground()
 	wg.Wait()

@@ -23,6 +23,7 @@ const (
 	Catalog       = "uptake.catalog.v1"
 	Metadata      = "uptake.metadata.v1"
 	EnricherState = "uptake.enricher-state.v1"
+	KnownIDs      = "uptake.known-ids.v1" // hashes of ids that gateways have stored; see ingest-gateway/known
 )
 
 // Consumer groups of the services.
@@ -122,6 +123,7 @@ func Specs(l Layout) []Spec {
 		spec(Catalog, 1, compact, 0, createTime),
 		spec(Metadata, 1, compact, 0, createTime),
 		spec(EnricherState, l.Partitions, compact, 0, createTime),
+		spec(KnownIDs, 1, compact, 0, createTime),
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/uptakehq/uptake/ingest-gateway/gainsightpx"
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/ingest-gateway/ingest/ingesttest"
+	"github.com/uptakehq/uptake/ingest-gateway/known"
 	"github.com/uptakehq/uptake/ingest-gateway/mixpanel"
 	"github.com/uptakehq/uptake/ingest-gateway/moesif"
 	"github.com/uptakehq/uptake/ingest-gateway/otlp"
@@ -48,7 +49,7 @@ func doors() []door {
 		{moesif.Protocol{}, "/v1/actions/batch", "X-Moesif-Application-Id: " + ingesttest.Key, `[`, `]`, `{"action_name":"e","user_id":"u","metadata":P}`},
 		{moesif.Protocol{}, "/v1/events/batch", "X-Moesif-Application-Id: " + ingesttest.Key, `[`, `]`, `{"request":{"uri":"/","verb":"GET"},"user_id":"u","metadata":P}`},
 		{csb.Protocol{}, "/api/v1_1/feature", bearer, ``, ``, `{"account_id":"a","feature_id":"f","p":P}`},
-		{gainsightpx.New(10), "/v1/events/custom", "X-APTRINSIC-API-KEY: " + ingesttest.Key, ``, ``, `{"eventName":"e","identifyId":"u","attributes":P}`},
+		{gainsightpx.New(known.NewMemory(10)), "/v1/events/custom", "X-APTRINSIC-API-KEY: " + ingesttest.Key, ``, ``, `{"eventName":"e","identifyId":"u","attributes":P}`},
 		{cloudevents.Protocol{}, "/", bearer, `[`, `]`, `{"type":"e","subject":"a","data":P}`},
 		{otlp.Protocol{}, "/v1/logs", bearer, `{"resourceLogs":[{"scopeLogs":[{"logRecords":[`, `]}]}]}`, `{"eventName":"e","attributes":[{"key":"user.id","value":{"stringValue":"u"}}],"p":P}`},
 	}
