@@ -139,7 +139,7 @@ func (s *Shared) open(ctx context.Context) (*kgo.Client, error) {
 	opts := append([]kgo.Opt{
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic.KnownIDs: {0: kgo.NewOffset().AtStart()}}),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.ProducerLinger(0), // somebody waits for each record
+		kgo.ProducerLinger(0),                                      // somebody waits for each record
 		kgo.RecordDeliveryTimeout(max(time.Second, s.cfg.Timeout)), // it takes no less
 		kgo.UnknownTopicRetries(2),
 	}, s.cfg.Options...)
