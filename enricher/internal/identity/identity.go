@@ -101,7 +101,7 @@
 // by membership are decided anew for what goes back (rule 6); those that an
 // event named stay. A pair that was undone is not new: only an identify or alias
 // call links it again. Two that an alias the other way round makes one person
-// all the same keep what they share.
+// all the same keep what they share until that is undone, too.
 //
 // 9. Bounds, each counted in a metric and flagged on the event at hand:
 // MaxLinks of an anonymous id (the oldest leaves), MaxMemberships of a user (the

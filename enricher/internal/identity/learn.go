@@ -91,9 +91,20 @@ func (tx *Tx) addMemberships(userID string, u *user, list []membership) {
 	}
 }
 
-// passUp tells the user that userID is aliased to about memberships.
+// passUp tells the user that userID is aliased to about memberships. In a cycle
+// of aliases a membership and what takes it back could follow each other for
+// ever: each goes on only so often, the one that takes back twice as often, so
+// that it is the one that comes last.
 func (tx *Tx) passUp(userID string, u *user, kind string, list []membership) {
 	if u.Alias == "" || len(list) == 0 {
+		return
+	}
+	most := int64(tx.s.cfg.MaxAliasDepth)
+	if kind == event.LinkRetract {
+		most *= 2
+	}
+	if tx.hops >= most {
+		tx.limit(boundAliasDepth)
 		return
 	}
 	up := slices.Clone(list)
@@ -104,7 +115,7 @@ func (tx *Tx) passUp(userID string, u *user, kind string, list []membership) {
 	}
 	tx.send(tx.s.home(tx.src.app, topic.KeyUser, u.Alias), event.Link{
 		Kind: kind, ID: u.Alias, IDKind: event.ActorUser, UserID: userID,
-		Profile: mustJSON(profile{Memberships: up}),
+		Version: tx.hops + 1, Profile: mustJSON(profile{Memberships: up}),
 	})
 }
 

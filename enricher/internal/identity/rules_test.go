@@ -600,3 +600,44 @@ func TestConfigNamesAllFaults(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// While a cycle holds, its users are one person and share memberships; when all
+// of it is undone, in whatever order, each has what was said of itself.
+func TestUndoneCycleLeavesNoMemberships(t *testing.T) {
+	for partitions := range int32(5) {
+		for n := 2; n <= 4; n++ {
+			users := ids("u", n)
+			for first := range n {
+				for step := 1; step < n; step++ {
+					s := newScript(t, partitions+1, nil)
+					for i, u := range users {
+						s.say(fmt.Sprintf("group %d u=%s acct=acct%d role=role%d", i, u, i, i))
+					}
+					for i, u := range users {
+						s.say(fmt.Sprintf("alias %d u=%s prev=%s", 10+i, users[(i+1)%n], u))
+					}
+					for i := range n {
+						s.say(fmt.Sprintf("track %d u=%s id=during%d", 100, users[i], i))
+					}
+					undone := map[int]bool{}
+					for i := 0; len(undone) < n; i++ {
+						k := (first + i*step) % n
+						for undone[k] {
+							k = (k + 1) % n
+						}
+						undone[k] = true
+						s.logf("%d partitions: undo %s to %s", partitions+1, users[k], users[(k+1)%n])
+						s.order(event.ActorUser, users[k], users[(k+1)%n], 1000)
+						s.order(event.ActorAnonymous, users[k], users[(k+1)%n], 1000)
+					}
+					var want []string
+					for i, u := range users {
+						s.say(fmt.Sprintf("track %d u=%s id=after%d", 120, u, i))
+						want = append(want, fmt.Sprintf("during%d %s acct%d/role%d", i, u, i, i), fmt.Sprintf("after%d %s acct%d/role%d", i, u, i, i))
+					}
+					s.expect(want...)
+				}
+			}
+		}
+	}
+}

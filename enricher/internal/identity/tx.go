@@ -33,6 +33,7 @@ type Tx struct {
 	src      source
 	limited  bool
 	forgot   bool
+	hops     int64        // how often memberships in it were passed on
 	controls int          // controls written for it
 	local    []event.Link // links to this partition, not taken in yet
 
@@ -233,7 +234,7 @@ func (tx *Tx) Link(offset int64, l *event.Link, out *Outputs) error {
 }
 
 func (tx *Tx) begin(out *Outputs, src source) {
-	tx.out, tx.src, tx.controls = out, src, 0
+	tx.out, tx.src, tx.controls, tx.hops = out, src, 0, 0
 }
 
 // deliver takes in the links that this partition sent to itself.
@@ -250,6 +251,10 @@ func (tx *Tx) take(l *event.Link) {
 	if l.Kind != event.LinkErase && tx.namesErased(l) {
 		tx.refuse("erased")
 		return
+	}
+	tx.hops = 0
+	if l.Kind == event.LinkMembership || l.Kind == event.LinkRetract {
+		tx.hops = l.Version
 	}
 	switch l.Kind {
 	case event.LinkErase:

@@ -206,11 +206,10 @@ func (tx *Tx) unlinkUser(l *event.Link) {
 	// Those that still are one person, by an alias the other way round, share
 	// their memberships as before.
 	if tx.root(app, l.ID) != tx.root(app, l.UserID) {
-		old := u
-		old.Alias = l.UserID
-		tx.passUp(l.ID, &old, event.LinkRetract, u.Memberships)
+		tx.takeBack(app, l.ID, l.UserID)
 	}
 	if u.Alias != was {
+		u, _ = tx.user(app, l.ID)
 		tx.passUp(l.ID, &u, event.LinkMembership, u.Memberships)
 	}
 }
@@ -221,7 +220,13 @@ func (tx *Tx) unlinkUser(l *event.Link) {
 func (tx *Tx) undoAlias(app, id, target string, change func()) {
 	below := tx.downstream(app, id)
 	was := tx.root(app, target)
+	joined := tx.stillJoined(app)
 	tx.changeAlias(app, id, change)
+	for _, p := range joined {
+		if tx.root(app, p[0]) != tx.root(app, p[1]) {
+			tx.takeBack(app, p[0], p[1])
+		}
+	}
 	o := order{tx: tx, cause: causeUnlink}
 	for _, w := range below {
 		path := tx.resolve(app, w)
@@ -234,6 +239,59 @@ func (tx *Tx) undoAlias(app, id, target string, change func()) {
 		o.reassign(match, event.Attribution{ActorID: text(now)}, &t, 0, 0, true)
 	}
 	o.placeNow()
+	// What those below have by the others came round a cycle.
+	others := tx.root(app, target)
+	for _, w := range below {
+		if tx.s.home(app, topic.KeyUser, w) != tx.s.partition || tx.root(app, w) == others {
+			continue
+		}
+		u, _ := tx.user(app, w)
+		theirs := slices.DeleteFunc(slices.Clone(u.Memberships), func(m membership) bool { return m.Via == "" || tx.root(app, m.Via) != others })
+		tx.dropMemberships(w, &u, theirs)
+	}
+}
+
+// takeBack takes from a user the memberships that it has by one that was aliased
+// to it, whose home is here, but not those that it got by others.
+func (tx *Tx) takeBack(app, id, from string) {
+	u, _ := tx.user(app, id)
+	others := tx.root(app, from)
+	list := slices.Clone(u.Memberships)
+	list = slices.DeleteFunc(list, func(m membership) bool { return m.Via != "" && tx.root(app, m.Via) == others })
+	u.Alias = from
+	tx.passUp(id, &u, event.LinkRetract, list)
+}
+
+// stillJoined returns the aliases of users whose home is here that were undone
+// while aliases the other way round made source and target one person all the
+// same: they share what they had until those are undone, too.
+func (tx *Tx) stillJoined(app string) (list [][2]string) {
+	prefix := string(topic.Key(nil, app, topic.KeyUser, ""))
+	visit := func(key, value []byte) {
+		id, ok := strings.CutPrefix(string(key), prefix)
+		if !ok || len(value) == 0 || tx.s.home(app, topic.KeyUser, id) != tx.s.partition {
+			return
+		}
+		var u user
+		u.read(value)
+		for _, o := range u.Undone {
+			if !slices.ContainsFunc(u.Aliases, func(a alias) bool { return a.UserID == o.UserID }) && tx.root(app, id) == tx.root(app, o.UserID) {
+				list = append(list, [2]string{id, strings.Clone(o.UserID)})
+			}
+		}
+	}
+	tx.s.ids.each(func(key, value []byte) bool {
+		if _, changed := tx.ids.get(hashKey(key), key); !changed {
+			visit(key, value)
+		}
+		return true
+	})
+	tx.ids.each(func(key, value []byte) bool {
+		visit(key, value)
+		return true
+	})
+	slices.SortFunc(list, func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
+	return list
 }
 
 // downstream returns id and the users known here whose aliases lead to it. It
