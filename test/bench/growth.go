@@ -3,9 +3,12 @@ package bench
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -17,6 +20,12 @@ type growthCase struct {
 	set  func(*Config, int)
 }
 
+// Names that GrowthValues knows.
+const (
+	growthIDs        = "known message ids"
+	growthIdentities = "known identities"
+)
+
 // growthCases are what the enricher knows, at 1, 10 and 100 times, each alone
 // over a small load.
 func growthCases() []growthCase {
@@ -26,8 +35,8 @@ func growthCases() []growthCase {
 		sizes []int
 		set   func(*Config, int)
 	}{
-		{"known message ids", []int{90_000, 900_000, 9_000_000}, func(c *Config, n int) { c.KnownIDs = n }},
-		{"known identities", []int{10_000, 100_000, 1_000_000}, func(c *Config, n int) { c.KnownIdentities = n }},
+		{growthIDs, []int{90_000, 900_000, 9_000_000}, func(c *Config, n int) { c.KnownIDs = n }},
+		{growthIdentities, []int{10_000, 100_000, 1_000_000}, func(c *Config, n int) { c.KnownIdentities = n }},
 		{"features, half by rules", []int{100, 1_000, 8_000}, func(c *Config, n int) { c.Features, c.RuleFeatures = n, n/2 }},
 		{"accounts", []int{1_000, 10_000, 100_000}, func(c *Config, n int) { c.Accounts = n }},
 		{"distinct property keys", []int{40, 400, 4_000}, func(c *Config, n int) { c.Keys = n }},
@@ -48,6 +57,7 @@ type Grown struct {
 	RSS           int64 // peak, bytes
 	DedupBytes    int64 // of the table of message ids
 	IdentityBytes int64
+	DiskBytes     int64 // of the data folder
 }
 
 // Growth measures the enricher at every size of what grows. Only those whose
@@ -55,12 +65,14 @@ type Grown struct {
 func Growth(ctx context.Context, cfg Config, match string) ([]Grown, error) {
 	cfg.KnownIDs, cfg.KnownIdentities, cfg.Rounds = 90_000, 10_000, 1
 	var all []Grown
-	for _, g := range growthCases() {
+	root := cfg.Dir
+	for i, g := range growthCases() {
 		if !strings.Contains(g.what, match) {
 			continue
 		}
 		c := cfg
 		g.set(&c, g.size)
+		c.Dir = filepath.Join(root, strconv.Itoa(i))
 		if err := c.Validate(); err != nil {
 			return all, err
 		}
@@ -96,7 +108,42 @@ func grow(ctx context.Context, cfg Config) (g Grown, err error) {
 		return g, err
 	}
 	g.DedupBytes, g.IdentityBytes = int64(sums[0]), int64(sums[1])
-	return g, nil
+	g.DiskBytes, err = folderBytes(cfg.Dir)
+	return g, err
+}
+
+// folderBytes sums the files below a folder.
+func folderBytes(dir string) (sum int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // gone meanwhile
+		}
+		if err == nil {
+			sum += info.Size()
+		}
+		return err
+	})
+	return sum, err
+}
+
+// GrowthValues are what docs/performance.json keeps of a run: what a message id
+// and an identity take, at the largest size.
+func GrowthValues(all []Grown) map[string]any {
+	values := map[string]any{}
+	for _, g := range all {
+		per := func(bytes int64) float64 { return round(float64(bytes) / float64(g.Size)) }
+		switch g.What {
+		case growthIDs:
+			values["memory_bytes_per_message_id"], values["disk_bytes_per_message_id"] = per(g.DedupBytes), per(g.DiskBytes)
+		case growthIdentities:
+			values["memory_bytes_per_identity"] = per(g.IdentityBytes)
+		}
+	}
+	return values
 }
 
 // sumMetrics reads /metrics and sums the series of each name.
@@ -131,9 +178,9 @@ func sumMetrics(ctx context.Context, addr string, names ...string) ([]float64, e
 // WriteGrowth writes what was measured as a Markdown table.
 func WriteGrowth(w io.Writer, all []Grown) error {
 	var b strings.Builder
-	b.WriteString("| what grows | size | CPU µs/event | peak MiB | table of ids, MiB | identities, MiB |\n|---|---|---|---|---|---|\n")
+	b.WriteString("| what grows | size | CPU µs/event | peak MiB | table of ids, MiB | identities, MiB | data folder, MiB |\n|---|---|---|---|---|---|---|\n")
 	for _, g := range all {
-		fmt.Fprintf(&b, "| %s | %d | %.2f | %d | %.1f | %.1f |\n", g.What, g.Size, g.Micros, g.RSS>>20, float64(g.DedupBytes)/(1<<20), float64(g.IdentityBytes)/(1<<20))
+		fmt.Fprintf(&b, "| %s | %d | %.2f | %d | %.1f | %.1f | %d |\n", g.What, g.Size, g.Micros, g.RSS>>20, float64(g.DedupBytes)/(1<<20), float64(g.IdentityBytes)/(1<<20), g.DiskBytes>>20)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

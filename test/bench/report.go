@@ -3,6 +3,7 @@ package bench
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 )
@@ -13,11 +14,6 @@ import (
 // gives the values of what was not measured this time.
 func JSON(previous []byte, figures []Figure, micro []Micro, commit string, at time.Time) ([]byte, error) {
 	out := map[string]any{}
-	if len(previous) > 0 {
-		if err := json.Unmarshal(previous, &out); err != nil {
-			return nil, fmt.Errorf("figures of before: %w", err)
-		}
-	}
 	out["commit"], out["date"], out["machine"] = commit, at.UTC().Format(time.DateOnly), Machine()
 	for _, f := range figures {
 		stage := Median(f.Rounds)
@@ -45,6 +41,19 @@ func JSON(previous []byte, figures []Figure, micro []Micro, commit string, at ti
 		}
 		out["benchmarks"] = hot
 	}
+	return Merge(previous, out)
+}
+
+// Merge returns the figures of before with values in place of those of the same
+// name.
+func Merge(previous []byte, values map[string]any) ([]byte, error) {
+	out := map[string]any{}
+	if len(previous) > 0 {
+		if err := json.Unmarshal(previous, &out); err != nil {
+			return nil, fmt.Errorf("figures of before: %w", err)
+		}
+	}
+	maps.Copy(out, values)
 	text, err := json.MarshalIndent(out, "", "  ")
 	return append(text, '\n'), err
 }

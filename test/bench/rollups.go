@@ -193,6 +193,16 @@ func without(ctx context.Context, server *embedded.Server, columns []string) err
 	return nil
 }
 
+// RollupValues are what docs/performance.json keeps of a run by view: what all
+// rollups cost against a plain insert, and what a row takes on disk.
+func RollupValues(costs []RollupCost) map[string]any {
+	plain, all := costs[0], costs[len(costs)-1]
+	return map[string]any{
+		"rollups_us": round(all.Micros), "plain_insert_us": round(plain.Micros), "rollups_ratio": round(all.Micros / plain.Micros),
+		"clickhouse_bytes_per_row": round(float64(all.Bytes) / float64(all.Rows)),
+	}
+}
+
 // WriteRollups writes costs as a Markdown table; the first one is the measure.
 func WriteRollups(w io.Writer, costs []RollupCost) error {
 	var b strings.Builder

@@ -63,14 +63,17 @@ func run() (err error) {
 	}()
 	if inv.growth {
 		grown, err := bench.Growth(ctx, cfg, inv.match)
-		return errors.Join(bench.WriteGrowth(os.Stdout, grown), err)
+		return errors.Join(bench.WriteGrowth(os.Stdout, grown), inv.merge(bench.GrowthValues(grown)), err)
 	}
 	if inv.rollups > 0 {
 		costs, err := bench.Rollups(ctx, cfg, inv.columns, inv.rollups)
 		if err != nil {
 			return err
 		}
-		return bench.WriteRollups(os.Stdout, costs)
+		if !inv.columns {
+			err = inv.merge(bench.RollupValues(costs))
+		}
+		return errors.Join(bench.WriteRollups(os.Stdout, costs), err)
 	}
 	figures, err := bench.Run(ctx, cfg)
 	if err != nil {
@@ -126,11 +129,35 @@ func parse(args []string) (bench.Config, invocation, error) {
 	return cfg, inv, nil
 }
 
+// merge puts values into the file with the figures.
+func (i invocation) merge(values map[string]any) error {
+	if i.json == "" || len(values) == 0 {
+		return nil
+	}
+	previous, err := i.previous()
+	if err != nil {
+		return err
+	}
+	text, err := bench.Merge(previous, values)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Clean(i.json), text, 0o644)
+}
+
+func (i invocation) previous() ([]byte, error) {
+	text, err := os.ReadFile(filepath.Clean(i.json))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return text, err
+}
+
 func (i invocation) write(figures []bench.Figure, micro []bench.Micro) error {
 	hash := commit()
 	if i.json != "" {
-		previous, err := os.ReadFile(filepath.Clean(i.json))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		previous, err := i.previous()
+		if err != nil {
 			return err
 		}
 		text, err := bench.JSON(previous, figures, micro, hash, time.Now())
