@@ -497,6 +497,10 @@ func (d *decoder) take(b *ingest.Batch, m *message, env *envelope) {
 	case event.KindGroup:
 		ev.Event = ""
 		account, accountField = m.groupID, "groupId"
+	case event.KindMetric:
+		if m.groupID != "" { // most are an account's own
+			account, accountField = m.groupID, "groupId"
+		}
 	case event.KindAlias:
 		ev.Event = ""
 		ev.PreviousID = m.previousID
@@ -592,6 +596,8 @@ func kindOf(kind string) (string, bool) {
 		return event.KindScreen, true
 	case event.KindAlias:
 		return event.KindAlias, true
+	case event.KindMetric:
+		return event.KindMetric, true
 	}
 	return "", false
 }

@@ -5,6 +5,8 @@
 //
 //   - POST /v1/track, identify, group, page, screen, alias and their one-letter
 //     forms of browsers: one message
+//   - POST /v1/metric: one message of our own, a number that is reported rather
+//     than counted; in a batch its type is metric
 //   - POST /v1/batch, /v1/b, /v1/import and /beacon/v1/batch: many
 //   - GET /pixel/v1/track and /pixel/v1/page: one, in the query
 //   - POST /v1/m: the browser SDK's own counters, taken and dropped
@@ -72,6 +74,7 @@ func (p Protocol) Routes() []ingest.Route {
 		single("/v1/page", event.KindPage), single("/v1/p", event.KindPage),
 		single("/v1/screen", event.KindScreen), single("/v1/s", event.KindScreen),
 		single("/v1/alias", event.KindAlias), single("/v1/a", event.KindAlias),
+		single("/v1/metric", event.KindMetric),
 		many("/v1/batch"), many("/v1/b"), many("/v1/import"), many("/beacon/v1/batch"),
 		pixel("/pixel/v1/track", event.KindTrack), pixel("/pixel/v1/page", event.KindPage),
 		{Method: "POST", Path: "/v1/m", Decode: decodeNothing, Answer: answer},

@@ -117,6 +117,11 @@ func TestCallsBecomeEvents(t *testing.T) {
 			want: event.RawEvent{Kind: "alias", MessageID: "m1", UserID: "u", PreviousID: "a"},
 		},
 		{
+			name: "metric of an account", path: "/v1/metric",
+			body: `{"event":"Seats Used","groupId":"acme","messageId":"m1","properties":{"value":"10,000","period":"2026-11-20"}}`,
+			want: event.RawEvent{Kind: "metric", Event: "Seats Used", MessageID: "m1", AccountID: "acme", Properties: []byte(`{"value":"10,000","period":"2026-11-20"}`)},
+		},
+		{
 			name: "an account alone", path: "/v1/track",
 			body: `{"event":"e","messageId":"m1","context":{"groupId":7}}`,
 			want: event.RawEvent{Kind: "track", Event: "e", MessageID: "m1", AccountID: "7", Context: []byte(`{"groupId":7}`)},

@@ -20,6 +20,8 @@ type catalogCopy struct {
 	s      *Service
 	before map[string]*catalog.Version // the version of each app that was read last
 	copied map[string]int64            // the highest one of each app that ClickHouse has
+	// metrics is the highest one of each app whose metrics ClickHouse has.
+	metrics map[string]int64
 }
 
 // followCatalog copies what there is and what comes, until ctx ends. What cannot
@@ -86,22 +88,31 @@ func (s *Service) untilDone(ctx context.Context, what string, do func(context.Co
 	}
 }
 
-func (c *catalogCopy) readCopied(ctx context.Context) error {
-	rows, err := c.s.sql.Query(ctx, "SELECT app_id, max(catalog_version) FROM "+c.s.form.Local("catalog_features_history")+" GROUP BY app_id")
-	if err != nil {
+func (c *catalogCopy) readCopied(ctx context.Context) (err error) {
+	if c.metrics, err = c.highest(ctx, "catalog_metrics"); err != nil {
 		return err
 	}
+	c.copied, err = c.highest(ctx, "catalog_features_history")
+	return err
+}
+
+// highest returns the highest version of each app that a table has rows of.
+func (c *catalogCopy) highest(ctx context.Context, table string) (map[string]int64, error) {
+	rows, err := c.s.sql.Query(ctx, "SELECT app_id, max(catalog_version) FROM "+c.s.form.Local(table)+" GROUP BY app_id")
+	if err != nil {
+		return nil, err
+	}
 	defer rows.Close()
-	c.copied = map[string]int64{}
+	versions := map[string]int64{}
 	for rows.Next() {
 		var app string
 		var version int64
 		if err := rows.Scan(&app, &version); err != nil {
-			return err
+			return nil, err
 		}
-		c.copied[app] = version
+		versions[app] = version
 	}
-	return rows.Err()
+	return versions, rows.Err()
 }
 
 // copy writes one version: its features, and those of the version before that
@@ -109,6 +120,9 @@ func (c *catalogCopy) readCopied(ctx context.Context) error {
 // copied whole.
 func (c *catalogCopy) copy(ctx context.Context, v *catalog.Version) error {
 	before := c.before[v.App]
+	if err := c.copyMetrics(ctx, v, before); err != nil {
+		return err
+	}
 	if v.Number > c.copied[v.App] {
 		rows := featureRows(v, before)
 		for _, table := range []string{"catalog_features", "catalog_features_history"} {

@@ -131,6 +131,17 @@ func (d dialect) CreateTable(name string) string {
 	return "CREATE TABLE IF NOT EXISTS " + d.Local(name) + d.onCluster()
 }
 
+// AddColumn adds a column to the table of name's rows, and to what it is read by.
+func (d dialect) AddColumn(name, column, declaration string) string {
+	add := func(table string) string {
+		return fmt.Sprintf("ALTER TABLE %s%s ADD COLUMN IF NOT EXISTS %s %s", table, d.onCluster(), quote(column), declaration)
+	}
+	if d.form.Cluster == "" {
+		return add(d.Local(name))
+	}
+	return add(d.Local(name)) + ";\n" + add(d.Table(name))
+}
+
 // CreateDistributed makes name over the shards, in the cluster form. It has no
 // sharding key: the writer inserts on the shard that a log partition belongs to.
 func (d dialect) CreateDistributed(name string) string {
@@ -173,6 +184,17 @@ func (d dialect) AggregatingMergeTree() string { return d.engine("AggregatingMer
 // AccountRollups are the rollups by account, for views over each.
 func (d dialect) AccountRollups() []string {
 	return []string{"account_feature_daily", "account_module_daily", "account_product_daily"}
+}
+
+// grain is a unit of time that views sum by.
+type grain struct{ Name, Column, function string }
+
+// Of is the start of the unit that an instant is in.
+func (g grain) Of(instant string) string { return g.function + "(" + instant + ")" }
+
+// Grains are the units that metrics are summed by.
+func (d dialect) Grains() []grain {
+	return []grain{{"hourly", "hour", "toStartOfHour"}, {"daily", "day", "toDate"}, {"monthly", "month", "toStartOfMonth"}}
 }
 
 func (d dialect) ReplacingMergeTree(args string) string { return d.engine("ReplacingMergeTree", args) }

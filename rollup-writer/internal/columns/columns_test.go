@@ -60,7 +60,7 @@ func sample(i int) *event.EnrichedEvent {
 		EventTime: at, Timestamp: at + 1, SentAt: at + 2, ReceivedAt: at + 3, Quantity: 3,
 		Properties: []byte(`{"sku":"4006381333931","price":1.5,"day":"2026-11-21"}`), Traits: []byte(`{"plan":"pro"}`), Context: []byte(`{"locale":"de-DE"}`),
 		Conflicts: []byte(`{"price":"free"}`), SessionID: "s-1", Protocol: "segment", Library: "analytics-node/3.1.0", IP: "192.0.2.0", UserAgent: "ua/1",
-		Flags: "time_skew", RawOffset: 42,
+		Flags: "time_skew", RawOffset: 42, Metric: []byte(`{"numbers":{"":1}}`),
 	}
 	if i%2 == 1 {
 		*e = event.EnrichedEvent{AppID: "dev", Kind: event.KindIdentify, MessageID: fmt.Sprintf("m-%d", i), EventTime: at, ReceivedAt: at, Quantity: 1}
@@ -87,7 +87,7 @@ func TestEventsArriveAsTheyWereAppended(t *testing.T) {
 	}
 	rows, err := sql.Query(ctx, `SELECT app_id, kind, event, message_id, user_id, anonymous_id, previous_id, linked_user_id, actor_id, actor_kind, account_id, account_source,
 		parent_account_id, role, feature_id, module_id, product_id, catalog_version, event_time, timestamp, sent_at, received_at, quantity,
-		toString(properties), toString(traits), context, conflicts, session_id, protocol, library, ip, user_agent, flags, raw_offset,
+		toString(properties), toString(traits), metric, context, conflicts, session_id, protocol, library, ip, user_agent, flags, raw_offset,
 		source_topic_id, source_partition, source_offset FROM events ORDER BY source_offset`)
 	if err != nil {
 		t.Fatal(err)
@@ -100,6 +100,7 @@ func TestEventsArriveAsTheyWereAppended(t *testing.T) {
 			at, received           time.Time
 			timestamp, sentAt      *time.Time
 			properties, traits     string
+			metric                 string
 			contextText, conflicts string
 			topicID                string
 			partition              int32
@@ -107,7 +108,7 @@ func TestEventsArriveAsTheyWereAppended(t *testing.T) {
 		)
 		err := rows.Scan(&e.AppID, &e.Kind, &e.Event, &e.MessageID, &e.UserID, &e.AnonymousID, &e.PreviousID, &e.LinkedUserID, &e.ActorID, &e.ActorKind, &e.AccountID, &e.AccountSource,
 			&e.ParentAccountID, &e.Role, &e.FeatureID, &e.ModuleID, &e.ProductID, &e.CatalogVersion, &at, &timestamp, &sentAt, &received, &e.Quantity,
-			&properties, &traits, &contextText, &conflicts, &e.SessionID, &e.Protocol, &e.Library, &e.IP, &e.UserAgent, &e.Flags, &e.RawOffset,
+			&properties, &traits, &metric, &contextText, &conflicts, &e.SessionID, &e.Protocol, &e.Library, &e.IP, &e.UserAgent, &e.Flags, &e.RawOffset,
 			&topicID, &partition, &offset)
 		if err != nil {
 			t.Fatal(err)
@@ -124,6 +125,9 @@ func TestEventsArriveAsTheyWereAppended(t *testing.T) {
 		}
 		if conflicts != "" {
 			e.Conflicts = []byte(conflicts)
+		}
+		if metric != "" {
+			e.Metric = []byte(metric)
 		}
 		want := *sample(i)
 		for _, o := range []struct {

@@ -20,6 +20,7 @@ type Events struct {
 	receivedAt                                 micros
 	quantity                                   longs
 	properties, traits                         object
+	metric                                     text
 	context, conflicts, sessionID              text
 	protocol, library                          dict
 	ip, userAgent                              text
@@ -59,6 +60,7 @@ func NewEvents() *Events {
 	c.add("quantity", &c.quantity)
 	c.add("properties", &c.properties)
 	c.add("traits", &c.traits)
+	c.add("metric", &c.metric)
 	c.add("context", &c.context)
 	c.add("conflicts", &c.conflicts)
 	c.add("session_id", &c.sessionID)
@@ -101,6 +103,7 @@ func (c *Events) Append(src Source, offset int64, e *event.EnrichedEvent) {
 	c.quantity.appendLong(e.Quantity)
 	c.properties.appendJSON(e.Properties)
 	c.traits.appendJSON(e.Traits)
+	c.metric.appendBytes(e.Metric)
 	c.context.appendBytes(e.Context)
 	c.conflicts.appendBytes(e.Conflicts)
 	c.sessionID.appendString(e.SessionID)

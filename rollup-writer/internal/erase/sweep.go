@@ -44,7 +44,7 @@ var targets = []target{
 		return "(" + l.ofEvents() + " OR anonymous_id IN " + l.of(kindAnonymous) + " OR previous_id IN " + l.of(kindUser, kindAnonymous) + ")"
 	}, func(l *list, where string) string {
 		app, _, _ := strings.Cut(where, " AND ")
-		return "UPDATE " + noAttribution + ", message_id = '', previous_id = '', linked_user_id = '', properties = '{}', traits = '{}', context = '', conflicts = ''," +
+		return "UPDATE " + noAttribution + ", message_id = '', previous_id = '', linked_user_id = '', properties = '{}', traits = '{}', metric = '', context = '', conflicts = ''," +
 			" session_id = '', ip = '', user_agent = '' WHERE " + app + " AND " + l.ofEvents() +
 			", UPDATE anonymous_id = '' WHERE " + app + " AND anonymous_id IN " + l.of(kindAnonymous) +
 			", UPDATE previous_id = '' WHERE " + app + " AND previous_id IN " + l.of(kindUser, kindAnonymous)
@@ -67,6 +67,11 @@ var targets = []target{
 		return "((fact = 'anonymous' AND (subject IN " + l.of(kindAnonymous) + " OR object IN " + l.of(kindUser) + "))" +
 			" OR (fact = 'alias' AND (subject IN " + l.of(kindUser, kindAnonymous) + " OR object IN " + l.of(kindUser) + "))" +
 			" OR (fact IN ('membership', 'user') AND subject IN " + l.of(kindUser) + "))"
+	}, deleted},
+	{"metric_values", func(l *list) string {
+		return "(user_id IN " + l.of(kindUser) + " OR anonymous_id IN " + l.of(kindAnonymous) +
+			" OR (tupleElement(last, 'actor_kind') = 'user' AND tupleElement(last, 'actor_id') IN " + l.of(kindUser) +
+			") OR (tupleElement(last, 'actor_kind') = 'anonymous' AND tupleElement(last, 'actor_id') IN " + l.of(kindAnonymous) + "))"
 	}, deleted},
 	{"user_module_daily", (*list).actor, nil},
 	{"user_product_daily", (*list).actor, nil},

@@ -744,3 +744,157 @@ ENGINE = ReplacingMergeTree(replayed_at)
 ORDER BY (app_id, message_id, source_topic_id, source_partition, source_offset)
 COMMENT 'Rejected events that were mended and sent again';
 
+-- 0008_metrics
+
+ALTER TABLE `uptake`.`events` ADD COLUMN IF NOT EXISTS `metric` String COMMENT 'metric only: JSON text of what it reports; empty: nothing that could be read' CODEC(ZSTD(1));
+
+CREATE TABLE IF NOT EXISTS `uptake`.`metric_values`
+(
+    `app_id` LowCardinality(String),
+    `event` LowCardinality(String) COMMENT 'Name of the metric event',
+    `number` LowCardinality(String) COMMENT 'Name of the number within it; empty: its only one',
+    `user_id` String COMMENT 'As the call named it',
+    `anonymous_id` String COMMENT 'As the call named it',
+    `account_id` String COMMENT 'As the call named it',
+    `dimensions` String COMMENT 'JSON text, keys sorted',
+    `period_start` DateTime64(6, 'UTC') COMMENT 'Of the period that the call names, else event_time',
+    `period_end` DateTime64(6, 'UTC'),
+    `message_id` String COMMENT 'Of calls that name no period: each stands for itself',
+    `last` SimpleAggregateFunction(max, Tuple(
+        said_at DateTime64(6, 'UTC'), received_at DateTime64(6, 'UTC'), source_offset Int64,
+        value Float64, actor_id String, actor_kind String, account_id String)) COMMENT 'What was said last, and for whom it counts: max it'
+)
+ENGINE = AggregatingMergeTree
+ORDER BY (app_id, event, account_id, user_id, anonymous_id, number, dimensions, period_start, period_end, message_id)
+SETTINGS non_replicated_deduplication_window = 20000
+COMMENT 'What metric events said, for metric_points and the views over it';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake`.`metric_values_from_events` TO `uptake`.`metric_values` AS
+WITH JSONHas(e.metric, 'period') AS named
+SELECT
+    e.app_id AS app_id, e.event AS event, n.1 AS number, e.user_id AS user_id, e.anonymous_id AS anonymous_id,
+    if(e.account_source = 'event', e.account_id, '') AS account_id, JSONExtractString(e.metric, 'dimensions') AS dimensions,
+    if(named, fromUnixTimestamp64Micro(JSONExtractInt(e.metric, 'period', 1), 'UTC'), e.event_time) AS period_start,
+    if(named, fromUnixTimestamp64Micro(JSONExtractInt(e.metric, 'period', 2), 'UTC'), e.event_time) AS period_end,
+    if(named, '', e.message_id) AS message_id,
+    (e.event_time, e.received_at, e.source_offset, n.2, e.actor_id, toString(e.actor_kind), e.account_id) AS last
+FROM `uptake`.`events` AS e
+ARRAY JOIN if(e.metric = '', [], JSONExtractKeysAndValues(e.metric, 'numbers', 'Float64')) AS n
+WHERE e.metric != '';
+
+CREATE TABLE IF NOT EXISTS `uptake`.`catalog_metrics`
+(
+    `app_id` LowCardinality(String),
+    `event` String COMMENT 'Name of metric events that report it',
+    `metric_id` String,
+    `metric_name` String,
+    `semantics` LowCardinality(String) COMMENT 'delta, gauge or cumulative',
+    `unit` String,
+    `owner` String COMMENT 'Team that answers for it',
+    `purpose` String,
+    `catalog_version` Int64,
+    `applied_at` DateTime64(3, 'UTC'),
+    `removed` UInt8 COMMENT '1: no longer in the catalog'
+)
+ENGINE = ReplacingMergeTree(catalog_version, removed)
+ORDER BY (app_id, event)
+COMMENT 'Metrics of the newest catalog of each app by the names of their events: use FINAL';
+
+CREATE VIEW IF NOT EXISTS `uptake`.`metric_points` AS
+SELECT
+    app_id, metric_id, number, semantics, unit,
+    tupleElement(said, 'account_id') AS account_id, tupleElement(said, 'actor_id') AS actor_id, tupleElement(said, 'actor_kind') AS actor_kind,
+    JSONExtract(dimensions_text, 'Map(String, String)') AS dimensions,
+    period_start, period_end, if(period_end > period_start, period_end - toIntervalMicrosecond(1), period_end) AS at,
+    tupleElement(said, 'value') AS value, tupleElement(said, 'said_at') AS said_at, tupleElement(said, 'received_at') AS received_at, series
+FROM
+(
+    SELECT
+        v.app_id AS app_id, if(c.id = '', toString(v.event), c.id) AS metric_id, v.number AS number, any(c.meaning) AS semantics, any(c.of) AS unit,
+        v.dimensions AS dimensions_text, v.period_start AS period_start, v.period_end AS period_end,
+        cityHash64(v.account_id, v.user_id, v.anonymous_id, v.dimensions) AS series, max(v.newest) AS said
+    FROM
+    (
+        SELECT app_id, event, number, account_id, user_id, anonymous_id, dimensions, period_start, period_end, message_id, max(m.last) AS newest
+        FROM `uptake`.`metric_values` AS m
+        GROUP BY app_id, event, number, account_id, user_id, anonymous_id, dimensions, period_start, period_end, message_id
+    ) AS v
+    LEFT JOIN
+    (
+        SELECT app_id, event, argMax(metric_id, catalog_version) AS id, argMax(toString(semantics), catalog_version) AS meaning, argMax(unit, catalog_version) AS of
+        FROM `uptake`.`catalog_metrics`
+        GROUP BY app_id, event
+        HAVING argMax(removed, catalog_version) = 0
+    ) AS c ON c.app_id = v.app_id AND c.event = v.event
+    GROUP BY v.app_id, metric_id, v.number, v.account_id, v.user_id, v.anonymous_id, v.dimensions, v.period_start, v.period_end, v.message_id
+);
+
+CREATE VIEW IF NOT EXISTS `uptake`.`metric_increases` AS
+SELECT
+    *,
+    multiIf(semantics = 'delta', value, semantics != 'cumulative', NULL, place = 1 OR value < value_before, value, value - value_before) AS increase
+FROM
+(
+    SELECT *, lagInFrame(value, 1, 0.) OVER w AS value_before, row_number() OVER w AS place
+    FROM `uptake`.`metric_points`
+    WINDOW w AS (
+        PARTITION BY app_id, metric_id, number, series, if(period_end > period_start, period_start, toDateTime64(0, 6, 'UTC'))
+        ORDER BY period_end, said_at, received_at ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+);
+
+CREATE VIEW IF NOT EXISTS `uptake`.`metric_hourly` AS
+SELECT
+    app_id, metric_id, number, meaning AS semantics, account_id, actor_id, actor_kind, dimensions, hour,
+    if(meaning = 'gauge', toNullable(last_value), total) AS value, points
+FROM
+(
+    SELECT
+        app_id, metric_id, number, account_id, actor_id, actor_kind, dimensions, series, any(i.semantics) AS meaning,
+        toStartOfHour(if(i.semantics = 'delta', i.period_start, i.at)) AS hour,
+        argMax(i.value, (i.at, i.said_at, i.received_at)) AS last_value, sumKahanOrNull(i.increase) AS total, count() AS points
+    FROM `uptake`.`metric_increases` AS i
+    GROUP BY app_id, metric_id, number, account_id, actor_id, actor_kind, dimensions, series, hour
+);
+
+CREATE VIEW IF NOT EXISTS `uptake`.`metric_daily` AS
+SELECT
+    app_id, metric_id, number, meaning AS semantics, account_id, actor_id, actor_kind, dimensions, day,
+    if(meaning = 'gauge', toNullable(last_value), total) AS value, points
+FROM
+(
+    SELECT
+        app_id, metric_id, number, account_id, actor_id, actor_kind, dimensions, series, any(i.semantics) AS meaning,
+        toDate(if(i.semantics = 'delta', i.period_start, i.at)) AS day,
+        argMax(i.value, (i.at, i.said_at, i.received_at)) AS last_value, sumKahanOrNull(i.increase) AS total, count() AS points
+    FROM `uptake`.`metric_increases` AS i
+    GROUP BY app_id, metric_id, number, account_id, actor_id, actor_kind, dimensions, series, day
+);
+
+CREATE VIEW IF NOT EXISTS `uptake`.`metric_monthly` AS
+SELECT
+    app_id, metric_id, number, meaning AS semantics, account_id, actor_id, actor_kind, dimensions, month,
+    if(meaning = 'gauge', toNullable(last_value), total) AS value, points
+FROM
+(
+    SELECT
+        app_id, metric_id, number, account_id, actor_id, actor_kind, dimensions, series, any(i.semantics) AS meaning,
+        toStartOfMonth(if(i.semantics = 'delta', i.period_start, i.at)) AS month,
+        argMax(i.value, (i.at, i.said_at, i.received_at)) AS last_value, sumKahanOrNull(i.increase) AS total, count() AS points
+    FROM `uptake`.`metric_increases` AS i
+    GROUP BY app_id, metric_id, number, account_id, actor_id, actor_kind, dimensions, series, month
+);
+
+CREATE VIEW IF NOT EXISTS `uptake`.`account_metrics` AS
+SELECT app_id, account_id, metric_id, number, dimensions, semantics, unit, value, at, period_start, period_end
+FROM `uptake`.`metric_points`
+WHERE actor_kind = 'account' AND account_id != ''
+ORDER BY at DESC, said_at DESC, received_at DESC
+LIMIT 1 BY app_id, account_id, metric_id, number, dimensions;
+
+CREATE VIEW IF NOT EXISTS `uptake`.`user_metrics` AS
+SELECT app_id, actor_id AS user_id, metric_id, number, dimensions, semantics, unit, value, at, period_start, period_end
+FROM `uptake`.`metric_points`
+WHERE actor_kind = 'user'
+ORDER BY at DESC, said_at DESC, received_at DESC
+LIMIT 1 BY app_id, user_id, metric_id, number, dimensions;
+

@@ -1,0 +1,69 @@
+package rollup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/uptakehq/uptake/schemas/catalog"
+)
+
+// metricRow is a name of metric events and the metric that they report.
+type metricRow struct {
+	event   string
+	metric  *catalog.Metric
+	removed bool
+}
+
+// metricRows returns the names of v's metrics, and those of before that v has no
+// more.
+func metricRows(v, before *catalog.Version) []metricRow {
+	var rows []metricRow
+	has := map[string]bool{}
+	add := func(c *catalog.Catalog, removed bool) {
+		for i := range c.Metrics {
+			m := &c.Metrics[i]
+			for _, name := range m.Names {
+				if !has[name] {
+					has[name] = true
+					rows = append(rows, metricRow{name, m, removed})
+				}
+			}
+		}
+	}
+	add(v.Catalog, false)
+	if before != nil {
+		add(before.Catalog, true)
+	}
+	return rows
+}
+
+// copyMetrics writes what a version says of metrics, once as copy does with its
+// features. A version that says nothing leaves no trace and is looked at again by
+// the next writer, which costs nothing.
+func (c *catalogCopy) copyMetrics(ctx context.Context, v, before *catalog.Version) error {
+	rows := metricRows(v, before)
+	if v.Number <= c.metrics[v.App] || len(rows) == 0 {
+		return nil
+	}
+	batch, err := c.s.sql.PrepareBatch(ctx, "INSERT INTO "+c.s.form.Local("catalog_metrics")+
+		" (app_id, event, metric_id, metric_name, semantics, unit, owner, purpose, catalog_version, applied_at, removed) SETTINGS async_insert = 0")
+	if err != nil {
+		return fmt.Errorf("write metrics of version %d of %s: %w", v.Number, v.App, err)
+	}
+	for _, r := range rows {
+		removed := uint8(0)
+		if r.removed {
+			removed = 1
+		}
+		m := r.metric
+		if err := batch.Append(v.App, r.event, m.ID, m.Name, m.Semantics, m.Unit, m.Owner, m.Purpose, v.Number, v.AppliedAt.UTC(), removed); err != nil {
+			return errors.Join(err, batch.Abort())
+		}
+	}
+	if err := batch.Send(); err != nil {
+		return fmt.Errorf("write metrics of version %d of %s: %w", v.Number, v.App, err)
+	}
+	c.metrics[v.App] = v.Number
+	return nil
+}
