@@ -31,6 +31,7 @@ Commands:
   migrate   make the database and its tables, or bring them up to date
   init      write down where to begin, once, on a new installation; after migrate
   audit     what became of every accepted event, and events against every rollup, cell by cell; writers may run
+  replay-rejected  send rejected events through again, mended, with their message ids
   erase     forget a person, and tell what is left; enrichers and writers must run
 
 Flags of a command: rollup-writer <command> -help
@@ -52,6 +53,8 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		return initialize(c)
 	case "audit":
 		return compare(c, stdout)
+	case "replay-rejected":
+		return replayRejected(c, stdout)
 	case "erase":
 		return forget(c, stdout)
 	case "help":

@@ -151,6 +151,9 @@ func TestCountsAreStoredOnce(t *testing.T) {
 	w = b.start()
 	b.check()
 	e.conserved()
+	if got, want := w.metric("uptake_writer_events_total", "dev", "stored"), float64(len(b.sent)); got != want {
+		t.Errorf("events stored: got %v, want %v", got, want)
+	}
 	if got := w.metric("uptake_writer_records_total", "counts"); got == 0 {
 		t.Error("no counts were read")
 	}

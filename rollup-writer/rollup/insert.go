@@ -77,6 +77,7 @@ func (p *partition) carryOut(it item) error {
 		p.s.metrics.blocks.WithLabelValues(p.topic).Inc()
 		p.s.metrics.blockRows.WithLabelValues(p.topic).Observe(n)
 		p.s.metrics.rowsWritten.WithLabelValues(p.topic).Add(n)
+		p.s.metrics.stored(p.topic, it.rows)
 		p.s.metrics.rowsPending.WithLabelValues(p.topic).Sub(n)
 		p.s.stopped.rows.Add(int64(n))
 		p.s.stopped.blocks.Add(1)

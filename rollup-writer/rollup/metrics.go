@@ -2,10 +2,12 @@ package rollup
 
 import (
 	"strconv"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // metrics are the writer's own. rows in = rows written + rows released + rows
@@ -31,7 +33,9 @@ type metrics struct {
 	corrections   prometheus.Counter
 	correctedRows prometheus.Counter
 	repaired      prometheus.Counter
-	windowUsed    *prometheus.GaugeVec // topic
+	apps          labels
+	events        *prometheus.CounterVec // app, counter
+	windowUsed    *prometheus.GaugeVec   // topic
 }
 
 // newMetrics registers with reg, which may be nil.
@@ -55,6 +59,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		records:       counter("uptake_writer_records_total", "Records read, by what they are: row, counts, tick, control, marker.", "topic", "kind"),
 		rowsRead:      counter("uptake_writer_rows_read_total", "Rows taken into blocks.", "topic"),
 		rowsWritten:   counter("uptake_writer_rows_written_total", "Rows of blocks that ClickHouse took, or had taken before.", "topic"),
+		events:        counter("uptake_writer_events_total", "Of these, events by app and what the conservation audit calls them: stored or rejected.", "app", "counter"),
 		rowsReleased:  counter("uptake_writer_rows_released_total", "Rows that were let go with their partition before they were written: the log has them.", "topic"),
 		rowsPending:   gauge("uptake_writer_rows_pending", "Rows in blocks that are open, waiting or under way.", "topic"),
 		blocks:        counter("uptake_writer_blocks_total", "Blocks that ClickHouse took, or had taken before.", "topic"),
@@ -84,6 +89,42 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.commits.WithLabelValues(o)
 	}
 	return m
+}
+
+// stored counts the rows of a block by app.
+func (m *metrics) stored(name string, r rows) {
+	counter := "stored"
+	if name == topic.Rejected {
+		counter = "rejected"
+	}
+	r.EachApp(func(app string, n int) { m.events.WithLabelValues(m.apps.of(app), counter).Add(float64(n)) })
+}
+
+// maxApps bounds the values of the label app: what only broken records name
+// counts together.
+const maxApps = 1000
+
+// labels are the apps that were counted.
+type labels struct {
+	mu   sync.Mutex // covers seen
+	seen map[string]bool
+}
+
+// of returns the label of an app.
+func (l *labels) of(app string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.seen[app] {
+		return app
+	}
+	if len(l.seen) >= maxApps {
+		return "other"
+	}
+	if l.seen == nil {
+		l.seen = map[string]bool{}
+	}
+	l.seen[app] = true
+	return app
 }
 
 func register(reg prometheus.Registerer, c prometheus.Collector) {

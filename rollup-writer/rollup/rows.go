@@ -38,6 +38,8 @@ type rows interface {
 	count(src columns.Source, offset, millis int64, n *event.Counts)
 	// counted are the rows of that, nil when there are none.
 	counted() *columns.Counts
+	// EachApp calls fn with every app that rows are of, and how many.
+	EachApp(fn func(app string, rows int))
 	// repair replaces what the server does not read; see columns.Events.Repair.
 	repair(all bool) int
 }

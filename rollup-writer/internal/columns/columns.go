@@ -102,6 +102,17 @@ func (c *dict) appendString(v string) {
 	c.keys = append(c.keys, k)
 }
 
+// each calls fn with every value that rows have, and how many.
+func (c *dict) each(fn func(value string, rows int)) {
+	n := make([]int, len(c.values))
+	for _, k := range c.keys {
+		n[k]++
+	}
+	for k, v := range c.values {
+		fn(v, n[k])
+	}
+}
+
 func (c *dict) Reset() {
 	clear(c.number)
 	clear(c.values)

@@ -76,6 +76,9 @@ func NewEvents() *Events {
 	return c
 }
 
+// EachApp calls fn with every app that rows are of, and how many.
+func (c *Events) EachApp(fn func(app string, rows int)) { c.appID.each(fn) }
+
 // Append adds a row.
 func (c *Events) Append(src Source, offset int64, e *event.EnrichedEvent) {
 	c.appID.appendString(e.AppID)

@@ -40,6 +40,9 @@ func NewRejected() *Rejected {
 	return c
 }
 
+// EachApp calls fn with every app that rows are of, and how many.
+func (c *Rejected) EachApp(fn func(app string, rows int)) { c.appID.each(fn) }
+
 // Append adds a row.
 func (c *Rejected) Append(src Source, offset int64, e *event.Rejected) {
 	c.appID.appendString(e.AppID)

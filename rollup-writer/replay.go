@@ -1,0 +1,47 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/replay"
+	"github.com/uptakehq/uptake/rollup-writer/rollup"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+)
+
+// replayRejected exits with 0 when all that was to be sent was, also when some of
+// what was selected is skipped: the report, on standard error in a dry run, says
+// why.
+func replayRejected(c *invocation, stdout io.Writer) error {
+	set := c.flags("replay-rejected")
+	what := replay.DefaultConfig()
+	what.Flags(set)
+	script := set.Bool("json", false, "write the report as JSON, for scripts")
+	logger, err := c.parse()
+	if err != nil {
+		return err
+	}
+	if err := what.Validate(); err != nil {
+		return usageError(err)
+	}
+	signals, release := process.Notify()
+	defer release()
+	report, err := rollup.ReplayRejected(signals.Stop, c.cfg, what, logger, stdout)
+	if report == nil {
+		return err
+	}
+	to := stdout
+	if what.DryRun {
+		to = c.stderr
+	}
+	write := report.WriteText
+	if *script {
+		write = func(w io.Writer) error { return json.NewEncoder(w).Encode(report) }
+	}
+	if fault := write(to); fault != nil {
+		err = errors.Join(err, fmt.Errorf("write report: %w", fault))
+	}
+	return err
+}
