@@ -57,7 +57,7 @@ func (tx *Tx) addMemberships(userID string, u *user, list []membership) {
 	var added []membership
 	for _, m := range list {
 		if m.Via == userID {
-			m.Via = ""
+			m.Via, m.By = "", ""
 		}
 		i, found := slices.BinarySearchFunc(all, m, membership.compare)
 		if found {
@@ -383,8 +383,14 @@ func (tx *Tx) takeMemberships(l *event.Link) {
 		return
 	}
 	if l.Kind == event.LinkRetract {
-		tx.dropMemberships(l.ID, &u, p.Memberships)
+		tx.dropMemberships(l.ID, &u, slices.DeleteFunc(p.Memberships, func(m membership) bool {
+			i, found := slices.BinarySearchFunc(u.Memberships, m, membership.compare)
+			return !found || (u.Memberships[i].By != "" && u.Memberships[i].By != l.UserID)
+		}))
 		return
+	}
+	for i := range p.Memberships {
+		p.Memberships[i].By = l.UserID
 	}
 	tx.addMemberships(l.ID, &u, p.Memberships)
 }

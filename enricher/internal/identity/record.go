@@ -42,12 +42,15 @@ type anonymous struct {
 
 // membership says that a user belongs to an account from since on. An empty
 // AccountID says no more than the user's role. Via is the user that the call
-// named, if it is not the user whose record this is.
+// named, if it is not the user whose record this is, and By the one whose alias
+// it came through first: of several ways, which cycles make, only that one takes
+// it back. Two that differ in By alone are one.
 type membership struct {
 	Since     event.Micros `json:"since"`
 	AccountID string       `json:"account_id,omitempty"`
 	Role      string       `json:"role,omitempty"`
 	Via       string       `json:"via,omitempty"`
+	By        string       `json:"by,omitempty"`
 }
 
 func (m membership) compare(o membership) int {
@@ -204,6 +207,7 @@ func (u *user) append(b []byte) []byte {
 		b = appendStr(b, m.AccountID)
 		b = appendStr(b, m.Role)
 		b = appendStr(b, m.Via)
+		b = appendStr(b, m.By)
 	}
 	b = binary.AppendVarint(b, u.Forgotten)
 	b = binary.AppendVarint(b, u.Version)
@@ -245,7 +249,7 @@ func (u *user) read(c cursor) {
 }
 
 func (c *cursor) membership() membership {
-	return membership{c.int(), c.str(), c.str(), c.str()}
+	return membership{c.int(), c.str(), c.str(), c.str(), c.str()}
 }
 
 // activeAlias returns the alias in force: the one that was said last.
