@@ -30,6 +30,7 @@ Commands:
   serve     write until told to stop (the default)
   migrate   make the database and its tables, or bring them up to date
   init      write down where to begin, once, on a new installation; after migrate
+  rebuild   mend the tables of an app, with all writers stopped
   audit     what became of every accepted event, and events against every rollup, cell by cell; writers may run
   replay-rejected  send rejected events through again, mended, with their message ids
   erase     forget a person, and tell what is left; enrichers and writers must run
@@ -51,6 +52,8 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		return migrate(c)
 	case "init":
 		return initialize(c)
+	case "rebuild":
+		return rebuild(c, stdout)
 	case "audit":
 		return compare(c, stdout)
 	case "replay-rejected":
@@ -109,7 +112,7 @@ func migrate(c *invocation) error {
 }
 
 func initialize(c *invocation) error {
-	reset := c.flags("init").Bool("reset", false, "begin behind what ClickHouse holds, whatever the commits say: after an audit and a rebuild, with all writers stopped")
+	reset := c.flags("init").Bool("reset", false, "begin behind what ClickHouse holds, whatever the commits say, with all writers stopped; see rebuild -from-log for what that leaves out")
 	logger, err := c.parse()
 	if err != nil {
 		return err

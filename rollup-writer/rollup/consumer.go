@@ -223,6 +223,9 @@ func (st logState) start(shape block.Shape, name string, number int32) start {
 		return refused("commit of %s at %d was not made by rollup-writer: %w: blocks may be cut otherwise from there; "+
 			"set it back to a boundary that rollup-writer committed, or begin with `rollup-writer init -reset`", at, c.At, err)
 	}
+	if commit.Rebuild {
+		return refused("tables of %s are being rebuilt, or a rebuild was cut short: run `rollup-writer rebuild` to its end", at)
+	}
 	if commit.Shape != shape {
 		return refused("commit of %s was made with block-records|block-interval %s, and this writer has %s: they are fixed for the life of the topic; give all writers the same",
 			at, commit.Shape, shape)

@@ -552,6 +552,17 @@ func TestRefusals(t *testing.T) {
 			halted: []string{"50000|50, and this writer has 50000|60000"},
 		},
 		{
+			name: "rebuild under way", prepare: func(b *bench) {
+				b.init()
+				st, err := readLog(context.Background(), b.admin, consumed)
+				if err != nil {
+					b.t.Fatal(err)
+				}
+				commit(b, 0, block.Commit{Shape: b.cfg.shape(), TopicID: st.topics[topic.Enriched].ID.String(), Rebuild: true}.Metadata())
+			},
+			halted: []string{"a rebuild was cut short: run `rollup-writer rebuild` to its end"},
+		},
+		{
 			name: "topic made again", prepare: func(b *bench) {
 				b.init()
 				commit(b, 0, block.Commit{Shape: b.cfg.shape(), TopicID: "another"}.Metadata())

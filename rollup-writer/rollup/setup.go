@@ -72,8 +72,8 @@ func Init(ctx context.Context, cfg Config, log *slog.Logger) error {
 // Reset commits the boundaries from which partitions shall begin, where the
 // commits there are cannot be used or are not wanted: behind the newest row that
 // events or rejected_events holds of a partition, or at the log's start where
-// that is later. It is for after an audit and a rebuild, with all writers
-// stopped, and reports what it sets.
+// that is later. It is for when all writers have stopped, and reports what it
+// sets. What blocks that were under way left in some tables only is for Rebuild.
 func Reset(ctx context.Context, cfg Config, log *slog.Logger) error {
 	return withLog(ctx, cfg, log, func(i *initializer) error { return i.reset(ctx) })
 }
@@ -154,10 +154,18 @@ func settled(ctx context.Context, log *slog.Logger, do func() error) error {
 	}
 }
 
-// newest is the highest offset in ClickHouse of each partition of a topic.
+// newest is the highest offset in ClickHouse of each partition of a topic, of
+// rows and of corrections.
 func (i *initializer) newest(ctx context.Context, name string) (map[int32]int64, error) {
-	rows, err := i.sql.Query(ctx, "SELECT source_partition, max(source_offset) FROM "+tableOf(name)+" WHERE source_topic_id = ? GROUP BY source_partition",
-		i.state.topics[name].ID.String())
+	const columns = "SELECT source_partition, source_offset FROM "
+	where := " WHERE source_topic_id = '" + i.state.topics[name].ID.String() + "'"
+	from := columns + tableOf(name) + where
+	if tableOf(name) == enrichedTable {
+		// A correction that is planned is done once, or by a rebuild; it must
+		// not be done again with tokens of another generation.
+		from += " UNION ALL " + columns + "correction_plans" + where + " AND chunk = 0"
+	}
+	rows, err := i.sql.Query(ctx, "SELECT source_partition, max(source_offset) FROM ("+from+") GROUP BY source_partition")
 	if err != nil {
 		return nil, fmt.Errorf("look for rows of %s: %w", name, err)
 	}

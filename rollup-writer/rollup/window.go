@@ -17,7 +17,7 @@ import (
 // errWindow is in the chain of the error that halts a partition whose open block
 // may have left the dedup windows.
 var errWindow = errors.New("the block may have left the dedup windows, so that repeating it could count it twice: " +
-	"stop the writers, run `rollup-writer audit`, mend with `rollup-writer rebuild`, then `rollup-writer init -reset`")
+	"stop the writers, run `rollup-writer init -reset`, then `rollup-writer rebuild -from-log` of every app")
 
 // window watches how far the dedup windows of one shard's tables have moved on
 // since a block was first sent.

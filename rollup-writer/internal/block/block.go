@@ -211,18 +211,25 @@ type Commit struct {
 	// Clean says that nothing was sent from the boundary on. It is so after an
 	// end in good order; a writer takes it back before it sends anything.
 	Clean bool
+	// Rebuild says that tables are being rebuilt: nothing is open, and nobody
+	// may write before that is done.
+	Rebuild bool
 }
 
-// Words for Clean in metadata.
+// Words for Clean and Rebuild in metadata.
 const (
 	clean   = "clean"
 	perhaps = "open"
+	rebuild = "rebuild"
 )
 
 // Metadata is the commit's text form.
 func (c Commit) Metadata() string {
 	state := perhaps
-	if c.Clean {
+	switch {
+	case c.Rebuild:
+		state = rebuild
+	case c.Clean:
 		state = clean
 	}
 	return strings.Join([]string{
@@ -232,9 +239,9 @@ func (c Commit) Metadata() string {
 
 // ParseCommit reads the metadata of a commit.
 func ParseCommit(metadata string) (Commit, error) {
-	fault := fmt.Errorf("metadata %q is not %s|N|T|topic id|mark|generation|%s or %s", metadata, version, clean, perhaps)
+	fault := fmt.Errorf("metadata %q is not %s|N|T|topic id|mark|generation|%s, %s or %s", metadata, version, clean, perhaps, rebuild)
 	f := strings.Split(metadata, "|")
-	if len(f) != 7 || f[0] != version || f[3] == "" || (f[6] != clean && f[6] != perhaps) {
+	if len(f) != 7 || f[0] != version || f[3] == "" || (f[6] != clean && f[6] != perhaps && f[6] != rebuild) {
 		return Commit{}, fault
 	}
 	n, err1 := strconv.ParseInt(f[1], 10, 64)
@@ -243,7 +250,7 @@ func ParseCommit(metadata string) (Commit, error) {
 	generation, err4 := strconv.ParseUint(f[5], 10, 32)
 	c := Commit{
 		Shape: Shape{Records: n, Interval: time.Duration(t) * time.Millisecond}, TopicID: f[3],
-		Mark: mark, Generation: uint32(generation), Clean: f[6] == clean,
+		Mark: mark, Generation: uint32(generation), Clean: f[6] == clean, Rebuild: f[6] == rebuild,
 	}
 	if err1 != nil || err2 != nil || err3 != nil || err4 != nil || c.Shape.Validate() != nil {
 		return Commit{}, fault

@@ -216,8 +216,9 @@ func TestTokenAndMetadataAreGolden(t *testing.T) {
 		}
 	}
 	for want, c := range map[string]Commit{
-		"v1|50000|5000|AAAA|77|0|open":  {Shape: s, TopicID: "AAAA", Mark: 77},
-		"v1|50000|5000|AAAA|77|3|clean": {Shape: s, TopicID: "AAAA", Mark: 77, Generation: 3, Clean: true},
+		"v1|50000|5000|AAAA|77|0|open":   {Shape: s, TopicID: "AAAA", Mark: 77},
+		"v1|50000|5000|AAAA|77|3|clean":  {Shape: s, TopicID: "AAAA", Mark: 77, Generation: 3, Clean: true},
+		"v1|50000|5000|AAAA|0|1|rebuild": {Shape: s, TopicID: "AAAA", Generation: 1, Rebuild: true},
 	} {
 		if got := c.Metadata(); got != want {
 			t.Errorf("metadata: got %s, want %s", got, want)

@@ -1,0 +1,286 @@
+package rebuild
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+)
+
+// table is one of signed sums.
+type table struct {
+	name    string
+	columns []string // of a cell, beside the app
+	date    string   // the day of a row
+	guard   string   // what must not shrink; see the package comment
+	// want gives columns, events and quantity, any number of rows for a cell.
+	want func(s *Shard, r Range) string
+	// aside: rows are attached, past the views.
+	aside bool
+}
+
+var attribution = []string{
+	"account_id", "account_source", "actor_id", "actor_kind", "user_id", "anonymous_id",
+	"feature_id", "module_id", "product_id", "role", "event", "hour", "source_partition",
+}
+
+// correctionColumns are all of corrections but the app and the sums.
+var correctionColumns = append(attribution[:len(attribution):len(attribution)], "source_topic_id", "source_offset", "control_id", "control_kind", "corrected_at")
+
+// usageKinds of events count; the view usage_hourly_from_events says the same.
+const usageKinds = "('track', 'page', 'screen', 'api_call')"
+
+const byHour = "toDate(hour)"
+
+// baseTable is what events and corrections say that usage_hourly is.
+var baseTable = table{
+	name: "usage_hourly", columns: attribution, date: byHour, guard: "hour, source_partition, event", aside: true,
+	want: func(s *Shard, r Range) string {
+		list := strings.Join(attribution, ", ")
+		return `SELECT e.account_id AS account_id, e.account_source AS account_source, e.actor_id AS actor_id, e.actor_kind AS actor_kind,
+	if(e.user_id != '', e.user_id, e.linked_user_id) AS user_id, if(e.user_id = '', e.anonymous_id, '') AS anonymous_id,
+	e.feature_id AS feature_id, e.module_id AS module_id, e.product_id AS product_id, e.role AS role, e.event AS event,
+	toStartOfHour(e.event_time) AS hour, e.source_partition AS source_partition, toInt64(1) AS events, e.quantity AS quantity
+FROM ` + s.local("events") + ` AS e WHERE e.kind IN ` + usageKinds + ` AND ` + r.where("toDate(e.event_time)") + `
+UNION ALL
+SELECT ` + list + `, events, quantity FROM ` + s.local("corrections") + ` WHERE ` + r.where(byHour)
+	},
+}
+
+// rollups are the tables over usage_hourly.
+var rollups = []table{
+	overBase("account_feature_daily", "account_id", "feature_id", "module_id", "product_id"),
+	overBase("account_module_daily", "account_id", "module_id", "product_id"),
+	overBase("account_product_daily", "account_id", "product_id"),
+	overBase("user_feature_daily", "account_id", "actor_id", "actor_kind", "role", "feature_id", "module_id", "product_id"),
+}
+
+func overBase(name string, columns ...string) table {
+	return table{
+		name: name, columns: append(columns, "day"), date: "day", guard: "day",
+		want: func(s *Shard, r Range) string {
+			return "SELECT " + strings.Join(columns, ", ") + ", toDate(hour) AS day, events, quantity FROM " + s.local("usage_hourly") + " WHERE " + r.where(byHour)
+		},
+	}
+}
+
+// meanToBe is t over the usage_hourly that would be there, for a look at what a
+// rebuild would do.
+func (t table) meanToBe() table {
+	t.want = func(s *Shard, r Range) string {
+		columns := strings.Join(t.columns[:len(t.columns)-1], ", ")
+		return "SELECT " + columns + ", toDate(hour) AS day, events, quantity FROM (" + baseTable.want(s, r) + ")"
+	}
+	return t
+}
+
+// Boundaries are the offsets up to which the partitions of a topic are written.
+type Boundaries struct {
+	TopicID string
+	At      map[int32]int64
+}
+
+// correctionTable is what plans say that corrections is. Plans that are not yet
+// to be carried out do not count, nor do those of which expiry may have taken
+// some rows.
+func correctionTable(b Boundaries) table {
+	return table{
+		name: "corrections", columns: correctionColumns, date: byHour, aside: true,
+		// A correction takes and gives in the same hour; what is taken out is a
+		// second copy.
+		guard: "",
+		want: func(s *Shard, r Range) string {
+			return "SELECT " + strings.Join(correctionColumns, ", ") + ", events, quantity FROM " + s.local("correction_plans") +
+				" WHERE chunk > 0 AND " + r.where(byHour) + " AND " + b.planned(s)
+		},
+	}
+}
+
+func (b Boundaries) planned(s *Shard) string {
+	w := "(source_topic_id, source_partition, source_offset) IN (SELECT source_topic_id, source_partition, source_offset FROM " + s.local("correction_plans") +
+		" WHERE chunk = 0 AND corrected_at > now() - INTERVAL 59 DAY)"
+	for p, at := range b.At {
+		w += fmt.Sprintf(" AND NOT (source_topic_id = '%s' AND source_partition = %d AND source_offset >= %d)", b.TopicID, p, at)
+	}
+	return w
+}
+
+// difference gives a row for every cell that differs: columns, and in de and dq
+// what it lacks, negative for what it has too much.
+func (t table) difference(s *Shard, r Range, only string) string {
+	columns := strings.Join(t.columns, ", ")
+	return "SELECT " + columns + ", sum(e) AS de, sum(q) AS dq FROM (\n" +
+		"SELECT " + columns + ", events AS e, quantity AS q FROM (" + t.want(s, r) + ")\n" +
+		"UNION ALL\n" +
+		"SELECT " + columns + ", -events AS e, -quantity AS q FROM " + s.local(t.name) + " WHERE " + r.where(t.date) + only + "\n" +
+		") GROUP BY " + columns + " HAVING de != 0 OR dq != 0"
+}
+
+// only restricts the rows that are compared where not all have a counterpart.
+func (t table) only(s *Shard, b Boundaries) string {
+	if t.name != "corrections" {
+		return ""
+	}
+	return " AND " + b.planned(s)
+}
+
+// look says what a table lacks in a chunk, and what of it may not be taken out.
+func (s *Shard) look(ctx context.Context, t table, r Range, b Boundaries) (c Change, shrinks uint64, err error) {
+	guard, count := t.guard, "countIf(ne < 0 OR nq < 0)"
+	if guard == "" {
+		guard, count = t.date, "toUInt64(0)"
+	}
+	c = Change{Shard: s.Number, Table: t.name}
+	query := "SELECT sum(n), sum(more), sum(less), " + count + " FROM (SELECT count() AS n, sum(greatest(de, 0)) AS more, sum(greatest(-de, 0)) AS less, sum(de) AS ne, sum(dq) AS nq FROM (" +
+		t.difference(s, r, t.only(s, b)) + ") GROUP BY " + guard + ")"
+	if err := s.conn.QueryRow(with(ctx), query).Scan(&c.Cells, &c.Added, &c.Removed, &shrinks); err != nil {
+		return c, 0, fmt.Errorf("compare %s: %w", t.name, err)
+	}
+	return c, shrinks, nil
+}
+
+// add adds a chunk's differences to a table.
+func (s *Shard) add(ctx context.Context, t table, r Range, b Boundaries) error {
+	columns := strings.Join(t.columns, ", ")
+	into := s.local(t.name)
+	if t.aside {
+		into = s.aside(t.name)
+	}
+	return s.exec(ctx, "mend "+t.name, "INSERT INTO "+into+" (app_id, "+columns+", events, quantity)\nSELECT "+clickhouse.Quote(r.App)+", "+columns+", de, dq FROM ("+
+		t.difference(s, r, t.only(s, b))+")")
+}
+
+// chunks divides a range into runs of days that hold rows.
+func (s *Shard) chunks(ctx context.Context, r Range) ([]Range, error) {
+	dates := []struct{ table, date string }{{"events", "toDate(event_time)"}, {"corrections", byHour}, {"correction_plans", byHour}, {"usage_hourly", byHour}}
+	for _, t := range rollups {
+		dates = append(dates, struct{ table, date string }{t.name, t.date})
+	}
+	var from []string
+	for _, d := range dates {
+		from = append(from, "SELECT "+d.date+" AS date, count() AS n FROM "+s.local(d.table)+" WHERE "+r.where(d.date)+" GROUP BY date")
+	}
+	rows, err := s.conn.Query(with(ctx), "SELECT date, sum(n) FROM ("+strings.Join(from, " UNION ALL ")+") GROUP BY date ORDER BY date")
+	if err != nil {
+		return nil, fmt.Errorf("list days: %w", err)
+	}
+	defer rows.Close()
+	var list []Range
+	var held uint64
+	for rows.Next() {
+		var on time.Time
+		var n uint64
+		if err := rows.Scan(&on, &n); err != nil {
+			return nil, fmt.Errorf("list days: %w", err)
+		}
+		if held += n; len(list) == 0 || held > uint64(s.cfg.ChunkRows) {
+			list = append(list, Range{App: r.App, First: day(on)})
+			held = n
+		}
+		list[len(list)-1].End = day(on).AddDate(0, 0, 1)
+	}
+	return list, rows.Err()
+}
+
+// Look says what a rebuild would change, beside what the log holds, and changes
+// nothing. With ErrShrink in the chain of the error the changes are complete.
+func (s *Shard) Look(ctx context.Context, r Range, b Boundaries) ([]Change, error) {
+	list := []table{correctionTable(b), baseTable}
+	for _, t := range rollups {
+		list = append(list, t.meanToBe())
+	}
+	chunks, err := s.chunks(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	var all []Change
+	var shrunk error
+	for _, t := range list {
+		sum, shrinks, err := s.lookAt(ctx, t, chunks, b)
+		if err != nil {
+			return nil, err
+		}
+		if shrinks > 0 && shrunk == nil {
+			shrunk = t.shrink(sum, shrinks)
+		}
+		all = append(all, sum)
+	}
+	if s.cfg.Shrink {
+		shrunk = nil
+	}
+	return all, shrunk
+}
+
+func (s *Shard) lookAt(ctx context.Context, t table, chunks []Range, b Boundaries) (sum Change, shrinks uint64, err error) {
+	sum = Change{Shard: s.Number, Table: t.name}
+	for _, c := range chunks {
+		one, n, err := s.look(ctx, t, c, b)
+		if err != nil {
+			return sum, 0, err
+		}
+		sum.Cells, sum.Added, sum.Removed = sum.Cells+one.Cells, sum.Added+one.Added, sum.Removed+one.Removed
+		shrinks += n
+	}
+	return sum, shrinks, nil
+}
+
+func (t table) shrink(sum Change, groups uint64) error {
+	return fmt.Errorf("%w: %s would lose %d events (and gain %d), and in %d groups of %s it would lose more than it gains: "+
+		"if events has lost them and the log still holds them, use -from-log; if they were counted twice, or shall not count any more, use -shrink",
+		ErrShrink, t.name, sum.Removed, sum.Added, groups, t.guard)
+}
+
+// Mend makes the tables what they should be, and returns what it added and took
+// out. It may be run again after it ended half way.
+func (s *Shard) Mend(ctx context.Context, r Range, b Boundaries) ([]Change, error) {
+	chunks, err := s.chunks(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	var all []Change
+	for _, t := range append([]table{correctionTable(b), baseTable}, rollups...) {
+		sum, shrinks, err := s.lookAt(ctx, t, chunks, b)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, sum)
+		if shrinks > 0 && !s.cfg.Shrink {
+			return all, t.shrink(sum, shrinks)
+		}
+		if sum.Cells == 0 {
+			continue
+		}
+		if t.aside {
+			if err := s.startAside(ctx, t.name); err != nil {
+				return all, err
+			}
+		}
+		for _, c := range chunks {
+			one, _, err := s.look(ctx, t, c, b)
+			if err != nil {
+				return all, err
+			}
+			if one.Cells == 0 {
+				continue
+			}
+			if err := s.add(ctx, t, c, b); err != nil {
+				return all, err
+			}
+		}
+		if t.aside {
+			if err := s.attachAside(ctx, t.name); err != nil {
+				return all, err
+			}
+		}
+		left, _, err := s.lookAt(ctx, t, chunks, b)
+		if err != nil {
+			return all, err
+		}
+		if left.Cells > 0 {
+			return all, fmt.Errorf("%s still differs in %d cells after it was mended: is anything else writing into it?", t.name, left.Cells)
+		}
+	}
+	return all, nil
+}

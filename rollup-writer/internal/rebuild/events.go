@@ -1,0 +1,273 @@
+package rebuild
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
+	"github.com/uptakehq/uptake/schemas/event"
+)
+
+// aside is the table that rows of another are written into before they are
+// attached to it. Nothing hangs on it.
+func (s *Shard) aside(table string) string { return s.local(table + "_rebuild") }
+
+// startAside makes it, empty.
+func (s *Shard) startAside(ctx context.Context, table string) error {
+	if err := s.dropAside(ctx, table); err != nil {
+		return err
+	}
+	return s.exec(ctx, "create "+s.aside(table), "CREATE TABLE "+s.aside(table)+" AS "+s.local(table))
+}
+
+func (s *Shard) dropAside(ctx context.Context, table string) error {
+	return s.exec(ctx, "drop "+s.aside(table), "DROP TABLE IF EXISTS "+s.aside(table)+" SYNC")
+}
+
+// attachAside gives the rows to the table and drops what is left. Parts are
+// attached month by month; a crash leaves some of them attached.
+func (s *Shard) attachAside(ctx context.Context, table string) error {
+	months, err := s.texts(ctx, "SELECT DISTINCT partition_id FROM system.parts WHERE database = currentDatabase() AND table = '"+s.aside(table)+"' AND active ORDER BY partition_id")
+	if err != nil {
+		return fmt.Errorf("list parts of %s: %w", s.aside(table), err)
+	}
+	for _, m := range months {
+		err := s.exec(ctx, "attach rows to "+table, "ALTER TABLE "+s.local(table)+" ATTACH PARTITION ID '"+m+"' FROM "+s.aside(table))
+		if err != nil {
+			return err
+		}
+	}
+	return s.dropAside(ctx, table)
+}
+
+// texts runs a query of one column of strings.
+func (s *Shard) texts(ctx context.Context, query string) ([]string, error) {
+	rows, err := s.conn.Query(with(ctx), query)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []string
+	for rows.Next() {
+		var t string
+		if err := rows.Scan(&t); err != nil {
+			return nil, err
+		}
+		list = append(list, t)
+	}
+	return list, rows.Err()
+}
+
+// Offsets is a set of offsets of a partition.
+type Offsets struct {
+	first int64
+	bits  []uint64
+}
+
+// Has tells whether offset is in the set.
+func (o *Offsets) Has(offset int64) bool {
+	i := offset - o.first
+	return i >= 0 && i/64 < int64(len(o.bits)) && o.bits[i/64]&(1<<(i%64)) != 0
+}
+
+// Present reads which offsets from first on, before end, events holds of the app.
+func (s *Shard) Present(ctx context.Context, app, topicID string, partition int32, first, end int64) (*Offsets, error) {
+	o := &Offsets{first: first, bits: make([]uint64, (max(end-first, 0)+63)/64)}
+	rows, err := s.conn.Query(with(ctx), "SELECT source_offset FROM "+s.local("events")+fmt.Sprintf(
+		" WHERE app_id = %s AND source_topic_id = '%s' AND source_partition = %d AND source_offset >= %d AND source_offset < %d", clickhouse.Quote(app), topicID, partition, first, end))
+	if err != nil {
+		return nil, fmt.Errorf("read offsets in events: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var at int64
+		if err := rows.Scan(&at); err != nil {
+			return nil, fmt.Errorf("read offsets in events: %w", err)
+		}
+		o.bits[(at-first)/64] |= 1 << ((at - first) % 64)
+	}
+	return o, rows.Err()
+}
+
+// Bounds of what is inserted at once.
+const (
+	missingRows  = 50_000
+	missingBytes = 32 << 20
+)
+
+// Missing takes rows that events lacks.
+type Missing struct {
+	s     *Shard
+	conn  *clickhouse.Conn
+	rows  *columns.Events
+	bytes int
+	added int64
+}
+
+// StartMissing makes room for rows that events lacks. Close it.
+func (s *Shard) StartMissing(ctx context.Context) (*Missing, error) {
+	if err := s.startAside(ctx, "events"); err != nil {
+		return nil, err
+	}
+	conn, err := clickhouse.NewConn(&s.ch, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &Missing{s: s, conn: conn, rows: columns.NewEvents()}, nil
+}
+
+// Close closes its connection.
+func (m *Missing) Close() { m.conn.Close() }
+
+// Add takes a row. It keeps nothing of e.
+func (m *Missing) Add(ctx context.Context, src columns.Source, offset int64, e *event.EnrichedEvent, size int) error {
+	m.rows.Append(src, offset, e)
+	if m.bytes += size; m.rows.Rows() >= missingRows || m.bytes >= missingBytes {
+		return m.flush(ctx)
+	}
+	return nil
+}
+
+func (m *Missing) flush(ctx context.Context) error {
+	n := m.rows.Rows()
+	if n == 0 {
+		return nil
+	}
+	if m.s.cfg.Step != nil {
+		if err := m.s.cfg.Step("write missing events"); err != nil {
+			return err
+		}
+	}
+	// As the writer does: texts that ClickHouse does not read are kept as strings.
+	for attempt := 1; ; attempt++ {
+		err := m.conn.Insert(ctx, m.s.aside("events"), m.rows, "rebuild|"+uuid.NewString())
+		if err == nil {
+			break
+		}
+		if attempt > 2 || clickhouse.Classify(err) != clickhouse.Data {
+			return fmt.Errorf("write missing events: %w", err)
+		}
+		m.rows.Repair(attempt == 2)
+	}
+	m.added += int64(n)
+	m.bytes = 0
+	m.rows.Reset()
+	return nil
+}
+
+// Attach gives events what it lacked, and says how many rows that were.
+func (m *Missing) Attach(ctx context.Context) (Change, error) {
+	if err := m.flush(ctx); err != nil {
+		return Change{}, err
+	}
+	c := Change{Shard: m.s.Number, Table: "events", Cells: uint64(m.added), Added: m.added}
+	return c, m.s.attachAside(ctx, "events")
+}
+
+const record = "(source_topic_id, source_partition, source_offset)"
+
+// Doubles says how many records events holds more than once.
+func (s *Shard) Doubles(ctx context.Context, r Range) (Change, error) {
+	c := Change{Shard: s.Number, Table: "events"}
+	err := s.conn.QueryRow(with(ctx), "SELECT count(), sum(toInt64(n) - 1) FROM (SELECT count() AS n FROM "+s.local("events")+
+		" WHERE "+r.where("toDate(event_time)")+" GROUP BY "+record+" HAVING n > 1)").Scan(&c.Cells, &c.Removed)
+	if err != nil {
+		return c, fmt.Errorf("look for records that events holds twice: %w", err)
+	}
+	return c, nil
+}
+
+// MendDoubles makes events hold each record once, and says how many rows it took
+// out. The month of each is written anew and replaced in one step.
+func (s *Shard) MendDoubles(ctx context.Context, r Range) (Change, error) {
+	c, err := s.Doubles(ctx, r)
+	if err != nil || c.Cells == 0 {
+		return c, err
+	}
+	events, aside := s.local("events"), s.aside("events")
+	twice := func(month string) string {
+		return record + " IN (SELECT " + record + " FROM " + events + " WHERE " + month + r.where("toDate(event_time)") + " GROUP BY " + record + " HAVING count() > 1)"
+	}
+	months, err := s.texts(ctx, "SELECT DISTINCT _partition_id FROM "+events+" WHERE "+r.where("toDate(event_time)")+" AND "+twice(""))
+	if err != nil {
+		return c, fmt.Errorf("list months of events: %w", err)
+	}
+	for _, m := range months {
+		if err := s.startAside(ctx, "events"); err != nil {
+			return c, err
+		}
+		where := "_partition_id = '" + m + "' AND "
+		for _, rows := range []string{"NOT " + twice(where), twice(where) + " LIMIT 1 BY source_topic_id, source_partition, source_offset"} {
+			if err := s.exec(ctx, "copy a month of events", "INSERT INTO "+aside+" SELECT * FROM "+events+" WHERE "+where+rows); err != nil {
+				return c, err
+			}
+		}
+		var have, want int64
+		err := s.conn.QueryRow(with(ctx), "SELECT toInt64((SELECT count() FROM "+aside+")), toInt64((SELECT count() FROM "+events+" WHERE _partition_id = '"+m+"') - "+
+			"(SELECT sum(toInt64(n) - 1) FROM (SELECT count() AS n FROM "+events+" WHERE "+where+r.where("toDate(event_time)")+" GROUP BY "+record+")))").Scan(&have, &want)
+		if err != nil {
+			return c, fmt.Errorf("count the copy of a month of events: %w", err)
+		}
+		if have != want {
+			return c, fmt.Errorf("the copy of month %s of events has %d rows and should have %d: is anything else writing into it?", m, have, want)
+		}
+		if err := s.exec(ctx, "replace a month of events", "ALTER TABLE "+events+" REPLACE PARTITION ID '"+m+"' FROM "+aside); err != nil {
+			return c, err
+		}
+	}
+	return c, s.dropAside(ctx, "events")
+}
+
+// Refeed sends the range's events once more through the views into tables that
+// repeats do not change: those that keep minima and maxima, or the last row of a
+// key. What they may have lost cannot be seen, and is there afterwards. It
+// returns their names.
+func (s *Shard) Refeed(ctx context.Context, r Range) ([]string, error) {
+	rows, err := s.conn.Query(with(ctx), `SELECT v.name, t.name, v.as_select, v.cols
+FROM (
+	SELECT name, as_select, extract(create_table_query, ' TO (?:[^ .]+\\.)?`+"`?([^ `]+)`?"+`') AS target,
+		(SELECT groupArray((table, name)) FROM (SELECT table, name FROM system.columns WHERE database = currentDatabase() ORDER BY table, position)) AS all_columns,
+		arrayStringConcat(arrayMap(c -> c.2, arrayFilter(c -> c.1 = name, all_columns)), ', ') AS cols
+	FROM system.tables WHERE database = currentDatabase() AND engine = 'MaterializedView'
+) AS v
+INNER JOIN system.tables AS t ON t.name = v.target
+WHERE t.database = currentDatabase() AND (t.engine LIKE '%AggregatingMergeTree' OR t.engine LIKE '%ReplacingMergeTree')
+ORDER BY v.name`)
+	if err != nil {
+		return nil, fmt.Errorf("list views over events: %w", err)
+	}
+	type feed struct{ view, target, query, columns string }
+	var feeds []feed
+	for rows.Next() {
+		var f feed
+		if err := rows.Scan(&f.view, &f.target, &f.query, &f.columns); err != nil {
+			return nil, errors.Join(fmt.Errorf("list views over events: %w", err), rows.Close())
+		}
+		feeds = append(feeds, f)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return nil, fmt.Errorf("list views over events: %w", err)
+	}
+	source := regexp.MustCompile("FROM [`a-zA-Z0-9_]+\\.`?" + regexp.QuoteMeta(s.local("events")) + "`?( AS |\\s|$)")
+	var done []string
+	for _, f := range feeds {
+		at := source.FindStringIndex(f.query)
+		if at == nil {
+			continue // of another table
+		}
+		from := f.query[at[0]:at[1]]
+		name := strings.TrimPrefix(strings.TrimSuffix(strings.TrimRight(from, " \n"), " AS"), "FROM ")
+		query := f.query[:at[0]] + strings.Replace(from, name, "(SELECT * FROM "+name+" WHERE "+r.where("toDate(event_time)")+")", 1) + f.query[at[1]:]
+		if err := s.exec(ctx, "feed "+f.target, "INSERT INTO "+f.target+" ("+f.columns+") "+query); err != nil {
+			return done, err
+		}
+		done = append(done, f.target)
+	}
+	return done, nil
+}

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"errors"
+	"io"
+
+	"github.com/uptakehq/uptake/rollup-writer/rollup"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+)
+
+// rebuild exits with 0 when the tables are what they should be, and in a dry run
+// also when they are not; the report says what was or would be changed.
+func rebuild(c *invocation, stdout io.Writer) error {
+	set := c.flags("rebuild")
+	what := rollup.DefaultRebuildConfig()
+	what.Flags(set)
+	logger, err := c.parse()
+	if err != nil {
+		return err
+	}
+	if err := what.Validate(); err != nil {
+		return usageError(err)
+	}
+	signals, release := process.Notify()
+	defer release()
+	report, err := rollup.Rebuild(signals.Stop, c.cfg, what, logger)
+	if report != nil && (err == nil || len(report.Changes) > 0) {
+		err = errors.Join(report.WriteText(stdout), err)
+	}
+	return err
+}

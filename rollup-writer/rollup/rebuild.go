@@ -1,0 +1,461 @@
+package rollup
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/block"
+	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
+	"github.com/uptakehq/uptake/rollup-writer/internal/rebuild"
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// RebuildConfig says what to rebuild.
+type RebuildConfig struct {
+	App      string
+	From, To time.Time // of event time, widened to whole UTC days; zero: no bound
+	FromLog  bool      // also events, from what the log still holds
+	Shrink   bool      // counts may be taken out
+	DryRun   bool
+	// ChunkRows bounds how many rows are compared at once; days are never cut.
+	ChunkRows int
+
+	step func(what string) error // of tests
+}
+
+// DefaultRebuildConfig rebuilds what nobody has named yet.
+func DefaultRebuildConfig() RebuildConfig { return RebuildConfig{ChunkRows: 5_000_000} }
+
+// Flags binds the config to flags of set.
+func (c *RebuildConfig) Flags(set *flag.FlagSet) {
+	set.StringVar(&c.App, "app", c.App, "rebuild the app with this `id`")
+	set.Func("from", "from this `day` of event time on: 2026-11-21, or an instant of it, 2026-11-21T15:00:00Z; default: the first", instantFlag(&c.From))
+	set.Func("to", "before this `day` of event time; an instant within a day means all of that day; default: the last", instantFlag(&c.To))
+	set.BoolVar(&c.FromLog, "from-log", c.FromLog, "first put rows back into events that it lacks and the log still has, and take out those that it has twice")
+	set.BoolVar(&c.Shrink, "shrink", c.Shrink, "also take counts out of rollups that events does not account for")
+	set.BoolVar(&c.DryRun, "dry-run", c.DryRun, "say what would change, and change nothing")
+	set.IntVar(&c.ChunkRows, "chunk-rows", c.ChunkRows, "compare days together up to this many rows")
+}
+
+func instantFlag(t *time.Time) func(string) error {
+	return func(s string) error {
+		for _, layout := range []string{time.RFC3339, time.DateOnly} {
+			if at, err := time.Parse(layout, s); err == nil {
+				*t = at.UTC()
+				return nil
+			}
+		}
+		return errors.New("want a date or a time with its zone, 2026-11-21 or 2026-11-21T15:00:00Z")
+	}
+}
+
+// Validate reports all faults.
+func (c *RebuildConfig) Validate() error {
+	var errs []error
+	if c.App == "" {
+		errs = append(errs, errors.New("app must be set"))
+	}
+	if !c.From.IsZero() && !c.To.IsZero() && !c.From.Before(c.To) {
+		errs = append(errs, fmt.Errorf("from must be before to (got %s and %s)", c.From.Format(time.RFC3339), c.To.Format(time.RFC3339)))
+	}
+	if c.ChunkRows < 1 {
+		errs = append(errs, fmt.Errorf("chunk-rows must be > 0 (got %d)", c.ChunkRows))
+	}
+	return errors.Join(errs...)
+}
+
+// RebuildReport is what a rebuild changed, or would change.
+type RebuildReport struct {
+	Range   rebuild.Range
+	DryRun  bool
+	Changes []rebuild.Change
+	Done    bool // all of it was carried out
+	// LogFrom are the offsets that the log still has, by partition; what was
+	// lost before them is not in it any more. Nil without -from-log.
+	LogFrom map[int32]int64
+}
+
+// Rebuild mends the tables of an app while no writer runs. It marks the group's
+// commits first, so that a writer that is started refuses until the rebuild is
+// done, and moves the tokens into a new generation at the end. It may be run
+// again after it ended in any way and at any place.
+func Rebuild(ctx context.Context, cfg Config, what RebuildConfig, log *slog.Logger) (report *RebuildReport, err error) {
+	if err := what.Validate(); err != nil {
+		return nil, err
+	}
+	err = withLog(ctx, cfg, log, func(i *initializer) error {
+		r := &rebuilder{initializer: i, what: what, span: rebuild.NewRange(what.App, what.From, what.To)}
+		r.report = &RebuildReport{Range: r.span, DryRun: what.DryRun}
+		report = r.report
+		return r.run(ctx)
+	})
+	return report, err
+}
+
+type rebuilder struct {
+	*initializer
+	what   RebuildConfig
+	span   rebuild.Range
+	report *RebuildReport
+
+	commits    map[int32]block.Commit
+	boundaries rebuild.Boundaries
+	shards     []*rebuild.Shard
+}
+
+func (r *rebuilder) run(ctx context.Context) (err error) {
+	if err := r.readCommits(ctx); err != nil {
+		return err
+	}
+	if err := r.open(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		for _, s := range r.shards {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if r.what.DryRun {
+		return r.look(ctx)
+	}
+	if err := r.mark(ctx, func(c *block.Commit) { c.Clean, c.Rebuild = false, true }); err != nil {
+		return err
+	}
+	for _, s := range r.shards {
+		err := s.Quiet(ctx, func(n uint64) {
+			r.log.Info("clickhouse still works on statements of a writer or of an earlier rebuild; waiting", "shard", s.Number, "statements", n)
+		})
+		if err != nil {
+			return fmt.Errorf("shard %d: %w", s.Number, err)
+		}
+		if err := r.mend(ctx, s); err != nil { // whatever it is, another run ends it
+			err = fmt.Errorf("shard %d: %w", s.Number, err)
+			if errors.Is(err, rebuild.ErrShrink) {
+				// Nothing is half done: writers may go on.
+				return errors.Join(err, r.finish(ctx))
+			}
+			return fmt.Errorf("%w; writers refuse to begin until the rebuild was run to its end", err)
+		}
+	}
+	if err := r.finish(ctx); err != nil {
+		return err
+	}
+	r.report.Done = true
+	return nil
+}
+
+// finish lets writers begin again, with tokens of a new generation.
+func (r *rebuilder) finish(ctx context.Context) error {
+	return r.mark(ctx, func(c *block.Commit) { c.Clean, c.Rebuild, c.Generation = true, false, c.Generation+1 })
+}
+
+// readCommits makes sure that no writer runs and that nothing is open.
+func (r *rebuilder) readCommits(ctx context.Context) error {
+	groups, err := r.admin.DescribeGroups(ctx, topic.GroupRollupWriter)
+	if err != nil {
+		return fmt.Errorf("describe group %s: %w", topic.GroupRollupWriter, err)
+	}
+	members := len(groups[topic.GroupRollupWriter].Members)
+	if members > 0 {
+		if !r.what.DryRun {
+			return fmt.Errorf("group %s has %d running writers: stop them first, with SIGTERM, and make sure that their processes have ended", topic.GroupRollupWriter, members)
+		}
+		r.log.Warn("writers are running: what they are inserting now shows as different", "writers", members)
+	}
+	r.boundaries = rebuild.Boundaries{TopicID: r.state.topics[topic.Enriched].ID.String(), At: map[int32]int64{}}
+	r.commits = map[int32]block.Commit{}
+	var errs, open []error
+	for n := range r.state.topics[topic.Enriched].Partitions {
+		c, ok := r.state.commits.Lookup(topic.Enriched, n)
+		if !ok || c.At < 0 {
+			errs = append(errs, fmt.Errorf("%s/%d has no commit: %s, or begin with `rollup-writer init -reset`", topic.Enriched, n, runInit))
+			continue
+		}
+		commit, err := block.ParseCommit(c.Metadata)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("commit of %s/%d: %w: begin with `rollup-writer init -reset`", topic.Enriched, n, err))
+		case commit.TopicID != r.boundaries.TopicID:
+			errs = append(errs, fmt.Errorf("commit of %s/%d belongs to topic id %s: the topic was deleted and made again; begin with `rollup-writer init -reset`", topic.Enriched, n, commit.TopicID))
+		case !commit.Clean && !commit.Rebuild && !r.what.DryRun:
+			open = append(open, fmt.Errorf("%s/%d", topic.Enriched, n))
+		case commit.Rebuild:
+			r.log.Warn("an earlier rebuild was cut short, perhaps of another app or other days: see `rollup-writer audit` afterwards", "partition", n)
+		}
+		r.commits[n] = commit
+		r.boundaries.At[n] = c.At
+	}
+	if len(open) > 0 {
+		names := strings.ReplaceAll(errors.Join(open...).Error(), "\n", ", ")
+		errs = append(errs, fmt.Errorf("the last writer of %s did not end in good order, so that a block may be in some tables only: "+
+			"start a writer, let it catch up, stop it with SIGTERM, and rebuild then; "+
+			"if its partition is halted and cannot be mended, set its boundary with `rollup-writer init -reset`, which loses nothing that -from-log cannot put back", names))
+	}
+	return errors.Join(errs...)
+}
+
+// mark commits the boundaries again with other words.
+func (r *rebuilder) mark(ctx context.Context, change func(*block.Commit)) error {
+	var offsets kadm.Offsets
+	for n, c := range r.commits {
+		change(&c)
+		r.commits[n] = c
+		offsets.Add(kadm.Offset{Topic: topic.Enriched, Partition: n, At: r.boundaries.At[n], LeaderEpoch: -1, Metadata: c.Metadata()})
+	}
+	return r.commit(ctx, offsets)
+}
+
+func (r *rebuilder) open(ctx context.Context) error {
+	cfg := rebuild.Config{Shrink: r.what.Shrink, ChunkRows: r.what.ChunkRows, Step: r.what.step}
+	for n := range r.cfg.ClickHouse.Shards() {
+		ask, cancel := uncut(ctx)
+		s, err := rebuild.Open(ask, cfg, r.cfg.ClickHouse, n)
+		cancel()
+		if err != nil {
+			return err
+		}
+		r.shards = append(r.shards, s)
+		if err := s.Sync(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// look fills the report with what would change.
+func (r *rebuilder) look(ctx context.Context) error {
+	var shrunk []error
+	for _, s := range r.shards {
+		if r.what.FromLog {
+			twice, err := s.Doubles(ctx, r.span)
+			if err != nil {
+				return err
+			}
+			lacks := rebuild.Change{Shard: s.Number, Table: "events"}
+			err = r.missing(ctx, s, func(context.Context, columns.Source, int64, *event.EnrichedEvent, int) error {
+				lacks.Cells++
+				lacks.Added++
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			r.report.Changes = append(r.report.Changes, rebuild.Change{
+				Shard: s.Number, Table: "events", Cells: twice.Cells + lacks.Cells, Added: lacks.Added, Removed: twice.Removed,
+			})
+		}
+		changes, err := s.Look(ctx, r.span, r.boundaries)
+		r.report.Changes = append(r.report.Changes, changes...)
+		switch {
+		case errors.Is(err, rebuild.ErrShrink):
+			shrunk = append(shrunk, err)
+		case err != nil:
+			return err
+		}
+	}
+	if r.what.FromLog {
+		return nil // the rollups were compared with events as it is
+	}
+	return errors.Join(shrunk...)
+}
+
+func (r *rebuilder) mend(ctx context.Context, s *rebuild.Shard) error {
+	if r.what.FromLog {
+		twice, err := s.MendDoubles(ctx, r.span)
+		if err != nil {
+			return err
+		}
+		m, err := s.StartMissing(ctx)
+		if err != nil {
+			return err
+		}
+		defer m.Close()
+		if err := r.missing(ctx, s, m.Add); err != nil {
+			return err
+		}
+		lacks, err := m.Attach(ctx)
+		if err != nil {
+			return err
+		}
+		r.report.Changes = append(r.report.Changes, rebuild.Change{
+			Shard: s.Number, Table: "events", Cells: twice.Cells + lacks.Cells, Added: lacks.Added, Removed: twice.Removed,
+		})
+		fed, err := s.Refeed(ctx, r.span)
+		if err != nil {
+			return err
+		}
+		r.log.Info("events were put back and sent through the views that repeats do not change", "rows", lacks.Added, "doubles", twice.Removed, "tables", strings.Join(fed, ","))
+	}
+	changes, err := s.Mend(ctx, r.span, r.boundaries)
+	r.report.Changes = append(r.report.Changes, changes...)
+	return err
+}
+
+// missing calls each for every record of the range, below the boundaries of the
+// shard's partitions, that the log has and events has not.
+func (r *rebuilder) missing(ctx context.Context, s *rebuild.Shard, each func(context.Context, columns.Source, int64, *event.EnrichedEvent, int) error) error {
+	codec, err := r.cfg.Registry.Codec(ctx)
+	if err != nil {
+		return err
+	}
+	skips, err := parseSkips(r.cfg.SkipRecords)
+	if err != nil {
+		return err
+	}
+	if r.report.LogFrom == nil {
+		r.report.LogFrom = map[int32]int64{}
+	}
+	var numbers []int32
+	for n := range r.commits {
+		if int(n)%len(r.shards) == s.Number {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	for _, n := range numbers {
+		first, ok := r.state.first.Lookup(topic.Enriched, n)
+		if !ok {
+			return fmt.Errorf("%s/%d is not in the cluster", topic.Enriched, n)
+		}
+		r.report.LogFrom[n] = first.Offset
+		end := r.boundaries.At[n]
+		if first.Offset >= end {
+			continue
+		}
+		have, err := s.Present(ctx, r.span.App, r.boundaries.TopicID, n, first.Offset, end)
+		if err != nil {
+			return err
+		}
+		src := columns.Source{TopicID: r.boundaries.TopicID, Partition: n}
+		var e event.EnrichedEvent
+		err = r.readLog(ctx, n, first.Offset, end, func(rec *kgo.Record) error {
+			if rec.Attrs.IsControl() || have.Has(rec.Offset) || skips[place{topic.Enriched, n, rec.Offset}] {
+				return nil
+			}
+			typ, err := codec.Type(rec.Value)
+			if err == nil && typ != event.TypeEnriched {
+				return nil
+			}
+			if err == nil {
+				err = codec.DecodeEnriched(rec.Value, &e)
+			}
+			if err != nil {
+				return fmt.Errorf("%s/%d offset %d: %w: give the -skip-records that writers have", topic.Enriched, n, rec.Offset, err)
+			}
+			if e.AppID != r.span.App || !r.span.Holds(event.ToTime(e.EventTime)) {
+				return nil
+			}
+			return each(ctx, src, rec.Offset, &e, len(rec.Value))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readLog calls each for the committed records of a partition from first up to
+// end, which is a boundary.
+func (r *rebuilder) readLog(ctx context.Context, number int32, first, end int64, each func(*kgo.Record) error) error {
+	opts, err := r.cfg.Kafka.Options(r.log, nil)
+	if err != nil {
+		return err
+	}
+	client, err := kgo.NewClient(append(
+		opts,
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic.Enriched: {number: kgo.NewOffset().At(first)}}),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(), // one of them may be the last
+		kgo.FetchMaxBytes(fetchBytes),
+	)...)
+	if err != nil {
+		return fmt.Errorf("kafka client: %w", err)
+	}
+	defer client.Close()
+	for {
+		fetches := client.PollRecords(ctx, pollRecords)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var failed error
+		fetches.EachError(func(_ string, _ int32, err error) {
+			if !kerr.IsRetriable(err) {
+				failed = errors.Join(failed, err)
+			}
+		})
+		if failed != nil {
+			return fmt.Errorf("read %s/%d: %w", topic.Enriched, number, failed)
+		}
+		for _, rec := range fetches.Records() {
+			if rec.Offset < end {
+				if err := each(rec); err != nil {
+					return err
+				}
+			}
+			// The record behind the boundary ended the last block, or the
+			// boundary is behind a tick or a marker.
+			if rec.Offset >= end-1 {
+				return nil
+			}
+		}
+	}
+}
+
+// WriteText writes the report for people.
+func (r *RebuildReport) WriteText(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "SHARD\tTABLE\tCELLS\tADDED\tTAKEN OUT")
+	changed := false
+	for _, c := range r.Changes {
+		changed = changed || c.Cells > 0
+		fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%d\n", c.Shard, c.Table, c.Cells, c.Added, c.Removed)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	var b strings.Builder
+	if r.LogFrom != nil {
+		b.WriteString("\nthe log still has, of each partition:")
+		for _, n := range slices.Sorted(maps.Keys(r.LogFrom)) {
+			fmt.Fprintf(&b, " %d from offset %d on;", n, r.LogFrom[n])
+		}
+		b.WriteString("\n")
+	}
+	days := "all days"
+	if !r.Range.First.IsZero() || !r.Range.End.IsZero() {
+		days = "days " + dateOf(r.Range.First) + " to before " + dateOf(r.Range.End)
+	}
+	switch {
+	case r.DryRun && changed:
+		fmt.Fprintf(&b, "\napp %s, %s: nothing was changed; this is what would be\n", r.Range.App, days)
+	case !r.Done:
+		fmt.Fprintf(&b, "\napp %s, %s: not done; this is what was found so far\n", r.Range.App, days)
+	case changed:
+		fmt.Fprintf(&b, "\napp %s, %s: mended; `rollup-writer audit -app %s` must say equal now\n", r.Range.App, days, r.Range.App)
+	default:
+		fmt.Fprintf(&b, "\napp %s, %s: nothing to mend\n", r.Range.App, days)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func dateOf(t time.Time) string {
+	if t.IsZero() {
+		return "any"
+	}
+	return t.Format(time.DateOnly)
+}

@@ -1,0 +1,348 @@
+package rollup
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/audit"
+	"github.com/uptakehq/uptake/rollup-writer/internal/rebuild"
+	"github.com/uptakehq/uptake/schemas/event"
+)
+
+func (b *bench) exec(statement string) {
+	b.t.Helper()
+	if err := b.sql.Exec(context.Background(), statement); err != nil {
+		b.t.Fatalf("%v in %s", err, statement)
+	}
+}
+
+// audited tells whether the audit says equal, and what it found.
+func (b *bench) audited() (equal bool, findings string) {
+	b.t.Helper()
+	cfg := audit.DefaultConfig()
+	cfg.Settle = 0
+	r, err := audit.Run(context.Background(), b.sql, cfg)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var text strings.Builder
+	if err := r.WriteText(&text); err != nil {
+		b.t.Fatal(err)
+	}
+	return r.Equal, text.String()
+}
+
+// rebuild runs one of app dev.
+func (b *bench) rebuild(change ...func(*RebuildConfig)) (*RebuildReport, error) {
+	what := DefaultRebuildConfig()
+	what.App = "dev"
+	for _, c := range change {
+		c(&what)
+	}
+	return Rebuild(context.Background(), b.cfg, what, b.log)
+}
+
+func (b *bench) mustRebuild(change ...func(*RebuildConfig)) *RebuildReport {
+	b.t.Helper()
+	r, err := b.rebuild(change...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return r
+}
+
+func fromLog(c *RebuildConfig) { c.FromLog = true }
+func shrink(c *RebuildConfig)  { c.Shrink = true }
+func dry(c *RebuildConfig)     { c.DryRun = true }
+
+// deleteRows takes rows out of a table whose parts are kept as they are.
+func (b *bench) deleteRows(table, where string) {
+	b.t.Helper()
+	b.exec("SYSTEM START MERGES " + table)
+	b.exec("ALTER TABLE " + table + " DELETE WHERE " + where + " SETTINGS mutations_sync = 2")
+	b.exec("SYSTEM STOP MERGES " + table)
+}
+
+// dropPart takes a part that has rows out of a table, as a disk that lost it
+// would.
+func (b *bench) dropPart(table string, n int) {
+	b.t.Helper()
+	var part string
+	err := b.sql.QueryRow(context.Background(), "SELECT name FROM system.parts WHERE database = currentDatabase() AND table = ? AND active ORDER BY name LIMIT 1 OFFSET ?", table, n).Scan(&part)
+	if err != nil {
+		b.t.Fatalf("a part of %s: %v", table, err)
+	}
+	b.exec("ALTER TABLE " + table + " DROP PART '" + part + "'")
+}
+
+var stored = []string{"events", "corrections", "usage_hourly", "account_feature_daily", "account_module_daily", "account_product_daily", "user_feature_daily"}
+
+// written is a log with corrections that a writer has written and ended, of which
+// every block is still a part of its own.
+func written(b *bench) (correct func(*event.EnrichedEvent)) {
+	b.t.Helper()
+	b.init()
+	for _, table := range stored {
+		b.exec("SYSTEM STOP MERGES " + table)
+	}
+	w := b.start()
+	correct = correctionScenario(b)
+	for i := range 2 {
+		late := events(uint64(i+10), 60)
+		for _, e := range late {
+			e.MessageID = "late-" + e.MessageID
+		}
+		b.send(late)
+		b.awaitSettled()
+	}
+	b.check(correct)
+	w.end()
+	if equal, found := b.audited(); !equal {
+		b.t.Fatalf("before any damage:\n%s", found)
+	}
+	return correct
+}
+
+// goesOn lets a writer write more and compares everything.
+func (b *bench) goesOn(seed uint64, correct func(*event.EnrichedEvent)) {
+	b.t.Helper()
+	w := b.start()
+	late := events(seed, 60)
+	for _, e := range late {
+		e.MessageID = "late-" + e.MessageID
+	}
+	b.send(late)
+	b.check(correct)
+	w.end()
+	if equal, found := b.audited(); !equal {
+		b.t.Errorf("after writing went on:\n%s", found)
+	}
+}
+
+// Whatever is damaged is found by the audit and mended, and writing goes on with
+// the right totals. A dry run says what would change and changes nothing.
+func TestRebuildMends(t *testing.T) {
+	b := newBench(t)
+	correct := written(b)
+	for _, tc := range []struct {
+		name   string
+		damage func(*bench)
+		with   []func(*RebuildConfig)
+		// refused: without these it would take counts out, and does not.
+		refused bool
+	}{
+		{name: "part of a rollup", damage: func(b *bench) { b.dropPart("account_module_daily", 1) }},
+		{name: "part of the user rollup", damage: func(b *bench) { b.dropPart("user_feature_daily", 3) }},
+		{name: "part of usage_hourly", damage: func(b *bench) { b.dropPart("usage_hourly", 2) }},
+		{name: "correction in usage_hourly", damage: func(b *bench) {
+			// The parts of a correction hold rows that are negative.
+			var part string
+			if err := b.sql.QueryRow(context.Background(), "SELECT _part FROM usage_hourly WHERE events < 0 LIMIT 1").Scan(&part); err != nil {
+				b.t.Fatal(err)
+			}
+			b.exec("ALTER TABLE usage_hourly DROP PART '" + part + "'")
+		}},
+		{name: "part of corrections", damage: func(b *bench) { b.dropPart("corrections", 0) }},
+		{name: "part of events", damage: func(b *bench) { b.dropPart("events", 1) }, with: []func(*RebuildConfig){fromLog}, refused: true},
+		{name: "month of events detached", damage: func(b *bench) { b.exec("ALTER TABLE events DETACH PARTITION 202611") }, with: []func(*RebuildConfig){fromLog}, refused: true},
+		{name: "events that no table holds", damage: func(b *bench) {
+			b.deleteRows("events", "event = 'Event 3'")
+			const mine = ", -events, -quantity FROM usage_hourly WHERE feature_id = 'f-3' SETTINGS insert_deduplicate = 0"
+			b.exec("INSERT INTO account_module_daily SELECT app_id, account_id, module_id, product_id, toDate(hour)" + mine)
+			b.exec("INSERT INTO account_product_daily SELECT app_id, account_id, product_id, toDate(hour)" + mine)
+			for _, table := range []string{"usage_hourly", "account_feature_daily", "user_feature_daily"} {
+				b.deleteRows(table, "feature_id = 'f-3'")
+			}
+		}, with: []func(*RebuildConfig){fromLog}},
+		{name: "rollup doubled", damage: func(b *bench) {
+			b.exec("INSERT INTO account_product_daily SELECT * FROM account_product_daily LIMIT 3 SETTINGS insert_deduplicate = 0")
+		}, with: []func(*RebuildConfig){shrink}, refused: true},
+		{name: "block doubled everywhere", damage: func(b *bench) {
+			b.exec("INSERT INTO events SELECT * FROM events WHERE _part = (SELECT min(_part) FROM events) SETTINGS insert_deduplicate = 0, deduplicate_blocks_in_dependent_materialized_views = 0")
+		}, with: []func(*RebuildConfig){fromLog, shrink}},
+		{name: "a part of each", damage: func(b *bench) {
+			for i, table := range stored {
+				b.dropPart(table, i%2)
+			}
+		}, with: []func(*RebuildConfig){fromLog, shrink}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b.t = t
+			tc.damage(b)
+			if equal, _ := b.audited(); equal {
+				t.Error("the audit does not see the damage")
+			}
+			before := b.parts()
+			if _, err := b.rebuild(append(tc.with, dry)...); err != nil {
+				t.Fatalf("dry run: %v", err)
+			}
+			if tc.refused {
+				if _, err := b.rebuild(); !errors.Is(err, rebuild.ErrShrink) {
+					t.Errorf("without being told to: got %v, want a refusal", err)
+				}
+			}
+			if after := b.parts(); after != before {
+				t.Errorf("the tables changed: got %s, want %s", after, before)
+			}
+			r := b.mustRebuild(tc.with...)
+			var text strings.Builder
+			if err := r.WriteText(&text); err != nil || !strings.Contains(text.String(), "mended") || !strings.Contains(text.String(), "audit") {
+				t.Errorf("report: %v\n%s", err, &text)
+			}
+			if equal, found := b.audited(); !equal {
+				t.Fatalf("after the rebuild\n%s\nthe audit says:\n%s", &text, found)
+			}
+			b.check(correct)
+			r = b.mustRebuild(tc.with...)
+			for _, c := range r.Changes {
+				if c.Cells != 0 {
+					t.Errorf("a second rebuild still found %+v", c)
+				}
+			}
+			if t.Failed() {
+				t.Log(text.String())
+			}
+		})
+	}
+	b.t = t
+	b.goesOn(100, correct)
+}
+
+// parts names what the tables hold.
+func (b *bench) parts() string {
+	b.t.Helper()
+	var all string
+	err := b.sql.QueryRow(context.Background(), "SELECT arrayStringConcat(arraySort(groupArray(concat(table, '/', name))), ' ') FROM system.parts WHERE database = currentDatabase() AND active").Scan(&all)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return all
+}
+
+// A rebuild may be cut short before each of its statements, and the next one
+// ends it. Writers do not begin in between.
+func TestRebuildIsResumed(t *testing.T) {
+	b := newBench(t)
+	correct := written(b)
+	damage := func() {
+		for _, table := range stored {
+			b.deleteRows(table, "cityHash64(account_id) % 3 = 0")
+		}
+	}
+	cut := errors.New("cut short")
+	run := func(at int) (steps []string, err error) {
+		damage()
+		_, err = b.rebuild(fromLog, shrink, func(c *RebuildConfig) {
+			c.step = func(what string) error {
+				if steps = append(steps, what); len(steps) == at {
+					return cut
+				}
+				return nil
+			}
+		})
+		return steps, err
+	}
+	steps, err := run(-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cuts := map[string]int{} // the last of each kind
+	for i, what := range steps {
+		cuts[what] = i + 1
+	}
+	if len(cuts) < 10 {
+		t.Errorf("a rebuild of everything has these steps only: %q", steps)
+	}
+	for what, at := range cuts {
+		if _, err := run(at); !errors.Is(err, cut) {
+			t.Fatalf("cut short before %q: got %v", what, err)
+		}
+		if what == "mend usage_hourly" {
+			w := b.start()
+			b.await("the partitions to be refused", func() bool { return w.metric("uptake_writer_halted_partitions") == partitions })
+			if why := w.health.Ready()["rollup-writer"]; !strings.Contains(why, "run `rollup-writer rebuild` to its end") {
+				t.Errorf("health: %q", why)
+			}
+			w.end()
+		}
+		b.mustRebuild(fromLog, shrink)
+		if equal, found := b.audited(); !equal {
+			t.Fatalf("cut short before %q:\n%s", what, found)
+		}
+	}
+	b.check(correct)
+	b.goesOn(100, correct)
+}
+
+// It does not run beside writers, nor over what may be half done.
+func TestRebuildRefuses(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	w := b.start()
+	b.send(events(1, 80))
+	b.check()
+	if _, err := b.rebuild(); err == nil || !strings.Contains(err.Error(), "running writers: stop them first") {
+		t.Errorf("beside a writer: got %v", err)
+	}
+	if _, err := b.rebuild(dry); err != nil {
+		t.Errorf("dry run beside a writer: %v", err)
+	}
+	w.end()
+	b.rewind()
+	if _, err := b.rebuild(); err == nil || !strings.Contains(err.Error(), "did not end in good order") {
+		t.Errorf("with open blocks: got %v", err)
+	}
+	if err := Reset(context.Background(), b.cfg, b.log); err != nil {
+		t.Fatal(err)
+	}
+	if r := b.mustRebuild(fromLog); !r.Done {
+		t.Errorf("after a reset: got %+v", r)
+	}
+	b.goesOn(100, func(*event.EnrichedEvent) {})
+}
+
+// Only the days of the range are touched, widened to whole days; other apps not
+// at all.
+func TestRebuildKeepsToItsRange(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	w := b.start()
+	mine, other := events(1, 300), events(2, 100)
+	for _, e := range other {
+		e.AppID = "other"
+	}
+	b.send(append(mine, other...))
+	b.check()
+	w.end()
+	b.deleteRows("account_product_daily", "1")
+	count := func(where string) int64 {
+		return b.number("SELECT sum(events) FROM account_product_daily WHERE " + where)
+	}
+	day := time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
+	b.mustRebuild(func(c *RebuildConfig) { c.From, c.To = day.Add(5*time.Hour), day.Add(7*time.Hour) })
+	if in, out := count("app_id = 'dev' AND day = '2026-11-21'"), count("app_id != 'dev' OR day != '2026-11-21'"); in == 0 || out != 0 {
+		t.Errorf("got %d events in the range and %d beyond it", in, out)
+	}
+	b.mustRebuild()
+	if out := count("app_id != 'dev'"); out != 0 {
+		t.Errorf("%d events of another app", out)
+	}
+	b.mustRebuild(func(c *RebuildConfig) { c.App = "other" })
+	if equal, found := b.audited(); !equal {
+		t.Error(found)
+	}
+	b.check()
+}
+
+func TestRebuildConfigNamesEverySetting(t *testing.T) {
+	c := RebuildConfig{From: time.Unix(10, 0), To: time.Unix(5, 0)}
+	err := c.Validate()
+	for _, want := range []string{"app must be set", "from must be before to", "chunk-rows must be > 0"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q in it", err, want)
+		}
+	}
+}
