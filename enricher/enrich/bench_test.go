@@ -158,3 +158,15 @@ func BenchmarkEndToEnd(b *testing.B) {
 		b.Errorf("%d events of %d", got, b.N)
 	}
 }
+
+// Nearly no event has a session id; the look for one is made for each.
+func BenchmarkSessionID(b *testing.B) {
+	e := realistic(1)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(e.Properties) + len(e.Context)))
+	for b.Loop() {
+		if v := sessionID(e.Properties, e.Context); v != nil {
+			b.Fatalf("found %s", v)
+		}
+	}
+}
