@@ -1,7 +1,9 @@
 package enrich
 
 import (
+	"bytes"
 	"context"
+	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -377,4 +379,34 @@ func TestHangingTransactionOfAnother(t *testing.T) {
 		t.Error("an id of an aborted transaction was taken for processed")
 	}
 	i.stopped()
+}
+
+func TestNamesSession(t *testing.T) {
+	alphabet := "sesion\"_x"
+	rng := rand.New(rand.NewPCG(1, 2))
+	found := 0
+	for range 20_000 {
+		doc := make([]byte, rng.IntN(30))
+		for i := range doc {
+			doc[i] = alphabet[rng.IntN(len(alphabet))]
+		}
+		if rng.IntN(3) == 0 && len(doc) > 7 {
+			copy(doc[rng.IntN(len(doc)-6):], sessionWord)
+		}
+		want := bytes.Contains(doc, []byte(sessionWord))
+		if got := namesSession(doc); got != want {
+			t.Fatalf("%s: got %v, want %v", doc, got, want)
+		}
+		if want {
+			found++
+		}
+	}
+	if found < 1000 {
+		t.Errorf("the word was in %d documents only", found)
+	}
+	for _, key := range sessionKeys {
+		if !namesSession([]byte(key)) {
+			t.Errorf("a document with %s is not looked into", key)
+		}
+	}
 }
