@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+	"github.com/uptakehq/uptake/ingest-gateway/segment"
 )
 
 // sample is an event as a Node SDK sends it, 617 bytes; %08d makes ids.
@@ -20,9 +23,11 @@ const sample = `{"type":"track","event":"Item Scanned","userId":"user-%08d","ano
 
 // benchmarkGateway sends requests of n events over 64 connections. cpu-ns/event
 // is of the whole process: gateway, the Kafka in memory and this client.
-func benchmarkGateway(b *testing.B, n int) {
+func benchmarkGateway(b *testing.B, n int, protocols ...ingest.Protocol) {
 	cluster := newCluster(b, kfake.BlackholeProduce())
-	g := startGateway(b, cluster.ListenAddrs(), "", func(c *Config, _ *Dependencies) { c.Kafka.ClientID = "bench" })
+	g := startGateway(b, cluster.ListenAddrs(), "", func(c *Config, d *Dependencies) {
+		c.Kafka.ClientID, d.Protocols = "bench", protocols
+	})
 	g.awaitReady()
 	const connections = 64
 	var sent atomic.Int64
@@ -99,3 +104,12 @@ func cpuTime() time.Duration {
 
 func BenchmarkGateway1(b *testing.B)   { benchmarkGateway(b, 1) }
 func BenchmarkGateway100(b *testing.B) { benchmarkGateway(b, 100) }
+
+// BenchmarkNative is what the protocols beside the native one cost it: nothing,
+// says benchstat -col /protocols.
+func BenchmarkNative(b *testing.B) {
+	for _, n := range []int{1, 100} {
+		b.Run(fmt.Sprintf("events=%d/protocols=segment", n), func(b *testing.B) { benchmarkGateway(b, n, segment.New()) })
+		b.Run(fmt.Sprintf("events=%d/protocols=all", n), func(b *testing.B) { benchmarkGateway(b, n, Protocols()...) })
+	}
+}
