@@ -43,6 +43,15 @@ var shared struct {
 func TestMain(m *testing.M) {
 	embedded.ChildMain()
 	code := m.Run()
+	if code == 0 && shared.stack != nil {
+		// After all that the tests did to it: each accepted event is somewhere.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		if _, err := conserved(ctx, shared.stack); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+		cancel()
+	}
 	if err := closeShared(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
