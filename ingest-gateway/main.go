@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/uptakehq/uptake/ingest-gateway/gateway"
 	"github.com/uptakehq/uptake/ingest-gateway/keys"
+	"github.com/uptakehq/uptake/schemas/privacy"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
@@ -66,7 +68,7 @@ func flags(set *flag.FlagSet, cfg *gateway.Config) *options {
 	set.StringVar(&o.metricsAddr, "metrics-addr", "127.0.0.1:9101", "`host:port` of /metrics, /healthz, /readyz and /debug/pprof; empty for none")
 	set.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	set.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
-	set.BoolVar(&o.check, "check", false, "check the settings and the key file, and exit")
+	set.BoolVar(&o.check, "check", false, "check the settings, the key file and the privacy rules, and exit")
 	return &o
 }
 
@@ -91,6 +93,10 @@ func serve(args []string, getenv func(string) (string, bool), stderr io.Writer) 
 	}
 	if o.check {
 		_, err := keys.Load(cfg.Keys)
+		if cfg.PrivacyFile != "" {
+			_, bad := privacy.Load(cfg.PrivacyFile)
+			err = errors.Join(err, bad)
+		}
 		return err
 	}
 	logger.Info("settings in force", setting.Effective(set)...)

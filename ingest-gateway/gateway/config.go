@@ -25,6 +25,8 @@ type Config struct {
 	Keys     string
 	KeysPoll time.Duration
 
+	PrivacyFile string
+
 	Limits         ingest.Limits
 	MaxConnections int
 	MaxHeaderBytes int
@@ -89,6 +91,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.Addr, "addr", c.Addr, "`host:port` to take events on")
 	set.StringVar(&c.Keys, "keys", c.Keys, "`file` of apps and their write keys; read again when it changes")
 	set.DurationVar(&c.KeysPoll, "keys-poll", c.KeysPoll, "how often the key file is looked at; SIGHUP does it at once")
+	set.StringVar(&c.PrivacyFile, "privacy-file", c.PrivacyFile, "YAML `file` of what must not be stored, not even in the log: docs/privacy.md; read again when it changes; empty for none")
 	l := &c.Limits
 	set.IntVar(&l.MaxCompressedBytes, ingest.SettingMaxCompressedBytes, l.MaxCompressedBytes, "`bytes` of a packed body (gzip, zstd, ...) before unpacking")
 	set.IntVar(&l.MaxBodyBytes, ingest.SettingMaxBodyBytes, l.MaxBodyBytes, "`bytes` of a body, after unpacking")

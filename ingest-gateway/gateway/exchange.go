@@ -36,6 +36,7 @@ type exchange struct {
 func (g *Gateway) newExchange() *exchange {
 	x := &exchange{gateway: g, batch: ingest.NewBatch(g.codec, g.keys, g.cfg.Limits)}
 	x.batch.Reserve(x.reserve)
+	x.batch.Privacy(g.privacy.Policy)
 	x.flight = newFlight(x)
 	x.timer = time.NewTimer(time.Hour)
 	x.timer.Stop()

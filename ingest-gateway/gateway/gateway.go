@@ -29,6 +29,7 @@ import (
 	"github.com/uptakehq/uptake/ingest-gateway/keys"
 	"github.com/uptakehq/uptake/ingest-gateway/known"
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/privacy"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 )
@@ -55,6 +56,7 @@ type Gateway struct {
 	metrics  *metrics
 	router   *ingest.Router
 	keys     *keys.Store
+	privacy  *privacy.File
 	reload   <-chan struct{}
 	proxies  []netip.Prefix
 	unpacker body.Unpacker
@@ -101,6 +103,9 @@ func New(cfg Config, deps Dependencies) (*Gateway, error) {
 	if g.keys, err = keys.Open(cfg.Keys, g.log, deps.Metrics); err != nil {
 		return nil, err
 	}
+	if g.privacy, err = privacy.Open(cfg.PrivacyFile); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), registryTimeout)
 	defer cancel()
 	if g.codec, err = cfg.Registry.Codec(ctx); err != nil {
@@ -127,6 +132,18 @@ func New(cfg Config, deps Dependencies) (*Gateway, error) {
 	return g, nil
 }
 
+// privacyPoll is how often the privacy rules are looked at.
+const privacyPoll = 5 * time.Second
+
+// privacyRead says that the privacy rules were read again.
+func (g *Gateway) privacyRead(err error) {
+	if err != nil {
+		g.log.Error("privacy rules cannot be used", "file", g.cfg.PrivacyFile, "error", err)
+		return
+	}
+	g.log.Info("privacy rules read", "file", g.cfg.PrivacyFile)
+}
+
 // registryTimeout bounds the registration of the schemas.
 const registryTimeout = 30 * time.Second
 
@@ -146,6 +163,7 @@ func (g *Gateway) Run(signals process.Signals) error {
 		go func() { defer wg.Done(); run() }()
 	}
 	start(func() { g.keys.Run(background, g.cfg.KeysPoll, g.reload) })
+	start(func() { g.privacy.Follow(background, privacyPoll, g.privacyRead) })
 	start(func() { g.producer.watch(background) })
 	served := make(chan error, 1)
 	go func() { served <- g.server.serve() }() // ends with server.stop, or by itself when accepting fails

@@ -49,6 +49,7 @@ func (m *meters) of(app *ingest.App) *meter {
 type meter struct {
 	events [ingest.Unstored + 1]prometheus.Counter
 	codes  map[string]prometheus.Counter
+	opted  prometheus.Counter
 
 	mu     sync.Mutex // covers what follows
 	full   bool       // tokens was set
@@ -66,6 +67,7 @@ func newMeter(m *metrics, app string) *meter {
 	for _, code := range ingest.Codes {
 		t.codes[code] = m.rejected.WithLabelValues(app, code)
 	}
+	t.opted = m.optedOut.WithLabelValues(app)
 	return t
 }
 

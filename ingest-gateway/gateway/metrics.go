@@ -26,6 +26,7 @@ type metrics struct {
 	bodyBytes    *prometheus.CounterVec   // protocol
 	events       *prometheus.CounterVec   // app, outcome
 	rejected     *prometheus.CounterVec   // app, code
+	optedOut     *prometheus.CounterVec   // app
 	limited      *prometheus.CounterVec   // setting
 	ackSeconds   prometheus.Histogram
 	records      *prometheus.CounterVec // topic, result
@@ -61,6 +62,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		bodyBytes: counterVec("body_bytes_total", "Bytes of bodies after unpacking.", "protocol"),
 		events:    counterVec("events_total", "Events by app and outcome: accepted, rejected, ignored, unstored. Their sum is what came in.", "app", "outcome"),
 		rejected:  counterVec("rejected_total", "Rejected events by app and reason code, also those whose quarantine was not acked.", "app", "code"),
+		optedOut:  counterVec("opted_out_total", "Of the ignored events those of users and accounts who opted out, by app.", "app"),
 		limited:   counterVec("limited_total", "Requests refused because a setting's bound was reached, by setting.", "setting"),
 		records:   counterVec("records_total", "Records handed to the Kafka client, by topic and result: acked or failed.", "topic", "result"),
 		late:      counterVec("late_records_total", "Of these, records whose result came after their request was answered, by result.", "result"),
@@ -144,6 +146,9 @@ func (m *metrics) count(t *meter, b *ingest.Batch) {
 				m.acceptedEver.Add(int64(n))
 			}
 		}
+	}
+	if n := b.OptedOut(); n > 0 {
+		t.opted.Add(float64(n))
 	}
 	b.EachRejected(func(code string) {
 		if c, ok := t.codes[code]; ok {

@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/privacy"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
@@ -75,6 +76,10 @@ type Batch struct {
 	slab     []byte // keys and values of records
 	arena    []byte // strings that Batch makes; grows, never moves back
 	counts   [Unstored + 1]int
+	privacy  func() *privacy.Policy
+	rules    *privacy.Rules // of the app; nil keeps everything
+	kept     *kept
+	optedOut int
 	reserve  func(bytes int) error
 	reserved int   // bytes of slab that reserve granted
 	fault    error // ends the batch: what comes after is not taken
@@ -100,19 +105,23 @@ type record struct {
 
 // NewBatch returns a batch for Begin. It is the gateway's to call.
 func NewBatch(codec *event.Codec, auth Authenticator, limits Limits) *Batch {
-	return &Batch{codec: codec, auth: auth, limits: limits}
+	return &Batch{codec: codec, auth: auth, limits: limits, kept: new(kept)}
 }
 
 // Reserve sets what is asked, now and then, for the bytes that records take as
 // they are added; its error ends the batch. It is the gateway's to call.
 func (b *Batch) Reserve(fn func(bytes int) error) { b.reserve = fn }
 
+// Privacy sets where the rules are that events are held to before they are stored.
+// It is the gateway's to call.
+func (b *Batch) Privacy(policy func() *privacy.Policy) { b.privacy = policy }
+
 // Begin makes the batch ready for a request. What it held before is gone.
 func (b *Batch) Begin(r *Request, protocol string, fields Fields) {
 	clear(b.items)
 	clear(b.rejects)
 	*b = Batch{
-		codec: b.codec, auth: b.auth, limits: b.limits, reserve: b.reserve, request: r, protocol: protocol, fields: fields,
+		codec: b.codec, auth: b.auth, limits: b.limits, reserve: b.reserve, privacy: b.privacy, kept: b.kept, request: r, protocol: protocol, fields: fields,
 		items: b.items[:0], rejects: b.rejects[:0], records: b.records[:0], slab: b.slab[:0], arena: b.arena[:0],
 	}
 }
@@ -137,6 +146,9 @@ func (b *Batch) Authenticate(key string) error {
 		return &Fault{Kind: BadOrigin, Detail: "origin " + Shorten(origin, 128) + " is not allowed for this write key"}
 	}
 	b.app = app
+	if b.privacy != nil {
+		b.rules = b.privacy().App(app.ID)
+	}
 	if ip := app.IPMode.Apply(b.request.RemoteIP); ip.IsValid() {
 		start := len(b.arena)
 		b.arena = ip.AppendTo(b.arena)
@@ -233,10 +245,13 @@ func (b *Batch) Add() bool {
 		b.Reject(code, field, detail)
 		return false
 	}
+	if b.optOut(ev) {
+		return false
+	}
 	start := len(b.slab)
 	b.slab = topic.RawKey(b.slab, ev.AppID, ev.UserID, ev.AnonymousID, ev.AccountID)
 	key := len(b.slab)
-	b.slab = b.codec.AppendRaw(b.slab, ev)
+	b.slab = b.codec.AppendRaw(b.slab, b.kept.event(b.rules, ev))
 	b.records = append(b.records, record{item: int32(len(b.items) - 1), start: int32(start), key: int32(key), end: int32(len(b.slab))})
 	b.setState(it, Accepted)
 	ev.MessageID = ""
@@ -335,12 +350,23 @@ func (b *Batch) Reject(code, field, detail string) {
 	if it.messageID == "" {
 		it.messageID = b.NewID() // so that reply and quarantine can be brought together
 	}
+	if b.optOut(&b.ev) {
+		return
+	}
 	it.messageID = Shorten(it.messageID, b.limits.MaxIDBytes)
 	detail, field = Shorten(detail, maxDetail), Shorten(field, maxDetail)
 	original := b.original
 	if len(original) > b.limits.MaxEventBytes {
 		detail = fmt.Sprintf("%s; the first %d of %d bytes are kept", detail, b.limits.MaxEventBytes, len(original))
 		original = original[:b.limits.MaxEventBytes]
+	}
+	said := detail // to the client, whose event it is
+	if b.rules != nil {
+		var optedOut bool
+		if original, detail, optedOut = b.kept.original(b.rules, original, detail); optedOut {
+			b.dropOptedOut()
+			return
+		}
 	}
 	r := event.Rejected{
 		AppID:           b.app.ID,
@@ -362,7 +388,7 @@ func (b *Batch) Reject(code, field, detail string) {
 	b.slab = b.codec.AppendRejected(b.slab, &r)
 	b.records = append(b.records, record{item: int32(len(b.items) - 1), rejected: true, start: int32(start), key: int32(key), end: int32(len(b.slab))})
 	it.reject = int32(len(b.rejects))
-	b.rejects = append(b.rejects, reject{code, field, detail})
+	b.rejects = append(b.rejects, reject{code, field, said})
 	b.setState(it, Rejected)
 	b.grown()
 }
@@ -431,6 +457,9 @@ func (b *Batch) ClientIP(text string) string {
 
 // Len is the number of items.
 func (b *Batch) Len() int { return len(b.items) }
+
+// OptedOut is how many of the ignored items are of somebody who opted out.
+func (b *Batch) OptedOut() int { return b.optedOut }
 
 // Count is how many items are in the state.
 func (b *Batch) Count(s State) int { return b.counts[s] }

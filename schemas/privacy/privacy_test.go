@@ -437,3 +437,80 @@ func TestRedactDoesNotAllocate(t *testing.T) {
 		t.Errorf("got %v allocations, want 0", got)
 	}
 }
+
+// Of an original it is not known which object is which, and in whose words it is.
+func TestRedactOriginal(t *testing.T) {
+	const rules = `    rules:
+      - {path: properties.card_holder, action: drop}
+      - {path: traits.address.street, action: mask}
+      - {path: "properties.**", detect: [email], action: mask}
+    ip: truncated
+    opt_out: {users: [u-17], accounts: [acme]}`
+	for _, tc := range []struct {
+		name, doc, want string
+		ok, optedOut    bool
+	}{
+		{"segment", `{"event":"x","properties":{"card_holder":"Maria","n":1},"context":{"ip":"203.0.113.77"}}`, `{"event":"x","properties":{"n":1},"context":{"ip":"203.0.113.0"}}`, true, false},
+		{"another protocol", `{"event_properties":{"deep":[{"card.holder":"Maria"}]},"$set":{"address":{"street":"Main 1","city":"Graz"}}}`, `{"event_properties":{"deep":[{}]},"$set":{"address":{"street":"[masked]","city":"Graz"}}}`, true, false},
+		{"at the top", `{"card_holder":"Maria","note":"to m@ex.org"}`, `{"note":"to [email]"}`, true, false},
+		{"somebody who opted out", `{"uid":"u-17","n":1}`, `{"uid":"u-17","n":1}`, true, true},
+		{"an account that opted out", `{"groups":{"company":["acme"]}}`, `{"groups":{"company":["acme"]}}`, true, true},
+		{"cut", `{"card_holder":"Mar`, ``, false, false},
+		{"no object", `"Maria"`, ``, false, false},
+		{"form", `data=eyJjYXJkX2hvbGRlciI6Ik1hcmlhIn0=`, ``, false, false},
+		{"nothing", ``, ``, false, false},
+	} {
+		d := NewRedactor()
+		d.Begin(policy(t, rules))
+		got, ok, optedOut := d.AppendOriginal([]byte("x"), []byte(tc.doc))
+		if string(got) != "x"+tc.want || ok != tc.ok || optedOut != tc.optedOut {
+			t.Errorf("%s: got %s, %v, %v, want x%s, %v, %v", tc.name, got, ok, optedOut, tc.want, tc.ok, tc.optedOut)
+		}
+		if got := string(d.Append(nil, Traits, []byte(`{"card_holder":"Maria"}`))); got != `{"card_holder":"Maria"}` {
+			t.Errorf("%s: the next event's traits: got %s", tc.name, got)
+		}
+		if got, want := string(d.AppendText(nil, []byte("no instant: m@ex.org"))), "no instant: [email]"; got != want {
+			t.Errorf("%s: text: got %s, want %s", tc.name, got, want)
+		}
+	}
+	d := NewRedactor()
+	d.Begin(nil)
+	if got, ok, _ := d.AppendOriginal(nil, []byte(`{"card_holder":`)); string(got) != `{"card_holder":` || !ok {
+		t.Errorf("without rules: got %s, %v", got, ok)
+	}
+}
+
+// Rules that run in the gateway and again in the enricher leave what once would.
+func TestRulesTwiceAreOnce(t *testing.T) {
+	d, rules := NewRedactor(), policy(t, everyRule)
+	for _, doc := range []string{
+		`{"email":"m@ex.org","a":{"secret":1},"b":["to m@ex.org", "token=abcdef"],"c":12}`, `{"page":{"url":"https://x/?token=abcdef123456"}}`,
+		`{"email":"hmac:k1:00000000000000000000000000000000"}`, `{"email":"hmac:other:00000000000000000000000000000000"}`, `{"email":"hmac:k1:0"}`,
+	} {
+		for _, object := range []string{Properties, Traits, Context} {
+			d.Begin(rules)
+			once := string(d.Append(nil, object, []byte(doc)))
+			if twice := string(d.Append(nil, object, []byte(once))); twice != once {
+				t.Errorf("%s %s: once %s, twice %s", object, doc, once, twice)
+			}
+		}
+	}
+}
+
+func FuzzRedactOriginal(f *testing.F) {
+	for _, s := range []string{`{"email":"m@ex.org","a":[{"b":{"email":1}}]}`, `{"a":[[{}],{"x":[{}]}]}`, `[`, `{"a":1}x`, "{\"\xff\":\"\\ud800\"}"} {
+		f.Add([]byte(s))
+	}
+	d := NewRedactor()
+	rules := policy(f, everyRule)
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		d.Begin(rules)
+		out, ok, _ := d.AppendOriginal(nil, doc)
+		if ok != (len(out) > 0) || (ok && json.Valid(doc) && !json.Valid(out)) {
+			t.Fatalf("%q: got %q, %v", doc, out, ok)
+		}
+		if len(d.states) > 1 {
+			t.Fatalf("%q: %d nodes are left open", doc, len(d.states))
+		}
+	})
+}

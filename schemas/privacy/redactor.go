@@ -23,6 +23,8 @@ type Redactor struct {
 	stats   Stats
 
 	states []*node // of all open objects, one after the other
+	roots  []*node // of AppendOriginal: what any object may be
+	opted  bool    // of AppendOriginal: an id of somebody who opted out was seen
 	text   []byte  // what a string says
 	out    []byte  // what is left of it
 	fold   []byte  // a key with its dots as underscores
@@ -50,7 +52,7 @@ func (d *Redactor) Append(dst []byte, object string, doc []byte) []byte {
 	if n == nil {
 		return append(dst, doc...)
 	}
-	d.states = append(d.states[:0], n)
+	d.states, d.roots = append(d.states[:0], n), nil
 	start := len(dst)
 	dst, end := d.object(dst, doc, rawjson.Space(doc, 0), 0, n.deep, 1)
 	if end == rawjson.Bad || rawjson.Space(doc, end) != len(doc) {
@@ -62,6 +64,14 @@ func (d *Redactor) Append(dst []byte, object string, doc []byte) []byte {
 // object appends the object at i. The nodes that it may be at are d.states[first:],
 // the rules that hold for all within are deep.
 func (d *Redactor) object(dst, doc []byte, i, first int, deep uint64, depth int) ([]byte, int) {
+	at := len(d.states)
+	d.states = append(d.states, d.roots...)
+	dst, end := d.objectAt(dst, doc, i, first, deep, depth)
+	d.states = d.states[:at]
+	return dst, end
+}
+
+func (d *Redactor) objectAt(dst, doc []byte, i, first int, deep uint64, depth int) ([]byte, int) {
 	if i >= len(doc) || doc[i] != '{' {
 		return dst, rawjson.Bad
 	}
@@ -155,11 +165,14 @@ func (d *Redactor) value(dst, doc []byte, i, first int, deep uint64, depth int) 
 		}
 		return dst, end, true
 	}
+	if kind == rawjson.String && d.roots != nil {
+		d.opted = d.opted || d.rules.names(string(d.said(doc[i:end])))
+	}
 	if act := d.rules.first(mask); act != actNone {
 		dst, keep = d.whole(dst, doc[i:end], kind, act)
 		return dst, end, keep
 	}
-	within := deep != 0 || len(d.states) > first
+	within := deep != 0 || len(d.states) > first || d.roots != nil
 	switch {
 	case (kind == rawjson.Object || kind == rawjson.Array) && !within:
 		// No rule is about anything in here.
@@ -215,11 +228,13 @@ func (d *Redactor) whole(dst, value []byte, kind rawjson.Kind, act action) ([]by
 	case actDrop:
 		return dst, false
 	case actHash:
-		d.stats.Hashed++
 		text := value
 		if kind == rawjson.String {
-			text = d.said(value)
+			if text = d.said(value); d.rules.hashed(text) {
+				return append(dst, value...), true // by the gateway, before the log
+			}
 		}
+		d.stats.Hashed++
 		dst = append(dst, '"')
 		dst = d.hash(dst, text)
 		return append(dst, '"'), true
@@ -314,7 +329,9 @@ func (d *Redactor) strip(text []byte, by *[numDetectors]action) (left []byte, fo
 				out = d.out[:0]
 			}
 			out = append(out, text[at:start]...)
-			if act == actHash {
+			if act == actHash && d.rules.hashed(text[start:end]) {
+				out = append(out, text[start:end]...)
+			} else if act == actHash {
 				d.stats.Hashed++
 				out = d.hash(out, text[start:end])
 			} else {
@@ -336,12 +353,61 @@ func (d *Redactor) strip(text []byte, by *[numDetectors]action) (left []byte, fo
 	return text, found, true
 }
 
+// AppendOriginal appends what may be kept of an event as its producer sent it, in
+// the words of any protocol: which object is which is not known, so every one is
+// held for properties, traits and context at once, and rather too much is taken
+// out than too little. ok is false when nothing may be kept: it is no JSON object
+// and cannot be searched. optedOut says that an id in it is of somebody who opted
+// out.
+func (d *Redactor) AppendOriginal(dst, doc []byte) (out []byte, ok, optedOut bool) {
+	if d.rules == nil {
+		return append(dst, doc...), true, false
+	}
+	d.states, d.roots, d.opted = d.states[:0], append([]*node{}, nothing), false
+	var deep uint64
+	for _, name := range []string{Properties, Traits, Context} {
+		if n := d.rules.root.children[name]; n != nil {
+			d.roots = append(d.roots, n)
+			deep |= n.deep
+		}
+	}
+	defer func() { d.roots = nil }()
+	start := len(dst)
+	dst, end := d.object(dst, doc, rawjson.Space(doc, 0), 0, deep, 1)
+	if end == rawjson.Bad || rawjson.Space(doc, end) != len(doc) {
+		return dst[:start], false, d.opted
+	}
+	return dst, true, d.opted
+}
+
+// nothing is a node that no rule is about.
+var nothing = &node{}
+
+// AppendText appends a text for people that may quote an event, with everything
+// masked that a detector of the app's rules finds.
+func (d *Redactor) AppendText(dst, text []byte) []byte {
+	if d.rules == nil {
+		return append(dst, text...)
+	}
+	var by [numDetectors]action
+	for _, r := range d.rules.rules {
+		for det := range numDetectors {
+			if r.detect&(1<<det) != 0 {
+				by[det] = actMask
+			}
+		}
+	}
+	left, _, _ := d.strip(text, &by)
+	return append(dst, left...)
+}
+
 // AppendConflicts appends what is kept beside the columns of the event, an object
 // of paths and original values as package metadata of the enricher makes it.
 func (d *Redactor) AppendConflicts(dst, doc []byte) []byte {
 	if d.rules == nil || len(doc) == 0 {
 		return append(dst, doc...)
 	}
+	d.roots = nil
 	start := len(dst)
 	i := rawjson.Space(doc, 0)
 	if i >= len(doc) || doc[i] != '{' {

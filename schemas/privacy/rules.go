@@ -1,11 +1,13 @@
 package privacy
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"hash"
 	"math/bits"
+	"slices"
 	"strings"
 )
 
@@ -146,6 +148,25 @@ func (h *hasher) append(dst []byte, app string, value []byte) []byte {
 	dst = append(dst, h.id...)
 	dst = append(dst, ':')
 	return hex.AppendEncode(dst, h.sum[:16])
+}
+
+// hashed says that a text is a hash under one of the keys, so that rules can run in
+// the gateway and in the enricher.
+func (r *Rules) hashed(text []byte) bool {
+	rest, ok := bytes.CutPrefix(text, []byte(hashPrefix))
+	if !ok {
+		return false
+	}
+	id, sum, ok := bytes.Cut(rest, []byte{':'})
+	if !ok || len(sum) != 32 || bytes.IndexFunc(sum, func(c rune) bool { return (c < '0' || c > '9') && (c < 'a' || c > 'f') }) >= 0 {
+		return false
+	}
+	return slices.ContainsFunc(r.keys, func(k HashKey) bool { return k.ID == string(id) })
+}
+
+// names says that an id is one of somebody who opted out.
+func (r *Rules) names(id string) bool {
+	return in(r.optUsers, id) || in(r.optAnonymous, id) || in(r.optAccounts, id)
 }
 
 // Hashes returns the hashes that a value of an app has under every key, the one

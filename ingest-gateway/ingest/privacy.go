@@ -1,0 +1,70 @@
+package ingest
+
+import (
+	"fmt"
+
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/privacy"
+)
+
+// kept holds what may be stored of the item at hand, where its app has rules.
+type kept struct {
+	by *privacy.Redactor
+
+	properties, traits, context []byte
+	text, detail                []byte
+	copy                        event.RawEvent
+}
+
+// begin makes the redactor ready for rules, which are not nil.
+func (k *kept) begin(rules *privacy.Rules) {
+	if k.by == nil {
+		k.by = privacy.NewRedactor()
+	}
+	k.by.Begin(rules)
+}
+
+// event returns what may be stored of an event: itself, or a copy that is valid
+// until the next call. The event stays as it is, for protocols make several of one.
+func (k *kept) event(rules *privacy.Rules, ev *event.RawEvent) *event.RawEvent {
+	if rules == nil {
+		return ev
+	}
+	k.begin(rules)
+	k.properties = k.by.Append(k.properties[:0], privacy.Properties, ev.Properties)
+	k.traits = k.by.Append(k.traits[:0], privacy.Traits, ev.Traits)
+	k.context = k.by.Append(k.context[:0], privacy.Context, ev.Context)
+	k.copy = *ev
+	k.copy.Properties, k.copy.Traits, k.copy.Context = k.properties, k.traits, k.context
+	k.copy.IP, k.copy.UserAgent = rules.IP(ev.IP), rules.UserAgent(ev.UserAgent)
+	return &k.copy
+}
+
+// original returns what may be stored of the bytes of a rejected item and of the
+// text that says why. Bytes that cannot be searched are not stored at all.
+func (k *kept) original(rules *privacy.Rules, original []byte, detail string) (text []byte, says string, optedOut bool) {
+	k.begin(rules)
+	var ok bool
+	k.text, ok, optedOut = k.by.AppendOriginal(k.text[:0], original)
+	if !ok && len(original) > 0 {
+		detail = fmt.Sprintf("%s; its %d bytes are not kept: they are no JSON object, and the app has privacy rules", detail, len(original))
+	}
+	k.detail = k.by.AppendText(k.detail[:0], []byte(detail))
+	return k.text, string(k.detail), optedOut
+}
+
+// optOut drops the current item when its event is of somebody who opted out.
+func (b *Batch) optOut(ev *event.RawEvent) bool {
+	if b.rules == nil || !(b.rules.OptedOut(ev.UserID, ev.AnonymousID, ev.AccountID) || b.rules.OptedOut(ev.PreviousID, ev.PreviousID, "")) {
+		return false
+	}
+	b.dropOptedOut()
+	return true
+}
+
+func (b *Batch) dropOptedOut() {
+	if it := b.current(); it.state != Ignored || !it.touched {
+		b.optedOut++
+	}
+	b.Ignore()
+}
