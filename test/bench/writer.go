@@ -182,7 +182,7 @@ func sampleRows(ctx context.Context, server *embedded.Server, cfg Config) error 
 		        ''::LowCardinality(String) AS role, 'item_scanned'::LowCardinality(String) AS feature_id,
 		        'billing'::LowCardinality(String) AS module_id, 'mypos_sales'::LowCardinality(String) AS product_id, 1::Int64 AS catalog_version,
 		        now64(6, 'UTC') - toIntervalSecond(number % 259200) AS event_time, event_time AS timestamp, event_time AS sent_at,
-		        now64(6, 'UTC') AS received_at, 1::Int64 AS quantity, '` + object + `' AS properties, '{}' AS traits,
+		        now64(6, 'UTC') AS received_at, 1::Int64 AS quantity, '` + object + `' AS properties, '{}' AS traits, '' AS metric,
 		        '{"groupId":"a","library":{"name":"@segment/analytics-node","version":"3.1.0"},"locale":"en-GB"}' AS context,
 		        '' AS conflicts, '' AS session_id, 'segment'::LowCardinality(String) AS protocol,
 		        '@segment/analytics-node/3.1.0'::LowCardinality(String) AS library, '192.0.2.0' AS ip, 'bench/1.0' AS user_agent,

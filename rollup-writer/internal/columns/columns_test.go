@@ -455,7 +455,7 @@ func fields(e *event.EnrichedEvent, offset int64) []any {
 	return []any{
 		e.AppID, e.Kind, e.Event, e.MessageID, e.UserID, e.AnonymousID, e.PreviousID, e.LinkedUserID, e.ActorID, e.ActorKind, e.AccountID, e.AccountSource,
 		e.ParentAccountID, e.Role, e.FeatureID, e.ModuleID, e.ProductID, e.CatalogVersion, event.ToTime(e.EventTime), event.ToTime(e.Timestamp), event.ToTime(e.SentAt), event.ToTime(e.ReceivedAt), e.Quantity,
-		string(e.Properties), "{}", string(e.Context), string(e.Conflicts), e.SessionID, e.Protocol, e.Library, e.IP, e.UserAgent, e.Flags, e.RawOffset,
+		string(e.Properties), "{}", string(e.Metric), string(e.Context), string(e.Conflicts), e.SessionID, e.Protocol, e.Library, e.IP, e.UserAgent, e.Flags, e.RawOffset,
 		source.TopicID, source.Partition, offset,
 	}
 }
@@ -500,7 +500,7 @@ func appendColumns(batch driver.Batch, events []event.EnrichedEvent) error {
 		strs(func(e *E) string { return e.ParentAccountID }), strs(func(e *E) string { return e.Role }), strs(func(e *E) string { return e.FeatureID }), strs(func(e *E) string { return e.ModuleID }),
 		strs(func(e *E) string { return e.ProductID }), longs(func(e *E) int64 { return e.CatalogVersion }), times(func(e *E) int64 { return e.EventTime }), optional(func(e *E) int64 { return e.Timestamp }),
 		optional(func(e *E) int64 { return e.SentAt }), times(func(e *E) int64 { return e.ReceivedAt }), longs(func(e *E) int64 { return e.Quantity }), strs(func(e *E) string { return string(e.Properties) }),
-		strs(func(*E) string { return "{}" }), strs(func(e *E) string { return string(e.Context) }), strs(func(e *E) string { return string(e.Conflicts) }), strs(func(e *E) string { return e.SessionID }),
+		strs(func(*E) string { return "{}" }), strs(func(e *E) string { return string(e.Metric) }), strs(func(e *E) string { return string(e.Context) }), strs(func(e *E) string { return string(e.Conflicts) }), strs(func(e *E) string { return e.SessionID }),
 		strs(func(e *E) string { return e.Protocol }), strs(func(e *E) string { return e.Library }), strs(func(e *E) string { return e.IP }), strs(func(e *E) string { return e.UserAgent }),
 		strs(func(e *E) string { return e.Flags }), longs(func(e *E) int64 { return e.RawOffset }), strs(func(*E) string { return source.TopicID }), partitions, longs(func(e *E) int64 { return e.RawOffset }),
 	}

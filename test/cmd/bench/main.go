@@ -93,7 +93,7 @@ func parse(args []string) (bench.Config, invocation, error) {
 	cfg.Progress = os.Stderr
 	var inv invocation
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
-	set.Bool("full", false, "the load of docs/performance.md: 9 million known ids, 1 million identities, five rounds")
+	set.Bool("full", false, "the load of docs/performance.md: 9 million known message ids, 1 million identities")
 	set.IntVar(&cfg.Rounds, "rounds", cfg.Rounds, "`rounds` of each stage")
 	set.IntVar(&cfg.Partitions, "partitions", cfg.Partitions, "partitions of the topics")
 	set.IntVar(&cfg.SingleRequests, "single-requests", cfg.SingleRequests, "requests of one event, per round")
