@@ -55,7 +55,7 @@ func (s *state) save(path string) error {
 		return fmt.Errorf("save state: %w", err)
 	}
 	_, err = f.Write(append(text, '\n'))
-	err = errors.Join(err, f.Close())
+	err = errors.Join(err, f.Sync(), f.Close()) // or a power cut could leave an empty file under its name
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}

@@ -131,6 +131,9 @@ func apps() []string {
 			list = append(list, appOf(c.sdk, f))
 		}
 	}
+	for _, source := range importSources {
+		list = append(list, importApp(source))
+	}
 	return list
 }
 
