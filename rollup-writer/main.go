@@ -32,6 +32,7 @@ Commands:
   init      write down where to begin, once, on a new installation; after migrate
   rebuild   mend the tables of an app, with all writers stopped
   audit     what became of every accepted event, and events against every rollup, cell by cell; writers may run
+  recount   store what enrichers counted again, where audit says that it was lost; writers may run
   replay-rejected  send rejected events through again, mended, with their message ids
   erase     forget a person, and tell what is left; enrichers and writers must run
 
@@ -56,6 +57,8 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		return rebuild(c, stdout)
 	case "audit":
 		return compare(c, stdout)
+	case "recount":
+		return recount(c)
 	case "replay-rejected":
 		return replayRejected(c, stdout)
 	case "erase":

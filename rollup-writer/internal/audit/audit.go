@@ -19,7 +19,8 @@
 // go on from one another, and hold as many events as were accepted: a record of
 // raw that was skipped, or taken twice, shows there. What is in flight is read
 // from the log behind what is counted. What a gateway rejected was not accepted:
-// refused, in rejected_events alone.
+// refused, in rejected_events alone. Where the counts of the last blocks of a
+// partition were lost, what they counted shows as in flight until the next.
 //
 // # Checks, per app
 //

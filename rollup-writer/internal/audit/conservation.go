@@ -324,7 +324,7 @@ func (c *Conservation) find(suspects map[HourKey]bool) {
 	}
 	for _, g := range c.Gaps {
 		if g.To > g.From {
-			add("audit_blocks", "see uptake_enricher_lost_records_total and the retention of raw; if offsets were moved by hand, move them back",
+			add("audit_blocks", "`rollup-writer recount`, while the log has the counts; if the gap stays, enrichers did not take these records: see uptake_enricher_lost_records_total and the retention of raw",
 				"partition %d: %d offsets of raw, from %d on, were counted by nobody: enrichers did not take them, or a part of audit_blocks was lost", g.Partition, g.To-g.From, g.From)
 		} else {
 			add("audit_blocks", "none: look for a second enricher group, or offsets that were moved back by hand",

@@ -1,0 +1,153 @@
+package rollup
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/ClickHouse/ch-go/proto"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// Recount puts the counts that audit_blocks lost there again, from the log while
+// it has them. It returns how many records of counts it stored. Writers may run:
+// below the boundaries that they committed all is there that will be. It may be
+// run again at any time.
+func Recount(ctx context.Context, cfg Config, log *slog.Logger) (stored int, err error) {
+	err = withLog(ctx, cfg, log, func(i *initializer) error {
+		r := &recounter{rebuilder: &rebuilder{initializer: i}}
+		err := r.run(ctx)
+		stored = r.stored
+		return err
+	})
+	return stored, err
+}
+
+type recounter struct {
+	*rebuilder
+	stored int
+}
+
+// ranges are offsets of raw that blocks count, by the id of the raw topic.
+type ranges map[string][]span
+
+// covers tells whether one of the ranges holds all of s.
+func (r ranges) covers(id string, s span) bool {
+	return slices.ContainsFunc(r[id], func(x span) bool { return x.next <= s.next && s.end <= x.end })
+}
+
+func (r *recounter) run(ctx context.Context) error {
+	codec, err := r.cfg.Registry.Codec(ctx)
+	if err != nil {
+		return err
+	}
+	id := r.state.topics[topic.Enriched].ID.String()
+	for _, n := range r.state.topics[topic.Enriched].Partitions.Numbers() {
+		first, ok := r.state.first.Lookup(topic.Enriched, n)
+		commit, ok2 := r.state.commits.Lookup(topic.Enriched, n)
+		if !ok || !ok2 || commit.Err != nil || first.Offset >= commit.At {
+			continue // nothing of it is there to be counted
+		}
+		if err := r.partition(ctx, codec, columns.Source{TopicID: id, Partition: n}, first.Offset, commit.At); err != nil {
+			return fmt.Errorf("%s/%d: %w", topic.Enriched, n, err)
+		}
+	}
+	return nil
+}
+
+func (r *recounter) partition(ctx context.Context, codec *event.Codec, src columns.Source, first, end int64) error {
+	conn, err := clickhouse.NewConn(&r.cfg.ClickHouse, int(src.Partition)%len(r.cfg.ClickHouse.Shards()))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	table := r.cfg.ClickHouse.Form().Local(countsTable)
+	have, err := r.counted(ctx, conn, table, src)
+	if err != nil {
+		return err
+	}
+	rows, lost := columns.NewCounts(), false
+	err = r.readLog(ctx, src.Partition, first, end, func(rec *kgo.Record) error {
+		if rec.Attrs.IsControl() {
+			return nil
+		}
+		if typ, err := codec.Type(rec.Value); err != nil || typ != event.TypeControl {
+			return nil //nolint:nilerr // what is no counts is for others to read
+		}
+		var c event.Control
+		if err := codec.DecodeControl(rec.Value, &c); err != nil || c.Kind != event.ControlCounts {
+			return err
+		}
+		n, err := event.ParseCounts(c.Payload)
+		if err != nil {
+			return fmt.Errorf("offset %d: %w", rec.Offset, err)
+		}
+		if n.First < n.Next { // else it goes with the one before
+			lost = !have.covers(n.RawTopicID, span{n.First, n.Next})
+		}
+		if !lost {
+			return nil
+		}
+		of := columns.CountsOf{
+			Source: src, Offset: rec.Offset, CountedAt: uint32(rec.Timestamp.Unix()),
+			RawTopicID: n.RawTopicID, First: n.First, Next: n.Next,
+		}
+		for i := range n.Cells {
+			rows.Append(&of, &n.Cells[i])
+		}
+		r.stored++
+		if rows.Rows() >= chunkRows {
+			return r.insert(ctx, conn, table, rows)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.insert(ctx, conn, table, rows)
+}
+
+// insert stores rows under a token of its own: the window may know the block
+// that was lost.
+func (r *recounter) insert(ctx context.Context, conn *clickhouse.Conn, table string, rows *columns.Counts) error {
+	if rows.Rows() == 0 {
+		return nil
+	}
+	if err := conn.Insert(ctx, table, rows, "recount|"+strconv.FormatInt(time.Now().UnixNano(), 10)); err != nil {
+		return fmt.Errorf("insert counts: %w", err)
+	}
+	rows.Reset()
+	return nil
+}
+
+// counted are the ranges that audit_blocks holds of a partition.
+func (r *recounter) counted(ctx context.Context, conn *clickhouse.Conn, table string, src columns.Source) (ranges, error) {
+	if r.cfg.ClickHouse.Form().Cluster != "" {
+		if err := conn.Exec(ctx, "SYSTEM SYNC REPLICA "+table+" LIGHTWEIGHT"); err != nil {
+			return nil, fmt.Errorf("sync replica of %s: %w", table, err)
+		}
+	}
+	id := new(proto.ColStr).LowCardinality()
+	var first, next proto.ColInt64
+	have := ranges{}
+	err := conn.Select(ctx, "SELECT DISTINCT raw_topic_id, raw_first, raw_next FROM "+table+
+		" WHERE source_topic_id = "+clickhouse.Quote(src.TopicID)+" AND source_partition = "+strconv.Itoa(int(src.Partition)),
+		proto.Results{{Name: "raw_topic_id", Data: id}, {Name: "raw_first", Data: &first}, {Name: "raw_next", Data: &next}}, func() error {
+			for i := range id.Rows() {
+				have[id.Row(i)] = append(have[id.Row(i)], span{first[i], next[i]})
+			}
+			return nil
+		})
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", table, err)
+	}
+	return have, nil
+}
