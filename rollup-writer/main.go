@@ -34,6 +34,7 @@ Commands:
   audit     what became of every accepted event, and events against every rollup, cell by cell; writers may run
   recount   store what enrichers counted again, where audit says that it was lost; writers may run
   replay-rejected  send rejected events through again, mended, with their message ids
+  retention  have events expire as the privacy rules say
   erase     forget a person, and tell what is left; enrichers and writers must run
 
 Flags of a command: rollup-writer <command> -help
@@ -61,6 +62,8 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		return recount(c)
 	case "replay-rejected":
 		return replayRejected(c, stdout)
+	case "retention":
+		return retain(c, stdout)
 	case "erase":
 		return forget(c, stdout)
 	case "help":

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -83,6 +84,9 @@ type App struct {
 	UserAgent string `yaml:"user_agent"` // keep (default) or drop; context.userAgent too
 	Rules     []Rule `yaml:"rules"`
 	OptOut    OptOut `yaml:"opt_out"`
+	// RetentionDays is how long events are kept after their receipt; 0 is for
+	// ever. ClickHouse removes them: `rollup-writer retention`.
+	RetentionDays int `yaml:"retention_days"`
 }
 
 // Rule says what happens to values at a path. Of the rules without detect that
@@ -112,6 +116,7 @@ type OptOut struct {
 type Policy struct {
 	apps map[string]*Rules
 	keys []HashKey
+	days map[string]int // retention by app
 }
 
 // Load reads a rules file and what it names.
@@ -216,8 +221,11 @@ func New(c Config) (*Policy, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	p := &Policy{apps: map[string]*Rules{}, keys: c.HashKeys}
+	p := &Policy{apps: map[string]*Rules{}, keys: c.HashKeys, days: map[string]int{}}
 	for name, app := range c.Apps {
+		if app.RetentionDays > 0 {
+			p.days[name] = app.RetentionDays
+		}
 		p.apps[name] = compile(name, app, c.HashKeys)
 	}
 	return p, nil
@@ -230,6 +238,13 @@ func (p *Policy) App(name string) *Rules {
 	}
 	return p.apps[name]
 }
+
+// Retention returns the days that events are kept, of each app that does not keep
+// them for ever.
+func (p *Policy) Retention() map[string]int { return maps.Clone(p.days) }
+
+// maxRetentionDays is some 20 years: beyond it ClickHouse's clock ends.
+const maxRetentionDays = 7300
 
 // Validate reports all faults.
 func (c *Config) Validate() error {
@@ -259,6 +274,9 @@ func (c *Config) Validate() error {
 		}
 		oneOf("ip", app.IP, IPFull, IPTruncated, IPNone)
 		oneOf("user_agent", app.UserAgent, "keep", Drop)
+		if app.RetentionDays < 0 || app.RetentionDays > maxRetentionDays {
+			fault("%s.retention_days must be 0 (for ever) to %d (got %d)", at, maxRetentionDays, app.RetentionDays)
+		}
 		if len(app.Rules) > MaxRules {
 			fault("%s.rules must be at most %d (got %d)", at, MaxRules, len(app.Rules))
 		}

@@ -222,6 +222,16 @@ func TestTreatment(t *testing.T) {
 	}
 }
 
+func TestRetention(t *testing.T) {
+	p, err := Parse([]byte("apps: {a: {retention_days: 30}, b: {ip: none}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(p.Retention(), p.App("a").RetentionDays(), p.App("b").RetentionDays(), p.App("c").RetentionDays()); got != "map[a:30] 30 0 0" {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestOptOut(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "out.txt"), []byte("# who asked\nuser u 2\r\naccount acme\n\nanonymous a-9\n"), 0o600); err != nil {
@@ -319,6 +329,7 @@ hash_keys: [{id: "a b", secret: short}]
 apps:
   a:
     ip: some
+    retention_days: 40000
     user_agent: maybe
     rules:
       - {path: user_id, action: drop}
@@ -327,7 +338,7 @@ apps:
       - {path: properties.x, action: burn, detect: [iban]}
 `))
 	for _, want := range []string{
-		"hash_keys[0].id", "hash_keys[0].secret", "apps.a.ip", "apps.a.user_agent", "rules[0].path must start with", "rules[1].path must name",
+		"hash_keys[0].id", "hash_keys[0].secret", "apps.a.ip", "apps.a.retention_days", "apps.a.user_agent", "rules[0].path must start with", "rules[1].path must name",
 		"rules[2].path may have ** only", "rules[3].action", "rules[3].detect",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {

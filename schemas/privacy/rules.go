@@ -27,6 +27,7 @@ var actions = map[string]action{Drop: actDrop, Mask: actMask, Hash: actHash}
 // Rules are those of one app.
 type Rules struct {
 	app           string
+	days          int // events are kept; 0: for ever
 	ip            string
 	dropUserAgent bool
 
@@ -52,7 +53,7 @@ type node struct {
 }
 
 func compile(name string, app App, keys []HashKey) *Rules {
-	r := &Rules{app: name, ip: app.IP, dropUserAgent: app.UserAgent == Drop, root: &node{}, keys: keys}
+	r := &Rules{app: name, days: app.RetentionDays, ip: app.IP, dropUserAgent: app.UserAgent == Drop, root: &node{}, keys: keys}
 	for _, c := range app.Rules {
 		rl := rule{act: actions[c.Action]}
 		for _, d := range c.Detect {
@@ -236,6 +237,14 @@ func ends(states []*node) uint64 {
 		mask |= n.end
 	}
 	return mask
+}
+
+// RetentionDays is how long events are kept after their receipt; 0 is for ever.
+func (r *Rules) RetentionDays() int {
+	if r == nil {
+		return 0
+	}
+	return r.days
 }
 
 // IPTreatment says in words what happens to the IP address of a request; empty

@@ -437,17 +437,17 @@ func TestPage(t *testing.T) {
 	for _, key := range []string{"properties.email", "properties.total", "traits.plan"} {
 		w.must("metadata", "pin", "-app", "dev", "-author", "x", "-reason", "y", key, "string")
 	}
-	rules := w.file("privacy.yaml", "apps: {dev: {ip: none, rules: [{path: properties.email, action: drop}, {path: 'traits.**', detect: [phone], action: mask}]}}")
+	rules := w.file("privacy.yaml", "apps: {dev: {ip: none, retention_days: 400, rules: [{path: properties.email, action: drop}, {path: 'traits.**', detect: [phone], action: mask}]}}")
 	out := w.must("catalog", "page", "-app", "dev", "-privacy-file", rules)
 	for _, want := range []string{
 		"# What dev collects", "### Till", "| Item Scanned | core | p | shop team | `Item Scanned` |", "| `properties.email` | string | dropped |",
-		"| `properties.total` | string | kept |", "| `traits.plan` | string | phones found in it masked |", "- IP address: dropped", "- User agent: kept",
+		"| `properties.total` | string | kept |", "| `traits.plan` | string | phones found in it masked |", "- IP address: dropped", "- User agent: kept", "removed 400 days after",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("got\n%s\nwant %q in it", out, want)
 		}
 	}
-	if out = w.must("catalog", "page", "-app", "dev"); !strings.Contains(out, "- IP address: kept") || strings.Contains(out, "dropped") {
+	if out = w.must("catalog", "page", "-app", "dev"); !strings.Contains(out, "- IP address: kept") || !strings.Contains(out, "until somebody removes them") || strings.Contains(out, "dropped") {
 		t.Errorf("without rules: got\n%s", out)
 	}
 }

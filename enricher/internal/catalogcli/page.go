@@ -93,6 +93,12 @@ func page(v *catalog.Version, types map[string]string, rules *privacy.Rules) []b
 	said("IP address", rules.IPTreatment())
 	said("User agent", rules.Treatment(privacy.Context+".userAgent"))
 	said("Other context that a library sends, such as the page or the device's system", rules.Treatment(privacy.Context+".other"))
+	b.WriteString("\n## How long\n\n")
+	if n := rules.RetentionDays(); n > 0 {
+		fmt.Fprintf(&b, "Events are removed %d days after their receipt. What was counted of them stays.\n", n)
+	} else {
+		b.WriteString("Events are kept until somebody removes them.\n")
+	}
 	return b.Bytes()
 }
 

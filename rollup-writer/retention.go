@@ -1,0 +1,50 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/rollup-writer/internal/retention"
+	"github.com/uptakehq/uptake/schemas/privacy"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+)
+
+// retain makes ClickHouse keep each app's events as long as the privacy rules
+// say. Call it again when they change.
+func retain(c *invocation, stdout io.Writer) (err error) {
+	set := c.flags("retention")
+	file := set.String("privacy-file", "", "YAML `file` of the privacy rules: retention_days of each app; docs/privacy.md")
+	look := set.Bool("dry-run", false, "tell what would change, and change nothing")
+	if _, err := c.parse(); err != nil {
+		return err
+	}
+	if *file == "" {
+		return usageError(errors.New("privacy-file must name a file"))
+	}
+	policy, err := privacy.Load(*file)
+	if err != nil {
+		return err
+	}
+	signals, release := process.Notify()
+	defer release()
+	ctx := signals.Stop
+	if has, err := clickhouse.HasDatabase(ctx, &c.cfg.ClickHouse); err != nil || !has {
+		return cmp.Or(err, fmt.Errorf("no database %s: see `rollup-writer migrate`", c.cfg.ClickHouse.Database))
+	}
+	conn, err := clickhouse.OpenSQL(&c.cfg.ClickHouse)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	changes, err := retention.Apply(ctx, conn, c.cfg.ClickHouse.Database, c.cfg.ClickHouse.Form(), policy.Retention(), *look)
+	for _, ch := range changes {
+		fmt.Fprintf(stdout, "%s\n  was: %s\n  is:  %s\n", ch.Table, cmp.Or(ch.Was, "kept for ever"), cmp.Or(ch.Is, "kept for ever"))
+	}
+	if len(changes) == 0 && err == nil {
+		fmt.Fprintln(stdout, "nothing changes")
+	}
+	return err
+}
