@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/uptakehq/uptake/rollup-writer/internal/block"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
@@ -98,6 +99,20 @@ func (m *metrics) stored(name string, r rows) {
 		counter = "rejected"
 	}
 	r.EachApp(func(app string, n int) { m.events.WithLabelValues(m.apps.of(app), counter).Add(float64(n)) })
+}
+
+// perRow is what moves with every row of a topic. To find these by their labels
+// each time costs as much as a tenth of all that is done with a row.
+type perRow struct {
+	records, read prometheus.Counter
+	pending       prometheus.Gauge
+}
+
+func (m *metrics) perRow(topic string) perRow {
+	return perRow{
+		m.records.WithLabelValues(topic, kindNames[block.Row]),
+		m.rowsRead.WithLabelValues(topic), m.rowsPending.WithLabelValues(topic),
+	}
 }
 
 // maxApps bounds the values of the label app: what only broken records name

@@ -41,9 +41,10 @@ type partition struct {
 	stuck       chan error    // what poll found that halts it
 	ended       chan struct{} // both goroutines have ended
 
-	queue queue
-	items chan item
-	spare chan rows
+	queue  queue
+	perRow perRow
+	items  chan item
+	spare  chan rows
 
 	// Of build.
 	cutter  *block.Cutter
@@ -109,6 +110,7 @@ func (s *Service) newPartition(topic string, number int32) *partition {
 		items: make(chan item), spare: make(chan rows, 2),
 	}
 	p.log = s.log.With("topic", topic, "partition", number)
+	p.perRow = s.metrics.perRow(topic)
 	p.gone, p.letGo = context.WithCancel(context.Background())
 	p.intake, p.closeIntake = context.WithCancel(p.gone)
 	p.queue.init(s.cfg.QueueBytes, s.metrics)
@@ -217,11 +219,14 @@ func (p *partition) take(r *kgo.Record) error {
 	if err != nil {
 		return err
 	}
-	kind := kindNames[rec.Kind]
-	if rec.Kind == block.Row && control != nil {
-		kind = "counts"
+	switch {
+	case rec.Kind == block.Row && control == nil:
+		p.perRow.records.Inc()
+	case rec.Kind == block.Row:
+		p.s.metrics.records.WithLabelValues(p.topic, "counts").Inc()
+	default:
+		p.s.metrics.records.WithLabelValues(p.topic, kindNames[rec.Kind]).Inc()
 	}
-	p.s.metrics.records.WithLabelValues(p.topic, kind).Inc()
 	ended, ok := p.cutter.Next(rec)
 	if !ok {
 		ended, ok = p.mistakenCut(rec)
@@ -312,8 +317,8 @@ func (p *partition) append(r *kgo.Record, counted *event.Control) error {
 	if err := p.open.take(p.s.codec, p.src, r.Offset, r.Value); err != nil {
 		return p.undecodable(r, err)
 	}
-	p.s.metrics.rowsRead.WithLabelValues(p.topic).Inc()
-	p.s.metrics.rowsPending.WithLabelValues(p.topic).Inc()
+	p.perRow.read.Inc()
+	p.perRow.pending.Inc()
 	return nil
 }
 
