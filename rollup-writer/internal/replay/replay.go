@@ -375,13 +375,13 @@ func (r *run) mark(ctx context.Context, done []*mended) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	batch, err := r.conn.PrepareBatch(ctx, "INSERT INTO "+r.form.Local("replayed_events")+
-		" (app_id, message_id, replayed_at, sent_to, changed, source_topic_id, source_partition, source_offset)")
+		" (app_id, replayed_at, sent_to, changed, source_topic_id, source_partition, source_offset)")
 	if err != nil {
 		return fmt.Errorf("mark what was sent: %w", err)
 	}
 	now := time.Now().UTC()
 	for _, m := range done {
-		if err := batch.Append(m.id.app, m.id.message, now, m.to, r.cfg.Patch.String(), m.row.place.topicID, m.row.place.partition, m.row.place.offset); err != nil {
+		if err := batch.Append(m.id.app, now, m.to, r.cfg.Patch.String(), m.row.place.topicID, m.row.place.partition, m.row.place.offset); err != nil {
 			return fmt.Errorf("mark what was sent: %w", err)
 		}
 	}

@@ -102,11 +102,11 @@ FROM (
 GROUP BY app_id, hour
 COMMENT 'Of the last 90 days, by app and hour of receipt: accepted = event_rows + duplicates + rejected_rows + opted_out, else difference says how many are missing. refused: rejected by the gateway, which did not accept them';
 
--- What rollup-writer replay-rejected sent again.
+-- What rollup-writer replay-rejected sent again. It names no message: who is
+-- erased from rejected_events is not named here either.
 {{.CreateTable "replayed_events"}}
 (
     `app_id` LowCardinality(String),
-    `message_id` String,
     `replayed_at` DateTime64(3, 'UTC'),
     `sent_to` LowCardinality(String) COMMENT 'raw or gateway',
     `changed` String COMMENT 'JSON text: the patch' CODEC(ZSTD(1)),
@@ -115,7 +115,7 @@ COMMENT 'Of the last 90 days, by app and hour of receipt: accepted = event_rows 
     `source_offset` Int64
 )
 ENGINE = {{.ReplacingMergeTree "replayed_at"}}
-ORDER BY (app_id, message_id, source_topic_id, source_partition, source_offset)
+ORDER BY (app_id, source_topic_id, source_partition, source_offset)
 COMMENT 'Rejected events that were mended and sent again';
 
 {{.CreateDistributed "replayed_events"}};

@@ -771,7 +771,6 @@ COMMENT 'Of the last 90 days, by app and hour of receipt: accepted = event_rows 
 CREATE TABLE IF NOT EXISTS `uptake`.`replayed_events_local` ON CLUSTER `main`
 (
     `app_id` LowCardinality(String),
-    `message_id` String,
     `replayed_at` DateTime64(3, 'UTC'),
     `sent_to` LowCardinality(String) COMMENT 'raw or gateway',
     `changed` String COMMENT 'JSON text: the patch' CODEC(ZSTD(1)),
@@ -780,7 +779,7 @@ CREATE TABLE IF NOT EXISTS `uptake`.`replayed_events_local` ON CLUSTER `main`
     `source_offset` Int64
 )
 ENGINE = ReplicatedReplacingMergeTree(replayed_at)
-ORDER BY (app_id, message_id, source_topic_id, source_partition, source_offset)
+ORDER BY (app_id, source_topic_id, source_partition, source_offset)
 COMMENT 'Rejected events that were mended and sent again';
 
 CREATE TABLE IF NOT EXISTS `uptake`.`replayed_events` ON CLUSTER `main` AS `uptake`.`replayed_events_local` ENGINE = Distributed(`main`, `uptake`, `replayed_events_local`);

@@ -732,7 +732,6 @@ COMMENT 'Of the last 90 days, by app and hour of receipt: accepted = event_rows 
 CREATE TABLE IF NOT EXISTS `uptake`.`replayed_events`
 (
     `app_id` LowCardinality(String),
-    `message_id` String,
     `replayed_at` DateTime64(3, 'UTC'),
     `sent_to` LowCardinality(String) COMMENT 'raw or gateway',
     `changed` String COMMENT 'JSON text: the patch' CODEC(ZSTD(1)),
@@ -741,7 +740,7 @@ CREATE TABLE IF NOT EXISTS `uptake`.`replayed_events`
     `source_offset` Int64
 )
 ENGINE = ReplacingMergeTree(replayed_at)
-ORDER BY (app_id, message_id, source_topic_id, source_partition, source_offset)
+ORDER BY (app_id, source_topic_id, source_partition, source_offset)
 COMMENT 'Rejected events that were mended and sent again';
 
 -- 0008_metrics
