@@ -23,6 +23,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/test/harness/stack"
 	"github.com/uptakehq/uptake/test/loadgen"
 )
@@ -35,14 +38,24 @@ type Config struct {
 	Round    int      // only this round, counted from 1; 0: all
 	Kinds    []string // only kinds whose name starts with one of these; empty: all that fit
 	Brokers  int      // 0: kfake in this process; 3: real Kafka
+	// Inside runs the services inside this process, and not as processes: a kill
+	// severs all that one says to anyone, at a byte or at a request.
+	Inside bool
+	// Classic has kfake speak the protocol of Kafka 3.7, whose transactions name
+	// their partitions and groups in requests of their own.
+	Classic bool
+	// MaxPause bounds how long a zombie sleeps; default 60 s.
+	MaxPause time.Duration
 	// Control switches a known mistake on in the writers, which the recount has
 	// to see: one of Controls. Empty: none.
 	Control string
 	Dir     string    // of data and logs; kept
-	Out     io.Writer // gets a line a round
+	Out     io.Writer `json:"-"` // gets a line a round
 	// KeepGoing runs all rounds although one was found wrong.
 	KeepGoing bool
-	// Settle bounds the wait for the last events of a round; default 2 min.
+	// Time is after how long no further round begins; 0: never.
+	Time time.Duration
+	// Settle bounds the wait for the last events of a round; default 4 min.
 	Settle time.Duration
 }
 
@@ -57,6 +70,15 @@ func (c *Config) Validate() error {
 	}
 	if c.Brokers != 0 && c.Brokers != 3 {
 		errs = append(errs, fmt.Errorf("brokers must be 0 or 3 (got %d)", c.Brokers))
+	}
+	if c.Brokers > 0 && (c.Inside || c.Classic) {
+		errs = append(errs, errors.New("brokers go with processes and with no old protocol"))
+	}
+	if c.Control != "" && c.Inside {
+		errs = append(errs, errors.New("control goes with processes"))
+	}
+	if c.MaxPause < 0 || (c.MaxPause > 0 && c.MaxPause < time.Second) {
+		errs = append(errs, fmt.Errorf("max-pause must be at least 1s (got %s)", c.MaxPause))
 	}
 	if c.Control != "" && mistakes[c.Control] == "" {
 		errs = append(errs, fmt.Errorf("control must be one of %v (got %q)", Controls(), c.Control))
@@ -124,7 +146,10 @@ func Run(ctx context.Context, c Config) (_ *Report, err error) {
 		c.PerRound = 10
 	}
 	if c.Settle == 0 {
-		c.Settle = 2 * time.Minute
+		c.Settle = 4 * time.Minute
+	}
+	if c.MaxPause == 0 {
+		c.MaxPause = time.Minute
 	}
 	if c.Out == nil {
 		c.Out = io.Discard
@@ -143,9 +168,14 @@ func Run(ctx context.Context, c Config) (_ *Report, err error) {
 	defer func() { err = errors.Join(err, e.close()) }()
 	report := newReport(c)
 	totals := map[string]int64{} // prefix → usage events
+	began := time.Now()
 	for n, round := range rounds {
 		if c.Round != 0 && n+1 != c.Round {
 			continue
+		}
+		if c.Time > 0 && time.Since(began) > c.Time {
+			fmt.Fprintf(c.Out, "%d of %d rounds were done in %s\n", n, len(rounds), c.Time)
+			break
 		}
 		r, err := e.round(ctx, n+1, round)
 		if err != nil {
@@ -175,12 +205,29 @@ type round struct {
 	diff   loadgen.Diff
 	trace  string // of a wrong round: where it went wrong
 	took   time.Duration
+	// stalled says what is not worked through after the settle time, of a round
+	// that is not equal: what misses may still come.
+	stalled string
 }
+
+// lost and doubled are of the worst table. What a stalled round misses is not
+// lost.
+func (r *round) lost() int64 {
+	if r.stalled != "" {
+		return 0
+	}
+	return r.diff.Lost()
+}
+
+func (r *round) doubled() int64 { return r.diff.Doubled() }
 
 func (r *round) line(of int) string {
 	verdict := "equal"
 	if !r.diff.Equal() {
-		verdict = fmt.Sprintf("WRONG: %d lost, %d doubled", r.diff.Lost(), r.diff.Doubled())
+		verdict = fmt.Sprintf("WRONG: %d lost, %d doubled", r.lost(), r.doubled())
+	}
+	if r.stalled != "" {
+		verdict = fmt.Sprintf("STALLED: %s, %d missing, %d doubled", r.stalled, r.diff.Lost(), r.doubled())
 	}
 	var kinds []string
 	for _, f := range r.faults {
@@ -211,6 +258,9 @@ type traffic struct {
 	plan   *loadgen.Plan
 	ledger *loadgen.Ledger
 	acked  atomic.Int64 // good events, each counted once
+	stored *level       // of them in ClickHouse
+	rate   float64      // events a second while there is a pulse
+	clock  atomic.Int64 // nanoseconds that the producers' clocks are off by
 	mu     sync.Mutex   // covers seen
 	seen   []bool
 }
@@ -224,7 +274,11 @@ func (e *env) newTraffic(n int) (*traffic, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &traffic{plan: p, ledger: loadgen.NewLedger(), seen: make([]bool, len(p.Events))}, nil
+	rate := 400.0
+	if e.cfg.Inside {
+		rate = 250
+	}
+	return &traffic{plan: p, ledger: loadgen.NewLedger(), stored: newLevel(), rate: rate, seen: make([]bool, len(p.Events))}, nil
 }
 
 func (t *traffic) ack(request int) {
@@ -238,21 +292,23 @@ func (t *traffic) ack(request int) {
 	}
 }
 
-// send sends until enough is closed, a few hundred events a second.
+// send sends until enough is closed, in pulses: blocks fill and are cut by the
+// records that follow in them, and between them ticks have to.
 func (t *traffic) send(ctx context.Context, urls []string, enough <-chan struct{}) error {
 	s := loadgen.Sender{
-		URLs: urls, WriteKey: stack.WriteKeyOf(stack.App), Workers: 6, Rate: 500,
+		URLs: urls, WriteKey: stack.WriteKeyOf(stack.App), Workers: 6, Rate: t.rate,
 		Timeout: 15 * time.Second, MaxBackoff: 500 * time.Millisecond, Acked: t.ack,
+		Now: func() time.Time { return time.Now().Add(time.Duration(t.clock.Load())) },
 	}
-	const step = 24
-	for n := 0; n < len(t.plan.Requests); n += step {
-		if err := s.Run(ctx, t.plan, t.ledger, n, min(n+step, len(t.plan.Requests))); err != nil {
+	const pulse, between = 24, 900 * time.Millisecond
+	for n := 0; n < len(t.plan.Requests); n += pulse {
+		if err := s.Run(ctx, t.plan, t.ledger, n, min(n+pulse, len(t.plan.Requests))); err != nil {
 			return err
 		}
 		select {
 		case <-enough:
 			return nil
-		default:
+		case <-time.After(between):
 		}
 	}
 	return nil // the plan is at its end, and the faults take longer
@@ -269,11 +325,14 @@ func (e *env) round(ctx context.Context, n int, faults []*fault) (*round, error)
 		return r, err
 	}
 	r.oracle.Prefix = t.plan.Config.IDPrefix
-	e.prefix, e.poison = r.oracle.Prefix, nil
+	e.prefix, e.traffic, e.poison = r.oracle.Prefix, t, nil
 
 	enough := make(chan struct{})
 	sent := make(chan error, 1)
-	go func() { sent <- t.send(ctx, e.stack.URLs(), enough) }() // waited for below
+	go func() { sent <- t.send(ctx, e.urls(), enough) }() // waited for below
+	counting, counted := context.WithCancel(ctx)
+	var counter sync.WaitGroup
+	counter.Go(func() { e.count(counting, t) }) // ends with counted
 	var wg, broken sync.WaitGroup
 	broken.Add(len(faults))
 	for _, f := range faults {
@@ -288,6 +347,8 @@ func (e *env) round(ctx context.Context, n int, faults []*fault) (*round, error)
 	broken.Wait()
 	close(enough)
 	wg.Wait()
+	counted()
+	counter.Wait()
 	faultErr := e.mend(ctx)
 	sendErr := <-sent
 	for _, f := range faults {
@@ -302,11 +363,21 @@ func (e *env) round(ctx context.Context, n int, faults []*fault) (*round, error)
 	for _, p := range e.poison {
 		r.oracle.AddRejected(p.code, p.original)
 	}
-	settle, cancel := context.WithTimeout(ctx, e.cfg.Settle)
-	defer cancel()
-	r.diff, err = loadgen.AwaitEqual(settle, e.stack.Conn, stack.Database, r.oracle)
-	if err != nil {
+	if r.diff, r.stalled, err = e.settle(ctx, r.oracle); err != nil {
 		return r, err
+	}
+	if r.stalled != "" && e.cfg.Control != "" {
+		// A mistake can also stop a writer for good, which is no proof that the
+		// recount sees what it loses or doubles.
+		for _, m := range e.members[stack.Writer] {
+			m.Kill()
+			if err := m.Start(); err != nil {
+				return r, err
+			}
+		}
+		if r.diff, r.stalled, err = e.settle(ctx, r.oracle); err != nil {
+			return r, err
+		}
 	}
 	if !r.diff.Equal() {
 		if counts, err := trace(ctx, e.addrs(), r.oracle.Prefix); err != nil {
@@ -318,6 +389,77 @@ func (e *env) round(ctx context.Context, n int, faults []*fault) (*round, error)
 	r.usage = r.oracle.Usage()
 	r.took = time.Since(start)
 	return r, nil
+}
+
+// settleStill is how long everything has to be worked through and still differ
+// until the difference is final: nothing comes after that.
+const settleStill = 4 * time.Second
+
+// settle waits until the round is equal. It gives up when nothing is left to be
+// worked through, or when it takes longer than the config allows: then it says
+// what is left.
+func (e *env) settle(ctx context.Context, o *loadgen.Oracle) (d loadgen.Diff, stalled string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.Settle)
+	defer cancel()
+	var still time.Time
+	for {
+		lag, lagErr := e.lag(ctx)
+		if lagErr != nil {
+			lag = lagErr.Error()
+		}
+		if lag == "" || ctx.Err() != nil {
+			ask, cancelAsk := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+			d, err = loadgen.Compare(ask, e.stack.Conn, stack.Database, o)
+			cancelAsk()
+			switch {
+			case err != nil && ctx.Err() != nil:
+				return d, "", err
+			case err != nil: // ClickHouse is being started again
+			case d.Equal():
+				return d, "", nil
+			case ctx.Err() != nil:
+				return d, lag, nil
+			}
+		}
+		switch {
+		case lag != "" || err != nil:
+			still = time.Time{}
+		case still.IsZero():
+			still = time.Now()
+		case time.Since(still) > settleStill:
+			return d, "", nil
+		}
+		wait(ctx, 100*time.Millisecond)
+	}
+}
+
+// lag says what the services have not worked through; empty: nothing.
+func (e *env) lag(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	adm := kadm.NewClient(e.producer)
+	var left []string
+	for group, topics := range map[string][]string{topic.GroupEnricher: {topic.Raw}, topic.GroupRollupWriter: {topic.Enriched, topic.Rejected}} {
+		commits, err := adm.FetchOffsets(ctx, group)
+		if err != nil {
+			return "", fmt.Errorf("commits of group %s: %w", group, err)
+		}
+		ends, err := adm.ListEndOffsets(ctx, topics...)
+		if err = errors.Join(err, ends.Error()); err != nil {
+			return "", fmt.Errorf("ends of %v: %w", topics, err)
+		}
+		ends.Each(func(end kadm.ListedOffset) {
+			at := int64(0)
+			if c, ok := commits.Lookup(end.Topic, end.Partition); ok && c.Err == nil && c.At > 0 {
+				at = c.At
+			}
+			if at < end.Offset {
+				left = append(left, fmt.Sprintf("%s has %s/%d up to %d of %d", group, end.Topic, end.Partition, at, end.Offset))
+			}
+		})
+	}
+	slices.Sort(left)
+	return strings.Join(left, ", "), nil
 }
 
 // inject does one fault. It reports whether there was one.
@@ -336,23 +478,69 @@ func (e *env) recover(ctx context.Context, f *fault, t *traffic) {
 	mended := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	want := uint64(t.acked.Load())
-	q := fmt.Sprintf("SELECT uniqExact(message_id) FROM %s.events WHERE app_id = ? AND startsWith(message_id, ?)", stack.Database)
-	err := stack.Await(ctx, "recovery", func() error {
-		var got uint64
-		if err := e.stack.Conn.QueryRow(ctx, q, stack.App, t.plan.Config.IDPrefix).Scan(&got); err != nil {
-			return err
+	want := t.acked.Load()
+	for {
+		stored, changed := t.stored.load()
+		if stored >= want {
+			f.recovery, f.mended = time.Since(mended), true
+			return
 		}
-		if got < want {
-			return fmt.Errorf("%d of %d events", got, want)
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			f.note += fmt.Sprintf("; no recovery: %d of %d events", stored, want)
+			return
 		}
-		return nil
-	})
-	if err != nil {
-		f.note += "; no recovery: " + err.Error()
-		return
 	}
-	f.recovery, f.mended = time.Since(mended), true
+}
+
+// level is a number that rises, and whoever waits for it.
+type level struct {
+	mu      sync.Mutex // covers both below
+	at      int64
+	changed chan struct{} // closed when at has risen
+}
+
+func newLevel() *level { return &level{changed: make(chan struct{})} }
+
+func (l *level) load() (int64, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.at, l.changed
+}
+
+func (l *level) raise(to int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if to > l.at {
+		l.at = to
+		close(l.changed)
+		l.changed = make(chan struct{})
+	}
+}
+
+// storedEvery is how often ClickHouse is asked how much of a round it has. It
+// bounds what recovery times can tell apart.
+const storedEvery = 100 * time.Millisecond
+
+// count keeps t.stored at what ClickHouse has of the round, until ctx ends.
+func (e *env) count(ctx context.Context, t *traffic) {
+	tick := time.NewTicker(storedEvery)
+	defer tick.Stop()
+	q := fmt.Sprintf("SELECT uniqExact(message_id) FROM %s.events WHERE app_id = ? AND startsWith(message_id, ?)", stack.Database)
+	for {
+		ask, cancel := context.WithTimeout(ctx, 5*time.Second)
+		var got uint64
+		if e.stack.Conn.QueryRow(ask, q, stack.App, t.plan.Config.IDPrefix).Scan(&got) == nil {
+			t.stored.raise(int64(got)) // or the server is away, which is what some faults do
+		}
+		cancel()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // other returns what an error has beside errMissed.
@@ -386,7 +574,7 @@ func (e *env) late(ctx context.Context, totals map[string]int64, report *Report)
 			if err := rows.Scan(&prefix, &got); err != nil {
 				return nil, errors.Join(err, rows.Close())
 			}
-			if want, ok := totals[prefix]; ok && got != want && !report.wrong[prefix] {
+			if want, ok := totals[prefix]; ok && got != want && !report.Wrong[prefix] {
 				wrong = append(wrong, fmt.Sprintf("%s of round %s: got %d events, want %d", r.Table, strings.Trim(prefix, "r-"), got, want))
 			}
 		}
@@ -395,6 +583,14 @@ func (e *env) late(ctx context.Context, totals map[string]int64, report *Report)
 		}
 	}
 	return wrong, nil
+}
+
+// seeded names the seed in a sentence; empty for none.
+func (c Config) seeded() string {
+	if c.Seed == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" of seed %d", c.Seed)
 }
 
 // logs is where the processes of a run write.

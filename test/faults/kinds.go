@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"reflect"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -22,21 +25,36 @@ import (
 
 // kind is one kind of fault.
 type kind struct {
-	name string
-	on   where
+	name    string
+	on      form
+	classic bool // only with the old protocol of transactions
 	// inject breaks something and mends it again. It returns what it did, for
 	// people; errMissed when what it waited for never came about.
 	inject func(ctx context.Context, e *env, f *fault) (note string, err error)
 }
 
-// where says over which log a kind can be injected.
-type where int
+// form is a set of the forms that a run can have.
+type form uint8
 
 const (
-	anywhere where = iota
-	onFake
-	onReal
+	processesOnFake form = 1 << iota
+	processesOnKafka
+	inside
+
+	onFake    = processesOnFake | inside
+	processed = processesOnFake | processesOnKafka
+	anywhere  = processed | inside
 )
+
+func (c Config) form() form {
+	switch {
+	case c.Inside:
+		return inside
+	case c.Brokers > 0:
+		return processesOnKafka
+	}
+	return processesOnFake
+}
 
 var errMissed = errors.New("missed")
 
@@ -44,7 +62,7 @@ var errMissed = errors.New("missed")
 func fitting(c Config) []*kind {
 	var out []*kind
 	for _, k := range kinds() {
-		if (k.on == onFake && c.Brokers > 0) || (k.on == onReal && c.Brokers == 0) {
+		if k.on&c.form() == 0 || (k.classic && !c.Classic) {
 			continue
 		}
 		for _, prefix := range append(c.Kinds, "") {
@@ -62,63 +80,116 @@ func fitting(c Config) []*kind {
 // failpoints are the named steps of each service at which it can be killed or
 // stopped.
 var failpoints = map[string][]string{
+	stack.Gateway: {
+		"gateway.decoded", "gateway.produced", "gateway.acked", "gateway.before-answer",
+	},
 	stack.Enricher: {
-		"enricher.after-poll", "enricher.after-produce", "enricher.before-offsets", "enricher.before-end",
+		"enricher.after-poll", "enricher.before-produce", "enricher.after-produce", "enricher.before-offsets", "enricher.before-end",
 		"enricher.after-end", "enricher.before-merge", "enricher.after-merge", "enricher.restore",
 	},
 	stack.Writer: {
 		"writer.after-fetch", "writer.before-insert", "writer.after-insert", "writer.before-commit", "writer.after-commit", "writer.before-tick",
+		"writer.correction-read", "writer.correction-planned", "writer.correction-applied",
+	},
+}
+
+// step is a request at which an instance of a service can be killed.
+type step struct {
+	key     kmsg.Key
+	starts  bool // it comes when an instance starts; else while it works
+	classic bool
+}
+
+// steps are what each service asks of the brokers.
+var steps = map[string][]step{
+	stack.Gateway: {{key: kmsg.Produce}, {key: kmsg.InitProducerID, starts: true}},
+	stack.Enricher: {
+		{key: kmsg.Produce},
+		{key: kmsg.EndTxn},
+		{key: kmsg.TxnOffsetCommit},
+		{key: kmsg.Fetch},
+		{key: kmsg.Heartbeat},
+		{key: kmsg.AddPartitionsToTxn, classic: true},
+		{key: kmsg.AddOffsetsToTxn, classic: true},
+		{key: kmsg.InitProducerID, starts: true},
+		{key: kmsg.JoinGroup, starts: true},
+		{key: kmsg.SyncGroup, starts: true},
+		{key: kmsg.OffsetFetch, starts: true},
+		{key: kmsg.ListOffsets, starts: true},
+	},
+	stack.Writer: {
+		{key: kmsg.OffsetCommit},
+		{key: kmsg.Fetch},
+		{key: kmsg.Produce},
+		{key: kmsg.Heartbeat},
+		{key: kmsg.JoinGroup, starts: true},
+		{key: kmsg.SyncGroup, starts: true},
+		{key: kmsg.OffsetFetch, starts: true},
+		{key: kmsg.ListOffsets, starts: true},
 	},
 }
 
 // kinds returns every kind of fault.
 func kinds() []kind {
 	var all []kind
+	add := func(name string, on form, inject func(context.Context, *env, *fault) (string, error)) {
+		all = append(all, kind{name: name, on: on, inject: inject})
+	}
 	for _, service := range []string{stack.Gateway, stack.Enricher, stack.Writer} {
-		all = append(
-			all,
-			kind{"kill " + service, anywhere, kill(service)},
-			kind{"terminate " + service, anywhere, terminate(service)},
-			kind{"pause " + service, anywhere, pause(service)},
-		)
+		add("kill "+service, anywhere, kill(service))
+		add("terminate "+service, anywhere, terminate(service))
+		add("pause "+service, processed, pause(service))
+		add("isolate "+service, inside, pause(service))
+		on := anywhere
+		if service == stack.Writer {
+			on = inside // its process takes no clock
+		}
+		add("clock of "+service, on, clockOf(service))
 		for _, name := range failpoints[service] {
-			all = append(
-				all,
-				kind{"kill at " + name, anywhere, atFailpoint(service, name, "kill")},
-				kind{"zombie at " + name, anywhere, atFailpoint(service, name, "stop")},
-			)
+			add("kill at "+name, processed, atFailpoint(service, name, "kill"))
+			add("zombie at "+name, processed, atFailpoint(service, name, "stop"))
+		}
+		for _, s := range steps[service] {
+			for _, after := range []bool{false, true} {
+				at := "before"
+				if after {
+					at = "after"
+				}
+				all = append(all, kind{name: fmt.Sprintf("kill %s %s %s", service, at, s.key.Name()), on: inside, classic: s.classic, inject: atRequest(service, s, after)})
+			}
 		}
 	}
+	for _, d := range []proxy.Direction{proxy.ToServer, proxy.ToClient} {
+		add("kill rollup-writer in a block "+d.String(), inside, inBlock(d))
+	}
 	for _, service := range []string{stack.Enricher, stack.Writer} {
-		all = append(all, kind{"rebalance " + service, anywhere, rebalance(service)})
+		add("rebalance "+service, anywhere, rebalance(service))
 	}
 	for _, a := range []proxy.Action{proxy.Cut, proxy.Swallow, proxy.Delay} {
 		for _, d := range []proxy.Direction{proxy.ToServer, proxy.ToClient} {
-			all = append(
-				all,
-				kind{fmt.Sprintf("clickhouse %s %s", a, d), anywhere, path(clickhousePath, a, d)},
-				kind{fmt.Sprintf("kafka %s %s", a, d), onFake, path(kafkaPath, a, d)},
-			)
+			add(fmt.Sprintf("clickhouse %s %s", a, d), anywhere, path(clickhousePath, a, d))
+			add(fmt.Sprintf("kafka %s %s", a, d), onFake, path(kafkaPath, a, d))
 		}
 	}
 	for _, f := range faultedRequests {
-		all = append(all, kind{"kafka error " + f.key.Name(), onFake, kafkaError(f.key, f.errs)})
+		all = append(all, kind{name: "kafka error " + f.key.Name(), on: onFake, classic: f.classic, inject: kafkaError(f.key, f.errs)})
 	}
-	return append(
-		all,
-		kind{"clickhouse refuses", anywhere, refuse(clickhousePath)},
-		kind{"clickhouse silent", anywhere, hold(clickhousePath)},
-		kind{"kafka refuses", onFake, refuse(kafkaPath)},
-		kind{"kafka silent", onFake, hold(kafkaPath)},
-		kind{"clickhouse killed", anywhere, killClickHouse},
-		kind{"clickhouse paused", anywhere, pauseClickHouse},
-		kind{"view throws", anywhere, viewThrows},
-		kind{"poison record", anywhere, poison},
-		kind{"oversize record", anywhere, oversize},
-		kind{"broker killed", onReal, killBroker},
-		kind{"broker paused", onReal, pauseBroker},
-		kind{"broker stopped", onReal, stopBroker},
-	)
+	add("clickhouse refuses", anywhere, refuse(clickhousePath))
+	add("clickhouse silent", anywhere, hold(clickhousePath))
+	add("kafka refuses", onFake, refuse(kafkaPath))
+	add("kafka silent", onFake, hold(kafkaPath))
+	add("clickhouse killed", anywhere, killClickHouse)
+	add("clickhouse paused", anywhere, pauseClickHouse)
+	add("view throws", anywhere, viewThrows)
+	add("poison record", anywhere, poison)
+	add("oversize record", anywhere, oversize)
+	add("disk full clickhouse", anywhere, fillDisk("clickhouse"))
+	add("disk full enricher", anywhere, fillDisk("enricher-0", "enricher-1"))
+	add("clock of producers", anywhere, clockOfProducers)
+	add("broker killed", processesOnKafka, killBroker)
+	add("broker paused", processesOnKafka, pauseBroker)
+	add("broker stopped", processesOnKafka, stopBroker)
+	return all
 }
 
 // between draws a duration.
@@ -126,63 +197,182 @@ func between(r *rand.Rand, lo, hi time.Duration) time.Duration {
 	return lo + time.Duration(r.Int64N(int64(hi-lo)))
 }
 
-// pickProcess draws a process of a service and locks it for this fault: a fault
-// that another one mends half way would be none.
-func (e *env) pickProcess(f *fault, service string) (*stack.Process, func()) {
-	list := e.service(service)
-	p := list[f.rng.IntN(len(list))]
-	mu := e.locks[p.Name]
+// pick draws a member of a service and locks it for this fault: a fault that
+// another one mends half way would be none.
+func (e *env) pick(f *fault, service string) (member, func()) {
+	list := e.members[service]
+	m := list[f.rng.IntN(len(list))]
+	mu := e.locks[m.Label()]
 	mu.Lock()
-	return p, mu.Unlock
+	return m, mu.Unlock
 }
 
 func kill(service string) func(context.Context, *env, *fault) (string, error) {
-	return func(_ context.Context, e *env, f *fault) (string, error) {
-		p, unlock := e.pickProcess(f, service)
+	return func(ctx context.Context, e *env, f *fault) (string, error) {
+		m, unlock := e.pick(f, service)
 		defer unlock()
-		p.Kill()
+		m.Kill()
 		down := between(f.rng, 0, 500*time.Millisecond)
-		time.Sleep(down)
-		return fmt.Sprintf("%s, down %s", p.Name, down), p.Start()
+		wait(ctx, down)
+		return fmt.Sprintf("%s, down %s", m.Label(), down), m.Start()
 	}
 }
 
 func terminate(service string) func(context.Context, *env, *fault) (string, error) {
 	return func(ctx context.Context, e *env, f *fault) (string, error) {
-		p, unlock := e.pickProcess(f, service)
+		m, unlock := e.pick(f, service)
 		defer unlock()
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
-		if err := p.Stop(ctx); err != nil {
+		if err := e.terminate(ctx, m); err != nil {
 			return "", err
 		}
-		return p.Name, p.Start()
+		return m.Label(), m.Start()
 	}
+}
+
+// terminate ends a member in good order. A process that was started just now has
+// no handler for the signal yet. One with a known mistake may never end.
+func (e *env) terminate(ctx context.Context, m member) error {
+	err := m.Stop(ctx)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() && ws.Signal() == syscall.SIGTERM {
+			return nil
+		}
+	}
+	if err != nil && e.cfg.Control != "" {
+		m.Kill()
+		return nil
+	}
+	return err
+}
+
+// asleep draws how long a zombie sleeps: a second to a minute, or to what the
+// config allows, as often 1 to 2 as 30 to 60.
+func (e *env) asleep(f *fault) time.Duration {
+	least, most := time.Second.Seconds(), e.cfg.MaxPause.Seconds()
+	return time.Duration(least * math.Pow(most/least, f.rng.Float64()) * float64(time.Second))
 }
 
 func pause(service string) func(context.Context, *env, *fault) (string, error) {
 	return func(ctx context.Context, e *env, f *fault) (string, error) {
-		p, unlock := e.pickProcess(f, service)
+		m, unlock := e.pick(f, service)
 		defer unlock()
-		if err := p.Pause(); err != nil {
+		if err := m.Pause(); err != nil {
 			return "", err
 		}
-		asleep := between(f.rng, 200*time.Millisecond, 5*time.Second)
+		asleep := e.asleep(f)
 		wait(ctx, asleep)
-		return fmt.Sprintf("%s for %s", p.Name, asleep), p.Resume()
+		return fmt.Sprintf("%s for %s", m.Label(), asleep), m.Resume()
 	}
+}
+
+// clockOf lets a member live for a while with a clock that is off by minutes.
+func clockOf(service string) func(context.Context, *env, *fault) (string, error) {
+	return func(ctx context.Context, e *env, f *fault) (string, error) {
+		m, unlock := e.pick(f, service)
+		defer unlock()
+		off := offBy(f)
+		m.Kill()
+		e.setClock(m, service, off)
+		err := m.Start()
+		wait(ctx, between(f.rng, time.Second, 4*time.Second))
+		e.setClock(m, service, 0)
+		m.Kill()
+		return fmt.Sprintf("%s off by %s", m.Label(), off), errors.Join(err, m.Start())
+	}
+}
+
+func (e *env) setClock(m member, service string, off time.Duration) {
+	switch m := m.(type) {
+	case *instance:
+		m.SetClock(off)
+	case outside:
+		m.SetEnv(e.plan(service, fmt.Sprintf("clock=offset(%s)", off))...)
+	}
+}
+
+// offBy draws one to fifteen minutes, ahead or behind.
+func offBy(f *fault) time.Duration {
+	off := between(f.rng, time.Minute, 15*time.Minute)
+	if f.rng.IntN(2) == 0 {
+		return -off
+	}
+	return off
+}
+
+func clockOfProducers(ctx context.Context, e *env, f *fault) (string, error) {
+	off := offBy(f)
+	e.traffic.clock.Store(int64(off))
+	wait(ctx, between(f.rng, time.Second, 4*time.Second))
+	e.traffic.clock.Store(0)
+	return "off by " + off.String(), nil
+}
+
+// missedAfter is how long a fault waits for what it wants to meet.
+const missedAfter = 6 * time.Second
+
+// atRequest kills an instance at the n-th request of a kind: before it goes out,
+// or when the broker has answered and nobody has read it.
+func atRequest(service string, s step, after bool) func(context.Context, *env, *fault) (string, error) {
+	return func(ctx context.Context, e *env, f *fault) (string, error) {
+		m, unlock := e.pick(f, service)
+		defer unlock()
+		i := m.(*instance)
+		n := 1 + f.rng.IntN(5)
+		if s.starts {
+			n = 1
+			i.Kill()
+			if err := i.Start(); err != nil {
+				return "", err
+			}
+		}
+		c := i.crashAt(s.key, n, after)
+		return fmt.Sprintf("%s at request %d", i.name, n), e.revive(ctx, i, c.fired)
+	}
+}
+
+// inBlock kills a writer when some bytes have gone to or come from ClickHouse.
+func inBlock(d proxy.Direction) func(context.Context, *env, *fault) (string, error) {
+	return func(ctx context.Context, e *env, f *fault) (string, error) {
+		m, unlock := e.pick(f, stack.Writer)
+		defer unlock()
+		i := m.(*instance)
+		after := int64(1) << f.rng.IntN(16)
+		after += f.rng.Int64N(after)
+		note := fmt.Sprintf("%s after %d bytes", i.name, after)
+		return note, e.revive(ctx, i, i.cutAt(d, after))
+	}
+}
+
+// revive waits until something has killed an instance and starts it again.
+func (e *env) revive(ctx context.Context, i *instance, killed <-chan struct{}) error {
+	t := time.NewTimer(missedAfter)
+	defer t.Stop()
+	var missed error
+	select {
+	case <-killed:
+	case <-t.C:
+		missed = errMissed
+	case <-ctx.Done():
+		missed = errMissed
+	}
+	i.Kill() // also where it was missed: it would meet it when nobody is there
+	return errors.Join(missed, i.Start())
 }
 
 // atFailpoint starts a process anew so that it meets its end, or a pause of some
 // seconds, at the n-th time it comes to a step.
 func atFailpoint(service, name, action string) func(context.Context, *env, *fault) (string, error) {
 	return func(ctx context.Context, e *env, f *fault) (string, error) {
-		p, unlock := e.pickProcess(f, service)
+		m, unlock := e.pick(f, service)
 		defer unlock()
-		n := 1 + f.rng.IntN(12)
-		asleep := between(f.rng, 500*time.Millisecond, 5*time.Second)
+		p := m.(outside)
+		n := 1 + f.rng.IntN(8)
+		asleep := e.asleep(f)
 		// Few steps are reached often in the seconds that a round has.
-		if strings.HasSuffix(name, "restore") {
+		if rare[name] {
 			n = 1
 		}
 		p.Kill()
@@ -193,7 +383,7 @@ func atFailpoint(service, name, action string) func(context.Context, *env, *faul
 			return "", err
 		}
 		note := fmt.Sprintf("%s at hit %d", p.Name, n)
-		deadline := time.After(8 * time.Second)
+		deadline := time.After(missedAfter)
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
 		for {
@@ -216,6 +406,12 @@ func atFailpoint(service, name, action string) func(context.Context, *env, *faul
 	}
 }
 
+// rare are steps that are met at their first time or hardly.
+var rare = map[string]bool{
+	"enricher.restore": true, "writer.before-tick": true,
+	"writer.correction-read": true, "writer.correction-planned": true, "writer.correction-applied": true,
+}
+
 // stopped reports whether a process is stopped by a signal (Linux).
 func stopped(pid int) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -230,19 +426,19 @@ func stopped(pid int) bool {
 // order or not.
 func rebalance(service string) func(context.Context, *env, *fault) (string, error) {
 	return func(ctx context.Context, e *env, f *fault) (string, error) {
-		p, err := e.stack.Spawn(service)
+		m, err := e.spawn(service)
 		if err != nil {
 			return "", err
 		}
 		stay := between(f.rng, 500*time.Millisecond, 4*time.Second)
 		wait(ctx, stay)
 		if f.rng.IntN(2) == 0 {
-			p.Kill()
-			return fmt.Sprintf("%s joined for %s and was killed", p.Name, stay), nil
+			m.Kill()
+			return fmt.Sprintf("%s joined for %s and was killed", m.Label(), stay), nil
 		}
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
-		return fmt.Sprintf("%s joined for %s and left", p.Name, stay), p.Stop(ctx)
+		return fmt.Sprintf("%s joined for %s and left", m.Label(), stay), e.terminate(ctx, m)
 	}
 }
 
@@ -275,7 +471,7 @@ func path(of func(*env) *proxy.Proxy, a proxy.Action, d proxy.Direction) func(co
 				wait(ctx, lasts)
 			}
 			return note, nil
-		case <-time.After(8 * time.Second):
+		case <-time.After(missedAfter):
 		case <-ctx.Done():
 		}
 		return note, errMissed
@@ -305,24 +501,25 @@ func hold(of func(*env) *proxy.Proxy) func(context.Context, *env, *fault) (strin
 // faultedRequests are requests of the services and what a broker can answer
 // them with at any time.
 var faultedRequests = []struct {
-	key  kmsg.Key
-	errs []*kerr.Error
+	key     kmsg.Key
+	errs    []*kerr.Error
+	classic bool // a client sends it to brokers of the old protocol only
 }{
-	{kmsg.Produce, []*kerr.Error{kerr.NotLeaderForPartition, kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut, kerr.LeaderNotAvailable, kerr.UnknownTopicOrPartition}},
-	{kmsg.Fetch, []*kerr.Error{kerr.NotLeaderForPartition, kerr.ReplicaNotAvailable, kerr.UnknownLeaderEpoch, kerr.FencedLeaderEpoch}},
-	{kmsg.ListOffsets, []*kerr.Error{kerr.NotLeaderForPartition, kerr.LeaderNotAvailable}},
-	{kmsg.Metadata, []*kerr.Error{kerr.LeaderNotAvailable}},
-	{kmsg.OffsetCommit, []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.RequestTimedOut, kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.IllegalGeneration}},
-	{kmsg.OffsetFetch, []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator}},
-	{kmsg.FindCoordinator, []*kerr.Error{kerr.CoordinatorNotAvailable}},
-	{kmsg.JoinGroup, []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.UnknownMemberID}},
-	{kmsg.Heartbeat, []*kerr.Error{kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.NotCoordinator}},
-	{kmsg.SyncGroup, []*kerr.Error{kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.NotCoordinator}},
-	{kmsg.InitProducerID, []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.ConcurrentTransactions}},
-	{kmsg.AddPartitionsToTxn, []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.ConcurrentTransactions}},
-	{kmsg.AddOffsetsToTxn, []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.ConcurrentTransactions}},
-	{kmsg.TxnOffsetCommit, []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.RequestTimedOut, kerr.UnknownMemberID, kerr.IllegalGeneration}},
-	{kmsg.EndTxn, []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.RequestTimedOut, kerr.ConcurrentTransactions, kerr.InvalidProducerEpoch, kerr.ProducerFenced}},
+	{key: kmsg.Produce, errs: []*kerr.Error{kerr.NotLeaderForPartition, kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut, kerr.LeaderNotAvailable, kerr.UnknownTopicOrPartition}},
+	{key: kmsg.Fetch, errs: []*kerr.Error{kerr.NotLeaderForPartition, kerr.ReplicaNotAvailable, kerr.UnknownLeaderEpoch, kerr.FencedLeaderEpoch}},
+	{key: kmsg.ListOffsets, errs: []*kerr.Error{kerr.NotLeaderForPartition, kerr.LeaderNotAvailable}},
+	{key: kmsg.Metadata, errs: []*kerr.Error{kerr.LeaderNotAvailable}},
+	{key: kmsg.OffsetCommit, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.RequestTimedOut, kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.IllegalGeneration}},
+	{key: kmsg.OffsetFetch, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator}},
+	{key: kmsg.FindCoordinator, errs: []*kerr.Error{kerr.CoordinatorNotAvailable}},
+	{key: kmsg.JoinGroup, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.UnknownMemberID}},
+	{key: kmsg.Heartbeat, errs: []*kerr.Error{kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.NotCoordinator}},
+	{key: kmsg.SyncGroup, errs: []*kerr.Error{kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.NotCoordinator}},
+	{key: kmsg.InitProducerID, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.ConcurrentTransactions}},
+	{key: kmsg.AddPartitionsToTxn, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.ConcurrentTransactions}, classic: true},
+	{key: kmsg.AddOffsetsToTxn, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.ConcurrentTransactions}, classic: true},
+	{key: kmsg.TxnOffsetCommit, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.RequestTimedOut, kerr.UnknownMemberID, kerr.IllegalGeneration}},
+	{key: kmsg.EndTxn, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.RequestTimedOut, kerr.ConcurrentTransactions, kerr.InvalidProducerEpoch, kerr.ProducerFenced}},
 }
 
 func kafkaError(key kmsg.Key, errs []*kerr.Error) func(context.Context, *env, *fault) (string, error) {
@@ -332,7 +529,7 @@ func kafkaError(key kmsg.Key, errs []*kerr.Error) func(context.Context, *env, *f
 		// A code at the top of a reply, where it has one, or of its parts.
 		h := e.fake.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: err, Count: n, TopLevel: f.rng.IntN(2) == 0 && hasTopLevel(key)})
 		defer h.Remove()
-		ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, missedAfter)
 		defer cancel()
 		note := fmt.Sprintf("%s, %d times", err.Message, n)
 		if h.Wait(ctx, 1) != nil {

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,17 +16,18 @@ type Tally struct {
 	Missed   int   // times it never met what it waited for
 	Lost     int64 // events, of the rounds that it was part of
 	Doubled  int64
-	recovery []time.Duration
+	// Recoveries are the times from when a fault was mended until all that was
+	// acked by then showed in ClickHouse.
+	Recoveries []time.Duration
 }
 
-// Recovery returns a quantile of the time from when the fault was mended until
-// everything acked by then showed in ClickHouse.
+// Recovery returns a quantile of the recoveries.
 func (t *Tally) Recovery(q float64) time.Duration {
-	if len(t.recovery) == 0 {
+	if len(t.Recoveries) == 0 {
 		return 0
 	}
-	slices.Sort(t.recovery)
-	return t.recovery[int(q*float64(len(t.recovery)-1)+0.5)]
+	slices.Sort(t.Recoveries)
+	return t.Recoveries[int(q*float64(len(t.Recoveries)-1)+0.5)]
 }
 
 // Report is what a run did.
@@ -36,33 +38,37 @@ type Report struct {
 	Events  int64 // distinct good events that were acked
 	Lost    int64 // events, the most of any table, summed over the rounds
 	Doubled int64
+	Stalled int      // rounds that were not worked through in time
 	Late    []string // what was found wrong at the end that was right in its round
 
-	kinds map[string]*Tally
-	wrong map[string]bool // prefixes of rounds that were wrong
-	first string          // the first wrong round
+	Tallies map[string]*Tally // by kind
+	Wrong   map[string]bool   // prefixes of rounds that were wrong
+	First   string            // the first wrong round
 }
 
 func newReport(c Config) *Report {
-	return &Report{Config: c, kinds: map[string]*Tally{}, wrong: map[string]bool{}}
+	return &Report{Config: c, Tallies: map[string]*Tally{}, Wrong: map[string]bool{}}
 }
 
 func (r *Report) add(n *round) {
 	r.Rounds++
 	r.Events += int64(n.oracle.Acked())
-	r.Lost += n.diff.Lost()
-	r.Doubled += n.diff.Doubled()
+	r.Lost += n.lost()
+	r.Doubled += n.doubled()
+	if n.stalled != "" {
+		r.Stalled++
+	}
 	if !n.diff.Equal() {
-		r.wrong[n.oracle.Prefix] = true
-		if r.first == "" {
-			r.first = fmt.Sprintf("round %d of seed %d (logs: %s)\n%s", n.number, r.Config.Seed, r.Config.logs(), n.details())
+		r.Wrong[n.oracle.Prefix] = true
+		if r.First == "" {
+			r.First = fmt.Sprintf("round %d of seed %d (logs: %s)\n%s", n.number, r.Config.Seed, r.Config.logs(), n.details())
 		}
 	}
 	for _, f := range n.faults {
-		t := r.kinds[f.kind.name]
+		t := r.Tallies[f.kind.name]
 		if t == nil {
 			t = &Tally{Kind: f.kind.name}
-			r.kinds[f.kind.name] = t
+			r.Tallies[f.kind.name] = t
 		}
 		if f.missed {
 			t.Missed++
@@ -70,21 +76,52 @@ func (r *Report) add(n *round) {
 		}
 		r.Faults++
 		t.Injected++
-		t.Lost += n.diff.Lost()
-		t.Doubled += n.diff.Doubled()
+		t.Lost += n.lost()
+		t.Doubled += n.doubled()
 		if f.mended {
-			t.recovery = append(t.recovery, f.recovery)
+			t.Recoveries = append(t.Recoveries, f.recovery)
 		}
 	}
 }
 
+// Sum returns the report of several runs together.
+func Sum(runs ...*Report) *Report {
+	all := newReport(Config{})
+	for n, r := range runs {
+		all.Rounds += r.Rounds
+		all.Faults += r.Faults
+		all.Events += r.Events
+		all.Lost += r.Lost
+		all.Doubled += r.Doubled
+		all.Stalled += r.Stalled
+		all.Late = append(all.Late, r.Late...)
+		for prefix := range r.Wrong {
+			all.Wrong[fmt.Sprintf("%d/%s", n, prefix)] = true
+		}
+		all.First = cmp.Or(all.First, r.First)
+		for _, t := range r.Kinds() {
+			sum := all.Tallies[t.Kind]
+			if sum == nil {
+				sum = &Tally{Kind: t.Kind}
+				all.Tallies[t.Kind] = sum
+			}
+			sum.Injected += t.Injected
+			sum.Missed += t.Missed
+			sum.Lost += t.Lost
+			sum.Doubled += t.Doubled
+			sum.Recoveries = append(sum.Recoveries, t.Recoveries...)
+		}
+	}
+	return all
+}
+
 // Clean reports whether every recount was equal.
-func (r *Report) Clean() bool { return len(r.wrong) == 0 && len(r.Late) == 0 }
+func (r *Report) Clean() bool { return len(r.Wrong) == 0 && len(r.Late) == 0 }
 
 // Kinds returns the tallies by name.
 func (r *Report) Kinds() []*Tally {
 	var out []*Tally
-	for _, t := range r.kinds {
+	for _, t := range r.Tallies {
 		out = append(out, t)
 	}
 	slices.SortFunc(out, func(a, b *Tally) int { return strings.Compare(a.Kind, b.Kind) })
@@ -101,8 +138,11 @@ func (r *Report) String() string {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\t%s\t\n", t.Kind, t.Injected, t.Missed, t.Lost, t.Doubled, seconds(t.Recovery(0.5)), seconds(t.Recovery(0.99)))
 	}
 	_ = w.Flush() // a strings.Builder takes everything
-	fmt.Fprintf(&b, "\n%d faults in %d rounds of seed %d over %d acked events: %d lost, %d doubled in the worst table of each round\n",
-		r.Faults, r.Rounds, r.Config.Seed, r.Events, r.Lost, r.Doubled)
+	fmt.Fprintf(&b, "\n%d faults in %d rounds%s over %d acked events: %d lost, %d doubled in the worst table of each round\n",
+		r.Faults, r.Rounds, r.Config.seeded(), r.Events, r.Lost, r.Doubled)
+	if r.Stalled > 0 {
+		fmt.Fprintf(&b, "%d rounds stalled: they were not worked through in time, and say nothing of what was lost\n", r.Stalled)
+	}
 	for _, l := range r.Late {
 		fmt.Fprintln(&b, "wrong afterwards:", l)
 	}
@@ -110,8 +150,8 @@ func (r *Report) String() string {
 		// The rule of three: with none in n, 3/n bounds the rate at 95 %.
 		fmt.Fprintf(&b, "None in %d faults bounds the chance that one does harm to %.2g, with 95 %% confidence.\n", r.Faults, 3/float64(r.Faults))
 	}
-	if r.first != "" {
-		fmt.Fprintf(&b, "\nfirst wrong: %s", r.first)
+	if r.First != "" {
+		fmt.Fprintf(&b, "\nfirst wrong: %s", r.First)
 	}
 	return b.String()
 }

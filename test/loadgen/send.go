@@ -28,6 +28,7 @@ type Sender struct {
 	MaxBackoff time.Duration
 	Client     *http.Client      // default: one of its own
 	Progress   *Progress         // counts events; may be nil
+	Now        func() time.Time  // the producers' clock; default time.Now
 	Acked      func(request int) // called once a request is acked, from any goroutine; may be nil
 }
 
@@ -131,8 +132,12 @@ func (s *Sender) one(ctx context.Context, client *http.Client, p *Plan, l *Ledge
 	o := Outcome{Request: n}
 	backoff := 50 * time.Millisecond
 	var fault error
+	now := s.Now
+	if now == nil {
+		now = time.Now
+	}
 	for {
-		body = p.AppendBody(body[:0], n, time.Now())
+		body = p.AppendBody(body[:0], n, now())
 		url := s.URLs[(n+o.Attempts)%len(s.URLs)]
 		o.Attempts++
 		reply, err := s.try(ctx, client, url+p.Requests[n].Path, body)

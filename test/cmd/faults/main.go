@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -40,14 +41,24 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.Uint64Var(&c.Seed, "seed", c.Seed, "`seed` of the run, to run it again; by default the time")
 	set.IntVar(&c.PerRound, "per-round", 10, "`faults` between two recounts")
 	set.IntVar(&c.Round, "round", 0, "only this `round` of the seed; 0: all")
+	set.BoolVar(&c.Inside, "inside", false, "run the services inside this process: faster, and killed at single requests")
+	set.BoolVar(&c.Classic, "classic", false, "speak the protocol of Kafka 3.7, whose transactions take more requests")
+	set.DurationVar(&c.MaxPause, "max-pause", time.Minute, "longest `duration` that a zombie sleeps; the shortest is a second")
 	set.IntVar(&c.Brokers, "brokers", 0, "3 for real Kafka; 0 for kfake in this process")
 	set.Var(&kinds, "kinds", "comma-separated beginnings of `names`: only such faults")
 	set.StringVar(&c.Control, "control", "", "`mistake` to switch on in the writers, which the recount has to see")
+	set.DurationVar(&c.Time, "time", 0, "begin no further round after this `duration`; 0: do all")
 	set.BoolVar(&c.KeepGoing, "keep-going", false, "run all rounds although one was found wrong")
 	set.StringVar(&c.Dir, "dir", "", "`directory` for data and logs, kept; empty: a temporary one, kept when something is wrong")
+	out := set.String("out", "", "`file` to write the report to, as JSON, for -sum")
+	sum := set.Bool("sum", false, "run nothing: print one table of the reports in the files that follow")
 	list := set.Bool("list", false, "list the kinds of faults and exit")
-	if _, err := setting.Parse(set, args, os.LookupEnv); err != nil {
+	rest, err := setting.Parse(set, args, os.LookupEnv)
+	if err != nil {
 		return fmt.Errorf("%w: %w", process.ErrUsage, err)
+	}
+	if *sum {
+		return total(stdout, rest)
 	}
 	c.Kinds = kinds
 	if *list {
@@ -71,15 +82,47 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	report, err := faults.Run(ctx, c)
 	if report != nil {
 		fmt.Fprintf(stdout, "\n%s", report)
+		if *out != "" {
+			err = errors.Join(err, save(*out, report))
+		}
 	}
 	if err != nil {
 		return err
 	}
 	if !report.Clean() {
-		return fmt.Errorf("events were lost or doubled: data and logs are in %s", c.Dir)
+		return fmt.Errorf("events were lost or doubled, or did not come: data and logs are in %s", c.Dir)
 	}
 	if temporary {
 		return os.RemoveAll(c.Dir)
 	}
+	return nil
+}
+
+func save(path string, r *faults.Report) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
+
+// total prints one table of several reports.
+func total(stdout io.Writer, paths []string) error {
+	var all []*faults.Report
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("read report: %w", err)
+		}
+		var r faults.Report
+		if err := json.Unmarshal(text, &r); err != nil {
+			return fmt.Errorf("read report %s: %w", path, err)
+		}
+		all = append(all, &r)
+	}
+	fmt.Fprint(stdout, faults.Sum(all...))
 	return nil
 }

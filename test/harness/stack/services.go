@@ -26,7 +26,7 @@ func (s *Stack) process(service, name string) (*Process, error) {
 	switch service {
 	case Gateway:
 		p.Addr = addrs[1]
-		p.args = append(p.args, "-addr", p.Addr, "-keys", s.keysFile())
+		p.args = append(p.args, "-addr", p.Addr, "-keys", s.KeysFile())
 	case Enricher:
 		p.args = append(p.args, "-data-dir", dir, "-instance-id", name)
 	case Writer:
@@ -74,7 +74,7 @@ func (s *Stack) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := os.WriteFile(s.keysFile(), []byte(keys.String()), 0o600); err != nil {
+	if err := os.WriteFile(s.KeysFile(), []byte(keys.String()), 0o600); err != nil {
 		return fmt.Errorf("write key file: %w", err)
 	}
 	writer := append([]string{"migrate", "-clickhouse-addr", s.ClickHouse.NativeAddr(), "-clickhouse-database", Database}, s.cfg.Args[Writer]...)

@@ -49,10 +49,13 @@ func WriteKeyOf(app string) string { return app + "-write-key" }
 
 // Config says what to start.
 type Config struct {
-	Dir      string    // data and logs of everything
-	Log      kafka.Log // running
-	Apps     []string  // that have a write key and the sample catalog; default App
-	Layout   topic.Layout
+	Dir    string    // data and logs of everything
+	Log    kafka.Log // running
+	Apps   []string  // that have a write key and the sample catalog; default App
+	Layout topic.Layout
+	// Bare makes topics, tables, keys and catalog and starts no process: the
+	// caller runs the services.
+	Bare     bool
 	Gateways int // how many processes of each service; default 1
 	Enricher int
 	Writers  int
@@ -112,6 +115,9 @@ func ForTest(t testing.TB, cfg Config) *Stack {
 func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	for _, n := range []*int{&cfg.Gateways, &cfg.Enricher, &cfg.Writers} {
 		*n = max(*n, 1)
+		if cfg.Bare {
+			*n = 0
+		}
 	}
 	if cfg.Layout == (topic.Layout{}) {
 		cfg.Layout = topic.SingleLayout()
@@ -215,6 +221,9 @@ func (s *Stack) Processes() []*Process {
 	}
 	return all
 }
+
+// KeysFile is where the write keys of the apps are.
+func (s *Stack) KeysFile() string { return filepath.Join(s.cfg.Dir, "keys.yaml") }
 
 // URLs are the roots of the gateways.
 func (s *Stack) URLs() []string {

@@ -1,0 +1,97 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// disk is a small file system that a fault can fill.
+type disk struct {
+	dir string
+	mu  sync.Mutex // one fault at a time
+}
+
+// Sizes of the disks. ClickHouse keeps a run on its own; an enricher what it
+// remembers of it.
+const (
+	clickhouseDisk = 1 << 30
+	enricherDisk   = 96 << 20
+)
+
+// mountDisks puts ClickHouse and two enrichers on small disks, if that is
+// allowed here. Without them no disk is ever full.
+func (e *env) mountDisks() error {
+	for name, size := range map[string]int64{"clickhouse": clickhouseDisk, "enricher-0": enricherDisk, "enricher-1": enricherDisk} {
+		dir := filepath.Join(e.cfg.Dir, name)
+		ok, err := mountSmall(dir, size)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			fmt.Fprintln(e.cfg.Out, "no disk will be full: mounting small ones takes root")
+			return nil
+		}
+		e.disks[name] = &disk{dir: dir}
+	}
+	return nil
+}
+
+func (e *env) unmountDisks() error {
+	var errs []error
+	for _, d := range e.disks {
+		errs = append(errs, unmount(d.dir))
+	}
+	return errors.Join(errs...)
+}
+
+// fillDisk fills a disk to its last byte for a while.
+func fillDisk(names ...string) func(context.Context, *env, *fault) (string, error) {
+	return func(ctx context.Context, e *env, f *fault) (string, error) {
+		d := e.disks[names[f.rng.IntN(len(names))]]
+		full := between(f.rng, 500*time.Millisecond, 4*time.Second)
+		if d == nil {
+			return "no small disk", errMissed
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		path := filepath.Join(d.dir, "fill")
+		fillErr := fill(ctx, path, full)
+		return fmt.Sprintf("%s for %s", filepath.Base(d.dir), full), errors.Join(fillErr, os.Remove(path))
+	}
+}
+
+// fill writes a file until nothing more fits, and keeps it so: what others free
+// is taken, too.
+func fill(ctx context.Context, path string, lasts time.Duration) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("fill a disk: %w", err)
+	}
+	defer file.Close()
+	chunk := make([]byte, 1<<20)
+	end := time.Now().Add(lasts)
+	for ctx.Err() == nil && time.Now().Before(end) {
+		n := len(chunk)
+		for n > 0 {
+			_, err := file.Write(chunk[:n])
+			switch {
+			case err == nil:
+			case errors.Is(err, syscall.ENOSPC):
+				n /= 2
+			default:
+				return fmt.Errorf("fill a disk: %w", err)
+			}
+			if ctx.Err() != nil {
+				break
+			}
+		}
+		wait(ctx, 10*time.Millisecond)
+	}
+	return nil
+}
