@@ -537,6 +537,7 @@ func BenchmarkInsert(b *testing.B) {
 		setup []string
 	}{
 		{"all", true, nil},
+		{"all and counts", true, nil},
 		{"without tokens and windows", false, windows},
 		{"without users", true, users},
 		{"without users and accounts", true, slices.Concat(users, accounts)},
@@ -555,6 +556,10 @@ func BenchmarkInsert(b *testing.B) {
 			for i := range list {
 				c.Append(source, int64(i), &list[i])
 			}
+			counts := columns.NewCounts()
+			for i := range 2 { // of two apps, or at the turn of an hour
+				counts.Append(&columns.CountsOf{Source: source, RawTopicID: "raw"}, &event.Cell{AppID: fmt.Sprint("app-", i), Accepted: blockRows / 2, Stored: blockRows / 2})
+			}
 			pid := embedded.ForTest(b).Pid()
 			before := cpuTime(b, pid)
 			b.ResetTimer()
@@ -565,6 +570,11 @@ func BenchmarkInsert(b *testing.B) {
 				}
 				if err := conn.Insert(ctx, "events", c, token); err != nil {
 					b.Fatal(err)
+				}
+				if v.name == "all and counts" {
+					if err := conn.Insert(ctx, "audit_blocks", counts, token+"|counts"); err != nil {
+						b.Fatal(err)
+					}
 				}
 			}
 			b.StopTimer()
