@@ -291,10 +291,7 @@ func (c *correction) plan(ctx context.Context) error {
 // that a move matches, summed, in a fixed order.
 func (c *correction) readBase(ctx context.Context, each func(*columns.Signed) error) error {
 	var r signedRows
-	keys := "hour, " + strings.Join(attributionColumns, ", ")
-	query := "SELECT " + keys + ", sum(events) AS events_sum, sum(quantity) AS quantity_sum FROM " + c.p.table("usage_hourly") +
-		" WHERE app_id = " + clickhouse.Quote(c.control.AppID) + " AND source_partition = " + strconv.Itoa(int(c.p.number)) + " AND " + condition(c.moves) +
-		" GROUP BY " + keys + " HAVING events_sum != 0 OR quantity_sum != 0 ORDER BY " + keys
+	query := baseQuery(c.p.table("usage_hourly"), c.control.AppID, c.p.number, c.moves)
 	return c.p.conn.Select(ctx, query, r.results("events_sum", "quantity_sum"), func() error {
 		for i := range r.hour.Rows() {
 			if err := each(r.row(i)); err != nil {
@@ -303,6 +300,15 @@ func (c *correction) readBase(ctx context.Context, each func(*columns.Signed) er
 		}
 		return nil
 	})
+}
+
+// baseQuery reads by the actors that the moves name, with which usage_hourly is
+// sorted: what it costs does not grow with what others did.
+func baseQuery(table, app string, partition int32, moves event.Moves) string {
+	keys := "hour, " + strings.Join(attributionColumns, ", ")
+	return "SELECT " + keys + ", sum(events) AS events_sum, sum(quantity) AS quantity_sum FROM " + table +
+		" WHERE app_id = " + clickhouse.Quote(app) + " AND source_partition = " + strconv.Itoa(int(partition)) + " AND " + condition(moves) +
+		" GROUP BY " + keys + " HAVING events_sum != 0 OR quantity_sum != 0 ORDER BY " + keys
 }
 
 // chunk reads a chunk of the plan as the block that it is.
