@@ -163,6 +163,33 @@ func TestCountsAreStoredOnce(t *testing.T) {
 	w.end()
 }
 
+// A writer that dies when ClickHouse has a block's rows and not its counts leaves
+// both to its successor, which adds only what is missing.
+func TestCountsFollowTheirRows(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	ctx := context.Background()
+	if err := b.sql.Exec(ctx, "CREATE MATERIALIZED VIEW refuse TO audit_blocks AS SELECT * FROM audit_blocks WHERE throwIf(accepted > 0, 'not now')"); err != nil {
+		t.Fatal(err)
+	}
+	e := &enricher{b: b}
+	w := b.start()
+	list := events(70, 50)
+	e.transaction(list, 3, 2)
+	b.await("rows that are there without their counts", func() bool {
+		return b.number("SELECT count() FROM events") == int64(len(list)) && w.metric("uptake_writer_retries_total") >= 2*partitions
+	})
+	w.kill()
+	<-w.done
+	if err := b.sql.Exec(ctx, "DROP VIEW refuse SYNC"); err != nil {
+		t.Fatal(err)
+	}
+	w = b.start()
+	b.check()
+	e.conserved()
+	w.end()
+}
+
 // audit asks for the conservation, with little patience.
 func (e *enricher) audit() *audit.Conservation {
 	e.b.t.Helper()
