@@ -46,6 +46,7 @@ func browserClients() []client {
 	return []client{
 		{
 			protocol: "segment", sdk: "analytics-next", version: "@segment/analytics-next 1.84.3", sentAt: true,
+			users: people{"maria": {"plan": "pro"}}, accounts: people{"corner-shop": {"seats": "3"}},
 			calls: []want{
 				{call: "track before identify", kind: event.KindTrack, event: "Seen", anonymous: anyID, properties: obj{"where": "home"}},
 				{call: "page", kind: event.KindPage, event: "Cart", anonymous: anyID, properties: obj{"q": 1.0, "path": "/"}},
@@ -82,6 +83,7 @@ func browserClients() []client {
 		},
 		{
 			protocol: "moesif", sdk: "moesif-browser", version: "moesif-browser-js 1.8.13, batches but for calls",
+			users: people{"maria": {"plan": "pro"}}, accounts: people{"corner-shop": {"company_domain": "corner.example", "seats": "3"}},
 			noLeave: true, // it has no beacon: what waits may or may not get out
 			calls: []want{
 				{call: "track before identify", kind: event.KindTrack, event: "Seen", anonymous: anyID, noTime: true, properties: obj{"where": "home"}},

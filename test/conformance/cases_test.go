@@ -79,10 +79,12 @@ func clients() []client {
 		{
 			protocol: "segment", sdk: "segment-node", version: "@segment/analytics-node 3.1.0", sentAt: true,
 			calls: append([]want{{call: "screen", kind: event.KindScreen, event: "Home", anonymous: "anon-1"}}, segmentCalls...),
+			users: people{"maria": {"plan": "pro"}}, accounts: people{"corner-shop": {"seats": "3"}},
 		},
 		{
 			protocol: "segment", sdk: "rudder-node", version: "@rudderstack/rudder-sdk-node 3.0.13", sentAt: true,
-			calls:  append([]want{{call: "screen", kind: event.KindScreen, event: "Home", user: "maria"}}, segmentCalls...),
+			calls: append([]want{{call: "screen", kind: event.KindScreen, event: "Home", user: "maria"}}, segmentCalls...),
+			users: people{"maria": {"plan": "pro"}}, accounts: people{"corner-shop": {"seats": "3"}},
 			faults: map[string]string{slow: onceTold},
 		},
 		{
@@ -109,6 +111,11 @@ func clients() []client {
 					call: "API call", kind: event.KindAPICall, event: "POST /v1/orders/{id}", user: "maria", account: "corner-shop",
 					properties: obj{"method": "POST", "route": "/v1/orders/{id}", "path": "/v1/orders/4711", "status": 201.0, "region": "eu"},
 				},
+			},
+			users: people{"maria": {"plan": "pro"}, "jo": {}, "ann": {}},
+			accounts: people{
+				"corner-shop": {"company_domain": "corner.example", "seats": "3", "subscription": `{"status":"active","subscription_id":"s-1"}`},
+				"other":       {"subscription": `{"status":"active","subscription_id":"s-2"}`},
 			},
 			faults: map[string]string{err5: told, busy: told, limit: told, slow: onceTold}, // a broken connection it does try again
 		},
@@ -150,6 +157,11 @@ func clients() []client {
 				{call: "feature", kind: event.KindTrack, event: "pay", user: "maria", account: "corner-shop", properties: obj{"product_id": "pos", "module_id": "checkout"}},
 				{call: "logout", kind: event.KindTrack, event: "User Logout", user: "maria", account: "corner-shop"},
 			},
+			users: people{"maria": {"email": "m@example.com"}},
+			accounts: people{"corner-shop": {
+				"plan": "pro", "seats": "3", "subscription": `{"plan_name":"pro","subscription_id":"s-1"}`,
+				"invoice": `{"amount":12.5,"invoice_id":"i-1","subscription_id":"s-1"}`,
+			}},
 			faults: neverAgain(),
 		},
 		{

@@ -29,6 +29,7 @@ func goClients() []client {
 				{call: "GroupIdentify", kind: event.KindGroup, event: "$groupidentify", account: "corner-shop", traits: obj{"seats": 3.0}},
 				{call: "Alias", kind: event.KindAlias, event: "$create_alias", user: "maria", previous: "maria-old"},
 			},
+			users: people{"maria": {"plan": "pro"}}, accounts: people{"corner-shop": {"seats": "3"}},
 		},
 		{
 			protocol: "cloudevents", sdk: "cloudevents-go", version: "cloudevents/sdk-go 2.16.2, with retries", prefix: true, run: runCloudEvents,
@@ -43,6 +44,8 @@ func goClients() []client {
 		{
 			protocol: "gainsightpx", sdk: "gainsightpx-rest", version: "REST API, no SDK", run: runGainsightPX, noFaults: true,
 			rejected: []string{ingest.CodeBadEvent}, // the change of a user that is not there
+			users:    people{"maria": {"firstName": "Maria", "tier": "gold", "title": "Owner"}},
+			accounts: people{"corner-shop": {"name": "Corner", "parentGroupId": "retail-group"}},
 			calls: []want{
 				{call: "create user", kind: event.KindIdentify, user: "maria", account: "corner-shop", noTime: true, traits: obj{"firstName": "Maria", "tier": "gold"}},
 				{call: "change user", kind: event.KindIdentify, user: "maria", noTime: true, traits: obj{"title": "Owner"}},

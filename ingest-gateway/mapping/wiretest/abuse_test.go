@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"runtime"
 	"strings"
 	"testing"
@@ -23,6 +24,7 @@ import (
 	"github.com/uptakehq/uptake/ingest-gateway/moesif"
 	"github.com/uptakehq/uptake/ingest-gateway/otlp"
 	"github.com/uptakehq/uptake/ingest-gateway/posthog"
+	"github.com/uptakehq/uptake/ingest-gateway/segment"
 )
 
 // door is one way in: a route, how a caller shows its key, and what wraps events.
@@ -41,6 +43,10 @@ func doors() []door {
 		key    = `"api_key":"` + ingesttest.Key + `"`
 	)
 	return []door{
+		{segment.New(), "/v1/batch", "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(ingesttest.Key+":")), `{"batch":[`, `]}`, `{"type":"track","event":"e","userId":"u","properties":P}`},
+		{segment.New(), "/v1/track", "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(ingesttest.Key+":")), ``, ``, `{"event":"e","userId":"u","properties":P}`},
+		{posthog.Protocol{}, "/capture", "X: y", ``, ``, `{"api_key":"` + ingesttest.Key + `","event":"e","distinct_id":"u","properties":P}`},
+		{mixpanel.Protocol{}, "/engage", "X: y", `[`, `]`, `{"$token":"` + ingesttest.Key + `","$distinct_id":"u","$set":P}`},
 		{posthog.Protocol{}, "/batch", "X: y", `{` + key + `,"batch":[`, `]}`, `{"event":"e","distinct_id":"u","properties":P}`},
 		{posthog.Protocol{}, "/i/v1/analytics/events", bearer, `{"batch":[`, `]}`, `{"event":"e","distinct_id":"u","properties":P}`},
 		{mixpanel.Protocol{}, "/track", "X: y", `[`, `]`, `{"event":"e","properties":{"token":"` + ingesttest.Key + `","distinct_id":"u","p":P}}`},
@@ -126,6 +132,71 @@ func TestAbuse(t *testing.T) {
 				many := []byte(d.before + strings.Repeat("1,", g.Limits.MaxBatchEvents) + "1" + d.after)
 				if res := do(many); res.Status != 413 || !strings.Contains(res.Body, ingest.SettingMaxBatchEvents) && len(res.Body) > 1 {
 					t.Errorf("too many events: got %d %s", res.Status, res.Body)
+				}
+			}
+		})
+	}
+}
+
+// TestMixedEncodings wraps events in more and in other ways than any SDK: each
+// ends in the event or in a clear 4xx, with nothing stored, and in bounded memory.
+func TestMixedEncodings(t *testing.T) {
+	enc, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b64 := func(b []byte) []byte { return []byte(base64.StdEncoding.EncodeToString(b)) }
+	form := func(b []byte) []byte { return []byte("data=" + url.QueryEscape(string(b))) }
+	utf16 := func(b []byte) []byte {
+		wide := []byte{0xff, 0xfe}
+		for _, c := range b {
+			wide = append(wide, c, 0)
+		}
+		return wide
+	}
+	for _, d := range doors() {
+		t.Run(d.protocol.Name()+d.target, func(t *testing.T) {
+			plain := d.body("{}")
+			g := ingesttest.New(t, d.protocol)
+			for name, tc := range map[string]struct {
+				body   []byte
+				header string
+			}{
+				"gzip in gzip":                  {gzipped(t, gzipped(t, plain)), "X: y"},
+				"zstd in gzip":                  {gzipped(t, enc.EncodeAll(plain, nil)), "X: y"},
+				"gzip in base64":                {b64(gzipped(t, plain)), "X: y"},
+				"base64 in base64":              {b64(b64(plain)), "X: y"},
+				"gzip in base64 in a form":      {form(b64(gzipped(t, plain))), "X: y"},
+				"a form in a form":              {form(form(plain)), "X: y"},
+				"a form in gzip":                {gzipped(t, form(plain)), "X: y"},
+				"plain that says gzip":          {plain, "Content-Encoding: gzip"},
+				"gzip that says br":             {gzipped(t, plain), "Content-Encoding: br"},
+				"plain that says br":            {plain, "Content-Encoding: br"},
+				"plain that says many":          {plain, "Content-Encoding: gzip, gzip, gzip"},
+				"UTF-16":                        {utf16(plain), "X: y"},
+				"a mark of UTF-8":               {append([]byte("\xef\xbb\xbf"), plain...), "X: y"},
+				"Latin-1 in a name":             {bytes.Replace(plain, []byte(`"e"`), []byte("\"\xe9\""), 1), "X: y"},
+				"a form of half escapes":        {[]byte("data=%7B%2"), "X: y"},
+				"a form of many fields":         {[]byte(strings.Repeat("a=b&", 1<<20)), "X: y"},
+				"a form of one huge field":      {append([]byte("data="), bytes.Repeat([]byte("%20"), 2<<20)...), "X: y"},
+				"a form of many datas":          {[]byte(strings.Repeat("data=e30&", 1<<18)), "X: y"},
+				"base64 of the other alphabet":  {[]byte("data=" + base64.RawURLEncoding.EncodeToString(append([]byte{0xfb, 0xff}, plain...))), "X: y"},
+				"base64 with spaces for pluses": {[]byte("data=" + strings.ReplaceAll(string(b64(append([]byte{0xfb, 0xef, 0xbe}, plain...))), "+", " ")), "X: y"},
+			} {
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				res := g.Do("POST", d.target, tc.body, d.header, tc.header)
+				runtime.ReadMemStats(&after)
+				switch stored := len(res.Events); {
+				case res.Status >= 500:
+					t.Errorf("%s: got %d %s", name, res.Status, res.Body)
+				case res.Status < 300 && stored+len(res.Rejected) != 1:
+					t.Errorf("%s: got %d %s, %d events and %d rejected", name, res.Status, res.Body, stored, len(res.Rejected))
+				case res.Status >= 300 && (stored > 0 || res.Fault == nil):
+					t.Errorf("%s: got %d %s, %d events", name, res.Status, res.Body, stored)
+				}
+				if used := after.TotalAlloc - before.TotalAlloc; used > 256<<20 {
+					t.Errorf("%s: %d MiB for a body of %d bytes", name, used>>20, len(tc.body))
 				}
 			}
 		})
