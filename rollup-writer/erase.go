@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
@@ -34,11 +36,21 @@ func forget(c *invocation, stdout io.Writer) (err error) {
 	if has, err := clickhouse.HasDatabase(ctx, &c.cfg.ClickHouse); err != nil || !has {
 		return cmp.Or(err, fmt.Errorf("no database %s: see `rollup-writer migrate`", c.cfg.ClickHouse.Database))
 	}
-	conn, err := clickhouse.OpenSQL(&c.cfg.ClickHouse)
-	if err != nil {
-		return err
+	var shards []driver.Conn
+	defer func() {
+		for _, conn := range shards {
+			err = errors.Join(err, conn.Close())
+		}
+	}()
+	for _, replicas := range c.cfg.ClickHouse.Shards() {
+		one := c.cfg.ClickHouse
+		one.Addr = strings.Join(replicas, ",")
+		conn, err := clickhouse.OpenSQL(&one)
+		if err != nil {
+			return err
+		}
+		shards = append(shards, conn)
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
 	codec, err := c.cfg.Registry.Codec(ctx)
 	if err != nil {
 		return err
@@ -53,7 +65,7 @@ func forget(c *invocation, stdout io.Writer) (err error) {
 	}
 	defer client.Close()
 	receipt, err := erase.Run(ctx, cfg, erase.Dependencies{
-		Logger: logger, SQL: conn, Database: c.cfg.ClickHouse.Database, Form: c.cfg.ClickHouse.Form(), Kafka: client, Codec: codec,
+		Logger: logger, SQL: shards[0], Shards: shards, Database: c.cfg.ClickHouse.Database, Form: c.cfg.ClickHouse.Form(), Kafka: client, Codec: codec,
 	})
 	if receipt == nil {
 		return err

@@ -64,17 +64,21 @@ func eraseSomeone(t *testing.T, log kafka.Log) {
 		p.say("track", "kiosk", "", "")
 	}
 	p.say("track", "", gone, "globex")
+	p.say("metric", "", gone, "acme")
+	p.say("metric", "", "john", "acme")
+	p.say("metric", gone+"-device", "", "acme")
 	p.say("broken", "", gone, "")
 	p.send(ctx)
 	p.settle(ctx)
 	accounts := "SELECT concat(account_id, '|', feature_id), sum(events) FROM %s.account_feature_daily GROUP BY 1 HAVING sum(events) != 0"
-	before, johns := p.cells(ctx, accounts), p.johns(ctx)
+	metrics := "SELECT account_id, toInt64(sum(tupleElement(last, 'value'))) FROM %s.metric_values FINAL GROUP BY 1"
+	before, johns, seats := p.cells(ctx, accounts), p.johns(ctx), p.cells(ctx, metrics)
 	if before["acme|"+loadgen.PlaceOf(loadgen.ItemScanned).Feature] < 700 || johns == 0 || p.naming(ctx, "events") == 0 || p.naming(ctx, "rejected_events") == 0 {
 		t.Fatalf("nothing to erase: %v, %d of john", before, johns)
 	}
 
 	// Killed anywhere, it is finished by another run.
-	for i := range 4 {
+	for i := range 3 {
 		cut, stop := context.WithTimeout(ctx, time.Duration(200+700*i)*time.Millisecond)
 		_, _ = p.erase(cut)
 		stop()
@@ -117,6 +121,9 @@ func eraseSomeone(t *testing.T, log kafka.Log) {
 	if fmt.Sprint(before) != fmt.Sprint(after) {
 		t.Errorf("accounts had %v and have %v", before, after)
 	}
+	if got := p.cells(ctx, metrics); fmt.Sprint(got) != fmt.Sprint(seats) || seats["acme"] != 15 {
+		t.Errorf("accounts had metrics %v and have %v", seats, got)
+	}
 	if n := p.johns(ctx); n != johns+2 {
 		t.Errorf("john had %d events and has %d, want 2 more", johns, n)
 	}
@@ -155,6 +162,8 @@ func (p *person) say(kind, anonymous, user, account string) {
 	switch kind {
 	case "track":
 		k.Event = loadgen.ItemScanned
+	case "metric":
+		k.Event, k.Properties = "Seats", []byte(`{"value":5}`)
 	case "alias": // the account names the previous id
 		k.PreviousID, k.AccountID = account, ""
 	case "identify":

@@ -28,6 +28,8 @@
 //     lose ids and contents, by one rule, so that events and corrections add up to
 //     usage_hourly as before; the rows of usage_hourly and user_feature_daily,
 //     which add up to zero, are deleted, and so is what was said of who they are.
+//     Metrics that their calls reported are kept for their accounts, under a keyed
+//     hash.
 //  5. What is left is counted, in every table that has a column for ids, and in
 //     the changelog of identity state. The list is dropped.
 //
@@ -107,7 +109,8 @@ func (c *Config) Validate() error {
 // Dependencies are what a run works with. They stay the caller's.
 type Dependencies struct {
 	Logger   *slog.Logger
-	SQL      driver.Conn // to the database
+	SQL      driver.Conn   // to the database
+	Shards   []driver.Conn // to each shard, SQL among them
 	Database string
 	Form     tables.Form
 	// Kafka produces to the partition that a record names, with acks of all.

@@ -2,9 +2,14 @@ package erase
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
+
+	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 )
@@ -49,6 +54,7 @@ var targets = []target{
 			", UPDATE anonymous_id = '' WHERE " + app + " AND anonymous_id IN " + l.of(kindAnonymous) +
 			", UPDATE previous_id = '' WHERE " + app + " AND previous_id IN " + l.of(kindUser, kindAnonymous)
 	}},
+	{"metric_values", ofMetrics, deleted}, // after keepMetrics
 	{"corrections", (*list).attribution, func(_ *list, where string) string {
 		return "UPDATE " + noAttribution + " WHERE " + where
 	}},
@@ -80,6 +86,36 @@ var targets = []target{
 	{"identity_links", func(l *list) string {
 		return "((id_kind = 'anonymous' AND id IN " + l.of(kindAnonymous) + ") OR (id_kind = 'user' AND id IN " + l.of(kindUser) + ") OR user_id IN " + l.of(kindUser) + ")"
 	}, nil},
+}
+
+func ofMetrics(l *list) string {
+	return "(user_id IN " + l.of(kindUser) + " OR anonymous_id IN " + l.of(kindAnonymous) +
+		" OR (tupleElement(last, 'actor_kind') = 'user' AND tupleElement(last, 'actor_id') IN " + l.of(kindUser) + ")" +
+		" OR (tupleElement(last, 'actor_kind') = 'anonymous' AND tupleElement(last, 'actor_id') IN " + l.of(kindAnonymous, kindShared) + "))"
+}
+
+// keepMetrics writes what the person's calls reported again, without a name, so
+// that accounts keep it: each of the person's pairs of ids becomes a keyed hash,
+// since what is told apart by them must stay apart. Rows are keyed by what they
+// say, so that to do it twice does no harm.
+func (e *eraser) keepMetrics(ctx context.Context) error {
+	mac := hmac.New(sha256.New, e.key)
+	mac.Write([]byte("metrics"))
+	sum := mac.Sum(nil)
+	secret := fmt.Sprintf("(%d, %d)", binary.LittleEndian.Uint64(sum), binary.LittleEndian.Uint64(sum[8:]))
+	table := e.Form.Local("metric_values")
+	statement := `INSERT INTO ` + table + ` (app_id, event, number, user_id, anonymous_id, account_id, dimensions, period_start, period_end, message_id, last)
+SELECT app_id, event, number, '', concat('erased:', hex(sipHash128Keyed(` + secret + `, user_id, anonymous_id))), account_id, dimensions, period_start, period_end,
+	if(message_id = '', '', hex(sipHash128Keyed(` + secret + `, message_id))),
+	(tupleElement(last, 'said_at'), tupleElement(last, 'received_at'), tupleElement(last, 'source_offset'), tupleElement(last, 'value'), '', 'erased', tupleElement(last, 'account_id'))
+FROM ` + table + ` WHERE ` + e.app() + ` AND ` + ofMetrics(&e.list)
+	ctx = clickhousego.Context(ctx, clickhousego.WithSettings(clickhousego.Settings{"insert_deduplicate": 0, "max_execution_time": 0}))
+	for i, conn := range e.Shards {
+		if err := conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("write metrics of shard %d without a name: %w", i, err)
+		}
+	}
+	return nil
 }
 
 func ofUser(l *list) string { return "user_id IN " + l.of(kindUser) }
@@ -144,6 +180,11 @@ func (e *eraser) sweep(ctx context.Context) error {
 			continue
 		}
 		e.Logger.Info("rewriting", "table", t.name)
+		if t.name == "metric_values" {
+			if err := e.keepMetrics(ctx); err != nil {
+				return err
+			}
+		}
 		change := t.change(&e.list, e.app()+" AND "+t.where(&e.list))
 		if err := e.SQL.Exec(ctx, e.Form.Alter(e.Database, t.name)+" "+change); err != nil {
 			return fmt.Errorf("erase from %s: %w", t.name, err)
