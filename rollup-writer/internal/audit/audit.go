@@ -101,8 +101,8 @@ func DefaultConfig() Config {
 // Flags binds the config to flags of set.
 func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.App, "app", c.App, "compare only the app with this `id`")
-	set.Var((*instant)(&c.From), "from", "compare from this `hour` of event time on: 2026-11-21 or 2026-11-21T15:00:00Z")
-	set.Var((*instant)(&c.To), "to", "compare before this `hour` of event time")
+	set.Var((*instant)(&c.From), "from", "compare from this `hour` of event time on, and of receipt where events are counted: 2026-11-21 or 2026-11-21T15:00:00Z")
+	set.Var((*instant)(&c.To), "to", "compare before this `hour` of event time, and of receipt")
 	set.IntVar(&c.Cells, "cells", c.Cells, "list up to this many different cells per app and check")
 	set.IntVar(&c.Settle, "settle", c.Settle, "look again up to this many times at what differs, before it is reported: blocks may be under way")
 	set.DurationVar(&c.SettleWait, "settle-wait", c.SettleWait, "pause before each of these looks")

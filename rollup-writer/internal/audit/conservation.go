@@ -106,11 +106,16 @@ func Conserve(ctx context.Context, conn driver.Conn, cfg Config, log Log) (*Cons
 func (a *auditor) conserve(ctx context.Context, log Log) (*Conservation, error) {
 	ctx = clickhousego.Context(ctx, clickhousego.WithSettings(settings))
 	var suspects map[HourKey]bool
+	var gaps []Gap
 	for look := 0; ; look++ {
 		c, err := a.lookAtHours(ctx, log)
 		if err != nil {
 			return nil, err
 		}
+		if look > 0 {
+			c.Gaps = slices.DeleteFunc(c.Gaps, func(g Gap) bool { return !slices.Contains(gaps, g) })
+		}
+		gaps = c.Gaps
 		// What differs counts only if it differed at every look.
 		still := map[HourKey]bool{}
 		for _, h := range c.Hours {
