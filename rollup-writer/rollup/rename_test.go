@@ -1,0 +1,180 @@
+package rollup
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+)
+
+// needStrace skips, aloud, where system calls cannot be made to fail.
+func needStrace(t *testing.T) {
+	t.Helper()
+	fail := t.Skip
+	if os.Getenv("UPTAKE_REQUIRE_STRACE") != "" {
+		fail = t.Fatal
+	}
+	if _, err := exec.LookPath("strace"); err != nil {
+		fail("needs strace, to make a rename fail: ", err)
+	}
+	if out, err := exec.Command("strace", "-f", "-o", "/dev/null", "-e", "inject=rename:error=EIO", "true").CombinedOutput(); err != nil {
+		fail(fmt.Sprintf("strace may not trace here: %v: %s", err, out))
+	}
+}
+
+// tracer makes system calls of a server go wrong.
+type tracer struct{ cmd *exec.Cmd }
+
+// inject has the renames of paths fail, or kills the server just before the first.
+func inject(t *testing.T, pid int, paths []string, what string) *tracer {
+	t.Helper()
+	args := []string{"-f", "-p", fmt.Sprint(pid), "-e", "trace=rename", "-e", "inject=rename:" + what, "-o", "/dev/null"}
+	for _, p := range paths {
+		args = append(args, "-P", p)
+	}
+	tr := &tracer{cmd: exec.Command("strace", args...)}
+	stderr, err := tr.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	attached := make(chan struct{})
+	go func() { // ends with strace
+		lines := bufio.NewScanner(stderr)
+		for said := false; lines.Scan(); {
+			if !said && strings.Contains(lines.Text(), "attached") {
+				said = true
+				close(attached)
+			}
+		}
+	}()
+	select {
+	case <-attached:
+	case <-time.After(settle):
+		t.Fatal("strace does not attach")
+	}
+	return tr
+}
+
+// end lets the server go on untraced.
+func (tr *tracer) end() {
+	_ = tr.cmd.Process.Signal(os.Interrupt) // or the server is dead, and strace ends by itself
+	_ = tr.cmd.Wait()
+}
+
+// ClickHouse without replication writes the token of a block down before it
+// renames the block's part. If the rename fails, or the server dies just before
+// it, the part is lost and the repeat of the block is skipped: that cannot be
+// helped from outside. What can: the audit finds it every time, and a rebuild
+// mends it.
+func TestAPartThatIsLostBeforeItsRename(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs the embedded ClickHouse; not under -short")
+	}
+	needStrace(t)
+	ctx := context.Background()
+	cfg := embedded.Config{DataDir: t.TempDir()}
+	server, err := embedded.Start(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { server.Kill() }()
+	cfg.NativeAddr, cfg.HTTPAddr = server.NativeAddr(), server.HTTPAddr()
+	b := newBenchAt(t, server.NativeAddr(), "uptake")
+	b.init()
+	w := b.start()
+	b.send(events(1, 100))
+	b.check()
+	w.end()
+
+	tables := []struct{ name, partition, level string }{
+		{"events", "202611", "0"},
+		{"usage_hourly", "all", "1"},
+		{"account_feature_daily", "all", "1"},
+		{"account_module_daily", "all", "1"},
+		{"account_product_daily", "all", "1"},
+		{"user_feature_daily", "all", "1"},
+	}
+	for seed := range uint64(7) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		table, killed := tables[seed%6], r.IntN(2) == 0
+		if table.name == "events" { // once each
+			killed = seed == 0
+		}
+		t.Run(fmt.Sprintf("seed %d: %s, killed %v", seed, table.name, killed), func(t *testing.T) {
+			b.t = t
+			w := b.start()
+			b.awaitSettled()
+			// What a part is called before its rename is counted from the start
+			// of the server on, blocks that were skipped included.
+			var paths []string
+			err := b.sql.QueryRow(ctx, `SELECT arrayMap(i -> concat(assumeNotNull((SELECT data_paths[1] FROM system.tables WHERE database = currentDatabase() AND name = ?)), 'tmp_insert_', ?, '_', toString(i), '_', toString(i), '_', ?, '/'), range(1, n + 40))
+FROM (SELECT toUInt64(max(max_block_number)) AS n FROM system.parts WHERE database = currentDatabase() AND table = ? AND partition_id = ?)`,
+				table.name, table.partition, table.level, table.name, table.partition).Scan(&paths)
+			if err != nil {
+				t.Fatal(err)
+			}
+			what := "error=EIO"
+			if killed {
+				what = "error=EIO:signal=SIGKILL"
+			}
+			tr := inject(t, server.Pid(), paths, what)
+			list := events(100+seed, 40+r.IntN(40))
+			b.send(list)
+			if killed {
+				b.await("the server to be killed at the rename", func() bool {
+					select {
+					case <-server.Done():
+						return true
+					default:
+						return false
+					}
+				})
+				tr.end()
+				if server, err = embedded.Start(ctx, cfg); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				b.await("an attempt to fail", func() bool { return w.metric("uptake_writer_retries_total") > 0 })
+			}
+			// The block goes again under its token, and is taken for done.
+			b.awaitSettled()
+			if !killed {
+				tr.end()
+			}
+			if w.metric("uptake_writer_retries_total") == 0 {
+				t.Error("no attempt failed")
+			}
+			w.end()
+			rows := b.number("SELECT count() FROM events")
+			if lost := int64(len(b.sent)) - rows; (lost > 0) != (table.name == "events") {
+				t.Errorf("events lacks %d rows", lost)
+			}
+			equal, found := b.audited()
+			if equal || !strings.Contains(found, "a part of "+table.name+" was lost") {
+				t.Errorf("the audit does not tell what was lost:\n%s", found)
+			}
+			b.mustRebuild(func(c *RebuildConfig) { c.FromLog = table.name == "events" })
+			if equal, found := b.audited(); !equal {
+				t.Errorf("after the rebuild:\n%s", found)
+			}
+			b.check()
+		})
+		if t.Failed() {
+			return
+		}
+	}
+	b.t = t
+	b.start()
+	b.send(events(300, 60))
+	b.check()
+}
