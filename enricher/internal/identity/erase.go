@@ -21,14 +21,15 @@ type erasedSet struct {
 	key    []byte
 	mac    hash.Hash
 	hashes map[erasedHash]struct{}
+	buf    []byte // scratch of hash
 }
 
 func (e *erasedSet) hash(kind byte, id string) (h erasedHash) {
-	var buf [sha256.Size]byte
 	e.mac.Reset()
-	e.mac.Write([]byte{kind})
-	e.mac.Write([]byte(id))
-	copy(h[:], e.mac.Sum(buf[:0]))
+	e.buf = append(append(e.buf[:0], kind), id...)
+	e.mac.Write(e.buf)
+	e.buf = e.mac.Sum(e.buf[:0])
+	copy(h[:], e.buf)
 	return h
 }
 
