@@ -102,6 +102,7 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 	w.mapFeature(e)
 	e.Flags = w.flags.text()
 	w.objects.kept.redact(rules, e)
+	w.report(raw, rules, e)
 
 	value := w.out.codec.AppendEnriched(w.out.room(len(r.Value)+len(r.Value)/4+512), e)
 	if len(value) > w.n.svc.cfg.OutputBytes {
