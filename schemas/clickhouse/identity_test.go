@@ -182,3 +182,33 @@ func TestAccountsBelowAccounts(t *testing.T) {
 	same(t, "as today", table(t, conn, "SELECT under_account_id, toString(sum(events)) FROM account_product_daily_as_today GROUP BY ALL ORDER BY ALL"),
 		"alone 1", "group 4", "north 1", "shop 3", "south 3", "unknown 1")
 }
+
+// Operators on traits take effect in the order of event times, whatever order
+// they arrive in, and each once.
+func TestTraitOperators(t *testing.T) {
+	conn := schema(t)
+	said(t, conn,
+		`20, kind=identify, user_id=u1, traits={"plan":"pro","$set_once":{"first":1,"plan":"free"},"$add":{"logins":2},"$append":{"tags":"a"}}`,
+		`21, kind=identify, user_id=u1, traits={"$set_once":{"first":2},"$add":{"logins":0.5},"$append":{"tags":["b","a"]}}`,
+		`21, kind=identify, user_id=u1, traits={"$add":{"logins":1},"$union":{"list":["x","y"]}}`,
+		`22, kind=identify, user_id=u1, traits={"$union":{"list":["y","z"]},"$remove":{"tags":"a","none":1},"$prepend":{"tags":"c"}}`,
+		`19, kind=identify, user_id=u1, traits={"$add":{"logins":10},"$setOnce":{"plan":"trial"}}`,
+		`23, kind=identify, user_id=u1, traits={"$unset":["gone"],"kept":"yes"}`,
+		`18, kind=identify, user_id=u1, traits={"gone":1,"also":2}`,
+		`24, kind=identify, user_id=u1, traits={"$unset":{"also":"-"}}`,
+		`30, kind=identify, user_id=u2, traits={"plan":"pro","$add":{"logins":1}}`,
+		`31, kind=identify, user_id=u2, traits={"$delete":""}`,
+		`32, kind=identify, user_id=u2, traits={"$add":{"logins":4}}`,
+		`10, kind=identify, user_id=u3, traits={"$delete":""}`,
+		`20, kind=group, user_id=u1, account_id=shop, account_source=event, traits={"seats":3,"$add":{"tills":2}}`,
+		`21, kind=group, account_id=shop, traits={"$add":{"seats":2,"tills":1},"$append":{"sites":{"city":"Rome"}}}`,
+	)
+	same(t, "users", table(t, conn, "SELECT user_id, toString(traits) FROM users ORDER BY user_id"),
+		`u1 {'first':'1','kept':'yes','list':'["x","y","z"]','logins':'13.5','plan':'pro','tags':'["c","b"]'}`,
+		`u2 {'logins':'4'}`, "u3 {}")
+	same(t, "accounts", table(t, conn, "SELECT account_id, toString(traits) FROM accounts"),
+		`shop {'seats':'5','sites':'[{"city":"Rome"}]','tills':'3'}`)
+	// The same rows once more, as after a window that was lost: nothing changes.
+	exec(t, conn, "INSERT INTO identity_facts SELECT * FROM identity_facts")
+	same(t, "users again", table(t, conn, "SELECT toString(traits['logins']) FROM users WHERE user_id = 'u1'"), "13.5")
+}

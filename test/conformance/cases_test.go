@@ -90,10 +90,12 @@ func clients() []client {
 		{
 			protocol: "posthog", sdk: "posthog-node", version: "posthog-node 5.70.0", prefix: true, sentAt: true,
 			calls: posthogCalls(),
+			users: posthogUsers(), accounts: people{"corner-shop": {"seats": "3"}},
 		},
 		{
 			protocol: "posthog", sdk: "posthog-node-v1", version: "posthog-node 5.70.0, capture mode v1", sentAt: true,
 			calls: posthogCalls(),
+			users: posthogUsers(), accounts: people{"corner-shop": {"seats": "3"}},
 		},
 		{
 			protocol: "moesif", sdk: "moesif-node", version: "moesif-nodejs 3.11.0", prefix: true,
@@ -138,12 +140,17 @@ func clients() []client {
 				{call: "people.delete_user", kind: event.KindIdentify, event: "$engage", user: "jo", noTime: true, traits: obj{"$delete": ""}},
 				{call: "groups.set", kind: event.KindGroup, event: "$group", account: "corner-shop", noTime: true, traits: obj{"seats": 3.0}},
 			},
-			faults: neverAgain(),
+			// plan was set and unset, of list's x nothing is left, and jo was deleted.
+			users:    people{"maria": {"first": "1", "logins": "1", "tags": `["a"]`, "list": "[]"}, "jo": {}},
+			accounts: people{"corner-shop": {"seats": "3"}},
+			faults:   neverAgain(),
 		},
 		{
 			protocol: "amplitude", sdk: "amplitude-node", version: "@amplitude/analytics-node 1.5.73", prefix: true, sentAt: true,
-			calls:  amplitudeCalls(),
-			faults: map[string]string{cut: told, lost: onceTold}, // it takes a broken connection for an end
+			calls:    amplitudeCalls(),
+			users:    people{"maria": {"plan": "pro", "first": "1", "logins": "1", "tags": `["a"]`, "company": "corner-shop"}},
+			accounts: people{"corner-shop": {"seats": "3"}},
+			faults:   map[string]string{cut: told, lost: onceTold}, // it takes a broken connection for an end
 		},
 		{
 			protocol: "csb", sdk: "csb-node", version: "csb-node 2.0.4", prefix: true,
@@ -197,6 +204,10 @@ func posthogCalls() []want {
 		{call: "$pageview", kind: event.KindPage, event: "$pageview", user: "maria", context: obj{"page": obj{"url": "https://shop.example/cart", "path": "/cart"}}},
 		{call: "captureImmediate", kind: event.KindTrack, event: "At Once", user: "maria"},
 	}
+}
+
+func posthogUsers() people {
+	return people{"maria": {"plan": "pro", "tier": "gold", "first": "1", "since": "2020"}}
 }
 
 func amplitudeCalls() []want {

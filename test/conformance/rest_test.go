@@ -60,6 +60,7 @@ func httpClients() []client {
 				{call: "e, GET", kind: event.KindTrack, event: "Item Scanned", id: "p-get", user: "maria", account: "corner-shop", at: then, properties: obj{"sku": "4006"}},
 				{call: "engage, $set and $unset", kind: event.KindIdentify, event: "$set", id: "p-engage", user: "maria", at: then, traits: obj{"plan": "pro", "$unset": []any{"trial"}}},
 			},
+			users: people{"maria": {"plan": "pro"}},
 		},
 		{
 			protocol: "amplitude", sdk: "amplitude-http", version: "HTTP API, no SDK", noFaults: true,
@@ -80,6 +81,7 @@ func httpClients() []client {
 				{call: "identify", kind: event.KindIdentify, event: "$identify", user: "maria", noTime: true, traits: obj{"plan": "max", "$append": obj{"tags": "a"}}},
 				{call: "groupidentify", kind: event.KindGroup, event: "$groupidentify", account: "corner-shop", noTime: true, traits: obj{"seats": 3.0}},
 			},
+			users:    people{"maria": {"plan": "max", "scans": "1", "tags": `["a"]`}},
 			accounts: people{"corner-shop": {"seats": "3"}},
 		},
 		{
@@ -105,6 +107,8 @@ func httpClients() []client {
 				{call: "engage, $set", kind: event.KindIdentify, event: "$engage", user: "maria", at: then, traits: obj{"plan": "pro"}},
 				{call: "engage, $delete", kind: event.KindIdentify, event: "$engage", user: "maria", at: then.Add(time.Second), traits: obj{"$delete": ""}},
 			},
+			users:    people{"maria": {}},
+			accounts: people{"corner-shop": {"seats": "3", "tags": `["a","b"]`}},
 		},
 		{
 			protocol: "moesif", sdk: "moesif-http", version: "HTTP API, no SDK", noFaults: true,
