@@ -186,7 +186,7 @@ func Run(ctx context.Context, c Config) (_ *Report, err error) {
 		fmt.Fprintln(c.Out, r.line(len(rounds)))
 		if !r.diff.Equal() {
 			fmt.Fprint(c.Out, r.details())
-			if !c.KeepGoing {
+			if !c.KeepGoing && (c.Control == "" || r.stalled == "") {
 				return report, nil
 			}
 		}

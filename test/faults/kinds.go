@@ -184,7 +184,8 @@ func kinds() []kind {
 	add("poison record", anywhere, poison)
 	add("oversize record", anywhere, oversize)
 	add("disk full clickhouse", anywhere, fillDisk("clickhouse"))
-	add("disk full enricher", anywhere, fillDisk("enricher-0", "enricher-1"))
+	// The store of an enricher whose disk is full may end the process.
+	add("disk full enricher", processed, fillDisk("enricher-0", "enricher-1"))
 	add("clock of producers", anywhere, clockOfProducers)
 	add("broker killed", processesOnKafka, killBroker)
 	add("broker paused", processesOnKafka, pauseBroker)
@@ -570,25 +571,43 @@ func pauseClickHouse(ctx context.Context, e *env, f *fault) (string, error) {
 // what the block had reached by then stays as it is, and the rest is missing,
 // until the view is gone and the writer repeats the block.
 func viewThrows(ctx context.Context, e *env, f *fault) (string, error) {
-	e.store.Lock()
-	defer e.store.Unlock()
 	sources := []string{"events", "usage_hourly", "rejected_events"}
 	source := sources[f.rng.IntN(len(sources))]
-	name := fmt.Sprintf("fault_view_%d", f.rng.Uint32())
+	view := fmt.Sprintf("%s.fault_view_%d", stack.Database, f.rng.Uint32())
 	lasts := between(f.rng, 200*time.Millisecond, 2*time.Second)
+	makeErr := e.throwingView(ctx, view, source)
+	if makeErr == nil {
+		wait(ctx, lasts)
+	}
+	// The server may have gone away before it answered, and the view be there.
+	drop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	err := stack.Await(drop, "the end of a view that throws", func() error {
+		return e.stack.Conn.Exec(drop, "DROP VIEW IF EXISTS "+view+" SYNC")
+	})
+	note := fmt.Sprintf("over %s for %s", source, lasts)
+	switch {
+	case err != nil:
+		return note, err
+	case makeErr != nil:
+		return note + ": " + makeErr.Error(), errMissed
+	}
+	return note, nil
+}
+
+// throwingView makes one, while nobody ends the server.
+func (e *env) throwingView(ctx context.Context, view, source string) error {
+	e.store.Lock()
+	defer e.store.Unlock()
 	for _, q := range []string{
 		"CREATE TABLE IF NOT EXISTS " + stack.Database + ".fault_sink (n UInt64) ENGINE = Null",
-		"CREATE MATERIALIZED VIEW " + stack.Database + "." + name + " TO " + stack.Database + ".fault_sink AS SELECT toUInt64(throwIf(app_id != '', 'injected')) AS n FROM " + stack.Database + "." + source,
+		"CREATE MATERIALIZED VIEW " + view + " TO " + stack.Database + ".fault_sink AS SELECT toUInt64(throwIf(app_id != '', 'injected')) AS n FROM " + stack.Database + "." + source,
 	} {
 		if err := e.stack.Conn.Exec(ctx, q); err != nil {
-			return "", fmt.Errorf("make a view that throws: %w", err)
+			return fmt.Errorf("make a view that throws: %w", err)
 		}
 	}
-	wait(ctx, lasts)
-	if err := e.stack.Conn.Exec(context.WithoutCancel(ctx), "DROP VIEW "+stack.Database+"."+name+" SYNC"); err != nil {
-		return "", fmt.Errorf("drop the view that throws: %w", err)
-	}
-	return fmt.Sprintf("over %s for %s", source, lasts), nil
+	return nil
 }
 
 // poison writes a record to raw that no service of ours writes.
