@@ -29,6 +29,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Log is something that speaks the Kafka protocol.
@@ -372,17 +373,24 @@ func (c *Cluster) awaitServing(ctx context.Context, brokers ...*broker) error {
 			if ended {
 				return &endedError{b.node, c.tail(b)}
 			}
-			meta, err := kadm.NewClient(cl).BrokerMetadata(ctx)
+			// Asked of the broker itself: the client would answer a question
+			// without topics from what it heard first, for minutes.
+			req := kmsg.NewPtrMetadataRequest()
+			req.Topics = []kmsg.MetadataRequestTopic{}
+			meta, err := req.RequestWith(ctx, cl)
 			if err != nil {
 				return err
 			}
-			ids := meta.Brokers.NodeIDs()
+			var ids []int32
+			for _, known := range meta.Brokers {
+				ids = append(ids, known.NodeID)
+			}
 			for _, want := range brokers {
 				if !slices.Contains(ids, int32(want.node)) {
 					return fmt.Errorf("broker %d is not registered yet (seen by %d: %v)", want.node, b.node, ids)
 				}
 			}
-			if meta.Controller < 0 {
+			if meta.ControllerID < 0 {
 				return errors.New("no controller yet")
 			}
 			return nil
