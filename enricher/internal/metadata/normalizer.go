@@ -60,7 +60,7 @@ type Normalizer struct {
 
 	app   string
 	tree  *node // of the app; nil: nothing known
-	known int   // keys of the app
+	known int   // keys of the app, with the new ones in missing
 
 	missing  []Proposal
 	proposed map[string]int // their paths, with the places in missing
@@ -205,7 +205,7 @@ func (n *Normalizer) list(doc []byte, i int) (rest, end int) {
 			return 0, rawjson.Bad
 		}
 		m.kind = rawjson.KindAt(doc, m.val)
-		if m.valEnd = rawjson.EndValue(doc, m.val, maxNesting); m.valEnd == rawjson.Bad {
+		if m.valEnd = rawjson.EndValue(doc, m.val, maxNesting-1); m.valEnd == rawjson.Bad {
 			return 0, rawjson.Bad
 		}
 		n.stats.Keys++
@@ -701,8 +701,11 @@ func (n *Normalizer) typePath() []byte {
 // propose notes a key that has no type yet. It is false when the app has as many
 // keys as it may have.
 func (n *Normalizer) propose(typ Type) bool {
-	if _, ok := n.proposed[string(n.typePath())]; !ok && n.known+len(n.missing) >= n.limits.AppKeys {
-		return false
+	if _, ok := n.proposed[string(n.typePath())]; !ok {
+		if n.known >= n.limits.AppKeys {
+			return false
+		}
+		n.known++
 	}
 	n.note(typ)
 	return true

@@ -386,6 +386,7 @@ func FuzzNothingIsLost(f *testing.F) {
 		`{"i":1e2,"f":"1.5e300","s":[1,[2,"3"]],"o":{"x.y":1,"x_y":2,"x.y":3}}`, `{"i":9007199254740993,"f":9007199254740993,"z":1e999}`,
 		"{\"a\":\"\xff\",\"\xfe\":\"\\ud800\"}", `{"a":{"a":{"a":{"a":{"a":1}}}}}`, `{"l":[1,2,"x"],"m":[{"a":1},{"a":[]}]}`,
 		`{"k":1,"k":2,"k#2":3,"\u006b":4}`, `{"a":-0,"b":-0.0,"c":0e5,"i":"-0"}`, strings.Repeat(`{"a":[`, 30) + strings.Repeat(`]}`, 30),
+		"{\"a\":[1,\"\xff\"],\"\xc3\":{\"b\":1},\"a\":\"\xfe\"}", `{"i":12.5,"l":[1,2.5],"f":"NaN"}`,
 		`{"1":1,"2":1,"3":1,"4":1,"5":1,"6":1,"7":1,"8":1,"9":1,"10":1,"11":1,"12":1,"13":1,"13":2,"1.3":4,"1_3":4}`,
 	} {
 		f.Add([]byte(s))
@@ -411,11 +412,93 @@ func FuzzNothingIsLost(f *testing.F) {
 			}
 			if utf8.Valid(doc) && !loneInside(doc) {
 				conserve(t, string(doc), out, conflicts)
-			} else if !json.Valid([]byte(out)) || (conflicts != "" && !json.Valid([]byte(conflicts))) || !utf8.ValidString(out+conflicts) {
+			} else if keepsBytes(t, doc, conflicts); !json.Valid([]byte(out)) || (conflicts != "" && !json.Valid([]byte(conflicts))) || !utf8.ValidString(out+conflicts) {
 				t.Fatalf("%q: got %q, %q", doc, out, conflicts)
 			}
 		}
 	})
+}
+
+// keepsBytes holds that of an object whose text no column takes every member of
+// its own that is no UTF-8 is in conflicts, to the byte. Objects go there by their
+// own members, also those in arrays.
+func keepsBytes(t testing.TB, doc []byte, conflicts string) {
+	t.Helper()
+	i := rawjson.Space(doc, rawjson.Space(doc, 0)+1)
+	for keys := 0; i < len(doc) && doc[i] == '"'; keys++ {
+		if keys >= 14 { // more than the narrower limit: they stand there together
+			return
+		}
+		keyEnd, _ := rawjson.EndString(doc, i)
+		v := rawjson.Colon(doc, keyEnd)
+		end := rawjson.EndValue(doc, v, maxNesting)
+		want := doc[v:end]
+		if !utf8.Valid(doc[i:keyEnd]) {
+			want = doc[i:end]
+		} else if bytes.IndexByte(want, '{') >= 0 {
+			want = nil
+		}
+		if !utf8.Valid(want) && !strings.Contains(conflicts, `"$base64":"`+base64.StdEncoding.EncodeToString(want)+`"`) {
+			t.Fatalf("%q: %q is not in conflicts %s", doc, want, conflicts)
+		}
+		next, more := rawjson.Next(doc, end, '}')
+		if !more {
+			return
+		}
+		i = next
+	}
+}
+
+// TestNothingIsLostOfExtremes puts in what fuzzing would take long to come to.
+func TestNothingIsLostOfExtremes(t *testing.T) {
+	long := strings.Repeat("x", 1<<20)
+	nest := func(depth int, open, inner, end string) string {
+		return strings.Repeat(open, depth) + inner + strings.Repeat(end, depth)
+	}
+	var wide, same strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&wide, `"k%d":%d,`, i, i)
+		fmt.Fprintf(&same, `"a.b":%d,"a_b":"%d",`, i, i)
+	}
+	for name, doc := range map[string]string{
+		"wide":               "{" + wide.String() + `"last":1}`,
+		"wide below":         `{"o":{` + wide.String() + `"last":1},"after":true}`,
+		"one key over":       "{" + same.String() + `"a.b":null}`,
+		"deep objects":       nest(maxNesting, `{"a":`, "1", "}"),
+		"deep arrays":        `{"l":` + nest(maxNesting-1, "[", "1", "]") + "}",
+		"huge text":          `{"t":"` + long + `","n":1}`,
+		"huge key":           `{"` + long + `":1}`,
+		"huge number":        `{"n":` + strings.Repeat("9", 1<<16) + `,"i":-` + strings.Repeat("9", 1<<16) + `,"f":0.` + strings.Repeat("3", 1<<16) + `,"z":1e-999999999999}`,
+		"around 2^53":        `{"a":9007199254740991,"b":9007199254740992,"i":9007199254740993,"f":9007199254740993,"s":9007199254740993,"c":9007199254740993.5}`,
+		"around 2^63":        `{"a":9223372036854775807,"b":9223372036854775808,"c":-9223372036854775808,"d":-9223372036854775809,"e":18446744073709551616}`,
+		"texts of no number": `{"i":"NaN","f":"Infinity","a":"-nan","b":{"f":"NaN"}}`,
+		"long array":         `{"l":[` + strings.TrimSuffix(strings.Repeat("1,", 100_000), ",") + `]}`,
+		"long mixed array":   `{"l":[` + strings.Repeat("1,", 100_000) + `"x"]}`,
+	} {
+		for _, limits := range []Limits{DefaultLimits(), {Keys: 14, Depth: 3, KeyBytes: 6, ValueBytes: 8, AppKeys: 12}} {
+			out, conflicts, err := run(t, New(limits), types("properties.i integer", "properties.f float", "properties.s string"), doc)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			conserve(t, doc, out, conflicts)
+		}
+	}
+	// What is no JSON is an error, upon which the event is rejected with its bytes.
+	for _, doc := range []string{`{"a":NaN}`, `{"a":-Infinity}`, `{"a":0x10}`, `{"a":01}`, nest(maxNesting+1, `{"a":`, "1", "}"), "{\"a\":\"x\ny\"}"} {
+		if _, _, err := run(t, New(DefaultLimits()), NewRegistry(), doc); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%.40q: got %v, want ErrInvalid", doc, err)
+		}
+	}
+	bad := "{\"a\":\"\xff\xfe\",\"\xc3\":1,\"l\":[1,\"\x80\"],\"o\":{\"p\":\"\xed\xa0\x80\"}}"
+	_, conflicts, err := run(t, New(DefaultLimits()), NewRegistry(), bad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keepsBytes(t, []byte(bad), conflicts)
+	if want := base64.StdEncoding.EncodeToString([]byte("\"\xed\xa0\x80\"")); !strings.Contains(conflicts, want) {
+		t.Errorf("a value below: got conflicts %s, want %s in it", conflicts, want)
+	}
 }
 
 // loneInside says that a document has half a surrogate pair, which the reader
