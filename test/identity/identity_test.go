@@ -10,6 +10,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -48,19 +49,20 @@ func setting(name string, otherwise uint64) uint64 {
 }
 
 func TestRollupsAreWhatWasSaid(t *testing.T) {
-	worlds := int(setting("IDENTITY_WORLDS", 0))
-	if worlds == 0 {
-		t.Skip("takes minutes: `make identity` runs it, or set IDENTITY_WORLDS to the number of worlds")
+	if testing.Short() {
+		t.Skip("starts the services and ClickHouse; not under -short")
+	}
+	// Without a number it is a look at each log that `make test` can afford.
+	onFake, onKafka, kills := 40, 15, 2
+	if n := int(setting("IDENTITY_WORLDS", 0)); n > 0 {
+		onFake, onKafka, kills = n, n/4, 8
 	}
 	t.Run("kfake", func(t *testing.T) {
-		if testing.Short() {
-			t.Skip("starts the services and ClickHouse; not under -short")
-		}
-		run(t, kafka.FakeForTest(t, kfake.GroupMinSessionTimeout(time.Second)), worlds)
+		run(t, kafka.FakeForTest(t, kfake.GroupMinSessionTimeout(time.Second)), onFake, kills)
 	})
 	t.Run("kafka", func(t *testing.T) {
 		cfg := kafka.Config{Brokers: 1, Dir: t.TempDir(), Properties: map[string]string{"group.min.session.timeout.ms": "1000"}}
-		run(t, kafka.ForTest(t, cfg), worlds/2)
+		run(t, kafka.ForTest(t, cfg), onKafka, kills)
 	})
 }
 
@@ -73,7 +75,7 @@ func arguments() map[string][]string {
 	}
 }
 
-func run(t *testing.T, log kafka.Log, worlds int) {
+func run(t *testing.T, log kafka.Log, worlds, kills int) {
 	seed := setting("IDENTITY_SEED", uint64(time.Now().UnixNano()))
 	t.Logf("IDENTITY_SEED=%d IDENTITY_WORLDS=%d", seed, worlds)
 	rnd := rand.New(rand.NewPCG(seed, 1))
@@ -99,10 +101,26 @@ func run(t *testing.T, log kafka.Log, worlds int) {
 	defer cancel()
 	told := make(chan struct{})
 	killed := make(chan int, 1)
-	go func() { killed <- kill(ctx, s, told, rand.New(rand.NewPCG(seed, 2))) }() // ends some time after told
+	go func() { killed <- kill(ctx, s, told, kills, rand.New(rand.NewPCG(seed, 2))) }() // ends some time after told
+	watched := make(chan watching, 1)
+	unwatch := make(chan struct{})
+	var most int64
+	for _, w := range all {
+		most += int64(len(w.usage))
+	}
+	go func() { watched <- watch(ctx, s, most, unwatch) }() // ends soon after unwatch
 	tell(ctx, t, log, calls)
 	close(told)
-	t.Logf("%d calls told, %d processes killed meanwhile", len(calls), <-killed)
+	t.Logf("%d calls of %d worlds told, %d processes killed meanwhile", len(calls), worlds, <-killed)
+	if err := settled(ctx, log); err != nil {
+		t.Fatal(err)
+	}
+	close(unwatch)
+	seen := <-watched
+	t.Logf("%d totals read meanwhile", seen.looks)
+	if seen.err != nil || seen.looks == 0 {
+		t.Errorf("totals while all this went on: %d read, %v", seen.looks, seen.err)
+	}
 
 	want := map[string]map[string]loadgen.Sums{}
 	for _, r := range loadgen.Rollups() {
@@ -148,6 +166,40 @@ func run(t *testing.T, log kafka.Log, worlds int) {
 	}
 }
 
+// watching is what a reader saw of the totals.
+type watching struct {
+	looks int
+	err   error
+}
+
+// watch reads the totals of the rollups until it is told to stop. Corrections
+// move what is counted, so that a total only ever grows, up to what was said:
+// nobody sees anything twice, or gone for a moment.
+func watch(ctx context.Context, s *stack.Stack, most int64, stop <-chan struct{}) (w watching) {
+	last := map[string]int64{}
+	tables := loadgen.Rollups()
+	for {
+		select {
+		case <-stop:
+			return w
+		case <-ctx.Done():
+			return w
+		case <-time.After(50 * time.Millisecond): // paces the reader; nothing depends on it
+		}
+		r := tables[w.looks%len(tables)].Table
+		var n int64
+		if err := s.Conn.QueryRow(ctx, fmt.Sprintf("SELECT toInt64(sum(events)) FROM %s.%s", stack.Database, r)).Scan(&n); err != nil {
+			w.err = errors.Join(w.err, err)
+			return w
+		}
+		if n < last[r] || n > most {
+			w.err = errors.Join(w.err, fmt.Errorf("%s had %d events and has %d, of %d", r, last[r], n, most))
+		}
+		last[r] = n
+		w.looks++
+	}
+}
+
 // pairs returns what a query of two columns answers.
 func pairs(ctx context.Context, t *testing.T, s *stack.Stack, query string) map[string]string {
 	t.Helper()
@@ -189,7 +241,7 @@ func same(t *testing.T, what string, got, want map[string]string) {
 // amid them.
 func tell(ctx context.Context, t *testing.T, log kafka.Log, calls []call) {
 	t.Helper()
-	const rounds = 40
+	rounds := max(8, min(24, len(calls)/1000))
 	for r := range rounds {
 		produce(ctx, t, log, calls[len(calls)*r/rounds:len(calls)*(r+1)/rounds])
 		select {
@@ -200,13 +252,10 @@ func tell(ctx context.Context, t *testing.T, log kafka.Log, calls []call) {
 	}
 }
 
-// leastKilled is how many processes a run kills at least.
-const leastKilled = 8
-
 // kill ends an enricher or a writer at random moments, or lets it hang, and
-// starts it again, until all is told and enough were killed. It leaves all of
+// starts it again, until all is told and least were killed. It leaves all of
 // them running, and returns how many it ended.
-func kill(ctx context.Context, s *stack.Stack, told <-chan struct{}, rnd *rand.Rand) int {
+func kill(ctx context.Context, s *stack.Stack, told <-chan struct{}, least int, rnd *rand.Rand) int {
 	for n := 0; ; {
 		select {
 		case <-ctx.Done():
@@ -215,7 +264,7 @@ func kill(ctx context.Context, s *stack.Stack, told <-chan struct{}, rnd *rand.R
 		}
 		select {
 		case <-told:
-			if n >= leastKilled {
+			if n >= least {
 				return n
 			}
 		default:
