@@ -1056,3 +1056,58 @@ FROM
 )
 WHERE trait = '' OR value != '';
 
+-- 0010_catalog_views
+
+CREATE VIEW IF NOT EXISTS `uptake`.`unmapped_events` ON CLUSTER `main` AS
+SELECT app_id, event, sum(n) AS events, sum(q) AS quantity, min(hour) AS first_seen, max(hour) AS last_seen
+FROM
+(
+    SELECT app_id, toString(u.event) AS event, hour, sum(u.events) AS n, sum(u.quantity) AS q
+    FROM `uptake`.`usage_hourly` AS u
+    WHERE feature_id = ''
+    GROUP BY app_id, event, hour
+    HAVING n != 0 OR q != 0
+)
+GROUP BY app_id, event;
+
+CREATE VIEW IF NOT EXISTS `uptake`.`unmapped_samples` ON CLUSTER `main` AS
+SELECT app_id, event, kind, event_time, account_id, actor_id, properties, context, protocol, library, message_id
+FROM `uptake`.`events`
+WHERE feature_id = '' AND kind IN ('track', 'page', 'screen', 'api_call')
+    AND (app_id, toString(event)) IN (SELECT app_id, event FROM `uptake`.`unmapped_events`)
+ORDER BY event_time DESC
+LIMIT 5 BY app_id, event;
+
+CREATE VIEW IF NOT EXISTS `uptake`.`metadata_conflicts` ON CLUSTER `main` AS
+SELECT
+    app_id, path, count() AS events, min(received_at) AS first_seen, max(received_at) AS last_seen,
+    argMax(value, received_at) AS last_value, groupUniqArray(5)(event) AS event_names
+FROM
+(
+    SELECT app_id, toString(e.event) AS event, received_at, replaceRegexpOne(kept.1, '#[0-9]+$', '') AS path, kept.2 AS value
+    FROM `uptake`.`events` AS e
+    ARRAY JOIN JSONExtractKeysAndValuesRaw(conflicts) AS kept
+    WHERE conflicts != ''
+)
+GROUP BY app_id, path;
+
+CREATE DICTIONARY IF NOT EXISTS `uptake`.`catalog_features_dict` ON CLUSTER `main`
+(
+    `app_id` String,
+    `feature_id` String,
+    `feature_name` String,
+    `module_id` String,
+    `module_name` String,
+    `product_id` String,
+    `product_name` String,
+    `owner` String,
+    `purpose` String,
+    `kind` String,
+    `status` String,
+    `catalog_version` Int64
+)
+PRIMARY KEY app_id, feature_id
+SOURCE(CLICKHOUSE(QUERY 'SELECT app_id, feature_id, feature_name, module_id, module_name, product_id, product_name, owner, purpose, kind, status, catalog_version FROM `uptake`.`catalog_features` FINAL WHERE removed = 0'))
+LAYOUT(COMPLEX_KEY_HASHED())
+LIFETIME(MIN 60 MAX 120);
+
