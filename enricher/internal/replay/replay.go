@@ -98,8 +98,11 @@ type Position struct {
 }
 
 const (
-	maxWait      = 250 * time.Millisecond
-	fetchBytes   = 8 << 20
+	maxWait = 250 * time.Millisecond
+	// Packed bytes of one fetch. What it unpacks to, as records, is some twenty
+	// times as much, for each partition that restores at the same time. A broker
+	// sends at least one batch, however large.
+	fetchBytes   = 1 << 20
 	retryBackoff = 100 * time.Millisecond
 )
 
