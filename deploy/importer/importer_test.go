@@ -429,3 +429,29 @@ func FuzzFormats(f *testing.F) {
 		}
 	})
 }
+
+// TestProgress: a long import says how far it is, and from where it goes on.
+func TestProgress(t *testing.T) {
+	g := newTarget(t)
+	cfg := config(t, "segment", g.url, scans(40))
+	cfg.BatchEvents = 10
+	var text bytes.Buffer
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	deps := Dependencies{Logger: slog.New(slog.NewTextHandler(&text, nil)), Now: func() time.Time { now = now.Add(time.Second); return now }}
+	if _, err := Run(t.Context(), cfg, deps); err != nil {
+		t.Fatal(err)
+	}
+	// A line every five of its seconds, one a line of the file.
+	if n := strings.Count(text.String(), "msg=importing"); n != 8 {
+		t.Errorf("%d lines of progress, want 8:\n%s", n, text.String())
+	}
+	for _, want := range []string{"lines=10 sent=10 put_aside=0 skipped=0 lines_per_second=", "percent=100", "msg=done lines=40 sent=40"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("it does not say %q:\n%s", want, text.String())
+		}
+	}
+	text.Reset()
+	if _, err := Run(t.Context(), cfg, deps); err != nil || !strings.Contains(text.String(), "going on where an earlier run ended") {
+		t.Errorf("a second run: %v, says\n%s", err, text.String())
+	}
+}
