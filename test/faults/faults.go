@@ -51,6 +51,8 @@ type Config struct {
 	Control string
 	Dir     string    // of data and logs; kept
 	Out     io.Writer `json:"-"` // gets a line a round
+	// Each is called after every round with what there is by then; may be nil.
+	Each func(*Report) error `json:"-"`
 	// KeepGoing runs all rounds although one was found wrong.
 	KeepGoing bool
 	// Time is after how long no further round begins; 0: never.
@@ -184,6 +186,11 @@ func Run(ctx context.Context, c Config) (_ *Report, err error) {
 		report.add(r)
 		totals[r.oracle.Prefix] = r.usage
 		fmt.Fprintln(c.Out, r.line(len(rounds)))
+		if c.Each != nil {
+			if err := c.Each(report); err != nil {
+				return report, err
+			}
+		}
 		if !r.diff.Equal() {
 			fmt.Fprint(c.Out, r.details())
 			if !c.KeepGoing && (c.Control == "" || r.stalled == "") {

@@ -506,21 +506,21 @@ var faultedRequests = []struct {
 	errs    []*kerr.Error
 	classic bool // a client sends it to brokers of the old protocol only
 }{
-	{key: kmsg.Produce, errs: []*kerr.Error{kerr.NotLeaderForPartition, kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut, kerr.LeaderNotAvailable, kerr.UnknownTopicOrPartition}},
-	{key: kmsg.Fetch, errs: []*kerr.Error{kerr.NotLeaderForPartition, kerr.ReplicaNotAvailable, kerr.UnknownLeaderEpoch, kerr.FencedLeaderEpoch}},
-	{key: kmsg.ListOffsets, errs: []*kerr.Error{kerr.NotLeaderForPartition, kerr.LeaderNotAvailable}},
-	{key: kmsg.Metadata, errs: []*kerr.Error{kerr.LeaderNotAvailable}},
-	{key: kmsg.OffsetCommit, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.RequestTimedOut, kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.IllegalGeneration}},
-	{key: kmsg.OffsetFetch, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator}},
-	{key: kmsg.FindCoordinator, errs: []*kerr.Error{kerr.CoordinatorNotAvailable}},
-	{key: kmsg.JoinGroup, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.UnknownMemberID}},
-	{key: kmsg.Heartbeat, errs: []*kerr.Error{kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.NotCoordinator}},
-	{key: kmsg.SyncGroup, errs: []*kerr.Error{kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.NotCoordinator}},
-	{key: kmsg.InitProducerID, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.ConcurrentTransactions}},
-	{key: kmsg.AddPartitionsToTxn, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.ConcurrentTransactions}, classic: true},
-	{key: kmsg.AddOffsetsToTxn, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.ConcurrentTransactions}, classic: true},
-	{key: kmsg.TxnOffsetCommit, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.RequestTimedOut, kerr.UnknownMemberID, kerr.IllegalGeneration}},
-	{key: kmsg.EndTxn, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.RequestTimedOut, kerr.ConcurrentTransactions, kerr.InvalidProducerEpoch, kerr.ProducerFenced}},
+	{key: kmsg.Produce, errs: []*kerr.Error{kerr.NotLeaderForPartition, kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut, kerr.LeaderNotAvailable, kerr.UnknownTopicOrPartition, kerr.KafkaStorageError, kerr.InvalidProducerEpoch}},
+	{key: kmsg.Fetch, errs: []*kerr.Error{kerr.NotLeaderForPartition, kerr.ReplicaNotAvailable, kerr.UnknownLeaderEpoch, kerr.FencedLeaderEpoch, kerr.KafkaStorageError, kerr.OffsetNotAvailable, kerr.UnknownTopicOrPartition}},
+	{key: kmsg.ListOffsets, errs: []*kerr.Error{kerr.NotLeaderForPartition, kerr.LeaderNotAvailable, kerr.OffsetNotAvailable, kerr.KafkaStorageError, kerr.UnknownTopicOrPartition}},
+	{key: kmsg.Metadata, errs: []*kerr.Error{kerr.LeaderNotAvailable, kerr.UnknownTopicOrPartition}},
+	{key: kmsg.OffsetCommit, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.RequestTimedOut, kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.CoordinatorNotAvailable}},
+	{key: kmsg.OffsetFetch, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.CoordinatorNotAvailable}},
+	{key: kmsg.FindCoordinator, errs: []*kerr.Error{kerr.CoordinatorNotAvailable, kerr.CoordinatorLoadInProgress}},
+	{key: kmsg.JoinGroup, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.UnknownMemberID, kerr.CoordinatorNotAvailable}},
+	{key: kmsg.Heartbeat, errs: []*kerr.Error{kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.NotCoordinator, kerr.CoordinatorNotAvailable}},
+	{key: kmsg.SyncGroup, errs: []*kerr.Error{kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.NotCoordinator, kerr.CoordinatorNotAvailable, kerr.IllegalGeneration}},
+	{key: kmsg.InitProducerID, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.ConcurrentTransactions, kerr.CoordinatorNotAvailable}},
+	{key: kmsg.AddPartitionsToTxn, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.ConcurrentTransactions, kerr.CoordinatorNotAvailable}, classic: true},
+	{key: kmsg.AddOffsetsToTxn, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.ConcurrentTransactions, kerr.CoordinatorNotAvailable}, classic: true},
+	{key: kmsg.TxnOffsetCommit, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.RequestTimedOut, kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.CoordinatorNotAvailable}},
+	{key: kmsg.EndTxn, errs: []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.RequestTimedOut, kerr.ConcurrentTransactions, kerr.InvalidProducerEpoch, kerr.ProducerFenced, kerr.CoordinatorNotAvailable, kerr.InvalidTxnState, kerr.InvalidProducerIDMapping}},
 }
 
 func kafkaError(key kmsg.Key, errs []*kerr.Error) func(context.Context, *env, *fault) (string, error) {
@@ -542,9 +542,9 @@ func kafkaError(key kmsg.Key, errs []*kerr.Error) func(context.Context, *env, *f
 }
 
 // hasTopLevel reports whether the reply to a request has one error code for all
-// of it.
+// of it. That of metadata tells clients to begin anew, and nothing else.
 func hasTopLevel(key kmsg.Key) bool {
-	return reflect.ValueOf(key.Request().ResponseKind()).Elem().FieldByName("ErrorCode").IsValid()
+	return key != kmsg.Metadata && reflect.ValueOf(key.Request().ResponseKind()).Elem().FieldByName("ErrorCode").IsValid()
 }
 
 func killClickHouse(ctx context.Context, e *env, f *fault) (string, error) {

@@ -50,7 +50,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.DurationVar(&c.Time, "time", 0, "begin no further round after this `duration`; 0: do all")
 	set.BoolVar(&c.KeepGoing, "keep-going", false, "run all rounds although one was found wrong")
 	set.StringVar(&c.Dir, "dir", "", "`directory` for data and logs, kept; empty: a temporary one, kept when something is wrong")
-	out := set.String("out", "", "`file` to write the report to, as JSON, for -sum")
+	out := set.String("out", "", "`file` to write the report to after each round, as JSON, for -sum")
 	sum := set.Bool("sum", false, "run nothing: print one table of the reports in the files that follow")
 	list := set.Bool("list", false, "list the kinds of faults and exit")
 	rest, err := setting.Parse(set, args, os.LookupEnv)
@@ -78,12 +78,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := c.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", process.ErrUsage, err)
 	}
+	if *out != "" {
+		c.Each = func(r *faults.Report) error { return save(*out, r) }
+	}
 	fmt.Fprintf(stderr, "seed %d, data and logs in %s\n", c.Seed, c.Dir)
 	report, err := faults.Run(ctx, c)
 	if report != nil {
 		fmt.Fprintf(stdout, "\n%s", report)
 		if *out != "" {
-			err = errors.Join(err, save(*out, report))
+			err = errors.Join(err, save(*out, report)) // with what the last look back found
 		}
 	}
 	if err != nil {
