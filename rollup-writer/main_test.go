@@ -69,3 +69,14 @@ func TestAuditExitStatus(t *testing.T) {
 		t.Errorf("usage: got %d: %s", code, out)
 	}
 }
+
+// rebuild says what it was not told before it connects to anything.
+func TestRebuildUsage(t *testing.T) {
+	var out bytes.Buffer
+	code := process.Main(&out, "rollup-writer", func() error {
+		return run([]string{"rebuild", "-from", "2026-11-22", "-to", "2026-11-21T10:00:00Z"}, func(string) (string, bool) { return "", false }, &out, &out)
+	})
+	if got := out.String(); code != process.ExitUsage || !strings.Contains(got, "app must be set") || !strings.Contains(got, "from must be before to") {
+		t.Errorf("got %d: %s", code, got)
+	}
+}

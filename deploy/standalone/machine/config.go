@@ -33,6 +33,9 @@ type Config struct {
 	ClickHouseDatabase string
 	ClickHouseLibrary  string
 	ClickHouseFsync    bool
+
+	// WithoutWriter leaves the rollup-writer out, for `rollup-writer rebuild`.
+	WithoutWriter bool
 }
 
 // DefaultConfig is what a program without arguments runs with.
@@ -80,6 +83,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.ClickHouseDatabase, "clickhouse-database", c.ClickHouseDatabase, "`name` of the database; made when it is missing")
 	set.StringVar(&c.ClickHouseLibrary, "clickhouse-library", c.ClickHouseLibrary, "`path` of libchdb.so; empty: where it was fetched to, or through npm")
 	set.BoolVar(&c.ClickHouseFsync, "clickhouse-fsync", c.ClickHouseFsync, "have the embedded ClickHouse sync every insert to disk, against power cuts; without it an insert survives the death of every process")
+	set.BoolVar(&c.WithoutWriter, "without-writer", c.WithoutWriter, "do not run the rollup-writer, so that `rollup-writer rebuild` can mend tables; events are taken and wait in the log")
 }
 
 // Validate reports all faults at once, each with the name of its flag.

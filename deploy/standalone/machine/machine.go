@@ -69,7 +69,10 @@ func (m *Machine) Run(signals process.Signals) (err error) {
 		return err
 	}
 
-	services := []*service{newService("ingest-gateway", m.log), newService("enricher", m.log), newService("rollup-writer", m.log)}
+	services := []*service{newService("ingest-gateway", m.log), newService("enricher", m.log)}
+	if !m.cfg.WithoutWriter {
+		services = append(services, newService("rollup-writer", m.log))
+	}
 	health, err := m.serveHealth(services)
 	if err != nil {
 		return err
@@ -107,7 +110,10 @@ func (m *Machine) Run(signals process.Signals) (err error) {
 	if err := rollup.Migrate(signals.Stop, m.writer(log.Addr()), m.log); err != nil {
 		return withoutError(signals, err)
 	}
-	if err := rollup.Init(signals.Stop, m.writer(log.Addr()), m.log); err != nil {
+	if m.cfg.WithoutWriter {
+		m.log.Warn("the rollup-writer does not run: what arrives waits in the log", "rebuild", "rollup-writer rebuild -kafka-brokers "+log.Addr()+
+			" -clickhouse-addr "+m.cfg.ClickHouseAddr+" -clickhouse-database "+m.cfg.ClickHouseDatabase)
+	} else if err := rollup.Init(signals.Stop, m.writer(log.Addr()), m.log); err != nil {
 		return withoutError(signals, err)
 	}
 
@@ -196,7 +202,7 @@ func (m *Machine) startServices(kill context.Context, services []*service, data 
 	if err != nil {
 		return err
 	}
-	intake, enricher, writer := services[0], services[1], services[2]
+	intake, enricher := services[0], services[1]
 
 	e := enrich.DefaultConfig()
 	e.Kafka.Brokers = setting.Strings{brokers}
@@ -204,11 +210,6 @@ func (m *Machine) startServices(kill context.Context, services []*service, data 
 	en, err := enrich.New(e, enrich.Dependencies{Logger: enricher.logger, Metrics: enricher.registry, Health: enricher.health})
 	if err != nil {
 		return fmt.Errorf("%s: %w", enricher.name, err)
-	}
-
-	wr, err := rollup.New(m.writer(brokers), rollup.Dependencies{Logger: writer.logger, Metrics: writer.registry, Health: writer.health})
-	if err != nil {
-		return fmt.Errorf("%s: %w", writer.name, err)
 	}
 
 	// The last one: it listens from here on.
@@ -221,7 +222,13 @@ func (m *Machine) startServices(kill context.Context, services []*service, data 
 	}
 
 	// From the end of the path to its beginning.
-	writer.start(kill, wr.Run, ended)
+	for _, writer := range services[2:] {
+		wr, err := rollup.New(m.writer(brokers), rollup.Dependencies{Logger: writer.logger, Metrics: writer.registry, Health: writer.health})
+		if err != nil {
+			return fmt.Errorf("%s: %w", writer.name, err)
+		}
+		writer.start(kill, wr.Run, ended)
+	}
 	enricher.start(kill, en.Run, ended)
 	intake.start(kill, gw.Run, ended)
 	return nil
