@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -121,7 +122,45 @@ func run(t *testing.T, log kafka.Log, worlds, kills int) {
 	if seen.err != nil || seen.looks == 0 {
 		t.Errorf("totals while all this went on: %d read, %v", seen.looks, seen.err)
 	}
+	compare(ctx, t, s, all)
 
+	undone := unlink(ctx, t, log, all)
+	if err := settled(ctx, log); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d links undone", undone)
+	compare(ctx, t, s, all)
+}
+
+// unlink gives an operator's orders to undo a link in each of the first worlds
+// that have one, and returns how many.
+func unlink(ctx context.Context, t *testing.T, log kafka.Log, all []*world) (n int) {
+	t.Helper()
+	binary, err := stack.Binary(ctx, stack.Enricher, stack.Build{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range all {
+		i := slices.IndexFunc(w.anons, func(a string) bool { return w.linked[a] })
+		if i < 0 {
+			continue
+		}
+		a := w.anons[i]
+		cmd := exec.CommandContext(ctx, binary, "identity", "unlink", "-app", stack.App, "-anonymous", a, "-from", w.owner[a], "-kafka-brokers", strings.Join(log.Addrs(), ","))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("unlink %s from %s: %v\n%s", a, w.owner[a], err, out)
+		}
+		delete(w.linked, a)
+		if n++; n == 5 {
+			break
+		}
+	}
+	return n
+}
+
+// compare holds every rollup and the views of who is who against what was said.
+func compare(ctx context.Context, t *testing.T, s *stack.Stack, all []*world) {
+	t.Helper()
 	want := map[string]map[string]loadgen.Sums{}
 	for _, r := range loadgen.Rollups() {
 		want[r.Table] = map[string]loadgen.Sums{}
