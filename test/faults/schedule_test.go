@@ -90,6 +90,17 @@ func TestReportSaysWhatEachKindDid(t *testing.T) {
 			t.Errorf("%q is not in the report (clean %v):\n%s", want, r.Clean(), s)
 		}
 	}
+	// What a stalled round misses, or has too often in a rollup, is not final.
+	r.add(&round{number: 3, oracle: oracle("c-"), stalled: "a group is behind", diff: loadgen.Diff{Tables: []loadgen.TableDiff{
+		{Table: "events", Wrong: 8, Lost: 7, Doubled: 1}, {Table: "usage_hourly", Wrong: 9, Lost: 9, Doubled: 2},
+	}}})
+	if r.Lost != 5 || r.Doubled != 1 || r.Stalled != 1 || !strings.Contains(r.String(), "1 rounds stalled") {
+		t.Errorf("with a stalled round: %d lost, %d doubled, %d stalled", r.Lost, r.Doubled, r.Stalled)
+	}
+	sum := Sum(r, r)
+	if sum.Faults != 2*r.Faults || sum.Lost != 2*r.Lost || sum.Rounds != 2*r.Rounds || sum.Clean() || len(sum.Kinds()) != len(r.Kinds()) {
+		t.Errorf("the sum of two: %+v", sum)
+	}
 	tally := r.Kinds()[0]
 	if tally.Injected != 3 || tally.Lost != 5 || tally.Recovery(0.99) != 3*time.Second {
 		t.Errorf("tally: %+v", tally)
