@@ -55,11 +55,11 @@ func (k *kept) original(rules *privacy.Rules, original []byte, detail string) (t
 
 // optOut drops the current item when its event is of somebody who opted out.
 func (b *Batch) optOut(ev *event.RawEvent) bool {
-	if b.rules == nil || !(b.rules.OptedOut(ev.UserID, ev.AnonymousID, ev.AccountID) || b.rules.OptedOut(ev.PreviousID, ev.PreviousID, "")) {
-		return false
+	if b.rules.OptedOut(ev.UserID, ev.AnonymousID, ev.AccountID) || b.rules.OptedOut(ev.PreviousID, ev.PreviousID, "") {
+		b.dropOptedOut()
+		return true
 	}
-	b.dropOptedOut()
-	return true
+	return false // without rules too
 }
 
 func (b *Batch) dropOptedOut() {
