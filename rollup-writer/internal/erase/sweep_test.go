@@ -1,0 +1,167 @@
+package erase
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/audit"
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
+	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/event"
+)
+
+var errCut = errors.New("cut short")
+
+// cutConn fails behind a number of statements, before or after the last one is
+// carried out.
+type cutConn struct {
+	driver.Conn
+	left  int
+	after bool
+	done  int
+}
+
+func (c *cutConn) Exec(ctx context.Context, query string, args ...any) error {
+	if c.left == 0 {
+		return errCut
+	}
+	c.left--
+	if c.left == 0 && !c.after {
+		return errCut
+	}
+	err := c.Conn.Exec(ctx, query, args...)
+	if c.done++; err == nil && c.left == 0 {
+		return errCut
+	}
+	return err
+}
+
+// TestSweepIsFinishedByAnotherRun cuts the rewriting of tables short before and
+// after each of its statements, one after the other on the same tables, until a
+// run goes through.
+func TestSweepIsFinishedByAnotherRun(t *testing.T) {
+	addr, db := embedded.Database(t)
+	cfg := clickhouse.DefaultConfig()
+	cfg.Addr, cfg.Database = addr, db
+	conn, err := clickhouse.OpenSQL(&cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if _, err := tables.Apply(ctx, conn, tables.SingleForm()); err != nil {
+		t.Fatal(err)
+	}
+	exec := func(query string) {
+		t.Helper()
+		if err := conn.Exec(ctx, query); err != nil {
+			t.Fatalf("%v in %s", err, query)
+		}
+	}
+	// Jane, her device, and Joan on the device as well; what Jane did has been
+	// moved to nobody by a correction, as writers do it.
+	exec(`INSERT INTO events (app_id, kind, event, message_id, user_id, anonymous_id, actor_id, actor_kind, account_id, account_source, event_time, received_at, quantity,
+			properties, metric, source_topic_id, source_partition, source_offset)
+		SELECT 'shop', ['track', 'identify', 'metric'][number % 3 + 1] AS k, 'e', concat('m', toString(number)),
+			['jane', '', 'joan'][intDiv(number, 3) % 3 + 1] AS u, if(number % 2 = 0, 'device', ''), if(u = '', 'device', u), if(u = '', 'anonymous', 'user'), 'acme', 'event',
+			'2026-11-20 10:00:00', '2026-11-20 10:00:00', 1, '{"name":"jane"}', if(k = 'metric', '{"numbers":{"":5}}', ''), 'topic', 0, number
+		FROM numbers(90)`)
+	moved := func(sign, actor, kind, user, anonymous string) string {
+		return fmt.Sprintf(`SELECT app_id, account_id, account_source, %s AS actor_id, %s AS actor_kind, %s AS user_id, %s AS anonymous_id, feature_id, module_id, product_id, role, event, hour,
+			source_partition, %ssum(b.events) AS events, %ssum(b.quantity) AS quantity, 'topic' AS source_topic_id, toInt64(90) AS source_offset, 'c' AS control_id, 'move' AS control_kind, now64(3) AS corrected_at
+			FROM usage_hourly AS b WHERE b.actor_id IN ('jane', 'device') GROUP BY ALL`, actor, kind, user, anonymous, sign, sign)
+	}
+	const signed = `app_id, account_id, account_source, actor_id, actor_kind, user_id, anonymous_id, feature_id, module_id, product_id, role, event, hour, source_partition, events, quantity,
+		source_topic_id, source_offset, control_id, control_kind, corrected_at`
+	exec("INSERT INTO correction_plans (" + signed + ", chunk, row) SELECT *, 1, 0 FROM (" +
+		moved("-", "b.actor_id", "b.actor_kind", "b.user_id", "b.anonymous_id") + " UNION ALL " + moved("", "''", "'erased'", "''", "''") + ")")
+	exec("INSERT INTO correction_plans (app_id, source_topic_id, source_partition, source_offset, corrected_at, chunk, row) VALUES ('shop', 'topic', 0, 90, now64(3), 0, 1)")
+	exec("INSERT INTO corrections (" + signed + ") SELECT " + signed + " FROM correction_plans WHERE chunk > 0")
+	exec(`INSERT INTO rejected_events (app_id, stage, received_at, original) VALUES ('shop', 'gateway', now(), '{"userId":"jane"}'), ('shop', 'gateway', now(), '{"userId":"janet"}')`)
+
+	number := func(query string) (n float64) {
+		t.Helper()
+		if err := conn.QueryRow(ctx, "SELECT toFloat64(("+query+"))").Scan(&n); err != nil {
+			t.Fatalf("%v in %s", err, query)
+		}
+		return n
+	}
+	const totals = "SELECT sum(events) FROM account_feature_daily"
+	const values = "SELECT sum(tupleElement(last, 'value')) FROM metric_values FINAL"
+	events, reported := number(totals), number(values)
+	if events != 30 || reported != 150 {
+		t.Fatalf("%v events and %v reported, want 30 and 150", events, reported)
+	}
+
+	run := func(c *cutConn) ([]Rows, error) {
+		e := &eraser{
+			Dependencies: Dependencies{
+				Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), SQL: c, Shards: []driver.Conn{c}, Database: db, Form: tables.SingleForm(),
+			},
+			cfg: Config{App: "shop", User: "jane"}, key: []byte(strings.Repeat("k", event.EraseKeyBytes)),
+		}
+		ctx := e.context(ctx)
+		if err := e.openList(ctx); err != nil {
+			return nil, err
+		}
+		if err := e.add(ctx, kindAnonymous, "device"); err != nil {
+			return nil, err
+		}
+		if err := e.sweep(ctx); err != nil {
+			return nil, err
+		}
+		return e.counts(ctx)
+	}
+	for n := 1; ; n++ {
+		var left []Rows
+		for _, after := range []bool{false, true} {
+			c := &cutConn{Conn: conn, left: n, after: after}
+			if left, err = run(c); err != nil && !errors.Is(err, errCut) {
+				t.Fatal(err)
+			}
+		}
+		if err != nil {
+			continue
+		}
+		for _, r := range left {
+			if r.Left != 0 {
+				t.Errorf("%d rows are left in %s", r.Left, r.Table)
+			}
+		}
+		t.Logf("went through with %d statements", n)
+		break
+	}
+	if n := number(totals); n != events {
+		t.Errorf("the account has %v events, want %v", n, events)
+	}
+	if n := number(values); n != reported {
+		t.Errorf("the account reported %v, want %v", n, reported)
+	}
+	if n := number("SELECT countIf(user_id = 'joan') FROM events"); n != 30 {
+		t.Errorf("%v rows of somebody else are left", n)
+	}
+	if n := number("SELECT countIf(original != '') FROM rejected_events"); n != 1 {
+		t.Errorf("%v rejected events have their bytes, want that of janet alone", n)
+	}
+	settings := audit.DefaultConfig()
+	settings.Settle = 0
+	report, err := audit.Run(ctx, conn, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !report.Equal {
+		var text strings.Builder
+		_ = report.WriteText(&text) // a builder takes all
+		t.Errorf("audit: %s", text.String())
+	}
+}
