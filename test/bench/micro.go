@@ -28,12 +28,14 @@ var hot = [][2]string{
 	{"ingest-gateway/segment", "Decode"},
 	{"ingest-gateway/keys", "App"},
 	{"schemas/event", "AppendRaw|DecodeRaw|DecodeEnriched|AppendEnriched"},
-	{"schemas/catalog", "Match/names=100/rules=10"},
+	{"schemas/catalog", "Match/names=100$/rules=1000$"},
 	{"schemas/privacy", "Redact"},
 	{"enricher/internal/metadata", "Normalize"},
 	{"enricher/internal/dedup", "Seen|NewAndCommit"},
+	{"enricher/enrich", "SessionID"},
 	{"enricher/internal/identity", "Event"},
 	{"rollup-writer/internal/block", "Cutter"},
+	{"rollup-writer/rollup", "Take"},
 	{"rollup-writer/internal/columns", "Build"},
 }
 
