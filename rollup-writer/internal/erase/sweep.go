@@ -20,7 +20,7 @@ type target struct {
 	where func(*list) string // rows that name the person
 	// change is what to do with them, in the words of ALTER TABLE; empty: it
 	// follows from another table.
-	change func(l *list, where string) string
+	change func(l *list, app, where string) string
 }
 
 // mentions is true of a text, JSON or a record, that has one of the ids in it as
@@ -35,33 +35,31 @@ func inRecord(l *list, column string) string {
 	return fmt.Sprintf("arrayExists(t -> position(%s, t) > 0, (SELECT groupArray(id) FROM %s WHERE kind IN ('%s', '%s')))", column, l.table, kindUser, kindAnonymous)
 }
 
-func deleted(_ *list, where string) string { return "DELETE WHERE " + where }
+func deleted(_ *list, _, where string) string { return "DELETE WHERE " + where }
 
 const noAttribution = "actor_id = '', actor_kind = 'erased', user_id = '', anonymous_id = ''"
 
 var targets = []target{
 	{"rejected_events", func(l *list) string {
 		return "original != '' AND (" + mentions(l, "original") + " OR (stage = 'enricher' AND " + inRecord(l, "original") + "))"
-	}, func(_ *list, where string) string {
+	}, func(_ *list, _, where string) string {
 		return "UPDATE original = '', detail = '', message_id = '' WHERE " + where
 	}},
 	{"events", func(l *list) string {
 		return "(" + l.ofEvents() + " OR anonymous_id IN " + l.of(kindAnonymous) + " OR previous_id IN " + l.of(kindUser, kindAnonymous) + ")"
-	}, func(l *list, where string) string {
-		app, _, _ := strings.Cut(where, " AND ")
+	}, func(l *list, app, _ string) string {
 		return "UPDATE " + noAttribution + ", message_id = '', previous_id = '', linked_user_id = '', properties = '{}', traits = '{}', metric = '', context = '', conflicts = ''," +
 			" session_id = '', ip = '', user_agent = '' WHERE " + app + " AND " + l.ofEvents() +
 			", UPDATE anonymous_id = '' WHERE " + app + " AND anonymous_id IN " + l.of(kindAnonymous) +
 			", UPDATE previous_id = '' WHERE " + app + " AND previous_id IN " + l.of(kindUser, kindAnonymous)
 	}},
 	{"metric_values", ofMetrics, deleted}, // after keepMetrics
-	{"corrections", (*list).attribution, func(_ *list, where string) string {
+	{"corrections", (*list).attribution, func(_ *list, _, where string) string {
 		return "UPDATE " + noAttribution + " WHERE " + where
 	}},
 	{"correction_plans", func(l *list) string {
 		return "(" + l.attribution() + " OR " + inReason(l) + ")"
-	}, func(l *list, where string) string {
-		app, _, _ := strings.Cut(where, " AND ")
+	}, func(l *list, app, _ string) string {
 		return "UPDATE " + noAttribution + " WHERE " + app + " AND " + l.attribution() + ", UPDATE reason = '' WHERE " + app + " AND " + inReason(l)
 	}},
 	{"usage_hourly", (*list).attribution, deleted},
@@ -185,7 +183,7 @@ func (e *eraser) sweep(ctx context.Context) error {
 				return err
 			}
 		}
-		change := t.change(&e.list, e.app()+" AND "+t.where(&e.list))
+		change := t.change(&e.list, e.app(), e.app()+" AND "+t.where(&e.list))
 		if err := e.SQL.Exec(ctx, e.Form.Alter(e.Database, t.name)+" "+change); err != nil {
 			return fmt.Errorf("erase from %s: %w", t.name, err)
 		}

@@ -72,7 +72,7 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 	// moved to nobody by a correction, as writers do it.
 	exec(`INSERT INTO events (app_id, kind, event, message_id, user_id, anonymous_id, actor_id, actor_kind, account_id, account_source, event_time, received_at, quantity,
 			properties, metric, source_topic_id, source_partition, source_offset)
-		SELECT 'shop', ['track', 'identify', 'metric'][number % 3 + 1] AS k, 'e', concat('m', toString(number)),
+		SELECT 'shop AND b', ['track', 'identify', 'metric'][number % 3 + 1] AS k, 'e', concat('m', toString(number)),
 			['jane', '', 'joan'][intDiv(number, 3) % 3 + 1] AS u, if(number % 2 = 0, 'device', ''), if(u = '', 'device', u), if(u = '', 'anonymous', 'user'), 'acme', 'event',
 			'2026-11-20 10:00:00', '2026-11-20 10:00:00', 1, '{"name":"jane"}', if(k = 'metric', '{"numbers":{"":5}}', ''), 'topic', 0, number
 		FROM numbers(90)`)
@@ -85,9 +85,9 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 		source_topic_id, source_offset, control_id, control_kind, corrected_at`
 	exec("INSERT INTO correction_plans (" + signed + ", chunk, row) SELECT *, 1, 0 FROM (" +
 		moved("-", "b.actor_id", "b.actor_kind", "b.user_id", "b.anonymous_id") + " UNION ALL " + moved("", "''", "'erased'", "''", "''") + ")")
-	exec("INSERT INTO correction_plans (app_id, source_topic_id, source_partition, source_offset, corrected_at, chunk, row) VALUES ('shop', 'topic', 0, 90, now64(3), 0, 1)")
+	exec("INSERT INTO correction_plans (app_id, source_topic_id, source_partition, source_offset, corrected_at, chunk, row) VALUES ('shop AND b', 'topic', 0, 90, now64(3), 0, 1)")
 	exec("INSERT INTO corrections (" + signed + ") SELECT " + signed + " FROM correction_plans WHERE chunk > 0")
-	exec(`INSERT INTO rejected_events (app_id, stage, received_at, original) VALUES ('shop', 'gateway', now(), '{"userId":"jane"}'), ('shop', 'gateway', now(), '{"userId":"janet"}')`)
+	exec(`INSERT INTO rejected_events (app_id, stage, received_at, original) VALUES ('shop AND b', 'gateway', now(), '{"userId":"jane"}'), ('shop AND b', 'gateway', now(), '{"userId":"janet"}')`)
 
 	number := func(query string) (n float64) {
 		t.Helper()
@@ -108,7 +108,7 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 			Dependencies: Dependencies{
 				Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), SQL: c, Shards: []driver.Conn{c}, Database: db, Form: tables.SingleForm(),
 			},
-			cfg: Config{App: "shop", User: "jane"}, key: []byte(strings.Repeat("k", event.EraseKeyBytes)),
+			cfg: Config{App: "shop AND b", User: "jane"}, key: []byte(strings.Repeat("k", event.EraseKeyBytes)),
 		}
 		ctx := e.context(ctx)
 		if err := e.openList(ctx); err != nil {
