@@ -50,8 +50,6 @@ func (s *Stack) writersClickHouse() string {
 	return s.ClickHouse.NativeAddr()
 }
 
-func (s *Stack) keysFile() string { return filepath.Join(s.cfg.Dir, "keys.yaml") }
-
 // prepare makes topics, tables, keys and catalog as an operator would.
 func (s *Stack) prepare(ctx context.Context) error {
 	l := s.cfg.Layout
