@@ -87,6 +87,7 @@ func TestMetricReports(t *testing.T) {
 	w = b.start()
 	values(list[len(list)/2:])
 	b.await("all", func() bool { return b.number("SELECT count() FROM events") == int64(len(list)) })
+	b.awaitSettled() // events is the first table of a block: metric_points comes after
 
 	var want []string
 	for c, w := range last {
