@@ -311,11 +311,21 @@ func (s *Service) pause(p *partition) {
 	}
 }
 
-func (s *Service) resume(p *partition) {
+// throttle pauses or resumes fetching as the queue says now. Poll calls it when
+// the queue became full, build when it was drained, and either may come late: if
+// each did what it had seen, a pause after the resume that was meant to end it
+// would stay for ever.
+func (s *Service) throttle(p *partition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.partitions[p.topic][p.number] == p {
-		s.client.ResumeFetchPartitions(map[string][]int32{p.topic: {p.number}})
+	if s.partitions[p.topic][p.number] != p {
+		return
+	}
+	at := map[string][]int32{p.topic: {p.number}}
+	if p.queue.isPaused() {
+		s.client.PauseFetchPartitions(at)
+	} else {
+		s.client.ResumeFetchPartitions(at)
 	}
 }
 
@@ -330,6 +340,7 @@ func (s *Service) poll(ctx context.Context) {
 			s.client.AllowRebalance()
 			return
 		}
+		_ = failpoint.Hit("writer.after-poll") // an error has no meaning here
 		fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 			p := s.partition(f.Topic, f.Partition)
 			if f.Err != nil {
@@ -340,7 +351,7 @@ func (s *Service) poll(ctx context.Context) {
 				return
 			}
 			if p.queue.put(f.Records) {
-				s.pause(p)
+				s.throttle(p)
 			}
 		})
 		_ = failpoint.Hit("writer.after-fetch") // an error has no meaning here

@@ -202,7 +202,7 @@ func (p *partition) build() {
 				}
 			}
 			if p.queue.drained() {
-				p.s.resume(p)
+				p.s.throttle(p)
 			}
 		}
 	}

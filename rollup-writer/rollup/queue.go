@@ -77,6 +77,12 @@ func (q *queue) drained() bool {
 	return true
 }
 
+func (q *queue) isPaused() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.paused
+}
+
 // close drops what is left.
 func (q *queue) close() {
 	q.mu.Lock()

@@ -127,6 +127,8 @@ func (b *bench) goesOn(seed uint64, correct func(*event.EnrichedEvent)) {
 func TestRebuildMends(t *testing.T) {
 	b := newBench(t)
 	correct := written(b)
+	facts := func() int64 { return b.number("SELECT sum(cityHash64(*)) FROM (SELECT * FROM identity_facts FINAL)") }
+	said := facts()
 	for _, tc := range []struct {
 		name   string
 		damage func(*bench)
@@ -147,7 +149,10 @@ func TestRebuildMends(t *testing.T) {
 		}},
 		{name: "part of corrections", damage: func(b *bench) { b.dropPart("corrections", 0) }},
 		{name: "part of events", damage: func(b *bench) { b.dropPart("events", 1) }, with: []func(*RebuildConfig){fromLog}, refused: true},
-		{name: "month of events detached", damage: func(b *bench) { b.exec("ALTER TABLE events DETACH PARTITION 202611") }, with: []func(*RebuildConfig){fromLog}, refused: true},
+		{name: "month of events detached", damage: func(b *bench) {
+			b.exec("ALTER TABLE events DETACH PARTITION 202611")
+			b.exec("TRUNCATE TABLE identity_facts")
+		}, with: []func(*RebuildConfig){fromLog}, refused: true},
 		{name: "events that no table holds", damage: func(b *bench) {
 			b.deleteRows("events", "event = 'Event 3'")
 			const mine = ", -events, -quantity FROM usage_hourly WHERE feature_id = 'f-3' SETTINGS insert_deduplicate = 0"
@@ -196,6 +201,9 @@ func TestRebuildMends(t *testing.T) {
 				t.Fatalf("after the rebuild\n%s\nthe audit says:\n%s", &text, found)
 			}
 			b.check(correct)
+			if got := facts(); got != said {
+				t.Error("what was said of identity is not what it was")
+			}
 			r = b.mustRebuild(tc.with...)
 			for _, c := range r.Changes {
 				if c.Cells != 0 {

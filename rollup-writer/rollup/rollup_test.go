@@ -229,6 +229,42 @@ func TestNothingIsBegunWhileStopping(t *testing.T) {
 	s.wg.Wait()
 }
 
+// Poll finds a queue full, and build drains it before poll has had fetching
+// paused: the partition is not paused for ever.
+func TestALatePauseDoesNotStay(t *testing.T) {
+	s, err := New(DefaultConfig(), Dependencies{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.client, err = kgo.NewClient(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.client.Close()
+	p := s.newPartition(topic.Enriched, 0)
+	defer p.letGo()
+	s.partitions[topic.Enriched] = map[int32]*partition{0: p}
+	full := []*kgo.Record{{Value: make([]byte, s.cfg.QueueBytes)}}
+	paused := func() int { return len(s.client.PauseFetchPartitions(nil)[topic.Enriched]) }
+
+	if !p.queue.put(full) {
+		t.Fatal("a full queue does not ask for a pause")
+	}
+	p.queue.take()
+	if !p.queue.drained() {
+		t.Fatal("a drained queue does not ask to go on")
+	}
+	s.throttle(p) // build's
+	s.throttle(p) // poll's
+	if n := paused(); n != 0 {
+		t.Errorf("%d partitions are paused with an empty queue", n)
+	}
+	p.queue.put(full)
+	s.throttle(p)
+	if n := paused(); n != 1 {
+		t.Errorf("%d partitions are paused with a full queue", n)
+	}
+}
+
 // The last view of the chain fails for a while: the table and the first rollup
 // have the block already, and the repeats fill in what is missing.
 func TestAViewThatFailsIsHealed(t *testing.T) {
