@@ -20,12 +20,6 @@ type Mapping struct {
 	ProductID string `json:"product_id"`
 }
 
-// MetricMapping is the metric that a metric event reports.
-type MetricMapping struct {
-	MetricID  string
-	Semantics string
-}
-
 // Matcher maps events to features. It is immutable, safe for concurrent use
 // and allocates nothing.
 //
@@ -46,7 +40,6 @@ type MetricMapping struct {
 // ones whose value the event has; and none that ranks behind one that fits.
 type Matcher struct {
 	mappings []Mapping
-	metrics  map[string]MetricMapping
 	events   map[string]*eventEntry
 	patterns [numKinds]*node // by path or route; nil when there are none
 	any      [numKinds]*bucket
@@ -188,7 +181,7 @@ func candidates(c *Catalog) ([]*candidate, []Mapping) {
 // Compile builds the matcher of a catalog that Parse, Decode or Check found
 // right.
 func Compile(c *Catalog) *Matcher {
-	m := &Matcher{events: map[string]*eventEntry{}, metrics: map[string]MetricMapping{}, properties: newKeyTree(), context: newKeyTree()}
+	m := &Matcher{events: map[string]*eventEntry{}, properties: newKeyTree(), context: newKeyTree()}
 	for at, path := range reservedProperties {
 		m.properties.add(path, at)
 	}
@@ -254,11 +247,6 @@ func Compile(c *Catalog) *Matcher {
 			m.any[k].settle()
 		}
 	}
-	for i := range c.Metrics {
-		for _, name := range c.Metrics[i].Names {
-			m.metrics[name] = MetricMapping{MetricID: c.Metrics[i].ID, Semantics: c.Metrics[i].Semantics}
-		}
-	}
 	return m
 }
 
@@ -273,12 +261,6 @@ func (m *Matcher) entry(name string) *eventEntry {
 
 // Features returns the number of features.
 func (m *Matcher) Features() int { return len(m.mappings) }
-
-// Metric returns the metric that a metric event of that name reports.
-func (m *Matcher) Metric(name string) (MetricMapping, bool) {
-	mm, ok := m.metrics[name]
-	return mm, ok
-}
 
 // Match returns the feature that an event is usage of. kind is that of the
 // call; calls that are no usage match nothing. properties and context are JSON
