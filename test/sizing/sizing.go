@@ -21,7 +21,7 @@ type Costs struct {
 	GatewayBatch  float64 `json:"gateway_batch_us"`  // in requests of MeasuredBatch
 	Enricher      float64 `json:"enricher_us"`
 	Writer        float64 `json:"writer_us"`
-	ClickHouse    float64 `json:"writer_clickhouse_us"` // inserts, rollups and merges
+	ClickHouse    float64 `json:"rollups_us"` // inserts, rollups and merges, over minutes
 
 	IDBytes       float64 `json:"memory_bytes_per_message_id"` // of the enrichers' memory
 	IDDiskBytes   float64 `json:"disk_bytes_per_message_id"`
@@ -50,7 +50,7 @@ func ReadCosts(r io.Reader) (Costs, error) {
 		{"gateway_batch_us", c.GatewayBatch},
 		{"enricher_us", c.Enricher},
 		{"writer_us", c.Writer},
-		{"writer_clickhouse_us", c.ClickHouse},
+		{"rollups_us", c.ClickHouse},
 		{"memory_bytes_per_message_id", c.IDBytes},
 		{"disk_bytes_per_message_id", c.IDDiskBytes},
 		{"memory_bytes_per_identity", c.IdentityBytes},
