@@ -18,7 +18,9 @@ const (
 	// A partition begins behind the newest offset in events instead of at the
 	// committed boundary.
 	mistakeStart = "writer.mistake.start-at-max"
-	// Rebalances are not held back while records are polled and handed out.
+	// Rebalances are not held back while records are polled and handed out, and
+	// nobody looks whether the log goes on where it should: that check would
+	// halt the partition in place of the harm.
 	mistakePoll = "writer.mistake.unblocked-polls"
 )
 

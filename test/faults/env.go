@@ -261,6 +261,10 @@ func (e *env) restartStore() {
 func (e *env) plan(service string, points ...string) []string {
 	if m := mistakes[e.cfg.Control]; m != "" && service == stack.Writer {
 		points = append(points, m+"=on")
+		if e.cfg.Control == "unblocked-polls" {
+			// The gap that a rebalance has to fall into is short by itself.
+			points = append(points, "writer.after-poll=sleep(2500ms)@1+")
+		}
 	}
 	return []string{"UPTAKE_FAILPOINTS=" + strings.Join(points, ";")}
 }
