@@ -181,6 +181,22 @@ func settings(token string) []ch.Setting {
 	return append(all, ch.Setting{Key: "insert_deduplication_token", Value: token, Important: true})
 }
 
+// InsertUnguarded sends b without a token, past the dedup windows. It is what
+// the cost of Insert is measured against, and for nothing else.
+func (c *Conn) InsertUnguarded(ctx context.Context, table string, b Block) error {
+	all := settings("")
+	all = all[:len(all)-1]
+	for i := range all {
+		switch all[i].Key {
+		case "insert_deduplicate", "deduplicate_blocks_in_dependent_materialized_views":
+			all[i].Value = "0"
+		case "deduplicate_insert":
+			all[i].Value = "disable"
+		}
+	}
+	return c.do(ctx, ch.Query{Body: b.Into(table), Input: b.Input(), Settings: all})
+}
+
 // Select runs a query and calls each for every block of its result, which is
 // valid until each returns.
 func (c *Conn) Select(ctx context.Context, query string, result proto.Results, each func() error) error {
