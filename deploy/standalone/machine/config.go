@@ -34,6 +34,10 @@ type Config struct {
 	ClickHouseLibrary  string
 	ClickHouseFsync    bool
 
+	// PrivacyFile has the rules of what must not be kept, for the gateway and
+	// the enricher.
+	PrivacyFile string
+
 	// WithoutWriter leaves the rollup-writer out, for `rollup-writer rebuild`.
 	WithoutWriter bool
 }
@@ -83,6 +87,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.ClickHouseDatabase, "clickhouse-database", c.ClickHouseDatabase, "`name` of the database; made when it is missing")
 	set.StringVar(&c.ClickHouseLibrary, "clickhouse-library", c.ClickHouseLibrary, "`path` of libchdb.so; empty: where it was fetched to, or through npm")
 	set.BoolVar(&c.ClickHouseFsync, "clickhouse-fsync", c.ClickHouseFsync, "have the embedded ClickHouse sync every insert to disk, against power cuts; without it an insert survives the death of every process")
+	set.StringVar(&c.PrivacyFile, "privacy-file", c.PrivacyFile, "YAML `file` of what must not be kept, not even in the log: docs/privacy.md; read again when it changes; empty for none")
 	set.BoolVar(&c.WithoutWriter, "without-writer", c.WithoutWriter, "do not run the rollup-writer, so that `rollup-writer rebuild` can mend tables; events are taken and wait in the log")
 }
 

@@ -206,7 +206,7 @@ func (m *Machine) startServices(kill context.Context, services []*service, data 
 
 	e := enrich.DefaultConfig()
 	e.Kafka.Brokers = setting.Strings{brokers}
-	e.DataDir = data.in("enricher")
+	e.DataDir, e.PrivacyFile = data.in("enricher"), m.cfg.PrivacyFile
 	en, err := enrich.New(e, enrich.Dependencies{Logger: enricher.logger, Metrics: enricher.registry, Health: enricher.health})
 	if err != nil {
 		return fmt.Errorf("%s: %w", enricher.name, err)
@@ -215,7 +215,7 @@ func (m *Machine) startServices(kill context.Context, services []*service, data 
 	// The last one: it listens from here on.
 	g := gateway.DefaultConfig()
 	g.Kafka.Brokers = setting.Strings{brokers}
-	g.Addr, g.Keys = m.cfg.GatewayAddr, keys
+	g.Addr, g.Keys, g.PrivacyFile = m.cfg.GatewayAddr, keys, m.cfg.PrivacyFile
 	gw, err := gateway.New(g, gateway.Dependencies{Logger: intake.logger, Metrics: intake.registry, Health: intake.health})
 	if err != nil {
 		return fmt.Errorf("%s: %w", intake.name, err)

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -197,6 +198,8 @@ func (r *running) shows(sql, want string) {
 
 const usage = `SELECT product_id, module_id, feature_id, account_id, sum(events) FROM account_feature_daily GROUP BY ALL ORDER BY ALL FORMAT CSV`
 
+var optedOut = regexp.MustCompile(`(?m)^uptake_gateway_opted_out_total\{.*\} 1$`)
+
 // What is sent is in the rollups, once, also over a stop, a hard end of
 // everything and a death of ClickHouse alone; two machines stand side by side.
 func TestMachine(t *testing.T) {
@@ -294,9 +297,18 @@ func TestMachine(t *testing.T) {
 	r = start(t, r.cfg)
 	r.shows(usage, row("pay", 2)+row("scan", 5))
 
-	other := start(t, freePorts(t, filepath.Join(t.TempDir(), "data")))
+	beside := freePorts(t, filepath.Join(t.TempDir(), "data"))
+	beside.PrivacyFile = filepath.Join(t.TempDir(), "privacy.yaml")
+	if err := os.WriteFile(beside.PrivacyFile, []byte("apps: {dev: {opt_out: {users: [u9]}}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other := start(t, beside)
+	other.track("u9", "Item Scanned", "beta", "m0") // opted out
 	other.track("u1", "Item Scanned", "beta", "m1")
 	other.shows(usage, strings.ReplaceAll(row("scan", 1), "acme", "beta"))
+	if code, metrics, err := get("http://" + other.cfg.MetricsAddr + "/metrics"); err != nil || code != http.StatusOK || !optedOut.MatchString(metrics) {
+		t.Errorf("metrics: %d %v, and none says that one event was opted out", code, err)
+	}
 	r.shows(usage, row("pay", 2)+row("scan", 5))
 
 	m, err := machine.New(r.cfg, machine.Dependencies{Logger: slog.New(slog.DiscardHandler), Out: io.Discard})
