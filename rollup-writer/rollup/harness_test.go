@@ -240,6 +240,10 @@ func (b *bench) produce(name string, partition int32, values ...[]byte) {
 	}
 }
 
+// firstReceipt is the day from which on events are received: the account of them
+// covers the last 90 days.
+var firstReceipt = time.Now().UTC().Truncate(24 * time.Hour).Add(-48 * time.Hour)
+
 // events makes n events of a few actors, accounts and features; all of a seed
 // are the same. The partition follows the actor, as in raw.
 func events(seed uint64, n int) []*event.EnrichedEvent {
@@ -252,13 +256,14 @@ func events(seed uint64, n int) []*event.EnrichedEvent {
 		if r.IntN(10) == 0 {
 			kind = event.KindIdentify
 		}
-		at := event.FromTime(day.Add(time.Duration(r.IntN(50*3600)) * time.Second))
+		after := time.Duration(r.IntN(50*3600)) * time.Second
 		out[i] = &event.EnrichedEvent{
 			AppID: "dev", Kind: kind, Event: fmt.Sprintf("Event %d", f), MessageID: fmt.Sprintf("m-%d-%d", seed, i),
 			UserID: fmt.Sprintf("u-%d", u), ActorID: fmt.Sprintf("u-%d", u), ActorKind: event.ActorUser,
 			AccountID: fmt.Sprintf("acct-%d", u%3), AccountSource: event.AccountFromEvent, Role: "cashier",
 			FeatureID: fmt.Sprintf("f-%d", f), ModuleID: fmt.Sprintf("m-%d", f/2), ProductID: fmt.Sprintf("p-%d", f/4),
-			EventTime: at, ReceivedAt: at, Quantity: int64(1 + r.IntN(3)), Properties: []byte(`{"sku":"x"}`),
+			EventTime: event.FromTime(day.Add(after)), ReceivedAt: event.FromTime(firstReceipt.Add(after)),
+			Quantity: int64(1 + r.IntN(3)), Properties: []byte(`{"sku":"x"}`),
 		}
 		if u == 0 {
 			out[i].UserID, out[i].AnonymousID, out[i].ActorKind, out[i].AccountID = "", out[i].ActorID, event.ActorAnonymous, ""
