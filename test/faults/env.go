@@ -203,8 +203,8 @@ func (c Config) serviceArgs() map[string][]string {
 	}
 }
 
-// watch starts again what has ended by itself, as a supervisor would: the
-// embedded ClickHouse when a connection is reset, an enricher whose disk is full.
+// watch starts again what has ended by itself, as a supervisor would: an enricher
+// whose disk is full.
 func (e *env) watch() {
 	defer close(e.watched)
 	var ghosts undertaker
@@ -217,7 +217,6 @@ func (e *env) watch() {
 			return
 		case <-tick.C:
 		}
-		e.restartStore()
 		if n++; e.fake != nil && n%10 == 0 {
 			_ = ghosts.bury(context.Background(), e) // or the next time
 		}
@@ -241,19 +240,6 @@ func (e *env) restart(m member) {
 	if !m.Running() {
 		fmt.Fprintf(e.cfg.Out, "%s had ended by itself (%v); started again: %v\n", m.Label(), m.ExitError(), m.Start())
 	}
-}
-
-func (e *env) restartStore() {
-	if !e.stack.ClickHouse.Ended() || !e.store.TryLock() {
-		return
-	}
-	defer e.store.Unlock()
-	if !e.stack.ClickHouse.Ended() {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	fmt.Fprintf(e.cfg.Out, "clickhouse had ended by itself; started again: %v\n", e.stack.ClickHouse.Start(ctx))
 }
 
 // plan returns the environment of a service: the mistake that the run is about,
