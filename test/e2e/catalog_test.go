@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -177,36 +178,51 @@ func catalogFile(t *testing.T, change func(*catalog.Catalog)) string {
 	return file
 }
 
-// moveFeature moves a feature to another module, history and all.
-func moveFeature(c *catalog.Catalog, feature, module string) {
-	var moved catalog.Feature
-	each := func(do func(m *catalog.Module)) {
-		for i := range c.Products {
-			for j := range c.Products[i].Modules {
-				do(&c.Products[i].Modules[j])
+// takeFeature takes a feature out of the catalog.
+func takeFeature(c *catalog.Catalog, id string) (f catalog.Feature) {
+	for i := range c.Products {
+		for j := range c.Products[i].Modules {
+			m := &c.Products[i].Modules[j]
+			if k := slices.IndexFunc(m.Features, func(f catalog.Feature) bool { return f.ID == id }); k >= 0 {
+				f = m.Features[k]
+				m.Features = slices.Delete(m.Features, k, k+1)
 			}
 		}
 	}
-	each(func(m *catalog.Module) {
-		for k, f := range m.Features {
-			if f.ID == feature {
-				moved = f
-				m.Features = append(m.Features[:k:k], m.Features[k+1:]...)
-				return
+	return f
+}
+
+// putFeature puts a feature into a module, history and all.
+func putFeature(c *catalog.Catalog, f catalog.Feature, module string) {
+	for i := range c.Products {
+		for j := range c.Products[i].Modules {
+			if m := &c.Products[i].Modules[j]; m.ID == module {
+				m.Features = append(m.Features, f)
 			}
 		}
-	})
-	each(func(m *catalog.Module) {
-		if m.ID == module {
-			m.Features = append(m.Features, moved)
-		}
-	})
+	}
 	c.History = catalog.History{Default: catalog.HistoryMove}
 }
 
+func moveFeature(c *catalog.Catalog, feature, module string) {
+	putFeature(c, takeFeature(c, feature), module)
+}
+
+// mergeFeatures makes one feature of two, under another id.
+func mergeFeatures(c *catalog.Catalog, into catalog.Feature, module string, features ...string) {
+	for _, id := range features {
+		f := takeFeature(c, id)
+		into.Kind, into.Status = f.Kind, f.Status
+		into.Names = append(into.Names, f.Names...)
+		into.Replaces = append(into.Replaces, id)
+	}
+	putFeature(c, into, module)
+}
+
 // A feature moves from module to module while events of it come and enrichers and
-// writers are killed. In the end all that was ever counted of it is under the last
-// module, and every rollup has as much as was acked.
+// writers are killed, and at last is merged with another under a new name. In the
+// end all that was ever counted of it is where the last version has it, and every
+// rollup has as much as was acked.
 func testRemap(t *testing.T, s *onKafka) {
 	p, l := plan(t, "rm-", 6_000), loadgen.NewLedger()
 	ctx := within(t, 4*time.Minute)
@@ -282,6 +298,18 @@ func testRemap(t *testing.T, s *onKafka) {
 	for _, table := range []string{"usage_hourly", "account_feature_daily", "user_feature_daily"} {
 		await(t, s, fmt.Sprintf("loyalty mypos_engage %d", count), `SELECT arrayStringConcat(groupArray(concatWithSeparator(' ', module_id, product_id, toString(n))), ', ')
 			FROM (SELECT module_id, product_id, sum(events) AS n FROM DB.`+table+` WHERE app_id = ? AND feature_id = 'item_scanned' GROUP BY module_id, product_id HAVING n != 0)`, appRemap)
+	}
+	var bagged uint64
+	if err := s.Conn.QueryRow(ctx, "SELECT count() FROM "+stack.Database+".events WHERE app_id = ? AND kind = 'track' AND feature_id = 'item_bagged'", appRemap).Scan(&bagged); err != nil || bagged == 0 {
+		t.Fatalf("%d events of the other feature: %v", bagged, err)
+	}
+	enrich(t, s, "catalog", "apply", "-app", appRemap, "-author", "test", "-reason", "one feature", catalogFile(t, func(c *catalog.Catalog) {
+		mergeFeatures(c, catalog.Feature{ID: "item_taken", Name: "Item Taken"}, "invoicing", "item_scanned", "item_bagged")
+	}))
+	for _, table := range []string{"usage_hourly", "account_feature_daily", "user_feature_daily"} {
+		await(t, s, fmt.Sprintf("item_taken invoicing %d", count+bagged), `SELECT arrayStringConcat(groupArray(concatWithSeparator(' ', feature_id, module_id, toString(n))), ', ')
+			FROM (SELECT feature_id, module_id, sum(events) AS n FROM DB.`+table+` WHERE app_id = ? AND feature_id IN ('item_taken', 'item_scanned', 'item_bagged')
+			GROUP BY feature_id, module_id HAVING n != 0)`, appRemap)
 	}
 	// And no cell of any rollup differs from what events and corrections say.
 	binary, err := stack.Binary(ctx, stack.Writer, stack.Build{})
