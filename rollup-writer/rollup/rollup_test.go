@@ -436,7 +436,10 @@ func TestCorrectionsSurviveACrashAtEveryStep(t *testing.T) {
 				correct := correctionScenario(b)
 				w := b.start(through)
 				settled := make(chan struct{})
-				go func() { b.awaitSettled(); close(settled) }() // ends with the log written
+				go func() { // ends with the log written, or with the patience for it
+					defer close(settled)
+					b.awaitSettled()
+				}()
 				select {
 				case <-p.hit:
 					w.kill()

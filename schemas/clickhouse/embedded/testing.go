@@ -21,6 +21,7 @@ var shared struct {
 	err    error
 	dir    string // to remove at the end; empty if the caller named one
 	dbs    int
+	ended  bool // it is to stay down
 }
 
 // TestMain runs the tests of a package that uses [ForTest] or [Database]:
@@ -48,6 +49,7 @@ func TestMain(m *testing.M, cfg *Config) {
 func stopShared() error {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
+	shared.ended = true
 	if shared.server == nil {
 		return nil
 	}
@@ -81,7 +83,7 @@ func ForTest(t testing.TB) *Server {
 		t.Fatal("this package needs: func TestMain(m *testing.M) { embedded.TestMain(m, nil) }")
 	}
 	if shared.server == nil && shared.err == nil {
-		shared.server, shared.err = startShared(shared.cfg)
+		startShared()
 	}
 	if shared.err != nil {
 		t.Fatal(shared.err)
@@ -91,11 +93,16 @@ func ForTest(t testing.TB) *Server {
 
 const scratchPrefix = "uptake-clickhouse-"
 
-func startShared(cfg Config) (*Server, error) {
+// startShared starts the shared server, and goes on to start it again on its data
+// and addresses when it ends by itself: it does when the connection of a client
+// that was killed is reset at a bad moment. shared.mu is held.
+func startShared() {
+	cfg := &shared.cfg
 	if cfg.DataDir == "" {
 		dir, err := os.MkdirTemp(scratchBase(), scratchPrefix)
 		if err != nil {
-			return nil, fmt.Errorf("make data directory: %w", err)
+			shared.err = fmt.Errorf("make data directory: %w", err)
+			return
 		}
 		cfg.DataDir, shared.dir = dir, dir
 	}
@@ -107,7 +114,21 @@ func startShared(cfg Config) (*Server, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute) // it may have to be fetched
 	defer cancel()
-	return Start(ctx, cfg)
+	if shared.server, shared.err = Start(ctx, *cfg); shared.err != nil {
+		return
+	}
+	cfg.NativeAddr, cfg.HTTPAddr = shared.server.NativeAddr(), shared.server.HTTPAddr()
+	go keepShared(shared.server) // ends with the server, or with the process
+}
+
+func keepShared(s *Server) {
+	<-s.Done()
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if !shared.ended {
+		fmt.Fprintln(os.Stderr, "the embedded ClickHouse ended by itself; it is started again")
+		startShared()
+	}
 }
 
 // Database makes a fresh database on the shared server and returns the address
