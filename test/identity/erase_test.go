@@ -82,6 +82,7 @@ func eraseSomeone(t *testing.T, log kafka.Log) {
 		cut, stop := context.WithTimeout(ctx, time.Duration(200+700*i)*time.Millisecond)
 		_, _ = p.erase(cut)
 		stop()
+		p.steady(ctx)
 	}
 	// Late events arrive before, while and after it runs.
 	late := func() {
@@ -210,6 +211,26 @@ func (p *person) command(ctx context.Context, args ...string) ([]byte, error) {
 		err = fmt.Errorf("%w: %s%s", err, out.String(), errs.String())
 	}
 	return out.Bytes(), err
+}
+
+// steady waits until ClickHouse goes on answering: the embedded one may end, and is
+// started again, when the connection of a killed command is reset.
+func (p *person) steady(ctx context.Context) {
+	p.t.Helper()
+	answers := 0
+	err := stack.Await(ctx, "ClickHouse to go on answering", func() error {
+		if _, err := p.stack.ClickHouse.Query(ctx, "SELECT 1"); err != nil {
+			answers = 0
+			return err
+		}
+		if answers++; answers < 5 {
+			return fmt.Errorf("%d answers in a row", answers)
+		}
+		return nil
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 func (p *person) erase(ctx context.Context) (receipt, error) {
