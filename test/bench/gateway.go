@@ -51,6 +51,21 @@ func (c *closers) gateway(ctx context.Context, r *runner, dir string, l *log, ap
 	return p, "http://" + addr, err
 }
 
+// against measures what a number of requests costs the process that takes them.
+func (d driver) against(ctx context.Context, p *process, requests int) (Sample, error) {
+	sp, err := p.span()
+	if err != nil {
+		return Sample{}, err
+	}
+	latencies, err := d.run(ctx, requests)
+	if err != nil {
+		return Sample{}, err
+	}
+	s, err := sp.stop(requests * d.events)
+	s.Latency = latencies
+	return s, err
+}
+
 func (r *runner) gatewayLoad(ctx context.Context, name string, requests, events int) (_ *load, err error) {
 	var c closers
 	defer c.failed(ctx, &err)
@@ -75,19 +90,10 @@ func (r *runner) gatewayLoad(ctx context.Context, name string, requests, events 
 		if err != nil {
 			return Sample{}, err
 		}
-		sp, err := p.span()
+		s, err := d.against(ctx, p, requests)
 		if err != nil {
 			return Sample{}, err
 		}
-		latencies, err := d.run(ctx, requests)
-		if err != nil {
-			return Sample{}, err
-		}
-		s, err := sp.stop(requests * events)
-		if err != nil {
-			return Sample{}, err
-		}
-		s.Latency = latencies
 		after, err := l.committed(ctx, topic.Raw)
 		if err != nil {
 			return Sample{}, err
@@ -150,19 +156,10 @@ func (r *runner) gatewayFloor(ctx context.Context, requests, events int) (_ *loa
 		Requests: requests, Events: events, Connections: r.cfg.Connections, Bytes: len(event.NewCodec().AppendRaw(nil, &raw)),
 	}
 	round := func(ctx context.Context) (Sample, error) {
-		sp, err := p.span()
+		s, err := d.against(ctx, p, requests)
 		if err != nil {
 			return Sample{}, err
 		}
-		latencies, err := d.run(ctx, requests)
-		if err != nil {
-			return Sample{}, err
-		}
-		s, err := sp.stop(requests * events)
-		if err != nil {
-			return Sample{}, err
-		}
-		s.Latency = latencies
 		produced, err := r.floor(ctx, job)
 		if err != nil {
 			return Sample{}, err
