@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/event"
@@ -90,19 +89,9 @@ func TestOrdersAreCut(t *testing.T) {
 // A table that this release does not know of is counted, so that the receipt is
 // not silent about it.
 func TestUnknownTablesAreCounted(t *testing.T) {
-	addr, db := embedded.Database(t)
-	cfg := clickhouse.DefaultConfig()
-	cfg.Addr, cfg.Database = addr, db
-	conn, err := clickhouse.OpenSQL(&cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if _, err := tables.Apply(ctx, conn, tables.SingleForm()); err != nil {
-		t.Fatal(err)
-	}
+	conn, db := newTables(t, ctx)
 	for _, q := range []string{
 		"CREATE TABLE notes (app_id String, user_id String, note String) ENGINE = MergeTree ORDER BY app_id",
 		"INSERT INTO notes VALUES ('shop', 'jane', 'x'), ('shop', 'joan', 'y'), ('till', 'jane', 'z')",

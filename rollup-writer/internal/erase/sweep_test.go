@@ -45,10 +45,9 @@ func (c *cutConn) Exec(ctx context.Context, query string, args ...any) error {
 	return err
 }
 
-// TestSweepIsFinishedByAnotherRun cuts the rewriting of tables short before and
-// after each of its statements, one after the other on the same tables, until a
-// run goes through.
-func TestSweepIsFinishedByAnotherRun(t *testing.T) {
+// newTables makes all tables in a database of the test's own.
+func newTables(t *testing.T, ctx context.Context) (conn driver.Conn, db string) {
+	t.Helper()
 	addr, db := embedded.Database(t)
 	cfg := clickhouse.DefaultConfig()
 	cfg.Addr, cfg.Database = addr, db
@@ -57,11 +56,19 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
 	if _, err := tables.Apply(ctx, conn, tables.SingleForm()); err != nil {
 		t.Fatal(err)
 	}
+	return conn, db
+}
+
+// TestSweepIsFinishedByAnotherRun cuts the rewriting of tables short before and
+// after each of its statements, one after the other on the same tables, until a
+// run goes through.
+func TestSweepIsFinishedByAnotherRun(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	conn, db := newTables(t, ctx)
 	exec := func(query string) {
 		t.Helper()
 		if err := conn.Exec(ctx, query); err != nil {
@@ -124,6 +131,7 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 	}
 	for n := 1; ; n++ {
 		var left []Rows
+		var err error
 		for _, after := range []bool{false, true} {
 			c := &cutConn{Conn: conn, left: n, after: after}
 			if left, err = run(c); err != nil && !errors.Is(err, errCut) {
