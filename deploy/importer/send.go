@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 )
 
 // sender sends batches until the gateway has taken them.
@@ -55,7 +57,7 @@ func (s *sender) all(ctx context.Context, f format, batch [][]byte) (putAside, t
 		}
 		wait := max(pause, after)
 		s.log.Warn("sending again", "status", status, "error", err, "in", wait)
-		if err := sleep(ctx, wait); err != nil {
+		if err := backoff.Sleep(ctx, wait); err != nil {
 			return 0, 0, err
 		}
 		pause = min(2*pause, s.cfg.RetryMax)
@@ -73,17 +75,6 @@ func (s *sender) halves(ctx context.Context, f format, batch [][]byte) (putAside
 		}
 	}
 	return putAside, tooLarge, nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 func (s *sender) once(ctx context.Context, f format, body []byte) (status int, reply []byte, after time.Duration, err error) {

@@ -34,6 +34,7 @@ import (
 	"github.com/uptakehq/uptake/enricher/internal/timing"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/privacy"
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/topic"
@@ -179,7 +180,7 @@ func (s *Service) Run(sig process.Signals) (err error) {
 
 // follow runs what follows a topic until ctx ends.
 func (s *Service) follow(ctx context.Context, name string, run func(context.Context) error) {
-	backoff := backoff{min: 100 * time.Millisecond, max: 10 * time.Second}
+	pause := backoff.Backoff{Min: 100 * time.Millisecond, Max: 10 * time.Second}
 	for {
 		err := run(ctx)
 		if ctx.Err() != nil {
@@ -188,7 +189,7 @@ func (s *Service) follow(ctx context.Context, name string, run func(context.Cont
 		err = fmt.Errorf("topic %s cannot be followed: %w", name, err)
 		s.health.failed(err)
 		s.log.Warn("topic cannot be followed", "topic", name, "error", err)
-		if sleep(ctx, backoff.next()) != nil {
+		if backoff.Sleep(ctx, pause.Next()) != nil {
 			return
 		}
 	}
@@ -199,7 +200,7 @@ func (s *Service) follow(ctx context.Context, name string, run func(context.Cont
 func (s *Service) serve(sig process.Signals, instance string) error {
 	txnID := s.cfg.Group + "-" + instance
 	var fenced []time.Time
-	backoff := backoff{min: 100 * time.Millisecond, max: 10 * time.Second}
+	pause := backoff.Backoff{Min: 100 * time.Millisecond, Max: 10 * time.Second}
 	for {
 		commits, err := s.runSession(sig, txnID)
 		switch {
@@ -212,7 +213,7 @@ func (s *Service) serve(sig process.Signals, instance string) error {
 			return err
 		}
 		if commits > 0 {
-			backoff.reset()
+			pause.Reset()
 		}
 		if isFenced(err) {
 			// A transaction of ours that the coordinator timed out looks the
@@ -228,9 +229,9 @@ func (s *Service) serve(sig process.Signals, instance string) error {
 		if err := s.renewStore(); err != nil {
 			return err
 		}
-		wait := backoff.next()
+		wait := pause.Next()
 		s.log.Warn("session ended, a new client starts", "error", err, "commits", commits, "wait", wait)
-		if sleep(sig.Stop, wait) != nil {
+		if backoff.Sleep(sig.Stop, wait) != nil {
 			return nil
 		}
 	}
@@ -300,7 +301,7 @@ func (s *Service) checkTopics(ctx context.Context) error {
 		return fmt.Errorf("kafka client: %w", err)
 	}
 	defer cl.Close()
-	backoff := backoff{min: 100 * time.Millisecond, max: 5 * time.Second}
+	pause := backoff.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}
 	for {
 		askCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		err := cl.Ping(askCtx)
@@ -319,7 +320,7 @@ func (s *Service) checkTopics(ctx context.Context) error {
 		cancel()
 		s.health.failed(fmt.Errorf("topics cannot be checked: %w", err))
 		s.log.Warn("topics cannot be checked", "brokers", s.cfg.Kafka.Brokers.String(), "error", err)
-		if err := sleep(ctx, backoff.next()); err != nil {
+		if err := backoff.Sleep(ctx, pause.Next()); err != nil {
 			return err
 		}
 	}
@@ -432,26 +433,5 @@ func (s *Service) keepParked(assigned map[int32]bool) {
 				s.log.Warn("partition state could not be closed", "partition", id, "error", err)
 			}
 		}
-	}
-}
-
-// backoff doubles a wait from min to max.
-type backoff struct{ min, max, cur time.Duration }
-
-func (b *backoff) next() time.Duration {
-	b.cur = min(max(2*b.cur, b.min), b.max)
-	return b.cur
-}
-
-func (b *backoff) reset() { b.cur = 0 }
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 )
 
 // The event that is sent is of the size and shape that a Segment SDK in a
@@ -111,7 +112,7 @@ func (d driver) run(ctx context.Context, requests int) ([]time.Duration, error) 
 			for n := next.Add(1) - 1; n < int64(requests) && ctx.Err() == nil; n = next.Add(1) - 1 {
 				if d.rate > 0 {
 					due := begin.Add(time.Duration(float64(n) * float64(d.events) / d.rate * float64(time.Second)))
-					if !pause(ctx, time.Until(due)) {
+					if backoff.Sleep(ctx, time.Until(due)) != nil {
 						return
 					}
 				}
@@ -148,21 +149,6 @@ func (d driver) run(ctx context.Context, requests int) ([]time.Duration, error) 
 		all = append(all, l...)
 	}
 	return all, errors.Join(append(errs, ctx.Err())...)
-}
-
-// pause waits for d, and reports whether ctx still goes on.
-func pause(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return true
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // propertiesJSON returns an object with n properties of mixed types, whose values

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/test/harness/stack"
 )
@@ -74,7 +75,7 @@ func TestOverload(t *testing.T) {
 	var lag atomic.Int64
 	var wg sync.WaitGroup
 	wg.Go(func() { // ends with watching
-		for pause(watching, 200*time.Millisecond) {
+		for backoff.Sleep(watching, 200*time.Millisecond) == nil {
 			if n, err := w.lag(watching); err == nil {
 				lag.Store(max(lag.Load(), n))
 			}

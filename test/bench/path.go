@@ -12,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/test/harness/stack"
 )
 
@@ -42,7 +43,7 @@ func (c *closers) whole(ctx context.Context, r *runner, name string, gatewayArgs
 	if w.log, err = c.log(ctx, r); err != nil {
 		return nil, err
 	}
-	if w.server, err = c.clickhouse(ctx, r, w.dir, w.log, pathInterval); err != nil {
+	if w.server, err = c.clickhouse(ctx, r, w.dir, w.log, "-block-interval", pathInterval); err != nil {
 		return nil, err
 	}
 	for _, app := range []string{benchApp, probeApp} {
@@ -50,7 +51,7 @@ func (c *closers) whole(ctx context.Context, r *runner, name string, gatewayArgs
 			return nil, err
 		}
 	}
-	if w.writer, err = c.writer(ctx, r, w.dir, w.log, w.server, pathInterval); err != nil {
+	if w.writer, err = c.writer(ctx, r, stack.Build{}, w.dir, w.log, w.server, "-block-interval", pathInterval); err != nil {
 		return nil, err
 	}
 	if w.enricher, err = c.serve(ctx, r, stack.Enricher, w.dir, "-kafka-brokers", w.log.brokers(), "-data-dir", filepath.Join(w.dir, "data")); err != nil {
@@ -149,11 +150,11 @@ func (p *probes) run(ctx context.Context) {
 	p.waiting = map[string]time.Time{}
 	var wg sync.WaitGroup
 	wg.Go(func() { // ends with ctx
-		for pause(ctx, probeEvery) {
+		for backoff.Sleep(ctx, probeEvery) == nil {
 			p.keep(p.send())
 		}
 	})
-	for pause(ctx, lookEvery) {
+	for backoff.Sleep(ctx, lookEvery) == nil {
 		p.keep(p.look(ctx))
 	}
 	wg.Wait()
@@ -224,7 +225,7 @@ func (p *probes) rest(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for p.err == nil && len(p.waiting) > 0 {
-		if !pause(ctx, lookEvery) {
+		if backoff.Sleep(ctx, lookEvery) != nil {
 			return fmt.Errorf("%d of %d probes were not seen: %w", len(p.waiting), p.sent.Load(), ctx.Err())
 		}
 		p.keep(p.look(ctx))

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 )
 
 // Sender sends a plan to gateways as SDKs do. The zero values of its fields,
@@ -87,7 +89,7 @@ func (s *Sender) Run(ctx context.Context, p *Plan, l *Ledger, from, to int) erro
 		}
 		if s.Rate > 0 {
 			due := start.Add(time.Duration(float64(sent) / s.Rate * float64(time.Second)))
-			if sleep(ctx, time.Until(due)) != nil {
+			if backoff.Sleep(ctx, time.Until(due)) != nil {
 				break
 			}
 			sent += events
@@ -109,20 +111,6 @@ func cmpOr[T int | time.Duration](v, otherwise T) T {
 	return v
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // one sends request n until it is acked. It returns the body's buffer, and an
 // error only where the run has to end.
 func (s *Sender) one(ctx context.Context, client *http.Client, p *Plan, l *Ledger, n int, body []byte) ([]byte, error) {
@@ -130,7 +118,7 @@ func (s *Sender) one(ctx context.Context, client *http.Client, p *Plan, l *Ledge
 		return body, nil
 	}
 	o := Outcome{Request: n}
-	backoff := 50 * time.Millisecond
+	pause := backoff.Backoff{Min: 50 * time.Millisecond, Max: cmpOr(s.MaxBackoff, 5*time.Second)}
 	var fault error
 	now := s.Now
 	if now == nil {
@@ -150,12 +138,12 @@ func (s *Sender) one(ctx context.Context, client *http.Client, p *Plan, l *Ledge
 			fault = &RefusedError{Request: n, Status: reply.status, Body: reply.body}
 			break
 		}
-		wait := backoff/2 + rand.N(backoff)
-		backoff = min(2*backoff, cmpOr(s.MaxBackoff, 5*time.Second))
+		wait := pause.Next()
+		wait = wait/2 + rand.N(wait)
 		if err == nil && reply.retryAfter > 0 {
-			wait = min(reply.retryAfter, cmpOr(s.MaxBackoff, 5*time.Second))
+			wait = min(reply.retryAfter, pause.Max)
 		}
-		if sleep(ctx, wait) != nil {
+		if backoff.Sleep(ctx, wait) != nil {
 			break
 		}
 	}

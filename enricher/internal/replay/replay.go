@@ -23,6 +23,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 )
 
 // Reader reads partitions.
@@ -134,7 +136,7 @@ func (r *Reader) Follow(ctx context.Context, topic string, partition int32, fn f
 		if !kerr.IsRetriable(err) {
 			return err
 		}
-		if err := sleep(ctx, retryBackoff); err != nil {
+		if err := backoff.Sleep(ctx, retryBackoff); err != nil {
 			return err
 		}
 	}
@@ -195,18 +197,7 @@ func (f *fetcher) wait(ctx context.Context, err error) error {
 	if errors.As(err, &ke) && !ke.Retriable {
 		return err
 	}
-	return sleep(ctx, retryBackoff)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
+	return backoff.Sleep(ctx, retryBackoff)
 }
 
 func (f *fetcher) find(ctx context.Context) error {

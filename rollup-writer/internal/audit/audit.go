@@ -69,6 +69,8 @@ import (
 
 	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 )
 
 // ErrDifferent says that the audit went through and found differences.
@@ -182,19 +184,8 @@ type auditor struct {
 // Run compares what cfg, which is valid, asks for. An error means that it could
 // not be compared; differences are in the report.
 func Run(ctx context.Context, conn driver.Conn, cfg Config) (*Report, error) {
-	a := &auditor{conn: conn, cfg: cfg, wait: pause}
+	a := &auditor{conn: conn, cfg: cfg, wait: backoff.Sleep}
 	return a.run(ctx)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func (a *auditor) run(ctx context.Context) (*Report, error) {

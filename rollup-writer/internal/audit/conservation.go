@@ -14,6 +14,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 )
 
 // Conservation says, per app and hour of receipt, what became of the events that
@@ -99,7 +100,7 @@ type Log interface {
 // rejects that are on their way it can only wait for them. From and To of cfg
 // bound the hours of receipt here.
 func Conserve(ctx context.Context, conn driver.Conn, cfg Config, log Log) (*Conservation, error) {
-	a := &auditor{conn: conn, cfg: cfg, wait: pause}
+	a := &auditor{conn: conn, cfg: cfg, wait: backoff.Sleep}
 	return a.conserve(ctx, log)
 }
 

@@ -56,6 +56,7 @@ import (
 
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
@@ -141,7 +142,7 @@ const maxRounds = 6
 func Run(ctx context.Context, cfg Config, dep Dependencies) (*Receipt, error) {
 	e := &eraser{
 		Dependencies: dep, cfg: cfg, admin: kadm.NewClient(dep.Kafka), ordered: map[string]bool{},
-		pause: func(ctx context.Context) error { return sleep(ctx, 200*time.Millisecond) },
+		pause: func(ctx context.Context) error { return backoff.Sleep(ctx, 200*time.Millisecond) },
 	}
 	return e.run(ctx)
 }
@@ -213,15 +214,4 @@ func (e *eraser) rounds(ctx context.Context) error {
 	}
 	return fmt.Errorf("after %d orders the rollups still count something for the person, or new ids of theirs turn up: "+
 		"are all enrichers and writers of this release? run it again, it goes on from here", maxRounds)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

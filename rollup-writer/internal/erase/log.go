@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
@@ -240,7 +241,7 @@ func (e *eraser) read(ctx context.Context, name string, partition int32, f func(
 			return fmt.Errorf("read %s/%d: %w", name, partition, err)
 		default:
 			e.Logger.Warn("read again", "topic", name, "partition", partition, "error", err)
-			if err := sleep(ctx, time.Second); err != nil {
+			if err := backoff.Sleep(ctx, time.Second); err != nil {
 				return err
 			}
 		}

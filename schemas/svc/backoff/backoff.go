@@ -1,0 +1,39 @@
+// Package backoff waits between attempts: for a time that doubles with each
+// failure, and no longer than its context lives.
+package backoff
+
+import (
+	"context"
+	"time"
+)
+
+// Backoff is how long to wait after each failure in a row: Min, then twice as
+// long each time, up to Max.
+type Backoff struct {
+	Min, Max time.Duration
+	last     time.Duration
+}
+
+// Next returns how long to wait after one more failure.
+func (b *Backoff) Next() time.Duration {
+	b.last = min(max(2*b.last, b.Min), b.Max)
+	return b.last
+}
+
+// Reset makes the next failure the first one.
+func (b *Backoff) Reset() { b.last = 0 }
+
+// Sleep waits for d, or until ctx ends; then it returns why that ended.
+func Sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return context.Cause(ctx)
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}

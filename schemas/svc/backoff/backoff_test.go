@@ -1,0 +1,53 @@
+package backoff_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
+)
+
+func TestDoublesUpToMax(t *testing.T) {
+	b := backoff.Backoff{Min: 100 * time.Millisecond, Max: time.Second}
+	var got []time.Duration
+	for range 6 {
+		got = append(got, b.Next()/time.Millisecond)
+	}
+	b.Reset()
+	got = append(got, b.Next()/time.Millisecond)
+	if want := []time.Duration{100, 200, 400, 800, 1000, 1000, 100}; !slices.Equal(got, want) {
+		t.Errorf("got %d ms, want %d", got, want)
+	}
+}
+
+func TestSleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		if err := backoff.Sleep(t.Context(), time.Hour); err != nil || time.Since(began) != time.Hour {
+			t.Errorf("slept %s, %v; want an hour", time.Since(began), err)
+		}
+
+		why := errors.New("no more")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		go func() {
+			_ = backoff.Sleep(t.Context(), time.Minute)
+			cancel(why)
+		}()
+		began = time.Now()
+		if err := backoff.Sleep(ctx, time.Hour); !errors.Is(err, why) || time.Since(began) != time.Minute {
+			t.Errorf("slept %s, %v; want a minute and the cause", time.Since(began), err)
+		}
+		for _, d := range []time.Duration{0, -time.Second} {
+			if err := backoff.Sleep(t.Context(), d); err != nil {
+				t.Errorf("no time: %v", err)
+			}
+			if err := backoff.Sleep(ctx, d); !errors.Is(err, why) {
+				t.Errorf("no time, ended: got %v, want the cause", err)
+			}
+		}
+	})
+}
