@@ -43,7 +43,7 @@ func (c *closers) whole(ctx context.Context, r *runner, name string, gatewayArgs
 	if w.log, err = c.log(ctx, r); err != nil {
 		return nil, err
 	}
-	if w.server, err = c.clickhouse(ctx, r, w.dir, w.log, "-block-interval", pathInterval); err != nil {
+	if w.server, err = c.clickhouse(ctx, r, w.dir, w.log, pathInterval); err != nil {
 		return nil, err
 	}
 	for _, app := range []string{benchApp, probeApp} {
@@ -51,7 +51,7 @@ func (c *closers) whole(ctx context.Context, r *runner, name string, gatewayArgs
 			return nil, err
 		}
 	}
-	if w.writer, err = c.writer(ctx, r, stack.Build{}, w.dir, w.log, w.server, "-block-interval", pathInterval); err != nil {
+	if w.writer, err = c.writer(ctx, r, w.dir, w.log, w.server, pathInterval); err != nil {
 		return nil, err
 	}
 	if w.enricher, err = c.serve(ctx, r, stack.Enricher, w.dir, "-kafka-brokers", w.log.brokers(), "-data-dir", filepath.Join(w.dir, "data")); err != nil {
