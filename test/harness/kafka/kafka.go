@@ -18,7 +18,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,6 +29,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/uptakehq/uptake/test/harness/jvm"
 )
 
 // Log is something that speaks the Kafka protocol.
@@ -47,7 +48,7 @@ type Log interface {
 const RequireEnv = "UPTAKE_REQUIRE_KAFKA"
 
 // ErrMissing is wrapped by Start's error when the machine lacks a tool.
-var ErrMissing = errors.New("missing tool")
+var ErrMissing = jvm.ErrMissing
 
 // Config says what cluster to start.
 type Config struct {
@@ -96,23 +97,8 @@ type broker struct {
 	controller string
 	dir        string
 
-	mu   sync.Mutex // covers proc
-	proc *process   // nil before the first start
-}
-
-// process is one run of a broker. exited is closed after it was waited for.
-type process struct {
-	cmd    *exec.Cmd
-	exited chan struct{}
-}
-
-func (p *process) ended() bool {
-	select {
-	case <-p.exited:
-		return true
-	default:
-		return false
-	}
+	mu   sync.Mutex   // covers proc
+	proc *jvm.Process // nil before the first start
 }
 
 // ForTest starts a cluster for t and closes it at its end. It skips under
@@ -151,7 +137,7 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
-	java, err := findJava(ctx)
+	java, err := jvm.Java(ctx, "Kafka", minJava)
 	if err != nil {
 		return nil, fmt.Errorf("start kafka: %w", err)
 	}
@@ -242,7 +228,7 @@ func (c *Cluster) Pid(i int) int {
 	b := c.brokers[i]
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.proc.cmd.Process.Pid
+	return b.proc.Pid()
 }
 
 // LogFile is where broker i writes its log.
@@ -271,7 +257,7 @@ func (c *Cluster) ResumeBroker(i int) error { return c.signal(c.brokers[i], sysc
 func (c *Cluster) RestartBroker(ctx context.Context, i int) error {
 	b := c.brokers[i]
 	b.mu.Lock()
-	runs := b.proc != nil && !b.proc.ended()
+	runs := b.proc != nil && !b.proc.Ended()
 	b.mu.Unlock()
 	if runs {
 		return fmt.Errorf("restart kafka broker %d: it runs", b.node)
@@ -329,10 +315,10 @@ func (c *Cluster) Close() error {
 func (c *Cluster) signal(b *broker, sig syscall.Signal) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.proc == nil || b.proc.ended() {
+	if b.proc == nil || b.proc.Ended() {
 		return fmt.Errorf("signal %v to kafka broker %d: it does not run", sig, b.node)
 	}
-	if err := b.proc.cmd.Process.Signal(sig); err != nil {
+	if err := b.proc.Signal(sig); err != nil {
 		return fmt.Errorf("signal %v to kafka broker %d: %w", sig, b.node, err)
 	}
 	return nil
@@ -343,14 +329,14 @@ func (c *Cluster) end(ctx context.Context, b *broker, sig syscall.Signal) error 
 	b.mu.Lock()
 	p := b.proc
 	b.mu.Unlock()
-	if p == nil || p.ended() {
+	if p == nil || p.Ended() {
 		return nil
 	}
-	if err := c.signal(b, sig); err != nil && !p.ended() {
+	if err := c.signal(b, sig); err != nil && !p.Ended() {
 		return err
 	}
 	select {
-	case <-p.exited:
+	case <-p.Exited():
 		c.cfg.Logger.Info("kafka broker ended", "node", b.node, "signal", sig.String())
 		return nil
 	case <-ctx.Done():
@@ -368,7 +354,7 @@ func (c *Cluster) awaitServing(ctx context.Context, brokers ...*broker) error {
 		}
 		err = poll(ctx, func() error {
 			b.mu.Lock()
-			ended := b.proc.ended()
+			ended := b.proc.Ended()
 			b.mu.Unlock()
 			if ended {
 				return &endedError{b.node, c.tail(b)}

@@ -8,43 +8,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/uptakehq/uptake/test/harness/jvm"
 )
 
 // minJava is what Kafka 4's broker asks for.
 const minJava = 17
-
-var javaVersion = regexp.MustCompile(`version "(\d+)`)
-
-// findJava returns a java of JAVA_HOME or PATH that is new enough.
-func findJava(ctx context.Context) (string, error) {
-	install := fmt.Sprintf("Kafka needs a Java of at least %d (Debian and Ubuntu: apt-get install openjdk-%d-jre-headless)", minJava, minJava)
-	path := ""
-	if home := os.Getenv("JAVA_HOME"); home != "" {
-		path = filepath.Join(home, "bin", "java")
-	}
-	if _, err := os.Stat(path); path == "" || err != nil {
-		if path, err = exec.LookPath("java"); err != nil {
-			return "", fmt.Errorf("%w: java: %s", ErrMissing, install)
-		}
-	}
-	out, err := exec.CommandContext(ctx, path, "-version").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%w: java: %s: %s -version: %w: %s", ErrMissing, install, path, err, bytes.TrimSpace(out))
-	}
-	m := javaVersion.FindSubmatch(out)
-	if m == nil {
-		return "", fmt.Errorf("%w: java: %s: %s -version says %q", ErrMissing, install, path, out)
-	}
-	if major, _ := strconv.Atoi(string(m[1])); major < minJava {
-		return "", fmt.Errorf("%w: java: %s: %s is %d", ErrMissing, install, path, major)
-	}
-	return path, nil
-}
 
 // properties are the settings of broker b. What is not said is Kafka's default;
 // sizes and waits that are meant for large machines are cut down.
@@ -147,37 +119,17 @@ func (c *Cluster) javaArgs(b *broker, class string, args ...string) []string {
 	}, args...)
 }
 
-// spawn starts a broker's process. One goroutine starts it and waits for it on
-// one thread: the parent-death signal is sent when that thread ends.
+// spawn starts a broker's process.
 func (c *Cluster) spawn(b *broker) error {
-	out, err := os.OpenFile(filepath.Join(b.dir, "out.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return fmt.Errorf("start kafka broker %d: %w", b.node, err)
-	}
-	defer out.Close()
 	cmd := exec.Command(c.java, c.javaArgs(b, "kafka.Kafka", filepath.Join(b.dir, "server.properties"))...)
 	cmd.Dir = b.dir
-	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = processAttr()
-	p := &process{cmd: cmd, exited: make(chan struct{})}
-	started := make(chan error)
-	go func() { // ends with the broker, which Close ends
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err != nil {
-			return
-		}
-		_ = cmd.Wait() // a signal of ours, or the log tells
-		close(p.exited)
-	}()
-	if err := <-started; err != nil {
+	p, err := jvm.Start(cmd, filepath.Join(b.dir, "out.log"))
+	if err != nil {
 		return fmt.Errorf("start kafka broker %d: %w", b.node, err)
 	}
 	b.mu.Lock()
 	b.proc = p
 	b.mu.Unlock()
-	c.cfg.Logger.Info("kafka broker started", "node", b.node, "addr", b.addr, "pid", cmd.Process.Pid)
+	c.cfg.Logger.Info("kafka broker started", "node", b.node, "addr", b.addr, "pid", p.Pid())
 	return nil
 }
