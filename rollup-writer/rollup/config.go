@@ -48,10 +48,6 @@ type Config struct {
 	// SkipRecords are topic/partition@offset of records that no release can
 	// decode; each counts as if it were not there.
 	SkipRecords setting.Strings
-
-	// unguarded leaves out tokens and windows, for the measurement of what they
-	// cost.
-	unguarded bool
 }
 
 // DefaultConfig serves one machine.

@@ -140,7 +140,7 @@ func (p *partition) table(name string) string {
 func (p *partition) insert(table string, b clickhouse.Block, token string) error {
 	repaired := 0
 	return p.persist("insert "+token+" into "+table, func(ctx context.Context) error {
-		if p.s.cfg.unguarded {
+		if unguarded {
 			return p.conn.InsertUnguarded(ctx, table, b)
 		}
 		// The predecessor may have sent this block: it is as old as its commit.

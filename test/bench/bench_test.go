@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -138,5 +139,30 @@ func TestValidate(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in %v", want, err)
 		}
+	}
+}
+
+func TestProtocolComparesRoundByRound(t *testing.T) {
+	round := func(wall, cpu time.Duration) ProtocolRound {
+		return ProtocolRound{Rows: 1000, Wall: wall, Writer: cpu / 4, ClickHouse: cpu / 4 * 3}
+	}
+	costs := []ProtocolCost{
+		{BlockRows: 50_000, Name: "none", Rounds: []ProtocolRound{round(1*time.Second, 40*time.Millisecond), round(2*time.Second, 80*time.Millisecond), round(1*time.Second, 40*time.Millisecond)}},
+		{BlockRows: 50_000, Name: "all", Rounds: []ProtocolRound{round(1250*time.Millisecond, 44*time.Millisecond), round(2*time.Second, 80*time.Millisecond), round(2*time.Second, 60*time.Millisecond)}},
+	}
+	audit := AuditCost{Rows: 3000, Wall: time.Second, Audit: 3 * time.Millisecond, ClickHouse: 6 * time.Millisecond}
+	slower, dearer := costs[1].Against(costs[0])
+	if got, want := percent(slower), "20.0 (0.0–50.0)"; got != want {
+		t.Errorf("throughput lost: got %s, want %s", got, want)
+	}
+	if got, want := percent(dearer), "10.0 (0.0–50.0)"; got != want {
+		t.Errorf("CPU added: got %s, want %s", got, want)
+	}
+	if got, want := ProtocolTable(costs, audit), "| 50000 | all | 500 (500–800) | 15.00 | 45.00 | 20.0 (0.0–50.0) | 10.0 (0.0–50.0) |\n"; !strings.Contains(got, want) {
+		t.Errorf("got\n%s, want in it\n%s", got, want)
+	}
+	want := map[string]any{"audit_us": 3.0, "protocol_50000_throughput_lost_percent": 20.0, "protocol_50000_cpu_added_percent": 10.0}
+	if got := ProtocolValues(costs, audit); !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }

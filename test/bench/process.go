@@ -60,11 +60,19 @@ func (c *closers) log(ctx context.Context, r *runner) (*log, error) {
 
 // serve starts a service with metrics, and waits until it is ready.
 func (c *closers) serve(ctx context.Context, r *runner, name, dir string, args ...string) (*process, error) {
+	binary, err := stack.Binary(ctx, name, stack.Build{})
+	if err != nil {
+		return nil, err
+	}
+	return c.serveBinary(ctx, name, dir, binary, args...)
+}
+
+func (c *closers) serveBinary(ctx context.Context, name, dir, binary string, args ...string) (*process, error) {
 	metrics, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	p, err := r.service(ctx, name, dir, append([]string{"serve", "-metrics-addr", metrics}, args...)...)
+	p, err := startProcess(name, dir, nil, binary, append([]string{"serve", "-metrics-addr", metrics}, args...)...)
 	if err != nil {
 		return nil, err
 	}

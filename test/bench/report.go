@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"strings"
 	"time"
 )
@@ -58,7 +59,7 @@ func Merge(previous []byte, values map[string]any) ([]byte, error) {
 	return append(text, '\n'), err
 }
 
-func round(v float64) float64 { return float64(int(v*100+0.5)) / 100 }
+func round(v float64) float64 { return math.Round(v*100) / 100 }
 
 func millis(d time.Duration) float64 { return round(float64(d.Microseconds()) / 1e3) }
 

@@ -39,7 +39,7 @@ func (l *log) enrichedRecords(ctx context.Context, cfg Config, first int64, n in
 }
 
 // clickhouse starts a server with the tables, and begins the writer's group.
-func (c *closers) clickhouse(ctx context.Context, r *runner, dir string, l *log, interval string) (*embedded.Server, error) {
+func (c *closers) clickhouse(ctx context.Context, r *runner, dir string, l *log, interval string, more ...string) (*embedded.Server, error) {
 	server, err := embedded.Start(ctx, embedded.Config{DataDir: filepath.Join(dir, "clickhouse"), Logger: slog.New(slog.DiscardHandler), Progress: r.cfg.Progress})
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func (c *closers) clickhouse(ctx context.Context, r *runner, dir string, l *log,
 	c.add(server.Stop)
 	for _, command := range [][]string{
 		{"migrate", "-clickhouse-addr", server.NativeAddr(), "-clickhouse-database", database},
-		{"init", "-clickhouse-addr", server.NativeAddr(), "-clickhouse-database", database, "-kafka-brokers", l.brokers(), "-block-interval", interval},
+		append([]string{"init", "-clickhouse-addr", server.NativeAddr(), "-clickhouse-database", database, "-kafka-brokers", l.brokers(), "-block-interval", interval}, more...),
 	} {
 		p, err := r.service(ctx, stack.Writer, dir, command...)
 		if err != nil {
@@ -64,7 +64,18 @@ func (c *closers) clickhouse(ctx context.Context, r *runner, dir string, l *log,
 
 // writer starts a writer.
 func (c *closers) writer(ctx context.Context, r *runner, dir string, l *log, server *embedded.Server, interval string) (*process, error) {
-	return c.serve(ctx, r, stack.Writer, dir, "-kafka-brokers", l.brokers(), "-clickhouse-addr", server.NativeAddr(), "-clickhouse-database", database, "-block-interval", interval)
+	return c.writerOf(ctx, stack.Build{}, dir, l, server, interval)
+}
+
+// writerOf is writer for a build of it.
+func (c *closers) writerOf(ctx context.Context, b stack.Build, dir string, l *log, server *embedded.Server, interval string, more ...string) (*process, error) {
+	binary, err := stack.Binary(ctx, stack.Writer, b)
+	if err != nil {
+		return nil, err
+	}
+	return c.serveBinary(ctx, stack.Writer, dir, binary, append([]string{
+		"-kafka-brokers", l.brokers(), "-clickhouse-addr", server.NativeAddr(), "-clickhouse-database", database, "-block-interval", interval,
+	}, more...)...)
 }
 
 func writer(ctx context.Context, r *runner) (_ *load, err error) {

@@ -31,10 +31,12 @@ func main() {
 
 // invocation is what the command line says beside the load.
 type invocation struct {
+	commit    string // what is measured
 	json, doc string
 	benchtime string
 	rollups   time.Duration // measure layouts of the rollups, not the stages
 	columns   bool          // layouts by column, not by view
+	protocol  bool          // measure what exactly-once costs, not the stages
 	growth    bool          // measure the enricher as what it knows grows, not the stages
 	match     string
 }
@@ -65,6 +67,15 @@ func run() (err error) {
 		grown, err := bench.Growth(ctx, cfg, inv.match)
 		return errors.Join(bench.WriteGrowth(os.Stdout, grown), inv.merge(bench.GrowthValues(grown)), err)
 	}
+	if inv.protocol {
+		costs, audit, err := bench.Protocol(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		table := bench.ProtocolTable(costs, audit)
+		fmt.Print(table)
+		return errors.Join(inv.merge(bench.ProtocolValues(costs, audit)), inv.splice("protocol", table))
+	}
 	if inv.rollups > 0 {
 		costs, err := bench.Rollups(ctx, cfg, inv.columns, inv.rollups)
 		if err != nil {
@@ -91,7 +102,7 @@ func parse(args []string) (bench.Config, invocation, error) {
 		}
 	}
 	cfg.Progress = os.Stderr
-	var inv invocation
+	inv := invocation{commit: commit()} // before files change
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
 	set.Bool("full", false, "the load of docs/performance.md: 9 million known message ids, 1 million identities")
 	set.IntVar(&cfg.Rounds, "rounds", cfg.Rounds, "`rounds` of each stage")
@@ -115,6 +126,7 @@ func parse(args []string) (bench.Config, invocation, error) {
 	set.StringVar(&inv.benchtime, "benchtime", "", "run the Go benchmarks of the hot parts too, each for this `time`, such as 200ms")
 	set.DurationVar(&inv.rollups, "rollups", 0, "instead of the stages: insert under each layout of the rollups in turns, for this `time`")
 	set.BoolVar(&inv.columns, "rollup-columns", false, "with -rollups: layouts by column of usage_hourly's key")
+	set.BoolVar(&inv.protocol, "protocol", false, "instead of the stages: a writer with and without tokens, windows and counts")
 	set.BoolVar(&inv.growth, "growth", false, "instead of the stages: the enricher at 1, 10 and 100 times what it knows")
 	set.StringVar(&inv.match, "growth-of", "", "with -growth: only what has this `text` in its name")
 	set.IntVar(&cfg.Keys, "keys", cfg.Keys, "different property keys over all events; up to properties: the same in each")
@@ -154,13 +166,12 @@ func (i invocation) previous() ([]byte, error) {
 }
 
 func (i invocation) write(figures []bench.Figure, micro []bench.Micro) error {
-	hash := commit()
 	if i.json != "" {
 		previous, err := i.previous()
 		if err != nil {
 			return err
 		}
-		text, err := bench.JSON(previous, figures, micro, hash, time.Now())
+		text, err := bench.JSON(previous, figures, micro, i.commit, time.Now())
 		if err != nil {
 			return err
 		}
@@ -168,6 +179,19 @@ func (i invocation) write(figures []bench.Figure, micro []bench.Micro) error {
 			return err
 		}
 	}
+	var errs []error
+	if len(figures) > 0 {
+		errs = append(errs, i.splice("stages", bench.Table(figures)))
+	}
+	if len(micro) > 0 {
+		errs = append(errs, i.splice("benchmarks", bench.MicroTable(micro)))
+	}
+	return errors.Join(errs...)
+}
+
+// splice puts a table into the document, if there is one, and says above it
+// where it comes from.
+func (i invocation) splice(name, table string) error {
 	if i.doc == "" {
 		return nil
 	}
@@ -175,17 +199,10 @@ func (i invocation) write(figures []bench.Figure, micro []bench.Micro) error {
 	if err != nil {
 		return err
 	}
-	text := string(doc)
-	if len(figures) > 0 {
-		head := fmt.Sprintf("%s; commit %s; %s.\n\n", bench.Machine(), hash, time.Now().UTC().Format(time.DateOnly))
-		if text, err = bench.Splice(text, "stages", head+bench.Table(figures)); err != nil {
-			return err
-		}
-	}
-	if len(micro) > 0 {
-		if text, err = bench.Splice(text, "benchmarks", bench.MicroTable(micro)); err != nil {
-			return err
-		}
+	head := fmt.Sprintf("%s; commit %s; %s.\n\n", bench.Machine(), i.commit, time.Now().UTC().Format(time.DateOnly))
+	text, err := bench.Splice(string(doc), name, head+table)
+	if err != nil {
+		return err
 	}
 	return os.WriteFile(filepath.Clean(i.doc), []byte(text), 0o644)
 }

@@ -15,6 +15,7 @@ import (
 // Build says how the binaries are built.
 type Build struct {
 	Failpoints bool // with the failpoints that a plan can name
+	Unguarded  bool // rollup-writer without its protocol, to measure what that costs
 	Race       bool // with the race detector
 }
 
@@ -59,6 +60,9 @@ func Binary(ctx context.Context, pkg string, b Build) (string, error) {
 	args, variant := []string{"build"}, "plain"
 	if b.Failpoints {
 		args, variant = append(args, "-tags", "failpoints"), "failpoints"
+	}
+	if b.Unguarded {
+		args, variant = append(args, "-tags", "unguarded"), "unguarded"
 	}
 	if b.Race {
 		args, variant = append(args, "-race"), variant+"-race"

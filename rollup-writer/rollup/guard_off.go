@@ -1,0 +1,5 @@
+//go:build unguarded
+
+package rollup
+
+const unguarded = true
