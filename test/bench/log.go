@@ -72,6 +72,16 @@ func (l *log) fill(ctx context.Context, n int, record func(i int) *kgo.Record) e
 	return nil
 }
 
+// forget deletes what enriched holds below an offset of each partition.
+func (l *log) forget(ctx context.Context, below int64) error {
+	offsets := kadm.Offsets{}
+	for p := range l.partitions {
+		offsets.AddOffset(topic.Enriched, p, below, -1)
+	}
+	deleted, err := l.admin.DeleteRecords(ctx, offsets)
+	return errors.Join(err, deleted.Error())
+}
+
 // committed is the sum of a topic's last stable offsets.
 func (l *log) committed(ctx context.Context, name string) (int64, error) {
 	offsets, err := l.admin.ListCommittedOffsets(ctx, name)

@@ -217,7 +217,7 @@ func (s *side) fill(ctx context.Context, n int64) error {
 
 // round has the writer write the next blocks, so many of each partition.
 func (s *side) round(ctx context.Context, each int) (got ProtocolRound, err error) {
-	if err := s.settled(ctx); err != nil {
+	if err := merged(ctx, s.writer, s.server); err != nil {
 		return got, err
 	}
 	if err := s.writer.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
@@ -243,24 +243,12 @@ func (s *side) round(ctx context.Context, each int) (got ProtocolRound, err erro
 	if err != nil {
 		return got, err
 	}
-	if err := s.settled(ctx); err != nil {
+	if err := merged(ctx, s.writer, s.server); err != nil {
 		return got, err
 	}
 	took, err := ch.stop(got.Rows)
 	got.Wall, got.Writer, got.ClickHouse = wrote.Wall, wrote.CPU, took.CPU
 	return got, err
-}
-
-// settled waits until the server has merged what it will.
-func (s *side) settled(ctx context.Context) error {
-	idle := 0
-	return s.writer.await(ctx, "the end of merges", func() (bool, error) {
-		n, err := count(ctx, s.server, "system.merges")
-		if idle++; n > 0 {
-			idle = 0
-		}
-		return idle > 10, err // looks of 20 ms each
-	})
 }
 
 // audit runs the command over all that was written.

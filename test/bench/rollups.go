@@ -15,6 +15,7 @@ import (
 // layoutCase is a layout of the rollups whose cost is measured: what is changed
 // in freshly made tables, and against which other case it is held.
 type layoutCase struct {
+	id      string // as the command line names it
 	name    string
 	drop    []string // views that fill a rollup
 	columns []string // that usage_hourly goes without
@@ -32,20 +33,20 @@ func layoutCases(columns bool) []layoutCase {
 	if columns {
 		onlyBase := slices.Concat(accountViews, userViews)
 		return []layoutCase{
-			{name: "base alone", drop: onlyBase},
-			{name: "without role", drop: onlyBase, columns: []string{"role"}},
-			{name: "without event", drop: onlyBase, columns: []string{"event"}},
-			{name: "without source_partition", drop: onlyBase, columns: []string{"source_partition"}},
-			{name: "without account_source, user_id, anonymous_id", drop: onlyBase, columns: []string{"account_source", "user_id", "anonymous_id"}},
+			{id: "base", name: "base alone", drop: onlyBase},
+			{id: "role", name: "without role", drop: onlyBase, columns: []string{"role"}},
+			{id: "event", name: "without event", drop: onlyBase, columns: []string{"event"}},
+			{id: "partition", name: "without source_partition", drop: onlyBase, columns: []string{"source_partition"}},
+			{id: "ids", name: "without account_source, user_id, anonymous_id", drop: onlyBase, columns: []string{"account_source", "user_id", "anonymous_id"}},
 		}
 	}
 	return []layoutCase{
-		{name: "plain insert", drop: slices.Concat(baseViews, accountViews, userViews)},
-		{name: "base alone", drop: slices.Concat(accountViews, userViews)},
-		{name: "base, user_feature_daily", drop: accountViews},
-		{name: "base, account_feature_daily", drop: slices.Concat(accountViews[1:], userViews)},
-		{name: "base, three by account", drop: userViews},
-		{name: "all"},
+		{id: "plain", name: "plain insert", drop: slices.Concat(baseViews, accountViews, userViews)},
+		{id: "base", name: "base alone", drop: slices.Concat(accountViews, userViews)},
+		{id: "user", name: "base, user_feature_daily", drop: accountViews},
+		{id: "feature", name: "base, account_feature_daily", drop: slices.Concat(accountViews[1:], userViews)},
+		{id: "accounts", name: "base, three by account", drop: userViews},
+		{id: "all", name: "all"},
 	}
 }
 
@@ -58,16 +59,31 @@ type RollupCost struct {
 	Parts  int
 }
 
+// LayoutNames lists the layouts that can be chosen, by view or by column.
+func LayoutNames(columns bool) (names []string) {
+	for _, lc := range layoutCases(columns) {
+		names = append(names, lc.id)
+	}
+	return names
+}
+
 // Rollups inserts blocks of production's size under each layout in turns, every
-// layout with a server, a log and a writer of its own, for about d.
-func Rollups(ctx context.Context, cfg Config, columns bool, d time.Duration) (costs []RollupCost, err error) {
+// layout with a server, a log and a writer of its own, for about d. only, if it
+// is not empty, names the layouts; the first is the measure of the others. The
+// servers' merges are in the figures, also those that are left at the end.
+func Rollups(ctx context.Context, cfg Config, columns bool, only []string, d time.Duration) (costs []RollupCost, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	for _, id := range only {
+		if !slices.Contains(LayoutNames(columns), id) {
+			return nil, fmt.Errorf("rollup-layouts must be of %s (got %q)", strings.Join(LayoutNames(columns), ", "), id)
+		}
 	}
 	r := &runner{cfg: cfg}
 	var c closers
 	defer func() { err = errors.Join(err, c.close(ctx)) }()
-	cases := layoutCases(columns)
+	cases := slices.DeleteFunc(layoutCases(columns), func(lc layoutCase) bool { return len(only) > 0 && !slices.Contains(only, lc.id) })
 	lanes := make([]*lane, len(cases))
 	for i, lc := range cases {
 		if lanes[i], err = c.lane(ctx, r, lc); err != nil {
@@ -143,13 +159,22 @@ func (l *lane) insert(ctx context.Context, r *runner) error {
 		return err
 	}
 	l.rows += n
-	return l.writer.await(ctx, "the rows", func() (bool, error) {
+	err := l.writer.await(ctx, "the rows", func() (bool, error) {
 		have, err := count(ctx, l.server, "uptake.events")
 		return have >= l.rows, err
 	})
+	if err != nil {
+		return err
+	}
+	// A long run would fill the memory. What comes before the last block of each
+	// partition is surely written.
+	return l.log.forget(ctx, int64(l.rows/r.cfg.Partitions-blockRows))
 }
 
 func (l *lane) cost(ctx context.Context) (RollupCost, error) {
+	if err := merged(ctx, l.writer, l.server); err != nil {
+		return RollupCost{}, err
+	}
 	s, err := l.begin.stop(l.rows)
 	if err != nil {
 		return RollupCost{}, err
@@ -194,9 +219,13 @@ func without(ctx context.Context, server *embedded.Server, columns []string) err
 }
 
 // RollupValues are what docs/performance.json keeps of a run by view: what all
-// rollups cost against a plain insert, and what a row takes on disk.
+// rollups cost against a plain insert, and what a row takes on disk; nothing where
+// these two were not measured.
 func RollupValues(costs []RollupCost) map[string]any {
 	plain, all := costs[0], costs[len(costs)-1]
+	if plain.Name != "plain insert" || all.Name != "all" {
+		return nil
+	}
 	return map[string]any{
 		"rollups_us": round(all.Micros), "plain_insert_us": round(plain.Micros), "rollups_ratio": round(all.Micros / plain.Micros),
 		"clickhouse_bytes_per_row": round(float64(all.Bytes) / float64(all.Rows)),

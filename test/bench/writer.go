@@ -148,6 +148,18 @@ func count(ctx context.Context, server *embedded.Server, table string) (int, err
 	return strconv.Atoi(strings.TrimSpace(text))
 }
 
+// merged waits until the server has merged what it will, while p runs.
+func merged(ctx context.Context, p *process, server *embedded.Server) error {
+	idle := 0
+	return p.await(ctx, "the end of merges", func() (bool, error) {
+		n, err := count(ctx, server, "system.merges")
+		if idle++; n > 0 {
+			idle = 0
+		}
+		return idle > 10, err // looks of 20 ms each
+	})
+}
+
 // writerFloor consumes the same records and inserts as many rows of blocks built
 // beforehand into a table that discards them.
 func writerFloor(ctx context.Context, r *runner) (_ *load, err error) {

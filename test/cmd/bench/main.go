@@ -36,8 +36,9 @@ type invocation struct {
 	benchtime string
 	rollups   time.Duration // measure layouts of the rollups, not the stages
 	columns   bool          // layouts by column, not by view
-	protocol  bool          // measure what exactly-once costs, not the stages
-	growth    bool          // measure the enricher as what it knows grows, not the stages
+	layouts   setting.Strings
+	protocol  bool // measure what exactly-once costs, not the stages
+	growth    bool // measure the enricher as what it knows grows, not the stages
 	match     string
 }
 
@@ -77,7 +78,7 @@ func run() (err error) {
 		return errors.Join(inv.merge(bench.ProtocolValues(costs, audit)), inv.splice("protocol", table))
 	}
 	if inv.rollups > 0 {
-		costs, err := bench.Rollups(ctx, cfg, inv.columns, inv.rollups)
+		costs, err := bench.Rollups(ctx, cfg, inv.columns, inv.layouts, inv.rollups)
 		if err != nil {
 			return err
 		}
@@ -126,6 +127,7 @@ func parse(args []string) (bench.Config, invocation, error) {
 	set.StringVar(&inv.benchtime, "benchtime", "", "run the Go benchmarks of the hot parts too, each for this `time`, such as 200ms")
 	set.DurationVar(&inv.rollups, "rollups", 0, "instead of the stages: insert under each layout of the rollups in turns, for this `time`")
 	set.BoolVar(&inv.columns, "rollup-columns", false, "with -rollups: layouts by column of usage_hourly's key")
+	set.Var(&inv.layouts, "rollup-layouts", "with -rollups: comma-separated layouts of "+strings.Join(bench.LayoutNames(false), ", ")+"; with -rollup-columns of "+strings.Join(bench.LayoutNames(true), ", ")+"; empty: all of them")
 	set.BoolVar(&inv.protocol, "protocol", false, "instead of the stages: a writer with and without tokens, windows and counts")
 	set.BoolVar(&inv.growth, "growth", false, "instead of the stages: the enricher at 1, 10 and 100 times what it knows")
 	set.StringVar(&inv.match, "growth-of", "", "with -growth: only what has this `text` in its name")
