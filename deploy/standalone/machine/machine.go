@@ -88,20 +88,22 @@ func (m *Machine) Run(signals process.Signals) (err error) {
 		m.log.Info("log closed")
 	}()
 
-	var clickhouse *keeper
+	var clickhouse *embedded.Kept
+	var givenUp <-chan struct{}
 	if !m.cfg.ExternalClickHouse {
-		clickhouse, err = startClickHouse(signals.Stop, embedded.Config{
+		clickhouse, err = embedded.Keep(signals.Stop, embedded.Config{
 			DataDir: data.in("clickhouse"), NativeAddr: m.cfg.ClickHouseAddr, HTTPAddr: m.cfg.ClickHouseHTTPAddr,
 			LibraryPath: m.cfg.ClickHouseLibrary, Fsync: m.cfg.ClickHouseFsync, Logger: m.log, Progress: m.out,
-		}, m.log)
+		})
 		if err != nil {
 			return withoutError(signals, err)
 		}
-		health.watch("clickhouse", clickhouse.ready)
+		givenUp = clickhouse.Done()
+		health.watch("clickhouse", clickhouse.Err)
 		defer func() {
 			ctx, cancel := context.WithTimeout(signals.Kill, stopTimeout)
 			defer cancel()
-			err = errors.Join(err, clickhouse.stop(ctx))
+			err = errors.Join(err, clickhouse.Close(ctx))
 		}()
 	}
 	if err := prepareLog(signals.Stop, log.Addr(), m.log); err != nil {
@@ -139,6 +141,8 @@ func (m *Machine) Run(signals process.Signals) (err error) {
 		case s := <-ended:
 			// Its own error is joined when it is stopped.
 			return fmt.Errorf("%s ended by itself, stopping the others", s.name)
+		case <-givenUp:
+			return fmt.Errorf("clickhouse: %w", clickhouse.Err())
 		}
 	}
 }

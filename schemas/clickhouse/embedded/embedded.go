@@ -10,7 +10,9 @@
 //
 // The package owns the child process, its configuration and its data
 // directory while it runs. Whoever calls [Start] calls [Server.Stop] (or
-// [Server.Kill]). The child ends by itself, in good order, when its parent dies.
+// [Server.Kill]); whoever calls [Keep], which starts the server again when it
+// ends by itself, calls [Kept.Close]. The child ends in good order when its
+// parent dies.
 //
 // # What it is not
 //
@@ -71,6 +73,9 @@ type Config struct {
 	// StartTimeout bounds the wait for the ports to answer, after the library
 	// was found. Default 60 s.
 	StartTimeout time.Duration
+	// MaxRestarts bounds how often in a row [Keep] starts the server again.
+	// Default 10, which takes at least 40 s.
+	MaxRestarts int
 	// Logger gets start and end of the server. Default slog.Default().
 	Logger *slog.Logger
 	// Progress gets the lines of a download, if one is needed. Default: none.
@@ -89,6 +94,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.StartTimeout == 0 {
 		c.StartTimeout = 60 * time.Second
+	}
+	if c.MaxRestarts == 0 {
+		c.MaxRestarts = 10
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -124,6 +132,9 @@ func (c *Config) Validate() error {
 	}
 	if c.StartTimeout < 0 {
 		errs = append(errs, fmt.Errorf("StartTimeout must be > 0 (got %s)", c.StartTimeout))
+	}
+	if c.MaxRestarts < 0 {
+		errs = append(errs, fmt.Errorf("MaxRestarts must be > 0 (got %d)", c.MaxRestarts))
 	}
 	return errors.Join(errs...)
 }
@@ -335,10 +346,14 @@ func (s *Server) probe(ctx context.Context) error {
 // TSV unless the statement names a format. It is for setting up and looking;
 // programs use a driver on NativeAddr.
 func (s *Server) Query(ctx context.Context, statement string) (string, error) {
-	u := url.URL{Scheme: "http", Host: s.httpAddr, Path: "/"}
+	return query(ctx, s.httpAddr, statement)
+}
+
+func query(ctx context.Context, addr, statement string) (string, error) {
+	u := url.URL{Scheme: "http", Host: addr, Path: "/"}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(statement))
 	if err != nil {
-		return "", fmt.Errorf("query %s: %w", s.httpAddr, err)
+		return "", fmt.Errorf("query %s: %w", addr, err)
 	}
 	req.Close = true
 	res, err := http.DefaultClient.Do(req)
@@ -348,10 +363,10 @@ func (s *Server) Query(ctx context.Context, statement string) (string, error) {
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
-		return "", fmt.Errorf("query %s: %w", s.httpAddr, err)
+		return "", fmt.Errorf("query %s: %w", addr, err)
 	}
 	if res.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("query %s: status %d: %s", s.httpAddr, res.StatusCode, strings.TrimSpace(string(body)))
+		return "", fmt.Errorf("query %s: status %d: %s", addr, res.StatusCode, strings.TrimSpace(string(body)))
 	}
 	return string(body), nil
 }
@@ -373,11 +388,18 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 
 // Err says how the child ended; nil while it runs and after a good end.
 func (s *Server) Err() error {
+	if !s.ended() {
+		return nil
+	}
+	return s.waitErr
+}
+
+func (s *Server) ended() bool {
 	select {
 	case <-s.done:
-		return s.waitErr
+		return true
 	default:
-		return nil
+		return false
 	}
 }
 

@@ -3,7 +3,6 @@ package embedded
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"sync"
@@ -17,11 +16,10 @@ var shared struct {
 	mu     sync.Mutex // covers all below
 	cfg    Config
 	ready  bool // TestMain runs
-	server *Server
+	server *Kept
 	err    error
 	dir    string // to remove at the end; empty if the caller named one
 	dbs    int
-	ended  bool // it is to stay down
 }
 
 // TestMain runs the tests of a package that uses [ForTest] or [Database]:
@@ -49,19 +47,13 @@ func TestMain(m *testing.M, cfg *Config) {
 func stopShared() error {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
-	shared.ended = true
 	if shared.server == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	select {
-	case <-shared.server.Done():
-		// The test that killed it has reported that already, or meant it.
-	default:
-		if err := shared.server.Stop(ctx); err != nil {
-			return err
-		}
+	if err := shared.server.Close(ctx); err != nil {
+		return err
 	}
 	if shared.dir == "" {
 		return nil
@@ -71,8 +63,9 @@ func stopShared() error {
 
 // ForTest returns the shared server of this test binary and starts it if it
 // does not run yet. It skips under -short and fails when the server cannot
-// start. Tests that stop or kill a server start their own with [Start].
-func ForTest(t testing.TB) *Server {
+// start. Tests that stop or kill a server start their own with [Start] or
+// [Keep].
+func ForTest(t testing.TB) *Kept {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("needs the embedded ClickHouse; not under -short")
@@ -88,14 +81,16 @@ func ForTest(t testing.TB) *Server {
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
+	if err := shared.server.Await(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	return shared.server
 }
 
 const scratchPrefix = "uptake-clickhouse-"
 
-// startShared starts the shared server, and goes on to start it again on its data
-// and addresses when it ends by itself: it does when the connection of a client
-// that was killed is reset at a bad moment. shared.mu is held.
+// startShared starts the shared server. What it says on standard error is that it
+// ended by itself. shared.mu is held.
 func startShared() {
 	cfg := &shared.cfg
 	if cfg.DataDir == "" {
@@ -110,25 +105,11 @@ func startShared() {
 		cfg.Progress = os.Stderr
 	}
 	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute) // it may have to be fetched
 	defer cancel()
-	if shared.server, shared.err = Start(ctx, *cfg); shared.err != nil {
-		return
-	}
-	cfg.NativeAddr, cfg.HTTPAddr = shared.server.NativeAddr(), shared.server.HTTPAddr()
-	go keepShared(shared.server) // ends with the server, or with the process
-}
-
-func keepShared(s *Server) {
-	<-s.Done()
-	shared.mu.Lock()
-	defer shared.mu.Unlock()
-	if !shared.ended {
-		fmt.Fprintln(os.Stderr, "the embedded ClickHouse ended by itself; it is started again")
-		startShared()
-	}
+	shared.server, shared.err = Keep(ctx, *cfg)
 }
 
 // Database makes a fresh database on the shared server and returns the address

@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -170,7 +169,7 @@ func (s *Stack) startClickHouse(ctx context.Context) error {
 	}
 	var err error
 	s.ClickHouse, err = StartClickHouse(ctx, embedded.Config{
-		DataDir: dir, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Progress: os.Stderr,
+		DataDir: dir, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), Progress: os.Stderr,
 	})
 	if err != nil {
 		return err
