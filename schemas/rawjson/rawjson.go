@@ -104,16 +104,47 @@ func EndString(b []byte, i int) (end int, escaped bool) {
 	return Bad, escaped
 }
 
-// special returns the index of the first of eight bytes that is a quote, a
-// backslash or a control character, or 8. Each term has the high bit of a byte
-// set where the byte is one; a borrow can set more of them, but only above the
-// first.
-func special(x uint64) int {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
-	quote, slash := x^('"'*ones), x^('\\'*ones)
-	found := ((quote-ones)&^quote | (slash-ones)&^slash | (x-0x20*ones)&^x) & highs
-	return bits.TrailingZeros64(found) / 8
+// EndASCII returns the index after the string that starts at i, or Bad when it is
+// none, or holds a backslash or a byte that is not ASCII.
+func EndASCII(b []byte, i int) int {
+	if i >= len(b) || b[i] != '"' {
+		return Bad
+	}
+	for i++; i+8 <= len(b); i += 8 {
+		x := binary.LittleEndian.Uint64(b[i:])
+		if stop := firstHigh(specials(x) | x); stop < 8 {
+			if b[i+stop] == '"' {
+				return i + stop + 1
+			}
+			return Bad
+		}
+	}
+	for ; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '"':
+			return i + 1
+		case c == '\\', c < 0x20, c >= utf8.RuneSelf:
+			return Bad
+		}
+	}
+	return Bad
 }
+
+// special returns the index of the first of eight bytes that is a quote, a
+// backslash or a control character, or 8.
+func special(x uint64) int { return firstHigh(specials(x)) }
+
+// specials has the high bit of a byte set where the byte of x is special; a
+// borrow can set more of them, but only above the first.
+func specials(x uint64) uint64 {
+	const ones = 0x0101010101010101
+	quote, slash := x^('"'*ones), x^('\\'*ones)
+	return (quote-ones)&^quote | (slash-ones)&^slash | (x-0x20*ones)&^x
+}
+
+// firstHigh returns the index of the first of eight bytes that has its high bit
+// set, or 8.
+func firstHigh(x uint64) int { return bits.TrailingZeros64(x&0x8080808080808080) / 8 }
 
 // EndNumber returns the index after the number that starts at i, or Bad.
 // integer says that it has neither fraction nor exponent.

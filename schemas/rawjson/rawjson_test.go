@@ -27,6 +27,15 @@ func FuzzAgainstStandard(f *testing.F) {
 		if want := json.Valid(b); valid != want && bytes.Count(b, []byte("["))+bytes.Count(b, []byte("{")) < 100 {
 			t.Fatalf("EndValue(%q): got valid %v, want %v", b, valid, want)
 		}
+		if KindAt(b, i) == String {
+			want, escaped := EndString(b, i)
+			if want != Bad && (escaped || bytes.ContainsFunc(b[i:want], func(r rune) bool { return r >= utf8.RuneSelf })) {
+				want = Bad
+			}
+			if got := EndASCII(b, i); got != want {
+				t.Fatalf("EndASCII(%q): got %d, want %d", b, got, want)
+			}
+		}
 		if !valid || KindAt(b, i) != String {
 			return
 		}

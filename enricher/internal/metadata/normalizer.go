@@ -58,9 +58,9 @@ type Stats struct {
 type Normalizer struct {
 	limits Limits
 
-	app   string
-	tree  *node // of the app; nil: nothing known
-	known int   // keys of the app, with the new ones in missing
+	memo  memo
+	at    *appMemo // of the event's app
+	known int      // keys of the app, with the new ones in missing
 
 	missing  []Proposal
 	proposed map[string]int // their paths, with the places in missing
@@ -100,13 +100,16 @@ type member struct {
 
 // New returns a Normalizer with limits that are valid.
 func New(limits Limits) *Normalizer {
-	return &Normalizer{limits: limits, paths: map[string]int{}, proposed: map[string]int{}}
+	return &Normalizer{
+		limits: limits, paths: map[string]int{}, proposed: map[string]int{},
+		names: []byte{}, // a part of nil would be no key, where one of no bytes is the empty key
+	}
 }
 
 // Begin starts an event of an app, with the types that view knows.
 func (n *Normalizer) Begin(view *View, app string) {
-	n.app, n.stats = app, Stats{}
-	n.tree, n.known = view.app(app)
+	n.at, n.stats = n.memo.of(view, app), Stats{}
+	n.known = n.at.count
 	if len(n.missing) > 0 {
 		n.missing = n.missing[:0]
 		clear(n.proposed)
@@ -146,11 +149,14 @@ func (n *Normalizer) Append(dst []byte, object string, doc []byte) ([]byte, erro
 		return dst, nil
 	}
 	n.keysLeft = n.limits.Keys
+	if out, ok := n.plainObject(dst, doc, i, object); ok {
+		return out, nil
+	}
 	n.root = append(n.root[:0], object...)
 	n.frames = append(n.frames[:0], frame{name: n.root, index: -1})
 	n.members, n.names = n.members[:0], n.names[:0]
 	start, conflicts := len(dst), len(n.conflicts)
-	dst, end := n.object(dst, doc, i, n.tree.child(n.root), 1)
+	dst, end := n.object(dst, doc, i, n.at.tree.child(n.root), 1)
 	if end == rawjson.Bad || rawjson.Space(doc, end) != len(doc) {
 		n.conflicts = n.conflicts[:conflicts]
 		return dst[:start], fmt.Errorf("%s: %w", object, ErrInvalid)
@@ -721,7 +727,7 @@ func (n *Normalizer) note(typ Type) {
 		}
 		return
 	}
-	p := Proposal{Key: Key{App: strings.Clone(n.app), Path: string(path)}, Type: typ}
+	p := Proposal{Key: Key{App: n.at.name, Path: string(path)}, Type: typ}
 	n.proposed[p.Path] = len(n.missing)
 	n.missing = append(n.missing, p)
 }

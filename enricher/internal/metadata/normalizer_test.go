@@ -387,6 +387,7 @@ func FuzzNothingIsLost(f *testing.F) {
 		"{\"a\":\"\xff\",\"\xfe\":\"\\ud800\"}", `{"a":{"a":{"a":{"a":{"a":1}}}}}`, `{"l":[1,2,"x"],"m":[{"a":1},{"a":[]}]}`,
 		`{"k":1,"k":2,"k#2":3,"\u006b":4}`, `{"a":-0,"b":-0.0,"c":0e5,"i":"-0"}`, strings.Repeat(`{"a":[`, 30) + strings.Repeat(`]}`, 30),
 		"{\"a\":[1,\"\xff\"],\"\xc3\":{\"b\":1},\"a\":\"\xfe\"}", `{"i":12.5,"l":[1,2.5],"f":"NaN"}`,
+		`{"":{"":0,"":0}}`,
 		`{"1":1,"2":1,"3":1,"4":1,"5":1,"6":1,"7":1,"8":1,"9":1,"10":1,"11":1,"12":1,"13":1,"13":2,"1.3":4,"1_3":4}`,
 	} {
 		f.Add([]byte(s))
@@ -397,7 +398,9 @@ func FuzzNothingIsLost(f *testing.F) {
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		valid := rawjson.KindAt(doc, rawjson.Space(doc, 0)) == rawjson.Object && json.Valid(doc) && nesting(doc) <= maxNesting
 		for _, n := range []*Normalizer{wide, tight} {
-			out, conflicts, err := run(t, n, types(known...), string(doc))
+			r := types(known...)
+			out, conflicts, err := run(t, n, r, string(doc))
+			bothWays(t, n, r.View(), "a", string(doc))
 			if len(bytes.TrimLeft(doc, " \t\r\n")) == 0 {
 				continue
 			}
@@ -589,6 +592,7 @@ func BenchmarkNormalize(b *testing.B) {
 		{"keys=10", wideDoc(10)},
 		{"keys=200", wideDoc(200)},
 		{"keys=10/conflicts=3", strings.Replace(wideDoc(10), `{`, `{"n":"x","m":"10,000","o":[1],`, 1)},
+		{"keys=10/last=conflict", strings.TrimSuffix(wideDoc(10), "}") + `,"n":"x"}`},
 		{"nested", `{"cart":{"id":"c-1","lines":[{"sku":"4006381333931","n":2,"price":1.5},{"sku":"4006381333948","n":1,"price":20.25}]},"shop":{"id":"s1","city":"Graz"}}`},
 	} {
 		b.Run(tc.name, func(b *testing.B) {
