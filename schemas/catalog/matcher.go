@@ -289,12 +289,11 @@ func (m *Matcher) Match(kind, eventName string, properties, context []byte) (Map
 }
 
 func (m *Matcher) matchRules(k int, eventName string, e *eventEntry, best int32, properties, context []byte) (Mapping, bool) {
-	s := search{kind: uint8(1 << k), best: best, properties: properties, context: context}
+	s := search{m: m, kind: uint8(1 << k), best: best, properties: properties, context: context}
 	if e != nil {
 		s.mapping = e.mapping
 	}
 	m.properties.scan(properties, &s.spans)
-	m.context.scan(context, &s.spans)
 	var pathBuf [512]byte // grows on the heap for a longer path with escapes
 	var methodBuf [16]byte
 	s.path = s.findPath(k, eventName, pathBuf[:0])
@@ -316,6 +315,7 @@ func (m *Matcher) matchRules(k int, eventName string, e *eventEntry, best int32,
 
 // search is one event on its way through the rules.
 type search struct {
+	m       *Matcher
 	kind    uint8 // bit of the kind
 	best    int32 // rank of the best that fits so far
 	mapping int32
@@ -324,8 +324,9 @@ type search struct {
 	path                []byte // without slashes around it; nil if there is none
 	method              []byte
 
-	spans spans
-	value [maxComparable]byte // scratch of text
+	spans   spans // those of the context are there once scanned
+	scanned bool
+	value   [maxComparable]byte // scratch of text
 }
 
 // maxComparable is the longest text that can be equal to a rule's value.
@@ -333,6 +334,10 @@ const maxComparable = MaxValueBytes
 
 // raw returns the JSON of what was found at a path of the table.
 func (s *search) raw(at int, inContext bool) []byte {
+	if inContext && !s.scanned {
+		s.scanned = true // most events are decided without
+		s.m.context.scan(s.context, &s.spans)
+	}
 	sp := s.spans[at]
 	if inContext {
 		return s.context[sp.start:sp.end]

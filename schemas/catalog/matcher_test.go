@@ -287,6 +287,10 @@ func TestAgainstSlowMatcher(t *testing.T) {
 const benchProperties = `{"item_id":"4006381333931","button_id":"b17","total":129.5,"currency":"EUR","path":"/shop/s3/items/42/edit",` +
 	`"cart":{"lines":3,"coupon":"SPRING"},"cashier":"c-12","register":"r-3","url":"https://pos.example/shop/s3/items/42/edit?tab=1","loyal":true}`
 
+// benchContext is what an SDK in a browser says of the page.
+const benchContext = `{"page":{"path":"/shop/s3/items/42/edit","referrer":"https://pos.example/shop/s3","search":"?tab=1","title":"Espresso beans","url":"https://pos.example/shop/s3/items/42/edit?tab=1"},` +
+	`"userAgent":"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36","locale":"en-GB","library":{"name":"analytics.js","version":"next-1.70.0"},"timezone":"Europe/London"}`
+
 // bigCatalog has so many rules, a third by path, a third by route, a third by
 // property.
 func bigCatalog(names, rules int) *Catalog {
@@ -358,7 +362,7 @@ func TestWorstPatterns(t *testing.T) {
 }
 
 func BenchmarkMatch(b *testing.B) {
-	props := []byte(benchProperties)
+	props, context := []byte(benchProperties), []byte(benchContext)
 	for _, size := range []struct{ names, rules int }{{100, 10}, {100, 1000}, {10_000, 1000}} {
 		m := Compile(bigCatalog(size.names, size.rules))
 		for _, tc := range []struct{ name, kind, event string }{
@@ -369,9 +373,9 @@ func BenchmarkMatch(b *testing.B) {
 		} {
 			b.Run(fmt.Sprintf("names=%d/rules=%d/%s", size.names, size.rules, tc.name), func(b *testing.B) {
 				b.ReportAllocs()
-				b.SetBytes(int64(len(props)))
+				b.SetBytes(int64(len(props) + len(context)))
 				for b.Loop() {
-					m.Match(tc.kind, tc.event, props, nil)
+					m.Match(tc.kind, tc.event, props, context)
 				}
 			})
 		}
