@@ -305,6 +305,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	tracked := &conn{Conn: c, listener: l}
+	tracked.reads.set, tracked.writes.set = c.SetReadDeadline, c.SetWriteDeadline
 	l.open[tracked] = struct{}{}
 	return tracked, nil
 }
@@ -334,9 +335,46 @@ func (l *listener) closeAll() int {
 	return len(open)
 }
 
+// conn is one connection. Its deadlines are those of the goroutine that reads and
+// writes it.
 type conn struct {
 	net.Conn
-	listener *listener
+	listener      *listener
+	reads, writes deadline
+}
+
+// SetReadDeadline implements net.Conn.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.reads.want = t
+	return nil
+}
+
+// SetWriteDeadline implements net.Conn.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.writes.want = t
+	return nil
+}
+
+// SetDeadline implements net.Conn.
+func (c *conn) SetDeadline(t time.Time) error {
+	c.reads.want, c.writes.want = t, t
+	return nil
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	if err := c.reads.arm(); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(p)
+}
+
+// Write implements net.Conn.
+func (c *conn) Write(p []byte) (int, error) {
+	if err := c.writes.arm(); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
 }
 
 // Close implements net.Conn.

@@ -1,0 +1,33 @@
+package gateway
+
+import "time"
+
+// deadline is the deadline of one direction. The server sets three for every
+// request, each an alarm that the runtime has to move, a few percent of what a
+// request of one event costs; most are replaced before anything waits for them.
+// So what is asked for is only noted, and the alarm is set when something may
+// wait, an eighth of the time too late, so that it can stand for the requests
+// that come in that eighth.
+type deadline struct {
+	set   func(time.Time) error
+	want  time.Time // zero: none
+	alarm time.Time // what set was called with
+}
+
+// arm sees to it that what comes next ends no earlier than wanted, and no later
+// than an eighth of the time after that.
+func (d *deadline) arm() error {
+	if d.want.IsZero() {
+		if d.alarm.IsZero() {
+			return nil
+		}
+		d.alarm = time.Time{}
+		return d.set(d.alarm)
+	}
+	late := max(time.Until(d.want)/8, 0)
+	if ahead := d.alarm.Sub(d.want); ahead >= 0 && ahead <= late && !d.alarm.IsZero() {
+		return nil
+	}
+	d.alarm = d.want.Add(late)
+	return d.set(d.alarm)
+}
