@@ -399,19 +399,25 @@ func BenchmarkSeenNew(b *testing.B) {
 		f.set.front.insert(h, 1)
 	}
 	all := ids(1 << 16)
-	b.ReportAllocs()
-	b.ResetTimer()
-	report := cpu(b)
-	for k := 0; b.Loop(); k++ {
-		id := all[k%len(all)]
+	one := func(k int) {
 		if k%10_000 == 0 {
 			f.set.Rollback()
 		}
-		if seen, err := f.set.Seen("mypos", id); err != nil {
+		if seen, err := f.set.Seen("mypos", all[k%len(all)]); err != nil {
 			b.Fatal(err)
 		} else if !seen {
 			f.set.Add(at(0))
 		}
+	}
+	for k := range 10_000 { // the room for a transaction is there
+		one(k)
+	}
+	b.ReportAllocs()
+	b.SetBytes(int64(len("mypos") + len(all[0])))
+	b.ResetTimer()
+	report := cpu(b)
+	for k := 0; b.Loop(); k++ {
+		one(k)
 	}
 	report()
 	b.ReportMetric(float64(f.set.MemoryBytes())/float64(f.set.Len()), "bytes/id")
@@ -425,6 +431,7 @@ func BenchmarkNewAndCommit(b *testing.B) {
 	f.open()
 	b.ReportAllocs()
 	var id [36]byte
+	b.SetBytes(int64(len("mypos") + len(id)))
 	copy(id[:], "00000000-0000-4000-8000-000000000000")
 	n, next := uint64(0), int64(0)
 	report := cpu(b)
@@ -463,6 +470,7 @@ func BenchmarkSeenDuplicate(b *testing.B) {
 	}
 	f.commit(int64(len(all)))
 	b.ReportAllocs()
+	b.SetBytes(int64(len("mypos") + len(all[0])))
 	b.ResetTimer()
 	report := cpu(b)
 	for k := 0; b.Loop(); k++ {

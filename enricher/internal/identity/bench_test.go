@@ -108,6 +108,7 @@ func BenchmarkEvent(b *testing.B) {
 			tx := f.st.Begin()
 			defer tx.Rollback()
 			b.ReportAllocs()
+			b.SetBytes(int64(len(events[0].AppID) + len(events[0].UserID) + len(events[0].AnonymousID) + len(events[0].AccountID)))
 			b.ResetTimer()
 			for i := range b.N {
 				out.Reset()
@@ -125,6 +126,7 @@ func BenchmarkRestore(b *testing.B) {
 	f := million()
 	var key, value []byte
 	b.ReportAllocs()
+	b.SetBytes(f.logBytes / int64(len(f.changes)))
 	b.ResetTimer()
 	var st *State
 	var before uint64
@@ -180,7 +182,7 @@ func BenchmarkErased(b *testing.B) {
 	st.erased = erasures{}
 	set := st.erased.of(app, eraseKey)
 	for i := range 1000 {
-		set.hashes[set.hash('u', fmt.Sprint("gone-", i))] = struct{}{}
+		set.hashes[set.Hash('u', fmt.Sprint("gone-", i))] = struct{}{}
 	}
 	tx := st.Begin()
 	raw := event.RawEvent{AppID: app, UserID: "user-7@example.test", AnonymousID: "0b6c3a0e-7a1f-4d0c-9b57-3c4a5d9e8f10"}

@@ -266,4 +266,5 @@ func BenchmarkCutter(b *testing.B) {
 	for i := range b.N {
 		c.Next(Record{Offset: int64(i), AppendMillis: int64(i / 50), Bytes: 400})
 	}
+	b.ReportMetric(1, "records/op") // it reads none of their bytes
 }
