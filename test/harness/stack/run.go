@@ -14,7 +14,7 @@ import (
 func (s *Stack) Run(ctx context.Context, service string, command string, args ...string) (string, error) {
 	all := append([]string{command}, s.common()...)
 	if service == Writer {
-		all = append(all, "-clickhouse-addr", s.ClickHouse.NativeAddr(), "-clickhouse-database", Database)
+		all = append(all, s.tables(s.ClickHouse.NativeAddr())...)
 	}
 	cmd := exec.CommandContext(ctx, s.binaries[service], append(all, args...)...)
 	var out, errs bytes.Buffer

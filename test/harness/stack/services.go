@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/uptakehq/uptake/test/harness/replicated"
 )
 
 // process returns a process of a service, not yet started.
@@ -30,7 +33,7 @@ func (s *Stack) process(service, name string) (*Process, error) {
 	case Enricher:
 		p.args = append(p.args, "-data-dir", dir, "-instance-id", name)
 	case Writer:
-		p.args = append(p.args, "-clickhouse-addr", s.writersClickHouse(), "-clickhouse-database", Database)
+		p.args = append(p.args, s.tables(s.writersClickHouse())...)
 	}
 	p.args = append(p.args, s.cfg.Args[service]...)
 	p.env = s.cfg.Env[service]
@@ -40,6 +43,21 @@ func (s *Stack) process(service, name string) (*Process, error) {
 // common are the flags of every command that reaches the log.
 func (s *Stack) common() []string {
 	return []string{"-kafka-brokers", strings.Join(s.cfg.Log.Addrs(), ",")}
+}
+
+// writer runs a command of the writer.
+func (s *Stack) writer(ctx context.Context, name string, args ...string) error {
+	args = slices.Concat([]string{name}, s.tables(s.ClickHouse.NativeAddr()), s.cfg.Args[Writer], args)
+	return command(ctx, s.binaries[Writer], args...)
+}
+
+// tables are the flags of every command that reaches ClickHouse.
+func (s *Stack) tables(addr string) []string {
+	flags := []string{"-clickhouse-addr", addr, "-clickhouse-database", Database}
+	if s.cfg.Keeper != "" {
+		flags = append(flags, "-clickhouse-cluster", replicated.Cluster)
+	}
+	return flags
 }
 
 // writersClickHouse is where the writers find ClickHouse.
@@ -75,10 +93,13 @@ func (s *Stack) prepare(ctx context.Context) error {
 	if err := os.WriteFile(s.KeysFile(), []byte(keys.String()), 0o600); err != nil {
 		return fmt.Errorf("write key file: %w", err)
 	}
-	writer := append([]string{"migrate", "-clickhouse-addr", s.ClickHouse.NativeAddr(), "-clickhouse-database", Database}, s.cfg.Args[Writer]...)
-	if err := command(ctx, s.binaries[Writer], writer...); err != nil {
+	if s.cfg.Keeper != "" {
+		err = replicated.Migrate(ctx, s.ClickHouse.NativeAddr(), Database)
+	} else {
+		err = s.writer(ctx, "migrate")
+	}
+	if err != nil {
 		return err
 	}
-	writer[0] = "init"
-	return command(ctx, s.binaries[Writer], append(writer, s.common()...)...)
+	return s.writer(ctx, "init", s.common()...)
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/test/harness/kafka"
 	"github.com/uptakehq/uptake/test/harness/proxy"
+	"github.com/uptakehq/uptake/test/harness/replicated"
 )
 
 // Names of the services, as their folders have them.
@@ -65,6 +66,9 @@ type Config struct {
 	Env map[string][]string
 	// Proxied puts a proxy between the writers and ClickHouse.
 	Proxied bool
+	// Keeper is host:port of a ZooKeeper: the tables are then in the cluster form,
+	// over Replicated engines. The program calls replicated.ChildMain first.
+	Keeper string
 }
 
 // Stack is what runs.
@@ -167,11 +171,21 @@ func (s *Stack) startClickHouse(ctx context.Context) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("start ClickHouse: %w", err)
 	}
-	var err error
-	s.ClickHouse, err = StartClickHouse(ctx, embedded.Config{
+	cfg := embedded.Config{
 		DataDir: dir, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), Progress: os.Stderr,
-	})
-	if err != nil {
+	}
+	if s.cfg.Keeper != "" {
+		addrs, err := freeAddrs(1)
+		if err != nil {
+			return err
+		}
+		cfg.NativeAddr = addrs[0]
+		if err := replicated.Prepare(ctx, cfg, s.cfg.Keeper); err != nil {
+			return err
+		}
+	}
+	var err error
+	if s.ClickHouse, err = StartClickHouse(ctx, cfg); err != nil {
 		return err
 	}
 	if s.cfg.Proxied {
