@@ -236,7 +236,7 @@ func (b *Batch) Add() bool {
 	}
 	ev := &b.ev
 	if ev.MessageID == "" {
-		ev.MessageID = b.NewID()
+		ev.MessageID = b.newID()
 	}
 	if it.messageID == "" {
 		it.messageID = ev.MessageID
@@ -348,7 +348,7 @@ func (b *Batch) Reject(code, field, detail string) {
 		it.messageID = b.ev.MessageID
 	}
 	if it.messageID == "" {
-		it.messageID = b.NewID() // so that reply and quarantine can be brought together
+		it.messageID = b.newID() // so that reply and quarantine can be brought together
 	}
 	if b.optOut(&b.ev) {
 		return
@@ -403,6 +403,21 @@ func (b *Batch) Ignore() {
 	b.slab = b.slab[:it.slab]
 	b.records = b.records[:it.record]
 	b.setState(it, Ignored)
+}
+
+// idempotencyKey is the header that has the message id of a request's event where
+// the body has no place for one.
+const idempotencyKey = "Idempotency-Key"
+
+// newID returns the id of an event that came with none. The request's own goes to
+// its first event, and only as text that can be read back.
+func (b *Batch) newID() string {
+	if key := b.request.Header(idempotencyKey); key != "" && len(b.items) == 1 && int(b.current().record) == len(b.records) {
+		if strings.IndexFunc(key, func(r rune) bool { return r < '!' || r > '~' }) < 0 {
+			return key
+		}
+	}
+	return b.NewID()
 }
 
 // NewID returns a fresh UUIDv7 that lives as long as the batch's other strings.

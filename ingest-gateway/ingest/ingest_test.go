@@ -162,3 +162,30 @@ func TestRoutes(t *testing.T) {
 		}
 	}
 }
+
+// A request can name its event where the protocol has no place for that: sent
+// again it is the same event, and rejected it keeps its name.
+func TestIdempotencyKeyIsTheMessageID(t *testing.T) {
+	g := ingesttest.New(t, lines{"one"})
+	do := func(body, key string) (ids []string) {
+		for _, v := range g.Do("POST", "/lines", []byte(body), basic, "Idempotency-Key: "+key).Verdicts {
+			ids = append(ids, v.MessageID)
+		}
+		return ids
+	}
+	const key = "019aa9a3-call-1"
+	for _, body := range []string{"track A u1", "track  u1", "track A u1\ntrack A u2"} {
+		ids := do(body, key)
+		if ids[0] != key || len(ids) > 1 && ids[1] == key {
+			t.Errorf("%q: got %q, want %s for the first event alone", body, ids, key)
+		}
+	}
+	if ids := do("both A u1", key); ids[0] != "m1" {
+		t.Errorf("with a message id of its own: got %q", ids)
+	}
+	for _, unusable := range []string{"", "two words", "caf\u00e9", "\x01"} {
+		if ids := do("track A u1", unusable); len(ids[0]) != 36 {
+			t.Errorf("key %q: got %q, want a new id", unusable, ids)
+		}
+	}
+}

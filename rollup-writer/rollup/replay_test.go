@@ -201,14 +201,36 @@ func TestReplayRejectedToGateway(t *testing.T) {
 		{"posthog", "given-4", `{"event":"C","distinct_id":"u"}`},
 		{"amplitude", "given-5", `{"event_type":"D","user_id":"u"}`},
 		{"mixpanel", "given-6", `{"event":"E","properties":{"distinct_id":"u"}}`},
-		{"csb", "given-7", `{"feature_id":"f"}`},
+		{"csb", "given-7", `{"account_id":"a","user_id":"u","type":"track"}`},
 		{"segment", "given-8", `{"type":"track","ev`},
+		{"otlp", "given-9", `{"eventName":"F"}`},
+		{"csb", "given-10", `{"account_id":"a","feature_id":"still bad","total":1.5,"timestamp":"soon"}`},
+		{"csb", "given-11", `{"account_id":"a","user_id":"u","event":"User Login","type":"track"}`},
+		{"csb", "given-12", `{"account_id":"a","invoice_id":"i","subscription_id":"s"}`},
+		{"csb", "given-13", `{"account_id":"a","subscription_id":"s"}`},
+		{"csb", "given-14", `{"account_id":"a","user_id":"u","plan":"pro"}`},
+		{"csb", "given-15", `{"account_id":"a","plan":"pro"}`},
+		{"moesif", "given-16", `{"action_name":"G","user_id":"u","request":{"uri":"/x"}}`},
+		{"moesif", "given-17", `{"request":{"verb":"GET","uri":"/x","time":"2026-11-20T07:00:00Z"},"transaction_id":"own-17"}`},
+		{"moesif", "given-18", `{"request":{"uri":"/x"}}`},
+		{"moesif", "given-19", `{"user_id":"u","company_id":"c","metadata":{}}`},
+		{"moesif", "given-20", `{"company_id":"c"}`},
+		{"moesif", "given-21", `{"company_id":"c","subscription_id":"s"}`},
+		{"cloudevents", "shop own-22", `{"id":"own-22","source":"shop","type":"H","subject":"a"}`},
+		{"cloudevents", "given-23", `{"source":"shop","type":"H","subject":"a","time":"2026-11-20T07:00:00Z"}`},
+		{"gainsightpx", "own-24", `{"eventName":"I","eventId":"own-24","identifyId":"u"}`},
+		{"gainsightpx", "given-25", `{"identifyId":"u","accountId":"a"}`},
+		{"gainsightpx", "given-26", `{"accountId":"a","email":"m"}`},
 	} {
 		b.reject(event.Rejected{
 			AppID: "dev", Stage: event.StageGateway, Code: "bad_event", MessageID: r[1], Protocol: r[0], ReceivedAt: received,
 			SourcePartition: -1, SourceOffset: -1, Original: []byte(r[2]),
 		})
 	}
+	b.reject(event.Rejected{
+		AppID: "dev", Stage: event.StageGateway, Code: "bad_event", Field: "id", Detail: "unknown: not created here: corner-shop", MessageID: "given-27",
+		Protocol: "gainsightpx", ReceivedAt: received, SourcePartition: -1, SourceOffset: -1, Original: []byte(`{"name":"Corner Shop"}`),
+	})
 	b.awaitSettled()
 	var mu sync.Mutex // covers got and busy
 	got := map[string]string{}
@@ -227,7 +249,28 @@ func TestReplayRejectedToGateway(t *testing.T) {
 			return
 		}
 		key, _, _ := req.BasicAuth()
+		for _, name := range []string{"X-Moesif-Application-Id", "X-APTRINSIC-API-KEY", "Idempotency-Key"} {
+			if v := req.Header.Get(name); v != "" {
+				key = strings.TrimSpace(key + " " + v)
+			}
+		}
+		if req.Method == http.MethodPut {
+			key += " PUT"
+		}
 		got[string(body)] = req.URL.Path + " " + key
+		switch {
+		case strings.HasPrefix(req.URL.Path, "/gainsightpx/v1/users") && req.Method == http.MethodPost:
+			rw.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(rw, `{"message":"exists already"}`)
+			return
+		case strings.HasPrefix(req.URL.Path, "/gainsightpx/v1/accounts"):
+			rw.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(rw, `{"message":"too_long: 300 bytes"}`)
+			return
+		case strings.Contains(string(body), "still bad") && req.URL.Path != "/v1/batch":
+			_, _ = io.WriteString(rw, `{"success":true,"warning":"bad_quantity: must be a whole number"}`)
+			return
+		}
 		if strings.Contains(string(body), "still bad") {
 			_, _ = io.WriteString(rw, `{"success":false,"accepted":0,"rejected":[{"index":0,"message_id":"own-3","code":"too_long","field":"event","detail":""}]}`)
 			return
@@ -238,7 +281,7 @@ func TestReplayRejectedToGateway(t *testing.T) {
 	to := func(c *replay.Config) { c.Gateway, c.WriteKey = server.URL, "key-1" }
 	change := patch(t, `{"timestamp":null}`)
 	report, _ := b.replay(change)
-	if report.Skipped["it was rejected by a gateway: see -gateway"] != 7 {
+	if report.Skipped["it was rejected by a gateway: see -gateway"] != 26 {
 		t.Errorf("without a gateway: %+v", report)
 	}
 	report, _ = b.replay(change, to)
@@ -246,9 +289,25 @@ func TestReplayRejectedToGateway(t *testing.T) {
 		`{"batch":[{"event":"A","messageId":"given-1","timestamp":"2026-11-20T08:00:00Z","type":"track","userId":"u"}]}`:       "/v1/batch key-1",
 		`{"batch":[{"event":"B","messageId":"own-2","timestamp":"2026-11-20T08:00:00Z","type":"track","userId":"u"}]}`:         "/v1/batch key-1",
 		`{"batch":[{"event":"still bad","messageId":"own-3","timestamp":"2026-11-20T08:00:00Z","type":"track","userId":"u"}]}`: "/v1/batch key-1",
-		`{"api_key":"key-1","batch":[{"distinct_id":"u","event":"C","uuid":"given-4"}]}`:                                       "/batch ",
-		`{"api_key":"key-1","events":[{"event_type":"D","insert_id":"given-5","user_id":"u"}]}`:                                "/2/httpapi ",
-		`[{"event":"E","properties":{"$insert_id":"given-6","distinct_id":"u"}}]`:                                              "/import key-1",
+		`{"api_key":"key-1","batch":[{"distinct_id":"u","event":"C","timestamp":"2026-11-20T08:00:00Z","uuid":"given-4"}]}`:    "/batch ",
+		`{"api_key":"key-1","events":[{"event_type":"D","insert_id":"given-5","time":1795161600000,"user_id":"u"}]}`:           "/2/httpapi ",
+		`[{"event":"E","properties":{"$insert_id":"given-6","distinct_id":"u","time":1795161600000}}]`:                         "/import key-1",
+		`{"account_id":"a","feature_id":"still bad","timestamp":"2026-11-20T08:00:00Z","total":1.5}`:                           "/csb/api/v1_1/feature key-1 given-10",
+		`{"account_id":"a","event":"User Login","timestamp":"2026-11-20T08:00:00Z","type":"track","user_id":"u"}`:              "/csb/api/v1_1/login key-1 given-11",
+		`{"account_id":"a","invoice_id":"i","subscription_id":"s","timestamp":"2026-11-20T08:00:00Z"}`:                         "/csb/api/v1_1/invoice key-1 given-12",
+		`{"account_id":"a","subscription_id":"s","timestamp":"2026-11-20T08:00:00Z"}`:                                          "/csb/api/v1_1/subscription key-1 given-13",
+		`{"account_id":"a","plan":"pro","timestamp":"2026-11-20T08:00:00Z","user_id":"u"}`:                                     "/csb/api/v1_1/user key-1 given-14",
+		`{"account_id":"a","plan":"pro","timestamp":"2026-11-20T08:00:00Z"}`:                                                   "/csb/api/v1_1/account key-1 given-15",
+		`{"action_name":"G","request":{"time":"2026-11-20T08:00:00Z","uri":"/x"},"transaction_id":"given-16","user_id":"u"}`:   "/moesif/v1/actions key-1",
+		`{"request":{"time":"2026-11-20T07:00:00Z","uri":"/x","verb":"GET"},"transaction_id":"own-17"}`:                        "/moesif/v1/events key-1",
+		`{"company_id":"c","metadata":{},"modified_time":"2026-11-20T08:00:00Z","transaction_id":"given-19","user_id":"u"}`:    "/moesif/v1/users key-1",
+		`{"company_id":"c","modified_time":"2026-11-20T08:00:00Z","transaction_id":"given-20"}`:                                "/moesif/v1/companies key-1",
+		`{"company_id":"c","modified_time":"2026-11-20T08:00:00Z","subscription_id":"s","transaction_id":"given-21"}`:          "/moesif/v1/subscriptions key-1",
+		`{"id":"own-22","source":"shop","subject":"a","time":"2026-11-20T08:00:00Z","type":"H"}`:                               "/cloudevents key-1",
+		`{"id":"given-23","source":"shop","subject":"a","time":"2026-11-20T07:00:00Z","type":"H"}`:                             "/cloudevents key-1",
+		`{"date":1795161600000,"eventId":"own-24","eventName":"I","identifyId":"u"}`:                                           "/gainsightpx/v1/events/custom key-1",
+		`{"accountId":"a","identifyId":"u","lastModifiedDate":1795161600000}`:                                                  "/gainsightpx/v1/users/update key-1 given-25 PUT",
+		`{"id":"corner-shop","lastModifiedDate":1795161600000,"name":"Corner Shop"}`:                                           "/gainsightpx/v1/accounts key-1 given-27",
 	}
 	mu.Lock()
 	if !maps.Equal(got, want) {
@@ -257,14 +316,19 @@ func TestReplayRejectedToGateway(t *testing.T) {
 	clear(got)
 	mu.Unlock()
 	skipped := map[string]int{
-		"rejected again by the gateway: too_long event":    1,
-		"events of csb can only be sent by their producer": 1,
-		"its bytes are no JSON object, or were cut":        1,
+		"rejected again by the gateway: too_long event":                                                                                     1,
+		"rejected again by the gateway: too_long":                                                                                           1,
+		"rejected again by the gateway: bad_quantity":                                                                                       1,
+		"its bytes are no JSON object, or were cut":                                                                                         1,
+		"nothing in it tells a login from a logout: patch its event":                                                                        1,
+		"nothing in it tells an action from an API call: patch its action_name, or its request.verb":                                        1,
+		"nothing in it tells what of gainsightpx it is: patch its eventName, its identifyId, or, of an account, its id":                     1,
+		"a log record of otlp is kept without the resource and scope around it, which may say whose it is: have its exporter send it again": 1,
 	}
-	if report.Sent["gateway"] != 5 || !maps.Equal(report.Skipped, skipped) {
+	if report.Sent["gateway"] != 19 || !maps.Equal(report.Skipped, skipped) {
 		t.Errorf("sent: %+v", report)
 	}
-	if report, _ = b.replay(change, to); report.Sent["gateway"] != 0 || report.Skipped["sent before"] != 5 {
+	if report, _ = b.replay(change, to); report.Sent["gateway"] != 0 || report.Skipped["sent before"] != 19 {
 		t.Errorf("again: %+v", report)
 	}
 	w.end()

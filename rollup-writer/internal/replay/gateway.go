@@ -10,84 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 )
-
-// protocol is how one event of a wire protocol is sent to a gateway.
-type protocol struct {
-	path string
-	id   []string // of the message id
-	body func(key string, doc any) any
-	// basic: the write key is the user of the Authorization header.
-	basic bool
-}
-
-// protocols that events can be sent by. The others either have no place for a
-// message id or tell by the path what the event is.
-var protocols = map[string]protocol{
-	"segment": {"/v1/batch", []string{"messageId"}, func(_ string, doc any) any { return map[string]any{"batch": []any{doc}} }, true},
-	"posthog": {"/batch", []string{"uuid"}, func(key string, doc any) any { return map[string]any{"api_key": key, "batch": []any{doc}} }, false},
-	"amplitude": {"/2/httpapi", []string{"insert_id"}, func(key string, doc any) any {
-		return map[string]any{"api_key": key, "events": []any{doc}}
-	}, false},
-	"mixpanel": {"/import", []string{"properties", "$insert_id"}, func(_ string, doc any) any { return []any{doc} }, true},
-}
-
-// mendDocument patches the JSON that a gateway rejected.
-func (r *run) mendDocument(x *row) (*mended, string) {
-	p, ok := protocols[x.protocol]
-	if !ok {
-		return nil, "events of " + x.protocol + " can only be sent by their producer"
-	}
-	if r.cfg.Gateway == "" && !r.cfg.DryRun {
-		return nil, "it was rejected by a gateway: see -gateway"
-	}
-	v, err := decode([]byte(x.original))
-	doc, ok := v.(map[string]any)
-	if err != nil || !ok {
-		return nil, "its bytes are no JSON object, or were cut"
-	}
-	doc, _ = merge(doc, r.cfg.Patch.changes).(map[string]any)
-	message, why := messageID(doc, p.id, x.messageID)
-	if why != "" {
-		return nil, why
-	}
-	// Without an instant of its own it counts when it was received: then, and not
-	// when it is sent again.
-	if x.protocol == "segment" && doc["timestamp"] == nil && doc["originalTimestamp"] == nil {
-		doc["timestamp"] = x.received.UTC().Format(time.RFC3339Nano)
-	}
-	return &mended{row: x, id: id{x.app, message}, to: toGateway, doc: doc}, ""
-}
-
-// messageID returns the id that doc has, or gives it the one that the gateway
-// gave it when it rejected it.
-func messageID(doc map[string]any, path []string, given string) (message, why string) {
-	for _, key := range path[:len(path)-1] {
-		next, ok := doc[key].(map[string]any)
-		if doc[key] != nil && !ok {
-			return "", key + " is no object"
-		}
-		if next == nil {
-			next = map[string]any{}
-			doc[key] = next
-		}
-		doc = next
-	}
-	last := path[len(path)-1]
-	switch v := doc[last].(type) {
-	case string:
-		if v != "" {
-			return v, ""
-		}
-	case json.Number:
-		return v.String(), ""
-	case nil:
-	default:
-		return "", "its message id is no text"
-	}
-	doc[last] = given
-	return given, ""
-}
 
 // client sends to a gateway.
 type client struct{ http http.Client }
@@ -106,11 +31,27 @@ func (c *client) send(ctx context.Context, cfg *Config, m *mended) (verdict stri
 	if err != nil {
 		return "", err
 	}
+	method, path := http.MethodPost, m.route.path
 	for attempt := 1; ; attempt++ {
-		status, wait, reply, err := c.post(ctx, cfg, p, body)
+		req, err := http.NewRequest(method, strings.TrimSuffix(cfg.Gateway, "/")+path, bytes.NewReader(body))
+		if err != nil {
+			return "", err
+		}
+		p.sign(req.Header, cfg.WriteKey.Reveal())
+		if m.route.id == nil {
+			req.Header.Set("Idempotency-Key", m.id.message)
+		}
+		status, wait, reply, err := c.do(ctx, req)
 		switch {
 		case err == nil && status < 300:
 			return refusal(reply), nil
+		case err == nil && (status == http.StatusBadRequest || status == http.StatusNotFound) && m.route.change != "":
+			// It is there already, or it was rejected again.
+			if said := message(reply); method == http.MethodPut || said != "exists already" {
+				return said, nil
+			}
+			method, path = http.MethodPut, m.route.change
+			continue
 		case err == nil && status != http.StatusTooManyRequests && status < 500:
 			return "", fmt.Errorf("status %d: %s", status, reply)
 		case attempt == attempts && err == nil:
@@ -118,27 +59,17 @@ func (c *client) send(ctx context.Context, cfg *Config, m *mended) (verdict stri
 		case attempt == attempts || ctx.Err() != nil:
 			return "", err
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return "", ctx.Err()
+		if err := backoff.Sleep(ctx, wait); err != nil {
+			return "", err
 		}
 	}
 }
 
-func (c *client) post(ctx context.Context, cfg *Config, p protocol, body []byte) (status int, wait time.Duration, reply []byte, err error) {
+func (c *client) do(ctx context.Context, req *http.Request) (status int, wait time.Duration, reply []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	wait = time.Second
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(cfg.Gateway, "/")+p.path, bytes.NewReader(body))
-	if err != nil {
-		return 0, wait, nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	if p.basic {
-		req.SetBasicAuth(cfg.WriteKey.Reveal(), "")
-	}
-	resp, err := c.http.Do(req)
+	resp, err := c.http.Do(req.WithContext(ctx))
 	if err != nil {
 		return 0, wait, nil, err
 	}
@@ -152,12 +83,13 @@ func (c *client) post(ctx context.Context, cfg *Config, p protocol, body []byte)
 	return resp.StatusCode, wait, reply, nil
 }
 
-// refusal reads why an event was rejected out of a reply that says so: Segment's
-// and Mixpanel's do.
+// refusal reads why an event was rejected out of a reply that says so: those of
+// Segment, Mixpanel and CustomerSuccessBox do.
 func refusal(reply []byte) string {
 	var r struct {
 		Rejected []struct{ Code, Field string }
 		Failed   []struct{ Field, Message string } `json:"failed_records"`
+		Warning  string
 	}
 	if json.Unmarshal(reply, &r) != nil {
 		return ""
@@ -168,7 +100,19 @@ func refusal(reply []byte) string {
 	for _, x := range r.Failed {
 		return strings.TrimSpace("bad_event " + x.Field)
 	}
-	return ""
+	code, _, _ := strings.Cut(r.Warning, ":")
+	return code
+}
+
+// message is what Gainsight PX's replies say, without what is of one event alone.
+func message(reply []byte) string {
+	var r struct{ Message string }
+	_ = json.Unmarshal(reply, &r) // then it says nothing
+	said, _, _ := strings.Cut(r.Message, ":")
+	if said == "" {
+		return "no reason is given"
+	}
+	return said
 }
 
 // show writes what would be sent.
