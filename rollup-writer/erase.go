@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -64,9 +65,21 @@ func forget(c *invocation, stdout io.Writer) (err error) {
 		return fmt.Errorf("kafka client: %w", err)
 	}
 	defer client.Close()
-	receipt, err := erase.Run(ctx, cfg, erase.Dependencies{
+	dep := erase.Dependencies{
 		Logger: logger, SQL: shards[0], Shards: shards, Database: c.cfg.ClickHouse.Database, Form: c.cfg.ClickHouse.Form(), Kafka: client, Codec: codec,
-	})
+	}
+	if cfg.Rejected {
+		done, err := erase.StripRejected(ctx, cfg.App, dep)
+		if err != nil {
+			return err
+		}
+		if *script {
+			return json.NewEncoder(stdout).Encode(done)
+		}
+		_, err = fmt.Fprintf(stdout, "app %s: %d of %d rejected events lost their bytes\n", done.App, done.Stripped, done.Looked)
+		return err
+	}
+	receipt, err := erase.Run(ctx, cfg, dep)
 	if receipt == nil {
 		return err
 	}

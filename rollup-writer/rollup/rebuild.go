@@ -19,6 +19,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/block"
 	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
+	"github.com/uptakehq/uptake/rollup-writer/internal/erase"
 	"github.com/uptakehq/uptake/rollup-writer/internal/rebuild"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/topic"
@@ -87,6 +88,9 @@ type RebuildReport struct {
 	// LogFrom are the offsets that the log still has, by partition; what was
 	// lost before them is not in it any more. Nil without -from-log.
 	LogFrom map[int32]int64
+	// Nameless counts events that come back from the log without what names
+	// somebody who was erased since.
+	Nameless uint64
 }
 
 // Rebuild mends the tables of an app while no writer runs. It marks the group's
@@ -306,7 +310,8 @@ func (r *rebuilder) mend(ctx context.Context, s *rebuild.Shard) error {
 }
 
 // missing calls each for every record of the range, below the boundaries of the
-// shard's partitions, that the log has and events has not.
+// shard's partitions, that the log has and events has not. Those of a person who
+// was erased since come without what erasing takes out.
 func (r *rebuilder) missing(ctx context.Context, s *rebuild.Shard, each func(context.Context, columns.Source, int64, *event.EnrichedEvent, int) error) error {
 	codec, err := r.cfg.Registry.Codec(ctx)
 	if err != nil {
@@ -315,6 +320,10 @@ func (r *rebuilder) missing(ctx context.Context, s *rebuild.Shard, each func(con
 	skips, err := parseSkips(r.cfg.SkipRecords)
 	if err != nil {
 		return err
+	}
+	forgotten, err := erase.ReadForgotten(ctx, r.client, codec, r.log, r.span.App)
+	if err != nil {
+		return fmt.Errorf("read who was erased: %w", err)
 	}
 	if r.report.LogFrom == nil {
 		r.report.LogFrom = map[int32]int64{}
@@ -358,6 +367,9 @@ func (r *rebuilder) missing(ctx context.Context, s *rebuild.Shard, each func(con
 			}
 			if e.AppID != r.span.App || !r.span.Holds(event.ToTime(e.EventTime)) {
 				return nil
+			}
+			if forgotten.Scrub(&e) {
+				r.report.Nameless++
 			}
 			return each(ctx, src, rec.Offset, &e, len(rec.Value))
 		})
@@ -434,6 +446,9 @@ func (r *RebuildReport) WriteText(w io.Writer) error {
 			fmt.Fprintf(&b, " %d from offset %d on;", n, r.LogFrom[n])
 		}
 		b.WriteString("\n")
+	}
+	if r.Nameless > 0 {
+		fmt.Fprintf(&b, "\n%d of these events named persons who were erased since, and come without it\n", r.Nameless)
 	}
 	days := "all days"
 	if !r.Range.First.IsZero() || !r.Range.End.IsZero() {

@@ -80,11 +80,12 @@ func Reset(ctx context.Context, cfg Config, log *slog.Logger) error {
 
 // initializer commits boundaries from outside the group.
 type initializer struct {
-	cfg   Config
-	log   *slog.Logger
-	admin *kadm.Client
-	sql   driver.Conn
-	state logState
+	cfg    Config
+	log    *slog.Logger
+	client *kgo.Client
+	admin  *kadm.Client
+	sql    driver.Conn
+	state  logState
 }
 
 func withLog(ctx context.Context, cfg Config, log *slog.Logger, do func(*initializer) error) (err error) {
@@ -115,7 +116,7 @@ func withLog(ctx context.Context, cfg Config, log *slog.Logger, do func(*initial
 		return fmt.Errorf("kafka client: %w", err)
 	}
 	defer client.Close()
-	i.admin = kadm.NewClient(client)
+	i.client, i.admin = client, kadm.NewClient(client)
 	err = settled(ctx, log, func() error {
 		if _, err := topic.Check(ctx, i.admin, consumed...); err != nil {
 			return err

@@ -1,8 +1,11 @@
 package event
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"hash"
 )
 
 // LinkErase is the Link.Kind of an order to forget a person: its Profile is an
@@ -52,6 +55,30 @@ type ErasedIDs struct {
 
 // EraseKeyBytes is the length of Erase.Key.
 const EraseKeyBytes = 32
+
+// ErasedHash stands for an id that was erased.
+type ErasedHash [16]byte
+
+// EraseHasher makes the hashes of ErasedIDs. It is for one goroutine.
+type EraseHasher struct {
+	mac hash.Hash
+	buf []byte
+}
+
+// NewEraseHasher returns one for a key.
+func NewEraseHasher(key []byte) *EraseHasher {
+	return &EraseHasher{mac: hmac.New(sha256.New, key)}
+}
+
+// Hash returns the hash of an id of a kind, topic.KeyUser or topic.KeyAnonymous.
+func (e *EraseHasher) Hash(kind byte, id string) (h ErasedHash) {
+	e.mac.Reset()
+	e.buf = append(append(e.buf[:0], kind), id...)
+	e.mac.Write(e.buf)
+	e.buf = e.mac.Sum(e.buf[:0])
+	copy(h[:], e.buf)
+	return h
+}
 
 // ParseErase reads the Profile of a LinkErase record.
 func ParseErase(profile []byte) (Erase, error) {

@@ -136,6 +136,71 @@ func eraseSomeone(t *testing.T, log kafka.Log) {
 		t.Errorf("again: %+v, %v", again, err)
 	}
 	p.audit(ctx)
+	p.rejectedLater(ctx)
+	p.lostAndRebuilt(ctx, accounts)
+}
+
+// rejectedLater has gateways, which do not know who was erased, reject something
+// of the person and of somebody else.
+func (p *person) rejectedLater(ctx context.Context) {
+	p.t.Helper()
+	for _, original := range []string{`{"type":"track","userId":"` + gone + `"}`, `{"type":"track","anonymousId":"` + gone + `-tab-7"}`, `{"type":"track","userId":"john"}`} {
+		record := event.Rejected{
+			AppID: stack.App, Stage: event.StageGateway, Code: "missing_event", MessageID: "late", Protocol: "segment", ReceivedAt: event.FromTime(time.Now()),
+			RejectedAt: event.FromTime(time.Now()), SourcePartition: -1, SourceOffset: -1, Original: []byte(original),
+		}
+		put(ctx, p.t, p.log, &kgo.Record{Topic: topic.Rejected, Key: []byte(stack.App), Value: event.NewCodec().AppendRejected(nil, &record)})
+	}
+	p.settle(ctx)
+	if n := p.naming(ctx, "rejected_events"); n != 2 {
+		p.t.Fatalf("%d rejected events name the person, want 2", n)
+	}
+	if out, err := p.command(ctx, "erase", "-app", stack.App, "-rejected"); err != nil || !strings.Contains(string(out), ": 2 of ") {
+		p.t.Errorf("erase -rejected: %s, %v", out, err)
+	}
+	if n := p.naming(ctx, "rejected_events"); n != 0 {
+		p.t.Errorf("%d rejected events still name the person", n)
+	}
+	if n := p.cells(ctx, "SELECT 'john', toInt64(countIf(position(original, 'john') > 0)) FROM %s.rejected_events")["john"]; n != 1 {
+		p.t.Errorf("%d rejected events of john have their bytes, want 1", n)
+	}
+}
+
+// lostAndRebuilt loses all events, which the log still has with the person's name.
+func (p *person) lostAndRebuilt(ctx context.Context, accounts string) {
+	p.t.Helper()
+	before, johns := p.cells(ctx, accounts), p.johns(ctx)
+	for _, w := range p.stack.Writers {
+		if err := w.Stop(ctx); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	if err := p.stack.Conn.Exec(ctx, "TRUNCATE TABLE "+stack.Database+".events"); err != nil {
+		p.t.Fatal(err)
+	}
+	out, err := p.command(ctx, "rebuild", "-app", stack.App, "-from-log")
+	if err != nil || !strings.Contains(string(out), "named persons who were erased") {
+		p.t.Fatalf("rebuild: %s, %v", out, err)
+	}
+	p.t.Logf("%s", out)
+	for _, table := range p.tables(ctx) {
+		if n := p.naming(ctx, table); n > 0 {
+			p.t.Errorf("%d rows of %s name the person after a rebuild: %s", n, table, p.example(ctx, table))
+		}
+	}
+	if after := p.cells(ctx, accounts); fmt.Sprint(before) != fmt.Sprint(after) {
+		p.t.Errorf("accounts had %v and have %v after a rebuild", before, after)
+	}
+	if n := p.johns(ctx); n != johns {
+		p.t.Errorf("john had %d events and has %d after a rebuild", johns, n)
+	}
+	for _, w := range p.stack.Writers {
+		if err := w.Start(); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	p.settle(ctx)
+	p.audit(ctx)
 }
 
 // person drives a stack for the test.
@@ -300,11 +365,6 @@ func (p *person) johns(ctx context.Context) int64 {
 // produce puts calls into raw as a gateway would.
 func produce(ctx context.Context, t *testing.T, log kafka.Log, calls []call) {
 	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(log.Addrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
 	codec := event.NewCodec()
 	var records []*kgo.Record
 	for i := range calls {
@@ -314,6 +374,17 @@ func produce(ctx context.Context, t *testing.T, log kafka.Log, calls []call) {
 			Topic: topic.Raw, Partition: topic.Partition(key, topic.SingleLayout().Partitions), Key: key, Value: codec.AppendRaw(nil, &k.RawEvent),
 		})
 	}
+	put(ctx, t, log, records...)
+}
+
+// put produces records to the partitions that they name.
+func put(ctx context.Context, t *testing.T, log kafka.Log, records ...*kgo.Record) {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(log.Addrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
 	if err := cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
 		t.Fatal(errors.Join(err, ctx.Err()))
 	}

@@ -1,10 +1,8 @@
 package identity
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/json"
-	"hash"
 	"slices"
 	"strings"
 
@@ -12,25 +10,12 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// erasedHash stands for an id that was erased.
-type erasedHash [16]byte
-
 // erasedSet is the erased ids of an app whose hashes have one key. There is one
 // of each app, unless two first orders were given at the same moment.
 type erasedSet struct {
+	*event.EraseHasher
 	key    []byte
-	mac    hash.Hash
-	hashes map[erasedHash]struct{}
-	buf    []byte // scratch of hash
-}
-
-func (e *erasedSet) hash(kind byte, id string) (h erasedHash) {
-	e.mac.Reset()
-	e.buf = append(append(e.buf[:0], kind), id...)
-	e.mac.Write(e.buf)
-	e.buf = e.mac.Sum(e.buf[:0])
-	copy(h[:], e.buf)
-	return h
+	hashes map[event.ErasedHash]struct{}
 }
 
 // erasures are the erased ids, by app.
@@ -42,7 +27,7 @@ func (e erasures) of(app string, key []byte) *erasedSet {
 			return set
 		}
 	}
-	set := &erasedSet{key: slices.Clone(key), mac: hmac.New(sha256.New, key), hashes: map[erasedHash]struct{}{}}
+	set := &erasedSet{EraseHasher: event.NewEraseHasher(key), key: slices.Clone(key), hashes: map[event.ErasedHash]struct{}{}}
 	app = strings.Clone(app)
 	e[app] = append(e[app], set)
 	return set
@@ -53,7 +38,7 @@ func (e erasures) has(app string, kind byte, id string) bool {
 		return false
 	}
 	for _, set := range e[app] {
-		if _, ok := set.hashes[set.hash(kind, id)]; ok {
+		if _, ok := set.hashes[set.Hash(kind, id)]; ok {
 			return true
 		}
 	}
@@ -64,7 +49,7 @@ func (e erasures) has(app string, kind byte, id string) bool {
 func (e erasures) add(app string, ids *event.ErasedIDs) {
 	set := e.of(app, ids.Key)
 	for _, h := range ids.Hashes {
-		set.hashes[erasedHash(h)] = struct{}{}
+		set.hashes[event.ErasedHash(h)] = struct{}{}
 	}
 }
 
@@ -165,7 +150,7 @@ func (tx *Tx) suppress(app string, e *event.Erase) {
 	set := tx.newlyErased.of(app, e.Key)
 	for kind, list := range map[byte][]string{topic.KeyUser: e.Users, topic.KeyAnonymous: e.Anonymous} {
 		for _, id := range list {
-			h := set.hash(kind, id)
+			h := set.Hash(kind, id)
 			set.hashes[h] = struct{}{}
 			ids.Hashes = append(ids.Hashes, h[:])
 		}
@@ -310,7 +295,7 @@ func (s *State) applyErased(rec *event.IdentityState) error {
 	if err := json.Unmarshal(rec.Body, &ids); err != nil {
 		return err
 	}
-	ids.Hashes = slices.DeleteFunc(ids.Hashes, func(h []byte) bool { return len(h) != len(erasedHash{}) })
+	ids.Hashes = slices.DeleteFunc(ids.Hashes, func(h []byte) bool { return len(h) != len(event.ErasedHash{}) })
 	if s.erased == nil {
 		s.erased = erasures{}
 	}

@@ -73,6 +73,9 @@ type Config struct {
 	Wait time.Duration
 	// DryRun looks the ids up and counts, and changes nothing.
 	DryRun bool
+	// Rejected takes the bytes from what gateways rejected of all who were erased
+	// before, in place of erasing a user.
+	Rejected bool
 }
 
 // DefaultConfig erases nobody.
@@ -86,6 +89,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.User, "user", c.User, "`id` of the user to erase")
 	set.StringVar(&c.Enrichers, "enricher-group", c.Enrichers, "consumer `group` of the enrichers")
 	set.DurationVar(&c.Wait, "wait", c.Wait, "how long enrichers and writers may take to carry out an order")
+	set.BoolVar(&c.Rejected, "rejected", c.Rejected, "in place of a user: take the bytes from what gateways have rejected of all who were erased before")
 	set.BoolVar(&c.DryRun, "dry-run", c.DryRun, "show which ids are the person's and what is held of them, and change nothing")
 }
 
@@ -95,7 +99,12 @@ func (c *Config) Validate() error {
 	if c.App == "" {
 		errs = append(errs, errors.New("app must be named"))
 	}
-	if c.User == "" || !utf8.ValidString(c.User) {
+	switch {
+	case c.Rejected:
+		if c.User != "" || c.DryRun {
+			errs = append(errs, errors.New("rejected goes with app alone, not with user or dry-run"))
+		}
+	case c.User == "" || !utf8.ValidString(c.User):
 		errs = append(errs, fmt.Errorf("user must be named, in UTF-8 (got %q)", c.User))
 	}
 	if c.Enrichers == "" {

@@ -59,15 +59,7 @@ func (e *eraser) app() string { return "app_id = " + clickhouse.Quote(e.cfg.App)
 func (e *eraser) findKey(ctx context.Context) error {
 	keys := map[string]bool{}
 	e.known = map[event.KnownPair]bool{}
-	err := e.changelog(ctx, func(_ string, rec *event.IdentityState) {
-		if rec.Kind == event.StateErased {
-			var ids event.ErasedIDs
-			if json.Unmarshal(rec.Body, &ids) == nil && len(ids.Key) == event.EraseKeyBytes {
-				keys[string(ids.Key)] = true
-			}
-		}
-	})
-	if err != nil {
+	if err := e.forgotten(ctx, func(ids *event.ErasedIDs) { keys[string(ids.Key)] = true }); err != nil {
 		return err
 	}
 	if len(keys) > 0 {
@@ -75,7 +67,7 @@ func (e *eraser) findKey(ctx context.Context) error {
 		return nil
 	}
 	e.key = make([]byte, event.EraseKeyBytes)
-	_, err = rand.Read(e.key)
+	_, err := rand.Read(e.key)
 	return err
 }
 

@@ -1,0 +1,127 @@
+package erase
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// Forgotten are the ids of an app that were erased, as identity state remembers
+// them. It is for one goroutine.
+type Forgotten struct {
+	sets map[string]*forgottenSet // by key
+}
+
+type forgottenSet struct {
+	*event.EraseHasher
+	hashes map[event.ErasedHash]bool
+}
+
+// ReadForgotten reads them from every partition of enricher-state.
+func ReadForgotten(ctx context.Context, client *kgo.Client, codec *event.Codec, logger *slog.Logger, app string) (*Forgotten, error) {
+	e := &eraser{Dependencies: Dependencies{Logger: logger, Kafka: client, Codec: codec}, cfg: Config{App: app}, admin: kadm.NewClient(client)}
+	infos, err := topic.Check(ctx, e.admin, topic.EnricherState)
+	if err != nil {
+		return nil, err
+	}
+	e.partitions = infos[topic.EnricherState].Partitions
+	f := &Forgotten{sets: map[string]*forgottenSet{}}
+	return f, e.forgotten(ctx, f.add)
+}
+
+func (f *Forgotten) add(ids *event.ErasedIDs) {
+	set := f.sets[string(ids.Key)]
+	if set == nil {
+		set = &forgottenSet{event.NewEraseHasher(ids.Key), map[event.ErasedHash]bool{}}
+		f.sets[string(ids.Key)] = set
+	}
+	for _, h := range ids.Hashes {
+		if len(h) == len(event.ErasedHash{}) {
+			set.hashes[event.ErasedHash(h)] = true
+		}
+	}
+}
+
+// forgotten calls each with what is remembered of the app's erased ids, as often
+// as it was said. Such records are never withdrawn.
+func (e *eraser) forgotten(ctx context.Context, each func(*event.ErasedIDs)) error {
+	for p := range e.partitions {
+		var failed error
+		err := e.read(ctx, topic.EnricherState, p, func(r *kgo.Record) {
+			var rec event.IdentityState
+			if t, err := e.Codec.Type(r.Value); err != nil || t != event.TypeIdentityState || failed != nil {
+				return // withdrawn, or a catalog version
+			}
+			var ids event.ErasedIDs
+			err := e.Codec.DecodeIdentityState(r.Value, &rec)
+			if err == nil && rec.Kind == event.StateErased && rec.AppID == e.cfg.App {
+				if err = json.Unmarshal(rec.Body, &ids); err == nil && len(ids.Key) == event.EraseKeyBytes {
+					each(&ids)
+				}
+			}
+			if err != nil {
+				failed = fmt.Errorf("record %d of %s/%d: %w", r.Offset, topic.EnricherState, p, err)
+			}
+		})
+		if err != nil {
+			return err
+		}
+		if failed != nil {
+			return failed
+		}
+	}
+	return nil
+}
+
+func (f *Forgotten) has(kind byte, id string) bool {
+	if id == "" {
+		return false
+	}
+	for _, set := range f.sets {
+		if set.hashes[set.Hash(kind, id)] {
+			return true
+		}
+	}
+	return false
+}
+
+// Scrub makes of an event from before somebody was erased what erasing makes of
+// its row: see targets. It reports whether it changed anything.
+func (f *Forgotten) Scrub(e *event.EnrichedEvent) bool {
+	if len(f.sets) == 0 {
+		return false
+	}
+	user := func(id string) bool { return f.has(topic.KeyUser, id) }
+	anonymous := func(id string) bool { return f.has(topic.KeyAnonymous, id) }
+	theirs := user(e.UserID)
+	if e.UserID == "" {
+		theirs = user(e.LinkedUserID) || anonymous(e.AnonymousID)
+	}
+	switch e.ActorKind {
+	case event.ActorUser:
+		theirs = theirs || user(e.ActorID)
+	case event.ActorAnonymous:
+		theirs = theirs || anonymous(e.ActorID)
+	}
+	if theirs {
+		e.ActorID, e.ActorKind, e.UserID, e.AnonymousID, e.MessageID, e.PreviousID, e.LinkedUserID = "", event.ActorErased, "", "", "", "", ""
+		e.Properties, e.Traits, e.Metric, e.Context, e.Conflicts = []byte("{}"), []byte("{}"), nil, nil, nil
+		e.SessionID, e.IP, e.UserAgent = "", "", ""
+		return true
+	}
+	changed := false
+	if anonymous(e.AnonymousID) {
+		e.AnonymousID, changed = "", true
+	}
+	if user(e.PreviousID) || anonymous(e.PreviousID) {
+		e.PreviousID, changed = "", true
+	}
+	return changed
+}

@@ -1,0 +1,87 @@
+package erase
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// forgotJane remembers user jane and anonymous device, each under a key of its
+// own: two first orders may be given at the same moment.
+func forgotJane() *Forgotten {
+	f := &Forgotten{sets: map[string]*forgottenSet{}}
+	for i, id := range []struct {
+		kind byte
+		id   string
+	}{{topic.KeyUser, "jane"}, {topic.KeyAnonymous, "device"}} {
+		key := []byte(strings.Repeat(string(rune('a'+i)), event.EraseKeyBytes))
+		h := event.NewEraseHasher(key).Hash(id.kind, id.id)
+		f.add(&event.ErasedIDs{Key: key, Hashes: [][]byte{h[:], []byte("too short")}})
+	}
+	return f
+}
+
+func TestScrub(t *testing.T) {
+	full := func(change func(*event.EnrichedEvent)) event.EnrichedEvent {
+		e := event.EnrichedEvent{
+			AppID: "shop", Kind: event.KindTrack, Event: "e", MessageID: "m", AccountID: "acme", AccountSource: "event", Role: "clerk", FeatureID: "f", Quantity: 3,
+			Properties: []byte(`{"a":1}`), Traits: []byte(`{"b":1}`), Metric: []byte("x"), Context: []byte("c"), Conflicts: []byte("k"),
+			SessionID: "s", IP: "192.0.2.1", UserAgent: "ua", Protocol: "segment", RawOffset: 7,
+		}
+		change(&e)
+		return e
+	}
+	nameless := full(func(e *event.EnrichedEvent) {
+		e.ActorKind, e.MessageID, e.SessionID, e.IP, e.UserAgent = event.ActorErased, "", "", "", ""
+		e.Properties, e.Traits, e.Metric, e.Context, e.Conflicts = []byte("{}"), []byte("{}"), nil, nil, nil
+	})
+	of := func(user, anonymous, linked, previous, actor, kind string) event.EnrichedEvent {
+		return full(func(e *event.EnrichedEvent) {
+			e.UserID, e.AnonymousID, e.LinkedUserID, e.PreviousID, e.ActorID, e.ActorKind = user, anonymous, linked, previous, actor, kind
+		})
+	}
+	for name, tc := range map[string]struct{ is, want event.EnrichedEvent }{
+		"of the user":                       {of("jane", "", "", "", "jane", event.ActorUser), nameless},
+		"of the user, then aliased":         {of("jane", "", "", "", "joan", event.ActorUser), nameless},
+		"of an alias of the user":           {of("before", "", "", "", "jane", event.ActorUser), nameless},
+		"of the device":                     {of("", "device", "", "", "device", event.ActorAnonymous), nameless},
+		"of a shared device, linked":        {of("", "kiosk", "jane", "", "jane", event.ActorUser), nameless},
+		"of somebody else on the device":    {of("joan", "device", "", "", "joan", event.ActorUser), of("joan", "", "", "", "joan", event.ActorUser)},
+		"of somebody else with the alias":   {of("joan", "", "", "jane", "joan", event.ActorUser), of("joan", "", "", "", "joan", event.ActorUser)},
+		"of somebody else":                  {of("joan", "kiosk", "", "", "joan", event.ActorUser), of("joan", "kiosk", "", "", "joan", event.ActorUser)},
+		"of a user with the device's name":  {of("device", "", "", "", "device", event.ActorUser), of("device", "", "", "", "device", event.ActorUser)},
+		"of a device with the user's name":  {of("", "jane", "", "", "jane", event.ActorAnonymous), of("", "jane", "", "", "jane", event.ActorAnonymous)},
+		"of an account":                     {of("", "", "", "", "", event.ActorAccount), of("", "", "", "", "", event.ActorAccount)},
+		"of nobody any more, so written":    {of("", "", "", "", "", event.ActorErased), of("", "", "", "", "", event.ActorErased)},
+		"of a device that was one's of old": {of("", "device", "joan", "", "joan", event.ActorUser), nameless},
+	} {
+		got := tc.is
+		changed := forgotJane().Scrub(&got)
+		if !reflect.DeepEqual(got, tc.want) || changed != !reflect.DeepEqual(tc.is, tc.want) {
+			t.Errorf("an event %s:\ngot  %+v, changed %v\nwant %+v", name, got, changed, tc.want)
+		}
+	}
+}
+
+func TestErasedInText(t *testing.T) {
+	f := forgotJane()
+	h := event.NewEraseHasher([]byte(strings.Repeat("n", event.EraseKeyBytes))).Hash(topic.KeyUser, "4711")
+	f.add(&event.ErasedIDs{Key: []byte(strings.Repeat("n", event.EraseKeyBytes)), Hashes: [][]byte{h[:]}})
+	for text, want := range map[string]bool{
+		`{"userId":"jane"}`:               true,
+		`{"userId":"j\u0061ne"}`:          true,
+		`{"anonymousId": "device" `:       true,
+		`{"userId":4711}`:                 true,
+		`{"userId":"janet","a":"\"jane"}`: false,
+		`{"userId":47110}`:                false,
+		`jane`:                            false,
+		"":                                false,
+	} {
+		if got := f.in(text); got != want {
+			t.Errorf("in %s: got %v, want %v", text, got, want)
+		}
+	}
+}

@@ -1,0 +1,98 @@
+package erase
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// tokens of a text that may be an id: JSON strings, and numbers.
+var tokens = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|[0-9]+`)
+
+// in tells whether a text, JSON as a rule, has an erased id in it as a string or
+// a number of its own.
+func (f *Forgotten) in(text string) bool {
+	for _, t := range tokens.FindAllString(text, -1) {
+		if t[0] == '"' && json.Unmarshal([]byte(t), &t) != nil {
+			t = strings.Trim(t, `"`)
+		}
+		if f.has(topic.KeyUser, t) || f.has(topic.KeyAnonymous, t) {
+			return true
+		}
+	}
+	return false
+}
+
+// Stripped tells what StripRejected did.
+type Stripped struct {
+	App      string `json:"app"`
+	Looked   uint64 `json:"looked_at"` // rows that have their bytes
+	Stripped uint64 `json:"stripped"`
+}
+
+// maxStripped bounds the rows that one statement names.
+const maxStripped = 2000
+
+// StripRejected takes the bytes from what gateways rejected of persons who were
+// erased before: gateways do not know who that is, and nor does whoever calls
+// this, since the ids are compared by their hashes. It may be cut short, and run
+// again at any time.
+func StripRejected(ctx context.Context, app string, dep Dependencies) (*Stripped, error) {
+	f, err := ReadForgotten(ctx, dep.Kafka, dep.Codec, dep.Logger, app)
+	if err != nil {
+		return nil, err
+	}
+	e := &eraser{Dependencies: dep, cfg: Config{App: app}}
+	ctx = e.context(ctx)
+	done := &Stripped{App: app}
+	if len(f.sets) == 0 {
+		return done, nil
+	}
+	for n, conn := range dep.Shards {
+		places, err := f.rejected(ctx, conn, e, done)
+		if err != nil {
+			return done, fmt.Errorf("look at rejected events of shard %d: %w", n, err)
+		}
+		for len(places) > 0 {
+			some := places[:min(len(places), maxStripped)]
+			places = places[len(some):]
+			change := " UPDATE original = '', detail = '', message_id = '' WHERE " + e.app() +
+				" AND (source_topic_id, source_partition, source_offset) IN (" + strings.Join(some, ", ") + ")"
+			if err := e.SQL.Exec(ctx, e.Form.Alter(e.Database, "rejected_events")+change); err != nil {
+				return done, fmt.Errorf("strip rejected events: %w", err)
+			}
+			done.Stripped += uint64(len(some))
+		}
+	}
+	return done, nil
+}
+
+// rejected returns where the rows of a shard that have an erased id come from, as
+// SQL tuples.
+func (f *Forgotten) rejected(ctx context.Context, conn driver.Conn, e *eraser, done *Stripped) (places []string, err error) {
+	rows, err := conn.Query(ctx, "SELECT toString(source_topic_id), source_partition, source_offset, original FROM "+e.Form.Local("rejected_events")+
+		" WHERE "+e.app()+" AND stage = 'gateway' AND original != ''")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, original string
+		var partition int32
+		var offset int64
+		if err := rows.Scan(&id, &partition, &offset, &original); err != nil {
+			return nil, err
+		}
+		if done.Looked++; f.in(original) {
+			places = append(places, fmt.Sprintf("(%s, %d, %d)", clickhouse.Quote(id), partition, offset))
+		}
+	}
+	return places, rows.Err()
+}
