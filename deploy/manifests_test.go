@@ -28,6 +28,7 @@ import (
 	"github.com/uptakehq/uptake/ingest-gateway/gateway"
 	"github.com/uptakehq/uptake/ingest-gateway/keys"
 	"github.com/uptakehq/uptake/rollup-writer/rollup"
+	"github.com/uptakehq/uptake/schemas/privacy"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
@@ -122,6 +123,16 @@ func TestCompose(t *testing.T) {
 		if _, ok := file.Services[name]; !ok {
 			t.Errorf("compose has no %s", name)
 		}
+	}
+
+	for _, name := range []string{"ingest-gateway", "enricher"} {
+		s := file.Services[name]
+		if !slices.Contains(s.Volumes, "./privacy:"+filepath.Dir(s.Environment["UPTAKE_PRIVACY_FILE"])+":ro") {
+			t.Errorf("%s has no folder of its privacy file %q", name, s.Environment["UPTAKE_PRIVACY_FILE"])
+		}
+	}
+	if _, err := privacy.Load("compose/privacy/privacy.yaml"); err != nil {
+		t.Error(err)
 	}
 
 	table, err := keys.Load("compose/keys.yaml")
@@ -391,6 +402,7 @@ func TestHelm(t *testing.T) {
 			"autoscaling": object{"enabled": true}, "args": []any{"-linger", "5ms"},
 		},
 		"enricher":    object{"storage": object{"className": "fast"}},
+		"privacy":     object{"existingSecret": "rules"},
 		"podMonitor":  object{"enabled": true, "labels": object{"release": "prometheus"}},
 		"tolerations": []any{object{"key": "k"}}, "nodeSelector": object{"a": "b"},
 	})
@@ -400,6 +412,7 @@ func TestHelm(t *testing.T) {
 			t.Fatal(err)
 		}
 		kinds := map[string]int{}
+		var private []string // who has the file of privacy rules
 		for file, text := range files {
 			dec := yaml.NewDecoder(strings.NewReader(text))
 			for {
@@ -415,12 +428,19 @@ func TestHelm(t *testing.T) {
 					continue
 				}
 				kinds[fmt.Sprint(o["kind"])]++
-				checkObject(t, file, o)
+				if checkObject(t, file, o)["UPTAKE_PRIVACY_FILE"] {
+					private = append(private, file)
+				}
 			}
 		}
+		var wantPrivate []string
 		want := map[string]int{"Deployment": 2, "StatefulSet": 1, "Service": 2, "Job": 3, "PodDisruptionBudget": 1}
 		if name == "most" {
 			want["Ingress"], want["HorizontalPodAutoscaler"], want["PodMonitor"] = 1, 1, 1
+			wantPrivate = []string{"enricher.yaml", "ingest-gateway.yaml"}
+		}
+		if slices.Sort(private); !slices.Equal(private, wantPrivate) {
+			t.Errorf("%s: privacy rules are in %v, want %v", name, private, wantPrivate)
 		}
 		if !maps.Equal(kinds, want) {
 			t.Errorf("%s: got %v, want %v", name, kinds, want)
@@ -438,8 +458,9 @@ func TestHelm(t *testing.T) {
 	}
 }
 
-// checkObject looks at what a cluster would refuse or silently do wrong.
-func checkObject(t *testing.T, file string, o object) {
+// checkObject looks at what a cluster would refuse or silently do wrong. It returns
+// the settings that the object's pods have.
+func checkObject(t *testing.T, file string, o object) (set map[string]bool) {
 	t.Helper()
 	name := fmt.Sprintf("%s: %v %v", file, o["kind"], at(o, "metadata", "name"))
 	if o["apiVersion"] == nil || at(o, "metadata", "name") == nil {
@@ -447,7 +468,7 @@ func checkObject(t *testing.T, file string, o object) {
 	}
 	pod, ok := at(o, "spec", "template").(object)
 	if !ok {
-		return
+		return nil
 	}
 	if selector, ok := at(o, "spec", "selector", "matchLabels").(object); ok {
 		for k, v := range selector {
@@ -464,8 +485,10 @@ func checkObject(t *testing.T, file string, o object) {
 	service := strings.TrimPrefix(image[:strings.LastIndex(image, ":")], "uptake/")
 	known := settings(service)
 	env, _ := at(containers[0], "env").([]any)
+	set = map[string]bool{}
 	for _, e := range env {
-		if n := fmt.Sprint(at(e, "name")); !known[n] {
+		n := fmt.Sprint(at(e, "name"))
+		if set[n] = true; !known[n] {
 			t.Errorf("%s: %s has no setting %s", name, service, n)
 		}
 	}
@@ -482,9 +505,17 @@ func checkObject(t *testing.T, file string, o object) {
 			}
 		}
 	}
+	dirs := map[string]bool{}
 	for _, m := range mounts {
+		dirs[fmt.Sprint(at(m, "mountPath"))] = true
 		if n := fmt.Sprint(at(m, "name")); !volumes[n] {
 			t.Errorf("%s: mounts %s, which is not there", name, n)
 		}
 	}
+	for _, e := range env {
+		if path := fmt.Sprint(at(e, "value")); strings.HasSuffix(path, ".yaml") && !dirs[filepath.Dir(path)] {
+			t.Errorf("%s: has no folder of %s", name, path)
+		}
+	}
+	return set
 }

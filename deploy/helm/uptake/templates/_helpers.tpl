@@ -63,6 +63,25 @@ readinessProbe:
 {{- end }}
 {{- end }}
 
+{{- define "uptake.privacyEnv" -}}
+{{- if .root.Values.privacy.existingSecret }}
+- {name: UPTAKE_PRIVACY_FILE, value: /etc/uptake-privacy/privacy.yaml}
+{{- end }}
+{{- end }}
+
+{{- define "uptake.privacyMount" -}}
+{{- if .root.Values.privacy.existingSecret }}
+- {name: privacy, mountPath: /etc/uptake-privacy, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "uptake.privacyVolume" -}}
+{{- with .root.Values.privacy.existingSecret }}
+- name: privacy
+  secret: {secretName: {{ . }}}
+{{- end }}
+{{- end }}
+
 {{- define "uptake.clickhouseEnv" -}}
 - {name: UPTAKE_CLICKHOUSE_ADDR, value: {{ required "clickhouse.addr must name your server" .root.Values.clickhouse.addr | quote }}}
 - {name: UPTAKE_CLICKHOUSE_DATABASE, value: {{ .root.Values.clickhouse.database | quote }}}
