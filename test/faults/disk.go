@@ -66,32 +66,48 @@ func fillDisk(names ...string) func(context.Context, *env, *fault) (string, erro
 	}
 }
 
-// fill writes a file until nothing more fits, and keeps it so: what others free
-// is taken, too.
+// A disk fills fast up to the last slowly bytes, and those at 100 MB/s, as a log
+// gone wild fills one: ClickHouse refuses work while some bytes are free, and what
+// it has begun has that long to end. With all of them gone at once 26.7
+// acknowledges an insert although it could write nothing.
+const (
+	slowly    = 192 << 20
+	fillChunk = 1 << 20
+	fillPause = 10 * time.Millisecond // for a chunk
+)
+
+// fill writes a file until nothing more fits, and keeps it so for a while: what
+// others free is taken, too.
 func fill(ctx context.Context, path string, lasts time.Duration) error {
 	file, err := os.Create(path)
 	if err != nil {
 		return fmt.Errorf("fill a disk: %w", err)
 	}
 	defer file.Close()
-	chunk := make([]byte, 1<<20)
-	end := time.Now().Add(lasts)
-	for ctx.Err() == nil && time.Now().Before(end) {
-		n := len(chunk)
-		for n > 0 {
+	chunk := make([]byte, fillChunk)
+	var end time.Time // from when it is full
+	for ctx.Err() == nil && (end.IsZero() || time.Now().Before(end)) {
+		for n := len(chunk); n > 0 && ctx.Err() == nil; {
 			_, err := file.Write(chunk[:n])
 			switch {
-			case err == nil:
 			case errors.Is(err, syscall.ENOSPC):
 				n /= 2
-			default:
+				continue
+			case err != nil:
 				return fmt.Errorf("fill a disk: %w", err)
 			}
-			if ctx.Err() != nil {
-				break
+			free, err := freeBytes(path)
+			if err != nil {
+				return err
+			}
+			if free < slowly {
+				wait(ctx, fillPause)
 			}
 		}
-		wait(ctx, 10*time.Millisecond)
+		if end.IsZero() {
+			end = time.Now().Add(lasts)
+		}
+		wait(ctx, fillPause)
 	}
 	return nil
 }

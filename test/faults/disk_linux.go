@@ -29,3 +29,12 @@ func unmount(dir string) error {
 	}
 	return nil
 }
+
+// freeBytes is what is free of the file system of a path.
+func freeBytes(path string) (uint64, error) {
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(path, &s); err != nil {
+		return 0, fmt.Errorf("look how full the disk of %s is: %w", path, err)
+	}
+	return s.Bavail * uint64(s.Bsize), nil
+}

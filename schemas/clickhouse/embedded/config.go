@@ -25,6 +25,14 @@ const startQueries = "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; SELECT 
 //
 // Settings that decide what a write means are not set here: the writer pins
 // them in each request, so that it is right on any server.
+//
+// On a disk that is full to the last byte 26.7.2.1 acknowledges inserts, and
+// finishes merges, whose files it could not write: write(2) returns ENOSPC, the
+// files stay empty, and the part is renamed into place all the same. So the last
+// keepFree bytes are kept out of its reach: inserts and merges are then refused
+// while there are still bytes for those that have begun.
+const keepFree = 128 << 20
+
 const configXML = `<?xml version="1.0"?>
 <clickhouse>
     <logger><size>10M</size><count>2</count></logger>
@@ -36,6 +44,7 @@ const configXML = `<?xml version="1.0"?>
     <uncompressed_cache_size>0</uncompressed_cache_size>
     <query_condition_cache_size>8388608</query_condition_cache_size>
     <background_schedule_pool_size>8</background_schedule_pool_size>
+    <storage_configuration><disks><default><keep_free_space_bytes>%[5]d</keep_free_space_bytes></default></disks></storage_configuration>
     <merge_tree>
         <fsync_after_insert>%[4]d</fsync_after_insert>
         <fsync_part_directory>%[4]d</fsync_part_directory>
@@ -101,7 +110,7 @@ func writeConfig(cfg Config, nativeAddr, httpAddr, instance string) ([]string, e
 	}
 	config := filepath.Join(dirs["config"], "config.xml")
 	for path, text := range map[string]string{
-		config: fmt.Sprintf(configXML, instance, escaped.String(), cfg.MemoryBytes, fsync),
+		config: fmt.Sprintf(configXML, instance, escaped.String(), cfg.MemoryBytes, fsync, keepFree),
 		users:  usersXML,
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -248,6 +248,9 @@ func TestTwoSideBySide(t *testing.T) {
 	if got, err := two.Query(t.Context(), "SELECT value FROM system.server_settings WHERE name = 'max_server_memory_usage'"); err != nil || got != "1073741824\n" {
 		t.Errorf("memory bound: got %q, %v", got, err)
 	}
+	if got, err := two.Query(t.Context(), "SELECT keep_free_space FROM system.disks"); err != nil || got != "134217728\n" {
+		t.Errorf("bytes that are kept free: got %q, %v", got, err)
+	}
 	stop(t, one)
 	if _, err := two.Query(t.Context(), "SELECT 1"); err != nil {
 		t.Errorf("the second after the first was stopped: %v", err)
