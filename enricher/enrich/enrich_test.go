@@ -189,6 +189,31 @@ func TestBrokenDisk(t *testing.T) {
 	i.stopped()
 }
 
+// A disk that is lost is made again from the log, after a stop and after a crash,
+// and what was seen before is still seen.
+func TestLostDisk(t *testing.T) {
+	c := newCluster(t)
+	data := filepath.Join(t.TempDir(), "a")
+	n := 0
+	for _, end := range []func(*instance){(*instance).stopped, (*instance).crash, (*instance).stopped} {
+		i := c.start(data)
+		c.wait("the instance to be ready", func() bool { return len(i.health.Ready()) == 0 })
+		if got := i.metric("uptake_enricher_restore_records"); n > 0 && got == 0 {
+			t.Error("no record was read in the restore")
+		}
+		for range 200 {
+			c.send(c.raw(track("dev", n)), c.raw(track("dev", n/2)))
+			n++
+		}
+		c.drained()
+		end(i)
+		if err := os.RemoveAll(data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.check()
+}
+
 // Two processes with one name fence each other; one of them gives up and says
 // why, and the other goes on.
 func TestTwoInstancesWithOneName(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,7 +55,7 @@ func TestRollupsAreWhatWasSaid(t *testing.T) {
 		t.Skip("starts the services and ClickHouse; not under -short")
 	}
 	// Without a number it is a look at each log that `make test` can afford.
-	onFake, onKafka, kills := 40, 15, 2
+	onFake, onKafka, kills := 40, 15, 3
 	if n := int(setting("IDENTITY_WORLDS", 0)); n > 0 {
 		onFake, onKafka, kills = n, n/4, 8
 	}
@@ -71,7 +72,7 @@ func TestRollupsAreWhatWasSaid(t *testing.T) {
 // happen several times in a run.
 func arguments() map[string][]string {
 	return map[string][]string{
-		stack.Enricher: {"-session-timeout", "3s", "-rebalance-timeout", "6s", "-transaction-timeout", "5s", "-commit-interval", "50ms"},
+		stack.Enricher: {"-session-timeout", "3s", "-rebalance-timeout", "6s", "-transaction-timeout", "5s", "-commit-interval", "50ms", "-dedup-recent-bytes", "4096"},
 		stack.Writer:   {"-session-timeout", "3s", "-revoke-wait", "2s", "-retry-max", "500ms", "-block-interval", "500ms", "-clickhouse-silence", "5s"},
 	}
 }
@@ -81,7 +82,8 @@ func run(t *testing.T, log kafka.Log, worlds, kills int) {
 	t.Logf("IDENTITY_SEED=%d IDENTITY_WORLDS=%d", seed, worlds)
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	layout := topic.SingleLayout()
-	s := stack.ForTest(t, stack.Config{Log: log, Layout: layout, Enricher: 2, Writers: 2, Args: arguments(), Proxied: true})
+	dir := t.TempDir()
+	s := stack.ForTest(t, stack.Config{Log: log, Layout: layout, Enricher: 2, Writers: 2, Args: arguments(), Proxied: true, Dir: dir})
 
 	all := make([]*world, worlds)
 	var calls []call
@@ -101,8 +103,11 @@ func run(t *testing.T, log kafka.Log, worlds, kills int) {
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
 	told := make(chan struct{})
-	killed := make(chan int, 1)
-	go func() { killed <- kill(ctx, s, told, kills, rand.New(rand.NewPCG(seed, 2))) }() // ends some time after told
+	killed := make(chan [2]int, 1)
+	go func() { // ends some time after told
+		n, lost := kill(ctx, s, dir, told, kills, rand.New(rand.NewPCG(seed, 2)))
+		killed <- [2]int{n, lost}
+	}()
 	watched := make(chan watching, 1)
 	unwatch := make(chan struct{})
 	var most int64
@@ -112,7 +117,11 @@ func run(t *testing.T, log kafka.Log, worlds, kills int) {
 	go func() { watched <- watch(ctx, s, most, unwatch) }() // ends soon after unwatch
 	tell(ctx, t, log, calls)
 	close(told)
-	t.Logf("%d calls of %d worlds told, %d processes killed meanwhile", len(calls), worlds, <-killed)
+	ended := <-killed
+	t.Logf("%d calls of %d worlds told, %d processes killed meanwhile, %d of them lost their disks", len(calls), worlds, ended[0], ended[1])
+	if ended[1] < 2 {
+		t.Errorf("%d disks lost, want 2 and more", ended[1])
+	}
 	if err := settled(ctx, log); err != nil {
 		t.Fatal(err)
 	}
@@ -292,25 +301,31 @@ func tell(ctx context.Context, t *testing.T, log kafka.Log, calls []call) {
 }
 
 // kill ends an enricher or a writer at random moments, or lets it hang, and
-// starts it again, until all is told and least were killed. It leaves all of
-// them running, and returns how many it ended.
-func kill(ctx context.Context, s *stack.Stack, told <-chan struct{}, least int, rnd *rand.Rand) int {
-	for n := 0; ; {
+// starts it again, until all is told and least were killed. Of four, one is an
+// enricher that loses its disk when it is killed, and one an enricher that has
+// lost it a while before. It leaves all of them running, and returns how many it
+// ended and how many disks were lost.
+func kill(ctx context.Context, s *stack.Stack, dir string, told <-chan struct{}, least int, rnd *rand.Rand) (n, lost int) {
+	for {
 		select {
 		case <-ctx.Done():
-			return n
+			return n, lost
 		case <-time.After(time.Duration(300+rnd.IntN(1500)) * time.Millisecond):
 		}
 		select {
 		case <-told:
 			if n >= least {
-				return n
+				return n, lost
 			}
 		default:
 		}
+		runs, ends := n%4 == 0, n%4 == 2 // with its disk gone
 		victims := slices.Concat(s.Enrichers, s.Writers)
+		if runs || ends {
+			victims = s.Enrichers
+		}
 		p := victims[rnd.IntN(len(victims))]
-		if rnd.IntN(5) == 0 {
+		if !runs && !ends && rnd.IntN(5) == 0 {
 			if p.Pause() == nil { // a zombie: the others take its partitions over
 				select {
 				case <-ctx.Done():
@@ -320,10 +335,28 @@ func kill(ctx context.Context, s *stack.Stack, told <-chan struct{}, least int, 
 			}
 			continue
 		}
+		disk := filepath.Join(dir, p.Name)
+		if runs || ends {
+			if _, err := os.Stat(disk); err != nil {
+				return n, lost // lost would be too few
+			}
+			lost++
+		}
+		if runs {
+			_ = os.RemoveAll(disk) // it may write meanwhile; what is left goes below
+			select {
+			case <-ctx.Done():
+			case <-p.Exited(): // or it goes on in memory: both are right
+			case <-time.After(time.Second):
+			}
+		}
 		p.Kill()
 		n++
+		if (runs || ends) && os.RemoveAll(disk) != nil {
+			return n, lost
+		}
 		if err := p.Start(); err != nil {
-			return n // the stack's end tells why
+			return n, lost // the stack's end tells why
 		}
 	}
 }
