@@ -212,3 +212,70 @@ func TestTraitOperators(t *testing.T) {
 	exec(t, conn, "INSERT INTO identity_facts SELECT * FROM identity_facts")
 	same(t, "users again", table(t, conn, "SELECT toString(traits['logins']) FROM users WHERE user_id = 'u1'"), "13.5")
 }
+
+// Dictionaries answer what the views say as of the last two minutes, or of the
+// last reload.
+func TestIdentityDictionaries(t *testing.T) {
+	conn := schema(t)
+	said(t, conn,
+		`10, kind=identify, user_id=u1, anonymous_id=phone, traits={"name":"Maria"}`,
+		`11, kind=identify, user_id=u2`,
+		`12, kind=group, user_id=u1, account_id=shop, account_source=event, role=clerk, traits={"name":"Shop"}`,
+		`13, kind=group, user_id=u1, account_id=bank, account_source=event, role=owner`,
+		`14, kind=group, account_id=shop, parent_account_id=north, account_source=event`,
+		`15, kind=alias, user_id=u1, previous_id=u0`,
+		`16, kind=identify, user_id=u0, anonymous_id=tablet`,
+	)
+	asked := []struct{ dictionary, key, attributes string }{
+		{"users_dict", "('dev', 'u1')", "('traits', 'account_id', 'role')"},
+		{"users_dict", "('dev', 'u2')", "('traits', 'account_id', 'role')"},
+		{"users_dict", "('other', 'u1')", "('traits', 'account_id', 'role')"},
+		{"accounts_dict", "('dev', 'shop')", "('traits', 'parent_account_id')"},
+		{"accounts_dict", "('dev', 'bank')", "('traits', 'parent_account_id')"},
+		{"memberships_dict", "('dev', 'u1', 'shop')", "('role', 'valid_from')"},
+		{"memberships_dict", "('dev', 'u1', 'bank')", "('role', 'valid_from')"},
+		{"memberships_dict", "('dev', 'u2', 'bank')", "('role')"},
+		{"user_roots_dict", "('dev', 'u0')", "('root_id')"},
+		{"user_roots_dict", "('dev', 'u1')", "('root_id')"},
+		{"anonymous_users_dict", "('dev', 'phone')", "('user_id')"},
+		{"anonymous_users_dict", "('dev', 'tablet')", "('user_id')"},
+	}
+	answers := func() (list []string) {
+		t.Helper()
+		for _, a := range asked {
+			list = append(list, table(t, conn, fmt.Sprintf("SELECT toString(dictGet('%s', %s, %s))", a.dictionary, a.attributes, a.key))...)
+		}
+		return list
+	}
+	before := []string{
+		`('{"name":"Maria"}','bank','owner')`, `('{}','','')`, `('','','')`,
+		`('{"name":"Shop"}','north')`, `('{}','')`,
+		`('clerk','2026-11-21 11:12:00.000000')`, `('owner','2026-11-21 11:13:00.000000')`, "",
+		"u1", "", "u1", "u1",
+	}
+	same(t, "at first", answers(), before...)
+	said(t, conn,
+		`20, kind=identify, user_id=u1, anonymous_id=phone, traits={"name":"M."}`,
+		`21, kind=group, user_id=u1, account_id=shop, account_source=event, role=admin, traits={"name":"Store"}`,
+		`22, kind=group, account_id=shop, parent_account_id=south, account_source=event`,
+		`23, kind=group, account_id=south, parent_account_id=shop, account_source=event`, // leads back
+		`24, kind=alias, user_id=u2, previous_id=u1`,
+		`25, kind=identify, user_id=u3, anonymous_id=tablet`,
+	)
+	after := []string{
+		`('{"name":"M."}','shop','admin')`, `('{}','','')`, `('','','')`,
+		`('{"name":"Store"}','south')`, `('{}','')`,
+		`('admin','2026-11-21 11:21:00.000000')`, `('owner','2026-11-21 11:13:00.000000')`, "",
+		"u2", "u2", "u2", "u3",
+	}
+	for i, got := range answers() { // of a dictionary that may have been read again
+		if got != before[i] && got != after[i] {
+			t.Errorf("%+v within its lifetime: got %s, want %s or %s", asked[i], got, before[i], after[i])
+		}
+	}
+	for _, d := range table(t, conn, "SELECT name FROM system.dictionaries WHERE database = currentDatabase() AND status = 'LOADED'") {
+		exec(t, conn, "SYSTEM RELOAD DICTIONARY "+d)
+	}
+	same(t, "read again", answers(), after...)
+	same(t, "lifetimes", table(t, conn, "SELECT DISTINCT toString((lifetime_min, lifetime_max)) FROM system.dictionaries WHERE database = currentDatabase() AND status = 'LOADED'"), "(60,120)")
+}

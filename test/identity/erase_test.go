@@ -316,7 +316,7 @@ func (p *person) audit(ctx context.Context) {
 }
 
 func (p *person) tables(ctx context.Context) (list []string) {
-	for name := range pairs(ctx, p.t, p.stack, "SELECT name, engine FROM system.tables WHERE database = '%s' AND engine NOT IN ('MaterializedView', 'Dictionary') AND name NOT LIKE '.%%'") {
+	for name := range pairs(ctx, p.t, p.stack, "SELECT name, engine FROM system.tables WHERE database = '%s' AND engine != 'MaterializedView' AND name NOT LIKE '.%%'") {
 		list = append(list, name)
 	}
 	return list

@@ -126,7 +126,7 @@ func inReason(l *list) string {
 var idColumns = []string{"actor_id", "user_id", "anonymous_id", "linked_user_id", "previous_id", "distinct_id"}
 
 // dictionaries that name people.
-var dictionaries = []string{"users_dict", "user_roots_dict"}
+var dictionaries = []string{"users_dict", "user_roots_dict", "memberships_dict", "anonymous_users_dict"}
 
 // others are tables with a column for ids that this release does not know of:
 // they are counted, so that no receipt is silent about them.

@@ -1217,3 +1217,27 @@ FROM
 LEFT JOIN `uptake`.`account_paths` AS p ON p.app_id = k.app_id AND p.account_id = k.account_id
 ARRAY JOIN if(empty(p.ancestors), [k.account_id], p.ancestors) AS ancestor, arrayEnumerate(if(empty(p.ancestors), [k.account_id], p.ancestors)) AS position;
 
+CREATE DICTIONARY IF NOT EXISTS `uptake`.`memberships_dict` ON CLUSTER `main`
+(
+    `app_id` String,
+    `user_id` String,
+    `account_id` String,
+    `role` String,
+    `valid_from` DateTime64(6, 'UTC')
+)
+PRIMARY KEY app_id, user_id, account_id
+SOURCE(CLICKHOUSE(QUERY 'SELECT app_id, user_id, account_id, role, valid_from FROM `uptake`.`memberships_history` WHERE valid_to = toDateTime64(\'2299-12-31 23:59:59\', 6, \'UTC\')'))
+LAYOUT(COMPLEX_KEY_HASHED())
+LIFETIME(MIN 60 MAX 120);
+
+CREATE DICTIONARY IF NOT EXISTS `uptake`.`anonymous_users_dict` ON CLUSTER `main`
+(
+    `app_id` String,
+    `anonymous_id` String,
+    `user_id` String
+)
+PRIMARY KEY app_id, anonymous_id
+SOURCE(CLICKHOUSE(QUERY 'SELECT i.app_id, i.id, if(r.root_id = \'\', i.user_id, r.root_id) FROM `uptake`.`identities` AS i LEFT JOIN `uptake`.`user_roots` AS r ON r.app_id = i.app_id AND r.user_id = i.user_id WHERE i.id_kind = \'anonymous\' AND i.in_force'))
+LAYOUT(COMPLEX_KEY_HASHED())
+LIFETIME(MIN 60 MAX 120);
+
