@@ -15,8 +15,9 @@ GO ?= go
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# Not by `go run`, which calls a stop in good order an error.
 run: ## everything on this machine, with data that survives a restart
-	$(GO) run ./deploy/standalone $(ARGS)
+	@$(GO) build -o bin/standalone ./deploy/standalone && exec bin/standalone $(ARGS)
 
 demo: ## a week of sample traffic through a standalone of its own, and the rollups it gives
 	$(GO) run ./test/cmd/demo $(ARGS)
