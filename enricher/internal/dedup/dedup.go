@@ -31,6 +31,7 @@ import (
 	"os"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -100,7 +101,7 @@ type state struct {
 }
 
 // Open opens the store below cfg.Dir. One that cannot be read is removed and
-// made anew: it is a cache.
+// made anew: it is a cache. One whose disk is full is left as it is.
 func Open(cfg Config, logger *slog.Logger) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -110,7 +111,7 @@ func Open(cfg Config, logger *slog.Logger) (*Store, error) {
 	}
 	state := &state{}
 	db, lock, err := openDB(cfg, logger, state)
-	if err != nil && !errors.Is(err, errLocked) {
+	if err != nil && !errors.Is(err, errLocked) && !errors.Is(err, syscall.ENOSPC) {
 		logger.Warn("dedup store cannot be read, it is made anew from the log", "dir", cfg.Dir, "error", err)
 		if err := os.RemoveAll(cfg.Dir); err != nil {
 			return nil, fmt.Errorf("remove broken dedup store %s: %w", cfg.Dir, err)
