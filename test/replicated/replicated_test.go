@@ -352,7 +352,7 @@ func TestAtAnyByteOfTheKeeper(t *testing.T) {
 	e := forTest(t)
 	seeds := uint64(4)
 	if long {
-		seeds = 40
+		seeds = 24
 	}
 	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 17))

@@ -173,6 +173,7 @@ func (s *Stack) startClickHouse(ctx context.Context) error {
 	}
 	cfg := embedded.Config{
 		DataDir: dir, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), Progress: os.Stderr,
+		MaxRestarts: 100, // tests have it end on purpose
 	}
 	if s.cfg.Keeper != "" {
 		addrs, err := freeAddrs(1)
