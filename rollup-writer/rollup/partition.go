@@ -193,19 +193,27 @@ func (p *partition) build() {
 			p.halt(err)
 			return
 		case <-p.queue.ready:
-			for _, r := range p.queue.take() {
-				if err := p.take(r); err != nil {
-					if p.intake.Err() == nil {
-						p.halt(err)
-					}
-					return
+			if err := p.takeAll(p.queue.take()); err != nil {
+				if p.intake.Err() == nil {
+					p.halt(err)
 				}
+				return
 			}
 			if p.queue.drained() {
 				p.s.throttle(p)
 			}
 		}
 	}
+}
+
+func (p *partition) takeAll(records []*kgo.Record) error {
+	defer p.perRow.tell()
+	for _, r := range records {
+		if err := p.take(r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // take cuts one record. It fails with what halts the partition, or when the
@@ -221,7 +229,7 @@ func (p *partition) take(r *kgo.Record) error {
 	}
 	switch {
 	case rec.Kind == block.Row && control == nil:
-		p.perRow.records.Inc()
+		p.perRow.newRecords++
 	case rec.Kind == block.Row:
 		p.s.metrics.records.WithLabelValues(p.topic, "counts").Inc()
 	default:
@@ -317,13 +325,13 @@ func (p *partition) append(r *kgo.Record, counted *event.Control) error {
 	if err := p.open.take(p.s.codec, p.src, r.Offset, r.Value); err != nil {
 		return p.undecodable(r, err)
 	}
-	p.perRow.read.Inc()
-	p.perRow.pending.Inc()
+	p.perRow.newRows++
 	return nil
 }
 
 // hand gives insert something to carry out, once it has carried out what it has.
 func (p *partition) hand(it item) error {
+	p.perRow.tell()
 	select {
 	case p.items <- it:
 		p.handed = it.block.Next
