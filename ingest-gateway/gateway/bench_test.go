@@ -33,6 +33,7 @@ func benchmarkGateway(b *testing.B, n int, protocols ...ingest.Protocol) {
 	var sent atomic.Int64
 	var wg sync.WaitGroup
 	b.ReportAllocs()
+	b.SetBytes(int64(n * len(fmt.Sprintf(sample, 0, 0))))
 	b.ResetTimer()
 	began := cpuTime()
 	for w := range connections {
