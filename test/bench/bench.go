@@ -21,6 +21,8 @@ import (
 	"sort"
 	"strings"
 	"time"
+
+	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 )
 
 // Config says how much is measured.
@@ -33,6 +35,9 @@ type Config struct {
 	BatchRequests  int // requests of BatchEvents each, per round
 	BatchEvents    int
 	Connections    int
+	GatewayArgs    []string // further arguments of the gateway, to vary a setting
+
+	Apps int // that have a write key; requests are of one
 
 	EnricherEvents  int // per round
 	KnownIDs        int // message ids that the dedup store holds beforehand
@@ -48,6 +53,8 @@ type Config struct {
 	PathRate    int // events per second through the whole path
 	PathSeconds int // per round
 
+	enricherEnv, enricherArgs []string // settings that are compared
+
 	Stages     []string // names of the stages to run; empty: all
 	ProfileDir string   // for a CPU profile of each stage; empty: none
 
@@ -57,7 +64,7 @@ type Config struct {
 // DefaultConfig takes about four minutes on two cores.
 func DefaultConfig() Config {
 	return Config{
-		Rounds: 3, Partitions: 4, SingleRequests: 40_000, BatchRequests: 5_000, BatchEvents: 100, Connections: 64,
+		Rounds: 3, Partitions: 4, SingleRequests: 40_000, BatchRequests: 5_000, BatchEvents: 100, Connections: 64, Apps: 1,
 		EnricherEvents: 300_000, KnownIDs: 1_000_000, KnownIdentities: 100_000, Features: 100, RuleFeatures: 50, Properties: 12, Accounts: 5_000,
 		WriterEvents: 400_000, PathRate: 20_000, PathSeconds: 10,
 	}
@@ -84,6 +91,7 @@ func (c Config) Validate() error {
 		{"batch-requests", c.BatchRequests, 1},
 		{"batch-events", c.BatchEvents, 2},
 		{"connections", c.Connections, 1},
+		{"apps", c.Apps, 1},
 		{"enricher-events", c.EnricherEvents, 1},
 		{"known-ids", c.KnownIDs, 0},
 		{"known-identities", c.KnownIdentities, 0},
@@ -157,14 +165,15 @@ type load struct {
 	round  func(context.Context) (Sample, error)
 	close  func(context.Context) error
 	pprofs map[string]string // process to host:port of /debug/pprof
+	server *embedded.Server  // ClickHouse, of the writer
 }
 
 func stages() []stage {
 	return []stage{
-		{"gateway_single", gatewaySingle, gatewaySingleFloor},
+		{stageGateway, gatewaySingle, gatewaySingleFloor},
 		{"gateway_batch", gatewayBatch, gatewayBatchFloor},
-		{"enricher", enricher, enricherFloor},
-		{"writer", writer, writerFloor},
+		{stageEnricher, enricher, enricherFloor},
+		{stageWriter, writer, writerFloor},
 		{"path", path, nil},
 	}
 }
@@ -216,7 +225,7 @@ func (r *runner) measure(ctx context.Context, st stage) (f Figure, err error) {
 	}
 	fmt.Fprintf(r.cfg.Progress, "%-22s ready after %.1f s\n", st.name, time.Since(began).Seconds())
 	for round := range r.cfg.Rounds {
-		s, err := r.profiled(ctx, main, round == 0)
+		s, err := r.profiled(ctx, main, round == r.cfg.Rounds-1) // of a process that is warm
 		if err != nil {
 			return f, err
 		}

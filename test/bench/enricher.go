@@ -67,7 +67,12 @@ func enricher(ctx context.Context, r *runner) (_ *load, err error) {
 	if err := l.known(ctx, r.cfg.KnownIDs); err != nil {
 		return nil, fmt.Errorf("make known message ids: %w", err)
 	}
-	p, err := c.serve(ctx, r, stack.Enricher, dir, "-kafka-brokers", l.brokers(), "-data-dir", filepath.Join(dir, "data"))
+	binary, err := stack.Binary(ctx, stack.Enricher, stack.Build{})
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.serveEnv(ctx, stack.Enricher, dir, r.cfg.enricherEnv, binary,
+		append([]string{"-kafka-brokers", l.brokers(), "-data-dir", filepath.Join(dir, "data")}, r.cfg.enricherArgs...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -77,7 +77,11 @@ func (r *runner) gatewayLoad(ctx context.Context, name string, requests, events 
 	if err != nil {
 		return nil, err
 	}
-	p, url, err := c.gateway(ctx, r, dir, l, []string{benchApp})
+	apps := []string{benchApp}
+	for i := 1; i < r.cfg.Apps; i++ {
+		apps = append(apps, fmt.Sprint("app-", i))
+	}
+	p, url, err := c.gateway(ctx, r, dir, l, apps, r.cfg.GatewayArgs...)
 	if err != nil {
 		return nil, err
 	}

@@ -68,11 +68,15 @@ func (c *closers) serve(ctx context.Context, r *runner, name, dir string, args .
 }
 
 func (c *closers) serveBinary(ctx context.Context, name, dir, binary string, args ...string) (*process, error) {
+	return c.serveEnv(ctx, name, dir, nil, binary, args...)
+}
+
+func (c *closers) serveEnv(ctx context.Context, name, dir string, env []string, binary string, args ...string) (*process, error) {
 	metrics, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	p, err := startProcess(name, dir, nil, binary, append([]string{"serve", "-metrics-addr", metrics}, args...)...)
+	p, err := startProcess(name, dir, env, binary, append([]string{"serve", "-metrics-addr", metrics}, args...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -137,7 +137,7 @@ func writer(ctx context.Context, r *runner) (_ *load, err error) {
 		}
 		return s, err
 	}
-	return &load{round: round, close: c.close, pprofs: map[string]string{"writer": p.metrics}}, nil
+	return &load{round: round, close: c.close, pprofs: map[string]string{"writer": p.metrics}, server: server}, nil
 }
 
 func count(ctx context.Context, server *embedded.Server, table string) (int, error) {

@@ -38,7 +38,8 @@ type invocation struct {
 	columns   bool          // layouts by column, not by view
 	layouts   setting.Strings
 	protocol  bool // measure what exactly-once costs, not the stages
-	growth    bool // measure the enricher as what it knows grows, not the stages
+	growth    bool // measure stages as what they know grows
+	settings  bool // measure the enricher under other settings
 	match     string
 }
 
@@ -67,6 +68,10 @@ func run() (err error) {
 	if inv.growth {
 		grown, err := bench.Growth(ctx, cfg, inv.match)
 		return errors.Join(bench.WriteGrowth(os.Stdout, grown), inv.merge(bench.GrowthValues(grown)), err)
+	}
+	if inv.settings {
+		measured, err := bench.Settings(ctx, cfg, inv.match)
+		return errors.Join(bench.WriteSettings(os.Stdout, measured), err)
 	}
 	if inv.protocol {
 		costs, audit, err := bench.Protocol(ctx, cfg)
@@ -112,6 +117,7 @@ func parse(args []string) (bench.Config, invocation, error) {
 	set.IntVar(&cfg.BatchRequests, "batch-requests", cfg.BatchRequests, "requests of batch-events, per round")
 	set.IntVar(&cfg.BatchEvents, "batch-events", cfg.BatchEvents, "events of a batch request")
 	set.IntVar(&cfg.Connections, "connections", cfg.Connections, "connections to the gateway")
+	set.Var((*setting.Strings)(&cfg.GatewayArgs), "gateway-args", "comma-separated further `arguments` of the gateway of the first two stages, such as -linger,5ms")
 	set.IntVar(&cfg.EnricherEvents, "enricher-events", cfg.EnricherEvents, "events through the enricher, per round")
 	set.IntVar(&cfg.KnownIDs, "known-ids", cfg.KnownIDs, "message ids that the enricher knows beforehand")
 	set.IntVar(&cfg.KnownIdentities, "known-identities", cfg.KnownIdentities, "users, each with an anonymous id, that the enricher knows beforehand")
@@ -129,8 +135,9 @@ func parse(args []string) (bench.Config, invocation, error) {
 	set.BoolVar(&inv.columns, "rollup-columns", false, "with -rollups: layouts by column of usage_hourly's key")
 	set.Var(&inv.layouts, "rollup-layouts", "with -rollups: comma-separated layouts of "+strings.Join(bench.LayoutNames(false), ", ")+"; with -rollup-columns of "+strings.Join(bench.LayoutNames(true), ", ")+"; empty: all of them")
 	set.BoolVar(&inv.protocol, "protocol", false, "instead of the stages: a writer with and without tokens, windows and counts")
-	set.BoolVar(&inv.growth, "growth", false, "instead of the stages: the enricher at 1, 10 and 100 times what it knows")
-	set.StringVar(&inv.match, "growth-of", "", "with -growth: only what has this `text` in its name")
+	set.BoolVar(&inv.growth, "growth", false, "instead of the stages: enricher, writer and gateway at 1, 10 and 100 times what they know")
+	set.BoolVar(&inv.settings, "settings", false, "instead of the stages: the enricher under other settings, in turns")
+	set.StringVar(&inv.match, "growth-of", "", "with -growth and -settings: only what has this `text` in its stage or name, such as \"writer partitions\"")
 	set.IntVar(&cfg.Keys, "keys", cfg.Keys, "different property keys over all events; up to properties: the same in each")
 	set.StringVar(&inv.json, "out", "", "`file` for the figures as JSON, such as docs/performance.json; what is not measured keeps its value")
 	set.StringVar(&inv.doc, "doc", "", "Markdown `file` whose tables are replaced, such as docs/performance.md")
