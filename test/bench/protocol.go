@@ -150,7 +150,8 @@ type side struct {
 	server  *embedded.Server
 	writer  *process
 	next    int64 // offset of each partition
-	rows    int   // that must have been written
+	blocks  int   // of each partition that must have been written
+	rows    int   // in them
 }
 
 func (c *closers) side(ctx context.Context, r *runner, shape blockShape, unguarded, counted bool) (*side, error) {
@@ -194,13 +195,13 @@ func (s *side) fill(ctx context.Context, n int64) error {
 		rec := &kgo.Record{Topic: topic.Enriched, Partition: int32(p)}
 		if offset%every != every-1 {
 			e := enrichedEvent(offset*parts+p, now, s.cfg)
-			e.RawOffset = offset
+			e.RawOffset = offset/every*(every-1) + offset%every // raw has no controls
 			rec.Value = codec.AppendEnriched(nil, &e)
 			return rec
 		}
 		control := event.Control{Kind: event.ControlTick, ControlID: fmt.Sprint(offset), CreatedAt: event.FromTime(now)}
 		if s.counted {
-			counts := event.Counts{RawTopicID: s.rawID, First: offset - every + 1, Next: offset + 1, Cells: []event.Cell{
+			counts := event.Counts{RawTopicID: s.rawID, First: offset / every * (every - 1), Next: (offset/every + 1) * (every - 1), Cells: []event.Cell{
 				{AppID: benchApp, Hour: event.HourOf(event.FromTime(now)), Accepted: every - 1, Stored: every - 1},
 			}}
 			var err error
@@ -232,10 +233,8 @@ func (s *side) round(ctx context.Context, each int) (got ProtocolRound, err erro
 	if err = errors.Join(err, err1, err2, s.writer.cmd.Process.Signal(syscall.SIGCONT)); err != nil {
 		return got, err
 	}
-	err = s.writer.await(ctx, "the rows", func() (bool, error) {
-		written, err := sumMetrics(ctx, s.writer.metrics, "uptake_writer_rows_written_total")
-		return err == nil && int(written[0]) >= s.rows, err
-	})
+	s.blocks += each
+	err = s.writer.await(ctx, "the commits", func() (bool, error) { return s.committed(ctx) })
 	if err != nil {
 		return got, err
 	}
@@ -251,6 +250,22 @@ func (s *side) round(ctx context.Context, each int) (got ProtocolRound, err erro
 	return got, err
 }
 
+// committed asks the log whether the full blocks are written: asking the writer
+// for its metrics would cost it as much as it does for a thousand rows.
+func (s *side) committed(ctx context.Context) (bool, error) {
+	commits, err := s.log.admin.FetchOffsets(ctx, topic.GroupRollupWriter)
+	if err != nil {
+		return false, err
+	}
+	for p := range s.log.partitions {
+		c, ok := commits.Lookup(topic.Enriched, p)
+		if !ok || c.At < int64(s.blocks*s.shape.rows) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
 // audit runs the command over all that was written.
 func (s *side) audit(ctx context.Context, r *runner) (a AuditCost, err error) {
 	ch, err := startSpan(s.server.Pid())
@@ -258,7 +273,11 @@ func (s *side) audit(ctx context.Context, r *runner) (a AuditCost, err error) {
 		return a, err
 	}
 	// Without the log: what is in the open blocks is in flight, and not counted either.
-	p, err := r.service(ctx, stack.Writer, s.dir, "audit", "-clickhouse-addr", s.server.NativeAddr(), "-clickhouse-database", database, "-in-flight-records", "0")
+	dir, err := r.dir("audit")
+	if err != nil {
+		return a, err
+	}
+	p, err := r.service(ctx, stack.Writer, dir, "audit", "-clickhouse-addr", s.server.NativeAddr(), "-clickhouse-database", database, "-in-flight-records", "0")
 	if err != nil {
 		return a, err
 	}
