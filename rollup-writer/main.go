@@ -13,6 +13,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/audit"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/rollup"
+	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
@@ -99,7 +100,7 @@ func serve(c *invocation) error {
 		return err
 	}
 	defer func() { _ = server.Close(signals.Kill) }() // only readers of metrics are cut off
-	service, err := rollup.New(c.cfg, rollup.Dependencies{Logger: logger, Metrics: reg, Health: &health})
+	service, err := rollup.New(c.cfg, rollup.Dependencies{Logger: logger, Metrics: reg, Health: &health, Now: failpoint.Now})
 	if err != nil {
 		return err
 	}
