@@ -10,7 +10,7 @@ GOLANGCI_VERSION := v2.15.0
 GO ?= go
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test race fuzz bench faults controls identity lint fmt modules tools clean
+.PHONY: help run demo test race fuzz bench faults identity lint fmt modules tools clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,9 +38,6 @@ bench: ## the Go benchmarks of the hot parts and each stage beside its floor, in
 N ?= 500
 faults: ## N seeded faults (500), with a table of what they did
 	$(GO) run ./test/cmd/faults -n $(N) $(ARGS)
-
-controls: ## known mistakes switched on in the writer, each of which the recount must see
-	UPTAKE_LONG=1 $(GO) test -timeout 60m -v -run TestControls ./test/faults
 
 WORLDS ?= 100
 identity: ## WORLDS (100) random worlds of users and visitors against killed services

@@ -24,6 +24,10 @@ import (
 // env is what the faults of a run break.
 type env struct {
 	cfg        Config
+	app        string  // that the traffic is of
+	control    control // that the writers run under; zero: none
+	begun      int     // rounds of the runs before this one
+	known      map[string]*expected
 	layout     topic.Layout
 	stack      *stack.Stack
 	fake       *kafka.Fake    // or
@@ -53,7 +57,7 @@ type env struct {
 type poisoned struct{ code, original string }
 
 func newEnv(ctx context.Context, c Config) (_ *env, err error) {
-	e := &env{cfg: c, members: map[string][]member{}, locks: map[string]*sync.Mutex{}, disks: map[string]*disk{}, layout: topic.SingleLayout()}
+	e := &env{cfg: c, app: stack.App, control: controls[c.Control], known: map[string]*expected{}, members: map[string][]member{}, locks: map[string]*sync.Mutex{}, disks: map[string]*disk{}, layout: topic.SingleLayout()}
 	e.layout.Partitions = 3
 	defer func() {
 		if err != nil {
@@ -75,7 +79,7 @@ func newEnv(ctx context.Context, c Config) (_ *env, err error) {
 	startCtx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	e.stack, err = stack.Start(startCtx, stack.Config{
-		Dir: c.Dir, Log: log, Layout: e.layout, Gateways: 2, Enricher: 2, Writers: 2, Proxied: true, Bare: c.Inside,
+		Dir: c.Dir, Log: log, Apps: c.apps, Layout: e.layout, Gateways: 2, Enricher: 2, Writers: 2, Proxied: true, Bare: c.Inside,
 		Build: stack.Build{Failpoints: !c.Inside}, Args: c.serviceArgs(),
 		Env: map[string][]string{stack.Writer: e.plan(stack.Writer)},
 	})
@@ -245,12 +249,8 @@ func (e *env) restart(m member) {
 // plan returns the environment of a service: the mistake that the run is about,
 // and the failpoints of one run of one process.
 func (e *env) plan(service string, points ...string) []string {
-	if m := mistakes[e.cfg.Control]; m != "" && service == stack.Writer {
+	if m := e.control.mistake; m != "" && service == stack.Writer {
 		points = append(points, m+"=on")
-		if e.cfg.Control == "unblocked-polls" {
-			// The gap that a rebalance has to fall into is short by itself.
-			points = append(points, "writer.after-poll=sleep(2500ms)@1+")
-		}
 	}
 	return []string{"UPTAKE_FAILPOINTS=" + strings.Join(points, ";")}
 }

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -59,6 +58,9 @@ type Config struct {
 	Time time.Duration
 	// Settle bounds the wait for the last events of a round; default 4 min.
 	Settle time.Duration
+
+	apps   []string // that have a write key; default stack.App
+	enough int      // begin no further round after so many faults that struck; 0: do all
 }
 
 // Validate reports all faults.
@@ -82,7 +84,7 @@ func (c *Config) Validate() error {
 	if c.MaxPause < 0 || (c.MaxPause > 0 && c.MaxPause < time.Second) {
 		errs = append(errs, fmt.Errorf("max-pause must be at least 1s (got %s)", c.MaxPause))
 	}
-	if c.Control != "" && mistakes[c.Control] == "" {
+	if c.Control != "" && controls[c.Control].mistake == "" {
 		errs = append(errs, fmt.Errorf("control must be one of %v (got %q)", Controls(), c.Control))
 	}
 	if c.Dir == "" {
@@ -91,16 +93,22 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// mistakes are known mistakes of a writer, as its failpoints name them. Each
-// loses or doubles under faults.
-var mistakes = map[string]string{
-	"flush-anywhere":  "writer.mistake.flush-anywhere",
-	"start-at-max":    "writer.mistake.start-at-max",
-	"unblocked-polls": "writer.mistake.unblocked-polls",
+// complete fills in the defaults and reports all faults.
+func (c *Config) complete() error {
+	if c.PerRound == 0 {
+		c.PerRound = 10
+	}
+	if c.Settle == 0 {
+		c.Settle = 4 * time.Minute
+	}
+	if c.MaxPause == 0 {
+		c.MaxPause = time.Minute
+	}
+	if c.Out == nil {
+		c.Out = io.Discard
+	}
+	return c.Validate()
 }
-
-// Controls returns the mistakes that can be switched on.
-func Controls() []string { return slices.Sorted(maps.Keys(mistakes)) }
 
 // fault is one fault of a round: what, when, and the numbers it draws from.
 type fault struct {
@@ -144,19 +152,7 @@ func schedule(c Config) [][]*fault {
 // harness, or says that an installation did not come back; that rows are wrong
 // is in the report.
 func Run(ctx context.Context, c Config) (_ *Report, err error) {
-	if c.PerRound == 0 {
-		c.PerRound = 10
-	}
-	if c.Settle == 0 {
-		c.Settle = 4 * time.Minute
-	}
-	if c.MaxPause == 0 {
-		c.MaxPause = time.Minute
-	}
-	if c.Out == nil {
-		c.Out = io.Discard
-	}
-	if err := c.Validate(); err != nil {
+	if err := c.complete(); err != nil {
 		return nil, err
 	}
 	rounds := schedule(c)
@@ -168,24 +164,37 @@ func Run(ctx context.Context, c Config) (_ *Report, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
+	return e.run(ctx, c, rounds)
+}
+
+// run does the rounds that c asks for.
+func (e *env) run(ctx context.Context, c Config, rounds [][]*fault) (_ *Report, err error) {
 	report := newReport(c)
 	totals := map[string]int64{} // prefix → usage events
+	first := e.begun
+	e.begun += len(rounds)
 	began := time.Now()
 	for n, round := range rounds {
 		if c.Round != 0 && n+1 != c.Round {
 			continue
 		}
+		if c.enough > 0 && report.Faults >= c.enough {
+			break
+		}
 		if c.Time > 0 && time.Since(began) > c.Time {
 			fmt.Fprintf(c.Out, "%d of %d rounds were done in %s\n", n, len(rounds), c.Time)
 			break
 		}
-		r, err := e.round(ctx, n+1, round)
+		r, err := e.round(ctx, first+n+1, round)
 		if err != nil {
 			return report, fmt.Errorf("round %d of seed %d: %w\n%s", n+1, c.Seed, err, r.details())
 		}
 		report.add(r)
 		totals[r.oracle.Prefix] = r.usage
 		fmt.Fprintln(c.Out, r.line(len(rounds)))
+		if err := e.auditRound(ctx, r, report); err != nil {
+			return report, fmt.Errorf("round %d of seed %d: %w", n+1, c.Seed, err)
+		}
 		if c.Each != nil {
 			if err := c.Each(report); err != nil {
 				return report, err
@@ -273,6 +282,7 @@ func (r *round) details() string {
 
 // traffic sends a plan of its own until its round says that it is enough.
 type traffic struct {
+	app    string
 	plan   *loadgen.Plan
 	ledger *loadgen.Ledger
 	acked  atomic.Int64 // good events, each counted once
@@ -296,7 +306,7 @@ func (e *env) newTraffic(n int) (*traffic, error) {
 	if e.cfg.Inside {
 		rate = 250
 	}
-	return &traffic{plan: p, ledger: loadgen.NewLedger(), stored: newLevel(), rate: rate, seen: make([]bool, len(p.Events))}, nil
+	return &traffic{app: e.app, plan: p, ledger: loadgen.NewLedger(), stored: newLevel(), rate: rate, seen: make([]bool, len(p.Events))}, nil
 }
 
 func (t *traffic) ack(request int) {
@@ -314,7 +324,7 @@ func (t *traffic) ack(request int) {
 // records that follow in them, and between them ticks have to.
 func (t *traffic) send(ctx context.Context, urls []string, enough <-chan struct{}) error {
 	s := loadgen.Sender{
-		URLs: urls, WriteKey: stack.WriteKeyOf(stack.App), Workers: 6, Rate: t.rate,
+		URLs: urls, WriteKey: stack.WriteKeyOf(t.app), Workers: 6, Rate: t.rate,
 		Timeout: 15 * time.Second, MaxBackoff: 500 * time.Millisecond, Acked: t.ack,
 		Now: func() time.Time { return time.Now().Add(time.Duration(t.clock.Load())) },
 	}
@@ -337,7 +347,7 @@ func (e *env) round(ctx context.Context, n int, faults []*fault) (*round, error)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute+e.cfg.Settle)
 	defer cancel()
 	start := time.Now()
-	r := &round{number: n, faults: faults, oracle: loadgen.NewOracle(stack.App, loadgen.Resolved)}
+	r := &round{number: n, faults: faults, oracle: loadgen.NewOracle(e.app, loadgen.Resolved)}
 	t, err := e.newTraffic(n)
 	if err != nil {
 		return r, err
@@ -384,7 +394,7 @@ func (e *env) round(ctx context.Context, n int, faults []*fault) (*round, error)
 	if r.diff, r.stalled, err = e.settle(ctx, r.oracle); err != nil {
 		return r, err
 	}
-	if r.stalled != "" && e.cfg.Control != "" {
+	if r.stalled != "" && e.control.mistake != "" {
 		// A mistake can also stop a writer for good, which is no proof that the
 		// recount sees what it loses or doubles.
 		for _, m := range e.members[stack.Writer] {
@@ -497,7 +507,7 @@ func (e *env) inject(ctx context.Context, f *fault) bool {
 // ClickHouse.
 func (e *env) recover(ctx context.Context, f *fault, t *traffic) {
 	mended := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, min(time.Minute, e.cfg.Settle))
 	defer cancel()
 	want := t.acked.Load()
 	for {
@@ -552,7 +562,7 @@ func (e *env) count(ctx context.Context, t *traffic) {
 	for {
 		ask, cancel := context.WithTimeout(ctx, 5*time.Second)
 		var got uint64
-		if e.stack.Conn.QueryRow(ask, q, stack.App, t.plan.Config.IDPrefix).Scan(&got) == nil {
+		if e.stack.Conn.QueryRow(ask, q, t.app, t.plan.Config.IDPrefix).Scan(&got) == nil {
 			t.stored.raise(int64(got)) // or the server is away, which is what some faults do
 		}
 		cancel()
@@ -585,7 +595,7 @@ func (e *env) late(ctx context.Context, totals map[string]int64, report *Report)
 	var wrong []string
 	for _, r := range loadgen.Rollups() {
 		q := fmt.Sprintf("SELECT substring(account_id, 1, 7) AS p, toInt64(sum(events)) FROM %s.%s WHERE app_id = ? GROUP BY p", stack.Database, r.Table)
-		rows, err := e.stack.Conn.Query(ctx, q, stack.App)
+		rows, err := e.stack.Conn.Query(ctx, q, e.app)
 		if err != nil {
 			return nil, fmt.Errorf("late recount: %w", err)
 		}

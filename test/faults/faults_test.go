@@ -92,36 +92,68 @@ func TestFaultsOfRealBrokers(t *testing.T) {
 	}
 }
 
-// Known mistakes in the writer have to be seen by the recount: a harness that
-// does not see them proves nothing. What a writer merely left undone is no
-// evidence. How many faults that takes is chance for two of them, so they run
-// with UPTAKE_LONG=1 only (make controls).
+// Known mistakes in the writer have to be seen by the recount, and by the
+// product's own audit: a harness that does not see them proves nothing. Without
+// the mistake the same schedule does no harm, so that it is the mistake that is
+// seen. What a writer merely left undone is no evidence.
 func TestControls(t *testing.T) {
-	for control, c := range map[string]struct {
-		kinds []string
-		seen  func(*Report) bool
-	}{
-		"flush-anywhere": {
-			[]string{"kill at writer.after-insert", "zombie at writer.after-insert", "kill rollup-writer", "clickhouse swallow to client", "terminate rollup-writer"},
-			func(r *Report) bool { return r.Doubled > 0 },
-		},
-		"start-at-max": {
-			[]string{"view throws", "kill rollup-writer", "terminate rollup-writer"},
-			func(r *Report) bool { return r.Lost > 0 },
-		},
-		"unblocked-polls": {
-			[]string{"rebalance rollup-writer", "pause rollup-writer", "zombie at writer.after-fetch", "terminate rollup-writer"},
-			func(r *Report) bool { return r.Lost+r.Doubled > 0 },
-		},
-	} {
-		t.Run(control, func(t *testing.T) {
-			if control != "flush-anywhere" && os.Getenv("UPTAKE_LONG") != "1" {
-				t.Skip("SKIPPED, not run: it can take many minutes; UPTAKE_LONG=1 runs it")
+	if testing.Short() {
+		t.Skip("breaks an installation of its own; not under -short")
+	}
+	c := Config{
+		Seed: number(t, "UPTAKE_FAULTS_SEED", 1), Faults: 1, Dir: t.TempDir(), Out: lines{t},
+		MaxPause: 4 * time.Second, Settle: 15 * time.Second, apps: Controls(),
+	}
+	if err := c.complete(); err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	e, err := newEnv(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := e.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	seen := map[string]func(*Report) bool{
+		"flush-anywhere":  func(r *Report) bool { return r.Doubled > 0 },
+		"start-at-max":    func(r *Report) bool { return r.Lost > 0 },
+		"unblocked-polls": func(r *Report) bool { return r.Lost+r.Doubled > 0 },
+	}
+	run := func(name string, mistaken bool, seed uint64) {
+		with := "without"
+		if mistaken {
+			with = "with"
+		}
+		t.Run(fmt.Sprintf("%s/%s/%d", name, with, seed), func(t *testing.T) {
+			e.cfg.Seed, e.cfg.Out = seed, lines{t}
+			began := time.Now()
+			report, err := e.controlled(ctx, name, mistaken)
+			if err != nil {
+				t.Fatal(err)
 			}
-			report := inject(t, Config{Faults: 120, PerRound: 12, Control: control, Kinds: c.kinds, MaxPause: 4 * time.Second, Settle: 30 * time.Second})
-			if !c.seen(report) {
-				t.Errorf("%d faults with the mistake %q switched on, and it was not seen", report.Faults, control)
+			t.Logf("%s %s: %d faults in %d rounds, %s: %d lost, %d doubled, %d stalled", name, with, report.Faults, report.Rounds,
+				time.Since(began).Round(100*time.Millisecond), report.Lost, report.Doubled, report.Stalled)
+			switch {
+			case report.Audits == 0 || len(report.Disagreed) > 0:
+				t.Errorf("the audit did not find what the recount did: %v", report.Disagreed)
+			case report.Faults == 0:
+				t.Error("no fault met what it waited for")
+			case mistaken && !seen[name](report):
+				t.Errorf("%d faults with the mistake switched on, and it was not seen", report.Faults)
+			case !mistaken && !report.Clean():
+				t.Errorf("the mistake is not switched on, and events were lost or doubled, or did not come:\n%s", report.First)
 			}
 		})
+	}
+	// First without: what a mistake has done to an app stays wrong there.
+	for _, mistaken := range []bool{false, true} {
+		for n := range number(t, "UPTAKE_CONTROLS", 1) {
+			for _, name := range Controls() {
+				run(name, mistaken, c.Seed+n)
+			}
+		}
 	}
 }

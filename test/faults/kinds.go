@@ -140,11 +140,7 @@ func kinds() []kind {
 		add("terminate "+service, anywhere, terminate(service))
 		add("pause "+service, processed, pause(service))
 		add("isolate "+service, inside, pause(service))
-		on := anywhere
-		if service == stack.Writer {
-			on = inside // its process takes no clock
-		}
-		add("clock of "+service, on, clockOf(service))
+		add("clock of "+service, anywhere, clockOf(service))
 		for _, name := range failpoints[service] {
 			add("kill at "+name, processed, atFailpoint(service, name, "kill"))
 			add("zombie at "+name, processed, atFailpoint(service, name, "stop"))
@@ -181,6 +177,9 @@ func kinds() []kind {
 	add("clickhouse killed", anywhere, killClickHouse)
 	add("clickhouse paused", anywhere, pauseClickHouse)
 	add("view throws", anywhere, viewThrows)
+	add("writers killed while a view throws", anywhere, killWhileViewThrows)
+	add("rebalances in a row", anywhere, rebalancesInARow)
+	add("rebalances around a held poll", processed, rebalancesAroundPoll)
 	add("poison record", anywhere, poison)
 	add("oversize record", anywhere, oversize)
 	add("disk full clickhouse", anywhere, fillDisk("clickhouse"))
@@ -206,6 +205,18 @@ func (e *env) pick(f *fault, service string) (member, func()) {
 	mu := e.locks[m.Label()]
 	mu.Lock()
 	return m, mu.Unlock
+}
+
+// pickAll locks all members of a service for one fault.
+func (e *env) pickAll(service string) (unlock func()) {
+	for _, m := range e.members[service] {
+		e.locks[m.Label()].Lock()
+	}
+	return func() {
+		for _, m := range e.members[service] {
+			e.locks[m.Label()].Unlock()
+		}
+	}
 }
 
 func kill(service string) func(context.Context, *env, *fault) (string, error) {
@@ -242,7 +253,7 @@ func (e *env) terminate(ctx context.Context, m member) error {
 			return nil
 		}
 	}
-	if err != nil && e.cfg.Control != "" {
+	if err != nil && e.control.mistake != "" {
 		m.Kill()
 		return nil
 	}
@@ -579,12 +590,7 @@ func viewThrows(ctx context.Context, e *env, f *fault) (string, error) {
 	if makeErr == nil {
 		wait(ctx, lasts)
 	}
-	// The server may have gone away before it answered, and the view be there.
-	drop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-	defer cancel()
-	err := stack.Await(drop, "the end of a view that throws", func() error {
-		return e.stack.Conn.Exec(drop, "DROP VIEW IF EXISTS "+view+" SYNC")
-	})
+	err := e.dropView(ctx, view)
 	note := fmt.Sprintf("over %s for %s", source, lasts)
 	switch {
 	case err != nil:
@@ -593,6 +599,16 @@ func viewThrows(ctx context.Context, e *env, f *fault) (string, error) {
 		return note + ": " + makeErr.Error(), errMissed
 	}
 	return note, nil
+}
+
+// dropView ends a view. The server may have gone away before it answered, and the
+// view be there.
+func (e *env) dropView(ctx context.Context, view string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	return stack.Await(ctx, "the end of a view that throws", func() error {
+		return e.stack.Conn.Exec(ctx, "DROP VIEW IF EXISTS "+view+" SYNC")
+	})
 }
 
 // throwingView makes one, while nobody ends the server.

@@ -40,6 +40,10 @@ type Report struct {
 	Doubled int64
 	Stalled int      // rounds that were not worked through in time
 	Late    []string // what was found wrong at the end that was right in its round
+	// Audits is how often the product's own audit was run, and Disagreed says
+	// where it did not find what the recounts did.
+	Audits    int
+	Disagreed []string
 
 	Tallies map[string]*Tally // by kind
 	Wrong   map[string]bool   // prefixes of rounds that were wrong
@@ -95,6 +99,8 @@ func Sum(runs ...*Report) *Report {
 		all.Doubled += r.Doubled
 		all.Stalled += r.Stalled
 		all.Late = append(all.Late, r.Late...)
+		all.Audits += r.Audits
+		all.Disagreed = append(all.Disagreed, r.Disagreed...)
 		for prefix := range r.Wrong {
 			all.Wrong[fmt.Sprintf("%d/%s", n, prefix)] = true
 		}
@@ -115,8 +121,10 @@ func Sum(runs ...*Report) *Report {
 	return all
 }
 
-// Clean reports whether every recount was equal.
-func (r *Report) Clean() bool { return len(r.Wrong) == 0 && len(r.Late) == 0 }
+// Clean reports whether every recount was equal, and every audit agreed.
+func (r *Report) Clean() bool {
+	return len(r.Wrong) == 0 && len(r.Late) == 0 && len(r.Disagreed) == 0
+}
 
 // Kinds returns the tallies by name.
 func (r *Report) Kinds() []*Tally {
@@ -145,6 +153,10 @@ func (r *Report) String() string {
 	}
 	for _, l := range r.Late {
 		fmt.Fprintln(&b, "wrong afterwards:", l)
+	}
+	fmt.Fprintf(&b, "%d audits by rollup-writer agreed with the recounts\n", r.Audits-len(r.Disagreed))
+	for _, d := range r.Disagreed {
+		fmt.Fprintln(&b, "AUDIT AND RECOUNT DISAGREE:", d)
 	}
 	if r.Clean() && r.Faults > 0 {
 		// The rule of three: with none in n, 3/n bounds the rate at 95 %.
