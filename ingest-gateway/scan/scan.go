@@ -13,6 +13,12 @@
 // see Noted. An escape of half a surrogate pair (what JavaScript writes for text
 // cut in the middle of an emoji) is mended in place: it becomes \ufffd, which is
 // as long.
+//
+// It walks on its own and not by package rawjson, which reads text that is known
+// to be valid, or is small, a value at a time: this one is given what anybody
+// sends, says at which byte it is wrong and why, checks UTF-8 and depth and mends
+// in the same pass, and keeps its place in itself. What both do once a string is
+// known to be one, its escapes, is rawjson's.
 package scan
 
 import (
@@ -23,6 +29,8 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 	"unsafe"
+
+	"github.com/uptakehq/uptake/schemas/rawjson"
 )
 
 // Kind is the type of a JSON value.
@@ -62,7 +70,7 @@ func (v Value) Text() string {
 	case String:
 		inner := v.Raw[1 : len(v.Raw)-1]
 		if v.escaped {
-			return string(AppendUnescaped(make([]byte, 0, len(inner)), inner))
+			return string(rawjson.AppendUnquoted(make([]byte, 0, len(inner)), v.Raw))
 		}
 		return alias(inner)
 	case Number:
@@ -276,7 +284,7 @@ func (s *Scanner) Key() ([]byte, bool) {
 	s.i++
 	key := s.b[start : end-1]
 	if escaped {
-		s.key = AppendUnescaped(s.key[:0], key)
+		s.key = rawjson.AppendUnquoted(s.key[:0], s.b[start-1:end])
 		key = s.key
 	}
 	return key, true
@@ -590,41 +598,4 @@ func skipDigits(b []byte, i int) int {
 		i++
 	}
 	return i
-}
-
-// AppendUnescaped appends the text of a string whose inner bytes a Scanner has
-// read.
-func AppendUnescaped(dst, inner []byte) []byte {
-	for i := 0; i < len(inner); {
-		c := inner[i]
-		if c != '\\' {
-			dst = append(dst, c)
-			i++
-			continue
-		}
-		switch c = inner[i+1]; c {
-		case 'b':
-			c = '\b'
-		case 'f':
-			c = '\f'
-		case 'n':
-			c = '\n'
-		case 'r':
-			c = '\r'
-		case 't':
-			c = '\t'
-		case 'u':
-			r := hex4(inner, i+2)
-			i += 6
-			if utf16.IsSurrogate(r) {
-				r = utf16.DecodeRune(r, hex4(inner, i+2))
-				i += 6
-			}
-			dst = utf8.AppendRune(dst, r)
-			continue
-		}
-		dst = append(dst, c)
-		i += 2
-	}
-	return dst
 }
