@@ -2,12 +2,10 @@ package clickhouse
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"time"
 
@@ -136,13 +134,9 @@ func (c *Config) tlsConfig() (*tls.Config, error) {
 	}
 	tc := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLSServerName}
 	if c.TLSCA != "" {
-		pem, err := os.ReadFile(c.TLSCA)
-		if err != nil {
-			return nil, fmt.Errorf("clickhouse-tls-ca: %w", err)
-		}
-		tc.RootCAs = x509.NewCertPool()
-		if !tc.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("clickhouse-tls-ca %s holds no PEM certificate", c.TLSCA)
+		var err error
+		if tc.RootCAs, err = setting.CertPool("clickhouse-tls-ca", c.TLSCA); err != nil {
+			return nil, err
 		}
 	}
 	return tc, nil

@@ -7,13 +7,11 @@ package kafka
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -143,13 +141,9 @@ func (c *Config) mechanism() sasl.Mechanism {
 func (c *Config) tlsConfig() (*tls.Config, error) {
 	tc := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLSServerName}
 	if c.TLSCA != "" {
-		pem, err := os.ReadFile(c.TLSCA)
-		if err != nil {
-			return nil, fmt.Errorf("kafka-tls-ca: %w", err)
-		}
-		tc.RootCAs = x509.NewCertPool()
-		if !tc.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("kafka-tls-ca %s holds no PEM certificate", c.TLSCA)
+		var err error
+		if tc.RootCAs, err = setting.CertPool("kafka-tls-ca", c.TLSCA); err != nil {
+			return nil, err
 		}
 	}
 	if c.TLSCert != "" {
