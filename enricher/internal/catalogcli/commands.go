@@ -79,13 +79,9 @@ func (c *command) catalogPlan(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	opts, err := c.options()
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	vs, err := openVersions(c.app, opts)
+	vs, err := c.versions()
 	if err != nil {
 		return err
 	}
@@ -304,11 +300,7 @@ func (c *command) printFlows(flows []flow, days int) error {
 
 // pick returns the version of a number, or the one in force for 0.
 func (c *command) pick(ctx context.Context, number int64) (*catalog.Version, error) {
-	opts, err := c.options()
-	if err != nil {
-		return nil, err
-	}
-	vs, err := openVersions(c.app, opts)
+	vs, err := c.versions()
 	if err != nil {
 		return nil, err
 	}
@@ -369,13 +361,9 @@ func (c *command) catalogHistory(ctx context.Context, args []string) error {
 	if _, err := c.parse(args); err != nil {
 		return err
 	}
-	opts, err := c.options()
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	vs, err := openVersions(c.app, opts)
+	vs, err := c.versions()
 	if err != nil {
 		return err
 	}

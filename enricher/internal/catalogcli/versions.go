@@ -29,6 +29,15 @@ func openVersions(app string, opts []kgo.Opt) (*versions, error) {
 	return &versions{app: app, opts: opts, reader: r}, nil
 }
 
+// versions opens those of the app that the flags of needsLog name.
+func (c *command) versions() (*versions, error) {
+	opts, err := c.options()
+	if err != nil {
+		return nil, err
+	}
+	return openVersions(c.app, opts)
+}
+
 func (v *versions) close() { v.reader.Close() }
 
 // all reads the versions, the first one first.
