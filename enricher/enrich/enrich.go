@@ -312,7 +312,7 @@ func (s *Service) checkTopics(ctx context.Context) error {
 				s.rejected = s.topics[topic.Rejected].Partitions
 				return nil
 			}
-			if wrong, ok := errors.AsType[*topic.FaultError](err); ok && !passes(wrong) {
+			if wrong, ok := errors.AsType[*topic.FaultError](err); ok && !wrong.Passes() {
 				cancel()
 				return err
 			}
@@ -324,18 +324,6 @@ func (s *Service) checkTopics(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-// passes reports whether every fault may pass by itself, as while brokers elect
-// a leader.
-func passes(e *topic.FaultError) bool {
-	for _, f := range e.Faults {
-		ke, ok := errors.AsType[*kerr.Error](f)
-		if !ok || !ke.Retriable || errors.Is(f, topic.ErrMissing) {
-			return false
-		}
-	}
-	return true
 }
 
 // clientOptions returns how to reach the cluster, for the client of a role.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
 	"time"
 
@@ -60,20 +59,12 @@ func (s *Service) connect() error {
 	return nil
 }
 
-// kafkaAway tells an error that passes when Kafka is back.
-func kafkaAway(err error) bool {
-	var ne net.Error
-	var op *net.OpError
-	var ke *kerr.Error
-	switch {
-	case errors.As(err, &op), errors.Is(err, context.DeadlineExceeded), errors.Is(err, kgo.ErrClientClosed):
-		return true
-	case errors.As(err, &ne) && ne.Timeout():
-		return true
-	case errors.As(err, &ke):
-		return ke.Retriable && !errors.Is(err, kerr.UnknownTopicOrPartition)
-	}
-	return kerr.IsRetriable(err) && !errors.Is(err, topic.ErrMissing)
+// unanswered tells an error of a check of topics that says nothing of them: Kafka
+// is away, or somebody called the question off. It passes; a fault of a topic does
+// not.
+func unanswered(err error) bool {
+	fault, ok := errors.AsType[*topic.FaultError](err)
+	return !ok || fault.Passes()
 }
 
 // assigned is called while no poll is under way, before the first fetch.
@@ -153,7 +144,7 @@ func (s *Service) starts(ctx context.Context, offsets map[string]map[int32]kgo.O
 	}
 	// Who stamps the records may have been changed since the last look.
 	_, changed := topic.Check(ctx, s.admin, consumed...)
-	if changed != nil && kafkaAway(changed) {
+	if changed != nil && unanswered(changed) {
 		return nil, changed
 	}
 	starts := map[string]map[int32]start{}

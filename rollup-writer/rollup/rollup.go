@@ -205,7 +205,7 @@ func (s *Service) checkTopics(ctx context.Context) error {
 		return fmt.Errorf("reach kafka: %w", err)
 	}
 	if _, err := topic.Check(ctx, s.admin, consumed...); err != nil {
-		if kafkaAway(err) {
+		if unanswered(err) {
 			return err
 		}
 		return refuse(err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/block"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
@@ -552,6 +553,26 @@ func TestStartsWithoutClickHouse(t *testing.T) {
 		return strings.Contains(w.health.Ready()["rollup-writer"], "clickhouse: ask clickhouse: look for database")
 	})
 	w.end()
+}
+
+// A rebalance calls the question where to begin off: that is no reason to refuse a
+// partition, which would stand still until it is somebody else's.
+func TestWhereToBeginIsCalledOff(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	ctx, cancel := context.WithCancel(t.Context())
+	returned := make(chan struct{})
+	b.kafka.ControlKey(kmsg.DescribeConfigs.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cancel()
+		<-returned // the answer comes too late
+		return nil, nil, false
+	})
+	s := &Service{cfg: b.cfg, admin: b.admin}
+	starts, err := s.starts(ctx, map[string]map[int32]kgo.Offset{topic.Enriched: {0: kgo.NewOffset()}})
+	close(returned)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, refused: %v; want that it was called off", err, starts[topic.Enriched][0].refused)
+	}
 }
 
 // What must not be begun is refused, with what to do.

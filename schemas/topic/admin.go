@@ -49,6 +49,18 @@ func (e *FaultError) Error() string { return errors.Join(e.Faults...).Error() }
 // Unwrap makes each fault known to errors.Is.
 func (e *FaultError) Unwrap() []error { return e.Faults }
 
+// Passes reports whether every fault may pass by itself, as while brokers elect a
+// leader.
+func (e *FaultError) Passes() bool {
+	for _, f := range e.Faults {
+		ke, ok := errors.AsType[*kerr.Error](f)
+		if !ok || !ke.Retriable || errors.Is(f, ErrMissing) {
+			return false
+		}
+	}
+	return true
+}
+
 // settleTime is how long Check asks again for a topic that a broker does not
 // know, and settlePause the time in between: after topics are made, or a broker
 // starts, some brokers hear of it later than others.
