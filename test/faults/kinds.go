@@ -564,13 +564,24 @@ func killClickHouse(ctx context.Context, e *env, f *fault) (string, error) {
 	e.stack.ClickHouse.Kill()
 	down := between(f.rng, 0, time.Second)
 	wait(ctx, down)
-	return fmt.Sprintf("down %s", down), e.stack.ClickHouse.Start(context.WithoutCancel(ctx))
+	ctx = context.WithoutCancel(ctx)
+	err := e.stack.ClickHouse.Start(ctx)
+	// The writers knock already, and it can end of that while it starts.
+	for again := 0; err != nil && again < 3; again++ {
+		fmt.Fprintf(e.cfg.Out, "clickhouse ended while it started; started again: %v\n", err)
+		err = e.stack.ClickHouse.Start(ctx)
+	}
+	return fmt.Sprintf("down %s", down), err
 }
 
 func pauseClickHouse(ctx context.Context, e *env, f *fault) (string, error) {
 	e.store.Lock()
 	defer e.store.Unlock()
-	if err := e.stack.ClickHouse.Pause(); err != nil {
+	err := e.stack.ClickHouse.Pause()
+	if errors.Is(err, syscall.ESRCH) || errors.Is(err, os.ErrProcessDone) {
+		return "it has just ended by itself", errMissed
+	}
+	if err != nil {
 		return "", err
 	}
 	asleep := between(f.rng, 200*time.Millisecond, 5*time.Second)
