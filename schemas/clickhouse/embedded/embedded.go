@@ -74,7 +74,7 @@ type Config struct {
 	// was found. Default 60 s.
 	StartTimeout time.Duration
 	// MaxRestarts bounds how often in a row [Keep] starts the server again.
-	// Default 10, which takes at least 40 s.
+	// Default 10, which takes at least 30 s.
 	MaxRestarts int
 	// Logger gets start and end of the server. Default slog.Default().
 	Logger *slog.Logger
