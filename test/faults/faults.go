@@ -202,7 +202,7 @@ func (e *env) run(ctx context.Context, c Config, rounds [][]*fault) (_ *Report, 
 		}
 		if !r.diff.Equal() {
 			fmt.Fprint(c.Out, r.details())
-			if !c.KeepGoing && (c.Control == "" || r.stalled == "") {
+			if !c.KeepGoing && (c.Control == "" || e.known[e.app].wrong) {
 				return report, nil
 			}
 		}
