@@ -22,7 +22,6 @@
 package dedup
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -304,6 +303,22 @@ type recentID struct {
 	off, n uint32
 }
 
+// compare orders as the keys on disk are ordered. Nearly always one comparison
+// tells: hashes differ, and most ids of a flush are of one bucket.
+func (a recentID) compare(b recentID) int {
+	switch {
+	case a.bucket < b.bucket:
+		return -1
+	case a.bucket > b.bucket:
+		return 1
+	case a.hash < b.hash:
+		return -1
+	case a.hash > b.hash:
+		return 1
+	}
+	return 0
+}
+
 // Set opens a partition's set and reads its hashes into memory. topicID is that
 // of the enriched topic; with a set of another one, or none, Next is Unknown.
 // progress, if not nil, is called now and then with the ids read so far.
@@ -494,9 +509,7 @@ func (t *Set) flush() error {
 		return nil
 	}
 	// Pebble takes a sorted batch for less.
-	slices.SortFunc(t.ids, func(a, b recentID) int {
-		return cmp.Or(cmp.Compare(a.bucket, b.bucket), cmp.Compare(a.hash, b.hash))
-	})
+	slices.SortFunc(t.ids, recentID.compare)
 	if err := t.write(m); err != nil {
 		return fmt.Errorf("write dedup set of partition %d: %w", t.partition, err)
 	}
