@@ -60,6 +60,11 @@ func fillDisk(names ...string) func(context.Context, *env, *fault) (string, erro
 		}
 		d.mu.Lock()
 		defer d.mu.Unlock()
+		if filepath.Base(d.dir) == "clickhouse" {
+			// One that sleeps meanwhile wakes on a full disk amid what it has begun.
+			e.store.Lock()
+			defer e.store.Unlock()
+		}
 		path := filepath.Join(d.dir, "fill")
 		fillErr := fill(ctx, path, full)
 		return fmt.Sprintf("%s for %s", filepath.Base(d.dir), full), errors.Join(fillErr, os.Remove(path))
@@ -71,7 +76,7 @@ func fillDisk(names ...string) func(context.Context, *env, *fault) (string, erro
 // it has begun has that long to end. With all of them gone at once 26.7
 // acknowledges an insert although it could write nothing.
 const (
-	slowly    = 192 << 20
+	slowly    = 384 << 20
 	fillChunk = 1 << 20
 	fillPause = 10 * time.Millisecond // for a chunk
 )

@@ -57,7 +57,7 @@ func TestRollupsAreWhatWasSaid(t *testing.T) {
 	// Without a number it is a look at each log that `make test` can afford.
 	onFake, onKafka, kills := 40, 15, 3
 	if n := int(setting("IDENTITY_WORLDS", 0)); n > 0 {
-		onFake, onKafka, kills = n, n/4, 8
+		onFake, onKafka, kills = n, n/4, 8+n/40
 	}
 	t.Run("kfake", func(t *testing.T) {
 		run(t, kafka.FakeForTest(t, kfake.GroupMinSessionTimeout(time.Second)), onFake, kills)
@@ -100,7 +100,7 @@ func run(t *testing.T, log kafka.Log, worlds, kills int) {
 	}
 	rnd.Shuffle(len(calls), func(i, j int) { calls[i], calls[j] = calls[j], calls[i] })
 
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute+time.Duration(worlds)*time.Second)
 	defer cancel()
 	told := make(chan struct{})
 	killed := make(chan [2]int, 1)
@@ -289,7 +289,7 @@ func same(t *testing.T, what string, got, want map[string]string) {
 // amid them.
 func tell(ctx context.Context, t *testing.T, log kafka.Log, calls []call) {
 	t.Helper()
-	rounds := max(8, min(24, len(calls)/1000))
+	rounds := max(8, len(calls)/500)
 	for r := range rounds {
 		produce(ctx, t, log, calls[len(calls)*r/rounds:len(calls)*(r+1)/rounds])
 		select {

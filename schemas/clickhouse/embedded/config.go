@@ -31,7 +31,7 @@ const startQueries = "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; SELECT 
 // files stay empty, and the part is renamed into place all the same. So the last
 // keepFree bytes are kept out of its reach: inserts and merges are then refused
 // while there are still bytes for those that have begun.
-const keepFree = 128 << 20
+const keepFree = 256 << 20
 
 const configXML = `<?xml version="1.0"?>
 <clickhouse>

@@ -248,7 +248,7 @@ func TestTwoSideBySide(t *testing.T) {
 	if got, err := two.Query(t.Context(), "SELECT value FROM system.server_settings WHERE name = 'max_server_memory_usage'"); err != nil || got != "1073741824\n" {
 		t.Errorf("memory bound: got %q, %v", got, err)
 	}
-	if got, err := two.Query(t.Context(), "SELECT keep_free_space FROM system.disks"); err != nil || got != "134217728\n" {
+	if got, err := two.Query(t.Context(), "SELECT keep_free_space FROM system.disks"); err != nil || got != "268435456\n" {
 		t.Errorf("bytes that are kept free: got %q, %v", got, err)
 	}
 	stop(t, one)
