@@ -150,7 +150,7 @@ func TestRebuildMends(t *testing.T) {
 		{name: "part of corrections", damage: func(b *bench) { b.dropPart("corrections", 0) }},
 		{name: "part of events", damage: func(b *bench) { b.dropPart("events", 1) }, with: []func(*RebuildConfig){fromLog}, refused: true},
 		{name: "month of events detached", damage: func(b *bench) {
-			b.exec("ALTER TABLE events DETACH PARTITION 202611")
+			b.exec("ALTER TABLE events DETACH PARTITION " + firstReceipt.Format("200601"))
 			b.exec("TRUNCATE TABLE identity_facts")
 		}, with: []func(*RebuildConfig){fromLog}, refused: true},
 		{name: "events that no table holds", damage: func(b *bench) {

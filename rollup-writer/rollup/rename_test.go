@@ -97,7 +97,7 @@ func TestAPartThatIsLostBeforeItsRename(t *testing.T) {
 	w.end()
 
 	tables := []struct{ name, partition, level string }{
-		{"events", "202611", "0"},
+		{"events", firstReceipt.Format("200601"), "0"},
 		{"usage_hourly", "all", "1"},
 		{"account_feature_daily", "all", "1"},
 		{"account_module_daily", "all", "1"},
