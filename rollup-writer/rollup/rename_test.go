@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -173,6 +174,36 @@ FROM (SELECT toUInt64(max(max_block_number)) AS n FROM system.parts WHERE databa
 			return
 		}
 	}
+	t.Run("one that a full disk left empty", func(t *testing.T) {
+		b.t = t
+		var dir string
+		err := b.sql.QueryRow(ctx, "SELECT path FROM system.parts WHERE database = currentDatabase() AND table = 'events' AND active ORDER BY rows LIMIT 1").Scan(&dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server.Kill()
+		files, err := os.ReadDir(dir)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("files of %s: %d, %v", dir, len(files), err)
+		}
+		for _, f := range files {
+			if err := os.Truncate(filepath.Join(dir, f.Name()), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Started again, ClickHouse puts it aside.
+		if server, err = embedded.Start(ctx, cfg); err != nil {
+			t.Fatal(err)
+		}
+		if equal, found := b.audited(); equal || !strings.Contains(found, "a part of events was lost") {
+			t.Errorf("the audit does not tell what was lost:\n%s", found)
+		}
+		b.mustRebuild(func(c *RebuildConfig) { c.FromLog = true })
+		if equal, found := b.audited(); !equal {
+			t.Errorf("after the rebuild:\n%s", found)
+		}
+		b.check()
+	})
 	b.t = t
 	b.start()
 	b.send(events(300, 60))
