@@ -51,8 +51,28 @@ func (r *Reader) Close() { r.cl.Close() }
 // watermark.
 type Bounds struct{ Start, End int64 }
 
+// unsettledTime is how long Bounds asks again while brokers elect a leader, as
+// after a topic was made: the client itself repeats requests, and not what an
+// answer says of one partition.
+const unsettledTime = 10 * time.Second
+
 // Bounds asks for a partition's bounds.
 func (r *Reader) Bounds(ctx context.Context, topic string, partition int32) (Bounds, error) {
+	pause := backoff.Backoff{Min: 50 * time.Millisecond, Max: time.Second}
+	for end := time.Now().Add(unsettledTime); ; {
+		b, err := r.bounds(ctx, topic, partition)
+		if err == nil || !unsettled(err) || time.Now().After(end) || backoff.Sleep(ctx, pause.Next()) != nil {
+			return b, err
+		}
+	}
+}
+
+// unsettled tells an error that passes when brokers have agreed on a leader.
+func unsettled(err error) bool {
+	return kerr.IsRetriable(err) && !errors.Is(err, kerr.UnknownTopicOrPartition)
+}
+
+func (r *Reader) bounds(ctx context.Context, topic string, partition int32) (Bounds, error) {
 	// The end first: a start that moves on in between is only less to read.
 	end, err := r.adm.ListEndOffsets(ctx, topic)
 	if err != nil {

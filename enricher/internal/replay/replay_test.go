@@ -184,6 +184,10 @@ func TestErrors(t *testing.T) {
 	if got, _ := f.read(0, end); !reflect.DeepEqual(got, []string{"1", "2"}) {
 		t.Errorf("after the leader moved: got %v", got)
 	}
+	f.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Err: kerr.OffsetNotAvailable, Count: 3})
+	if got := f.bounds().End; got != end {
+		t.Errorf("while no leader knows its end: got %d, want %d", got, end)
+	}
 	nothing := func(*kgo.Record) error { return nil }
 	if _, err := f.reader.Read(f.ctx, name, 0, end+10, end+20, nothing, nil); !errors.Is(err, kerr.OffsetOutOfRange) {
 		t.Errorf("behind the end: got %v", err)
