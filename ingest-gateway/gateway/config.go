@@ -109,7 +109,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.Int64Var(&c.MaxInflightBytes, settingMaxInflightBytes, c.MaxInflightBytes, "`bytes` of bodies and records that are not answered or acked yet; more gets 503")
 	set.Int64Var(&c.MaxInflightEvents, settingMaxInflightEvents, c.MaxInflightEvents, "records that are not acked yet; more gets 503")
 	set.DurationVar(&c.AckTimeout, settingAckTimeout, c.AckTimeout, "how long a request waits for the brokers' ack before it is answered 503; keep it below the timeout of the clients, 10s in most SDKs")
-	set.DurationVar(&c.Linger, "linger", c.Linger, "how long a partition's records wait for more, to go in one batch: latency against cost")
+	set.DurationVar(&c.Linger, "linger", c.Linger, "at most how long a partition's records wait for more, to go in one batch: latency against cost; it ends early when all producers wait for their replies")
 	set.StringVar(&c.Compression, "compression", c.Compression, "of what is produced: none, snappy, lz4 or zstd")
 	set.Var(&c.TrustedProxies, "trusted-proxies", "comma-separated `CIDRs` of proxies whose forwarded header is believed; empty believes none")
 	set.StringVar(&c.ForwardedHeader, "forwarded-header", c.ForwardedHeader, "header `field` in which trusted proxies give the client's address")

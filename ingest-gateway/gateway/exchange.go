@@ -256,6 +256,10 @@ func (x *exchange) produce(n int) *ingest.Fault {
 		})
 	}
 	p.start(x.flight, b, n, x.received)
+	if g.crowd.join(x.received) {
+		p.hurry()
+	}
+	defer g.crowd.leave()
 	_ = failpoint.Hit("gateway.produced") // it can kill, stop and sleep, not fail
 	x.timer.Reset(g.cfg.AckTimeout)
 	defer x.timer.Stop()

@@ -67,6 +67,7 @@ type Gateway struct {
 	codec    *event.Codec
 
 	bytes     budget // of MaxInflightBytes
+	crowd     crowd  // of requests that wait for acks
 	exchanges sync.Pool
 	killed    <-chan struct{} // ends waiting for acks; set by Run
 	stopping  atomic.Bool

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/plugin/kslog"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/schemas/topic"
@@ -26,6 +27,7 @@ type producer struct {
 	log      *slog.Logger
 	metrics  *metrics
 	now      func() time.Time
+	linger   time.Duration
 	inflight budget // of MaxInflightEvents: records not acked
 
 	partitions atomic.Pointer[partitions] // nil until the topics were checked
@@ -42,7 +44,7 @@ type trouble struct{ err error }
 const batchOverhead = 64 << 10
 
 func newProducer(cfg Config, log *slog.Logger, reg prometheus.Registerer, m *metrics, now func() time.Time) (*producer, error) {
-	p := &producer{log: log, metrics: m, now: now}
+	p := &producer{log: log, metrics: m, now: now, linger: cfg.Linger}
 	p.inflight.limit = cfg.MaxInflightEvents
 	p.trouble.Store(&trouble{errors.New("the topics were not checked yet")})
 	opts, err := cfg.Kafka.Options(log, reg)
@@ -54,6 +56,7 @@ func newProducer(cfg Config, log *slog.Logger, reg prometheus.Registerer, m *met
 		return nil, err
 	}
 	opts = append(opts,
+		kgo.WithLogger(quiet{kslog.New(log.With("component", "kafka"))}),
 		kgo.RequiredAcks(kgo.AllISRAcks()), // with idempotence, the default: an ack is durable and a retry no duplicate
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(cfg.Linger),
@@ -197,6 +200,30 @@ func (p *producer) start(f *flight, b *ingest.Batch, n int, received time.Time) 
 			rec.Topic, rec.Partition = topic.Rejected, topic.Partition(r.Key, counts.rejected)
 		}
 		p.client.Produce(context.Background(), &rec.Record, f.promise)
+	}
+}
+
+// hurry sends what lingers. It waits for nothing: a Flush that is over before it
+// began is the client's one way to end all lingers.
+func (p *producer) hurry() {
+	if p.linger > 0 {
+		_ = p.client.Flush(over) // says so
+	}
+}
+
+var over = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// quiet is the client's logger without what it says of each Flush.
+type quiet struct{ kgo.Logger }
+
+// Log implements kgo.Logger.
+func (q quiet) Log(level kgo.LogLevel, msg string, keyvals ...any) {
+	if msg != "flushing" && msg != "flushed" {
+		q.Logger.Log(level, msg, keyvals...)
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/topic"
@@ -32,7 +34,8 @@ func TestMain(m *testing.M) {
 // At three times the gateway's capacity it sheds what it cannot carry and keeps
 // its memory, the consumers fall behind and catch up, and every event that was
 // acked is a row. The capacity is set by a bound on what is in flight and by how
-// long that lingers, so that the test does not hang on the machine's speed.
+// long the log takes to ack it, so that the test does not hang on the machine's
+// speed.
 func TestOverload(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs the whole path for half a minute")
@@ -45,7 +48,8 @@ func TestOverload(t *testing.T) {
 	const (
 		inflightEvents = 3000
 		inflightBytes  = 32 << 20
-		memoryBound    = 192 << 20 // of the gateway: twice 32 MiB for what is in flight, the rest for the runtime and 256 connections
+		ackAfter       = 20 * time.Millisecond // one request after the other
+		memoryBound    = 192 << 20             // of the gateway: twice 32 MiB for what is in flight, the rest for the runtime and 256 connections
 	)
 	cfg := DefaultConfig()
 	cfg.Dir, cfg.Progress = t.TempDir(), t.Output()
@@ -57,10 +61,17 @@ func TestOverload(t *testing.T) {
 		}
 	}()
 	w, err := c.whole(ctx, r, "overload", "-max-inflight-events", strconv.Itoa(inflightEvents), "-max-inflight-bytes", strconv.Itoa(inflightBytes),
-		"-max-batch-events", "1000", "-max-body-bytes", "4194304", "-linger", "100ms")
+		"-max-batch-events", "1000", "-max-body-bytes", "4194304")
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.log.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.log.KeepControl()
+		if req.(*kmsg.ProduceRequest).TransactionID == nil { // of the gateway, not of the enricher
+			w.log.SleepControl(func() { time.Sleep(ackAfter) })
+		}
+		return nil, nil, false
+	})
 
 	acked := &ledger{ids: map[string]bool{}}
 	d := driver{url: w.url, authorization: authorization(benchApp), events: 100, connections: inflightEvents / 100, accepted: acked.add(100)}
