@@ -7,10 +7,14 @@
 //   - the ids of the open transaction and the most recent committed ones, in
 //     memory, exactly;
 //   - for all older ones an open-addressed table of 64-bit hashes, each with the
-//     bucket of time it was seen in, which says "certainly not" for nearly every
+//     run that it went to disk in, which says "certainly not" for nearly every
 //     event;
 //   - Pebble on disk, which holds the older ids themselves and confirms a hit in
 //     the table, so that two ids with one hash never cost an event.
+//
+// A run is what was written together of one bucket of time, and the place of its
+// keys: runs lie beside each other, so that Pebble has nothing to merge, however
+// many ids there are, and a hit is looked up in one file.
 //
 // What a transaction adds counts for its own records at once; Commit keeps it,
 // Rollback drops it. The disk is a cache of what the enriched topic says: recent
@@ -35,7 +39,6 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -155,12 +158,12 @@ func openDB(cfg Config, logger *slog.Logger, state *state) (*pebble.DB, *pebble.
 		// as it is. Batches are large here, so the memtable is small.
 		MemTableSize:                memTable,
 		MemTableStopWritesThreshold: 64,
-		// Ids are read only to confirm a duplicate, so files may pile up in L0
-		// before they are merged, which saves rewriting the same bucket.
+		// Files of different runs lie beside each other. What does overlap are
+		// the ends of short runs, which may pile up.
 		L0CompactionThreshold: 16,
 		L0StopWritesThreshold: 128,
 		LBaseMaxBytes:         512 << 20,
-		MaxOpenFiles:          512,
+		MaxOpenFiles:          2048,
 		FormatMajorVersion:    pebble.FormatNewest,
 		Logger:                pebbleLogger{logger},
 		EventListener: &pebble.EventListener{
@@ -178,8 +181,8 @@ func openDB(cfg Config, logger *slog.Logger, state *state) (*pebble.DB, *pebble.
 			},
 		},
 	}
-	for i := range opts.Levels {
-		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	for i := range opts.TargetFileSizes {
+		opts.TargetFileSizes[i] = 32 << 20 // a run is one file
 	}
 	db, err := pebble.Open(cfg.Dir, opts)
 	if err != nil {
@@ -218,27 +221,30 @@ func (s *Store) unreadable(partition int32, err error) error {
 // DiskBytes returns how much disk the store takes.
 func (s *Store) DiskBytes() uint64 { return s.db.Metrics().DiskSpaceUsage() }
 
-// Keys on disk: partition (4 bytes), then 'k', bucket (4 bytes), hash (8 bytes)
-// and the id, or 'm' for the partition's meta record. An id is the length of the
-// app as a varint, the app and the message id.
+// Keys on disk: partition (4 bytes), kind, bucket (4 bytes), run (2 bytes), hash
+// (8 bytes) and the id, which is the length of the app as a varint, the app and
+// the message id. With every write goes a meta record, under the hash 0 and no id
+// in one of the runs that it writes: a place of its own would make each write
+// overlap with all others. The record of the last write counts.
 const (
-	kindKey  = 'k'
-	kindMeta = 'm'
+	kindID = 'r'
 
 	bucketAt  = 4 + 1
-	hashAt    = bucketAt + 4
+	runAt     = bucketAt + 4
+	hashAt    = runAt + 2
 	keyHeader = hashAt + 8
 )
 
-func prefix(dst []byte, partition int32, kind byte) []byte {
-	return append(binary.BigEndian.AppendUint32(dst, uint32(partition)), kind)
+// partitionPrefix begins all keys of a partition, of whatever kind.
+func partitionPrefix(dst []byte, partition int32) []byte {
+	return binary.BigEndian.AppendUint32(dst, uint32(partition))
 }
 
 func bucketPrefix(dst []byte, partition int32, bucket uint32) []byte {
-	return binary.BigEndian.AppendUint32(prefix(dst, partition, kindKey), bucket)
+	return binary.BigEndian.AppendUint32(append(partitionPrefix(dst, partition), kindID), bucket)
 }
 
-// metaVersion changes with the layout of keys and values.
+// metaVersion changes with the layout of values, and the kind with that of keys.
 const metaVersion = 1
 
 // meta is what a partition's keys are complete for.
@@ -248,6 +254,9 @@ type meta struct {
 	next    int64
 	head    uint32
 }
+
+// later reports whether m was written after o, which is of the same topic.
+func (m meta) later(o meta) bool { return m.next > o.next || m.next == o.next && m.head > o.head }
 
 func (m meta) append(dst []byte) []byte {
 	dst = append(dst, metaVersion)
@@ -277,7 +286,8 @@ type Set struct {
 	store     *Store
 	partition int32
 	meta      meta  // of what is on disk
-	front     front // hashes of what is on disk
+	front     front // hashes of what is on disk, each with its run
+	runs      runs  // on disk
 
 	// Ids in memory: ids[:done] are committed, the others the open transaction's.
 	ids   []recentID
@@ -301,6 +311,7 @@ type recentID struct {
 	hash   uint64
 	bucket uint32
 	off, n uint32
+	run    uint16 // once it is on disk
 }
 
 // compare orders as the keys on disk are ordered. Nearly always one comparison
@@ -324,34 +335,26 @@ func (a recentID) compare(b recentID) int {
 // progress, if not nil, is called now and then with the ids read so far.
 func (s *Store) Set(ctx context.Context, partition int32, topicID [16]byte, progress func(ids int)) (*Set, error) {
 	t := &Set{store: s, partition: partition, batch: s.db.NewBatch()}
-	value, closer, err := s.db.Get(prefix(nil, partition, kindMeta))
-	switch {
-	case errors.Is(err, pebble.ErrNotFound):
-		return t, t.Reset(topicID)
-	case err != nil:
-		return nil, s.unreadable(partition, err)
-	}
-	m, ok := parseMeta(value)
-	if err := closer.Close(); err != nil {
-		return nil, s.unreadable(partition, err)
-	}
-	if !ok || m.topicID != topicID || m.width != s.width {
-		return t, t.Reset(topicID)
-	}
-	t.meta, t.next, t.head, t.live = m, m.next, m.head, m.head
+	t.meta.next = Unknown - 1
 	if err := t.load(ctx, progress); err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		return nil, s.unreadable(partition, err)
 	}
+	if m := t.meta; m.topicID != topicID || m.width != s.width {
+		return t, t.Reset(topicID)
+	}
+	t.next, t.head, t.live = t.meta.next, t.meta.head, t.meta.head
 	return t, nil
 }
 
+// load reads what is on disk. Without a meta record there, the set's has no
+// topic.
 func (t *Set) load(ctx context.Context, progress func(ids int)) error {
 	it, err := t.store.db.NewIterWithContext(ctx, &pebble.IterOptions{
-		LowerBound: bucketPrefix(nil, t.partition, t.oldest(t.head)),
-		UpperBound: prefix(nil, t.partition, kindKey+1),
+		LowerBound: append(partitionPrefix(nil, t.partition), kindID),
+		UpperBound: append(partitionPrefix(nil, t.partition), kindID+1),
 	})
 	if err != nil {
 		return err
@@ -359,10 +362,18 @@ func (t *Set) load(ctx context.Context, progress func(ids int)) error {
 	n := 0
 	for ok := it.First(); ok; ok = it.Next() {
 		k := it.Key()
-		if len(k) <= keyHeader {
+		if len(k) < keyHeader {
 			continue
 		}
-		t.front.insert(binary.BigEndian.Uint64(k[hashAt:]), tag(binary.BigEndian.Uint32(k[bucketAt:])))
+		run := binary.BigEndian.Uint16(k[runAt:])
+		t.runs.found(run, binary.BigEndian.Uint32(k[bucketAt:]))
+		if len(k) == keyHeader {
+			if m, ok := parseMeta(it.Value()); ok && m.later(t.meta) {
+				t.meta = m
+			}
+			continue
+		}
+		t.front.insert(binary.BigEndian.Uint64(k[hashAt:]), run)
 		if n++; n%(1<<18) == 0 {
 			if err := ctx.Err(); err != nil {
 				return errors.Join(err, it.Close())
@@ -372,17 +383,18 @@ func (t *Set) load(ctx context.Context, progress func(ids int)) error {
 			}
 		}
 	}
+	t.runs.allFound()
 	return errors.Join(it.Error(), it.Close())
 }
 
 // Reset empties the set, for a topic of the given id.
 func (t *Set) Reset(topicID [16]byte) error {
 	t.clear()
-	t.front = front{}
+	t.front, t.runs = front{}, runs{}
 	t.meta = meta{topicID: topicID, width: t.store.width, next: Unknown}
 	t.next, t.head, t.live = Unknown, 0, 0
 	t.batch.Reset()
-	err := t.batch.DeleteRange(prefix(nil, t.partition, kindKey), prefix(nil, t.partition, kindMeta+1), nil)
+	err := t.batch.DeleteRange(partitionPrefix(nil, t.partition), append(partitionPrefix(nil, t.partition), 0xFF), nil)
 	if err == nil {
 		err = t.batch.Commit(pebble.NoSync)
 	}
@@ -401,7 +413,7 @@ func (t *Set) Len() int { return t.front.n + t.done }
 
 // MemoryBytes returns what the set takes of memory.
 func (t *Set) MemoryBytes() int {
-	return 9*len(t.front.hashes) + cap(t.arena) + 24*cap(t.ids) + 4*len(t.index.slots)
+	return 10*len(t.front.hashes) + 4*cap(t.runs.buckets) + cap(t.arena) + 24*cap(t.ids) + 4*len(t.index.slots)
 }
 
 // Pending returns how many ids the open transaction added.
@@ -454,11 +466,11 @@ func (t *Set) Add(received int64) {
 }
 
 // onDisk reports whether the id is on disk. Every entry of its hash in the
-// table is confirmed there, in the bucket that the entry names.
+// table is confirmed there, in the run that the entry names.
 func (t *Set) onDisk(h uint64, id []byte) (bool, error) {
 	f := &t.front
 	for i := f.first(h); i >= 0; i = f.next(h, i) {
-		t.key = t.diskKey(t.key[:0], t.bucketOf(f.tags[i]), h, id)
+		t.key = t.diskKey(t.key[:0], f.runs[i], h, id)
 		_, closer, err := t.store.db.Get(t.key)
 		if err == nil {
 			err = closer.Close()
@@ -471,19 +483,11 @@ func (t *Set) onDisk(h uint64, id []byte) (bool, error) {
 	return false, nil
 }
 
-func (t *Set) diskKey(dst []byte, bucket uint32, h uint64, id []byte) []byte {
-	dst = bucketPrefix(dst, t.partition, bucket)
+func (t *Set) diskKey(dst []byte, run uint16, h uint64, id []byte) []byte {
+	dst = bucketPrefix(dst, t.partition, t.runs.buckets[run])
+	dst = binary.BigEndian.AppendUint16(dst, run)
 	dst = binary.BigEndian.AppendUint64(dst, h)
 	return append(dst, id...)
-}
-
-// A tag is a bucket modulo 255, plus one. All buckets of the window differ in
-// it.
-func tag(bucket uint32) uint8 { return uint8(bucket%255) + 1 }
-
-func (t *Set) bucketOf(g uint8) uint32 {
-	back := (uint32(tag(t.meta.head)) + 255 - uint32(g)) % 255
-	return t.meta.head - back
 }
 
 // Commit keeps what the open transaction added: it was committed, and next is
@@ -514,12 +518,12 @@ func (t *Set) flush() error {
 		return fmt.Errorf("write dedup set of partition %d: %w", t.partition, err)
 	}
 	if from, to := t.oldest(t.meta.head), t.oldest(m.head); from < to {
-		// Entries of buckets that left are told by their distance from the head.
-		t.front.drop(func(g uint8) bool { return t.bucketOf(g) < to })
+		t.front.drop(func(run uint16) bool { return t.runs.buckets[run] < to })
+		t.runs.drop(to)
 	}
 	t.meta = m
 	for i := range t.ids {
-		t.front.insert(t.ids[i].hash, tag(t.ids[i].bucket))
+		t.front.insert(t.ids[i].hash, t.ids[i].run)
 	}
 	t.clear()
 	return nil
@@ -528,28 +532,49 @@ func (t *Set) flush() error {
 func (t *Set) write(m meta) error {
 	b := t.batch
 	b.Reset()
-	if from, to := t.oldest(t.meta.head), t.oldest(m.head); from < to {
-		err := b.DeleteRange(bucketPrefix(nil, t.partition, 0), bucketPrefix(nil, t.partition, to), nil)
+	oldest := t.oldest(m.head)
+	if t.oldest(t.meta.head) < oldest {
+		err := b.DeleteRange(bucketPrefix(nil, t.partition, 0), bucketPrefix(nil, t.partition, oldest), nil)
 		if err != nil {
 			return err
 		}
 	}
-	for i := range t.ids {
-		p := &t.ids[i]
+	ids := t.ids
+	for len(ids) > 0 {
 		// A set that nobody wrote to for long may gather what leaves at once.
-		bucket := max(p.bucket, t.oldest(m.head))
-		p.bucket = bucket
-		op := b.SetDeferred(keyHeader+int(p.n), 0)
-		t.diskKey(op.Key[:0], bucket, p.hash, t.arena[p.off:p.off+p.n])
-		if err := op.Finish(); err != nil {
+		bucket := max(ids[0].bucket, oldest)
+		n := 1
+		for n < len(ids) && max(ids[n].bucket, oldest) == bucket {
+			n++
+		}
+		run := t.runs.take(bucket, n)
+		if n == len(ids) {
+			if err := t.writeMeta(m, run); err != nil {
+				return err
+			}
+		}
+		for i := range ids[:n] {
+			p := &ids[i]
+			p.run = run
+			op := b.SetDeferred(keyHeader+int(p.n), 0)
+			t.diskKey(op.Key[:0], run, p.hash, t.arena[p.off:p.off+p.n])
+			if err := op.Finish(); err != nil {
+				return err
+			}
+		}
+		ids = ids[n:]
+	}
+	if len(t.ids) == 0 {
+		if err := t.writeMeta(m, t.runs.take(m.head, 0)); err != nil {
 			return err
 		}
 	}
-	t.key = prefix(t.key[:0], t.partition, kindMeta)
-	if err := b.Set(t.key, m.append(nil), nil); err != nil {
-		return err
-	}
 	return b.Commit(pebble.NoSync)
+}
+
+func (t *Set) writeMeta(m meta, run uint16) error {
+	t.key = t.diskKey(t.key[:0], run, 0, nil)
+	return t.batch.Set(t.key, m.append(nil), nil)
 }
 
 // Rollback drops what the open transaction added.
@@ -577,6 +602,6 @@ func (t *Set) clear() {
 // Close writes what was committed to disk and releases the set's memory.
 func (t *Set) Close() error {
 	err := t.flush()
-	t.front, t.ids, t.arena, t.index = front{}, nil, nil, index{}
+	t.front, t.runs, t.ids, t.arena, t.index = front{}, runs{}, nil, nil, index{}
 	return errors.Join(err, t.batch.Close())
 }

@@ -1,18 +1,23 @@
 package dedup
 
 import (
+	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/cockroachdb/pebble/v2"
 )
 
 var (
@@ -177,11 +182,7 @@ func TestCrashLeavesAnEarlierCommit(t *testing.T) {
 		}
 		f.commit(int64(c+1) * perCommit)
 	}
-	// The files as they are while the process runs are what a crash leaves.
-	crashed := filepath.Join(t.TempDir(), "crashed")
-	if err := os.CopyFS(crashed, os.DirFS(f.cfg.Dir)); err != nil {
-		t.Fatal(err)
-	}
+	crashed := f.crash()
 	g := &fixture{t: t, cfg: f.cfg, now: f.now}
 	g.cfg.Dir = crashed
 	g.open()
@@ -204,6 +205,34 @@ func TestCrashLeavesAnEarlierCommit(t *testing.T) {
 	}
 }
 
+// crash returns a copy of the files as they are while the process runs: what a
+// crash leaves.
+func (f *fixture) crash() string {
+	f.t.Helper()
+	list := func() (files []string) {
+		entries, err := os.ReadDir(f.cfg.Dir)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		for _, e := range entries {
+			if info, err := e.Info(); err == nil { // or it has gone since
+				files = append(files, fmt.Sprint(e.Name(), info.Size(), info.ModTime()))
+			}
+		}
+		return files
+	}
+	for {
+		dir, before := filepath.Join(f.t.TempDir(), "crashed"), list()
+		err := os.CopyFS(dir, os.DirFS(f.cfg.Dir))
+		if slices.Equal(before, list()) { // of one instant: nothing was written or merged meanwhile
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			return dir
+		}
+	}
+}
+
 func TestForgetsAfterTheWindow(t *testing.T) {
 	f := newFixture(t)
 	const window = 7 * 24
@@ -216,6 +245,10 @@ func TestForgetsAfterTheWindow(t *testing.T) {
 			t.Fatalf("hour %d: an id of the window was forgotten", h)
 		}
 		f.commit(h)
+		if h%97 == 0 {
+			f.close()
+			f.open()
+		}
 	}
 	// What left goes when ids go to disk. A bucket is 6 hours: at most one more
 	// than the window is kept, and what the end of the window cuts.
@@ -245,6 +278,104 @@ func TestWrongClocks(t *testing.T) {
 		if !f.add("dev", id, at(1)) {
 			t.Errorf("%q was forgotten", id)
 		}
+	}
+}
+
+// Of the first layout of keys nothing is read, and nothing stays.
+func TestFirstLayoutStartsEmpty(t *testing.T) {
+	f := newFixture(t)
+	old := append(binary.BigEndian.AppendUint32(nil, 3), 'k')
+	old = append(old, make([]byte, 4+8)...)
+	meta := append(binary.BigEndian.AppendUint32(nil, 3), 'm')
+	for _, key := range [][]byte{append(old, "\x03dev1"...), meta} {
+		if err := f.store.db.Set(key, []byte{1}, pebble.NoSync); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.close()
+	f.open()
+	if f.set.Next() != Unknown || f.set.Len() != 0 {
+		t.Errorf("next %d, %d ids", f.set.Next(), f.set.Len())
+	}
+	it, err := f.store.db.NewIter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer it.Close()
+	if it.First() {
+		t.Errorf("%x is left", it.Key())
+	}
+}
+
+// What was written once is not written again, however many ids there are, and
+// files lie beside each other, so that a look needs one.
+func TestRunsAreNotMerged(t *testing.T) {
+	f := newFixture(t)
+	f.close()
+	f.cfg.Recent = 64 * shortRun
+	f.open()
+	for w := range 20 {
+		for k := range shortRun {
+			f.add("dev", fmt.Sprintf("%08d-%064d", w, k), at(0))
+		}
+		f.commit(int64(w))
+	}
+	if err := f.store.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	m := f.store.db.Metrics()
+	total := m.Total()
+	if total.TableBytesFlushed == 0 || total.TableBytesCompacted > 0 || m.Levels[0].Sublevels > 3 { // two are of the ranges that Reset deleted
+		t.Errorf("of %d bytes written %d were written again, %d files lie over each other", total.TableBytesFlushed, total.TableBytesCompacted, m.Levels[0].Sublevels)
+	}
+}
+
+func TestRunNumbers(t *testing.T) {
+	var r runs
+	live := map[uint16]uint32{}
+	take := func(bucket uint32, ids int) uint16 {
+		t.Helper()
+		run := r.take(bucket, ids)
+		if b, ok := live[run]; ok && b != bucket {
+			t.Fatalf("run %d of bucket %d was given to bucket %d", run, b, bucket)
+		}
+		live[run] = bucket
+		return run
+	}
+	first := take(7, shortRun-1)
+	if again := take(7, 1); again != first {
+		t.Error("a short run was not continued")
+	}
+	if again := take(7, 1); again == first {
+		t.Error("a long run was continued")
+	}
+	const most = manyRuns + bucketsPerWindow + 1
+	for i := range uint32(3 * manyRuns) { // far more runs than numbers
+		bucket := 8 + i/4000
+		if i%4000 == 0 && bucket > bucketsPerWindow {
+			before := bucket - bucketsPerWindow
+			r.drop(before)
+			maps.DeleteFunc(live, func(_ uint16, b uint32) bool { return b < before })
+		}
+		take(bucket-min(i%2, bucket-8), shortRun)
+		if len(live) > most {
+			t.Fatalf("%d runs", len(live))
+		}
+	}
+	// What is found on disk continues what was.
+	var found runs
+	for _, run := range slices.SortedFunc(maps.Keys(live), func(a, b uint16) int {
+		return cmp.Or(cmp.Compare(live[a], live[b]), cmp.Compare(a, b))
+	}) {
+		found.found(run, live[run])
+	}
+	found.allFound()
+	if used := len(found.buckets) - len(found.free); used != len(live) {
+		t.Errorf("%d runs of %d were found", used, len(live))
+	}
+	r = found
+	for i := range 1000 {
+		take(8+3*manyRuns/4000-uint32(i%2), shortRun)
 	}
 }
 

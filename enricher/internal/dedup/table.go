@@ -2,13 +2,13 @@ package dedup
 
 import "math/bits"
 
-// front is an open-addressed table of hashes, each with a one-byte tag: 9 bytes
-// a slot, 11 to 17 a key. A slot's place is the hash, mixed and scaled to the
+// front is an open-addressed table of hashes, each with its run: 10 bytes a slot,
+// 13 to 19 a key. A slot's place is the hash, mixed and scaled to the
 // table's size, so the table may have any size, and growing it visits both tables
 // in order.
 type front struct {
 	hashes []uint64 // 0 is free
-	tags   []uint8
+	runs   []uint16
 	n      int
 }
 
@@ -64,34 +64,34 @@ func (f *front) find(h uint64, i int) int {
 	}
 }
 
-// insert adds an entry, also beside another of the same hash and tag: then both
+// insert adds an entry, also beside another of the same hash and run: then both
 // stand for ids that disk tells apart.
-func (f *front) insert(h uint64, tag uint8) {
+func (f *front) insert(h uint64, run uint16) {
 	if float64(f.n+1) > frontFull*float64(len(f.hashes)) {
-		f.rebuild(max(frontMin, len(f.hashes)+len(f.hashes)/2), func(uint8) bool { return false })
+		f.rebuild(max(frontMin, len(f.hashes)+len(f.hashes)/2), func(uint16) bool { return false })
 	}
-	f.put(occupied(h), tag)
+	f.put(occupied(h), run)
 }
 
-func (f *front) put(h uint64, tag uint8) {
+func (f *front) put(h uint64, run uint16) {
 	i := place(h, len(f.hashes))
 	for f.hashes[i] != 0 {
-		if f.hashes[i] == h && f.tags[i] == tag {
+		if f.hashes[i] == h && f.runs[i] == run {
 			return // one look at the disk answers for both
 		}
 		if i++; i == len(f.hashes) {
 			i = 0
 		}
 	}
-	f.hashes[i], f.tags[i] = h, tag
+	f.hashes[i], f.runs[i] = h, run
 	f.n++
 }
 
-// drop removes the entries whose tag gone names.
-func (f *front) drop(gone func(tag uint8) bool) {
+// drop removes the entries of the runs that gone names.
+func (f *front) drop(gone func(run uint16) bool) {
 	left := 0
 	for i, h := range f.hashes {
-		if h != 0 && !gone(f.tags[i]) {
+		if h != 0 && !gone(f.runs[i]) {
 			left++
 		}
 	}
@@ -106,12 +106,12 @@ func (f *front) drop(gone func(tag uint8) bool) {
 	f.rebuild(size, gone)
 }
 
-func (f *front) rebuild(size int, gone func(tag uint8) bool) {
+func (f *front) rebuild(size int, gone func(run uint16) bool) {
 	old := *f
-	*f = front{hashes: make([]uint64, size), tags: make([]uint8, size)}
+	*f = front{hashes: make([]uint64, size), runs: make([]uint16, size)}
 	for i, h := range old.hashes {
-		if h != 0 && !gone(old.tags[i]) {
-			f.put(h, old.tags[i])
+		if h != 0 && !gone(old.runs[i]) {
+			f.put(h, old.runs[i])
 		}
 	}
 }

@@ -1,0 +1,91 @@
+package dedup
+
+import (
+	"math"
+	"slices"
+)
+
+// runs numbers the runs of a partition, each of one bucket of time. A number is
+// given again once its bucket has left.
+type runs struct {
+	buckets []uint32 // by number; gone where it is free
+	free    []uint16
+	open    []openRun // the last one of each bucket
+}
+
+// openRun is a run that may get more.
+type openRun struct {
+	bucket uint32
+	run    uint16
+	ids    int // in it
+}
+
+const (
+	gone = math.MaxUint32
+
+	// A shorter run is continued, and with more than so many of them every one,
+	// so that the numbers last: for half a thousand million ids of a partition
+	// without a run that is continued, and for any number with some.
+	shortRun = 1 << 14
+	manyRuns = 1 << 15
+)
+
+// take returns the run for ids more of a bucket.
+func (r *runs) take(bucket uint32, ids int) uint16 {
+	at := slices.IndexFunc(r.open, func(o openRun) bool { return o.bucket == bucket })
+	if at < 0 {
+		at = len(r.open)
+		r.open = append(r.open, openRun{bucket: bucket, run: r.number(bucket)})
+	} else if r.open[at].ids >= shortRun && len(r.buckets)-len(r.free) < manyRuns {
+		r.open[at] = openRun{bucket: bucket, run: r.number(bucket)}
+	}
+	r.open[at].ids += ids
+	return r.open[at].run
+}
+
+// number gives a new run of a bucket its number. There is one: beyond manyRuns
+// only a bucket's first is new.
+func (r *runs) number(bucket uint32) uint16 {
+	if last := len(r.free) - 1; last >= 0 {
+		run := r.free[last]
+		r.free = r.free[:last]
+		r.buckets[run] = bucket
+		return run
+	}
+	r.buckets = append(r.buckets, bucket)
+	return uint16(len(r.buckets) - 1)
+}
+
+// drop frees the runs of buckets before the given one.
+func (r *runs) drop(before uint32) {
+	for run, bucket := range r.buckets {
+		if bucket < before {
+			r.buckets[run] = gone
+			r.free = append(r.free, uint16(run))
+		}
+	}
+	r.open = slices.DeleteFunc(r.open, func(o openRun) bool { return o.bucket < before })
+}
+
+// found notes an entry of a run on disk, in the order of buckets and runs.
+func (r *runs) found(run uint16, bucket uint32) {
+	for len(r.buckets) <= int(run) {
+		r.buckets = append(r.buckets, gone)
+	}
+	r.buckets[run] = bucket
+	if last := len(r.open) - 1; last < 0 || r.open[last].bucket != bucket {
+		r.open = append(r.open, openRun{bucket: bucket, run: run})
+	} else if r.open[last].run != run {
+		r.open[last] = openRun{bucket: bucket, run: run}
+	}
+	r.open[len(r.open)-1].ids++
+}
+
+// allFound ends what found began.
+func (r *runs) allFound() {
+	for run, bucket := range r.buckets {
+		if bucket == gone {
+			r.free = append(r.free, uint16(run))
+		}
+	}
+}
