@@ -245,7 +245,7 @@ func bucketPrefix(dst []byte, partition int32, bucket uint32) []byte {
 }
 
 // metaVersion changes with the layout of values, and the kind with that of keys.
-const metaVersion = 1
+const metaVersion = 2
 
 // meta is what a partition's keys are complete for.
 type meta struct {
@@ -253,6 +253,7 @@ type meta struct {
 	width   int64
 	next    int64
 	head    uint32
+	ids     int64 // at most
 }
 
 // later reports whether m was written after o, which is of the same topic.
@@ -263,18 +264,20 @@ func (m meta) append(dst []byte) []byte {
 	dst = append(dst, m.topicID[:]...)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(m.width))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(m.next))
-	return binary.BigEndian.AppendUint32(dst, m.head)
+	dst = binary.BigEndian.AppendUint32(dst, m.head)
+	return binary.BigEndian.AppendUint64(dst, uint64(m.ids))
 }
 
 func parseMeta(b []byte) (meta, bool) {
 	var m meta
-	if len(b) != 1+16+8+8+4 || b[0] != metaVersion {
+	if len(b) != 1+16+8+8+4+8 || b[0] != metaVersion {
 		return m, false
 	}
 	copy(m.topicID[:], b[1:])
 	m.width = int64(binary.BigEndian.Uint64(b[17:]))
 	m.next = int64(binary.BigEndian.Uint64(b[25:]))
 	m.head = binary.BigEndian.Uint32(b[33:])
+	m.ids = int64(binary.BigEndian.Uint64(b[37:]))
 	return m, true
 }
 
@@ -335,30 +338,35 @@ func (a recentID) compare(b recentID) int {
 // progress, if not nil, is called now and then with the ids read so far.
 func (s *Store) Set(ctx context.Context, partition int32, topicID [16]byte, progress func(ids int)) (*Set, error) {
 	t := &Set{store: s, partition: partition, batch: s.db.NewBatch()}
-	t.meta.next = Unknown - 1
-	if err := t.load(ctx, progress); err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
+	known, err := t.load(ctx, topicID, progress)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
 		return nil, s.unreadable(partition, err)
-	}
-	if m := t.meta; m.topicID != topicID || m.width != s.width {
+	case !known:
 		return t, t.Reset(topicID)
 	}
 	t.next, t.head, t.live = t.meta.next, t.meta.head, t.meta.head
 	return t, nil
 }
 
-// load reads what is on disk. Without a meta record there, the set's has no
-// topic.
-func (t *Set) load(ctx context.Context, progress func(ids int)) error {
+// load reads what is on disk, and reports whether there is anything of the topic
+// and of the store's window.
+func (t *Set) load(ctx context.Context, topicID [16]byte, progress func(ids int)) (known bool, err error) {
 	it, err := t.store.db.NewIterWithContext(ctx, &pebble.IterOptions{
 		LowerBound: append(partitionPrefix(nil, t.partition), kindID),
 		UpperBound: append(partitionPrefix(nil, t.partition), kindID+1),
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	t.meta = lastMeta(it)
+	if err := it.Error(); err != nil || t.meta.topicID != topicID || t.meta.width != t.store.width {
+		return false, err
+	}
+	t.front.reserve(int(t.meta.ids))
 	n := 0
 	for ok := it.First(); ok; ok = it.Next() {
 		k := it.Key()
@@ -367,16 +375,13 @@ func (t *Set) load(ctx context.Context, progress func(ids int)) error {
 		}
 		run := binary.BigEndian.Uint16(k[runAt:])
 		t.runs.found(run, binary.BigEndian.Uint32(k[bucketAt:]))
-		if len(k) == keyHeader {
-			if m, ok := parseMeta(it.Value()); ok && m.later(t.meta) {
-				t.meta = m
-			}
+		if len(k) == keyHeader { // a meta record
 			continue
 		}
 		t.front.insert(binary.BigEndian.Uint64(k[hashAt:]), run)
 		if n++; n%(1<<18) == 0 {
 			if err := ctx.Err(); err != nil {
-				return errors.Join(err, it.Close())
+				return false, err
 			}
 			if progress != nil {
 				progress(n)
@@ -384,7 +389,30 @@ func (t *Set) load(ctx context.Context, progress func(ids int)) error {
 		}
 	}
 	t.runs.allFound()
-	return errors.Join(it.Error(), it.Close())
+	return true, it.Error()
+}
+
+// lastMeta returns the last of a partition's meta records, or one of no topic. A
+// run that has one begins with it.
+func lastMeta(it *pebble.Iterator) meta {
+	last := meta{next: Unknown - 1}
+	for ok := it.First(); ok; {
+		k := it.Key()
+		if len(k) == keyHeader {
+			if m, ok := parseMeta(it.Value()); ok && m.later(last) {
+				last = m
+			}
+		}
+		// On to the next run: the first key behind all that begin as this one.
+		following := append([]byte(nil), k[:min(hashAt, len(k))]...)
+		for i := len(following) - 1; i >= 0; i-- {
+			if following[i]++; following[i] != 0 {
+				break
+			}
+		}
+		ok = it.SeekGE(following)
+	}
+	return last
 }
 
 // Reset empties the set, for a topic of the given id.
@@ -512,6 +540,7 @@ func (t *Set) flush() error {
 	if m == t.meta && t.done == 0 {
 		return nil
 	}
+	m.ids = int64(t.front.n + t.done)
 	// Pebble takes a sorted batch for less.
 	slices.SortFunc(t.ids, recentID.compare)
 	if err := t.write(m); err != nil {

@@ -64,6 +64,11 @@ func (f *front) find(h uint64, i int) int {
 	}
 }
 
+// reserve makes an empty table that has room for n entries, and for some more.
+func (f *front) reserve(n int) {
+	f.rebuild(max(frontMin, int(1.2*float64(n)/frontFull)), func(uint16) bool { return false })
+}
+
 // insert adds an entry, also beside another of the same hash and run: then both
 // stand for ids that disk tells apart.
 func (f *front) insert(h uint64, run uint16) {
