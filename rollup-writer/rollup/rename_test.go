@@ -1,76 +1,17 @@
 package rollup
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/svc/systemcall"
 )
-
-// needStrace skips, aloud, where system calls cannot be made to fail.
-func needStrace(t *testing.T) {
-	t.Helper()
-	fail := t.Skip
-	if os.Getenv("UPTAKE_REQUIRE_STRACE") != "" {
-		fail = t.Fatal
-	}
-	if _, err := exec.LookPath("strace"); err != nil {
-		fail("needs strace, to make a rename fail: ", err)
-	}
-	if out, err := exec.Command("strace", "-f", "-o", "/dev/null", "-e", "inject=rename:error=EIO", "true").CombinedOutput(); err != nil {
-		fail(fmt.Sprintf("strace may not trace here: %v: %s", err, out))
-	}
-}
-
-// tracer makes system calls of a server go wrong.
-type tracer struct{ cmd *exec.Cmd }
-
-// inject has the renames of paths fail, or kills the server just before the first.
-func inject(t *testing.T, pid int, paths []string, what string) *tracer {
-	t.Helper()
-	args := []string{"-f", "-p", fmt.Sprint(pid), "-e", "trace=rename", "-e", "inject=rename:" + what, "-o", "/dev/null"}
-	for _, p := range paths {
-		args = append(args, "-P", p)
-	}
-	tr := &tracer{cmd: exec.Command("strace", args...)}
-	stderr, err := tr.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := tr.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	attached := make(chan struct{})
-	go func() { // ends with strace
-		lines := bufio.NewScanner(stderr)
-		for said := false; lines.Scan(); {
-			if !said && strings.Contains(lines.Text(), "attached") {
-				said = true
-				close(attached)
-			}
-		}
-	}()
-	select {
-	case <-attached:
-	case <-time.After(settle):
-		t.Fatal("strace does not attach")
-	}
-	return tr
-}
-
-// end lets the server go on untraced.
-func (tr *tracer) end() {
-	_ = tr.cmd.Process.Signal(os.Interrupt) // or the server is dead, and strace ends by itself
-	_ = tr.cmd.Wait()
-}
 
 // ClickHouse without replication writes the token of a block down before it
 // renames the block's part. If the rename fails, or the server dies just before
@@ -81,7 +22,7 @@ func TestAPartThatIsLostBeforeItsRename(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs the embedded ClickHouse; not under -short")
 	}
-	needStrace(t)
+	systemcall.Need(t)
 	ctx := context.Background()
 	cfg := embedded.Config{DataDir: t.TempDir()}
 	server, err := embedded.Start(ctx, cfg)
@@ -128,7 +69,7 @@ FROM (SELECT toUInt64(max(max_block_number)) AS n FROM system.parts WHERE databa
 			if killed {
 				what = "error=EIO:signal=SIGKILL"
 			}
-			tr := inject(t, server.Pid(), paths, what)
+			tr := systemcall.Rename(t, server.Pid(), paths, what)
 			list := events(100+seed, 40+r.IntN(40))
 			b.send(list)
 			if killed {
@@ -140,7 +81,7 @@ FROM (SELECT toUInt64(max(max_block_number)) AS n FROM system.parts WHERE databa
 						return false
 					}
 				})
-				tr.end()
+				tr.End()
 				if server, err = embedded.Start(ctx, cfg); err != nil {
 					t.Fatal(err)
 				}
@@ -150,7 +91,7 @@ FROM (SELECT toUInt64(max(max_block_number)) AS n FROM system.parts WHERE databa
 			// The block goes again under its token, and is taken for done.
 			b.awaitSettled()
 			if !killed {
-				tr.end()
+				tr.End()
 			}
 			if w.metric("uptake_writer_retries_total") == 0 {
 				t.Error("no attempt failed")

@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/test/harness/proxy"
 	"github.com/uptakehq/uptake/test/harness/stack"
@@ -455,12 +456,7 @@ func rebalance(service string) func(context.Context, *env, *fault) (string, erro
 }
 
 func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
+	_ = backoff.Sleep(ctx, d) // whoever waits looks at ctx
 }
 
 func clickhousePath(e *env) *proxy.Proxy { return e.stack.Proxy }

@@ -4,17 +4,14 @@
 package replicated
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -22,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/svc/systemcall"
 	"github.com/uptakehq/uptake/test/harness/jvm"
 	"github.com/uptakehq/uptake/test/harness/kafka"
 	"github.com/uptakehq/uptake/test/harness/proxy"
@@ -231,69 +229,13 @@ func TestClusterForm(t *testing.T) {
 	e.audited(t)
 }
 
-// tracer makes system calls of ClickHouse go wrong.
-type tracer struct{ cmd *exec.Cmd }
-
-func needStrace(t *testing.T) {
-	t.Helper()
-	fail := t.Skip
-	if os.Getenv("UPTAKE_REQUIRE_STRACE") != "" {
-		fail = t.Fatal
-	}
-	if _, err := exec.LookPath("strace"); err != nil {
-		fail("SKIPPED, not killed at a rename: needs strace: ", err)
-	}
-	if out, err := exec.Command("strace", "-f", "-o", "/dev/null", "-e", "inject=rename:error=EIO", "true").CombinedOutput(); err != nil {
-		fail(fmt.Sprintf("SKIPPED, not killed at a rename: strace may not trace here: %v: %s", err, out))
-	}
-}
-
-// killAtRename kills ClickHouse just before the first rename of one of paths.
-func killAtRename(t *testing.T, pid int, paths []string) *tracer {
-	t.Helper()
-	args := []string{"-f", "-p", fmt.Sprint(pid), "-e", "trace=rename", "-e", "inject=rename:error=EIO:signal=SIGKILL", "-o", "/dev/null"}
-	for _, p := range paths {
-		args = append(args, "-P", p)
-	}
-	tr := &tracer{cmd: exec.Command("strace", args...)}
-	stderr, err := tr.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := tr.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	attached := make(chan struct{})
-	go func() { // ends with strace
-		lines := bufio.NewScanner(stderr)
-		for said := false; lines.Scan(); {
-			if !said && strings.Contains(lines.Text(), "attached") {
-				said = true
-				close(attached)
-			}
-		}
-	}()
-	select {
-	case <-attached:
-	case <-time.After(time.Minute):
-		t.Fatal("strace does not attach")
-	}
-	return tr
-}
-
-// end waits for strace, which ends with what it traces.
-func (tr *tracer) end() {
-	_ = tr.cmd.Process.Signal(os.Interrupt) // or it has ended
-	_ = tr.cmd.Wait()
-}
-
 var month = regexp.MustCompile(`^\d{6}$`)
 
 // The same kills lose a part of a table that is not replicated, every time: see
 // TestAPartThatIsLostBeforeItsRename of rollup-writer. Here the Keeper does not
 // know of a part before it is there, so that the writer's repeat makes it.
 func TestKilledBeforeARename(t *testing.T) {
-	needStrace(t)
+	systemcall.Need(t)
 	e := forTest(t)
 	e.mustSend(t, 200) // every table has its months by then
 	e.equal(t)
@@ -325,7 +267,7 @@ func TestKilledBeforeARename(t *testing.T) {
 				}
 			}
 			pid := e.stack.ClickHouse.Pid()
-			tr := killAtRename(t, pid, paths)
+			tr := systemcall.Rename(t, pid, paths, "error=EIO:signal=SIGKILL")
 			e.mustSend(t, 100)
 			if err := stack.Await(ctx, "ClickHouse to be killed at a rename, and to start again", func() error {
 				if e.stack.ClickHouse.Pid() == pid {
@@ -335,7 +277,7 @@ func TestKilledBeforeARename(t *testing.T) {
 			}); err != nil {
 				t.Fatal(err)
 			}
-			tr.end()
+			tr.End()
 			e.equal(t)
 		})
 		if t.Failed() {
