@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/uptakehq/uptake/test/harness/stack"
+	"github.com/uptakehq/uptake/test/harness/repository"
 )
 
 // Micro is one Go benchmark of a hot part.
@@ -46,7 +46,7 @@ const microRounds = "5"
 
 // MicroRun runs the Go benchmarks, each round for benchtime, as go test has it.
 func MicroRun(ctx context.Context, benchtime string, progress io.Writer) ([]Micro, error) {
-	root, err := stack.Root()
+	root, err := repository.Root()
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/test/harness/kafka"
 	"github.com/uptakehq/uptake/test/harness/proxy"
+	"github.com/uptakehq/uptake/test/harness/repository"
 	"github.com/uptakehq/uptake/test/harness/stack"
 	"github.com/uptakehq/uptake/test/loadgen"
 )
@@ -189,7 +190,7 @@ func underLoad(t *testing.T, s *stack.Stack, prefix string, events int, during f
 // root is the repository.
 func root(t *testing.T) string {
 	t.Helper()
-	dir, err := stack.Root()
+	dir, err := repository.Root()
 	if err != nil {
 		t.Fatal(err)
 	}

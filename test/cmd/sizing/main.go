@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/uptakehq/uptake/schemas/svc/process"
-	"github.com/uptakehq/uptake/test/harness/stack"
+	"github.com/uptakehq/uptake/test/harness/repository"
 	"github.com/uptakehq/uptake/test/sizing"
 )
 
@@ -48,7 +48,7 @@ func run() error {
 		return fmt.Errorf("%w: %w", process.ErrUsage, err)
 	}
 	if file == "" {
-		root, err := stack.Root()
+		root, err := repository.Root()
 		if err != nil {
 			return err
 		}

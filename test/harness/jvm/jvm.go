@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/uptakehq/uptake/test/harness/repository"
 )
 
 // ErrMissing is wrapped by errors about a tool that the machine lacks.
@@ -69,7 +71,7 @@ func Jars(ctx context.Context, s Set) (string, error) {
 }
 
 func (s Set) jars(ctx context.Context) (string, error) {
-	root, err := repositoryRoot()
+	root, err := repository.Root()
 	if err != nil {
 		return "", err
 	}
@@ -117,23 +119,6 @@ func (s Set) jars(ctx context.Context) (string, error) {
 func (s Set) in(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, s.Jar))
 	return err == nil
-}
-
-// repositoryRoot is the nearest folder above the working directory that holds
-// go.work.
-func repositoryRoot() (string, error) {
-	wd, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for dir := wd; ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
-			return dir, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("no go.work above %s", wd)
-		}
-	}
 }
 
 func lockFile(ctx context.Context, path string) (*os.File, error) {

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/uptakehq/uptake/test/harness/repository"
 )
 
 // Build says how the binaries are built.
@@ -26,26 +28,10 @@ var builds struct {
 	all map[string]error // by path
 }
 
-// Root returns the repository's root, found from the working directory up.
-func Root() (string, error) {
-	wd, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for dir := wd; ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
-			return dir, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("no go.work in %s or above: run this inside the repository", wd)
-		}
-	}
-}
-
 // Binary builds a main package of the repository, such as "ingest-gateway" or
 // "deploy/standalone", and returns the path of its binary. Cleanup removes it.
 func Binary(ctx context.Context, pkg string, b Build) (string, error) {
-	root, err := Root()
+	root, err := repository.Root()
 	if err != nil {
 		return "", err
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/uptakehq/uptake/test/harness/replicated"
+	"github.com/uptakehq/uptake/test/harness/repository"
 )
 
 // process returns a process of a service, not yet started.
@@ -77,7 +78,7 @@ func (s *Stack) prepare(ctx context.Context) error {
 	if err := command(ctx, s.binaries[Enricher], topics...); err != nil {
 		return err
 	}
-	root, err := Root()
+	root, err := repository.Root()
 	if err != nil {
 		return err
 	}
