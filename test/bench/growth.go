@@ -295,8 +295,8 @@ func sumMetrics(ctx context.Context, addr string, names ...string) ([]float64, e
 	return sums, lines.Err()
 }
 
-// WriteGrowth writes what was measured as Markdown tables, one for each stage.
-func WriteGrowth(w io.Writer, all []Grown) error {
+// GrowthTable is what was measured as Markdown, a table for each stage.
+func GrowthTable(all []Grown) string {
 	heads := map[string]string{
 		stageEnricher: "peak MiB | table of ids, MiB | identities, MiB | data folder, MiB |\n|---|---|---|---|---|---|---|\n",
 		stageWriter:   "ClickHouse µs/event | rows in rollups for each event | peak MiB |\n|---|---|---|---|---|---|\n",
@@ -321,8 +321,7 @@ func WriteGrowth(w io.Writer, all []Grown) error {
 			fmt.Fprintf(&b, " %d |\n", m.PeakRSS>>20)
 		}
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return strings.TrimPrefix(b.String(), "\n") + "\n"
 }
 
 // WriteSettings writes what was measured as a Markdown table.

@@ -67,7 +67,12 @@ func run() (err error) {
 	}()
 	if inv.growth {
 		grown, err := bench.Growth(ctx, cfg, inv.match)
-		return errors.Join(bench.WriteGrowth(os.Stdout, grown), inv.merge(bench.GrowthValues(grown)), err)
+		table := bench.GrowthTable(grown)
+		fmt.Print(table)
+		if inv.match == "" && err == nil { // the document has the whole
+			err = inv.splice("growth", table)
+		}
+		return errors.Join(inv.merge(bench.GrowthValues(grown)), err)
 	}
 	if inv.settings {
 		measured, err := bench.Settings(ctx, cfg, inv.match)
