@@ -100,6 +100,9 @@ func fill(ctx context.Context, path string, lasts time.Duration) error {
 				continue
 			case err != nil:
 				return fmt.Errorf("fill a disk: %w", err)
+			case n < len(chunk):
+				n *= 2 // somebody freed more than what fitted last
+				continue
 			}
 			free, err := freeBytes(path)
 			if err != nil {
