@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -29,6 +30,9 @@ type producer struct {
 	now      func() time.Time
 	linger   time.Duration
 	inflight budget // of MaxInflightEvents: records not acked
+
+	hurries sync.Mutex // covers rested
+	rested  time.Time  // when hurry may run again
 
 	partitions atomic.Pointer[partitions] // nil until the topics were checked
 	trouble    atomic.Pointer[trouble]    // nil while all is well
@@ -204,12 +208,24 @@ func (p *producer) start(f *flight, b *ingest.Batch, n int, received time.Time) 
 }
 
 // hurry sends what lingers. It waits for nothing: a Flush that is over before it
-// began is the client's one way to end all lingers.
+// began is the client's one way to end all lingers. That looks at every
+// partition, so it rests for some times as long as it took, or for a linger: with
+// thousands of partitions it would cost more than it gives.
 func (p *producer) hurry() {
-	if p.linger > 0 {
-		_ = p.client.Flush(over) // says so
+	if p.linger == 0 || !p.hurries.TryLock() {
+		return
 	}
+	defer p.hurries.Unlock()
+	began := p.now()
+	if began.Before(p.rested) {
+		return
+	}
+	_ = p.client.Flush(over) // says so
+	p.rested = began.Add(min(restFactor*p.now().Sub(began), p.linger))
 }
+
+// restFactor bounds the share of a core that hurrying takes, to a tenth.
+const restFactor = 10
 
 var over = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
