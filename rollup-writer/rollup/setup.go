@@ -16,6 +16,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/block"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
@@ -139,20 +140,14 @@ const (
 // settled calls do until it succeeds, fails for good, or settleTime is over. A
 // cluster that was started a moment ago has no group coordinator yet.
 func settled(ctx context.Context, log *slog.Logger, do func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, settleTime)
-	defer cancel()
-	for {
-		err := do()
-		if err == nil || !kerr.IsRetriable(err) {
-			return err
+	pause := backoff.Backoff{Min: settlePause, Max: settlePause}
+	return pause.Retry(ctx, settleTime, do, func(err error) bool {
+		if !kerr.IsRetriable(err) {
+			return false
 		}
 		log.Info("the cluster is not ready yet", "error", err)
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(settlePause):
-		}
-	}
+		return true
+	})
 }
 
 // newest is the highest offset in ClickHouse of each partition of a topic, of

@@ -10,6 +10,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 )
 
 // Ensure makes the topics that are missing. Topics that exist are left as they
@@ -75,20 +77,15 @@ const (
 // asks is allowed on fewer brokers, and is never checked above 1 there.
 //
 // A topic that is missing is asked for again for a few seconds.
-func Check(ctx context.Context, adm *kadm.Client, names ...string) (map[string]Info, error) {
-	until := time.Now().Add(settleTime)
-	for {
-		infos, err := check(ctx, adm, names...)
-		missing := errors.Is(err, ErrMissing) || errors.Is(err, kerr.UnknownTopicOrPartition)
-		if !missing || time.Now().After(until) {
-			return infos, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, err
-		case <-time.After(settlePause):
-		}
-	}
+func Check(ctx context.Context, adm *kadm.Client, names ...string) (infos map[string]Info, err error) {
+	pause := backoff.Backoff{Min: settlePause, Max: settlePause}
+	err = pause.Retry(ctx, settleTime, func() error {
+		infos, err = check(ctx, adm, names...)
+		return err
+	}, func(err error) bool {
+		return errors.Is(err, ErrMissing) || errors.Is(err, kerr.UnknownTopicOrPartition)
+	})
+	return infos, err
 }
 
 func check(ctx context.Context, adm *kadm.Client, names ...string) (map[string]Info, error) {

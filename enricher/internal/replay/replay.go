@@ -57,14 +57,13 @@ type Bounds struct{ Start, End int64 }
 const unsettledTime = 10 * time.Second
 
 // Bounds asks for a partition's bounds.
-func (r *Reader) Bounds(ctx context.Context, topic string, partition int32) (Bounds, error) {
+func (r *Reader) Bounds(ctx context.Context, topic string, partition int32) (b Bounds, err error) {
 	pause := backoff.Backoff{Min: 50 * time.Millisecond, Max: time.Second}
-	for end := time.Now().Add(unsettledTime); ; {
-		b, err := r.bounds(ctx, topic, partition)
-		if err == nil || !unsettled(err) || time.Now().After(end) || backoff.Sleep(ctx, pause.Next()) != nil {
-			return b, err
-		}
-	}
+	err = pause.Retry(ctx, unsettledTime, func() error {
+		b, err = r.bounds(ctx, topic, partition)
+		return err
+	}, unsettled)
+	return b, err
 }
 
 // unsettled tells an error that passes when brokers have agreed on a leader.

@@ -23,6 +23,17 @@ func (b *Backoff) Next() time.Duration {
 // Reset makes the next failure the first one.
 func (b *Backoff) Reset() { b.last = 0 }
 
+// Retry calls do until it succeeds, fails in a way that again does not take, or d
+// is over or ctx ends, and returns what do returned last. It waits in between.
+func (b *Backoff) Retry(ctx context.Context, d time.Duration, do func() error, again func(error) bool) error {
+	for end := time.Now().Add(d); ; {
+		err := do()
+		if err == nil || !again(err) || time.Now().After(end) || Sleep(ctx, b.Next()) != nil {
+			return err
+		}
+	}
+}
+
 // Sleep waits for d, or until ctx ends; then it returns why that ended.
 func Sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {

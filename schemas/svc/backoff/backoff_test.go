@@ -51,3 +51,32 @@ func TestSleep(t *testing.T) {
 		}
 	})
 }
+
+func TestRetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		passes, lasts := errors.New("passes"), errors.New("lasts")
+		try := func(ctx context.Context, answers ...error) (calls int, took time.Duration, err error) {
+			began := time.Now()
+			b := backoff.Backoff{Min: time.Second, Max: time.Second}
+			err = b.Retry(ctx, 10*time.Second, func() error {
+				calls++
+				return answers[min(calls, len(answers))-1]
+			}, func(err error) bool { return errors.Is(err, passes) })
+			return calls, time.Since(began), err
+		}
+		if calls, took, err := try(t.Context(), passes, passes, nil); calls != 3 || took != 2*time.Second || err != nil {
+			t.Errorf("success in the end: %d calls in %s, %v", calls, took, err)
+		}
+		if calls, took, err := try(t.Context(), passes, lasts); calls != 2 || took != time.Second || !errors.Is(err, lasts) {
+			t.Errorf("an error that lasts: %d calls in %s, %v", calls, took, err)
+		}
+		if calls, took, err := try(t.Context(), passes); calls != 12 || took != 11*time.Second || !errors.Is(err, passes) {
+			t.Errorf("no success in time: %d calls in %s, %v", calls, took, err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond)
+		defer cancel()
+		if calls, took, err := try(ctx, passes); calls != 3 || took != 2500*time.Millisecond || !errors.Is(err, passes) {
+			t.Errorf("its context ends: %d calls in %s, %v", calls, took, err)
+		}
+	})
+}
