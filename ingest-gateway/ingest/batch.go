@@ -543,7 +543,10 @@ func String(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b))
 func Shorten(s string, n int) string {
 	if len(s) > n {
 		s = s[:n]
-		for len(s) > 0 && n-len(s) < utf8.UTFMax && !utf8.ValidString(s[max(0, len(s)-utf8.UTFMax):]) {
+		for n-len(s) < utf8.UTFMax-1 { // of a character that was cut through, all but its last byte may be there
+			if r, size := utf8.DecodeLastRuneInString(s); r != utf8.RuneError || size != 1 {
+				break
+			}
 			s = s[:len(s)-1]
 		}
 	}

@@ -151,6 +151,7 @@ func TestIPModes(t *testing.T) {
 
 func FuzzQuotedAndShorten(f *testing.F) {
 	f.Add("plain \" \\ \n \x00 \u2028 \xff é", 5)
+	f.Add("ЏޕЬ̑滟˞Ϙឋˠ", 19) // amid a character, behind another of two bytes
 	f.Fuzz(func(t *testing.T, s string, n int) {
 		var back string
 		if err := json.Unmarshal(ingest.AppendQuoted(nil, s), &back); err != nil || back != strings.ToValidUTF8(s, "\uFFFD") && utf8.ValidString(s) {
