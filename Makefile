@@ -32,8 +32,8 @@ FUZZTIME ?= 20000x
 fuzz: ## every fuzz target for FUZZTIME (20000x, or a time such as 5m)
 	GO="$(GO)" FUZZTIME="$(FUZZTIME)" ./deploy/dev/fuzz.sh $(MODULES)
 
-bench: ## the Go benchmarks of the hot parts and each stage beside its floor, into docs/performance.*; ARGS="-full" for more
-	$(GO) run ./test/cmd/bench -benchtime 50ms -out docs/performance.json -doc docs/performance.md $(ARGS)
+bench: ## the Go benchmarks of the hot parts and each stage beside its floor, into docs/performance.*: the load of that page, in about seven minutes
+	$(GO) run ./test/cmd/bench -full -benchtime 50ms -out docs/performance.json -doc docs/performance.md $(ARGS)
 
 N ?= 500
 faults: ## N seeded faults (500), with a table of what they did

@@ -40,6 +40,7 @@ type Config struct {
 	DedupWindow      time.Duration
 	DedupCacheBytes  int64
 	DedupRecentBytes int
+	DedupMaxIDs      int
 
 	Timing   timing.Config
 	Metadata metadata.Limits
@@ -95,6 +96,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.DurationVar(&c.DedupWindow, "dedup-window", c.DedupWindow, "how long a message id is remembered; at most the retention of enriched, from which it is rebuilt")
 	set.Int64Var(&c.DedupCacheBytes, "dedup-cache-bytes", c.DedupCacheBytes, "`bytes` of the dedup store's blocks kept in memory")
 	set.IntVar(&c.DedupRecentBytes, "dedup-recent-bytes", c.DedupRecentBytes, "`bytes` of ids that a partition gathers before they go to disk; after a crash they are read from enriched again")
+	set.IntVar(&c.DedupMaxIDs, "dedup-max-ids", c.DedupMaxIDs, "message ids of a partition that are remembered at most, to bound memory: more make its window shorter; 0: as many as the window has")
 	c.timingFlags(set)
 	c.metadataFlags(set)
 	c.identityFlags(set)

@@ -376,6 +376,7 @@ func (s *Service) dedupConfig() dedup.Config {
 	c.Window = s.cfg.DedupWindow
 	c.CacheSize = s.cfg.DedupCacheBytes
 	c.Recent = s.cfg.DedupRecentBytes
+	c.MaxIDs = s.cfg.DedupMaxIDs
 	c.Now = s.now
 	return c
 }

@@ -27,6 +27,7 @@ type metrics struct {
 	restoreSkipped     prometheus.Counter
 	dedupKeys          *prometheus.GaugeVec   // partition
 	dedupBytes         *prometheus.GaugeVec   // partition
+	dedupReach         *prometheus.GaugeVec   // partition
 	identityIDs        *prometheus.GaugeVec   // partition
 	identityBytes      *prometheus.GaugeVec   // partition
 	links              *prometheus.CounterVec // fate
@@ -70,6 +71,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		restoreSkipped:     counter("restore_skipped_total", "Records of enriched that a restore could not read."),
 		dedupKeys:          gaugeVec("dedup_ids", "Message ids that a partition remembers.", "partition"),
 		dedupBytes:         gaugeVec("dedup_memory_bytes", "Memory of the table of a partition's message ids.", "partition"),
+		dedupReach:         gaugeVec("dedup_reach_seconds", "How far back the message ids of a partition go: up to dedup-window, less where dedup-max-ids makes it shorter.", "partition"),
 		identityIDs:        gaugeVec("identity_ids", "Users and anonymous ids that a partition knows.", "partition"),
 		identityBytes:      gaugeVec("identity_memory_bytes", "Memory of a partition's identity state.", "partition"),
 		links:              counterVec("links_total", "Link records by fate: taken or rejected.", "fate"),
@@ -82,7 +84,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	if reg != nil {
 		reg.MustRegister(m.records, m.rejectedBy, m.transactions, m.transactionRecords, m.transactionSeconds, m.endSeconds,
 			m.sessions, m.fetchErrors, m.assigned, m.lagRecords, m.lost, m.restoreRecords, m.restoreTotal, m.restoreSeconds,
-			m.restoreSkipped, m.dedupKeys, m.dedupBytes, m.identityIDs, m.identityBytes, m.links, m.times, m.converted, m.conflicts, m.catalogVersion, m.catalogErrors)
+			m.restoreSkipped, m.dedupKeys, m.dedupBytes, m.dedupReach, m.identityIDs, m.identityBytes, m.links, m.times, m.converted, m.conflicts, m.catalogVersion, m.catalogErrors)
 	}
 	return m
 }
@@ -102,6 +104,7 @@ func (m *metrics) partition(p *partition) {
 	l := label(p.id)
 	m.dedupKeys.WithLabelValues(l).Set(float64(p.seen.Len()))
 	m.dedupBytes.WithLabelValues(l).Set(float64(p.seen.MemoryBytes()))
+	m.dedupReach.WithLabelValues(l).Set(p.seen.Reach().Seconds())
 	s := p.identity.Stats()
 	m.identityIDs.WithLabelValues(l).Set(float64(s.IDs))
 	m.identityBytes.WithLabelValues(l).Set(float64(s.Bytes))
@@ -111,7 +114,7 @@ func (m *metrics) partition(p *partition) {
 func (m *metrics) forget(partition int32) {
 	l := prometheus.Labels{"partition": label(partition)}
 	for _, g := range []*prometheus.GaugeVec{
-		m.lagRecords, m.restoreRecords, m.restoreTotal, m.dedupKeys, m.dedupBytes, m.identityIDs, m.identityBytes,
+		m.lagRecords, m.restoreRecords, m.restoreTotal, m.dedupKeys, m.dedupBytes, m.dedupReach, m.identityIDs, m.identityBytes,
 	} {
 		g.DeletePartialMatch(l)
 	}

@@ -57,6 +57,7 @@ type Config struct {
 	Window    time.Duration
 	CacheSize int64            // bytes of blocks kept in memory
 	Recent    int              // bytes of ids that a partition gathers before they go to disk
+	MaxIDs    int              // of a partition; more make its window shorter, by whole buckets. 0: no bound
 	Now       func() time.Time // nil: time.Now
 }
 
@@ -80,6 +81,9 @@ func (c *Config) Validate() error {
 	if c.Recent < 1<<10 || c.Recent > 1<<30 {
 		errs = append(errs, fmt.Errorf("dedup-recent-bytes must be 1 KiB to 1 GiB (got %d)", c.Recent))
 	}
+	if c.MaxIDs < 0 {
+		errs = append(errs, fmt.Errorf("dedup-max-ids must be >= 0 (got %d)", c.MaxIDs))
+	}
 	return errors.Join(errs...)
 }
 
@@ -88,8 +92,10 @@ func (c *Config) Validate() error {
 type Store struct {
 	db     *pebble.DB
 	lock   *pebble.Lock
+	log    *slog.Logger
 	width  int64 // of a bucket, microseconds
 	recent int
+	maxIDs int
 	now    func() time.Time
 	hash   func([]byte) uint64
 
@@ -126,8 +132,10 @@ func Open(cfg Config, logger *slog.Logger) (*Store, error) {
 	return &Store{
 		db:     db,
 		lock:   lock,
+		log:    logger,
 		width:  (cfg.Window / bucketsPerWindow).Microseconds(),
 		recent: cfg.Recent,
+		maxIDs: cfg.MaxIDs,
 		now:    cfg.Now,
 		hash:   xxhash.Sum64,
 		state:  state,
@@ -288,9 +296,10 @@ const Unknown = int64(-1)
 type Set struct {
 	store     *Store
 	partition int32
-	meta      meta  // of what is on disk
-	front     front // hashes of what is on disk, each with its run
-	runs      runs  // on disk
+	meta      meta   // of what is on disk
+	first     uint32 // bucket that is kept
+	front     front  // hashes of what is on disk, each with its run
+	runs      runs   // on disk
 
 	// Ids in memory: ids[:done] are committed, the others the open transaction's.
 	ids   []recentID
@@ -348,6 +357,7 @@ func (s *Store) Set(ctx context.Context, partition int32, topicID [16]byte, prog
 		return t, t.Reset(topicID)
 	}
 	t.next, t.head, t.live = t.meta.next, t.meta.head, t.meta.head
+	t.first = t.oldest(t.head)
 	return t, nil
 }
 
@@ -420,7 +430,7 @@ func (t *Set) Reset(topicID [16]byte) error {
 	t.clear()
 	t.front, t.runs = front{}, runs{}
 	t.meta = meta{topicID: topicID, width: t.store.width, next: Unknown}
-	t.next, t.head, t.live = Unknown, 0, 0
+	t.next, t.head, t.live, t.first = Unknown, 0, 0, 0
 	t.batch.Reset()
 	err := t.batch.DeleteRange(partitionPrefix(nil, t.partition), append(partitionPrefix(nil, t.partition), 0xFF), nil)
 	if err == nil {
@@ -447,11 +457,37 @@ func (t *Set) MemoryBytes() int {
 // Pending returns how many ids the open transaction added.
 func (t *Set) Pending() int { return len(t.ids) - t.done }
 
+// oldest returns the first bucket that belongs to the window of a head.
 func (t *Set) oldest(head uint32) uint32 {
-	if head < bucketsPerWindow {
-		return 0
+	return max(head-min(head, bucketsPerWindow), t.first)
+}
+
+// Reach returns how far back the ids on disk go: up to the store's window, less
+// where Config.MaxIDs made it shorter or where nothing came before.
+func (t *Set) Reach() time.Duration {
+	return t.store.buckets(t.head - min(t.head, t.runs.oldest()))
+}
+
+func (s *Store) buckets(n uint32) time.Duration {
+	return time.Duration(n) * time.Duration(s.width) * time.Microsecond
+}
+
+// shortened returns the first bucket to keep so that there are no more ids than
+// allowed. The newest bucket is kept whatever it holds.
+func (t *Set) shortened(first, head uint32) uint32 {
+	if t.store.maxIDs == 0 {
+		return first
 	}
-	return head - bucketsPerWindow
+	bucket := first
+	for left := t.front.n + t.done; left > t.store.maxIDs && bucket < head; bucket++ {
+		left -= t.runs.idsOf(bucket)
+	}
+	if bucket > first {
+		t.store.log.Warn("more message ids than dedup-max-ids, older ones are forgotten early: what is sent again of them counts again",
+			"partition", t.partition, "ids", t.front.n+t.done, "dedup_max_ids", t.store.maxIDs,
+			"remembered", t.store.buckets(head-bucket))
+	}
+	return bucket
 }
 
 // bucket returns the bucket of an instant, held within the window, and moves
@@ -543,14 +579,15 @@ func (t *Set) flush() error {
 	m.ids = int64(t.front.n + t.done)
 	// Pebble takes a sorted batch for less.
 	slices.SortFunc(t.ids, recentID.compare)
-	if err := t.write(m); err != nil {
+	first := t.shortened(t.oldest(m.head), m.head)
+	if err := t.write(m, first); err != nil {
 		return fmt.Errorf("write dedup set of partition %d: %w", t.partition, err)
 	}
-	if from, to := t.oldest(t.meta.head), t.oldest(m.head); from < to {
-		t.front.drop(func(run uint16) bool { return t.runs.buckets[run] < to })
-		t.runs.drop(to)
+	if t.first < first {
+		t.front.drop(func(run uint16) bool { return t.runs.buckets[run] < first })
+		t.runs.drop(first)
 	}
-	t.meta = m
+	t.meta, t.first = m, first
 	for i := range t.ids {
 		t.front.insert(t.ids[i].hash, t.ids[i].run)
 	}
@@ -558,12 +595,12 @@ func (t *Set) flush() error {
 	return nil
 }
 
-func (t *Set) write(m meta) error {
+// write writes the recent ids, and removes what lies before the first bucket.
+func (t *Set) write(m meta, first uint32) error {
 	b := t.batch
 	b.Reset()
-	oldest := t.oldest(m.head)
-	if t.oldest(t.meta.head) < oldest {
-		err := b.DeleteRange(bucketPrefix(nil, t.partition, 0), bucketPrefix(nil, t.partition, oldest), nil)
+	if t.first < first {
+		err := b.DeleteRange(bucketPrefix(nil, t.partition, 0), bucketPrefix(nil, t.partition, first), nil)
 		if err != nil {
 			return err
 		}
@@ -571,9 +608,9 @@ func (t *Set) write(m meta) error {
 	ids := t.ids
 	for len(ids) > 0 {
 		// A set that nobody wrote to for long may gather what leaves at once.
-		bucket := max(ids[0].bucket, oldest)
+		bucket := max(ids[0].bucket, first)
 		n := 1
-		for n < len(ids) && max(ids[n].bucket, oldest) == bucket {
+		for n < len(ids) && max(ids[n].bucket, first) == bucket {
 			n++
 		}
 		run := t.runs.take(bucket, n)

@@ -262,6 +262,62 @@ func TestForgetsAfterTheWindow(t *testing.T) {
 	}
 }
 
+// More ids than are allowed make the window shorter, bucket by bucket, on disk as
+// in memory, and what is left of it is remembered exactly. The newest bucket is
+// never too large.
+func TestMaxIDs(t *testing.T) {
+	f := newFixture(t)
+	f.close()
+	const perHour, most = 100, 100 * 6 * 5 // five buckets
+	f.cfg.MaxIDs = most
+	f.open()
+	id := func(h, k int64) string { return fmt.Sprintf("%d-%d", h, k) }
+	for h := range int64(6 * 40) { // a window and a half
+		for k := range int64(perHour) {
+			if f.add("dev", id(h, k), at(h)) {
+				t.Fatalf("a new id of hour %d was seen", h)
+			}
+		}
+		f.commit(h)
+		if h%23 == 0 {
+			f.close()
+			f.open()
+		}
+		if got := f.set.Len(); got > most+2*perHour*6 {
+			t.Fatalf("hour %d: %d ids, of %d allowed and the newest bucket", h, got, most)
+		}
+		for _, back := range []int64{0, 6, 18} {
+			if old := h - back; old >= 0 && !f.add("dev", id(old, 7), at(h)) {
+				t.Fatalf("hour %d: an id of %d hours before was forgotten", h, back)
+			}
+		}
+		if old := h - 6*8; old >= 0 {
+			if seen, err := f.set.Seen("dev", id(old, 7)); seen || err != nil {
+				t.Fatalf("hour %d: an id of 8 buckets before: %t, %v", h, seen, err)
+			}
+		}
+	}
+	for range 2 {
+		if got := f.set.Reach(); got < 3*6*time.Hour || got > 6*6*time.Hour {
+			t.Errorf("ids go back %s", got)
+		}
+		f.close()
+		f.open()
+	}
+
+	for k := range int64(3 * most) { // all at once
+		f.add("dev", id(-1, k), at(6*40))
+	}
+	f.commit(1000)
+	f.close()
+	f.open()
+	for k := range int64(3 * most) {
+		if !f.add("dev", id(-1, k), at(6*40)) {
+			t.Fatal("an id of the newest bucket was forgotten")
+		}
+	}
+}
+
 // One gateway whose clock is ahead does not make a partition forget, and one
 // that is behind, or a raw topic read late, adds to the window's last bucket.
 func TestWrongClocks(t *testing.T) {
@@ -485,12 +541,13 @@ func TestAgainstAMap(t *testing.T) {
 }
 
 func TestValidateNamesEverySetting(t *testing.T) {
-	c := Config{Window: time.Second, Recent: 1}
+	c := Config{Window: time.Second, Recent: 1, MaxIDs: -1}
 	err := c.Validate()
 	want := "dedup directory must be named\n" +
 		"dedup-window must be at least 28s (got 1s)\n" +
 		"dedup-cache-bytes must be at least 1 MiB (got 0)\n" +
-		"dedup-recent-bytes must be 1 KiB to 1 GiB (got 1)"
+		"dedup-recent-bytes must be 1 KiB to 1 GiB (got 1)\n" +
+		"dedup-max-ids must be >= 0 (got -1)"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

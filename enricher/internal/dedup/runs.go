@@ -18,6 +18,7 @@ type openRun struct {
 	bucket uint32
 	run    uint16
 	ids    int // in it
+	all    int // in all runs of the bucket
 }
 
 const (
@@ -37,10 +38,30 @@ func (r *runs) take(bucket uint32, ids int) uint16 {
 		at = len(r.open)
 		r.open = append(r.open, openRun{bucket: bucket, run: r.number(bucket)})
 	} else if r.open[at].ids >= shortRun && len(r.buckets)-len(r.free) < manyRuns {
-		r.open[at] = openRun{bucket: bucket, run: r.number(bucket)}
+		r.open[at] = openRun{bucket: bucket, run: r.number(bucket), all: r.open[at].all}
 	}
 	r.open[at].ids += ids
+	r.open[at].all += ids
 	return r.open[at].run
+}
+
+// oldest returns the first bucket that has a run, or gone.
+func (r *runs) oldest() uint32 {
+	first := uint32(gone)
+	for i := range r.open {
+		first = min(first, r.open[i].bucket)
+	}
+	return first
+}
+
+// idsOf returns how many ids a bucket has.
+func (r *runs) idsOf(bucket uint32) int {
+	for i := range r.open {
+		if r.open[i].bucket == bucket {
+			return r.open[i].all
+		}
+	}
+	return 0
 }
 
 // number gives a new run of a bucket its number. There is one: beyond manyRuns
@@ -76,9 +97,10 @@ func (r *runs) found(run uint16, bucket uint32) {
 	if last := len(r.open) - 1; last < 0 || r.open[last].bucket != bucket {
 		r.open = append(r.open, openRun{bucket: bucket, run: run})
 	} else if r.open[last].run != run {
-		r.open[last] = openRun{bucket: bucket, run: run}
+		r.open[last] = openRun{bucket: bucket, run: run, all: r.open[last].all}
 	}
 	r.open[len(r.open)-1].ids++
+	r.open[len(r.open)-1].all++
 }
 
 // allFound ends what found began.

@@ -115,7 +115,7 @@ func parse(args []string) (bench.Config, invocation, error) {
 	cfg.Progress = os.Stderr
 	inv := invocation{commit: commit()} // before files change
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
-	set.Bool("full", false, "the load of docs/performance.md: 9 million known message ids, 1 million identities")
+	set.Bool("full", false, "the load of docs/performance.md, as make bench has it: 9 million known message ids, 1 million identities")
 	set.IntVar(&cfg.Rounds, "rounds", cfg.Rounds, "`rounds` of each stage")
 	set.IntVar(&cfg.Partitions, "partitions", cfg.Partitions, "partitions of the topics")
 	set.IntVar(&cfg.SingleRequests, "single-requests", cfg.SingleRequests, "requests of one event, per round")
