@@ -296,10 +296,9 @@ const Unknown = int64(-1)
 type Set struct {
 	store     *Store
 	partition int32
-	meta      meta   // of what is on disk
-	first     uint32 // bucket that is kept
-	front     front  // hashes of what is on disk, each with its run
-	runs      runs   // on disk
+	meta      meta  // of what is on disk
+	front     front // hashes of what is on disk, each with its run
+	runs      runs  // on disk
 
 	// Ids in memory: ids[:done] are committed, the others the open transaction's.
 	ids   []recentID
@@ -357,7 +356,6 @@ func (s *Store) Set(ctx context.Context, partition int32, topicID [16]byte, prog
 		return t, t.Reset(topicID)
 	}
 	t.next, t.head, t.live = t.meta.next, t.meta.head, t.meta.head
-	t.first = t.oldest(t.head)
 	return t, nil
 }
 
@@ -430,7 +428,7 @@ func (t *Set) Reset(topicID [16]byte) error {
 	t.clear()
 	t.front, t.runs = front{}, runs{}
 	t.meta = meta{topicID: topicID, width: t.store.width, next: Unknown}
-	t.next, t.head, t.live, t.first = Unknown, 0, 0, 0
+	t.next, t.head, t.live = Unknown, 0, 0
 	t.batch.Reset()
 	err := t.batch.DeleteRange(partitionPrefix(nil, t.partition), append(partitionPrefix(nil, t.partition), 0xFF), nil)
 	if err == nil {
@@ -457,10 +455,8 @@ func (t *Set) MemoryBytes() int {
 // Pending returns how many ids the open transaction added.
 func (t *Set) Pending() int { return len(t.ids) - t.done }
 
-// oldest returns the first bucket that belongs to the window of a head.
-func (t *Set) oldest(head uint32) uint32 {
-	return max(head-min(head, bucketsPerWindow), t.first)
-}
+// oldest returns the first bucket of the window that ends with head.
+func oldest(head uint32) uint32 { return head - min(head, bucketsPerWindow) }
 
 // Reach returns how far back the ids on disk go: up to the store's window, less
 // where Config.MaxIDs made it shorter or where nothing came before.
@@ -472,22 +468,25 @@ func (s *Store) buckets(n uint32) time.Duration {
 	return time.Duration(n) * time.Duration(s.width) * time.Microsecond
 }
 
-// shortened returns the first bucket to keep so that there are no more ids than
-// allowed. The newest bucket is kept whatever it holds.
-func (t *Set) shortened(first, head uint32) uint32 {
+// shortened returns the first bucket to keep of the window that ends with head, so
+// that there are no more ids than allowed. The newest bucket is kept whatever it
+// holds.
+func (t *Set) shortened(head uint32) uint32 {
+	first := oldest(head)
 	if t.store.maxIDs == 0 {
 		return first
 	}
-	bucket := first
-	for left := t.front.n + t.done; left > t.store.maxIDs && bucket < head; bucket++ {
-		left -= t.runs.idsOf(bucket)
+	forgets := false
+	for left := t.front.n + t.done; left > t.store.maxIDs && first < head; first++ {
+		ids := t.runs.idsOf(first)
+		left -= ids
+		forgets = forgets || ids > 0
 	}
-	if bucket > first {
+	if forgets {
 		t.store.log.Warn("more message ids than dedup-max-ids, older ones are forgotten early: what is sent again of them counts again",
-			"partition", t.partition, "ids", t.front.n+t.done, "dedup_max_ids", t.store.maxIDs,
-			"remembered", t.store.buckets(head-bucket))
+			"partition", t.partition, "ids", t.front.n+t.done, "dedup_max_ids", t.store.maxIDs, "remembered", t.store.buckets(head-first))
 	}
-	return bucket
+	return first
 }
 
 // bucket returns the bucket of an instant, held within the window, and moves
@@ -498,7 +497,7 @@ func (t *Set) bucket(received int64) uint32 {
 		limit := uint32(t.store.now().Add(maxAhead).UnixMicro() / t.store.width)
 		t.live = max(t.live, min(b, limit))
 	}
-	return min(max(b, t.oldest(t.live)), t.live)
+	return min(max(b, oldest(t.live)), t.live)
 }
 
 // Seen reports whether the message was seen within the window, in this
@@ -579,15 +578,15 @@ func (t *Set) flush() error {
 	m.ids = int64(t.front.n + t.done)
 	// Pebble takes a sorted batch for less.
 	slices.SortFunc(t.ids, recentID.compare)
-	first := t.shortened(t.oldest(m.head), m.head)
+	first := t.shortened(m.head)
 	if err := t.write(m, first); err != nil {
 		return fmt.Errorf("write dedup set of partition %d: %w", t.partition, err)
 	}
-	if t.first < first {
+	if t.runs.oldest() < first {
 		t.front.drop(func(run uint16) bool { return t.runs.buckets[run] < first })
 		t.runs.drop(first)
 	}
-	t.meta, t.first = m, first
+	t.meta = m
 	for i := range t.ids {
 		t.front.insert(t.ids[i].hash, t.ids[i].run)
 	}
@@ -599,7 +598,7 @@ func (t *Set) flush() error {
 func (t *Set) write(m meta, first uint32) error {
 	b := t.batch
 	b.Reset()
-	if t.first < first {
+	if t.runs.oldest() < first {
 		err := b.DeleteRange(bucketPrefix(nil, t.partition, 0), bucketPrefix(nil, t.partition, first), nil)
 		if err != nil {
 			return err

@@ -33,7 +33,7 @@ const (
 
 // take returns the run for ids more of a bucket.
 func (r *runs) take(bucket uint32, ids int) uint16 {
-	at := slices.IndexFunc(r.open, func(o openRun) bool { return o.bucket == bucket })
+	at := r.find(bucket)
 	if at < 0 {
 		at = len(r.open)
 		r.open = append(r.open, openRun{bucket: bucket, run: r.number(bucket)})
@@ -56,12 +56,15 @@ func (r *runs) oldest() uint32 {
 
 // idsOf returns how many ids a bucket has.
 func (r *runs) idsOf(bucket uint32) int {
-	for i := range r.open {
-		if r.open[i].bucket == bucket {
-			return r.open[i].all
-		}
+	if at := r.find(bucket); at >= 0 {
+		return r.open[at].all
 	}
 	return 0
+}
+
+// find returns the place of a bucket in open, or -1.
+func (r *runs) find(bucket uint32) int {
+	return slices.IndexFunc(r.open, func(o openRun) bool { return o.bucket == bucket })
 }
 
 // number gives a new run of a bucket its number. There is one: beyond manyRuns
