@@ -38,14 +38,31 @@ var controls = map[string]control{
 // Controls returns the mistakes that can be switched on.
 func Controls() []string { return slices.Sorted(maps.Keys(controls)) }
 
-// controlRounds bounds the rounds until a mistake has to be seen.
-const controlRounds = 8
+// controlRounds bounds the rounds until a mistake has to be seen. A round shows it
+// more often than not, and ends the control then; on a machine that does other
+// work too a round may also miss what it waits for.
+const controlRounds = 24
+
+// controlMissedAfter is how long a control waits for what it wants to meet: a group of
+// writers that were killed has to come together first.
+const controlMissedAfter = 20 * time.Second
+
+// A mistake that loses events is waited out in every round. Without one a slow
+// machine is waited for.
+const (
+	mistakenSettle = 15 * time.Second
+	controlSettle  = 2 * time.Minute
+)
 
 // controlled runs the schedule of a control in an app of its own: without the
 // mistake until a fault has struck, and with the mistake until the recount sees
 // it.
 func (e *env) controlled(ctx context.Context, name string, mistaken bool) (*Report, error) {
 	c := controls[name]
+	e.cfg.Settle = controlSettle
+	if mistaken {
+		e.cfg.Settle = mistakenSettle
+	}
 	cfg := e.cfg
 	cfg.Kinds, cfg.PerRound, cfg.Faults = []string{c.kind}, 1, controlRounds
 	if mistaken {
@@ -110,7 +127,7 @@ func killWhileViewThrows(ctx context.Context, e *env, f *fault) (string, error) 
 // halfWritten waits until usage_hourly holds what a rollup over it does not, and
 // goes on to.
 func (e *env) halfWritten(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, missedAfter)
+	ctx, cancel := context.WithTimeout(ctx, controlMissedAfter)
 	defer cancel()
 	q := fmt.Sprintf("SELECT (SELECT sum(events) FROM %[1]s.usage_hourly) - (SELECT sum(events) FROM %[1]s.account_product_daily)", stack.Database)
 	for seen := 0; ctx.Err() == nil; wait(ctx, 150*time.Millisecond) {
@@ -154,7 +171,7 @@ func rebalancesAroundPoll(ctx context.Context, e *env, f *fault) (string, error)
 	if err != nil {
 		return "", err
 	}
-	held, cancel := context.WithTimeout(ctx, missedAfter)
+	held, cancel := context.WithTimeout(ctx, controlMissedAfter)
 	defer cancel()
 	err = stack.Await(held, "a poll that is held", func() error {
 		if !strings.Contains(p.LastLog(), fmt.Sprintf("failpoint writer.after-poll: sleep(%s)", heldPoll)) {

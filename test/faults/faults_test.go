@@ -102,7 +102,7 @@ func TestControls(t *testing.T) {
 	}
 	c := Config{
 		Seed: number(t, "UPTAKE_FAULTS_SEED", 1), Faults: 1, Dir: t.TempDir(), Out: lines{t},
-		MaxPause: 4 * time.Second, Settle: 15 * time.Second, apps: Controls(),
+		MaxPause: 4 * time.Second, apps: Controls(),
 	}
 	if err := c.complete(); err != nil {
 		t.Fatal(err)

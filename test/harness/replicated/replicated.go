@@ -43,7 +43,8 @@ import (
 const Cluster = "main"
 
 // Sessions are short, and a table looks every second whether its session has
-// ended: what takes minutes in production is to happen many times in a test.
+// ended, or that of the server before it, which holds its place: what takes
+// minutes in production is to happen many times in a test.
 const configXML = `<?xml version="1.0"?>
 <clickhouse>
     <zookeeper>
@@ -64,6 +65,7 @@ const configXML = `<?xml version="1.0"?>
     </remote_servers>
     <merge_tree>
         <zookeeper_session_expiration_check_period>1</zookeeper_session_expiration_check_period>
+        <initialization_retry_period>1</initialization_retry_period>
     </merge_tree>
 </clickhouse>
 `

@@ -78,7 +78,7 @@ clientPort=%d
 tickTime=500
 maxClientCnxns=0
 admin.enableServer=false
-4lw.commands.whitelist=ruok
+4lw.commands.whitelist=srvr
 forceSync=no
 preAllocSize=1024
 `
@@ -135,6 +135,9 @@ func (s *Server) Restart(ctx context.Context) error {
 	}
 }
 
+// healthy asks with srvr: ruok is answered with imok before the log is read, while
+// sessions are still refused, and a ClickHouse that starts then takes every part
+// on its disk for one that the Keeper knows.
 func (s *Server) healthy() error {
 	conn, err := net.DialTimeout("tcp", s.addr, time.Second)
 	if err != nil {
@@ -144,11 +147,11 @@ func (s *Server) healthy() error {
 	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(conn, "ruok"); err != nil {
+	if _, err := io.WriteString(conn, "srvr"); err != nil {
 		return err
 	}
 	answer, err := io.ReadAll(conn)
-	if err == nil && string(answer) != "imok" {
+	if err == nil && !strings.Contains(string(answer), "Mode: standalone") {
 		err = fmt.Errorf("it answers %q", answer)
 	}
 	return err
