@@ -33,6 +33,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -99,7 +100,9 @@ type Store struct {
 	now    func() time.Time
 	hash   func([]byte) uint64
 
-	state *state
+	patience time.Duration  // with a disk that takes nothing
+	late     sync.WaitGroup // closes what that disk kept open
+	state    *state
 }
 
 // state is what Pebble tells of the disk.
@@ -138,7 +141,9 @@ func Open(cfg Config, logger *slog.Logger) (*Store, error) {
 		maxIDs: cfg.MaxIDs,
 		now:    cfg.Now,
 		hash:   xxhash.Sum64,
-		state:  state,
+
+		patience: 5 * time.Second,
+		state:    state,
 	}, nil
 }
 
@@ -200,11 +205,35 @@ func openDB(cfg Config, logger *slog.Logger, state *state) (*pebble.DB, *pebble.
 }
 
 // Close writes what is in memory to disk and closes the store. Sets must be
-// idle.
+// idle. If the disk takes nothing, such as one that is full, it gives up after a
+// few seconds with the disk's error: the next start then reads from the log what
+// is not on disk. Until there is room, or the process ends, the store stays
+// locked.
 func (s *Store) Close() error {
-	// Without a write-ahead log Close alone would forget the last batches, and
-	// the next start would read them from the log again.
-	return errors.Join(s.db.Flush(), s.db.Close(), s.lock.Close())
+	// Without a write-ahead log closing alone would forget the last batches.
+	flushed, err := s.db.AsyncFlush()
+	if err != nil {
+		return errors.Join(err, s.db.Close(), s.lock.Close())
+	}
+	tick := time.NewTicker(s.patience)
+	defer tick.Stop()
+	for {
+		select {
+		case <-flushed:
+			return errors.Join(s.db.Close(), s.lock.Close())
+		case <-tick.C:
+		}
+		if fault := s.Err(); fault != nil {
+			// Pebble tries again for ever, and cannot be closed meanwhile.
+			s.late.Go(func() { // ends when there is room
+				<-flushed
+				if err := errors.Join(s.db.Close(), s.lock.Close()); err != nil {
+					s.log.Warn("dedup store could not be closed", "error", err)
+				}
+			})
+			return fmt.Errorf("closed without its last ids: %w", fault)
+		}
+	}
 }
 
 // Err says why ids cannot be written to disk, or nil. Pebble tries again by

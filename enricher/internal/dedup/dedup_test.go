@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -504,6 +505,34 @@ func TestCollisionsLoseNothing(t *testing.T) {
 			f.commit(int64(k))
 		}
 	}
+}
+
+// A stop does not wait for a disk that takes nothing.
+func TestCloseWithoutADisk(t *testing.T) {
+	f := newFixture(t)
+	f.add("dev", "1", at(0))
+	f.commit(1)
+	store := f.store
+	store.patience = 50 * time.Millisecond
+	f.store = nil // it is closed here
+	if err := os.RemoveAll(f.cfg.Dir); err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- errors.Join(f.set.Close(), store.Close()) }()
+	select {
+	case err := <-closed:
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("closed with %v, want an error of the disk", err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it waits for the disk")
+	}
+	// Pebble goes on trying, and lets the store go when it can.
+	if err := os.Mkdir(f.cfg.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	store.late.Wait()
 }
 
 // Random transactions against a map of what was committed.
