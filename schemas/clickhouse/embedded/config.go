@@ -20,6 +20,11 @@ const startQueries = "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; SELECT 
 // page that is open on the same machine can send a POST to the HTTP port, and
 // with them it could read any file or reach any host. stdin is for startQueries.
 //
+// Rights are not all of it: this is clickhouse-local, which lets whoever may make a
+// table or a dictionary read files and run programs by them. So the HTTP port
+// refuses what a browser sends for a page of any other origin (refuseXML), and the
+// ports are on the loopback unless someone says otherwise.
+//
 // With the default poll_interval of 10 s an idle connection would hold up the
 // end of the server for the five seconds that ClickHouse gives connections.
 //
@@ -44,6 +49,16 @@ const configXML = `<?xml version="1.0"?>
     <uncompressed_cache_size>0</uncompressed_cache_size>
     <query_condition_cache_size>8388608</query_condition_cache_size>
     <background_schedule_pool_size>8</background_schedule_pool_size>
+    <http_handlers>
+        <rule>
+            <headers><Origin>regex:http://(localhost|127\.0\.0\.1|\[::1\]):%[6]d</Origin></headers>
+            <handler><type>dynamic_query_handler</type><query_param_name>query</query_param_name></handler>
+        </rule>
+        <rule><headers><Origin>regex:.+</Origin></headers>%[7]s</rule>
+        <rule><headers><Sec-Fetch-Site>regex:cross-site|same-site</Sec-Fetch-Site></headers>%[7]s</rule>
+        <rule><url>/</url><headers><Sec-Fetch-Site>same-origin</Sec-Fetch-Site></headers>%[7]s</rule>
+        <defaults/>
+    </http_handlers>
     <storage_configuration><disks><default><keep_free_space_bytes>%[5]d</keep_free_space_bytes></default></disks></storage_configuration>
     <merge_tree>
         <fsync_after_insert>%[4]d</fsync_after_insert>
@@ -51,6 +66,13 @@ const configXML = `<?xml version="1.0"?>
     </merge_tree>
 </clickhouse>
 `
+
+// refuseXML answers what a browser sends for a page of another origin: by Origin,
+// which it sends with each POST, or by Sec-Fetch-Site, which it sends with all. A
+// page of a host whose name was made to lead here has the same origin in the
+// browser's eyes, but not by the name.
+const refuseXML = `<handler><type>static</type><status>403</status><content_type>text/plain</content_type><response_content>A page of another origin may not ask this server.
+</response_content></handler>`
 
 const usersXML = `<?xml version="1.0"?>
 <clickhouse>
@@ -110,7 +132,7 @@ func writeConfig(cfg Config, nativeAddr, httpAddr, instance string) ([]string, e
 	}
 	config := filepath.Join(dirs["config"], "config.xml")
 	for path, text := range map[string]string{
-		config: fmt.Sprintf(configXML, instance, escaped.String(), cfg.MemoryBytes, fsync, keepFree),
+		config: fmt.Sprintf(configXML, instance, escaped.String(), cfg.MemoryBytes, fsync, keepFree, httpPort, refuseXML),
 		users:  usersXML,
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

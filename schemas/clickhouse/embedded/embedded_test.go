@@ -173,6 +173,54 @@ func TestSourcesAreDenied(t *testing.T) {
 	}
 }
 
+// A page of another origin that is open in a browser on this machine gets nowhere,
+// also not by a name that was made to lead here; ClickHouse's own page does.
+func TestPagesOfOthersAreRefused(t *testing.T) {
+	s := embedded.ForTest(t)
+	own := "http://" + s.HTTPAddr()
+	for _, c := range []struct {
+		method, path, header, value string
+		status                      int
+	}{
+		{"POST", "/", "", "", http.StatusOK},
+		{"POST", "/", "Origin", own, http.StatusOK},
+		{"POST", "/?query=SELECT%201", "Origin", own, http.StatusOK},
+		{"POST", "/", "Origin", "https://shop.example", http.StatusForbidden},
+		{"POST", "/", "Origin", "null", http.StatusForbidden},
+		{"POST", "/", "Origin", own + "0", http.StatusForbidden},
+		{"POST", "/?query=SELECT%201", "Origin", "https://shop.example", http.StatusForbidden},
+		{"OPTIONS", "/", "Origin", "https://shop.example", http.StatusForbidden},
+		{"GET", "/?query=SELECT%201", "Sec-Fetch-Site", "none", http.StatusOK},
+		{"GET", "/?query=SELECT%201", "Sec-Fetch-Site", "cross-site", http.StatusForbidden},
+		{"GET", "/?query=SELECT%201", "Sec-Fetch-Site", "same-site", http.StatusForbidden},
+		{"GET", "/?query=SELECT%201", "Sec-Fetch-Site", "same-origin", http.StatusForbidden},
+		{"GET", "/play?run=1", "Sec-Fetch-Site", "cross-site", http.StatusForbidden},
+		{"GET", "/play?run=1", "Sec-Fetch-Site", "none", http.StatusOK},
+		{"GET", "/js/uplot.js", "Sec-Fetch-Site", "same-origin", http.StatusOK},
+	} {
+		body := ""
+		if c.method == http.MethodPost && c.path == "/" {
+			body = "SELECT 1"
+		}
+		req, err := http.NewRequestWithContext(t.Context(), c.method, own+c.path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.header != "" {
+			req.Header.Set(c.header, c.value)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || res.StatusCode != c.status {
+			t.Errorf("%s %s with %s %q: got status %d, %.80q, %v; want %d", c.method, c.path, c.header, c.value, res.StatusCode, text, err, c.status)
+		}
+	}
+}
+
 func TestDataOutlivesStopAndKill(t *testing.T) {
 	cfg := embedded.Config{DataDir: filepath.Join(t.TempDir(), "ch")}
 	s := startIn(t, cfg)
