@@ -64,7 +64,7 @@ func (p *partition) correct(it item) error {
 		if err := p.window.admit(p.gone, p); err != nil {
 			return err
 		}
-		if err := p.s.syncReplica(ctx, p.conn, "correction_plans", "usage_hourly"); err != nil {
+		if err := p.readable(ctx, "correction_plans", "usage_hourly"); err != nil {
 			return err
 		}
 		var planned bool
@@ -76,7 +76,7 @@ func (p *partition) correct(it item) error {
 		}
 		// Another writer may have planned it at the same time. Its plan is the
 		// one that was taken, or ours.
-		if err := p.s.syncReplica(ctx, p.conn, "correction_plans"); err != nil {
+		if err := p.readable(ctx, "correction_plans"); err != nil {
 			return err
 		}
 		if chunks, planned, err = c.planned(ctx); err == nil && !planned {
@@ -90,8 +90,10 @@ func (p *partition) correct(it item) error {
 	_ = failpoint.Hit("writer.correction-planned") // an error has no meaning here
 	for n := uint32(1); n <= chunks; n++ {
 		var b *columns.Corrections
-		err := p.persist(what, func(ctx context.Context) error {
-			b, err = c.chunk(ctx, n)
+		err := p.persist(what, func(ctx context.Context) (err error) {
+			if err = p.readable(ctx, "correction_plans"); err == nil {
+				b, err = c.chunk(ctx, n)
+			}
 			return err
 		})
 		if err != nil {
@@ -105,6 +107,24 @@ func (p *partition) correct(it item) error {
 	_ = failpoint.Hit("writer.correction-applied") // an error has no meaning here
 	p.s.metrics.corrections.Inc()
 	p.s.stopped.corrections.Add(1)
+	return nil
+}
+
+// readable fails while what is read of tables could be wrong: until the replica
+// that p is connected to has what was written through any other, and while it has
+// rows of this partition that an insert left behind which was repeated.
+func (p *partition) readable(ctx context.Context, names ...string) error {
+	if p.s.form.Cluster == "" {
+		return nil
+	}
+	for _, n := range names {
+		if err := p.conn.Exec(ctx, "SYSTEM SYNC REPLICA "+p.table(n)+" LIGHTWEIGHT"); err != nil {
+			return fmt.Errorf("sync replica of %s: %w", n, err)
+		}
+		if err := p.conn.AllKnown(ctx, p.table(n), "source_partition = "+strconv.Itoa(int(p.number))); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -273,20 +273,6 @@ func (s *Service) windowOf(p *partition) *window {
 	return s.windows[windowKey{s.shard(p), tableOf(p.topic)}]
 }
 
-// syncReplica waits until the replica that conn is connected to has what was
-// written through any other.
-func (s *Service) syncReplica(ctx context.Context, conn *clickhouse.Conn, names ...string) error {
-	if s.form.Cluster == "" {
-		return nil
-	}
-	for _, n := range names {
-		if err := conn.Exec(ctx, "SYSTEM SYNC REPLICA "+s.form.Local(n)+" LIGHTWEIGHT"); err != nil {
-			return fmt.Errorf("sync replica of %s: %w", n, err)
-		}
-	}
-	return nil
-}
-
 // stop ends the partitions in order: no more is begun, what is under way is
 // finished and committed, and what is not done in time is given up.
 func (s *Service) stop(kill context.CancelFunc) {

@@ -56,6 +56,7 @@ var classes = map[int]Class{
 	425:  Busy, // SYSTEM_ERROR
 	439:  Busy, // CANNOT_SCHEDULE_TASK
 	473:  Busy, // DEADLOCK_AVOIDED
+	667:  Busy, // NOT_INITIALIZED
 	733:  Busy, // TABLE_IS_BEING_RESTARTED
 	745:  Busy, // SERVER_OVERLOADED
 	999:  Busy, // KEEPER_EXCEPTION
@@ -105,6 +106,9 @@ var classes = map[int]Class{
 
 // Classify says what err, of a Conn or of a connection of OpenSQL, means.
 func Classify(err error) Class {
+	if errors.Is(err, ErrUnknownParts) {
+		return Busy
+	}
 	code, ok := Code(err)
 	if !ok {
 		return Lost

@@ -182,7 +182,8 @@ func (s *Shard) exec(ctx context.Context, what, statement string) error {
 	return nil
 }
 
-// Sync waits until this replica has what was written through any other.
+// Sync waits until this replica has what was written through any other, and fails
+// if it has what will be taken out of it again.
 func (s *Shard) Sync(ctx context.Context) error {
 	if s.form.Cluster == "" {
 		return nil
@@ -190,6 +191,9 @@ func (s *Shard) Sync(ctx context.Context) error {
 	for _, t := range tables.EventTables {
 		if err := s.conn.Exec(ctx, "SYSTEM SYNC REPLICA "+s.local(t)); err != nil {
 			return fmt.Errorf("sync replica of %s: %w", t, err)
+		}
+		if err := clickhouse.AllKnown(ctx, s.conn, s.local(t)); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/ebitengine/purego"
 
@@ -28,12 +29,27 @@ func ChildMain() {
 		return // it was not prepared
 	}
 	if err == nil {
-		err = change(string(lib))
+		err = errors.Join(change(string(lib)), addQueries(os.Args))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "prepare ClickHouse for replicated tables:", err)
 		os.Exit(2)
 	}
+}
+
+// addQueries puts queries before those that a server is started with.
+func addQueries(args []string) error {
+	queries, err := os.ReadFile(queriesFile)
+	if err != nil {
+		return err
+	}
+	for i, arg := range args {
+		if then, ok := strings.CutPrefix(arg, "--query="); ok {
+			args[i] = "--query=" + string(queries) + then
+			return nil
+		}
+	}
+	return errors.New("the server is started without queries")
 }
 
 // known is a function that the library of [embedded.PackageVersion] exports, and

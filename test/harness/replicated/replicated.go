@@ -15,7 +15,9 @@
 //   - the library calls itself 26.7.2.1, which is refused for the cluster form, and
 //     rightly: see rollup-writer's version check. Here it says 26.7.3.9. The
 //     fault of 26.7.2.1 needs a block with more than one token, and the writer
-//     sends one.
+//     sends one;
+//   - system.zookeeper, which the server has and the library has not, is a table
+//     of what a [Listing] serves.
 //
 // A server is prepared with [Prepare] before it starts, and its tables are made
 // with [Migrate]. The program calls [ChildMain] first of all, before the
@@ -70,13 +72,17 @@ const configXML = `<?xml version="1.0"?>
 </clickhouse>
 `
 
-// libraryFile tells the child that its library is to be changed, and which it is.
-// A child runs in its data directory.
-const libraryFile = "config/replicated-library"
+// libraryFile tells the child that its library is to be changed, and which it is,
+// queriesFile what else to start with. A child runs in its data directory.
+const (
+	libraryFile = "config/replicated-library"
+	queriesFile = "config/replicated-queries"
+)
 
 // Prepare has a server that is to start on cfg take part in a cluster of its own,
-// with a Keeper at host:port. The server's native address must name its port.
-func Prepare(ctx context.Context, cfg embedded.Config, keeper string) error {
+// with a Keeper at host:port that has nodes. The server's native address must name
+// its port.
+func Prepare(ctx context.Context, cfg embedded.Config, keeper string, nodes *Listing) error {
 	fail := func(err error) error { return fmt.Errorf("prepare %s for replicated tables: %w", cfg.DataDir, err) }
 	keeperHost, keeperPort, err := net.SplitHostPort(keeper)
 	if err != nil {
@@ -104,6 +110,11 @@ func Prepare(ctx context.Context, cfg embedded.Config, keeper string) error {
 		return fail(err)
 	}
 	if err := os.WriteFile(filepath.Join(cfg.DataDir, libraryFile), []byte(lib), 0o600); err != nil {
+		return fail(err)
+	}
+	// The database system is made anew at every start.
+	queries := "CREATE TABLE system.zookeeper (path String, name String) ENGINE = URL('" + nodes.url + "', 'TSV'); "
+	if err := os.WriteFile(filepath.Join(cfg.DataDir, queriesFile), []byte(queries), 0o600); err != nil {
 		return fail(err)
 	}
 	return nil

@@ -69,6 +69,8 @@ type Config struct {
 	// Keeper is host:port of a ZooKeeper: the tables are then in the cluster form,
 	// over Replicated engines. The program calls replicated.ChildMain first.
 	Keeper string
+	// KeeperNodes is what that Keeper has, for system.zookeeper.
+	KeeperNodes *replicated.Listing
 }
 
 // Stack is what runs.
@@ -181,7 +183,7 @@ func (s *Stack) startClickHouse(ctx context.Context) error {
 			return err
 		}
 		cfg.NativeAddr = addrs[0]
-		if err := replicated.Prepare(ctx, cfg, s.cfg.Keeper); err != nil {
+		if err := replicated.Prepare(ctx, cfg, s.cfg.Keeper, s.cfg.KeeperNodes); err != nil {
 			return err
 		}
 	}
