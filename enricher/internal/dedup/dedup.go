@@ -149,6 +149,11 @@ func Open(cfg Config, logger *slog.Logger) (*Store, error) {
 
 const memTable = 1 << 20
 
+// retryPause is what Pebble waits after files could not be written. By itself it
+// tries again at once, and a full disk costs a whole core. It holds the lock of its
+// state meanwhile, so that the pause is short: writers may need it.
+const retryPause = 20 * time.Millisecond
+
 // ErrUnreadable is in the chain of the errors of reads that failed: see Broken.
 var ErrUnreadable = errors.New("dedup set cannot be read")
 
@@ -180,7 +185,10 @@ func openDB(cfg Config, logger *slog.Logger, state *state) (*pebble.DB, *pebble.
 		FormatMajorVersion:    pebble.FormatNewest,
 		Logger:                pebbleLogger{logger},
 		EventListener: &pebble.EventListener{
-			BackgroundError: func(err error) { state.fault.Store(&err) },
+			BackgroundError: func(err error) {
+				state.fault.Store(&err)
+				time.Sleep(retryPause)
+			},
 			// Without this Pebble would end the process.
 			DataCorruption: func(info pebble.DataCorruptionInfo) {
 				if !state.broken.Swap(true) {
