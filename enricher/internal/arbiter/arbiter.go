@@ -9,8 +9,8 @@
 // transaction cannot commit, and all of it starts again. So between the reading
 // and the commit of one writer no other has committed anything.
 //
-// The package owns the transaction and its retries. What is in the log, and
-// what to write, is for the caller.
+// The package owns the transaction, its retries, and the look whether what was
+// written is there. What is in the log, and what to write, is for the caller.
 package arbiter
 
 import (
@@ -132,7 +132,44 @@ func attempt(ctx context.Context, cfg Config, decide Decide) (written []*kgo.Rec
 	if err := cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return nil, permanent(err), fmt.Errorf("commit: %w", err)
 	}
+	if err := readBack(ctx, cfg.Options, records[0]); err != nil {
+		return nil, false, fmt.Errorf("read back: %w", err)
+	}
 	return records, false, nil
+}
+
+// errAborted says that what was committed is not there.
+var errAborted = errors.New("the transaction was aborted although its commit was answered with success")
+
+// readBack makes sure that a record of a transaction that was committed is there
+// for readers of committed records. The client (franz-go 1.22.2) at times does not
+// know that it produced, ends the transaction with an abort in place of a commit,
+// and returns no error.
+func readBack(ctx context.Context, opts []kgo.Opt, r *kgo.Record) error {
+	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
+	defer cancel()
+	cl, err := kgo.NewClient(append(
+		append([]kgo.Opt{}, opts...),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{r.Topic: {r.Partition: kgo.NewOffset().At(r.Offset)}}),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(), // the end of an aborted transaction is all that shows of it
+	)...)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	for {
+		fetches := cl.PollRecords(ctx, 1)
+		if err := fetches.Err(); err != nil {
+			return err
+		}
+		for _, got := range fetches.Records() {
+			if got.Offset == r.Offset {
+				return nil
+			}
+			return fmt.Errorf("%s/%d@%d: %w", r.Topic, r.Partition, r.Offset, errAborted)
+		}
+	}
 }
 
 // permanent says that an error of the brokers will not pass. Being fenced, or
