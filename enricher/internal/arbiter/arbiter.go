@@ -22,6 +22,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/enricher/internal/replay"
 )
 
 // Decide returns the records to write, none if there is nothing to do. It must
@@ -145,31 +147,23 @@ var errAborted = errors.New("the transaction was aborted although its commit was
 // for readers of committed records. The client (franz-go 1.22.2) at times does not
 // know that it produced, ends the transaction with an abort in place of a commit,
 // and returns no error.
-func readBack(ctx context.Context, opts []kgo.Opt, r *kgo.Record) error {
+func readBack(ctx context.Context, opts []kgo.Opt, written *kgo.Record) error {
 	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
 	defer cancel()
-	cl, err := kgo.NewClient(append(
-		append([]kgo.Opt{}, opts...),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{r.Topic: {r.Partition: kgo.NewOffset().At(r.Offset)}}),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.KeepControlRecords(), // the end of an aborted transaction is all that shows of it
-	)...)
+	r, err := replay.New(opts...)
 	if err != nil {
 		return err
 	}
-	defer cl.Close()
-	for {
-		fetches := cl.PollRecords(ctx, 1)
-		if err := fetches.Err(); err != nil {
-			return err
-		}
-		for _, got := range fetches.Records() {
-			if got.Offset == r.Offset {
-				return nil
-			}
-			return fmt.Errorf("%s/%d@%d: %w", r.Topic, r.Partition, r.Offset, errAborted)
-		}
+	defer r.Close()
+	found := false
+	_, err = r.Read(ctx, written.Topic, written.Partition, written.Offset, written.Offset+1, func(rec *kgo.Record) error {
+		found = found || rec.Offset == written.Offset
+		return nil
+	}, nil)
+	if err == nil && !found {
+		err = fmt.Errorf("%s/%d@%d: %w", written.Topic, written.Partition, written.Offset, errAborted)
 	}
+	return err
 }
 
 // permanent says that an error of the brokers will not pass. Being fenced, or
