@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
 
 // ErrUnknownParts is in the chain of the error about parts of a replicated table
@@ -29,13 +28,29 @@ var ErrUnknownParts = errors.New("its Keeper has not heard of them, and what the
 // lookAgain is the pause after which a part that was just inserted is known.
 const lookAgain = 200 * time.Millisecond
 
-// ask runs a query of one column, name.
-type ask func(ctx context.Context, query string) ([]string, error)
+// AllKnown fails with [ErrUnknownParts] if a replicated table has parts that its
+// Keeper has not heard of and that hold rows of a condition.
+func (c *Conn) AllKnown(ctx context.Context, table, condition string) error {
+	unknown, err := c.unknownParts(ctx, table)
+	if err == nil && len(unknown) > 0 {
+		for i, name := range unknown {
+			unknown[i] = Quote(name)
+		}
+		unknown, err = c.names(ctx, "SELECT DISTINCT CAST(_part, 'String') AS name FROM "+table+" WHERE _part IN ("+strings.Join(unknown, ", ")+") AND "+condition+" ORDER BY name")
+	}
+	if err != nil {
+		return fmt.Errorf("look for parts that the Keeper does not know: %w", err)
+	}
+	if len(unknown) > 0 {
+		return fmt.Errorf("parts %s of %s: %w", strings.Join(unknown, ", "), table, ErrUnknownParts)
+	}
+	return nil
+}
 
 // unknownParts of a replicated table of the current database. A look can take a
 // part for unknown that becomes known meanwhile, so that two have to agree.
-func unknownParts(ctx context.Context, ask ask, table string) ([]string, error) {
-	paths, err := ask(ctx, "SELECT replica_path AS name FROM system.replicas WHERE database = currentDatabase() AND table = "+Quote(table))
+func (c *Conn) unknownParts(ctx context.Context, table string) ([]string, error) {
+	paths, err := c.names(ctx, "SELECT replica_path AS name FROM system.replicas WHERE database = currentDatabase() AND table = "+Quote(table))
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +60,7 @@ func unknownParts(ctx context.Context, ask ask, table string) ([]string, error) 
 	// system.zookeeper is asked for a path that stands in the query.
 	query := "SELECT name FROM system.parts WHERE database = currentDatabase() AND table = " + Quote(table) + " AND active" +
 		" AND name NOT IN (SELECT name FROM system.zookeeper WHERE path = " + Quote(paths[0]+"/parts") + ") ORDER BY name"
-	names, err := ask(ctx, query)
+	names, err := c.names(ctx, query)
 	if err != nil || len(names) == 0 {
 		return nil, err
 	}
@@ -54,35 +69,11 @@ func unknownParts(ctx context.Context, ask ask, table string) ([]string, error) 
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	again, err := ask(ctx, query)
+	again, err := c.names(ctx, query)
 	return slices.DeleteFunc(names, func(name string) bool { return !slices.Contains(again, name) }), err
 }
 
-func unknown(names []string, table string) error {
-	if len(names) == 0 {
-		return nil
-	}
-	return fmt.Errorf("parts %s of %s: %w", strings.Join(names, ", "), table, ErrUnknownParts)
-}
-
-// AllKnown fails with [ErrUnknownParts] if a replicated table has parts that its
-// Keeper has not heard of and that hold rows of a condition.
-func (c *Conn) AllKnown(ctx context.Context, table, condition string) error {
-	names, err := unknownParts(ctx, c.names, table)
-	if err != nil || len(names) == 0 {
-		return err
-	}
-	quoted := make([]string, len(names))
-	for i, name := range names {
-		quoted[i] = Quote(name)
-	}
-	names, err = c.names(ctx, "SELECT DISTINCT CAST(_part, 'String') AS name FROM "+table+" WHERE _part IN ("+strings.Join(quoted, ", ")+") AND "+condition+" ORDER BY name")
-	if err != nil {
-		return err
-	}
-	return unknown(names, table)
-}
-
+// names runs a query of one column, name.
 func (c *Conn) names(ctx context.Context, query string) ([]string, error) {
 	var names []string
 	var name proto.ColStr
@@ -92,22 +83,5 @@ func (c *Conn) names(ctx context.Context, query string) ([]string, error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("look for parts that the Keeper does not know: %w", err)
-	}
-	return names, nil
-}
-
-// AllKnown is Conn.AllKnown without a condition, for connections of [OpenSQL].
-func AllKnown(ctx context.Context, conn driver.Conn, table string) error {
-	names, err := unknownParts(ctx, func(ctx context.Context, query string) (names []string, err error) {
-		if err := conn.QueryRow(ctx, "SELECT groupArray(name) FROM ("+query+")").Scan(&names); err != nil {
-			return nil, fmt.Errorf("look for parts that the Keeper does not know: %w", err)
-		}
-		return names, nil
-	}, table)
-	if err != nil {
-		return err
-	}
-	return unknown(names, table)
+	return names, err
 }

@@ -188,11 +188,16 @@ func (s *Shard) Sync(ctx context.Context) error {
 	if s.form.Cluster == "" {
 		return nil
 	}
+	conn, err := clickhouse.NewConn(&s.ch, 0)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
 	for _, t := range tables.EventTables {
 		if err := s.conn.Exec(ctx, "SYSTEM SYNC REPLICA "+s.local(t)); err != nil {
 			return fmt.Errorf("sync replica of %s: %w", t, err)
 		}
-		if err := clickhouse.AllKnown(ctx, s.conn, s.local(t)); err != nil {
+		if err := conn.AllKnown(ctx, s.local(t), "1"); err != nil {
 			return err
 		}
 	}
