@@ -30,7 +30,7 @@ func newShop(t *testing.T) *shop {
 	}
 	for i, row := range [][3]string{
 		{`{"price":12,"day":"2026-01-01","share":3.0}`, `{}`, ``},
-		{`{"day":"2026-01-02","share":4.0}`, `{"plan":"pro"}`, `{"properties.price":12.5}`},
+		{`{"day":"2026-01-02","share":4.0}`, `{"plan":"pro"}`, `{"properties.price":4.9500000000000002}`},
 		{`{"n":9007199254740993}`, `{}`, `{"properties.price":"7","properties.n#2":1}`},
 		{`{}`, `{}`, `{"properties.price":"dear"}`},
 		{`{"price":1.5}`, `{}`, `{"properties.price":{"$raw":"1e400"},"properties.tags":[1,2]}`},
@@ -60,7 +60,7 @@ const (
 	firstRow = `m0	{"day":"2026-01-01","price":12,"share":3}	{'day':'String','price':'Int64','share':'Float64'}	{}	` + "\n"
 	lastRows = `m3	{}	{}	{}	{"properties.price":"dear"}
 m4	{"price":1.5}	{'price':'Float64'}	{}	{"properties.price":{"$raw":"1e400"},"properties.tags":[1,2]}`
-	recoveredRows = `m1	{"day":"2026-01-02","price":12.5,"share":4}	{'day':'String','price':'Float64','share':'Float64'}	{"plan":"pro"}	
+	recoveredRows = `m1	{"day":"2026-01-02","price":4.95,"share":4}	{'day':'String','price':'Float64','share':'Float64'}	{"plan":"pro"}	
 m2	{"n":9007199254740993,"price":7}	{'n':'Int64','price':'Float64'}	{}	{"properties.n#2":1}` + "\n"
 )
 

@@ -465,7 +465,7 @@ func (n *Normalizer) natural(value []byte, kind rawjson.Kind) (Type, Reason) {
 		}
 		return None, ReasonText
 	}
-	if IsFloat(value) {
+	if _, ok := Double(value); ok {
 		return Float, 0
 	}
 	return None, ReasonText

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/big"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -103,7 +104,8 @@ func TestNormalize(t *testing.T) {
 		{"12.5 widens", all, []string{"properties.i integer"}, `{"i":12.5}`, `{"i":12.5}`, ``},
 		{"12.5 is none where a person said integer", all, []string{"properties.i integer pinned"}, `{"i":12.5}`, `{}`, `{"properties.i":12.5}`},
 		{"text does not widen", all, []string{"properties.i integer"}, `{"i":"12.5"}`, `{}`, `{"properties.i":"12.5"}`},
-		{"what no double holds does not widen", all, []string{"properties.i integer"}, `{"i":0.12345678901234567890}`, `{}`, `{"properties.i":0.12345678901234567890}`},
+		{"17 digits widen", all, []string{"properties.i integer"}, `{"i":4.9500000000000002}`, `{"i":4.95}`, ``},
+		{"what no double holds does not widen", all, []string{"properties.i integer"}, `{"i":1e-400}`, `{}`, `{"properties.i":1e-400}`},
 		{"nor what no column holds", all, []string{"properties.i integer"}, `{"i":18446744073709551616}`, `{}`, `{"properties.i":{"$raw":"18446744073709551616"}}`},
 		{"elements widen together", all, nil, `{"l":[1,2.5,3],"m":[{"n":1},{"n":0.5}]}`, `{"l":[1.0,2.5,3.0],"m":[{"n":1.0},{"n":0.5}]}`, ``},
 		{"an integer in a widened key that no double holds", all, []string{"properties.i float"}, `{"i":9007199254740993}`, `{}`, `{"properties.i":9007199254740993}`},
@@ -121,7 +123,13 @@ func TestNormalize(t *testing.T) {
 		{"object is no string", all, []string{"properties.s string"}, `{"s":{"a":1}}`, `{}`, `{"properties.s":{"a":1}}`},
 		{"to float", all, []string{"properties.f float", "properties.g float"}, `{"f":12,"g":"1e3"}`, `{"f":12.0,"g":1e3}`, ``},
 		{"a double has 53 bits", all, []string{"properties.f float"}, `{"f":9007199254740993}`, `{}`, `{"properties.f":9007199254740993}`},
-		{"a double has 17 digits", all, []string{"properties.f float"}, `{"f":0.12345678901234567890}`, `{}`, `{"properties.f":0.12345678901234567890}`},
+		{"the nearest double", all, []string{"properties.f float"}, `{"f":0.12345678901234567890}`, `{"f":0.12345678901234568}`, ``},
+		{"17 digits, as iOS and PHP write them", all, nil, `{"a":4.9500000000000002,"b":-99.989999999999995,"c":"4.9500000000000002"}`, `{"a":4.95,"b":-99.99,"c":"4.9500000000000002"}`, ``},
+		{"17 digits as text", all, []string{"properties.f float"}, `{"f":"9.9900000000000002"}`, `{"f":9.99}`, ``},
+		{"digits without end", all, []string{"properties.f float"}, `{"f":2.` + strings.Repeat("0", 100) + `,"g":[1.` + strings.Repeat("9", 100) + `e-3]}`, `{"f":2.0,"g":[0.002]}`, ``},
+		{"17 digits and an exponent", all, []string{"properties.f float"}, `{"f":1.2300000000000001E+25,"g":0.0000000000000000e5}`, `{"f":1.23e+25,"g":0.0}`, ``},
+		{"a fraction beyond 53 bits is the nearest double", all, []string{"properties.f float"}, `{"f":9007199254740993.0}`, `{"f":9.007199254740992e+15}`, ``},
+		{"of an integer key too", all, []string{"properties.i integer", "properties.j integer"}, `{"i":9007199254740993.0,"j":1.23456789012345e17}`, `{"i":9007199254740992,"j":123456789012345000}`, ``},
 		{"shortest forms survive", all, []string{"properties.f float"}, `{"f":0.30000000000000004}`, `{"f":0.30000000000000004}`, ``},
 		{"too large for a double", all, []string{"properties.f float"}, `{"f":1e400}`, `{}`, `{"properties.f":{"$raw":"1e400"}}`},
 		{"too small for a double", all, []string{"properties.f float"}, `{"f":1e-400}`, `{}`, `{"properties.f":1e-400}`},
@@ -218,6 +226,14 @@ func TestStats(t *testing.T) {
 
 // canonical says what a scalar says, whatever type it is written in.
 func canonical(v string) string {
+	if len(v) > 0 {
+		// A number with a fraction or an exponent is the nearest double.
+		if end, integer := rawjson.EndNumber([]byte(v), 0); end == len(v) && !integer {
+			if f, err := strconv.ParseFloat(v, 64); err == nil && f != 0 {
+				v = strconv.FormatFloat(f, 'e', -1, 64)
+			}
+		}
+	}
 	if len(v) > 0 && len(v) < 200 {
 		if end, _ := rawjson.EndNumber([]byte(v), 0); end == len(v) {
 			if mantissa, exp, ok := strings.Cut(strings.ToLower(v), "e"); ok && len(strings.TrimLeft(exp, "+-0")) > 3 {

@@ -2,7 +2,6 @@ package metadata
 
 import (
 	"bytes"
-	"math"
 	"strconv"
 	"unsafe"
 
@@ -66,7 +65,8 @@ func decompose(buf, raw []byte) decimal {
 }
 
 // appendInteger appends a JSON number as an integer: 12, 12.0 and 1.2e1 are 12.
-// It is false for one that is none, or does not fit 64 bits.
+// One with a fraction or an exponent has the digits of its double's shortest form.
+// It is false for one that is no integer, or does not fit 64 bits.
 func appendInteger(dst, raw []byte) ([]byte, bool) {
 	if _, integer := rawjson.EndNumber(raw, 0); integer {
 		if len(raw) > 18 {
@@ -79,9 +79,13 @@ func appendInteger(dst, raw []byte) ([]byte, bool) {
 		}
 		return append(dst, raw...), true
 	}
-	var buf [64]byte
-	if len(raw) > len(buf) {
-		return dst, false // more digits than a column holds; it need not be told apart
+	var text, buf [64]byte
+	if len(raw) > shortBytes {
+		v, ok := Double(raw)
+		if !ok {
+			return dst, false
+		}
+		raw = strconv.AppendFloat(text[:0], v, 'e', -1, 64)
 	}
 	d := decompose(buf[:0], raw)
 	if len(d.digits) == 0 {
@@ -104,41 +108,69 @@ func appendInteger(dst, raw []byte) ([]byte, bool) {
 	return dst, true
 }
 
+// shortBytes is up to how many bytes a number with a fraction or an exponent is
+// appended as it was sent: it has at most 15 digits, which any reader takes for the
+// same double. Longer ones are appended in the double's shortest form.
+const shortBytes = 16
+
 // appendFloat appends a JSON number in a form that reads as a double, with a
-// fraction or an exponent. It is false when a double does not hold it.
+// fraction or an exponent. It is false for one that Double does not read.
 func appendFloat(dst, raw []byte) ([]byte, bool) {
-	if !IsFloat(raw) {
+	v, ok := Double(raw)
+	if !ok {
 		return dst, false
 	}
-	dst = append(dst, raw...)
-	if !bytes.ContainsAny(raw, ".eE") {
+	start := len(dst)
+	if _, integer := rawjson.EndNumber(raw, 0); integer || len(raw) <= shortBytes {
+		dst = append(dst, raw...)
+	} else {
+		dst = strconv.AppendFloat(dst, v, 'g', -1, 64)
+	}
+	if !bytes.ContainsAny(dst[start:], ".eE") {
 		dst = append(dst, '.', '0')
 	}
 	return dst, true
 }
 
-// IsFloat says that a double holds a number: that it reads back from its
-// shortest form as the same number.
-func IsFloat(raw []byte) bool {
-	var buf [64]byte
+// Double returns the double that a JSON number stands for. One with a fraction or
+// an exponent is the nearest double, as for every reader of JSON (RFC 8259, section
+// 6): serializers write 4.95 as 4.9500000000000002. It is false for what a double
+// does not hold: integers that would change, and numbers that would become infinite
+// or zero.
+func Double(raw []byte) (float64, bool) {
+	v, err := strconv.ParseFloat(view(raw), 64)
+	if err != nil {
+		return 0, false
+	}
+	if _, integer := rawjson.EndNumber(raw, 0); integer {
+		return v, len(raw) <= 15 || exact(raw, v)
+	}
+	return v, v != 0 || isZero(raw)
+}
+
+// exact reports whether an integer is the double v, whose shortest form it must be
+// but for zeros.
+func exact(raw []byte, v float64) bool {
+	var buf, shortest, digits [64]byte
 	if len(raw) > len(buf) {
-		return false // as in appendInteger
+		return false // more digits than any column holds
 	}
 	d := decompose(buf[:0], raw)
-	if len(d.digits) == 0 {
-		return true
-	}
-	// Any 15 digits survive in the range of normal doubles.
-	if top := len(d.digits) + d.exp; len(d.digits) <= 15 && top > -290 && top < 290 {
-		return true
-	}
-	v, err := strconv.ParseFloat(view(raw), 64)
-	if err != nil || v == 0 || math.IsInf(v, 0) {
-		return false
-	}
-	var shortest, digits [64]byte
 	back := decompose(digits[:0], strconv.AppendFloat(shortest[:0], v, 'e', -1, 64))
 	return back.exp == d.exp && bytes.Equal(back.digits, d.digits)
+}
+
+// isZero reports whether all digits of a JSON number before its exponent are zeros.
+func isZero(raw []byte) bool {
+	for _, c := range raw {
+		if c == 'e' || c == 'E' {
+			break
+		}
+		if c >= '1' && c <= '9' {
+			return false
+		}
+	}
+	return true
 }
 
 // inRange says that a reader takes a number, with or without loss.

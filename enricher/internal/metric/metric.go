@@ -164,11 +164,7 @@ func number(v []byte) (float64, bool) {
 	default:
 		return 0, false
 	}
-	if !metadata.IsFloat(v) {
-		return 0, false
-	}
-	n, err := strconv.ParseFloat(string(v), 64)
-	return n, err == nil
+	return metadata.Double(v)
 }
 
 // plain returns a number that was written for people as JSON writes it, nil if it
@@ -277,7 +273,7 @@ func label(v []byte) (string, bool) {
 		return string(v), true
 	case rawjson.Number:
 		text := string(v)
-		if n, err := strconv.ParseFloat(text, 64); err == nil && metadata.IsFloat(v) {
+		if n, ok := metadata.Double(v); ok {
 			text = strconv.FormatFloat(n+0, 'f', -1, 64) // + 0: -0 is 0
 		}
 		return text, len(text) <= maxTextBytes
