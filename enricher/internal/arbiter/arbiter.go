@@ -144,7 +144,7 @@ func attempt(ctx context.Context, cfg Config, decide Decide) (written []*kgo.Rec
 var errAborted = errors.New("the transaction was aborted although its commit was answered with success")
 
 // readBack makes sure that a record of a transaction that was committed is there
-// for readers of committed records. The client (franz-go 1.22.2) at times does not
+// for readers of committed records. The client (seen with franz-go 1.22.2) at times does not
 // know that it produced, ends the transaction with an abort in place of a commit,
 // and returns no error.
 func readBack(ctx context.Context, opts []kgo.Opt, written *kgo.Record) error {
