@@ -10,13 +10,19 @@ GOLANGCI_VERSION := v2.15.0
 GO ?= go
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test race fuzz bench faults identity lint fmt modules tools clean
+.PHONY: help build run demo test test-long race fuzz bench faults identity lint fmt modules tools clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Not by `go run`, which calls a stop in good order an error.
+BINARIES := ingest-gateway enricher rollup-writer deploy/standalone deploy/import
+
+build: ## the programs that the documentation names, into bin/
+	$(GO) build -o bin/ $(BINARIES:%=./%)
+
+# `go run` would report an orderly stop as an error.
 run: ## everything on this machine, with data that survives a restart
+	@[ -x bin/standalone ] || echo "Building bin/standalone; the first build takes a few minutes."
 	@$(GO) build -o bin/standalone ./deploy/standalone && exec bin/standalone $(ARGS)
 
 demo: ## a week of sample traffic through a standalone of its own, and the rollups it gives
@@ -24,6 +30,10 @@ demo: ## a week of sample traffic through a standalone of its own, and the rollu
 
 test: ## every test, on real parts where the machine has what they need
 	$(GO) test -timeout 30m $(PACKAGES)
+
+LONG = $(sort $(dir $(shell grep -rlE 'longtest\.|UPTAKE_LONG' --include='*_test.go' $(MODULES))))
+test-long: ## the packages that have long tests (outages, brokers and replicas killed, browsers), with these
+	UPTAKE_LONG=1 $(GO) test -timeout 45m $(LONG:%=./%)
 
 race: ## the tests of the services' packages under the race detector
 	$(GO) test -race -short -timeout 30m ./schemas/... ./ingest-gateway/... ./enricher/... ./rollup-writer/...

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/longtest"
 )
 
 // leave is the scenario of a page that is left while events wait.
@@ -106,6 +107,7 @@ func (c *client) browserFaults() []string {
 
 // TestBrowsers runs the browser SDKs in Chromium, on a page of another origin.
 func TestBrowsers(t *testing.T) {
+	longtest.Only(t)
 	path := chromium(t)
 	dir := sdks(t)
 	all := browserClients()

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/uptakehq/uptake/schemas/longtest"
 	"github.com/uptakehq/uptake/test/harness/stack"
 )
 
@@ -239,15 +239,12 @@ func stored(t *testing.T, s *stack.Stack, messageID string) uint64 {
 	return n
 }
 
-// LongEnv set to 1 makes outages last as long as the promise says.
-const longEnv = "UPTAKE_LONG"
-
 // While ClickHouse is down nothing is lost: producers are acked, the writer's lag
 // grows and /readyz says why, and the writer catches up by itself.
 func TestClickHouseDown(t *testing.T) {
 	s, _ := forTest(t)
 	down := 4 * time.Second
-	if os.Getenv(longEnv) == "1" {
+	if longtest.Enabled() { // outages last as long as the promise says
 		down = time.Minute
 	}
 	writer := s.Writers[0]

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/longtest"
 	"github.com/uptakehq/uptake/test/harness/kafka"
 	"github.com/uptakehq/uptake/test/harness/stack"
 )
@@ -66,7 +67,11 @@ func inject(t *testing.T, c Config) *Report {
 // Whatever dies, every acked event is in events and in every rollup once: over
 // the form that is fast, and over the processes that ship.
 func TestFaults(t *testing.T) {
-	n := int(number(t, "UPTAKE_FAULTS", 220))
+	faults := uint64(44)
+	if longtest.Enabled() {
+		faults = 220
+	}
+	n := int(number(t, "UPTAKE_FAULTS", faults))
 	for name, c := range map[string]Config{
 		"inside":    {Inside: true, Classic: true, Faults: n * 6 / 10, PerRound: 22},
 		"processes": {Faults: n * 4 / 10, PerRound: 22},
@@ -86,6 +91,7 @@ func TestFaults(t *testing.T) {
 
 // The same while one of three real brokers is killed, stopped or hangs.
 func TestFaultsOfRealBrokers(t *testing.T) {
+	longtest.Only(t)
 	report := inject(t, Config{Faults: 6, PerRound: 3, Brokers: 3, Kinds: []string{"broker"}, MaxPause: 15 * time.Second})
 	if !report.Clean() {
 		t.Error("events were lost or doubled, or did not come")
@@ -97,6 +103,7 @@ func TestFaultsOfRealBrokers(t *testing.T) {
 // the mistake the same schedule does no harm, so that it is the mistake that is
 // seen. What a writer merely left undone is no evidence.
 func TestControls(t *testing.T) {
+	longtest.Only(t)
 	if testing.Short() {
 		t.Skip("breaks an installation of its own; not under -short")
 	}

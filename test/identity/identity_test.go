@@ -26,6 +26,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/longtest"
 	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/test/harness/kafka"
 	"github.com/uptakehq/uptake/test/harness/stack"
@@ -63,6 +64,9 @@ func TestRollupsAreWhatWasSaid(t *testing.T) {
 		run(t, kafka.FakeForTest(t, kfake.GroupMinSessionTimeout(time.Second)), onFake, kills)
 	})
 	t.Run("kafka", func(t *testing.T) {
+		if setting("IDENTITY_WORLDS", 0) == 0 {
+			longtest.Only(t)
+		}
 		cfg := kafka.Config{Brokers: 1, Dir: t.TempDir(), Properties: map[string]string{"group.min.session.timeout.ms": "1000"}}
 		run(t, kafka.ForTest(t, cfg), onKafka, kills)
 	})

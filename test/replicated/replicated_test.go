@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/longtest"
 	"github.com/uptakehq/uptake/schemas/svc/systemcall"
 	"github.com/uptakehq/uptake/test/harness/jvm"
 	"github.com/uptakehq/uptake/test/harness/kafka"
@@ -56,7 +57,7 @@ type env struct {
 }
 
 // long has the tests kill at more places: make test takes the first of them.
-var long = os.Getenv("UPTAKE_LONG") == "1"
+var long = longtest.Enabled()
 
 // installation is the one that all tests use. It is started by the first.
 var installation env
@@ -308,6 +309,7 @@ func TestKilledBeforeARename(t *testing.T) {
 // the Keeper or the Keeper says to it: before the Keeper has heard of a part,
 // while it hears of it, when it has and ClickHouse does not know.
 func TestAtAnyByteOfTheKeeper(t *testing.T) {
+	longtest.Only(t)
 	e := forTest(t)
 	seeds := uint64(4)
 	if long {
@@ -348,6 +350,7 @@ func TestAtAnyByteOfTheKeeper(t *testing.T) {
 // While events come, ClickHouse is killed, its Keeper is killed, and its Keeper
 // sleeps for longer than a session lives.
 func TestDeathsUnderLoad(t *testing.T) {
+	longtest.Only(t)
 	e := forTest(t)
 	ctx := within(t, 3*time.Minute)
 	sent := make(chan error, 1)
@@ -395,6 +398,7 @@ func TestDeathsUnderLoad(t *testing.T) {
 // from these counts, and planned from what is there twice they would be wrong for
 // ever: they wait.
 func TestStartedWithoutItsKeeper(t *testing.T) {
+	longtest.Only(t)
 	e := forTest(t)
 	ctx := within(t, 3*time.Minute)
 	p, err := e.plan(3000)
