@@ -43,7 +43,7 @@ func (*Protocol) Name() string { return "gainsightpx" }
 // Fields implements ingest.Protocol.
 func (*Protocol) Fields() ingest.Fields {
 	return ingest.Fields{
-		Kind: "eventName", Event: "eventName", MessageID: "eventId", UserID: "identifyId", AnonymousID: "identifyId of a visitor", AccountID: "accountId",
+		KeyHeader: keyHeader, Kind: "eventName", Event: "eventName", MessageID: "eventId", UserID: "identifyId", AnonymousID: "identifyId of a visitor", AccountID: "accountId",
 	}
 }
 

@@ -36,9 +36,14 @@ type Config struct {
 
 	MaxInflightBytes  int64
 	MaxInflightEvents int64
-	AckTimeout        time.Duration
-	Linger            time.Duration
-	Compression       string
+
+	MaxAddressShare         float64 // of MaxInflightBytes and of MaxConnections
+	MaxUnauthenticatedShare float64 // of MaxInflightBytes
+	MinRequestRate          int     // bytes per second
+
+	AckTimeout  time.Duration
+	Linger      time.Duration
+	Compression string
 
 	TrustedProxies  setting.Strings
 	ForwardedHeader string
@@ -63,25 +68,33 @@ func DefaultConfig() Config {
 		IdleTimeout:       75 * time.Second,
 		MaxInflightBytes:  256 << 20,
 		MaxInflightEvents: 200_000,
-		AckTimeout:        8 * time.Second,
-		Linger:            2 * time.Millisecond,
-		Compression:       "snappy",
-		ForwardedHeader:   "X-Forwarded-For",
-		StopTimeout:       25 * time.Second,
+
+		MaxAddressShare:         0.25,
+		MaxUnauthenticatedShare: 0.5,
+		MinRequestRate:          1024,
+
+		AckTimeout:      8 * time.Second,
+		Linger:          2 * time.Millisecond,
+		Compression:     "snappy",
+		ForwardedHeader: "X-Forwarded-For",
+		StopTimeout:     25 * time.Second,
 	}
 }
 
 // Names of settings that replies and metrics name, beside those of package
 // ingest.
 const (
-	settingMaxInflightBytes  = "max-inflight-bytes"
-	settingMaxInflightEvents = "max-inflight-events"
-	settingMaxConnections    = "max-connections"
-	settingMaxHeaderBytes    = "max-header-bytes"
-	settingReadTimeout       = "read-timeout"
-	settingAckTimeout        = "ack-timeout"
-	settingRate              = "keys: rate"
-	settingQuota             = "keys: daily_quota"
+	settingMaxInflightBytes        = "max-inflight-bytes"
+	settingMaxInflightEvents       = "max-inflight-events"
+	settingMaxConnections          = "max-connections"
+	settingMaxHeaderBytes          = "max-header-bytes"
+	settingReadTimeout             = "read-timeout"
+	settingMinRequestRate          = "min-request-rate"
+	settingMaxAddressShare         = "max-address-share"
+	settingMaxUnauthenticatedShare = "max-unauthenticated-share"
+	settingAckTimeout              = "ack-timeout"
+	settingRate                    = "keys: rate"
+	settingQuota                   = "keys: daily_quota"
 )
 
 // Flags binds the config to flags of set.
@@ -108,6 +121,9 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.DurationVar(&c.IdleTimeout, "idle-timeout", c.IdleTimeout, "how long a connection may be idle between requests")
 	set.Int64Var(&c.MaxInflightBytes, settingMaxInflightBytes, c.MaxInflightBytes, "`bytes` of bodies and records that are not answered or acked yet; more gets 503")
 	set.Int64Var(&c.MaxInflightEvents, settingMaxInflightEvents, c.MaxInflightEvents, "records that are not acked yet; more gets 503")
+	set.Float64Var(&c.MaxAddressShare, settingMaxAddressShare, c.MaxAddressShare, "`share` of max-inflight-bytes and of max-connections that one client address (IPv6: one /64) may take; more gets 503; 1 for no bound. Connections of trusted proxies are not counted, their clients' requests are")
+	set.Float64Var(&c.MaxUnauthenticatedShare, settingMaxUnauthenticatedShare, c.MaxUnauthenticatedShare, "`share` of max-inflight-bytes for bodies of requests whose write key is not known yet; more gets 503")
+	set.IntVar(&c.MinRequestRate, settingMinRequestRate, c.MinRequestRate, "`bytes` per second at which a request must arrive once 5s have passed since its first byte; a slower one is answered 408; 0 for no bound")
 	set.DurationVar(&c.AckTimeout, settingAckTimeout, c.AckTimeout, "how long a request waits for the brokers' ack before it is answered 503; keep it below the timeout of the clients, 10s in most SDKs")
 	set.DurationVar(&c.Linger, "linger", c.Linger, "at most how long a partition's records wait for more, to go in one batch: latency against cost; it ends early when all producers wait for their replies")
 	set.StringVar(&c.Compression, "compression", c.Compression, "of what is produced: none, snappy, lz4 or zstd")
@@ -154,6 +170,17 @@ func (c *Config) Validate() error {
 	if least := 2 * int64(c.Limits.MaxBatchEvents); c.MaxInflightEvents < least {
 		fault("%s must be at least 2 times %s, %d (got %d)", settingMaxInflightEvents, ingest.SettingMaxBatchEvents, least, c.MaxInflightEvents)
 	}
+	for _, s := range []struct {
+		name string
+		got  float64
+	}{{settingMaxAddressShare, c.MaxAddressShare}, {settingMaxUnauthenticatedShare, c.MaxUnauthenticatedShare}} {
+		if !(s.got > 0 && s.got <= 1) {
+			fault("%s must be above 0 and at most 1 (got %v)", s.name, s.got)
+		}
+	}
+	if c.MinRequestRate < 0 || c.MinRequestRate > 1<<30 {
+		fault("%s must be 0 to %d (got %d)", settingMinRequestRate, 1<<30, c.MinRequestRate)
+	}
 	if _, err := codecOf(c.Compression); err != nil {
 		errs = append(errs, err)
 	}
@@ -164,6 +191,17 @@ func (c *Config) Validate() error {
 		fault("forwarded-header must name a field with trusted-proxies (got %q)", c.ForwardedHeader)
 	}
 	return errors.Join(errs...)
+}
+
+// shareOfBytes is a share of MaxInflightBytes, and never less than a few requests
+// of the largest size take.
+func (c *Config) shareOfBytes(share float64) int64 {
+	return min(max(int64(share*float64(c.MaxInflightBytes)), 4*int64(c.Limits.MaxBodyBytes)), c.MaxInflightBytes)
+}
+
+// connectionsOfAddress is how many connections one client address may have.
+func (c *Config) connectionsOfAddress() int64 {
+	return max(int64(c.MaxAddressShare*float64(c.MaxConnections)), 1)
 }
 
 func codecOf(name string) (kgo.CompressionCodec, error) {

@@ -10,24 +10,24 @@ import "time"
 // that come in that eighth.
 type deadline struct {
 	set   func(time.Time) error
-	want  time.Time // zero: none
+	want  time.Time // what was asked for; zero: none
 	alarm time.Time // what set was called with
 }
 
-// arm sees to it that what comes next ends no earlier than wanted, and no later
-// than an eighth of the time after that.
-func (d *deadline) arm() error {
-	if d.want.IsZero() {
+// until sees to it that what comes next ends no earlier than at due, never if that
+// is zero, and no later than an eighth of the time after that.
+func (d *deadline) until(due time.Time) error {
+	if due.IsZero() {
 		if d.alarm.IsZero() {
 			return nil
 		}
 		d.alarm = time.Time{}
 		return d.set(d.alarm)
 	}
-	late := max(time.Until(d.want)/8, 0)
-	if ahead := d.alarm.Sub(d.want); ahead >= 0 && ahead <= late && !d.alarm.IsZero() {
+	late := max(time.Until(due)/8, 0)
+	if ahead := d.alarm.Sub(due); ahead >= 0 && ahead <= late && !d.alarm.IsZero() {
 		return nil
 	}
-	d.alarm = d.want.Add(late)
+	d.alarm = due.Add(late)
 	return d.set(d.alarm)
 }

@@ -16,11 +16,11 @@ func TestDeadline(t *testing.T) {
 		d := deadline{set: func(at time.Time) error { alarms = append(alarms, at); return nil }}
 		ask := func(in time.Duration) {
 			t.Helper()
-			d.want = time.Now().Add(in)
-			if err := d.arm(); err != nil {
+			due := time.Now().Add(in)
+			if err := d.until(due); err != nil {
 				t.Fatal(err)
 			}
-			if late := d.alarm.Sub(d.want); late < 0 || late > max(in, 0)/8 {
+			if late := d.alarm.Sub(due); late < 0 || late > max(in, 0)/8 {
 				t.Errorf("asked for %s, the alarm comes %s after that", in, late)
 			}
 		}
@@ -39,9 +39,8 @@ func TestDeadline(t *testing.T) {
 		expect("an earlier one", 9)
 		ask(80 * time.Second)
 		expect("a later one", 10)
-		d.want = time.Time{}
-		_ = d.arm() // set returns nil
-		_ = d.arm()
+		_ = d.until(time.Time{}) // set returns nil
+		_ = d.until(time.Time{})
 		expect("none", 11)
 		if !alarms[10].IsZero() {
 			t.Errorf("without a deadline the alarm is at %s", alarms[10])
@@ -66,7 +65,7 @@ func BenchmarkDeadlines(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer client.Close()
-	tracked, err := (&listener{Listener: ln, open: map[net.Conn]struct{}{}}).Accept()
+	tracked, err := newListener(ln, &Gateway{cfg: DefaultConfig()}).Accept()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -84,9 +83,9 @@ func BenchmarkDeadlines(b *testing.B) {
 	c := tracked.(*conn)
 	run("each", c.Conn.SetReadDeadline, c.Conn.SetWriteDeadline, func() error { return nil })
 	run("noted", c.SetReadDeadline, c.SetWriteDeadline, func() error {
-		if err := c.reads.arm(); err != nil {
+		if err := c.reads.until(c.reads.want); err != nil {
 			return err
 		}
-		return c.writes.arm()
+		return c.writes.until(c.writes.want)
 	})
 }

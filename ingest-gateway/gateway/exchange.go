@@ -23,19 +23,21 @@ type exchange struct {
 	flight  *flight
 	timer   *time.Timer
 
-	wire     []byte // body as it came
-	unpacked []byte
-	key      [256]byte // scratch of Router.Find
-	headers  headers
-	received time.Time
-	reserved int64 // of Gateway.bytes
-	whole    bool  // the body was read to its end
-	broken   bool  // by a panic: nothing of it is used again
+	wire      []byte // body as it came
+	unpacked  []byte
+	key       [256]byte // scratch of Router.Find
+	headers   headers
+	keyHeader string // field that the protocol's clients send the key in, or ""
+	received  time.Time
+	held      hold
+	whole     bool // the body was read to its end
+	broken    bool // by a panic: nothing of it is used again
 }
 
 func (g *Gateway) newExchange() *exchange {
 	x := &exchange{gateway: g, batch: ingest.NewBatch(g.codec, g.keys, g.cfg.Limits)}
-	x.batch.Reserve(x.reserve)
+	x.held.bounds = &g.bounds
+	x.batch.Reserve(x.held.reserve)
 	x.batch.Privacy(g.privacy.Policy)
 	x.flight = newFlight(x)
 	x.timer = time.NewTimer(time.Hour)
@@ -74,8 +76,7 @@ const keepBytes = 256 << 10
 
 func (x *exchange) recycle() {
 	g := x.gateway
-	g.bytes.give(x.reserved)
-	x.reserved = 0
+	x.held.release()
 	select {
 	case <-x.flight.done:
 	default:
@@ -90,18 +91,6 @@ func (x *exchange) recycle() {
 	g.exchanges.Put(x)
 }
 
-// reserve takes n bytes of the bound on what is in flight.
-func (x *exchange) reserve(n int) error {
-	if n <= 0 || x.gateway.bytes.take(int64(n)) {
-		x.reserved += int64(max(n, 0))
-		return nil
-	}
-	return &ingest.Fault{
-		Kind: ingest.Overloaded, Setting: settingMaxInflightBytes, RetryAfter: 1,
-		Detail: fmt.Sprintf("more than %d bytes are in flight", x.gateway.bytes.limit),
-	}
-}
-
 // readBody reads and unpacks the body. length is what the client said, or
 // negative where it did not.
 func (x *exchange) readBody(src io.Reader, length int, contentEncoding string) *ingest.Fault {
@@ -110,6 +99,8 @@ func (x *exchange) readBody(src io.Reader, length int, contentEncoding string) *
 	if length > most {
 		return ingest.AsFault(ingest.Exceeds(ingest.SettingMaxBodyBytes, fmt.Sprintf("body of %d bytes", length), limits.MaxBodyBytes))
 	}
+	short := length >= 0 && length <= readStep
+	x.held.begin(short || x.carriesKey())
 	wire, err := x.readAll(x.wire[:0], src, length, most)
 	x.wire = wire
 	if err != nil {
@@ -125,7 +116,10 @@ func (x *exchange) readBody(src io.Reader, length int, contentEncoding string) *
 	case len(wire) > limits.MaxCompressedBytes:
 		return ingest.AsFault(ingest.Exceeds(ingest.SettingMaxCompressedBytes, fmt.Sprintf("packed body of %d bytes", len(wire)), limits.MaxCompressedBytes))
 	}
-	x.unpacked, err = x.gateway.unpacker.Unpack(x.unpacked[:0], wire, e, limits.MaxBodyBytes, x.reserve)
+	if short { // as it came, and may be long once unpacked
+		x.held.begin(x.carriesKey())
+	}
+	x.unpacked, err = x.gateway.unpacker.Unpack(x.unpacked[:0], wire, e, limits.MaxBodyBytes, x.held.reserve)
 	switch {
 	case errors.Is(err, body.ErrTooLarge):
 		return ingest.AsFault(ingest.Exceeds(ingest.SettingMaxBodyBytes, "body larger after unpacking", limits.MaxBodyBytes))
@@ -136,49 +130,58 @@ func (x *exchange) readBody(src io.Reader, length int, contentEncoding string) *
 	return nil
 }
 
-// errShort is of a client that goes away in the middle of a body.
+// carriesKey reports whether the request names a known write key outside its body.
+func (x *exchange) carriesKey() bool {
+	r, table := &x.request, x.gateway.keys.Table()
+	user, password := r.Basic()
+	for _, key := range [...]string{user, password, r.Bearer(), r.Header(x.keyHeader), r.Header("X-Api-Key"), r.QueryValue("writeKey"), r.QueryValue("api_key"), r.QueryValue("token")} {
+		if key != "" && table.App(key) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// drop lets go of a body that will not be used, before the rest of it is read.
+func (x *exchange) drop() {
+	x.held.release()
+	if cap(x.wire) > keepBytes {
+		x.wire = nil
+	}
+}
+
+// errShort: the client closed the connection before sending Content-Length bytes.
 var errShort = errors.New("the body ended before its Content-Length")
 
-// readAll reads a body to its end, at most most bytes of it, and reserves as it
-// grows: a client holds no more memory than it has sent or promised.
+// readStep is the size of the first reservation for a body, in bytes. The HTTP
+// server has read as much before a request gets here.
+const readStep = 8 << 10
+
+// readAll reads a body to its end, at most one byte past most. It reserves no more
+// than readStep and then twice what has arrived, whatever length the client
+// declared, so that a client holds memory only by sending.
 func (x *exchange) readAll(dst []byte, src io.Reader, length, most int) ([]byte, error) {
-	size := max(length, 512)
-	if length > 0 {
-		size = length
-	}
-	if err := x.reserve(size); err != nil {
-		return dst, err
-	}
-	if cap(dst) < size {
-		dst = make([]byte, 0, size)
-	}
-	for {
-		if len(dst) == cap(dst) {
-			if len(dst) == length {
-				// Asks once more for the end, which a reader may tell alone.
-				var one [1]byte
-				if n, _ := src.Read(one[:]); n > 0 {
-					return dst, errors.New("the body is longer than its Content-Length")
-				}
-				x.whole = true
-				return dst, nil
-			}
-			grow := max(cap(dst), 512)
-			if err := x.reserve(grow); err != nil {
-				return dst, err
-			}
-			dst = append(make([]byte, 0, cap(dst)+grow), dst...)
-		}
-		room := dst[len(dst):cap(dst)]
-		if length >= 0 {
-			room = room[:min(len(room), length-len(dst))]
-		}
-		if len(room) == 0 { // a buffer larger than the body, and all of it read
+	for reserved := 0; ; {
+		switch {
+		case len(dst) == length:
 			x.whole = true
 			return dst, nil
+		case len(dst) == reserved:
+			step := max(reserved, readStep)
+			if length >= 0 {
+				step = min(step, length-reserved)
+			}
+			if err := x.held.reserve(step); err != nil {
+				return dst, err
+			}
+			reserved += step
+			if cap(dst) < reserved {
+				dst = append(make([]byte, 0, reserved), dst...)
+			}
 		}
-		n, err := src.Read(room)
+		n, err := src.Read(dst[len(dst):reserved])
 		dst = dst[:len(dst)+n]
+		slow := tooSlow(err, &x.gateway.cfg)
 		switch {
 		case len(dst) > most:
 			return dst, ingest.Exceeds(ingest.SettingMaxBodyBytes, "body too large", x.gateway.cfg.Limits.MaxBodyBytes)
@@ -187,6 +190,8 @@ func (x *exchange) readAll(dst []byte, src io.Reader, length, most int) ([]byte,
 		case err == io.EOF:
 			x.whole = true
 			return dst, nil
+		case slow != nil:
+			return dst, slow
 		case err != nil:
 			return dst, fmt.Errorf("read body: %w", err)
 		}
@@ -204,6 +209,7 @@ func (x *exchange) process(candidates ingest.Candidates, fault *ingest.Fault) {
 	if fault == nil {
 		fault = ingest.AsFault(bound.Route.Decode(&x.request, b))
 	}
+	x.held.authenticated()
 	if fault == nil {
 		fault = b.Finish()
 	}

@@ -66,8 +66,8 @@ type Gateway struct {
 	server   *server
 	codec    *event.Codec
 
-	bytes     budget // of MaxInflightBytes
-	crowd     crowd  // of requests that wait for acks
+	bounds
+	crowd     crowd // of requests that wait for acks
 	exchanges sync.Pool
 	killed    <-chan struct{} // ends waiting for acks; set by Run
 	stopping  atomic.Bool
@@ -94,6 +94,8 @@ func New(cfg Config, deps Dependencies) (*Gateway, error) {
 	}
 	g.metrics = newMetrics(deps.Metrics)
 	g.bytes.limit = cfg.MaxInflightBytes
+	g.unauthenticated.limit = cfg.shareOfBytes(cfg.MaxUnauthenticatedShare)
+	g.addresses = newShares(cfg.shareOfBytes(cfg.MaxAddressShare))
 	g.meters.metrics = g.metrics
 	if g.router, err = ingest.NewRouter(deps.Protocols...); err != nil {
 		return nil, err

@@ -12,7 +12,6 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,12 +30,13 @@ type server struct {
 }
 
 func newServer(g *Gateway, ln net.Listener) *server {
-	s := &server{gateway: g, ln: &listener{Listener: ln, open: map[net.Conn]struct{}{}}}
+	s := &server{gateway: g, ln: newListener(ln, g)}
 	s.http = &fasthttp.Server{
 		Handler:                      s.handle,
 		ErrorHandler:                 s.malformed,
 		Logger:                       logger{g.log},
-		Concurrency:                  g.cfg.MaxConnections,
+		Concurrency:                  g.cfg.MaxConnections + spareWorkers,
+		ConnState:                    paced,
 		ReadBufferSize:               g.cfg.MaxHeaderBytes,
 		ReadTimeout:                  g.cfg.ReadTimeout, // of a whole request, so that slow senders end too
 		WriteTimeout:                 g.cfg.WriteTimeout,
@@ -53,8 +53,12 @@ func newServer(g *Gateway, ln net.Listener) *server {
 
 func (s *server) addr() string     { return s.ln.Addr().String() }
 func (s *server) connections() int { return s.ln.count() }
-func (s *server) refused() uint32  { return s.http.GetRejectedConnectionsCount() }
+func (s *server) refused() int64   { return s.ln.refused.Load() }
 func (s *server) serve() error     { return s.http.Serve(s.ln) }
+
+// spareWorkers are more than max-connections, which the listener bounds: fasthttp
+// still counts a connection that has just closed.
+const spareWorkers = 256
 
 // stop closes the listener, lets requests under way end, and at the deadline
 // cuts the connections that are left. It returns how many those were.
@@ -117,7 +121,13 @@ func (s *server) exchange(ctx *fasthttp.RequestCtx, x *exchange) {
 	r.ReceivedAt = x.receivedAt()
 	peer, _ := netip.AddrFromSlice(ctx.RemoteIP())
 	r.RemoteIP = clientIP(peer, r.Headers, g.cfg.ForwardedHeader, g.proxies)
+	x.held.address = networkOf(r.RemoteIP)
 
+	if fault := framing(h.RawHeaders(), h.ContentLength() == -1); fault != nil {
+		s.fail(ctx, http.StatusBadRequest, fault)
+		ctx.SetConnectionClose()
+		return
+	}
 	if r.Method == http.MethodOptions && g.router.Knows(r.Path) {
 		s.preflight(ctx, x)
 		return
@@ -133,8 +143,10 @@ func (s *server) exchange(ctx *fasthttp.RequestCtx, x *exchange) {
 	}
 	var fault *ingest.Fault
 	if stream := ctx.RequestBodyStream(); stream != nil {
+		x.keyHeader = candidates.KeyHeader()
 		fault = x.readBody(stream, h.ContentLength(), r.Header("Content-Encoding"))
 		if !x.whole {
+			x.drop()
 			s.discard(ctx, stream)
 		}
 	}
@@ -240,14 +252,13 @@ func (s *server) malformed(ctx *fasthttp.RequestCtx, err error) {
 	fault := &ingest.Fault{Kind: ingest.BadBody, Detail: "malformed HTTP request"}
 	status := http.StatusBadRequest
 	var small *fasthttp.ErrSmallBuffer
-	var netErr net.Error
+	slow := tooSlow(err, &s.gateway.cfg)
 	switch {
 	case errors.As(err, &small):
 		status = http.StatusRequestHeaderFieldsTooLarge
 		fault = &ingest.Fault{Kind: ingest.TooLarge, Setting: settingMaxHeaderBytes, Detail: "header too large, bound " + strconv.Itoa(s.gateway.cfg.MaxHeaderBytes)}
-	case errors.As(err, &netErr) && netErr.Timeout():
-		status = http.StatusRequestTimeout
-		fault = &ingest.Fault{Kind: ingest.BadBody, Setting: settingReadTimeout, Detail: "the request did not come in time"}
+	case slow != nil:
+		status, fault = slow.Kind.Status(), slow
 	}
 	s.fail(ctx, status, fault)
 }
@@ -280,107 +291,5 @@ type logger struct{ log *slog.Logger }
 
 // Printf implements fasthttp.Logger.
 func (l logger) Printf(format string, args ...any) {
-	if strings.Contains(format, "Server.Concurrency") {
-		l.log.Warn("connections are refused", "setting", settingMaxConnections)
-		return
-	}
 	l.log.Debug("http server", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
-}
-
-// listener remembers its open connections, so that stopping can end those that
-// will not end by themselves.
-type listener struct {
-	net.Listener
-	closed sync.Once
-	mu     sync.Mutex // covers open
-	open   map[net.Conn]struct{}
-}
-
-// Accept implements net.Listener.
-func (l *listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	tracked := &conn{Conn: c, listener: l}
-	tracked.reads.set, tracked.writes.set = c.SetReadDeadline, c.SetWriteDeadline
-	l.open[tracked] = struct{}{}
-	return tracked, nil
-}
-
-// Close implements net.Listener; closing again is no error.
-func (l *listener) Close() (err error) {
-	l.closed.Do(func() { err = l.Listener.Close() })
-	return err
-}
-
-func (l *listener) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.open)
-}
-
-func (l *listener) closeAll() int {
-	l.mu.Lock()
-	open := make([]net.Conn, 0, len(l.open))
-	for c := range l.open {
-		open = append(open, c)
-	}
-	l.mu.Unlock()
-	for _, c := range open {
-		c.Close()
-	}
-	return len(open)
-}
-
-// conn is one connection. Its deadlines are those of the goroutine that reads and
-// writes it.
-type conn struct {
-	net.Conn
-	listener      *listener
-	reads, writes deadline
-}
-
-// SetReadDeadline implements net.Conn.
-func (c *conn) SetReadDeadline(t time.Time) error {
-	c.reads.want = t
-	return nil
-}
-
-// SetWriteDeadline implements net.Conn.
-func (c *conn) SetWriteDeadline(t time.Time) error {
-	c.writes.want = t
-	return nil
-}
-
-// SetDeadline implements net.Conn.
-func (c *conn) SetDeadline(t time.Time) error {
-	c.reads.want, c.writes.want = t, t
-	return nil
-}
-
-// Read implements net.Conn.
-func (c *conn) Read(p []byte) (int, error) {
-	if err := c.reads.arm(); err != nil {
-		return 0, err
-	}
-	return c.Conn.Read(p)
-}
-
-// Write implements net.Conn.
-func (c *conn) Write(p []byte) (int, error) {
-	if err := c.writes.arm(); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(p)
-}
-
-// Close implements net.Conn.
-func (c *conn) Close() error {
-	c.listener.mu.Lock()
-	delete(c.listener.open, c)
-	c.listener.mu.Unlock()
-	return c.Conn.Close()
 }

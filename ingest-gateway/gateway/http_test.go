@@ -54,7 +54,7 @@ func pack(t testing.TB, codec, s string) string {
 func TestBounds(t *testing.T) {
 	g, cluster := quick(t, "", func(c *Config, _ *Dependencies) {
 		c.Limits.MaxCompressedBytes, c.Limits.MaxBodyBytes, c.Limits.MaxEventBytes, c.Limits.MaxBatchEvents = 1000, 5000, 2000, 3
-		c.MaxInflightBytes = 200_000
+		c.MaxInflightBytes, c.MaxAddressShare = 200_000, 1
 	})
 	one := track("m", "u")
 	big := func(n int) string {
@@ -109,10 +109,10 @@ func TestBounds(t *testing.T) {
 // chunked hides a body's length, so that it is sent in chunks.
 func chunked(s string) io.Reader { return io.MultiReader(strings.NewReader(s)) }
 
-// The bound on bytes holds before anything is read: what is promised counts.
+// The bound on bytes holds for bodies and for the records made of them.
 func TestInflightBytes(t *testing.T) {
 	g, cluster := quick(t, "", func(c *Config, _ *Dependencies) {
-		c.Limits.MaxBodyBytes, c.MaxInflightBytes = 10_000, 160_000
+		c.Limits.MaxBodyBytes, c.MaxInflightBytes, c.MaxAddressShare = 10_000, 160_000, 1
 	})
 	release := stall(cluster)
 	defer release()
@@ -191,6 +191,11 @@ func TestConnections(t *testing.T) {
 	})
 	ok := func(id string) string { return request("POST /v1/track", track(id, "u"), "X: y") }
 	hidden := ok("hidden")
+	both := func(header string) string {
+		one := track("both", "u")
+		return fmt.Sprintf("POST /v1/track HTTP/1.1\r\nHost: gw\r\nAuthorization: %s\r\n%s\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", basicAuth(testKey), header, len(one), one)
+	}
+	closes := func(r reply) bool { return r.closed }
 	for _, tc := range []struct {
 		name  string
 		sent  string
@@ -206,10 +211,19 @@ func TestConnections(t *testing.T) {
 		{"preflight with a body", request("OPTIONS /v1/track", hidden, "X: y") + ok("a5"), "204 200", nil},
 		{"asks before it sends", strings.Replace(ok("a6"), "X: y", "Expect: 100-continue", 1), "100 200", nil},
 		{"cut body", ok("cut")[:len(ok("cut"))-5], "400", nil},
-		{"slow body", strings.Replace(ok("slow"), "Content-Length: ", "Content-Length: 1", 1), "400", nil},
+		{"body without its end", strings.Replace(ok("slow"), "Content-Length: ", "Content-Length: 1", 1), "400", nil},
 		{"chunks", "POST /v1/track HTTP/1.1\r\nHost: gw\r\nAuthorization: " + basicAuth(testKey) + "\r\nTransfer-Encoding: chunked\r\n\r\n" +
 			fmt.Sprintf("10\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n", track("c1", "u")[:16], len(track("c1", "u"))-16, track("c1", "u")[16:]) + ok("a7"), "200 200", nil},
 		{"both lengths", strings.Replace(ok("both"), "X: y", "Transfer-Encoding: chunked", 1), "400", nil},
+		{"both lengths, sent in chunks", both("Content-Length: 4\r\nTransfer-Encoding: chunked") + ok("after"), "400", closes},
+		{"both lengths, the coding first", both("Transfer-Encoding: chunked\r\nContent-Length: 4") + ok("after"), "400", closes},
+		{"both lengths, in other letters", both("transfer-encoding: chunked\r\ncONTENT-lENGTH: 4") + ok("after"), "400", closes},
+		{"two lengths", both("Content-Length: 4\r\nContent-Length: 4") + ok("after"), "400", closes},
+		{"a coding that is not chunked", both("Transfer-Encoding: identity") + ok("after"), "400", closes},
+		{"two codings", both("Transfer-Encoding: gzip, chunked") + ok("after"), "400", closes},
+		{"a folded header", both("X: a\r\n b\r\nTransfer-Encoding: chunked") + ok("after"), "400", closes},
+		{"a folded header with a tab", both("X: a\r\n\tb\r\nTransfer-Encoding: chunked") + ok("after"), "400", closes},
+		{"a folded length", both("Content-Length:\r\n 4") + ok("after"), "400", closes},
 		{"no HTTP", "hello\r\n\r\n", "400", nil},
 		{"header too large", request("POST /v1/track", "{}", "X: "+strings.Repeat("y", 20000)), "431", func(r reply) bool { return strings.Contains(r.body, "max-header-bytes") }},
 		{"HEAD", strings.Replace(request("HEAD /v1/projects/"+testKey+"/settings", "", "X: y"), "Content-Length: 0\r\n", "", 1), "200", nil},
@@ -227,7 +241,7 @@ func TestConnections(t *testing.T) {
 		}
 	}
 	ids := readLog(t, cluster.ListenAddrs()).ids()
-	for _, id := range []string{"hidden", "cut", "slow", "both"} {
+	for _, id := range []string{"hidden", "cut", "slow", "both", "after"} {
 		if ids[id] > 0 {
 			t.Errorf("%s was taken", id)
 		}
@@ -281,7 +295,7 @@ func TestSlowClient(t *testing.T) {
 }
 
 func TestTooManyConnections(t *testing.T) {
-	g, _ := quick(t, "", func(c *Config, _ *Dependencies) { c.MaxConnections = 2 })
+	g, _ := quick(t, "", func(c *Config, _ *Dependencies) { c.MaxConnections, c.MaxAddressShare = 2, 1 })
 	var open []net.Conn
 	defer func() {
 		for _, c := range open {

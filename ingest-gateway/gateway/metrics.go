@@ -63,7 +63,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		events:    counterVec("events_total", "Events by app and outcome: accepted, rejected, ignored, unstored. Their sum is what came in.", "app", "outcome"),
 		rejected:  counterVec("rejected_total", "Rejected events by app and reason code, also those whose quarantine was not acked.", "app", "code"),
 		optedOut:  counterVec("opted_out_total", "Of the ignored events those of users and accounts who opted out, by app.", "app"),
-		limited:   counterVec("limited_total", "Requests refused because a setting's bound was reached, by setting.", "setting"),
+		limited:   counterVec("limited_total", "Requests and connections refused because a setting's bound was reached, by setting.", "setting"),
 		records:   counterVec("records_total", "Records handed to the Kafka client, by topic and result: acked or failed.", "topic", "result"),
 		late:      counterVec("late_records_total", "Of these, records whose result came after their request was answered, by result.", "result"),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -81,6 +81,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, s := range []string{
 		ingest.SettingMaxCompressedBytes, ingest.SettingMaxBodyBytes, ingest.SettingMaxBatchEvents, settingMaxInflightBytes,
 		settingMaxInflightEvents, settingMaxHeaderBytes, settingReadTimeout, settingAckTimeout, settingRate, settingQuota,
+		settingMaxConnections, settingMinRequestRate, settingMaxAddressShare, settingMaxUnauthenticatedShare,
 	} {
 		m.limited.WithLabelValues(s)
 	}
@@ -96,6 +97,10 @@ func (m *metrics) observe(g *Gateway, reg prometheus.Registerer) {
 	gauge("inflight_events", "Records that are not acked yet.", func() float64 { return float64(g.producer.inflight.used.Load()) })
 	gauge("inflight_bytes_limit", "The bound on inflight_bytes, max-inflight-bytes.", func() float64 { return float64(g.bytes.limit) })
 	gauge("inflight_events_limit", "The bound on inflight_events, max-inflight-events.", func() float64 { return float64(g.producer.inflight.limit) })
+	gauge("unauthenticated_bytes", "Of inflight_bytes those of bodies whose write key is not known yet.", func() float64 { return float64(g.unauthenticated.used.Load()) })
+	gauge("unauthenticated_bytes_limit", "The bound on unauthenticated_bytes, a share of max-inflight-bytes.", func() float64 { return float64(g.unauthenticated.limit) })
+	gauge("address_bytes", "Of inflight_bytes those of the client address that holds most.", func() float64 { return float64(g.addresses.largest()) })
+	gauge("address_bytes_limit", "The bound on address_bytes, a share of max-inflight-bytes.", func() float64 { return float64(g.addresses.limit) })
 	gauge("connections", "Open connections.", func() float64 { return float64(g.server.connections()) })
 	gauge("kafka_ready", "1 while the topics are known and the last records were acked.", func() float64 {
 		if g.producer.ready() != nil {
@@ -104,7 +109,7 @@ func (m *metrics) observe(g *Gateway, reg prometheus.Registerer) {
 		return 1
 	})
 	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "uptake_gateway_connections_refused_total", Help: "Connections refused because of max-connections.",
+		Name: "uptake_gateway_connections_refused_total", Help: "Connections refused because of max-connections or max-address-share.",
 	}, func() float64 { return float64(g.server.refused()) }))
 }
 

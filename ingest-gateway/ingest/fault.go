@@ -17,6 +17,7 @@ const (
 	TooLarge                    // body or batch above a bound
 	RateLimited                 // the app sends more per second than it may
 	OverQuota                   // the app sent all it may today
+	TooSlow                     // the client did not send the request in time
 	Overloaded                  // a bound of the gateway is reached
 	Unavailable                 // the brokers did not ack in time
 	Stopping                    // the gateway is shutting down
@@ -24,7 +25,7 @@ const (
 	numKinds
 )
 
-var kindNames = [numKinds]string{"none", "bad_key", "bad_origin", "bad_body", "too_large", "rate_limited", "over_quota", "overloaded", "unavailable", "stopping", "broken"}
+var kindNames = [numKinds]string{"none", "bad_key", "bad_origin", "bad_body", "too_large", "rate_limited", "over_quota", "too_slow", "overloaded", "unavailable", "stopping", "broken"}
 
 // String is the word for replies, logs and metrics.
 func (k Kind) String() string {
@@ -48,6 +49,8 @@ func (k Kind) Status() int {
 		return http.StatusRequestEntityTooLarge
 	case RateLimited, OverQuota:
 		return http.StatusTooManyRequests
+	case TooSlow:
+		return http.StatusRequestTimeout
 	case Overloaded, Unavailable, Stopping:
 		return http.StatusServiceUnavailable
 	}

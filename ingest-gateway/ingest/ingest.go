@@ -132,6 +132,10 @@ type Route struct {
 // An empty one is named as in event.RawEvent's schema.
 type Fields struct {
 	Kind, Event, MessageID, UserID, AnonymousID, PreviousID, AccountID, Quantity string
+
+	// KeyHeader is the header field in which the protocol's clients send the write
+	// key, where it is neither Authorization nor X-Api-Key.
+	KeyHeader string
 }
 
 func (f Fields) withDefaults() Fields {

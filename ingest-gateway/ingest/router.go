@@ -99,6 +99,10 @@ type match struct {
 // Len is the number of candidates; 0 is no such route.
 func (c Candidates) Len() int { return len(c.exact) + len(c.patterns) }
 
+// KeyHeader is the header field in which clients of the first candidate send the
+// write key, "" where it has none of its own.
+func (c Candidates) KeyHeader() string { return c.at(0).Fields.KeyHeader }
+
 // Find returns the candidates for a method and a path from TrimPath. scratch
 // builds the look-up key and may be nil.
 func (r *Router) Find(method, path string, scratch []byte) Candidates {

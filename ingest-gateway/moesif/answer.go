@@ -9,7 +9,7 @@ import (
 // status chooses the status. The browser's batcher sends again on 5xx alone and
 // drops on 429, the server SDKs do neither.
 func status(k ingest.Kind) int {
-	if k == ingest.RateLimited {
+	if k == ingest.RateLimited || k == ingest.TooSlow {
 		return http.StatusServiceUnavailable
 	}
 	return k.Status()

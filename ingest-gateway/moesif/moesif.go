@@ -27,7 +27,7 @@ func (Protocol) Name() string { return "moesif" }
 
 // Fields implements ingest.Protocol.
 func (Protocol) Fields() ingest.Fields {
-	return ingest.Fields{Event: "action_name", MessageID: "transaction_id", AccountID: "company_id", Quantity: "weight"}
+	return ingest.Fields{KeyHeader: keyHeader, Event: "action_name", MessageID: "transaction_id", AccountID: "company_id", Quantity: "weight"}
 }
 
 // Routes implements ingest.Protocol.

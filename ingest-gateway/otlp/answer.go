@@ -16,7 +16,7 @@ const (
 // status chooses the status: exporters send again on 429, 502, 503 and 504 alone
 // and drop on every other, 500 too.
 func status(k ingest.Kind) int {
-	if k == ingest.Broken {
+	if k == ingest.Broken || k == ingest.TooSlow {
 		return http.StatusServiceUnavailable
 	}
 	return k.Status()

@@ -10,7 +10,7 @@ import (
 // every 4xx, 429 too, for a reason to drop, and retries everything else that is
 // not 200 exactly; so overload is 503, and what waiting cannot mend is 4xx.
 func status(k ingest.Kind) int {
-	if k == ingest.RateLimited {
+	if k == ingest.RateLimited || k == ingest.TooSlow {
 		return http.StatusServiceUnavailable
 	}
 	return k.Status()
