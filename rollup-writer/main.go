@@ -12,6 +12,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/audit"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/rollup-writer/rollup"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
@@ -115,7 +116,7 @@ func migrate(c *invocation) error {
 	}
 	signals, release := process.Notify()
 	defer release()
-	return rollup.Migrate(signals.Stop, c.cfg, logger)
+	return repair.Migrate(signals.Stop, c.cfg.Config, logger)
 }
 
 func initialize(c *invocation) error {
@@ -127,9 +128,9 @@ func initialize(c *invocation) error {
 	signals, release := process.Notify()
 	defer release()
 	if *reset {
-		return rollup.Reset(signals.Stop, c.cfg, logger)
+		return repair.Reset(signals.Stop, c.cfg.Config, logger)
 	}
-	return rollup.Init(signals.Stop, c.cfg, logger)
+	return repair.Init(signals.Stop, c.cfg.Config, logger)
 }
 
 // compare exits with 0 if the tables agree and with 1 if they differ; what it
@@ -163,7 +164,7 @@ func compare(c *invocation, stdout io.Writer) (err error) {
 	}
 	var tail audit.Log
 	if *inFlight > 0 {
-		tail = rollup.NewTail(c.cfg, logger, *inFlight)
+		tail = repair.NewTail(c.cfg.Config, logger, *inFlight)
 	}
 	if report.Conservation, err = audit.Conserve(signals.Stop, conn, cfg, tail); err != nil {
 		return err

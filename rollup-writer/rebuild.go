@@ -4,7 +4,7 @@ import (
 	"errors"
 	"io"
 
-	"github.com/uptakehq/uptake/rollup-writer/rollup"
+	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 )
 
@@ -12,7 +12,7 @@ import (
 // also when they are not; the report says what was or would be changed.
 func rebuild(c *invocation, stdout io.Writer) error {
 	set := c.flags("rebuild")
-	what := rollup.DefaultRebuildConfig()
+	what := repair.DefaultRebuildConfig()
 	what.Flags(set)
 	logger, err := c.parse()
 	if err != nil {
@@ -23,7 +23,7 @@ func rebuild(c *invocation, stdout io.Writer) error {
 	}
 	signals, release := process.Notify()
 	defer release()
-	report, err := rollup.Rebuild(signals.Stop, c.cfg, what, logger)
+	report, err := repair.Rebuild(signals.Stop, c.cfg.Config, what, logger)
 	if report != nil && (err == nil || len(report.Changes) > 0) {
 		err = errors.Join(report.WriteText(stdout), err)
 	}

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"github.com/uptakehq/uptake/rollup-writer/rollup"
+	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 )
 
@@ -14,7 +14,7 @@ func recount(c *invocation) error {
 	}
 	signals, release := process.Notify()
 	defer release()
-	stored, err := rollup.Recount(signals.Stop, c.cfg, logger)
+	stored, err := repair.Recount(signals.Stop, c.cfg.Config, logger)
 	if stored > 0 || err == nil {
 		logger.Info("counts stored again", "records", stored)
 	}

@@ -7,7 +7,7 @@ import (
 	"io"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/replay"
-	"github.com/uptakehq/uptake/rollup-writer/rollup"
+	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 )
 
@@ -28,7 +28,7 @@ func replayRejected(c *invocation, stdout io.Writer) error {
 	}
 	signals, release := process.Notify()
 	defer release()
-	report, err := rollup.ReplayRejected(signals.Stop, c.cfg, what, logger, stdout)
+	report, err := repair.ReplayRejected(signals.Stop, c.cfg.Config, what, logger, stdout)
 	if report == nil {
 		return err
 	}

@@ -26,9 +26,9 @@ func fullEvents(n int) []*event.EnrichedEvent {
 
 // logOf is the log of a list.
 func (b *bench) logOf(list []*event.EnrichedEvent) (records []*kgo.Record, bytes int) {
-	b.t.Helper()
+	b.T.Helper()
 	for _, e := range list {
-		records = append(records, &kgo.Record{Topic: topic.Enriched, Partition: partitionOf(e), Value: b.codec.AppendEnriched(nil, e)})
+		records = append(records, &kgo.Record{Topic: topic.Enriched, Partition: partitionOf(e), Value: b.Codec.AppendEnriched(nil, e)})
 		bytes += len(records[len(records)-1].Value)
 	}
 	return records, bytes
@@ -36,20 +36,20 @@ func (b *bench) logOf(list []*event.EnrichedEvent) (records []*kgo.Record, bytes
 
 // put writes a log.
 func (b *bench) put(records []*kgo.Record) {
-	b.t.Helper()
-	if err := b.client.ProduceSync(context.Background(), records...).FirstErr(); err != nil {
-		b.t.Fatal(err)
+	b.T.Helper()
+	if err := b.Client.ProduceSync(context.Background(), records...).FirstErr(); err != nil {
+		b.T.Fatal(err)
 	}
 }
 
 // write times a writer over rows that are in the log.
 func (b *bench) write(rows int) time.Duration {
-	b.t.Helper()
+	b.T.Helper()
 	began := time.Now()
 	w := b.start()
-	b.await("the rows", func() bool { return w.metric("uptake_writer_rows_written_total") == float64(rows) })
+	b.Await("the rows", func() bool { return w.Metric("uptake_writer_rows_written_total") == float64(rows) })
 	took := time.Since(began)
-	w.end()
+	w.End()
 	return took
 }
 

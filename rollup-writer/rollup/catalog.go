@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/schemas/catalog"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
@@ -71,7 +72,7 @@ func (s *Service) followCatalog(ctx context.Context) error {
 // untilDone calls do until it succeeds or ctx ends.
 func (s *Service) untilDone(ctx context.Context, what string, do func(context.Context) error) error {
 	for attempt := 0; ; attempt++ {
-		ask, cancel := uncut(ctx)
+		ask, cancel := boundary.Uncut(ctx)
 		err := do(ask)
 		cancel()
 		if err == nil || ctx.Err() != nil {

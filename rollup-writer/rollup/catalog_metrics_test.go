@@ -18,7 +18,7 @@ import (
 
 // declare writes a version of an app's catalog that has these metrics.
 func (b *bench) declare(number int64, metrics ...catalog.Metric) {
-	b.t.Helper()
+	b.T.Helper()
 	v := &catalog.Version{
 		App: "dev", Number: number, Author: "a", Reason: "r", AppliedAt: time.Date(2026, 11, 21, 12, 0, int(number), 0, time.UTC),
 		Catalog: &catalog.Catalog{Name: "c", Products: []catalog.Product{{
@@ -30,10 +30,10 @@ func (b *bench) declare(number int64, metrics ...catalog.Metric) {
 	}
 	value, err := v.Encode()
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
-	if err := b.client.ProduceSync(context.Background(), &kgo.Record{Topic: topic.Catalog, Key: v.Key(), Value: value}).FirstErr(); err != nil {
-		b.t.Fatal(err)
+	if err := b.Client.ProduceSync(context.Background(), &kgo.Record{Topic: topic.Catalog, Key: v.Key(), Value: value}).FirstErr(); err != nil {
+		b.T.Fatal(err)
 	}
 }
 
@@ -76,18 +76,18 @@ func TestMetricReports(t *testing.T) {
 	rnd.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	values := func(list []*event.EnrichedEvent) {
 		for _, e := range list {
-			b.produce(topic.Enriched, topic.Partition([]byte(e.AccountID), partitions), b.codec.AppendEnriched(nil, e))
+			b.Produce(topic.Enriched, topic.Partition([]byte(e.AccountID), partitions), b.Codec.AppendEnriched(nil, e))
 		}
 	}
 	w := b.start()
 	values(list[:len(list)/2])
-	b.await("the first half", func() bool { return b.number("SELECT count() FROM events") == int64(len(list)/2) })
-	w.end()
-	b.rewind() // the successor writes all of it again
+	b.Await("the first half", func() bool { return b.Number("SELECT count() FROM events") == int64(len(list)/2) })
+	w.End()
+	b.Rewind() // the successor writes all of it again
 	w = b.start()
 	values(list[len(list)/2:])
-	b.await("all", func() bool { return b.number("SELECT count() FROM events") == int64(len(list)) })
-	b.awaitSettled() // events is the first table of a block: metric_points comes after
+	b.Await("all", func() bool { return b.Number("SELECT count() FROM events") == int64(len(list)) })
+	b.AwaitSettled() // events is the first table of a block: metric_points comes after
 
 	var want []string
 	for c, w := range last {
@@ -114,7 +114,7 @@ func TestMetricReports(t *testing.T) {
 	latest := func() []string {
 		return b.strings("SELECT concatWithSeparator(' ', account_id, semantics, toString(value)) FROM account_metrics WHERE metric_id = 'orders' AND number = '' ORDER BY account_id")
 	}
-	b.await("the catalog", func() bool { return slices.Equal(latest(), want) })
+	b.Await("the catalog", func() bool { return slices.Equal(latest(), want) })
 	month := func() []string {
 		return b.strings("SELECT concatWithSeparator(' ', semantics, toString(sum(value))) FROM metric_monthly WHERE number = '' GROUP BY semantics")
 	}
@@ -127,13 +127,13 @@ func TestMetricReports(t *testing.T) {
 	}
 	// Somebody finds that they are deltas: all that was reported is.
 	b.declare(2, catalog.Metric{ID: "orders", Name: "Orders", Names: []string{"Orders"}, Semantics: catalog.SemanticsDelta})
-	b.await("the new meaning", func() bool { return slices.Equal(month(), []string{fmt.Sprintf("delta %d", total)}) })
-	w.end()
+	b.Await("the new meaning", func() bool { return slices.Equal(month(), []string{fmt.Sprintf("delta %d", total)}) })
+	w.End()
 	w = b.start() // writes no version twice
 	b.declare(3)
-	b.await("its removal", func() bool { return len(b.strings("SELECT 'x' FROM metric_points WHERE semantics != ''")) == 0 })
-	w.end()
-	if n := b.number("SELECT count() FROM usage_hourly"); n != 0 {
+	b.Await("its removal", func() bool { return len(b.strings("SELECT 'x' FROM metric_points WHERE semantics != ''")) == 0 })
+	w.End()
+	if n := b.Number("SELECT count() FROM usage_hourly"); n != 0 {
 		t.Errorf("%d rows of usage: what is reported is not usage", n)
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 // apply writes a version of an app's catalog as enricher catalog apply does.
 func (b *bench) apply(number int64, features ...catalog.Feature) {
-	b.t.Helper()
+	b.T.Helper()
 	for i := range features {
 		features[i].Name, features[i].Kind, features[i].Status = "The "+features[i].ID, catalog.KindCore, catalog.StatusActive
 		features[i].Names = []string{"Event " + features[i].ID}
@@ -29,26 +29,26 @@ func (b *bench) apply(number int64, features ...catalog.Feature) {
 	}
 	value, err := v.Encode()
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
-	if err := b.client.ProduceSync(context.Background(), &kgo.Record{Topic: topic.Catalog, Key: v.Key(), Value: value}).FirstErr(); err != nil {
-		b.t.Fatal(err)
+	if err := b.Client.ProduceSync(context.Background(), &kgo.Record{Topic: topic.Catalog, Key: v.Key(), Value: value}).FirstErr(); err != nil {
+		b.T.Fatal(err)
 	}
 }
 
 // strings runs a query that gives rows of one string.
 func (b *bench) strings(query string) []string {
-	b.t.Helper()
-	rows, err := b.sql.Query(context.Background(), query)
+	b.T.Helper()
+	rows, err := b.SQL.Query(context.Background(), query)
 	if err != nil {
-		b.t.Fatalf("%v in %s", err, query)
+		b.T.Fatalf("%v in %s", err, query)
 	}
 	defer rows.Close()
 	var list []string
 	for rows.Next() {
 		var s string
 		if err := rows.Scan(&s); err != nil {
-			b.t.Fatal(err)
+			b.T.Fatal(err)
 		}
 		list = append(list, s)
 	}
@@ -63,16 +63,16 @@ func TestCatalogIsCopied(t *testing.T) {
 	b.apply(1, catalog.Feature{ID: "scan"}, catalog.Feature{ID: "print", Owner: "team-f"})
 	w := b.start()
 	newest := "SELECT concatWithSeparator(' ', feature_id, feature_name, module_id, product_id, owner, toString(catalog_version), toString(applied_at)) FROM catalog_features FINAL ORDER BY feature_id"
-	b.await("version 1", func() bool {
+	b.Await("version 1", func() bool {
 		return slices.Equal(b.strings(newest), []string{"print The print m p team-f 1 2026-11-21 12:00:01.000", "scan The scan m p team-p 1 2026-11-21 12:00:01.000"})
 	})
 	b.apply(2, catalog.Feature{ID: "scan"}, catalog.Feature{ID: "bag"})
 	want := []string{"bag The bag m p team-p 2 2026-11-21 12:00:02.000", "scan The scan m p team-p 2 2026-11-21 12:00:02.000"}
-	b.await("version 2", func() bool { return slices.Equal(b.strings(newest), want) })
-	w.end()
+	b.Await("version 2", func() bool { return slices.Equal(b.strings(newest), want) })
+	w.End()
 	b.start()
 	b.apply(3, catalog.Feature{ID: "scan"})
-	b.await("version 3", func() bool {
+	b.Await("version 3", func() bool {
 		return slices.Equal(b.strings("SELECT feature_id FROM catalog_features FINAL"), []string{"scan"})
 	})
 	history := b.strings("SELECT concat(toString(catalog_version), ' ', feature_id, if(removed = 1, ' removed', '')) FROM catalog_features_history ORDER BY catalog_version, feature_id")

@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/uptakehq/uptake/rollup-writer/internal/block"
+	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
@@ -46,7 +46,7 @@ func (s *Service) connect() error {
 		// Ticks go to the partition that they close.
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(0),
-		kgo.RecordDeliveryTimeout(askTimeout),
+		kgo.RecordDeliveryTimeout(boundary.AskTimeout),
 		kgo.MaxBufferedRecords(1000),
 	)
 	if !mistakenPolls {
@@ -93,7 +93,7 @@ func (s *Service) assigned(_ context.Context, cl *kgo.Client, added map[string][
 // begin tells each partition that was assigned where to begin, or why it must
 // not, and the client from where to fetch.
 func (s *Service) begin(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
-	var starts map[string]map[int32]start
+	var starts map[string]map[int32]boundary.Start
 	for attempt := 1; ; attempt++ {
 		var err error
 		if starts, err = s.starts(ctx, offsets); err == nil {
@@ -113,12 +113,12 @@ func (s *Service) begin(ctx context.Context, offsets map[string]map[int32]kgo.Of
 		out[name] = map[int32]kgo.Offset{}
 		for n := range numbers {
 			st := s.mistakenStart(ctx, name, n, starts[name][n])
-			out[name][n] = kgo.NewOffset().At(max(st.boundary, 0)).WithEpoch(-1)
+			out[name][n] = kgo.NewOffset().At(max(st.Boundary, 0)).WithEpoch(-1)
 			p := s.partition(name, n)
 			if p == nil {
 				continue // taken away in the meantime
 			}
-			if st.refused != nil {
+			if st.Refused != nil {
 				s.pause(p)
 			}
 			select {
@@ -131,115 +131,34 @@ func (s *Service) begin(ctx context.Context, offsets map[string]map[int32]kgo.Of
 }
 
 // starts reads commits, topics and log starts, and judges each partition.
-func (s *Service) starts(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]start, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+func (s *Service) starts(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]boundary.Start, error) {
+	ctx, cancel := context.WithTimeout(ctx, boundary.AskTimeout)
 	defer cancel()
 	var names []string
 	for name := range offsets {
 		names = append(names, name)
 	}
-	state, err := readLog(ctx, s.admin, names)
+	state, err := boundary.Read(ctx, s.admin, names)
 	if err != nil {
 		return nil, err
 	}
 	// Who stamps the records may have been changed since the last look.
-	_, changed := topic.Check(ctx, s.admin, consumed...)
+	_, changed := topic.Check(ctx, s.admin, boundary.Topics...)
 	if changed != nil && unanswered(changed) {
 		return nil, changed
 	}
-	starts := map[string]map[int32]start{}
+	starts := map[string]map[int32]boundary.Start{}
 	for name, numbers := range offsets {
-		starts[name] = map[int32]start{}
+		starts[name] = map[int32]boundary.Start{}
 		for n := range numbers {
-			st := state.start(s.cfg.shape(), name, n)
+			st := state.Start(s.cfg.Shape(), name, n)
 			if changed != nil {
-				st.refused = changed
+				st.Refused = changed
 			}
 			starts[name][n] = st
 		}
 	}
 	return starts, nil
-}
-
-// logState is what Kafka says of topics and of the group's commits in them.
-type logState struct {
-	topics  kadm.TopicDetails
-	commits kadm.OffsetResponses
-	first   kadm.ListedOffsets
-	end     kadm.ListedOffsets
-}
-
-func readLog(ctx context.Context, admin *kadm.Client, names []string) (logState, error) {
-	var st logState
-	var err error
-	if st.topics, err = admin.ListTopics(ctx, names...); err != nil {
-		return st, fmt.Errorf("list topics: %w", err)
-	}
-	st.commits, err = admin.FetchOffsets(ctx, topic.GroupRollupWriter)
-	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // a group without members and commits
-		return st, fmt.Errorf("fetch commits of group %s: %w", topic.GroupRollupWriter, err)
-	}
-	if st.first, err = admin.ListStartOffsets(ctx, names...); err != nil {
-		return st, fmt.Errorf("list log starts: %w", err)
-	}
-	if st.end, err = admin.ListEndOffsets(ctx, names...); err != nil {
-		return st, fmt.Errorf("list log ends: %w", err)
-	}
-	return st, errors.Join(st.topics.Error(), st.first.Error(), st.end.Error())
-}
-
-// runInit is what to do where nothing was ever written from.
-const runInit = "run `rollup-writer init` on a new installation"
-
-// start judges a partition: where it begins, or why it must not.
-func (st logState) start(shape block.Shape, name string, number int32) start {
-	topicID := st.topics[name].ID.String()
-	at := name + "/" + strconv.Itoa(int(number))
-	out := start{topicID: topicID}
-	refused := func(format string, args ...any) start {
-		out.refused = fmt.Errorf(format, args...)
-		return out
-	}
-	c, ok := st.commits.Lookup(name, number)
-	if ok && c.Err != nil {
-		return refused("commit of %s: %w", at, c.Err)
-	}
-	if !ok || c.At < 0 {
-		return refused("%s has no commit, so that it is not known what was written of it: %s; if there was one, the group's offsets have expired: "+
-			"run `rollup-writer audit` and begin with `rollup-writer init -reset`", at, runInit)
-	}
-	out.boundary = c.At
-	commit, err := block.ParseCommit(c.Metadata)
-	if err != nil {
-		return refused("commit of %s at %d was not made by rollup-writer: %w: blocks may be cut otherwise from there; "+
-			"set it back to a boundary that rollup-writer committed, or begin with `rollup-writer init -reset`", at, c.At, err)
-	}
-	if commit.Rebuild {
-		return refused("tables of %s are being rebuilt, or a rebuild was cut short: run `rollup-writer rebuild` to its end", at)
-	}
-	if commit.Shape != shape {
-		return refused("commit of %s was made with block-records|block-interval %s, and this writer has %s: they are fixed for the life of the topic; give all writers the same",
-			at, commit.Shape, shape)
-	}
-	if commit.TopicID != topicID {
-		return refused("commit of %s belongs to topic id %s, and the topic's is %s: it was deleted and made again; begin it with `rollup-writer init -reset`", at, commit.TopicID, topicID)
-	}
-	first, ok1 := st.first.Lookup(name, number)
-	end, ok2 := st.end.Lookup(name, number)
-	if !ok1 || !ok2 {
-		return refused("%s is not in the cluster", at)
-	}
-	if c.At < first.Offset {
-		return refused("%s is written up to %d, and the log begins at %d: retention has deleted what is between, and it is lost; "+
-			"raise retention.ms, see `rollup-writer audit`, and begin with `rollup-writer init -reset`", at, c.At, first.Offset)
-	}
-	if c.At > end.Offset {
-		return refused("%s is written up to %d, and the log ends at %d: it was truncated; begin with `rollup-writer init -reset` once it is known what is lost", at, c.At, end.Offset)
-	}
-	out.end = end.Offset
-	out.mark, out.untouched = commit.Mark, c.At == end.Offset
-	out.generation, out.clean = commit.Generation, commit.Clean
-	return out
 }
 
 // revoked is called while no poll is under way: the partitions are another
@@ -393,8 +312,8 @@ func (s *Service) watchLag(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		ask, cancel := context.WithTimeout(ctx, askTimeout)
-		ends, err := s.admin.ListCommittedOffsets(ask, consumed...)
+		ask, cancel := context.WithTimeout(ctx, boundary.AskTimeout)
+		ends, err := s.admin.ListCommittedOffsets(ask, boundary.Topics...)
 		cancel()
 		if ctx.Err() != nil {
 			return
@@ -433,7 +352,7 @@ func (s *Service) reportLag(ends kadm.ListedOffsets) {
 }
 
 func topicOf(table string) string {
-	if table == rejectedTable {
+	if table == boundary.RejectedTable {
 		return topic.Rejected
 	}
 	return topic.Enriched

@@ -49,7 +49,7 @@ func (p *partition) correct(it item) error {
 	}
 	c := &correction{
 		p: p, moves: moves,
-		token: it.block.Token(p.s.cfg.shape(), p.src.TopicID, p.number, p.generation),
+		token: it.block.Token(p.s.cfg.Shape(), p.src.TopicID, p.number, p.generation),
 		control: columns.Control{
 			Source: p.src, AppID: it.control.AppID, Offset: it.block.Start, ID: it.control.ControlID, Kind: it.control.Kind, CorrectedAt: it.millis, Reason: reason,
 		},

@@ -25,7 +25,7 @@ func TestCorrectionReadsTheVisitorsOwnRows(t *testing.T) {
 	ctx := context.Background()
 	exec := func(query string, args ...any) {
 		t.Helper()
-		if err := b.sql.Exec(ctx, fmt.Sprintf(query, args...)); err != nil {
+		if err := b.SQL.Exec(ctx, fmt.Sprintf(query, args...)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -55,7 +55,7 @@ func TestCorrectionReadsTheVisitorsOwnRows(t *testing.T) {
 			bytes.Add(p.Bytes)
 		}))
 		began := time.Now()
-		rows, err := b.sql.Query(progress, baseQuery("usage_hourly", "shop", 0, moves))
+		rows, err := b.SQL.Query(progress, baseQuery("usage_hourly", "shop", 0, moves))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +68,7 @@ func TestCorrectionReadsTheVisitorsOwnRows(t *testing.T) {
 		}
 		took := time.Since(began)
 		var parts, marks uint64
-		if err := b.sql.QueryRow(ctx, "SELECT count(), sum(marks) FROM system.parts WHERE database = currentDatabase() AND table = 'usage_hourly' AND active").Scan(&parts, &marks); err != nil {
+		if err := b.SQL.QueryRow(ctx, "SELECT count(), sum(marks) FROM system.parts WHERE database = currentDatabase() AND table = 'usage_hourly' AND active").Scan(&parts, &marks); err != nil {
 			t.Fatal(err)
 		}
 		t.Logf("%d rows of others in %d parts: %d rows found, %d read (%d bytes), %s", n, parts, found, read.Load(), bytes.Load(), took.Round(100*time.Microsecond))

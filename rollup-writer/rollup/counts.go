@@ -5,9 +5,6 @@ import (
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
-// countsTable takes what the enrichers counted.
-const countsTable = "audit_blocks"
-
 // counts gathers the records of counts that stand in a block, and are a function
 // of the log as the block's rows are: one row for each app and hour.
 type counts struct {

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/block"
+	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 )
@@ -66,7 +67,7 @@ func (p *partition) carryOut(it item) error {
 	case it.rows != nil:
 		p.inHand.Store(it.millis)
 		defer p.inHand.Store(0)
-		token := it.block.Token(p.s.cfg.shape(), p.src.TopicID, p.number, p.generation)
+		token := it.block.Token(p.s.cfg.Shape(), p.src.TopicID, p.number, p.generation)
 		if err := p.sayOpen(); err != nil {
 			return err
 		}
@@ -100,12 +101,12 @@ func (p *partition) carryOut(it item) error {
 // finds the counts finds the rows.
 func (p *partition) insertRows(r rows, token string) error {
 	if r.Rows() > 0 {
-		if err := p.insert(p.table(tableOf(p.topic)), r, token); err != nil {
+		if err := p.insert(p.table(boundary.Table(p.topic)), r, token); err != nil {
 			return err
 		}
 	}
 	if c := r.counted(); c != nil {
-		return p.insert(p.table(countsTable), c, token+"|counts")
+		return p.insert(p.table(boundary.CountsTable), c, token+"|counts")
 	}
 	return nil
 }
@@ -296,7 +297,7 @@ func (p *partition) commitState(boundary int64) error {
 func (p *partition) commitOnce(boundary int64, mark uint64) error {
 	ctx, cancel := context.WithTimeout(p.gone, commitTimeout)
 	defer cancel()
-	metadata := block.Commit{Shape: p.s.cfg.shape(), TopicID: p.src.TopicID, Mark: mark, Generation: p.generation, Clean: p.clean}.Metadata()
+	metadata := block.Commit{Shape: p.s.cfg.Shape(), TopicID: p.src.TopicID, Mark: mark, Generation: p.generation, Clean: p.clean}.Metadata()
 	// This runs when no rebalance can come in between. Without it a commit that
 	// waited out a rebalance would be made in the name of a member that no
 	// longer has the partition, and be taken.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/block"
+	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 )
 
@@ -31,14 +32,14 @@ func (p *partition) mistakenCut(r block.Record) (block.Block, bool) {
 	return p.cutter.Force(r.Offset)
 }
 
-func (s *Service) mistakenStart(ctx context.Context, topic string, partition int32, st start) start {
-	if !failpoint.On(mistakeStart) || st.refused != nil {
+func (s *Service) mistakenStart(ctx context.Context, topic string, partition int32, st boundary.Start) boundary.Start {
+	if !failpoint.On(mistakeStart) || st.Refused != nil {
 		return st
 	}
 	var newest int64
-	err := s.sql.QueryRow(ctx, "SELECT max(source_offset) FROM "+tableOf(topic)+" WHERE source_topic_id = ? AND source_partition = ?", st.topicID, partition).Scan(&newest)
+	err := s.sql.QueryRow(ctx, "SELECT max(source_offset) FROM "+boundary.Table(topic)+" WHERE source_topic_id = ? AND source_partition = ?", st.TopicID, partition).Scan(&newest)
 	if err == nil && newest > 0 {
-		st.boundary = newest + 1
+		st.Boundary = newest + 1
 	}
 	return st
 }

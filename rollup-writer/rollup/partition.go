@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/block"
+	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
 	"github.com/uptakehq/uptake/schemas/event"
@@ -37,7 +38,7 @@ type partition struct {
 	closeIntake context.CancelFunc
 	gone        context.Context // implies a closed intake
 	letGo       context.CancelFunc
-	began       chan start
+	began       chan boundary.Start
 	stuck       chan error    // what poll found that halts it
 	ended       chan struct{} // both goroutines have ended
 
@@ -74,20 +75,6 @@ type partition struct {
 	marked    atomic.Uint64 // mark of the last commit
 }
 
-// start is where a partition begins.
-type start struct {
-	topicID  string
-	boundary int64
-	mark     uint64
-	end      int64 // of the log
-	// untouched: nothing was ever appended from the boundary on, so that no
-	// block from there can have been sent.
-	untouched  bool
-	generation uint32
-	clean      bool  // the commit says that nothing was sent from it on
-	refused    error // it must not begin
-}
-
 // openBlock is what build knows of the open block beside its rows.
 type openBlock struct {
 	appendMillis int64     // of its first row
@@ -106,7 +93,7 @@ type item struct {
 func (s *Service) newPartition(topic string, number int32) *partition {
 	p := &partition{
 		s: s, topic: topic, number: number, name: topic + "/" + strconv.Itoa(int(number)),
-		began: make(chan start, 1), stuck: make(chan error, 1), ended: make(chan struct{}),
+		began: make(chan boundary.Start, 1), stuck: make(chan error, 1), ended: make(chan struct{}),
 		items: make(chan item), spare: make(chan rows, 2),
 	}
 	p.log = s.log.With("topic", topic, "partition", number)
@@ -128,19 +115,19 @@ func (p *partition) run() {
 	case <-p.intake.Done():
 		return
 	case st := <-p.began:
-		if st.refused != nil {
-			p.halt(st.refused)
+		if st.Refused != nil {
+			p.halt(st.Refused)
 			return
 		}
-		p.src = columns.Source{TopicID: st.topicID, Partition: p.number}
-		p.cutter = block.NewCutter(p.s.cfg.shape(), st.boundary)
-		p.handed, p.lastEnd, p.before, p.sent = st.boundary, st.boundary, !st.untouched && !st.clean, st.mark
-		p.clean, p.generation = st.clean, st.generation
+		p.src = columns.Source{TopicID: st.TopicID, Partition: p.number}
+		p.cutter = block.NewCutter(p.s.cfg.Shape(), st.Boundary)
+		p.handed, p.lastEnd, p.before, p.sent = st.Boundary, st.Boundary, !st.Untouched && !st.Clean, st.Mark
+		p.clean, p.generation = st.Clean, st.Generation
 		if p.before {
-			p.sentTo = st.end
+			p.sentTo = st.End
 		}
-		p.committed.Store(st.boundary)
-		p.marked.Store(st.mark)
+		p.committed.Store(st.Boundary)
+		p.marked.Store(st.Mark)
 	}
 	var err error
 	if p.conn, err = clickhouse.NewConn(&p.s.cfg.ClickHouse, p.s.shard(p)); err != nil {
@@ -261,7 +248,7 @@ var kindNames = map[block.Kind]string{block.Row: "row", block.Tick: "tick", bloc
 // classify says what a record is to the cutter, by its header.
 func (p *partition) classify(r *kgo.Record) (block.Record, *event.Control, error) {
 	rec := block.Record{Offset: r.Offset, AppendMillis: r.Timestamp.UnixMilli(), Bytes: len(r.Value)}
-	if r.Attrs.IsControl() || p.s.skips[place{p.topic, p.number, r.Offset}] {
+	if r.Attrs.IsControl() || p.s.skips[boundary.Place{Topic: p.topic, Partition: p.number, Offset: r.Offset}] {
 		rec.Kind = block.Marker
 		return rec, nil, nil
 	}
@@ -365,7 +352,7 @@ func (p *partition) untilIdle() time.Duration {
 	now := p.s.now()
 	switch {
 	case p.open != nil:
-		return p.tick.due(p.openRow, p.s.cfg.shape(), now)
+		return p.tick.due(p.openRow, p.s.cfg.Shape(), now)
 	case p.cutter.Boundary() > p.handed:
 		return p.s.cfg.BlockInterval
 	}

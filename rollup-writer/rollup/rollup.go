@@ -4,11 +4,11 @@
 //
 // It owns the consumer group (consumer.go), one pair of goroutines per assigned
 // partition that cuts its log into blocks and carries them out in order
-// (partition.go, insert.go), corrections (correction.go), the watch over the
-// dedup windows (window.go), and what is done once: making tables, the first
-// commits, audit and rebuild. How blocks are cut is for package block, how they
-// look on the wire for package columns, what an error means for package
-// clickhouse. DESIGN.md tells the protocol and why it is so.
+// (partition.go, insert.go), corrections (correction.go), and the watch over the
+// dedup windows (window.go). Where a partition begins is for package boundary, how
+// blocks are cut for package block, how they look on the wire for package columns,
+// what an error means for package clickhouse, and what is done while writers are
+// stopped for package repair. DESIGN.md has the protocol and why it is so.
 package rollup
 
 import (
@@ -25,6 +25,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/event"
@@ -50,7 +51,7 @@ type Service struct {
 	metrics *metrics
 	health  *health
 	now     func() time.Time
-	skips   map[place]bool
+	skips   map[boundary.Place]bool
 	form    tables.Form
 	shards  int
 
@@ -84,7 +85,7 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	skips, err := parseSkips(cfg.SkipRecords)
+	skips, err := cfg.Skips()
 	if err != nil {
 		return nil, err
 	}
@@ -105,8 +106,6 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 	}
 	return s, nil
 }
-
-var consumed = []string{topic.Enriched, topic.Rejected}
 
 // Run serves until sig.Stop ends: then it finishes the inserts that are under
 // way, commits them, leaves the group and closes what it opened. When sig.Kill
@@ -144,7 +143,7 @@ func (s *Service) Run(sig process.Signals) (err error) {
 	s.health.clear("start")
 	s.log.Info("serving", "block_records", s.cfg.BlockRecords, "block_interval", s.cfg.BlockInterval.String(), "tables", s.form.String())
 
-	s.client.AddConsumeTopics(consumed...)
+	s.client.AddConsumeTopics(boundary.Topics...)
 	var beside sync.WaitGroup
 	beside.Go(func() { s.watchLag(sig.Stop) }) // ends with sig.Stop
 	var catalogErr error
@@ -187,24 +186,14 @@ func (s *Service) untilChecked(ctx context.Context, part string, check func(cont
 
 func refuse(err error) error { return fmt.Errorf("%w: %w", errRefused, err) }
 
-// askTimeout bounds a question to Kafka or ClickHouse.
-const askTimeout = 15 * time.Second
-
-// uncut is the context of a question to ClickHouse that may have to connect
-// first: it has the bound and does not end with ctx. The embedded ClickHouse
-// dies of a handshake that is cut short.
-func uncut(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
-}
-
 // checkTopics makes sure that both topics are as blocks need them.
 func (s *Service) checkTopics(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, boundary.AskTimeout)
 	defer cancel()
 	if err := s.client.Ping(ctx); err != nil {
 		return fmt.Errorf("reach kafka: %w", err)
 	}
-	if _, err := topic.Check(ctx, s.admin, consumed...); err != nil {
+	if _, err := topic.Check(ctx, s.admin, boundary.Topics...); err != nil {
 		if unanswered(err) {
 			return err
 		}
@@ -216,7 +205,7 @@ func (s *Service) checkTopics(ctx context.Context) error {
 // checkTables makes sure that the schema is this release's, that every table has
 // a dedup window, and that the server is none that must not be used.
 func (s *Service) checkTables(ctx context.Context) error {
-	ctx, cancel := uncut(ctx)
+	ctx, cancel := boundary.Uncut(ctx)
 	defer cancel()
 	has, err := clickhouse.HasDatabase(ctx, &s.cfg.ClickHouse)
 	if err != nil {
@@ -250,7 +239,7 @@ func (s *Service) checkTables(ctx context.Context) error {
 		return clickhouseFault("check the dedup windows", err)
 	}
 	for shard := range s.shards {
-		for _, table := range []string{enrichedTable, rejectedTable} {
+		for _, table := range []string{boundary.EventsTable, boundary.RejectedTable} {
 			s.windows[windowKey{shard, table}] = newWindow(s.form, table, sizes)
 		}
 	}
@@ -270,7 +259,7 @@ func clickhouseFault(what string, err error) error {
 func (s *Service) shard(p *partition) int { return int(p.number) % s.shards }
 
 func (s *Service) windowOf(p *partition) *window {
-	return s.windows[windowKey{s.shard(p), tableOf(p.topic)}]
+	return s.windows[windowKey{s.shard(p), boundary.Table(p.topic)}]
 }
 
 // stop ends the partitions in order: no more is begun, what is under way is

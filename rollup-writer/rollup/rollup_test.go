@@ -16,6 +16,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/block"
+	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
+	"github.com/uptakehq/uptake/rollup-writer/internal/writertest"
+	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/topic"
@@ -26,29 +29,29 @@ func TestWritesWhatIsSent(t *testing.T) {
 	b := newBench(t)
 	b.init()
 	w := b.start()
-	b.send(events(1, 500))
-	b.check()
-	if got, want := w.metric("uptake_writer_rows_written_total"), float64(len(b.sent)); got != want {
+	b.Send(events(1, 500))
+	b.Check()
+	if got, want := w.Metric("uptake_writer_rows_written_total"), float64(len(b.Sent)); got != want {
 		t.Errorf("rows written: got %v, want %v", got, want)
 	}
-	w.end()
-	b.send(events(2, 300))
-	b.produce(topic.Rejected, 0, b.codec.AppendRejected(nil, &event.Rejected{
+	w.End()
+	b.Send(events(2, 300))
+	b.Produce(topic.Rejected, 0, b.Codec.AppendRejected(nil, &event.Rejected{
 		AppID: "dev", Stage: event.StageGateway, Code: "missing_event", Original: []byte(`{"type":"track"}`), SourcePartition: -1, SourceOffset: -1,
 	}))
 	w = b.start()
-	b.check()
-	if got := b.number("SELECT count() FROM rejected_events WHERE original = '{\"type\":\"track\"}'"); got != 1 {
+	b.Check()
+	if got := b.Number("SELECT count() FROM rejected_events WHERE original = '{\"type\":\"track\"}'"); got != 1 {
 		t.Errorf("rejected_events has it %d times", got)
 	}
-	b.await("readiness", func() bool { return len(w.health.Ready()) == 0 })
-	read, written, released, pending := w.metric("uptake_writer_rows_read_total"), w.metric("uptake_writer_rows_written_total"),
-		w.metric("uptake_writer_rows_released_total"), w.metric("uptake_writer_rows_pending")
+	b.Await("readiness", func() bool { return len(w.Health.Ready()) == 0 })
+	read, written, released, pending := w.Metric("uptake_writer_rows_read_total"), w.Metric("uptake_writer_rows_written_total"),
+		w.Metric("uptake_writer_rows_released_total"), w.Metric("uptake_writer_rows_pending")
 	if read != written+released+pending || written != 301 {
 		t.Errorf("read %v, written %v, released %v, pending %v", read, written, released, pending)
 	}
-	w.end()
-	if !strings.Contains(b.lines.String(), "msg=stopped rows_written=301") {
+	w.End()
+	if !strings.Contains(b.Lines.String(), "msg=stopped rows_written=301") {
 		t.Error("the end does not say what was written")
 	}
 }
@@ -59,11 +62,11 @@ func TestCommitsSayWhetherAnythingIsOpen(t *testing.T) {
 	b := newBench(t)
 	b.init()
 	states := func() (open, clean int) {
-		st, err := readLog(context.Background(), b.admin, consumed)
+		st, err := boundary.Read(context.Background(), b.Admin, boundary.Topics)
 		if err != nil {
 			t.Fatal(err)
 		}
-		st.commits.Each(func(o kadm.OffsetResponse) {
+		st.Commits.Each(func(o kadm.OffsetResponse) {
 			c, err := block.ParseCommit(o.Metadata)
 			if err != nil {
 				t.Fatal(err)
@@ -81,36 +84,15 @@ func TestCommitsSayWhetherAnythingIsOpen(t *testing.T) {
 			t.Fatalf("before round %d: %d partitions open, %d clean", round, open, clean)
 		}
 		w := b.start()
-		b.send(events(uint64(round), 100))
-		b.check()
+		b.Send(events(uint64(round), 100))
+		b.Check()
 		if open, clean := states(); open != partitions || clean != 1 {
 			t.Errorf("in round %d: %d partitions open, %d clean; want those that rows were sent of open", round, open, clean)
 		}
-		w.end()
+		w.End()
 	}
 	if open, clean := states(); open != 0 || clean != partitions+1 {
 		t.Errorf("at the end: %d partitions open, %d clean", open, clean)
-	}
-}
-
-// rewind sets the group back to the beginning of the log.
-func (b *bench) rewind() {
-	b.t.Helper()
-	st, err := readLog(context.Background(), b.admin, consumed)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	var offsets kadm.Offsets
-	st.commits.Each(func(o kadm.OffsetResponse) {
-		c, err := block.ParseCommit(o.Metadata)
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		c.Clean = false // all of it was sent
-		offsets.Add(kadm.Offset{Topic: o.Topic, Partition: o.Partition, At: 0, LeaderEpoch: -1, Metadata: c.Metadata()})
-	})
-	if _, err := b.admin.CommitOffsets(context.Background(), topic.GroupRollupWriter, offsets); err != nil {
-		b.t.Fatal(err)
 	}
 }
 
@@ -120,33 +102,20 @@ func TestRepeatedBlocksCountOnce(t *testing.T) {
 	b.init()
 	w := b.start()
 	for i := range 5 {
-		b.send(events(uint64(i), 60))
+		b.Send(events(uint64(i), 60))
 	}
-	b.move("u-1", event.Move{Match: event.Attribution{ActorID: ptr("u-1")}, Set: event.Attribution{AccountID: ptr("acct-moved")}})
-	b.check(moveAccount("u-1", "acct-moved"))
-	w.end()
+	b.Move("u-1", event.Move{Match: event.Attribution{ActorID: writertest.Ptr("u-1")}, Set: event.Attribution{AccountID: writertest.Ptr("acct-moved")}})
+	b.Check(moveAccount("u-1", "acct-moved"))
+	w.End()
 	for range 2 {
-		b.rewind()
+		b.Rewind()
 		w := b.start()
-		b.check(moveAccount("u-1", "acct-moved"))
-		if got := w.metric("uptake_writer_rows_written_total"); got != float64(len(b.sent)) {
-			t.Errorf("the repeat wrote %v rows, want all %d again", got, len(b.sent))
+		b.Check(moveAccount("u-1", "acct-moved"))
+		if got := w.Metric("uptake_writer_rows_written_total"); got != float64(len(b.Sent)) {
+			t.Errorf("the repeat wrote %v rows, want all %d again", got, len(b.Sent))
 		}
-		w.end()
+		w.End()
 	}
-}
-
-func ptr(s string) *string { return &s }
-
-// move orders moves in the partition of an actor.
-func (b *bench) move(actor string, moves ...event.Move) {
-	b.t.Helper()
-	payload, err := event.Moves{Moves: moves}.Payload()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	c := &event.Control{Kind: event.ControlMove, AppID: "dev", ControlID: "move-" + actor, CreatedAt: 1, Payload: payload}
-	b.produce(topic.Enriched, partitionOf(&event.EnrichedEvent{ActorID: actor}), b.codec.AppendControl(nil, c))
 }
 
 func moveAccount(actor, account string) func(*event.EnrichedEvent) {
@@ -163,7 +132,7 @@ func TestWritersComeAndGo(t *testing.T) {
 	b := newBench(t)
 	b.init()
 	r := rand.New(rand.NewPCG(3, 4))
-	producer, err := kgo.NewClient(kgo.SeedBrokers(b.kafka.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID("enricher"))
+	producer, err := kgo.NewClient(kgo.SeedBrokers(b.Kafka.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID("enricher"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +143,7 @@ func TestWritersComeAndGo(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range list {
-			producer.Produce(context.Background(), &kgo.Record{Topic: topic.Enriched, Partition: partitionOf(e), Value: b.codec.AppendEnriched(nil, e)}, nil)
+			producer.Produce(context.Background(), &kgo.Record{Topic: topic.Enriched, Partition: partitionOf(e), Value: b.Codec.AppendEnriched(nil, e)}, nil)
 		}
 		if err := producer.Flush(context.Background()); err != nil {
 			t.Fatal(err)
@@ -187,26 +156,26 @@ func TestWritersComeAndGo(t *testing.T) {
 	for step := range 14 {
 		list := events(uint64(100+step), 1+r.IntN(60))
 		transaction(list, kgo.TryCommit)
-		b.sent = append(b.sent, list...)
+		b.Sent = append(b.Sent, list...)
 		transaction(events(uint64(900+step), 5), kgo.TryAbort)
 		if step == 5 {
-			b.move("u-2", event.Move{Match: event.Attribution{ActorID: ptr("u-2"), Event: ptr("none of these")}, Set: event.Attribution{AccountID: ptr("x")}})
+			b.Move("u-2", event.Move{Match: event.Attribution{ActorID: writertest.Ptr("u-2"), Event: writertest.Ptr("none of these")}, Set: event.Attribution{AccountID: writertest.Ptr("x")}})
 		}
 		victim := r.IntN(len(live))
 		switch r.IntN(3) {
 		case 0:
-			live[victim].kill()
-			<-live[victim].done
+			live[victim].Kill()
+			<-live[victim].Done
 		case 1:
-			live[victim].end()
+			live[victim].End()
 		default:
 			continue
 		}
 		live[victim] = b.start()
 	}
-	b.check()
+	b.Check()
 	for _, w := range live {
-		w.end()
+		w.End()
 	}
 }
 
@@ -274,27 +243,27 @@ func TestAViewThatFailsIsHealed(t *testing.T) {
 	ctx := context.Background()
 	exec := func(q string) {
 		t.Helper()
-		if err := b.sql.Exec(ctx, q); err != nil {
+		if err := b.SQL.Exec(ctx, q); err != nil {
 			t.Fatalf("%v in %s", err, q)
 		}
 	}
 	var query string
-	if err := b.sql.QueryRow(ctx, "SELECT as_select FROM system.tables WHERE database = currentDatabase() AND name = 'user_feature_daily_view'").Scan(&query); err != nil {
+	if err := b.SQL.QueryRow(ctx, "SELECT as_select FROM system.tables WHERE database = currentDatabase() AND name = 'user_feature_daily_view'").Scan(&query); err != nil {
 		t.Fatal(err)
 	}
 	exec("ALTER TABLE user_feature_daily_view MODIFY QUERY " + query + " WHERE throwIf(event != '', 'fuse') = 0")
 	w := b.start()
-	b.send(events(1, 200))
-	b.await("failed attempts", func() bool { return w.metric("uptake_writer_retries_total", "server") >= 3 })
-	if why := w.health.Ready()["rollup-writer"]; !strings.Contains(why, "fuse") {
+	b.Send(events(1, 200))
+	b.Await("failed attempts", func() bool { return w.Metric("uptake_writer_retries_total", "server") >= 3 })
+	if why := w.Health.Ready()["rollup-writer"]; !strings.Contains(why, "fuse") {
 		t.Errorf("health does not name the reason: %q", why)
 	}
-	if got := b.number("SELECT count() FROM events"); got == 0 || got > int64(len(b.sent)) {
-		t.Errorf("events has %d rows while the view fails, want some and no more than %d", got, len(b.sent))
+	if got := b.Number("SELECT count() FROM events"); got == 0 || got > int64(len(b.Sent)) {
+		t.Errorf("events has %d rows while the view fails, want some and no more than %d", got, len(b.Sent))
 	}
 	exec("ALTER TABLE user_feature_daily_view MODIFY QUERY " + query)
-	b.check()
-	b.await("readiness", func() bool { return len(w.health.Ready()) == 0 })
+	b.Check()
+	b.Await("readiness", func() bool { return len(w.Health.Ready()) == 0 })
 }
 
 // Connections are cut at INSERT statements: before, within and after the block.
@@ -304,16 +273,16 @@ func TestConnectionsAreCut(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	p := newProxy(t, b.cfg.ClickHouse.Addr, func(int) fault { return fault(r.IntN(4)) })
 	w := b.start(func(c *Config) { c.ClickHouse.Addr = p.addr() })
-	correct := correctionScenario(b)
+	correct := b.Corrections()
 	for i := range 6 {
 		late := events(uint64(i+10), 80)
 		for _, e := range late {
 			e.MessageID = "late-" + e.MessageID
 		}
-		b.send(late)
+		b.Send(late)
 	}
-	b.check(correct)
-	if got := w.metric("uptake_writer_retries_total", "lost"); got < 3 {
+	b.Check(correct)
+	if got := w.Metric("uptake_writer_retries_total", "lost"); got < 3 {
 		t.Errorf("%v attempts were lost: the proxy cut next to nothing", got)
 	}
 }
@@ -330,51 +299,10 @@ func TestASilentServerIsGivenUp(t *testing.T) {
 		return pass
 	})
 	w := b.start(func(c *Config) { c.ClickHouse.Addr, c.ClickHouse.Silence = p.addr(), time.Second })
-	b.send(events(1, 50))
-	b.check()
-	if got := w.metric("uptake_writer_retries_total", "lost"); got < 1 {
+	b.Send(events(1, 50))
+	b.Check()
+	if got := w.Metric("uptake_writer_retries_total", "lost"); got < 1 {
 		t.Errorf("%v attempts were lost, want some", got)
-	}
-}
-
-// correctionScenario is a log with corrections that depend on each other.
-func correctionScenario(b *bench) (correct func(*event.EnrichedEvent)) {
-	b.send(events(1, 150))
-	// An anonymous visitor turns out to be u-5.
-	b.move("u-0",
-		event.Move{Match: event.Attribution{ActorID: ptr("u-0"), ActorKind: ptr(event.ActorAnonymous)}, Set: event.Attribution{ActorID: ptr("u-5"), ActorKind: ptr(event.ActorUser), AccountID: ptr("acct-9")}})
-	// A feature changes its module, and the rows that were moved go with it; one
-	// account's rows go elsewhere, as the first match says.
-	for _, actor := range []string{"u-0", "u-1", "u-2", "u-3"} { // both partitions are among these
-		if actor == "u-0" || partitionOf(&event.EnrichedEvent{ActorID: actor}) != partitionOf(&event.EnrichedEvent{ActorID: "u-0"}) {
-			b.move(actor,
-				event.Move{Match: event.Attribution{FeatureID: ptr("f-1"), AccountID: ptr("acct-1")}, Set: event.Attribution{ModuleID: ptr("m-first")}},
-				event.Move{Match: event.Attribution{FeatureID: ptr("f-1")}, Set: event.Attribution{ModuleID: ptr("m-new"), ProductID: ptr("p-new")}})
-			if actor != "u-0" {
-				break
-			}
-		}
-	}
-	// What comes after a correction is not touched by it.
-	late := events(2, 40)
-	for _, e := range late {
-		e.MessageID = "late-" + e.MessageID
-	}
-	b.send(late)
-	return func(e *event.EnrichedEvent) {
-		if strings.HasPrefix(e.MessageID, "late-") {
-			return
-		}
-		if e.ActorID == "u-0" && e.ActorKind == event.ActorAnonymous {
-			e.ActorID, e.ActorKind, e.AccountID = "u-5", event.ActorUser, "acct-9"
-		}
-		if e.FeatureID == "f-1" {
-			if e.AccountID == "acct-1" {
-				e.ModuleID = "m-first"
-			} else {
-				e.ModuleID, e.ProductID = "m-new", "p-new"
-			}
-		}
 	}
 }
 
@@ -382,13 +310,13 @@ func TestCorrections(t *testing.T) {
 	b := newBench(t)
 	b.init()
 	w := b.start()
-	correct := correctionScenario(b)
-	b.check(correct)
-	if got := w.metric("uptake_writer_corrections_total"); got != 3 {
+	correct := b.Corrections()
+	b.Check(correct)
+	if got := w.Metric("uptake_writer_corrections_total"); got != 3 {
 		t.Errorf("%v corrections, want 3", got)
 	}
-	signed := b.number("SELECT sum(abs(events)) FROM corrections")
-	if sum := b.number("SELECT sum(events) FROM corrections"); signed == 0 || sum != 0 {
+	signed := b.Number("SELECT sum(abs(events)) FROM corrections")
+	if sum := b.Number("SELECT sum(events) FROM corrections"); signed == 0 || sum != 0 {
 		t.Errorf("corrections sum to %d of %d", sum, signed)
 	}
 }
@@ -398,19 +326,19 @@ func TestCorrectionsOfHours(t *testing.T) {
 	b := newBench(t)
 	b.init()
 	b.start()
-	b.send(events(1, 300))
+	b.Send(events(1, 300))
 	from := time.Date(2026, 11, 20, 12, 0, 0, 1000, time.UTC) // hours from 13:00
 	to := time.Date(2026, 11, 21, 6, 0, 0, 0, time.UTC)       // hours before 06:00
-	b.move("u-3",
-		event.Move{Match: event.Attribution{ActorID: ptr("u-3")}, From: event.FromTime(from), To: event.FromTime(to), Set: event.Attribution{Role: ptr("it's \\ a role")}},
-		event.Move{Match: event.Attribution{ActorID: ptr("u-3")}, Set: event.Attribution{Role: ptr("cashier")}})
-	b.check(func(e *event.EnrichedEvent) {
+	b.Move("u-3",
+		event.Move{Match: event.Attribution{ActorID: writertest.Ptr("u-3")}, From: event.FromTime(from), To: event.FromTime(to), Set: event.Attribution{Role: writertest.Ptr("it's \\ a role")}},
+		event.Move{Match: event.Attribution{ActorID: writertest.Ptr("u-3")}, Set: event.Attribution{Role: writertest.Ptr("cashier")}})
+	b.Check(func(e *event.EnrichedEvent) {
 		hour := event.ToTime(e.EventTime).Truncate(time.Hour)
 		if e.ActorID == "u-3" && !hour.Before(from) && hour.Before(to) {
 			e.Role = "it's \\ a role"
 		}
 	})
-	if got := b.number("SELECT countIf(role = 'cashier' AND events > 0) FROM corrections"); got != 0 {
+	if got := b.Number("SELECT countIf(role = 'cashier' AND events > 0) FROM corrections"); got != 0 {
 		t.Errorf("%d rows were moved to where they were", got)
 	}
 }
@@ -434,23 +362,23 @@ func TestCorrectionsSurviveACrashAtEveryStep(t *testing.T) {
 					return pass
 				})
 				through := func(c *Config) { c.ClickHouse.Addr = p.addr() }
-				correct := correctionScenario(b)
+				correct := b.Corrections()
 				w := b.start(through)
 				settled := make(chan struct{})
 				go func() { // ends with the log written, or with the patience for it
 					defer close(settled)
-					b.awaitSettled()
+					b.AwaitSettled()
 				}()
 				select {
 				case <-p.hit:
-					w.kill()
-					<-w.done
+					w.Kill()
+					<-w.Done
 					b.start(through)
 				case <-settled:
 					done = true // there is no such INSERT
 				}
 				<-settled
-				b.check(correct)
+				b.Check(correct)
 			})
 			if done || t.Failed() {
 				break
@@ -467,24 +395,24 @@ func TestLargeCorrections(t *testing.T) {
 	b := newBench(t)
 	b.init()
 	const rows = chunkRows + 20_000 // signed rows are twice as many
-	err := b.sql.Exec(context.Background(), fmt.Sprintf(`INSERT INTO usage_hourly (app_id, actor_id, actor_kind, feature_id, hour, source_partition, events, quantity)
+	err := b.SQL.Exec(context.Background(), fmt.Sprintf(`INSERT INTO usage_hourly (app_id, actor_id, actor_kind, feature_id, hour, source_partition, events, quantity)
 		SELECT 'dev', concat('u-', toString(number)), 'user', 'f-x', toDateTime('2026-01-01 00:00:00', 'UTC') + 3600 * (number %% 5000), %d, 1, 2 FROM numbers(%d)`,
 		partitionOf(&event.EnrichedEvent{ActorID: "u-0"}), rows))
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := b.start()
-	b.move("u-0", event.Move{Match: event.Attribution{FeatureID: ptr("f-x")}, Set: event.Attribution{FeatureID: ptr("f-y")}})
-	b.await("the correction", func() bool { return w.metric("uptake_writer_corrections_total") == 1 })
-	b.awaitSettled()
+	b.Move("u-0", event.Move{Match: event.Attribution{FeatureID: writertest.Ptr("f-x")}, Set: event.Attribution{FeatureID: writertest.Ptr("f-y")}})
+	b.Await("the correction", func() bool { return w.Metric("uptake_writer_corrections_total") == 1 })
+	b.AwaitSettled()
 	for feature, want := range map[string]int64{"f-x": 0, "f-y": rows} {
 		for _, table := range []string{"usage_hourly", "user_feature_daily"} {
-			if got := b.number("SELECT sum(events) FROM "+table+" WHERE feature_id = ?", feature); got != want {
+			if got := b.Number("SELECT sum(events) FROM "+table+" WHERE feature_id = ?", feature); got != want {
 				t.Errorf("%s of %s: got %d, want %d", table, feature, got, want)
 			}
 		}
 	}
-	if got, want := b.number("SELECT uniqExact(_part) FROM corrections"), int64(3); got != want {
+	if got, want := b.Number("SELECT uniqExact(_part) FROM corrections"), int64(3); got != want {
 		t.Errorf("corrections were inserted in %d parts, want %d", got, want)
 	}
 }
@@ -505,8 +433,8 @@ func TestClickHouseGoesAndComesBack(t *testing.T) {
 	b := newBenchAt(t, server.NativeAddr(), "uptake", func(c *Config) { c.QueueBytes = 1 << 16 })
 	b.init()
 	w := b.start()
-	b.send(events(1, 100))
-	b.check()
+	b.Send(events(1, 100))
+	b.Check()
 	for round := range 2 {
 		if round == 0 {
 			err = server.Stop(ctx)
@@ -517,26 +445,26 @@ func TestClickHouseGoesAndComesBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		sends := 0
-		b.await("fetching to pause", func() bool {
-			if w.metric("uptake_writer_paused_partitions") > 0 {
+		b.Await("fetching to pause", func() bool {
+			if w.Metric("uptake_writer_paused_partitions") > 0 {
 				return true
 			}
 			sends++
-			b.send(events(uint64(100_000*round+sends+10), 100))
+			b.Send(events(uint64(100_000*round+sends+10), 100))
 			return false
 		})
-		b.await("readiness to say why", func() bool { return strings.Contains(w.health.Ready()["rollup-writer"], "connect to ClickHouse") })
-		b.await("the lag to grow", func() bool { return w.metric("uptake_writer_lag_records") > 500 })
+		b.Await("readiness to say why", func() bool { return strings.Contains(w.Health.Ready()["rollup-writer"], "connect to ClickHouse") })
+		b.Await("the lag to grow", func() bool { return w.Metric("uptake_writer_lag_records") > 500 })
 		if server, err = embedded.Start(ctx, cfg); err != nil {
 			t.Fatal(err)
 		}
-		b.check()
-		b.await("readiness", func() bool { return len(w.health.Ready()) == 0 })
-		b.await("no lag", func() bool {
-			return w.metric("uptake_writer_lag_records") == 0 && w.metric("uptake_writer_paused_partitions") == 0
+		b.Check()
+		b.Await("readiness", func() bool { return len(w.Health.Ready()) == 0 })
+		b.Await("no lag", func() bool {
+			return w.Metric("uptake_writer_lag_records") == 0 && w.Metric("uptake_writer_paused_partitions") == 0
 		})
 	}
-	w.end()
+	w.End()
 	if err := server.Stop(ctx); err != nil {
 		t.Error(err)
 	}
@@ -546,13 +474,13 @@ func TestClickHouseGoesAndComesBack(t *testing.T) {
 func TestStartsWithoutClickHouse(t *testing.T) {
 	b := newBench(t)
 	b.init()
-	b.send(events(1, 20))
+	b.Send(events(1, 20))
 	refused := newProxy(t, "127.0.0.1:1", func(int) fault { return pass })
 	w := b.start(func(c *Config) { c.ClickHouse.Addr = refused.addr() })
-	b.await("readiness to say why", func() bool {
-		return strings.Contains(w.health.Ready()["rollup-writer"], "clickhouse: ask clickhouse: look for database")
+	b.Await("readiness to say why", func() bool {
+		return strings.Contains(w.Health.Ready()["rollup-writer"], "clickhouse: ask clickhouse: look for database")
 	})
-	w.end()
+	w.End()
 }
 
 // A rebalance calls the question where to begin off: that is no reason to refuse a
@@ -562,36 +490,36 @@ func TestWhereToBeginIsCalledOff(t *testing.T) {
 	b.init()
 	ctx, cancel := context.WithCancel(t.Context())
 	returned := make(chan struct{})
-	b.kafka.ControlKey(kmsg.DescribeConfigs.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+	b.Kafka.ControlKey(kmsg.DescribeConfigs.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
 		cancel()
 		<-returned // the answer comes too late
 		return nil, nil, false
 	})
-	s := &Service{cfg: b.cfg, admin: b.admin}
+	s := &Service{cfg: b.cfg, admin: b.Admin}
 	starts, err := s.starts(ctx, map[string]map[int32]kgo.Offset{topic.Enriched: {0: kgo.NewOffset()}})
 	close(returned)
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, refused: %v; want that it was called off", err, starts[topic.Enriched][0].refused)
+		t.Errorf("got %v, refused: %v; want that it was called off", err, starts[topic.Enriched][0].Refused)
 	}
 }
 
 // What must not be begun is refused, with what to do.
 func TestRefusals(t *testing.T) {
 	commit := func(b *bench, at int64, metadata string) {
-		b.t.Helper()
+		b.T.Helper()
 		var offsets kadm.Offsets
 		for p := range int32(partitions) {
 			offsets.Add(kadm.Offset{Topic: topic.Enriched, Partition: p, At: at, LeaderEpoch: -1, Metadata: metadata})
 		}
-		if _, err := b.admin.CommitOffsets(context.Background(), topic.GroupRollupWriter, offsets); err != nil {
-			b.t.Fatal(err)
+		if _, err := b.Admin.CommitOffsets(context.Background(), topic.GroupRollupWriter, offsets); err != nil {
+			b.T.Fatal(err)
 		}
 	}
 	alter := func(b *bench, name, key, value string) {
-		b.t.Helper()
-		_, err := b.admin.AlterTopicConfigs(context.Background(), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: key, Value: &value}}, name)
+		b.T.Helper()
+		_, err := b.Admin.AlterTopicConfigs(context.Background(), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: key, Value: &value}}, name)
 		if err != nil {
-			b.t.Fatal(err)
+			b.T.Fatal(err)
 		}
 	}
 	for _, tc := range []struct {
@@ -614,31 +542,31 @@ func TestRefusals(t *testing.T) {
 		{
 			name: "rebuild under way", prepare: func(b *bench) {
 				b.init()
-				st, err := readLog(context.Background(), b.admin, consumed)
+				st, err := boundary.Read(context.Background(), b.Admin, boundary.Topics)
 				if err != nil {
-					b.t.Fatal(err)
+					b.T.Fatal(err)
 				}
-				commit(b, 0, block.Commit{Shape: b.cfg.shape(), TopicID: st.topics[topic.Enriched].ID.String(), Rebuild: true}.Metadata())
+				commit(b, 0, block.Commit{Shape: b.cfg.Shape(), TopicID: st.Topics[topic.Enriched].ID.String(), Rebuild: true}.Metadata())
 			},
 			halted: []string{"a rebuild was cut short: run `rollup-writer rebuild` to its end"},
 		},
 		{
 			name: "topic made again", prepare: func(b *bench) {
 				b.init()
-				commit(b, 0, block.Commit{Shape: b.cfg.shape(), TopicID: "another"}.Metadata())
+				commit(b, 0, block.Commit{Shape: b.cfg.Shape(), TopicID: "another"}.Metadata())
 			},
 			halted: []string{"deleted and made again"},
 		},
 		{
 			name: "below the log's start", prepare: func(b *bench) {
 				b.init()
-				b.send(events(1, 100))
+				b.Send(events(1, 100))
 				var offsets kadm.Offsets
 				for p := range int32(partitions) {
 					offsets.Add(kadm.Offset{Topic: topic.Enriched, Partition: p, At: 5})
 				}
-				if _, err := b.admin.DeleteRecords(context.Background(), offsets); err != nil {
-					b.t.Fatal(err)
+				if _, err := b.Admin.DeleteRecords(context.Background(), offsets); err != nil {
+					b.T.Fatal(err)
 				}
 			},
 			halted: []string{"written up to 0, and the log begins at 5", "retention"},
@@ -646,27 +574,27 @@ func TestRefusals(t *testing.T) {
 		{
 			name: "beyond the log's end", prepare: func(b *bench) {
 				b.init()
-				st, err := readLog(context.Background(), b.admin, consumed)
+				st, err := boundary.Read(context.Background(), b.Admin, boundary.Topics)
 				if err != nil {
-					b.t.Fatal(err)
+					b.T.Fatal(err)
 				}
-				commit(b, 9, block.Commit{Shape: b.cfg.shape(), TopicID: st.topics[topic.Enriched].ID.String()}.Metadata())
+				commit(b, 9, block.Commit{Shape: b.cfg.Shape(), TopicID: st.Topics[topic.Enriched].ID.String()}.Metadata())
 			},
 			halted: []string{"written up to 9, and the log ends at 0"},
 		},
 		{
 			name: "unknown control kind", prepare: func(b *bench) {
 				b.init()
-				b.produce(topic.Enriched, 0, b.codec.AppendControl(nil, &event.Control{Kind: "swap"}))
-				b.produce(topic.Enriched, 1, b.codec.AppendControl(nil, &event.Control{Kind: "swap"}))
+				b.Produce(topic.Enriched, 0, b.Codec.AppendControl(nil, &event.Control{Kind: "swap"}))
+				b.Produce(topic.Enriched, 1, b.Codec.AppendControl(nil, &event.Control{Kind: "swap"}))
 			},
 			halted: []string{`control record of unknown kind "swap"`, "release of rollup-writer that knows it"},
 		},
 		{
 			name: "undecodable record", prepare: func(b *bench) {
 				b.init()
-				b.produce(topic.Enriched, 0, []byte("garbage"))
-				b.produce(topic.Enriched, 1, b.codec.AppendEnriched(nil, events(1, 1)[0])[:20])
+				b.Produce(topic.Enriched, 0, []byte("garbage"))
+				b.Produce(topic.Enriched, 1, b.Codec.AppendEnriched(nil, events(1, 1)[0])[:20])
 			},
 			halted: []string{"add uptake.enriched.v1/0@0 to -skip-records"},
 		},
@@ -674,7 +602,7 @@ func TestRefusals(t *testing.T) {
 			name: "record of another topic", prepare: func(b *bench) {
 				b.init()
 				for p := range int32(partitions) {
-					b.produce(topic.Enriched, p, b.codec.AppendRejected(nil, &event.Rejected{}))
+					b.Produce(topic.Enriched, p, b.Codec.AppendRejected(nil, &event.Rejected{}))
 				}
 			},
 			halted: []string{"a Rejected record has no place in this topic"},
@@ -683,7 +611,7 @@ func TestRefusals(t *testing.T) {
 			name: "unreadable moves", prepare: func(b *bench) {
 				b.init()
 				for p := range int32(partitions) {
-					b.produce(topic.Enriched, p, b.codec.AppendControl(nil, &event.Control{Kind: event.ControlMove, Payload: []byte(`{"moves":[]}`)}))
+					b.Produce(topic.Enriched, p, b.Codec.AppendControl(nil, &event.Control{Kind: event.ControlMove, Payload: []byte(`{"moves":[]}`)}))
 				}
 			},
 			halted: []string{"moves must hold 1 to 64"},
@@ -695,8 +623,8 @@ func TestRefusals(t *testing.T) {
 		{
 			name: "no dedup window", prepare: func(b *bench) {
 				b.init()
-				if err := b.sql.Exec(context.Background(), "ALTER TABLE account_module_daily RESET SETTING non_replicated_deduplication_window"); err != nil {
-					b.t.Fatal(err)
+				if err := b.SQL.Exec(context.Background(), "ALTER TABLE account_module_daily RESET SETTING non_replicated_deduplication_window"); err != nil {
+					b.T.Fatal(err)
 				}
 			},
 			fails: []string{"account_module_daily has no dedup window", "ALTER TABLE"},
@@ -704,8 +632,8 @@ func TestRefusals(t *testing.T) {
 		{
 			name: "unknown schema", prepare: func(b *bench) {
 				b.init()
-				if err := b.sql.Exec(context.Background(), "INSERT INTO schema_migrations VALUES (9001, '9001_later', 'y', 'single', now())"); err != nil {
-					b.t.Fatal(err)
+				if err := b.SQL.Exec(context.Background(), "INSERT INTO schema_migrations VALUES (9001, '9001_later', 'y', 'single', now())"); err != nil {
+					b.T.Fatal(err)
 				}
 			},
 			fails: []string{"9001_later, which this binary does not know"},
@@ -727,23 +655,23 @@ func TestRefusals(t *testing.T) {
 			}
 			w := b.start(tc.change)
 			if tc.fails != nil {
-				<-w.done
+				<-w.Done
 				for _, want := range tc.fails {
-					if w.err == nil || !strings.Contains(w.err.Error(), want) {
-						t.Errorf("Run: got %v, want %q in it", w.err, want)
+					if w.Err == nil || !strings.Contains(w.Err.Error(), want) {
+						t.Errorf("Run: got %v, want %q in it", w.Err, want)
 					}
 				}
 				return
 			}
-			b.await("every partition to halt", func() bool { return w.metric("uptake_writer_halted_partitions", topic.Enriched) == partitions })
-			why := w.health.Ready()["rollup-writer"]
+			b.Await("every partition to halt", func() bool { return w.Metric("uptake_writer_halted_partitions", topic.Enriched) == partitions })
+			why := w.Health.Ready()["rollup-writer"]
 			for _, want := range tc.halted {
 				if !strings.Contains(why, want) {
 					t.Errorf("health: got %q, want %q in it", why, want)
 				}
 			}
-			w.end()
-			if got := b.number("SELECT count() FROM events"); got != 0 {
+			w.End()
+			if got := b.Number("SELECT count() FROM events"); got != 0 {
 				t.Errorf("%d rows were written", got)
 			}
 		})
@@ -754,11 +682,11 @@ func TestRefusals(t *testing.T) {
 func TestSkippedRecords(t *testing.T) {
 	b := newBench(t)
 	b.init()
-	b.produce(topic.Enriched, 0, []byte("garbage"))
-	b.send(events(1, 100))
+	b.Produce(topic.Enriched, 0, []byte("garbage"))
+	b.Send(events(1, 100))
 	w := b.start(func(c *Config) { c.SkipRecords = []string{topic.Enriched + "/0@0"} })
-	b.check()
-	if got := w.metric("uptake_writer_halted_partitions"); got != 0 {
+	b.Check()
+	if got := w.Metric("uptake_writer_halted_partitions"); got != 0 {
 		t.Errorf("%v partitions are halted", got)
 	}
 }
@@ -771,16 +699,16 @@ func TestTextsThatClickHouseDoesNotRead(t *testing.T) {
 	odd := `{"order":123456789012345678901234567890,"name":"\ud800"}`
 	list[3].Properties = []byte(odd)
 	w := b.start()
-	b.send(list)
-	b.check()
+	b.Send(list)
+	b.Check()
 	var kept string
-	if err := b.sql.QueryRow(context.Background(), "SELECT properties._unread::String FROM events WHERE message_id = ?", list[3].MessageID).Scan(&kept); err != nil || kept != odd {
+	if err := b.SQL.QueryRow(context.Background(), "SELECT properties._unread::String FROM events WHERE message_id = ?", list[3].MessageID).Scan(&kept); err != nil || kept != odd {
 		t.Errorf("kept %q: %v", kept, err)
 	}
-	if got := b.number("SELECT countIf(properties.sku::String = 'x') FROM events"); got != int64(len(list)-1) {
+	if got := b.Number("SELECT countIf(properties.sku::String = 'x') FROM events"); got != int64(len(list)-1) {
 		t.Errorf("%d rows have their property, want %d", got, len(list)-1)
 	}
-	if got := w.metric("uptake_writer_repaired_texts_total"); got != 1 {
+	if got := w.Metric("uptake_writer_repaired_texts_total"); got != 1 {
 		t.Errorf("%v texts repaired, want 1", got)
 	}
 }
@@ -791,29 +719,29 @@ func TestPermanentErrorsHaltThePartition(t *testing.T) {
 	b := newBench(t)
 	b.init()
 	ctx := context.Background()
-	if err := b.sql.Exec(ctx, "RENAME TABLE rejected_events TO hidden"); err != nil {
+	if err := b.SQL.Exec(ctx, "RENAME TABLE rejected_events TO hidden"); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.sql.Exec(ctx, "CREATE TABLE rejected_events (app_id String) ENGINE = MergeTree ORDER BY app_id SETTINGS non_replicated_deduplication_window = 1000"); err != nil {
+	if err := b.SQL.Exec(ctx, "CREATE TABLE rejected_events (app_id String) ENGINE = MergeTree ORDER BY app_id SETTINGS non_replicated_deduplication_window = 1000"); err != nil {
 		t.Fatal(err)
 	}
 	w := b.start()
-	b.produce(topic.Rejected, 0, b.codec.AppendRejected(nil, &event.Rejected{AppID: "dev", Original: []byte("x")}))
-	b.send(events(1, 50))
-	b.await("the partition to halt", func() bool { return w.metric("uptake_writer_halted_partitions", topic.Rejected) == 1 })
-	if why := w.health.Ready()["rollup-writer"]; !strings.Contains(why, "uptake.rejected.v1/0: halted until it is mended") {
+	b.Produce(topic.Rejected, 0, b.Codec.AppendRejected(nil, &event.Rejected{AppID: "dev", Original: []byte("x")}))
+	b.Send(events(1, 50))
+	b.Await("the partition to halt", func() bool { return w.Metric("uptake_writer_halted_partitions", topic.Rejected) == 1 })
+	if why := w.Health.Ready()["rollup-writer"]; !strings.Contains(why, "uptake.rejected.v1/0: halted until it is mended") {
 		t.Errorf("health: %q", why)
 	}
-	b.await("the other partitions", func() bool { return b.number("SELECT count() FROM events") == 50 })
-	if err := b.sql.Exec(ctx, "DROP TABLE rejected_events SYNC"); err != nil {
+	b.Await("the other partitions", func() bool { return b.Number("SELECT count() FROM events") == 50 })
+	if err := b.SQL.Exec(ctx, "DROP TABLE rejected_events SYNC"); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.sql.Exec(ctx, "RENAME TABLE hidden TO rejected_events"); err != nil {
+	if err := b.SQL.Exec(ctx, "RENAME TABLE hidden TO rejected_events"); err != nil {
 		t.Fatal(err)
 	}
-	b.await("the rejected event", func() bool { return b.number("SELECT count() FROM rejected_events") == 1 })
-	b.await("readiness", func() bool { return len(w.health.Ready()) == 0 })
-	b.check()
+	b.Await("the rejected event", func() bool { return b.Number("SELECT count() FROM rejected_events") == 1 })
+	b.Await("readiness", func() bool { return len(w.Health.Ready()) == 0 })
+	b.Check()
 }
 
 // Init is for new installations only, and may be run again.
@@ -822,25 +750,25 @@ func TestInit(t *testing.T) {
 	b.init()
 	b.init()
 	w := b.start()
-	b.send(events(1, 40))
-	b.check()
-	if err := Init(context.Background(), b.cfg, b.log); err != nil {
+	b.Send(events(1, 40))
+	b.Check()
+	if err := repair.Init(context.Background(), b.cfg.Config, b.Log); err != nil {
 		t.Errorf("init beside a running writer that has its commits: %v", err)
 	}
-	w.end()
-	if _, err := b.admin.DeleteGroup(context.Background(), topic.GroupRollupWriter); err != nil {
+	w.End()
+	if _, err := b.Admin.DeleteGroup(context.Background(), topic.GroupRollupWriter); err != nil {
 		t.Fatal(err)
 	}
-	err := Init(context.Background(), b.cfg, b.log)
+	err := repair.Init(context.Background(), b.cfg.Config, b.Log)
 	if err == nil || !strings.Contains(err.Error(), "events holds rows of it up to offset") {
 		t.Errorf("init over rows: got %v", err)
 	}
-	if err := Reset(context.Background(), b.cfg, b.log); err != nil {
+	if err := repair.Reset(context.Background(), b.cfg.Config, b.Log); err != nil {
 		t.Fatal(err)
 	}
 	b.start()
-	b.send(events(2, 40))
-	b.check()
+	b.Send(events(2, 40))
+	b.Check()
 }
 
 // A partition whose first block was perhaps sent long ago does not repeat it
@@ -848,31 +776,23 @@ func TestInit(t *testing.T) {
 func TestBlocksThatLeftTheWindowHalt(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.ClickHouse.WindowEntries = 1000 })
 	b.init()
-	b.send(events(1, 40))
+	b.Send(events(1, 40))
 	w := b.start()
-	b.check()
-	w.end()
-	b.rewind()
+	b.Check()
+	w.End()
+	b.Rewind()
 	for i := range 600 { // others write
-		if err := b.sql.Exec(context.Background(), "INSERT INTO corrections (app_id, source_offset) SETTINGS async_insert = 0 VALUES ('other', ?)", i); err != nil {
+		if err := b.SQL.Exec(context.Background(), "INSERT INTO corrections (app_id, source_offset) SETTINGS async_insert = 0 VALUES ('other', ?)", i); err != nil {
 			t.Fatal(err)
 		}
 	}
 	w = b.start()
-	b.await("the partitions to halt", func() bool { return w.metric("uptake_writer_halted_partitions") == partitions })
-	if why := w.health.Ready()["rollup-writer"]; !strings.Contains(why, "may have left the dedup windows") || !strings.Contains(why, "rollup-writer rebuild") {
+	b.Await("the partitions to halt", func() bool { return w.Metric("uptake_writer_halted_partitions") == partitions })
+	if why := w.Health.Ready()["rollup-writer"]; !strings.Contains(why, "may have left the dedup windows") || !strings.Contains(why, "rollup-writer rebuild") {
 		t.Errorf("health: %q", why)
 	}
-	w.end()
-	b.awaitRollups()
-}
-
-// awaitRollups compares without waiting for the group.
-func (b *bench) awaitRollups() {
-	b.t.Helper()
-	for table := range rollups {
-		b.checkRollup(table)
-	}
+	w.End()
+	b.CheckRollups()
 }
 
 // A block that is not done holds the others back at a quarter of the window, and

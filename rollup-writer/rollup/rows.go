@@ -7,20 +7,6 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// Tables that blocks of rows go into.
-const (
-	enrichedTable = "events"
-	rejectedTable = "rejected_events"
-)
-
-// tableOf names the table of a topic's rows.
-func tableOf(name string) string {
-	if name == topic.Rejected {
-		return rejectedTable
-	}
-	return enrichedTable
-}
-
 // rowType is the record that a topic's rows are.
 func rowType(name string) event.Type {
 	if name == topic.Rejected {

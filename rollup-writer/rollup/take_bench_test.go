@@ -21,7 +21,7 @@ func BenchmarkTake(b *testing.B) {
 	s := &Service{cfg: DefaultConfig(), metrics: newMetrics(prometheus.NewRegistry()), log: slog.New(slog.DiscardHandler), codec: event.NewCodec(), now: time.Now}
 	p := s.newPartition(topic.Enriched, 0)
 	defer p.closeIntake()
-	p.cutter = block.NewCutter(s.cfg.shape(), 0)
+	p.cutter = block.NewCutter(s.cfg.Shape(), 0)
 	p.src.TopicID = "00112233445566778899aabbccddeeff"
 	go func() { // ends with the intake
 		for {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ClickHouse/ch-go/proto"
 
+	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 )
@@ -43,8 +44,8 @@ type window struct {
 // marked are the tables that are summed: any block reaches one of the first
 // three, and usage_hourly has at least as many parts as what hangs on it.
 var marked = map[string][]string{
-	enrichedTable: {"events", "correction_plans", countsTable, "corrections", "usage_hourly"},
-	rejectedTable: {"rejected_events"},
+	boundary.EventsTable:   {"events", "correction_plans", boundary.CountsTable, "corrections", "usage_hourly"},
+	boundary.RejectedTable: {"rejected_events"},
 }
 
 func newWindow(form tables.Form, table string, sizes map[string]tables.Window) *window {
@@ -56,7 +57,7 @@ func newWindow(form tables.Form, table string, sizes map[string]tables.Window) *
 	w.query = "SELECT sum(m) AS mark FROM (SELECT max(max_block_number) AS m FROM system.parts WHERE database = currentDatabase() AND table IN (" +
 		strings.Join(names, ", ") + ") GROUP BY table, partition_id)"
 	all := tables.EventTables
-	if table == rejectedTable {
+	if table == boundary.RejectedTable {
 		all = tables.RejectedTables
 	}
 	for _, t := range all {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/uptakehq/uptake/enricher/enrich"
 	"github.com/uptakehq/uptake/ingest-gateway/gateway"
+	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/rollup-writer/rollup"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/svc/process"
@@ -109,13 +110,13 @@ func (m *Machine) Run(signals process.Signals) (err error) {
 	if err := prepareLog(signals.Stop, log.Addr(), m.log); err != nil {
 		return withoutError(signals, err)
 	}
-	if err := rollup.Migrate(signals.Stop, m.writer(log.Addr()), m.log); err != nil {
+	if err := repair.Migrate(signals.Stop, m.writer(log.Addr()).Config, m.log); err != nil {
 		return withoutError(signals, err)
 	}
 	if m.cfg.WithoutWriter {
 		m.log.Warn("the rollup-writer does not run: what arrives waits in the log", "rebuild", "rollup-writer rebuild -kafka-brokers "+log.Addr()+
 			" -clickhouse-addr "+m.cfg.ClickHouseAddr+" -clickhouse-database "+m.cfg.ClickHouseDatabase)
-	} else if err := rollup.Init(signals.Stop, m.writer(log.Addr()), m.log); err != nil {
+	} else if err := repair.Init(signals.Stop, m.writer(log.Addr()).Config, m.log); err != nil {
 		return withoutError(signals, err)
 	}
 

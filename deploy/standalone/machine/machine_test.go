@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/uptakehq/uptake/deploy/standalone/machine"
+	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/rollup-writer/rollup"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/svc/process"
@@ -257,10 +258,10 @@ func TestMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.track("u2", "Payment Received", "acme", "m7")
-	cfg, what := rollup.DefaultConfig(), rollup.DefaultRebuildConfig()
+	cfg, what := rollup.DefaultConfig(), repair.DefaultRebuildConfig()
 	cfg.Kafka.Brokers, cfg.ClickHouse.Addr, cfg.ClickHouse.Database = setting.Strings{r.cfg.KafkaAddr}, r.cfg.ClickHouseAddr, r.cfg.ClickHouseDatabase
 	what.App = machine.App
-	if report, err := rollup.Rebuild(t.Context(), cfg, what, slog.New(slog.DiscardHandler)); err != nil || !report.Done {
+	if report, err := repair.Rebuild(t.Context(), cfg.Config, what, slog.New(slog.DiscardHandler)); err != nil || !report.Done {
 		t.Fatalf("rebuild: %v", err)
 	}
 	r.shows(usage, row("pay", 1)+row("scan", 2))

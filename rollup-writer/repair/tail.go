@@ -1,4 +1,4 @@
-package rollup
+package repair
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/audit"
+	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
@@ -19,13 +20,13 @@ import (
 // Tail reads what the log holds beyond what ClickHouse counts and holds, for the
 // audit. It is no member of the group.
 type Tail struct {
-	cfg     Config
+	cfg     boundary.Config
 	log     *slog.Logger
 	records int
 }
 
 // NewTail returns a Tail that reads up to so many records.
-func NewTail(cfg Config, log *slog.Logger, records int) *Tail {
+func NewTail(cfg boundary.Config, log *slog.Logger, records int) *Tail {
 	return &Tail{cfg: cfg, log: log, records: records}
 }
 
@@ -94,7 +95,7 @@ func hourOf(us event.Micros) int64 {
 
 // spans are what is to be read, and what rejected_events has of that already.
 func (t *Tail) spans(ctx context.Context, client *kgo.Client, positions []audit.Position, present func(string, int32, int64) (map[int64]bool, error)) (map[string]map[int32]*span, map[int32]map[int64]bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, boundary.AskTimeout)
 	defer cancel()
 	if err := client.Ping(ctx); err != nil {
 		return nil, nil, fmt.Errorf("reach kafka: %w", err)

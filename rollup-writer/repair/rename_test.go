@@ -1,4 +1,4 @@
-package rollup
+package repair_test
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/svc/systemcall"
 )
@@ -34,9 +35,9 @@ func TestAPartThatIsLostBeforeItsRename(t *testing.T) {
 	b := newBenchAt(t, server.NativeAddr(), "uptake")
 	b.init()
 	w := b.start()
-	b.send(events(1, 100))
-	b.check()
-	w.end()
+	b.Send(events(1, 100))
+	b.Check()
+	w.End()
 
 	tables := []struct{ name, partition, level string }{
 		{"events", firstReceipt.Format("200601"), "0"},
@@ -53,13 +54,13 @@ func TestAPartThatIsLostBeforeItsRename(t *testing.T) {
 			killed = seed == 0
 		}
 		t.Run(fmt.Sprintf("seed %d: %s, killed %v", seed, table.name, killed), func(t *testing.T) {
-			b.t = t
+			b.T = t
 			w := b.start()
-			b.awaitSettled()
+			b.AwaitSettled()
 			// What a part is called before its rename is counted from the start
 			// of the server on, blocks that were skipped included.
 			var paths []string
-			err := b.sql.QueryRow(ctx, `SELECT arrayMap(i -> concat(assumeNotNull((SELECT data_paths[1] FROM system.tables WHERE database = currentDatabase() AND name = ?)), 'tmp_insert_', ?, '_', toString(i), '_', toString(i), '_', ?, '/'), range(1, n + 40))
+			err := b.SQL.QueryRow(ctx, `SELECT arrayMap(i -> concat(assumeNotNull((SELECT data_paths[1] FROM system.tables WHERE database = currentDatabase() AND name = ?)), 'tmp_insert_', ?, '_', toString(i), '_', toString(i), '_', ?, '/'), range(1, n + 40))
 FROM (SELECT toUInt64(max(max_block_number)) AS n FROM system.parts WHERE database = currentDatabase() AND table = ? AND partition_id = ?)`,
 				table.name, table.partition, table.level, table.name, table.partition).Scan(&paths)
 			if err != nil {
@@ -71,9 +72,9 @@ FROM (SELECT toUInt64(max(max_block_number)) AS n FROM system.parts WHERE databa
 			}
 			tr := systemcall.Rename(t, server.Pid(), paths, what)
 			list := events(100+seed, 40+r.IntN(40))
-			b.send(list)
+			b.Send(list)
 			if killed {
-				b.await("the server to be killed at the rename", func() bool {
+				b.Await("the server to be killed at the rename", func() bool {
 					select {
 					case <-server.Done():
 						return true
@@ -86,39 +87,39 @@ FROM (SELECT toUInt64(max(max_block_number)) AS n FROM system.parts WHERE databa
 					t.Fatal(err)
 				}
 			} else {
-				b.await("an attempt to fail", func() bool { return w.metric("uptake_writer_retries_total") > 0 })
+				b.Await("an attempt to fail", func() bool { return w.Metric("uptake_writer_retries_total") > 0 })
 			}
 			// The block goes again under its token, and is taken for done.
-			b.awaitSettled()
+			b.AwaitSettled()
 			if !killed {
 				tr.End()
 			}
-			if w.metric("uptake_writer_retries_total") == 0 {
+			if w.Metric("uptake_writer_retries_total") == 0 {
 				t.Error("no attempt failed")
 			}
-			w.end()
-			rows := b.number("SELECT count() FROM events")
-			if lost := int64(len(b.sent)) - rows; (lost > 0) != (table.name == "events") {
+			w.End()
+			rows := b.Number("SELECT count() FROM events")
+			if lost := int64(len(b.Sent)) - rows; (lost > 0) != (table.name == "events") {
 				t.Errorf("events lacks %d rows", lost)
 			}
-			equal, found := b.audited()
+			equal, found := b.Audited()
 			if equal || !strings.Contains(found, "a part of "+table.name+" was lost") {
 				t.Errorf("the audit does not tell what was lost:\n%s", found)
 			}
-			b.mustRebuild(func(c *RebuildConfig) { c.FromLog = table.name == "events" })
-			if equal, found := b.audited(); !equal {
+			b.mustRebuild(func(c *repair.RebuildConfig) { c.FromLog = table.name == "events" })
+			if equal, found := b.Audited(); !equal {
 				t.Errorf("after the rebuild:\n%s", found)
 			}
-			b.check()
+			b.Check()
 		})
 		if t.Failed() {
 			return
 		}
 	}
 	t.Run("one that a full disk left empty", func(t *testing.T) {
-		b.t = t
+		b.T = t
 		var dir string
-		err := b.sql.QueryRow(ctx, "SELECT path FROM system.parts WHERE database = currentDatabase() AND table = 'events' AND active ORDER BY rows LIMIT 1").Scan(&dir)
+		err := b.SQL.QueryRow(ctx, "SELECT path FROM system.parts WHERE database = currentDatabase() AND table = 'events' AND active ORDER BY rows LIMIT 1").Scan(&dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,17 +137,17 @@ FROM (SELECT toUInt64(max(max_block_number)) AS n FROM system.parts WHERE databa
 		if server, err = embedded.Start(ctx, cfg); err != nil {
 			t.Fatal(err)
 		}
-		if equal, found := b.audited(); equal || !strings.Contains(found, "a part of events was lost") {
+		if equal, found := b.Audited(); equal || !strings.Contains(found, "a part of events was lost") {
 			t.Errorf("the audit does not tell what was lost:\n%s", found)
 		}
-		b.mustRebuild(func(c *RebuildConfig) { c.FromLog = true })
-		if equal, found := b.audited(); !equal {
+		b.mustRebuild(func(c *repair.RebuildConfig) { c.FromLog = true })
+		if equal, found := b.Audited(); !equal {
 			t.Errorf("after the rebuild:\n%s", found)
 		}
-		b.check()
+		b.Check()
 	})
-	b.t = t
+	b.T = t
 	b.start()
-	b.send(events(300, 60))
-	b.check()
+	b.Send(events(300, 60))
+	b.Check()
 }

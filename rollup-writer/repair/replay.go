@@ -1,4 +1,4 @@
-package rollup
+package repair
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/internal/replay"
 	"github.com/uptakehq/uptake/schemas/event"
@@ -18,7 +19,7 @@ import (
 
 // ReplayRejected sends rejected events through again, as what, which is valid,
 // says. Writers, enrichers and gateways may run.
-func ReplayRejected(ctx context.Context, cfg Config, what replay.Config, log *slog.Logger, out io.Writer) (report *replay.Report, err error) {
+func ReplayRejected(ctx context.Context, cfg boundary.Config, what replay.Config, log *slog.Logger, out io.Writer) (report *replay.Report, err error) {
 	has, err := clickhouse.HasDatabase(ctx, &cfg.ClickHouse)
 	if err == nil && !has {
 		err = fmt.Errorf("no database %s: see `rollup-writer migrate`", cfg.ClickHouse.Database)
@@ -43,7 +44,7 @@ func ReplayRejected(ctx context.Context, cfg Config, what replay.Config, log *sl
 // rawProducer puts events into raw, as a gateway does. It connects with the first
 // of them.
 type rawProducer struct {
-	cfg        *Config
+	cfg        *boundary.Config
 	log        *slog.Logger
 	codec      *event.Codec
 	client     *kgo.Client
@@ -68,7 +69,7 @@ func (p *rawProducer) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, boundary.AskTimeout)
 	defer cancel()
 	infos, err := topic.Check(ctx, kadm.NewClient(p.client), topic.Raw)
 	if err != nil {

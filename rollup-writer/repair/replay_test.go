@@ -1,4 +1,4 @@
-package rollup
+package repair_test
 
 import (
 	"bytes"
@@ -17,25 +17,26 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/replay"
+	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // replay runs the command with settings, and returns its report and its lines.
 func (b *bench) replay(set ...func(*replay.Config)) (*replay.Report, string) {
-	b.t.Helper()
+	b.T.Helper()
 	what := replay.DefaultConfig()
 	what.Where = "1"
 	for _, s := range set {
 		s(&what)
 	}
 	if err := what.Validate(); err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	var out bytes.Buffer
-	report, err := ReplayRejected(context.Background(), b.cfg, what, b.log, &out)
+	report, err := repair.ReplayRejected(context.Background(), b.cfg.Config, what, b.Log, &out)
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	return report, out.String()
 }
@@ -54,10 +55,10 @@ func patch(t *testing.T, changes ...string) func(*replay.Config) {
 
 // raws are the records of raw, in no order.
 func (b *bench) raws() []event.RawEvent {
-	b.t.Helper()
-	ends, err := b.admin.ListEndOffsets(context.Background(), topic.Raw)
+	b.T.Helper()
+	ends, err := b.Admin.ListEndOffsets(context.Background(), topic.Raw)
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	var all []event.RawEvent
 	for p := range int32(partitions) {
@@ -65,19 +66,19 @@ func (b *bench) raws() []event.RawEvent {
 		if end.Offset == 0 {
 			continue
 		}
-		cl, err := kgo.NewClient(kgo.SeedBrokers(b.kafka.ListenAddrs()...), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic.Raw: {p: kgo.NewOffset().At(0)}}))
+		cl, err := kgo.NewClient(kgo.SeedBrokers(b.Kafka.ListenAddrs()...), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic.Raw: {p: kgo.NewOffset().At(0)}}))
 		if err != nil {
-			b.t.Fatal(err)
+			b.T.Fatal(err)
 		}
 		for n := int64(0); n < end.Offset; {
 			cl.PollFetches(context.Background()).EachRecord(func(r *kgo.Record) {
 				n++
 				var e event.RawEvent
-				if err := b.codec.DecodeRaw(r.Value, &e); err != nil {
-					b.t.Error(err)
+				if err := b.Codec.DecodeRaw(r.Value, &e); err != nil {
+					b.T.Error(err)
 				}
 				if want := topic.Partition(topic.RawKey(nil, e.AppID, e.UserID, e.AnonymousID, e.AccountID), partitions); r.Partition != want {
-					b.t.Errorf("message %s is in partition %d, want %d", e.MessageID, r.Partition, want)
+					b.T.Errorf("message %s is in partition %d, want %d", e.MessageID, r.Partition, want)
 				}
 				all = append(all, e)
 			})
@@ -89,9 +90,9 @@ func (b *bench) raws() []event.RawEvent {
 
 // reject puts records of rejected into the log.
 func (b *bench) reject(list ...event.Rejected) {
-	b.t.Helper()
+	b.T.Helper()
 	for i := range list {
-		b.produce(topic.Rejected, 0, b.codec.AppendRejected(nil, &list[i]))
+		b.Produce(topic.Rejected, 0, b.Codec.AppendRejected(nil, &list[i]))
 	}
 }
 
@@ -110,7 +111,7 @@ func TestReplayRejectedIntoRaw(t *testing.T) {
 		change(&e)
 		list = append(list, event.Rejected{
 			AppID: "dev", Stage: event.StageEnricher, Code: code, MessageID: e.MessageID, ReceivedAt: received, RejectedAt: received,
-			SourceOffset: int64(len(list)), Original: b.codec.AppendRaw(nil, &e),
+			SourceOffset: int64(len(list)), Original: b.Codec.AppendRaw(nil, &e),
 		})
 	}
 	for i := range 300 { // more than a page
@@ -125,8 +126,8 @@ func TestReplayRejectedIntoRaw(t *testing.T) {
 	)
 	b.reject(list...)
 	stored := &event.EnrichedEvent{AppID: "dev", Kind: "track", MessageID: "m-9", ActorID: "u-9", ReceivedAt: received, EventTime: received}
-	b.send([]*event.EnrichedEvent{stored})
-	b.awaitSettled()
+	b.Send([]*event.EnrichedEvent{stored})
+	b.AwaitSettled()
 
 	kind := patch(t, `kind=track`, `properties.big=null`)
 	unknown := where("code = 'unknown_kind' -- of one kind")
@@ -181,10 +182,10 @@ func TestReplayRejectedIntoRaw(t *testing.T) {
 	if _, ok := got["m-9"]; ok || named != 1 || len(got) != 301 {
 		t.Errorf("%d messages in raw, %d of them named by us, m-9 among them: %t", len(got), named, ok)
 	}
-	if n := b.number("SELECT count() FROM replayed_events FINAL"); n != int64(len(b.raws())) {
+	if n := b.Number("SELECT count() FROM replayed_events FINAL"); n != int64(len(b.raws())) {
 		t.Errorf("%d are marked of %d that were sent", n, len(b.raws()))
 	}
-	w.end()
+	w.End()
 }
 
 // What a gateway rejected goes to a gateway, by its protocol, under the id that
@@ -231,7 +232,7 @@ func TestReplayRejectedToGateway(t *testing.T) {
 		AppID: "dev", Stage: event.StageGateway, Code: "bad_event", Field: "id", Detail: "unknown: not created here: corner-shop", MessageID: "given-27",
 		Protocol: "gainsightpx", ReceivedAt: received, SourcePartition: -1, SourceOffset: -1, Original: []byte(`{"name":"Corner Shop"}`),
 	})
-	b.awaitSettled()
+	b.AwaitSettled()
 	var mu sync.Mutex // covers got and busy
 	got := map[string]string{}
 	busy := 1
@@ -331,5 +332,5 @@ func TestReplayRejectedToGateway(t *testing.T) {
 	if report, _ = b.replay(change, to); report.Sent["gateway"] != 0 || report.Skipped["sent before"] != 19 {
 		t.Errorf("again: %+v", report)
 	}
-	w.end()
+	w.End()
 }

@@ -1,4 +1,4 @@
-package rollup
+package repair
 
 import (
 	"context"
@@ -14,10 +14,10 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/block"
+	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
 	"github.com/uptakehq/uptake/rollup-writer/internal/erase"
 	"github.com/uptakehq/uptake/rollup-writer/internal/rebuild"
@@ -97,12 +97,12 @@ type RebuildReport struct {
 // commits first, so that a writer that is started refuses until the rebuild is
 // done, and moves the tokens into a new generation at the end. It may be run
 // again after it ended in any way and at any place.
-func Rebuild(ctx context.Context, cfg Config, what RebuildConfig, log *slog.Logger) (report *RebuildReport, err error) {
+func Rebuild(ctx context.Context, cfg boundary.Config, what RebuildConfig, log *slog.Logger) (report *RebuildReport, err error) {
 	if err := what.Validate(); err != nil {
 		return nil, err
 	}
-	err = withLog(ctx, cfg, log, func(i *initializer) error {
-		r := &rebuilder{initializer: i, what: what, span: rebuild.NewRange(what.App, what.From, what.To)}
+	err = withLog(ctx, cfg, log, func(s *session) error {
+		r := &rebuilder{session: s, what: what, span: rebuild.NewRange(what.App, what.From, what.To)}
 		r.report = &RebuildReport{Range: r.span, DryRun: what.DryRun}
 		report = r.report
 		return r.run(ctx)
@@ -111,7 +111,7 @@ func Rebuild(ctx context.Context, cfg Config, what RebuildConfig, log *slog.Logg
 }
 
 type rebuilder struct {
-	*initializer
+	*session
 	what   RebuildConfig
 	span   rebuild.Range
 	report *RebuildReport
@@ -180,13 +180,13 @@ func (r *rebuilder) readCommits(ctx context.Context) error {
 		}
 		r.log.Warn("writers are running: what they are inserting now shows as different", "writers", members)
 	}
-	r.boundaries = rebuild.Boundaries{TopicID: r.state.topics[topic.Enriched].ID.String(), At: map[int32]int64{}}
+	r.boundaries = rebuild.Boundaries{TopicID: r.state.Topics[topic.Enriched].ID.String(), At: map[int32]int64{}}
 	r.commits = map[int32]block.Commit{}
 	var errs, open []error
-	for n := range r.state.topics[topic.Enriched].Partitions {
-		c, ok := r.state.commits.Lookup(topic.Enriched, n)
+	for n := range r.state.Topics[topic.Enriched].Partitions {
+		c, ok := r.state.Commits.Lookup(topic.Enriched, n)
 		if !ok || c.At < 0 {
-			errs = append(errs, fmt.Errorf("%s/%d has no commit: %s, or begin with `rollup-writer init -reset`", topic.Enriched, n, runInit))
+			errs = append(errs, fmt.Errorf("%s/%d has no commit: %s, or begin with `rollup-writer init -reset`", topic.Enriched, n, boundary.RunInit))
 			continue
 		}
 		commit, err := block.ParseCommit(c.Metadata)
@@ -226,7 +226,7 @@ func (r *rebuilder) mark(ctx context.Context, change func(*block.Commit)) error 
 func (r *rebuilder) open(ctx context.Context) error {
 	cfg := rebuild.Config{Shrink: r.what.Shrink, ChunkRows: r.what.ChunkRows, Step: r.what.step}
 	for n := range r.cfg.ClickHouse.Shards() {
-		ask, cancel := uncut(ctx)
+		ask, cancel := boundary.Uncut(ctx)
 		s, err := rebuild.Open(ask, cfg, r.cfg.ClickHouse, n)
 		cancel()
 		if err != nil {
@@ -317,7 +317,7 @@ func (r *rebuilder) missing(ctx context.Context, s *rebuild.Shard, each func(con
 	if err != nil {
 		return err
 	}
-	skips, err := parseSkips(r.cfg.SkipRecords)
+	skips, err := r.cfg.Skips()
 	if err != nil {
 		return err
 	}
@@ -336,7 +336,7 @@ func (r *rebuilder) missing(ctx context.Context, s *rebuild.Shard, each func(con
 	}
 	slices.Sort(numbers)
 	for _, n := range numbers {
-		first, ok := r.state.first.Lookup(topic.Enriched, n)
+		first, ok := r.state.First.Lookup(topic.Enriched, n)
 		if !ok {
 			return fmt.Errorf("%s/%d is not in the cluster", topic.Enriched, n)
 		}
@@ -352,7 +352,7 @@ func (r *rebuilder) missing(ctx context.Context, s *rebuild.Shard, each func(con
 		src := columns.Source{TopicID: r.boundaries.TopicID, Partition: n}
 		var e event.EnrichedEvent
 		err = r.readLog(ctx, n, first.Offset, end, func(rec *kgo.Record) error {
-			if rec.Attrs.IsControl() || have.Has(rec.Offset) || skips[place{topic.Enriched, n, rec.Offset}] {
+			if rec.Attrs.IsControl() || have.Has(rec.Offset) || skips[boundary.Place{Topic: topic.Enriched, Partition: n, Offset: rec.Offset}] {
 				return nil
 			}
 			typ, err := codec.Type(rec.Value)
@@ -378,53 +378,6 @@ func (r *rebuilder) missing(ctx context.Context, s *rebuild.Shard, each func(con
 		}
 	}
 	return nil
-}
-
-// readLog calls each for the committed records of a partition from first up to
-// end, which is a boundary.
-func (r *rebuilder) readLog(ctx context.Context, number int32, first, end int64, each func(*kgo.Record) error) error {
-	opts, err := r.cfg.Kafka.Options(r.log, nil)
-	if err != nil {
-		return err
-	}
-	client, err := kgo.NewClient(append(
-		opts,
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic.Enriched: {number: kgo.NewOffset().At(first)}}),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.KeepControlRecords(), // one of them may be the last
-		kgo.FetchMaxBytes(fetchBytes),
-	)...)
-	if err != nil {
-		return fmt.Errorf("kafka client: %w", err)
-	}
-	defer client.Close()
-	for {
-		fetches := client.PollRecords(ctx, pollRecords)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		var failed error
-		fetches.EachError(func(_ string, _ int32, err error) {
-			if !kerr.IsRetriable(err) {
-				failed = errors.Join(failed, err)
-			}
-		})
-		if failed != nil {
-			return fmt.Errorf("read %s/%d: %w", topic.Enriched, number, failed)
-		}
-		for _, rec := range fetches.Records() {
-			if rec.Offset < end {
-				if err := each(rec); err != nil {
-					return err
-				}
-			}
-			// The record behind the boundary ended the last block, or the
-			// boundary is behind a tick or a marker.
-			if rec.Offset >= end-1 {
-				return nil
-			}
-		}
-	}
 }
 
 // WriteText writes the report for people.

@@ -1,4 +1,4 @@
-package rollup
+package repair_test
 
 import (
 	"context"
@@ -7,75 +7,52 @@ import (
 	"testing"
 	"time"
 
-	"github.com/uptakehq/uptake/rollup-writer/internal/audit"
 	"github.com/uptakehq/uptake/rollup-writer/internal/rebuild"
+	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
-func (b *bench) exec(statement string) {
-	b.t.Helper()
-	if err := b.sql.Exec(context.Background(), statement); err != nil {
-		b.t.Fatalf("%v in %s", err, statement)
-	}
-}
-
-// audited tells whether the audit says equal, and what it found.
-func (b *bench) audited() (equal bool, findings string) {
-	b.t.Helper()
-	cfg := audit.DefaultConfig()
-	cfg.Settle = 0
-	r, err := audit.Run(context.Background(), b.sql, cfg)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	var text strings.Builder
-	if err := r.WriteText(&text); err != nil {
-		b.t.Fatal(err)
-	}
-	return r.Equal, text.String()
-}
-
 // rebuild runs one of app dev.
-func (b *bench) rebuild(change ...func(*RebuildConfig)) (*RebuildReport, error) {
-	what := DefaultRebuildConfig()
+func (b *bench) rebuild(change ...func(*repair.RebuildConfig)) (*repair.RebuildReport, error) {
+	what := repair.DefaultRebuildConfig()
 	what.App = "dev"
 	for _, c := range change {
 		c(&what)
 	}
-	return Rebuild(context.Background(), b.cfg, what, b.log)
+	return repair.Rebuild(context.Background(), b.cfg.Config, what, b.Log)
 }
 
-func (b *bench) mustRebuild(change ...func(*RebuildConfig)) *RebuildReport {
-	b.t.Helper()
+func (b *bench) mustRebuild(change ...func(*repair.RebuildConfig)) *repair.RebuildReport {
+	b.T.Helper()
 	r, err := b.rebuild(change...)
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	return r
 }
 
-func fromLog(c *RebuildConfig) { c.FromLog = true }
-func shrink(c *RebuildConfig)  { c.Shrink = true }
-func dry(c *RebuildConfig)     { c.DryRun = true }
+func fromLog(c *repair.RebuildConfig) { c.FromLog = true }
+func shrink(c *repair.RebuildConfig)  { c.Shrink = true }
+func dry(c *repair.RebuildConfig)     { c.DryRun = true }
 
 // deleteRows takes rows out of a table whose parts are kept as they are.
 func (b *bench) deleteRows(table, where string) {
-	b.t.Helper()
-	b.exec("SYSTEM START MERGES " + table)
-	b.exec("ALTER TABLE " + table + " DELETE WHERE " + where + " SETTINGS mutations_sync = 2")
-	b.exec("SYSTEM STOP MERGES " + table)
+	b.T.Helper()
+	b.Exec("SYSTEM START MERGES " + table)
+	b.Exec("ALTER TABLE " + table + " DELETE WHERE " + where + " SETTINGS mutations_sync = 2")
+	b.Exec("SYSTEM STOP MERGES " + table)
 }
 
 // dropPart takes a part that has rows out of a table, as a disk that lost it
 // would.
 func (b *bench) dropPart(table string, n int) {
-	b.t.Helper()
+	b.T.Helper()
 	var part string
-	err := b.sql.QueryRow(context.Background(), "SELECT name FROM system.parts WHERE database = currentDatabase() AND table = ? AND active ORDER BY name LIMIT 1 OFFSET ?", table, n).Scan(&part)
+	err := b.SQL.QueryRow(context.Background(), "SELECT name FROM system.parts WHERE database = currentDatabase() AND table = ? AND active ORDER BY name LIMIT 1 OFFSET ?", table, n).Scan(&part)
 	if err != nil {
-		b.t.Fatalf("a part of %s: %v", table, err)
+		b.T.Fatalf("a part of %s: %v", table, err)
 	}
-	b.exec("ALTER TABLE " + table + " DROP PART '" + part + "'")
+	b.Exec("ALTER TABLE " + table + " DROP PART '" + part + "'")
 }
 
 var stored = []string{"events", "corrections", "usage_hourly", "account_feature_daily", "account_module_daily", "account_product_daily", "user_feature_daily"}
@@ -83,42 +60,42 @@ var stored = []string{"events", "corrections", "usage_hourly", "account_feature_
 // written is a log with corrections that a writer has written and ended, of which
 // every block is still a part of its own.
 func written(b *bench) (correct func(*event.EnrichedEvent)) {
-	b.t.Helper()
+	b.T.Helper()
 	b.init()
 	for _, table := range stored {
-		b.exec("SYSTEM STOP MERGES " + table)
+		b.Exec("SYSTEM STOP MERGES " + table)
 	}
 	w := b.start()
-	correct = correctionScenario(b)
+	correct = b.Corrections()
 	for i := range 2 {
 		late := events(uint64(i+10), 60)
 		for _, e := range late {
 			e.MessageID = "late-" + e.MessageID
 		}
-		b.send(late)
-		b.awaitSettled()
+		b.Send(late)
+		b.AwaitSettled()
 	}
-	b.check(correct)
-	w.end()
-	if equal, found := b.audited(); !equal {
-		b.t.Fatalf("before any damage:\n%s", found)
+	b.Check(correct)
+	w.End()
+	if equal, found := b.Audited(); !equal {
+		b.T.Fatalf("before any damage:\n%s", found)
 	}
 	return correct
 }
 
 // goesOn lets a writer write more and compares everything.
 func (b *bench) goesOn(seed uint64, correct func(*event.EnrichedEvent)) {
-	b.t.Helper()
+	b.T.Helper()
 	w := b.start()
 	late := events(seed, 60)
 	for _, e := range late {
 		e.MessageID = "late-" + e.MessageID
 	}
-	b.send(late)
-	b.check(correct)
-	w.end()
-	if equal, found := b.audited(); !equal {
-		b.t.Errorf("after writing went on:\n%s", found)
+	b.Send(late)
+	b.Check(correct)
+	w.End()
+	if equal, found := b.Audited(); !equal {
+		b.T.Errorf("after writing went on:\n%s", found)
 	}
 }
 
@@ -127,12 +104,12 @@ func (b *bench) goesOn(seed uint64, correct func(*event.EnrichedEvent)) {
 func TestRebuildMends(t *testing.T) {
 	b := newBench(t)
 	correct := written(b)
-	facts := func() int64 { return b.number("SELECT sum(cityHash64(*)) FROM (SELECT * FROM identity_facts FINAL)") }
+	facts := func() int64 { return b.Number("SELECT sum(cityHash64(*)) FROM (SELECT * FROM identity_facts FINAL)") }
 	said := facts()
 	for _, tc := range []struct {
 		name   string
 		damage func(*bench)
-		with   []func(*RebuildConfig)
+		with   []func(*repair.RebuildConfig)
 		// refused: without these it would take counts out, and does not.
 		refused bool
 	}{
@@ -142,42 +119,42 @@ func TestRebuildMends(t *testing.T) {
 		{name: "correction in usage_hourly", damage: func(b *bench) {
 			// The parts of a correction hold rows that are negative.
 			var part string
-			if err := b.sql.QueryRow(context.Background(), "SELECT _part FROM usage_hourly WHERE events < 0 LIMIT 1").Scan(&part); err != nil {
-				b.t.Fatal(err)
+			if err := b.SQL.QueryRow(context.Background(), "SELECT _part FROM usage_hourly WHERE events < 0 LIMIT 1").Scan(&part); err != nil {
+				b.T.Fatal(err)
 			}
-			b.exec("ALTER TABLE usage_hourly DROP PART '" + part + "'")
+			b.Exec("ALTER TABLE usage_hourly DROP PART '" + part + "'")
 		}},
 		{name: "part of corrections", damage: func(b *bench) { b.dropPart("corrections", 0) }},
-		{name: "part of events", damage: func(b *bench) { b.dropPart("events", 1) }, with: []func(*RebuildConfig){fromLog}, refused: true},
+		{name: "part of events", damage: func(b *bench) { b.dropPart("events", 1) }, with: []func(*repair.RebuildConfig){fromLog}, refused: true},
 		{name: "month of events detached", damage: func(b *bench) {
-			b.exec("ALTER TABLE events DETACH PARTITION " + firstReceipt.Format("200601"))
-			b.exec("TRUNCATE TABLE identity_facts")
-		}, with: []func(*RebuildConfig){fromLog}, refused: true},
+			b.Exec("ALTER TABLE events DETACH PARTITION " + firstReceipt.Format("200601"))
+			b.Exec("TRUNCATE TABLE identity_facts")
+		}, with: []func(*repair.RebuildConfig){fromLog}, refused: true},
 		{name: "events that no table holds", damage: func(b *bench) {
 			b.deleteRows("events", "event = 'Event 3'")
 			const mine = ", -events, -quantity FROM usage_hourly WHERE feature_id = 'f-3' SETTINGS insert_deduplicate = 0"
-			b.exec("INSERT INTO account_module_daily SELECT app_id, account_id, module_id, product_id, toDate(hour)" + mine)
-			b.exec("INSERT INTO account_product_daily SELECT app_id, account_id, product_id, toDate(hour)" + mine)
+			b.Exec("INSERT INTO account_module_daily SELECT app_id, account_id, module_id, product_id, toDate(hour)" + mine)
+			b.Exec("INSERT INTO account_product_daily SELECT app_id, account_id, product_id, toDate(hour)" + mine)
 			for _, table := range []string{"usage_hourly", "account_feature_daily", "user_feature_daily"} {
 				b.deleteRows(table, "feature_id = 'f-3'")
 			}
-		}, with: []func(*RebuildConfig){fromLog}},
+		}, with: []func(*repair.RebuildConfig){fromLog}},
 		{name: "rollup doubled", damage: func(b *bench) {
-			b.exec("INSERT INTO account_product_daily SELECT * FROM account_product_daily LIMIT 3 SETTINGS insert_deduplicate = 0")
-		}, with: []func(*RebuildConfig){shrink}, refused: true},
+			b.Exec("INSERT INTO account_product_daily SELECT * FROM account_product_daily LIMIT 3 SETTINGS insert_deduplicate = 0")
+		}, with: []func(*repair.RebuildConfig){shrink}, refused: true},
 		{name: "block doubled everywhere", damage: func(b *bench) {
-			b.exec("INSERT INTO events SELECT * FROM events WHERE _part = (SELECT min(_part) FROM events) SETTINGS insert_deduplicate = 0, deduplicate_blocks_in_dependent_materialized_views = 0")
-		}, with: []func(*RebuildConfig){fromLog, shrink}},
+			b.Exec("INSERT INTO events SELECT * FROM events WHERE _part = (SELECT min(_part) FROM events) SETTINGS insert_deduplicate = 0, deduplicate_blocks_in_dependent_materialized_views = 0")
+		}, with: []func(*repair.RebuildConfig){fromLog, shrink}},
 		{name: "a part of each", damage: func(b *bench) {
 			for i, table := range stored {
 				b.dropPart(table, i%2)
 			}
-		}, with: []func(*RebuildConfig){fromLog, shrink}},
+		}, with: []func(*repair.RebuildConfig){fromLog, shrink}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b.t = t
+			b.T = t
 			tc.damage(b)
-			if equal, _ := b.audited(); equal {
+			if equal, _ := b.Audited(); equal {
 				t.Error("the audit does not see the damage")
 			}
 			before := b.parts()
@@ -197,10 +174,10 @@ func TestRebuildMends(t *testing.T) {
 			if err := r.WriteText(&text); err != nil || !strings.Contains(text.String(), "mended") || !strings.Contains(text.String(), "audit") {
 				t.Errorf("report: %v\n%s", err, &text)
 			}
-			if equal, found := b.audited(); !equal {
+			if equal, found := b.Audited(); !equal {
 				t.Fatalf("after the rebuild\n%s\nthe audit says:\n%s", &text, found)
 			}
-			b.check(correct)
+			b.Check(correct)
 			if got := facts(); got != said {
 				t.Error("what was said of identity is not what it was")
 			}
@@ -215,17 +192,17 @@ func TestRebuildMends(t *testing.T) {
 			}
 		})
 	}
-	b.t = t
+	b.T = t
 	b.goesOn(100, correct)
 }
 
 // parts names what the tables hold that are not merged.
 func (b *bench) parts() string {
-	b.t.Helper()
+	b.T.Helper()
 	var all string
-	err := b.sql.QueryRow(context.Background(), "SELECT arrayStringConcat(arraySort(groupArray(concat(table, '/', name))), ' ') FROM system.parts WHERE database = currentDatabase() AND has(?, table) AND active", stored).Scan(&all)
+	err := b.SQL.QueryRow(context.Background(), "SELECT arrayStringConcat(arraySort(groupArray(concat(table, '/', name))), ' ') FROM system.parts WHERE database = currentDatabase() AND has(?, table) AND active", stored).Scan(&all)
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	return all
 }
@@ -243,13 +220,13 @@ func TestRebuildIsResumed(t *testing.T) {
 	cut := errors.New("cut short")
 	run := func(at int) (steps []string, err error) {
 		damage()
-		_, err = b.rebuild(fromLog, shrink, func(c *RebuildConfig) {
-			c.step = func(what string) error {
+		_, err = b.rebuild(fromLog, shrink, func(c *repair.RebuildConfig) {
+			c.SetStep(func(what string) error {
 				if steps = append(steps, what); len(steps) == at {
 					return cut
 				}
 				return nil
-			}
+			})
 		})
 		return steps, err
 	}
@@ -270,18 +247,18 @@ func TestRebuildIsResumed(t *testing.T) {
 		}
 		if what == "mend usage_hourly" {
 			w := b.start()
-			b.await("the partitions to be refused", func() bool { return w.metric("uptake_writer_halted_partitions") == partitions })
-			if why := w.health.Ready()["rollup-writer"]; !strings.Contains(why, "run `rollup-writer rebuild` to its end") {
+			b.Await("the partitions to be refused", func() bool { return w.Metric("uptake_writer_halted_partitions") == partitions })
+			if why := w.Health.Ready()["rollup-writer"]; !strings.Contains(why, "run `rollup-writer rebuild` to its end") {
 				t.Errorf("health: %q", why)
 			}
-			w.end()
+			w.End()
 		}
 		b.mustRebuild(fromLog, shrink)
-		if equal, found := b.audited(); !equal {
+		if equal, found := b.Audited(); !equal {
 			t.Fatalf("cut short before %q:\n%s", what, found)
 		}
 	}
-	b.check(correct)
+	b.Check(correct)
 	b.goesOn(100, correct)
 }
 
@@ -290,20 +267,20 @@ func TestRebuildRefuses(t *testing.T) {
 	b := newBench(t)
 	b.init()
 	w := b.start()
-	b.send(events(1, 80))
-	b.check()
+	b.Send(events(1, 80))
+	b.Check()
 	if _, err := b.rebuild(); err == nil || !strings.Contains(err.Error(), "running writers: stop them first") {
 		t.Errorf("beside a writer: got %v", err)
 	}
 	if _, err := b.rebuild(dry); err != nil {
 		t.Errorf("dry run beside a writer: %v", err)
 	}
-	w.end()
-	b.rewind()
+	w.End()
+	b.Rewind()
 	if _, err := b.rebuild(); err == nil || !strings.Contains(err.Error(), "did not end in good order") {
 		t.Errorf("with open blocks: got %v", err)
 	}
-	if err := Reset(context.Background(), b.cfg, b.log); err != nil {
+	if err := repair.Reset(context.Background(), b.cfg.Config, b.Log); err != nil {
 		t.Fatal(err)
 	}
 	if r := b.mustRebuild(fromLog); !r.Done {
@@ -322,15 +299,15 @@ func TestRebuildKeepsToItsRange(t *testing.T) {
 	for _, e := range other {
 		e.AppID = "other"
 	}
-	b.send(append(mine, other...))
-	b.check()
-	w.end()
+	b.Send(append(mine, other...))
+	b.Check()
+	w.End()
 	b.deleteRows("account_product_daily", "1")
 	count := func(where string) int64 {
-		return b.number("SELECT sum(events) FROM account_product_daily WHERE " + where)
+		return b.Number("SELECT sum(events) FROM account_product_daily WHERE " + where)
 	}
 	day := time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
-	b.mustRebuild(func(c *RebuildConfig) { c.From, c.To = day.Add(5*time.Hour), day.Add(7*time.Hour) })
+	b.mustRebuild(func(c *repair.RebuildConfig) { c.From, c.To = day.Add(5*time.Hour), day.Add(7*time.Hour) })
 	if in, out := count("app_id = 'dev' AND day = '2026-11-21'"), count("app_id != 'dev' OR day != '2026-11-21'"); in == 0 || out != 0 {
 		t.Errorf("got %d events in the range and %d beyond it", in, out)
 	}
@@ -338,15 +315,15 @@ func TestRebuildKeepsToItsRange(t *testing.T) {
 	if out := count("app_id != 'dev'"); out != 0 {
 		t.Errorf("%d events of another app", out)
 	}
-	b.mustRebuild(func(c *RebuildConfig) { c.App = "other" })
-	if equal, found := b.audited(); !equal {
+	b.mustRebuild(func(c *repair.RebuildConfig) { c.App = "other" })
+	if equal, found := b.Audited(); !equal {
 		t.Error(found)
 	}
-	b.check()
+	b.Check()
 }
 
 func TestRebuildConfigNamesEverySetting(t *testing.T) {
-	c := RebuildConfig{From: time.Unix(10, 0), To: time.Unix(5, 0)}
+	c := repair.RebuildConfig{From: time.Unix(10, 0), To: time.Unix(5, 0)}
 	err := c.Validate()
 	for _, want := range []string{"app must be set", "from must be before to", "chunk-rows must be > 0"} {
 		if err == nil || !strings.Contains(err.Error(), want) {

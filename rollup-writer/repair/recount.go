@@ -1,4 +1,4 @@
-package rollup
+package repair
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
 	"github.com/uptakehq/uptake/schemas/event"
@@ -21,9 +22,9 @@ import (
 // it has them. It returns how many records of counts it stored. Writers may run:
 // below the boundaries that they committed all is there that will be. It may be
 // run again at any time.
-func Recount(ctx context.Context, cfg Config, log *slog.Logger) (stored int, err error) {
-	err = withLog(ctx, cfg, log, func(i *initializer) error {
-		r := &recounter{rebuilder: &rebuilder{initializer: i}}
+func Recount(ctx context.Context, cfg boundary.Config, log *slog.Logger) (stored int, err error) {
+	err = withLog(ctx, cfg, log, func(s *session) error {
+		r := &recounter{session: s}
 		err := r.run(ctx)
 		stored = r.stored
 		return err
@@ -31,8 +32,11 @@ func Recount(ctx context.Context, cfg Config, log *slog.Logger) (stored int, err
 	return stored, err
 }
 
+// recountRows bounds a block of counts.
+const recountRows = 100_000
+
 type recounter struct {
-	*rebuilder
+	*session
 	stored int
 }
 
@@ -49,10 +53,10 @@ func (r *recounter) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	id := r.state.topics[topic.Enriched].ID.String()
-	for _, n := range r.state.topics[topic.Enriched].Partitions.Numbers() {
-		first, ok := r.state.first.Lookup(topic.Enriched, n)
-		commit, ok2 := r.state.commits.Lookup(topic.Enriched, n)
+	id := r.state.Topics[topic.Enriched].ID.String()
+	for _, n := range r.state.Topics[topic.Enriched].Partitions.Numbers() {
+		first, ok := r.state.First.Lookup(topic.Enriched, n)
+		commit, ok2 := r.state.Commits.Lookup(topic.Enriched, n)
 		if !ok || !ok2 || commit.Err != nil || first.Offset >= commit.At {
 			continue // nothing of it is there to be counted
 		}
@@ -69,7 +73,7 @@ func (r *recounter) partition(ctx context.Context, codec *event.Codec, src colum
 		return err
 	}
 	defer conn.Close()
-	table := r.cfg.ClickHouse.Form().Local(countsTable)
+	table := r.cfg.ClickHouse.Form().Local(boundary.CountsTable)
 	have, err := r.counted(ctx, conn, table, src)
 	if err != nil {
 		return err
@@ -104,7 +108,7 @@ func (r *recounter) partition(ctx context.Context, codec *event.Codec, src colum
 			rows.Append(&of, &n.Cells[i])
 		}
 		r.stored++
-		if rows.Rows() >= chunkRows {
+		if rows.Rows() >= recountRows {
 			return r.insert(ctx, conn, table, rows)
 		}
 		return nil

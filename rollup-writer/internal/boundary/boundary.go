@@ -1,0 +1,145 @@
+// Package boundary knows from where each partition is to be written: the commits
+// of the group, what they say in their metadata, and whether a writer may begin
+// there. It is what package rollup, which writes, and package repair, which works
+// while writers are stopped, have in common: the settings that name the log and
+// the tables (config.go), the topics, and the table that each is written into.
+// It changes nothing.
+package boundary
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/block"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// Topics are those that are written into ClickHouse.
+var Topics = []string{topic.Enriched, topic.Rejected}
+
+// Tables that blocks are inserted into.
+const (
+	EventsTable   = "events"
+	RejectedTable = "rejected_events"
+	CountsTable   = "audit_blocks" // what the enrichers counted
+)
+
+// Table is the table of a topic's rows.
+func Table(name string) string {
+	if name == topic.Rejected {
+		return RejectedTable
+	}
+	return EventsTable
+}
+
+// AskTimeout bounds a question to Kafka or ClickHouse.
+const AskTimeout = 15 * time.Second
+
+// Uncut is the context of a question to ClickHouse that may have to connect
+// first: it has the bound and does not end with ctx. The embedded ClickHouse
+// dies of a handshake that is cut short.
+func Uncut(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), AskTimeout)
+}
+
+// State is what Kafka says of topics and of the group's commits in them.
+type State struct {
+	Topics  kadm.TopicDetails
+	Commits kadm.OffsetResponses
+	First   kadm.ListedOffsets
+	End     kadm.ListedOffsets
+}
+
+// Read asks Kafka for the state of topics.
+func Read(ctx context.Context, admin *kadm.Client, names []string) (State, error) {
+	var st State
+	var err error
+	if st.Topics, err = admin.ListTopics(ctx, names...); err != nil {
+		return st, fmt.Errorf("list topics: %w", err)
+	}
+	st.Commits, err = admin.FetchOffsets(ctx, topic.GroupRollupWriter)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // a group without members and commits
+		return st, fmt.Errorf("fetch commits of group %s: %w", topic.GroupRollupWriter, err)
+	}
+	if st.First, err = admin.ListStartOffsets(ctx, names...); err != nil {
+		return st, fmt.Errorf("list log starts: %w", err)
+	}
+	if st.End, err = admin.ListEndOffsets(ctx, names...); err != nil {
+		return st, fmt.Errorf("list log ends: %w", err)
+	}
+	return st, errors.Join(st.Topics.Error(), st.First.Error(), st.End.Error())
+}
+
+// Start is where a partition begins.
+type Start struct {
+	TopicID  string
+	Boundary int64
+	Mark     uint64
+	End      int64 // of the log
+	// Untouched: nothing was ever appended from the boundary on, so that no
+	// block from there can have been sent.
+	Untouched  bool
+	Generation uint32
+	Clean      bool  // the commit says that nothing was sent from it on
+	Refused    error // it must not begin
+}
+
+// RunInit is what to do where nothing was ever written from.
+const RunInit = "run `rollup-writer init` on a new installation"
+
+// Start judges a partition: where it begins, or why it must not.
+func (st State) Start(shape block.Shape, name string, number int32) Start {
+	topicID := st.Topics[name].ID.String()
+	at := name + "/" + strconv.Itoa(int(number))
+	out := Start{TopicID: topicID}
+	refused := func(format string, args ...any) Start {
+		out.Refused = fmt.Errorf(format, args...)
+		return out
+	}
+	c, ok := st.Commits.Lookup(name, number)
+	if ok && c.Err != nil {
+		return refused("commit of %s: %w", at, c.Err)
+	}
+	if !ok || c.At < 0 {
+		return refused("%s has no commit, so that it is not known what was written of it: %s; if there was one, the group's offsets have expired: "+
+			"run `rollup-writer audit` and begin with `rollup-writer init -reset`", at, RunInit)
+	}
+	out.Boundary = c.At
+	commit, err := block.ParseCommit(c.Metadata)
+	if err != nil {
+		return refused("commit of %s at %d was not made by rollup-writer: %w: blocks may be cut otherwise from there; "+
+			"set it back to a boundary that rollup-writer committed, or begin with `rollup-writer init -reset`", at, c.At, err)
+	}
+	if commit.Rebuild {
+		return refused("tables of %s are being rebuilt, or a rebuild was cut short: run `rollup-writer rebuild` to its end", at)
+	}
+	if commit.Shape != shape {
+		return refused("commit of %s was made with block-records|block-interval %s, and this writer has %s: they are fixed for the life of the topic; give all writers the same",
+			at, commit.Shape, shape)
+	}
+	if commit.TopicID != topicID {
+		return refused("commit of %s belongs to topic id %s, and the topic's is %s: it was deleted and made again; begin it with `rollup-writer init -reset`", at, commit.TopicID, topicID)
+	}
+	first, ok1 := st.First.Lookup(name, number)
+	end, ok2 := st.End.Lookup(name, number)
+	if !ok1 || !ok2 {
+		return refused("%s is not in the cluster", at)
+	}
+	if c.At < first.Offset {
+		return refused("%s is written up to %d, and the log begins at %d: retention has deleted what is between, and it is lost; "+
+			"raise retention.ms, see `rollup-writer audit`, and begin with `rollup-writer init -reset`", at, c.At, first.Offset)
+	}
+	if c.At > end.Offset {
+		return refused("%s is written up to %d, and the log ends at %d: it was truncated; begin with `rollup-writer init -reset` once it is known what is lost", at, c.At, end.Offset)
+	}
+	out.End = end.Offset
+	out.Mark, out.Untouched = commit.Mark, c.At == end.Offset
+	out.Generation, out.Clean = commit.Generation, commit.Clean
+	return out
+}

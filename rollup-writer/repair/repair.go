@@ -1,0 +1,175 @@
+// Package repair is what is done to the tables and to the group's commits from
+// outside the running writers: creating the schema and the first commits
+// (setup.go), rebuilding an app's tables (rebuild.go), storing lost counts again
+// (recount.go), sending rejected events again (replay.go), and reading for the
+// audit what the log holds beyond the tables (tail.go). Each is one command of
+// rollup-writer. It does not know package rollup, which writes: what both must
+// agree on is in package boundary.
+package repair
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// session is what every command here works with: its settings, connections to
+// Kafka and ClickHouse, and what Kafka says of the topics. withLog opens and
+// closes it.
+type session struct {
+	cfg    boundary.Config
+	log    *slog.Logger
+	client *kgo.Client
+	admin  *kadm.Client
+	sql    driver.Conn
+	state  boundary.State
+}
+
+func withLog(ctx context.Context, cfg boundary.Config, log *slog.Logger, do func(*session) error) (err error) {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	has, err := clickhouse.HasDatabase(ctx, &cfg.ClickHouse)
+	if err == nil && !has {
+		err = tables.ErrNoSchema
+	}
+	if err != nil {
+		return fmt.Errorf("database %s: %w", cfg.ClickHouse.Database, err)
+	}
+	s := &session{cfg: cfg, log: log}
+	if s.sql, err = clickhouse.OpenSQL(&cfg.ClickHouse); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.sql.Close()) }()
+	if err := tables.Check(ctx, s.sql); err != nil {
+		return err
+	}
+	opts, err := cfg.Kafka.Options(log, nil)
+	if err != nil {
+		return err
+	}
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		return fmt.Errorf("kafka client: %w", err)
+	}
+	defer client.Close()
+	s.client, s.admin = client, kadm.NewClient(client)
+	err = settled(ctx, log, func() error {
+		if _, err := topic.Check(ctx, s.admin, boundary.Topics...); err != nil {
+			return err
+		}
+		s.state, err = boundary.Read(ctx, s.admin, boundary.Topics)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return do(s)
+}
+
+// Commands wait this long for a cluster to settle.
+const (
+	settleTime  = 30 * time.Second
+	settlePause = 500 * time.Millisecond
+)
+
+// settled calls do until it succeeds, fails for good, or settleTime is over. A
+// cluster that was started a moment ago has no group coordinator yet.
+func settled(ctx context.Context, log *slog.Logger, do func() error) error {
+	pause := backoff.Backoff{Min: settlePause, Max: settlePause}
+	return pause.Retry(ctx, settleTime, do, func(err error) bool {
+		if !kerr.IsRetriable(err) {
+			return false
+		}
+		log.Info("the cluster is not ready yet", "error", err)
+		return true
+	})
+}
+
+// commit commits in the name of nobody, which Kafka takes only while the group
+// is empty.
+func (s *session) commit(ctx context.Context, offsets kadm.Offsets) error {
+	if len(offsets) == 0 {
+		return nil
+	}
+	err := settled(ctx, s.log, func() error {
+		resp, err := s.admin.CommitOffsets(ctx, topic.GroupRollupWriter, offsets)
+		if err != nil {
+			return err
+		}
+		return resp.Error()
+	})
+	switch {
+	case errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.RebalanceInProgress), errors.Is(err, kerr.IllegalGeneration):
+		return fmt.Errorf("group %s has running writers: stop them first: %w", topic.GroupRollupWriter, err)
+	case err != nil:
+		return fmt.Errorf("commit first offsets of group %s: %w", topic.GroupRollupWriter, err)
+	}
+	return nil
+}
+
+// Bounds of what is fetched from a broker at once, in bytes and in records.
+const (
+	fetchBytes  = 16 << 20
+	pollRecords = 20_000
+)
+
+// readLog calls each for the committed records of a partition from first up to
+// end, which is a boundary.
+func (s *session) readLog(ctx context.Context, number int32, first, end int64, each func(*kgo.Record) error) error {
+	opts, err := s.cfg.Kafka.Options(s.log, nil)
+	if err != nil {
+		return err
+	}
+	client, err := kgo.NewClient(append(
+		opts,
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic.Enriched: {number: kgo.NewOffset().At(first)}}),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(), // one of them may be the last
+		kgo.FetchMaxBytes(fetchBytes),
+	)...)
+	if err != nil {
+		return fmt.Errorf("kafka client: %w", err)
+	}
+	defer client.Close()
+	for {
+		fetches := client.PollRecords(ctx, pollRecords)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var failed error
+		fetches.EachError(func(_ string, _ int32, err error) {
+			if !kerr.IsRetriable(err) {
+				failed = errors.Join(failed, err)
+			}
+		})
+		if failed != nil {
+			return fmt.Errorf("read %s/%d: %w", topic.Enriched, number, failed)
+		}
+		for _, rec := range fetches.Records() {
+			if rec.Offset < end {
+				if err := each(rec); err != nil {
+					return err
+				}
+			}
+			// The record behind the boundary ended the last block, or the
+			// boundary is behind a tick or a marker.
+			if rec.Offset >= end-1 {
+				return nil
+			}
+		}
+	}
+}

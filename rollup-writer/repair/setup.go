@@ -1,0 +1,195 @@
+package repair
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sort"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/block"
+	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// Migrate makes the database and its tables what this release needs. It may be
+// run at any time, also again after it was cut short.
+func Migrate(ctx context.Context, cfg boundary.Config, log *slog.Logger) (err error) {
+	if err := cfg.ClickHouse.Validate(); err != nil {
+		return err
+	}
+	form := cfg.ClickHouse.Form()
+	root, err := clickhouse.OpenServer(&cfg.ClickHouse)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	var version string
+	if err := root.QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
+		return fmt.Errorf("ask ClickHouse for its version: %w", err)
+	}
+	if _, err := clickhouse.CheckVersion(version, form.Cluster != ""); err != nil {
+		return err
+	}
+	if err := tables.CreateDatabase(ctx, root, cfg.ClickHouse.Database, form); err != nil {
+		return err
+	}
+	conn, err := clickhouse.OpenSQL(&cfg.ClickHouse)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	applied, err := tables.Apply(ctx, conn, form)
+	for _, m := range applied {
+		log.Info("migration applied", "name", m.Name, "database", cfg.ClickHouse.Database, "form", form.String())
+	}
+	if err != nil {
+		return fmt.Errorf("migrate database %s: %w", cfg.ClickHouse.Database, err)
+	}
+	if _, err := tables.Windows(ctx, conn, form); err != nil {
+		return err
+	}
+	log.Info("schema is up to date", "database", cfg.ClickHouse.Database, "applied", len(applied))
+	return nil
+}
+
+// Init writes the first commits of a new installation, from which partitions
+// begin. It does so for a partition only when that cannot lose or double
+// anything: the group has no commit for it, the log begins at 0, and ClickHouse
+// holds no row of it. Partitions that have a commit of this writer are left as
+// they are, so that it may be run again at any time.
+func Init(ctx context.Context, cfg boundary.Config, log *slog.Logger) error {
+	return withLog(ctx, cfg, log, func(s *session) error { return s.begin(ctx) })
+}
+
+// Reset commits the boundaries from which partitions shall begin, where the
+// commits there are cannot be used or are not wanted: behind the newest row that
+// events or rejected_events holds of a partition, or at the log's start where
+// that is later. It is for when all writers have stopped, and reports what it
+// sets. What blocks that were under way left in some tables only is for Rebuild.
+func Reset(ctx context.Context, cfg boundary.Config, log *slog.Logger) error {
+	return withLog(ctx, cfg, log, func(s *session) error { return s.reset(ctx) })
+}
+
+// newest is the highest offset in ClickHouse of each partition of a topic, of
+// rows and of corrections.
+func (s *session) newest(ctx context.Context, name string) (map[int32]int64, error) {
+	const columns = "SELECT source_partition, source_offset FROM "
+	where := " WHERE source_topic_id = '" + s.state.Topics[name].ID.String() + "'"
+	from := columns + boundary.Table(name) + where
+	if boundary.Table(name) == boundary.EventsTable {
+		// A correction that is planned is done once, or by a rebuild; it must
+		// not be done again with tokens of another generation.
+		from += " UNION ALL " + columns + "correction_plans" + where + " AND chunk = 0"
+	}
+	rows, err := s.sql.Query(ctx, "SELECT source_partition, max(source_offset) FROM ("+from+") GROUP BY source_partition")
+	if err != nil {
+		return nil, fmt.Errorf("look for rows of %s: %w", name, err)
+	}
+	defer rows.Close()
+	newest := map[int32]int64{}
+	for rows.Next() {
+		var p int32
+		var o int64
+		if err := rows.Scan(&p, &o); err != nil {
+			return nil, fmt.Errorf("look for rows of %s: %w", name, err)
+		}
+		newest[p] = o
+	}
+	return newest, rows.Err()
+}
+
+// each calls do for every partition, in order.
+func (s *session) each(ctx context.Context, do func(name string, number int32, newest int64, has bool) error) error {
+	var errs []error
+	for _, name := range boundary.Topics {
+		newest, err := s.newest(ctx, name)
+		if err != nil {
+			return err
+		}
+		var numbers []int32
+		for n := range s.state.Topics[name].Partitions {
+			numbers = append(numbers, n)
+		}
+		sort.Slice(numbers, func(a, b int) bool { return numbers[a] < numbers[b] })
+		for _, n := range numbers {
+			o, has := newest[n]
+			errs = append(errs, do(name, n, o, has))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *session) begin(ctx context.Context) error {
+	var offsets kadm.Offsets
+	kept := 0
+	err := s.each(ctx, func(name string, n int32, newest int64, has bool) error {
+		if c, ok := s.state.Commits.Lookup(name, n); ok && c.At >= 0 {
+			if st := s.state.Start(s.cfg.Shape(), name, n); st.Refused != nil {
+				return st.Refused
+			}
+			kept++
+			return nil
+		}
+		if first, ok := s.state.First.Lookup(name, n); !ok || first.Offset != 0 {
+			return fmt.Errorf("%s/%d has no commit and its log begins at %d, not at 0: this is no new installation; see `rollup-writer init -reset`", name, n, first.Offset)
+		}
+		if has {
+			return fmt.Errorf("%s/%d has no commit, but %s holds rows of it up to offset %d: the group's offsets were lost; see `rollup-writer init -reset`", name, n, boundary.Table(name), newest)
+		}
+		s.add(&offsets, name, n, 0, 0)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.commit(ctx, offsets); err != nil {
+		return err
+	}
+	s.log.Info("partitions are ready to be written from", "begun", len(offsets.Sorted()), "kept", kept, "group", topic.GroupRollupWriter)
+	return nil
+}
+
+func (s *session) reset(ctx context.Context) error {
+	var offsets kadm.Offsets
+	err := s.each(ctx, func(name string, n int32, newest int64, has bool) error {
+		first, ok := s.state.First.Lookup(name, n)
+		if !ok {
+			return fmt.Errorf("%s/%d is not in the cluster", name, n)
+		}
+		at := first.Offset
+		if has {
+			at = max(at, newest+1)
+		}
+		before, generation := int64(-1), unknownGeneration()
+		if c, ok := s.state.Commits.Lookup(name, n); ok {
+			before = c.At
+			if commit, err := block.ParseCommit(c.Metadata); err == nil {
+				generation = commit.Generation + 1
+			}
+		}
+		s.log.Warn("boundary set", "topic", name, "partition", n, "from", before, "to", at, "newest_in_clickhouse", newest, "log_start", first.Offset)
+		s.add(&offsets, name, n, at, generation)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.commit(ctx, offsets)
+}
+
+// unknownGeneration is one that follows any that a lost commit may have had:
+// they are counted up by hand, or began like this one earlier.
+func unknownGeneration() uint32 { return uint32(time.Now().Unix()) }
+
+func (s *session) add(offsets *kadm.Offsets, name string, n int32, at int64, generation uint32) {
+	offsets.Add(kadm.Offset{
+		Topic: name, Partition: n, At: at, LeaderEpoch: -1,
+		Metadata: block.Commit{Shape: s.cfg.Shape(), TopicID: s.state.Topics[name].ID.String(), Generation: generation, Clean: true}.Metadata(),
+	})
+}
