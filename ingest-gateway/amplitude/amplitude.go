@@ -35,7 +35,7 @@ func (Protocol) Fields() ingest.Fields {
 func (Protocol) Routes() []ingest.Route {
 	return []ingest.Route{
 		{Method: http.MethodPost, Path: "/2/httpapi", Decode: decode, Answer: answer},
-		{Method: http.MethodPost, Path: "/batch", Match: isBatch, Decode: decode, Answer: answer},
+		{Method: http.MethodPost, Path: "/batch", Match: isBatch, Import: true, Decode: decode, Answer: answer},
 		{Method: http.MethodPost, Path: "/identify", Decode: decodeForm(false), Answer: answerForm},
 		{Method: http.MethodPost, Path: "/groupidentify", Decode: decodeForm(true), Answer: answerForm},
 	}

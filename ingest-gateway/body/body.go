@@ -259,6 +259,28 @@ func formData(b []byte) ([]byte, bool) {
 	return nil, false
 }
 
+// Fields returns what form data has beside its field data, as form data. It reports
+// false for anything else.
+func Fields(b []byte) (fields string, is bool) {
+	if isJSON(b) {
+		return "", false
+	}
+	for start := 0; start < len(b); {
+		pair, _, _ := bytes.Cut(b[start:], []byte("&"))
+		data, ok := bytes.CutPrefix(pair, []byte("data="))
+		if !ok {
+			start += len(pair) + 1
+			continue
+		}
+		end := start + len(pair)
+		if isJSON(data) {
+			end = bytes.LastIndexAny(b, "}]") + 1
+		}
+		return string(b[:start]) + strings.TrimPrefix(string(b[end:]), "&"), true
+	}
+	return "", false
+}
+
 func decodeBase64(b []byte) ([]byte, error) {
 	clean := make([]byte, 0, len(b))
 	for _, c := range b {

@@ -108,6 +108,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	l := &c.Limits
 	set.IntVar(&l.MaxCompressedBytes, ingest.SettingMaxCompressedBytes, l.MaxCompressedBytes, "`bytes` of a packed body (gzip, zstd, ...) before unpacking")
 	set.IntVar(&l.MaxBodyBytes, ingest.SettingMaxBodyBytes, l.MaxBodyBytes, "`bytes` of a body, after unpacking")
+	set.IntVar(&l.MaxImportBytes, ingest.SettingMaxImportBytes, l.MaxImportBytes, "`bytes` of a body on paths for imports (/import, /v1/import, /batch), before and after unpacking; not less than max-body-bytes")
 	set.IntVar(&l.MaxBatchEvents, ingest.SettingMaxBatchEvents, l.MaxBatchEvents, "events of one request")
 	set.IntVar(&l.MaxEventBytes, ingest.SettingMaxEventBytes, l.MaxEventBytes, "`bytes` of one event's JSON; a larger one is rejected and its neighbours are not")
 	set.IntVar(&l.MaxIDBytes, ingest.SettingMaxIDBytes, l.MaxIDBytes, "`bytes` of an id")
@@ -164,8 +165,8 @@ func (c *Config) Validate() error {
 	if c.MaxHeaderBytes < 4096 || c.MaxHeaderBytes > 1<<20 {
 		fault("%s must be 4096 to %d (got %d)", settingMaxHeaderBytes, 1<<20, c.MaxHeaderBytes)
 	}
-	if least := 4 * int64(c.Limits.MaxBodyBytes); c.MaxInflightBytes < least {
-		fault("%s must be at least 4 times %s, %d (got %d)", settingMaxInflightBytes, ingest.SettingMaxBodyBytes, least, c.MaxInflightBytes)
+	if least := 4 * int64(c.Limits.Bodies(true).Text); c.MaxInflightBytes < least {
+		fault("%s must be at least 4 times %s and %s, %d (got %d)", settingMaxInflightBytes, ingest.SettingMaxBodyBytes, ingest.SettingMaxImportBytes, least, c.MaxInflightBytes)
 	}
 	if least := 2 * int64(c.Limits.MaxBatchEvents); c.MaxInflightEvents < least {
 		fault("%s must be at least 2 times %s, %d (got %d)", settingMaxInflightEvents, ingest.SettingMaxBatchEvents, least, c.MaxInflightEvents)
@@ -196,7 +197,7 @@ func (c *Config) Validate() error {
 // shareOfBytes is a share of MaxInflightBytes, and never less than a few requests
 // of the largest size take.
 func (c *Config) shareOfBytes(share float64) int64 {
-	return min(max(int64(share*float64(c.MaxInflightBytes)), 4*int64(c.Limits.MaxBodyBytes)), c.MaxInflightBytes)
+	return min(max(int64(share*float64(c.MaxInflightBytes)), 4*int64(c.Limits.Bodies(true).Text)), c.MaxInflightBytes)
 }
 
 // connectionsOfAddress is how many connections one client address may have.

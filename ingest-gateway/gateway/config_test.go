@@ -18,7 +18,7 @@ func TestDefaultsAreValid(t *testing.T) {
 // named.
 func TestValidateNamesEverySetting(t *testing.T) {
 	bad := map[string]string{
-		"addr": "nowhere", "keys": "", "keys-poll": "1ms", "max-compressed-bytes": "0", "max-body-bytes": "-1", "max-batch-events": "0",
+		"addr": "nowhere", "keys": "", "keys-poll": "1ms", "max-compressed-bytes": "0", "max-body-bytes": "-1", "max-import-bytes": "0", "max-batch-events": "0",
 		"max-event-bytes": "1", "max-id-bytes": "1", "max-name-bytes": "0", "max-depth": "1", "max-quantity": "0", "max-connections": "0",
 		"max-header-bytes": "1", "read-timeout": "0s", "write-timeout": "-1s", "idle-timeout": "0s", "max-inflight-bytes": "-5",
 		"max-inflight-events": "-1", "ack-timeout": "1ms", "linger": "1h", "compression": "rar", "trusted-proxies": "10.0.0.0/8,here",

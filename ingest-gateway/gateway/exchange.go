@@ -47,7 +47,7 @@ func (g *Gateway) newExchange() *exchange {
 
 func (g *Gateway) acquire() *exchange {
 	x := g.exchanges.Get().(*exchange)
-	x.request.Reset(g.cfg.Limits.MaxBodyBytes)
+	x.request.Reset()
 	x.reply.Reset()
 	x.received = g.now()
 	x.whole = false
@@ -94,35 +94,34 @@ func (x *exchange) recycle() {
 // readBody reads and unpacks the body. length is what the client said, or
 // negative where it did not.
 func (x *exchange) readBody(src io.Reader, length int, contentEncoding string) *ingest.Fault {
-	limits := &x.gateway.cfg.Limits
-	most := max(limits.MaxBodyBytes, limits.MaxCompressedBytes)
-	if length > most {
-		return ingest.AsFault(ingest.Exceeds(ingest.SettingMaxBodyBytes, fmt.Sprintf("body of %d bytes", length), limits.MaxBodyBytes))
+	bodies := x.request.Bodies()
+	if length > bodies.Most() {
+		return bodies.TooLarge(fmt.Sprintf("body of %d bytes", length))
 	}
 	short := length >= 0 && length <= readStep
 	x.held.begin(short || x.carriesKey())
-	wire, err := x.readAll(x.wire[:0], src, length, most)
+	wire, err := x.readAll(x.wire[:0], src, length, bodies)
 	x.wire = wire
 	if err != nil {
 		return ingest.AsFault(err)
 	}
 	e := body.Detect(wire, contentEncoding)
 	switch {
-	case e == body.Plain && len(wire) > limits.MaxBodyBytes:
-		return ingest.AsFault(ingest.Exceeds(ingest.SettingMaxBodyBytes, fmt.Sprintf("body of %d bytes", len(wire)), limits.MaxBodyBytes))
+	case e == body.Plain && len(wire) > bodies.Text:
+		return bodies.TooLarge(fmt.Sprintf("body of %d bytes", len(wire)))
 	case e == body.Plain:
 		x.request.Body = wire
 		return nil
-	case len(wire) > limits.MaxCompressedBytes:
-		return ingest.AsFault(ingest.Exceeds(ingest.SettingMaxCompressedBytes, fmt.Sprintf("packed body of %d bytes", len(wire)), limits.MaxCompressedBytes))
+	case len(wire) > bodies.Packed:
+		return bodies.TooLargePacked(fmt.Sprintf("packed body of %d bytes", len(wire)))
 	}
 	if short { // as it came, and may be long once unpacked
 		x.held.begin(x.carriesKey())
 	}
-	x.unpacked, err = x.gateway.unpacker.Unpack(x.unpacked[:0], wire, e, limits.MaxBodyBytes, x.held.reserve)
+	x.unpacked, err = x.gateway.unpacker.Unpack(x.unpacked[:0], wire, e, bodies.Text, x.held.reserve)
 	switch {
 	case errors.Is(err, body.ErrTooLarge):
-		return ingest.AsFault(ingest.Exceeds(ingest.SettingMaxBodyBytes, "body larger after unpacking", limits.MaxBodyBytes))
+		return bodies.TooLarge("body larger after unpacking")
 	case err != nil:
 		return ingest.AsFault(err)
 	}
@@ -157,10 +156,10 @@ var errShort = errors.New("the body ended before its Content-Length")
 // server has read as much before a request gets here.
 const readStep = 8 << 10
 
-// readAll reads a body to its end, at most one byte past most. It reserves no more
+// readAll reads a body to its end, or until it is past its bounds. It reserves no more
 // than readStep and then twice what has arrived, whatever length the client
 // declared, so that a client holds memory only by sending.
-func (x *exchange) readAll(dst []byte, src io.Reader, length, most int) ([]byte, error) {
+func (x *exchange) readAll(dst []byte, src io.Reader, length int, bodies ingest.Bodies) ([]byte, error) {
 	for reserved := 0; ; {
 		switch {
 		case len(dst) == length:
@@ -183,8 +182,8 @@ func (x *exchange) readAll(dst []byte, src io.Reader, length, most int) ([]byte,
 		dst = dst[:len(dst)+n]
 		slow := tooSlow(err, &x.gateway.cfg)
 		switch {
-		case len(dst) > most:
-			return dst, ingest.Exceeds(ingest.SettingMaxBodyBytes, "body too large", x.gateway.cfg.Limits.MaxBodyBytes)
+		case len(dst) > bodies.Most():
+			return dst, bodies.TooLarge("body too large")
 		case err == io.EOF && length >= 0 && len(dst) < length:
 			return dst, errShort
 		case err == io.EOF:

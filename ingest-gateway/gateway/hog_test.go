@@ -66,6 +66,7 @@ func TestDeclaredBodiesHoldNothing(t *testing.T) {
 // name a known key before their body.
 func TestUnauthenticatedShare(t *testing.T) {
 	g, _ := quick(t, "", func(c *Config, _ *Dependencies) {
+		c.Limits.MaxImportBytes = hogBody
 		c.MaxInflightBytes, c.MaxUnauthenticatedShare, c.MaxAddressShare = 32*hogBody, 0.125, 1 // 4 bodies
 	})
 	key := "Authorization: " + basicAuth(testKey)
@@ -100,6 +101,7 @@ func TestUnauthenticatedShare(t *testing.T) {
 func TestAddressShare(t *testing.T) {
 	g, _ := quick(t, "", func(c *Config, _ *Dependencies) {
 		c.TrustedProxies = []string{"127.0.0.0/8"}
+		c.Limits.MaxImportBytes = hogBody
 		c.MaxInflightBytes, c.MaxAddressShare, c.MaxConnections = 32*hogBody, 0.125, 8 // 4 bodies and 1 connection
 	})
 	key := "Authorization: " + basicAuth(testKey)
@@ -236,7 +238,7 @@ func TestNetworks(t *testing.T) {
 // A reply that says that a bound was hit is readable on a connection that goes on.
 func TestRefusedBodyKeepsTheConnection(t *testing.T) {
 	g, _ := quick(t, "", func(c *Config, _ *Dependencies) {
-		c.Limits.MaxBodyBytes, c.MaxInflightBytes, c.MaxAddressShare = 20_000, 200_000, 0.4
+		c.Limits.MaxBodyBytes, c.Limits.MaxImportBytes, c.MaxInflightBytes, c.MaxAddressShare = 20_000, 20_000, 200_000, 0.4
 	})
 	if !g.addresses.take(networkOf(netip.MustParseAddr("127.0.0.1")), 79_000) {
 		t.Fatal("the share is smaller than it was set")

@@ -41,7 +41,7 @@ func newServer(g *Gateway, ln net.Listener) *server {
 		ReadTimeout:                  g.cfg.ReadTimeout, // of a whole request, so that slow senders end too
 		WriteTimeout:                 g.cfg.WriteTimeout,
 		IdleTimeout:                  g.cfg.IdleTimeout,
-		MaxRequestBodySize:           max(g.cfg.Limits.MaxBodyBytes, g.cfg.Limits.MaxCompressedBytes),
+		MaxRequestBodySize:           max(g.cfg.Limits.Bodies(false).Most(), g.cfg.Limits.Bodies(true).Most()),
 		StreamRequestBody:            true, // bodies are read by us, within the bound on what is in flight
 		DisablePreParseMultipartForm: true,
 		NoDefaultServerHeader:        true,
@@ -141,6 +141,7 @@ func (s *server) exchange(ctx *fasthttp.RequestCtx, x *exchange) {
 		s.noRoute(ctx, x)
 		return
 	}
+	r.Bound(g.cfg.Limits.Bodies(candidates.Import()))
 	var fault *ingest.Fault
 	if stream := ctx.RequestBodyStream(); stream != nil {
 		x.keyHeader = candidates.KeyHeader()
@@ -158,7 +159,7 @@ func (s *server) exchange(ctx *fasthttp.RequestCtx, x *exchange) {
 // comes to read the reply, and closes the connection where there is more than is
 // worth reading.
 func (s *server) discard(ctx *fasthttp.RequestCtx, rest io.Reader) {
-	worth := 2 * int64(s.http.MaxRequestBodySize)
+	worth := 2 * int64(s.gateway.cfg.Limits.Bodies(false).Most())
 	if _, err := io.CopyN(io.Discard, rest, worth); !errors.Is(err, io.EOF) {
 		ctx.SetConnectionClose()
 	}

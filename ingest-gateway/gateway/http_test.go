@@ -54,7 +54,7 @@ func pack(t testing.TB, codec, s string) string {
 func TestBounds(t *testing.T) {
 	g, cluster := quick(t, "", func(c *Config, _ *Dependencies) {
 		c.Limits.MaxCompressedBytes, c.Limits.MaxBodyBytes, c.Limits.MaxEventBytes, c.Limits.MaxBatchEvents = 1000, 5000, 2000, 3
-		c.MaxInflightBytes, c.MaxAddressShare = 200_000, 1
+		c.Limits.MaxImportBytes, c.MaxInflightBytes, c.MaxAddressShare = 5000, 200_000, 1
 	})
 	one := track("m", "u")
 	big := func(n int) string {
@@ -112,7 +112,7 @@ func chunked(s string) io.Reader { return io.MultiReader(strings.NewReader(s)) }
 // The bound on bytes holds for bodies and for the records made of them.
 func TestInflightBytes(t *testing.T) {
 	g, cluster := quick(t, "", func(c *Config, _ *Dependencies) {
-		c.Limits.MaxBodyBytes, c.MaxInflightBytes, c.MaxAddressShare = 10_000, 160_000, 1
+		c.Limits.MaxBodyBytes, c.Limits.MaxImportBytes, c.MaxInflightBytes, c.MaxAddressShare = 10_000, 10_000, 160_000, 1
 	})
 	release := stall(cluster)
 	defer release()
@@ -482,4 +482,35 @@ func TestKeysAreReadAgain(t *testing.T) {
 	if a, b := status(testKey), status("second"); a != 200 || b != 200 {
 		t.Errorf("with both: got %d and %d", a, b)
 	}
+}
+
+// Imports of Mixpanel's size, 2,000 events and 10 MB, fit the default bounds on
+// their path, and on no other.
+func TestImportsFit(t *testing.T) {
+	g, _ := quick(t, "", nil)
+	var b strings.Builder
+	for i := range 2000 {
+		fmt.Fprintf(&b, `,{"event":"Old","properties":{"distinct_id":"u%d","time":1577836800,"$insert_id":"i-%d","text":"`, i, i)
+		for j := range 600 { // packs badly
+			fmt.Fprintf(&b, "%x", uint32(i*600+j)*2654435761)
+		}
+		b.WriteString(`"}}`)
+	}
+	body := "[" + b.String()[1:] + "]"
+	if len(body) < 9<<20 || len(body) > 10_000_000 {
+		t.Fatalf("the body has %d bytes", len(body))
+	}
+	const answer = `{"code":200,"status":"OK","num_records_imported":2000}`
+	for _, packed := range []string{body, pack(t, "gzip", body)} {
+		if res := g.post("/import?strict=1&project_id=7&verbose=1", packed); res.status != 200 || res.body != answer {
+			t.Errorf("%d bytes: got %d %.300s", len(packed), res.status, res.body)
+		}
+		if res := g.post("/track", packed); res.status != 413 {
+			t.Errorf("%d bytes that are no import: got %d %.300s", len(packed), res.status, res.body)
+		}
+	}
+	if res := g.post("/import?strict=1", strings.Repeat(" ", 16<<20+1)); res.status != 413 || !strings.Contains(res.body, "max-import-bytes") {
+		t.Errorf("more than the bound: got %d %s", res.status, res.body)
+	}
+	g.idle()
 }

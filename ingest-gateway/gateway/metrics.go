@@ -79,7 +79,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m.lateStored, m.lateFails = m.late.WithLabelValues("acked"), m.late.WithLabelValues("failed")
 	for _, s := range []string{
-		ingest.SettingMaxCompressedBytes, ingest.SettingMaxBodyBytes, ingest.SettingMaxBatchEvents, settingMaxInflightBytes,
+		ingest.SettingMaxCompressedBytes, ingest.SettingMaxBodyBytes, ingest.SettingMaxImportBytes, ingest.SettingMaxBatchEvents, settingMaxInflightBytes,
 		settingMaxInflightEvents, settingMaxHeaderBytes, settingReadTimeout, settingAckTimeout, settingRate, settingQuota,
 		settingMaxConnections, settingMinRequestRate, settingMaxAddressShare, settingMaxUnauthenticatedShare,
 	} {

@@ -111,6 +111,7 @@ func AsFault(err error) *Fault {
 const (
 	SettingMaxCompressedBytes = "max-compressed-bytes"
 	SettingMaxBodyBytes       = "max-body-bytes"
+	SettingMaxImportBytes     = "max-import-bytes"
 	SettingMaxBatchEvents     = "max-batch-events"
 	SettingMaxEventBytes      = "max-event-bytes"
 	SettingMaxIDBytes         = "max-id-bytes"
@@ -123,6 +124,7 @@ const (
 type Limits struct {
 	MaxCompressedBytes int   // of a packed body, before unpacking
 	MaxBodyBytes       int   // of a body, after unpacking
+	MaxImportBytes     int   // of a body of a route for imports, packed or not
 	MaxBatchEvents     int   // items of one request
 	MaxEventBytes      int   // JSON text of one item
 	MaxIDBytes         int   // of each id
@@ -136,6 +138,7 @@ func DefaultLimits() Limits {
 	return Limits{
 		MaxCompressedBytes: 1 << 20,
 		MaxBodyBytes:       8 << 20,
+		MaxImportBytes:     16 << 20,
 		MaxBatchEvents:     5000,
 		MaxEventBytes:      512 << 10,
 		MaxIDBytes:         256,
@@ -154,6 +157,7 @@ func (l Limits) Validate() error {
 	}{
 		{SettingMaxCompressedBytes, int64(l.MaxCompressedBytes), 1, 64 << 20},
 		{SettingMaxBodyBytes, int64(l.MaxBodyBytes), 1, 64 << 20},
+		{SettingMaxImportBytes, int64(l.MaxImportBytes), 1, 64 << 20},
 		{SettingMaxBatchEvents, int64(l.MaxBatchEvents), 1, 100_000},
 		{SettingMaxEventBytes, int64(l.MaxEventBytes), 1024, 4 << 20},
 		{SettingMaxIDBytes, int64(l.MaxIDBytes), 36, 4096},
@@ -166,4 +170,30 @@ func (l Limits) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Bodies are the bounds on the body of one request.
+type Bodies struct {
+	Packed, Text               int // bytes before and after unpacking
+	packedSetting, textSetting string
+}
+
+// Bodies are the bounds on a body, of a route for imports or of any other.
+func (l Limits) Bodies(imports bool) Bodies {
+	if imports {
+		most := max(l.MaxImportBytes, l.MaxBodyBytes)
+		return Bodies{Packed: most, Text: most, packedSetting: SettingMaxImportBytes, textSetting: SettingMaxImportBytes}
+	}
+	return Bodies{Packed: l.MaxCompressedBytes, Text: l.MaxBodyBytes, packedSetting: SettingMaxCompressedBytes, textSetting: SettingMaxBodyBytes}
+}
+
+// Most is the most bytes that a body may have on the wire, packed or not.
+func (b Bodies) Most() int { return max(b.Packed, b.Text) }
+
+// TooLarge is the fault of a body that what says is too large.
+func (b Bodies) TooLarge(what string) *Fault { return AsFault(Exceeds(b.textSetting, what, b.Text)) }
+
+// TooLargePacked is the same of a packed body, before unpacking.
+func (b Bodies) TooLargePacked(what string) *Fault {
+	return AsFault(Exceeds(b.packedSetting, what, b.Packed))
 }

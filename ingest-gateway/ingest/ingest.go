@@ -120,6 +120,10 @@ type Route struct {
 	// Request.Text is there. Nil matches everything.
 	Match func(*Request) bool
 
+	// Import says that clients send history on this route, in bodies of up to
+	// max-import-bytes.
+	Import bool
+
 	// Decode fills the batch. See the package doc.
 	Decode func(*Request, *Batch) error
 

@@ -43,7 +43,7 @@ type Request struct {
 	texted  bool
 	agent   string
 	agented bool
-	maxText int
+	bodies  Bodies
 }
 
 // maxParams bounds the "{name}" parts of one route.
@@ -56,8 +56,14 @@ type params struct {
 }
 
 // Reset makes r ready for another request; everything but the method, which the
-// caller sets with the other exported fields, is gone. maxText bounds Text.
-func (r *Request) Reset(maxText int) { *r = Request{maxText: maxText} }
+// caller sets with the other exported fields, is gone.
+func (r *Request) Reset() { *r = Request{} }
+
+// Bound sets the bounds on the body. It is the gateway's to call.
+func (r *Request) Bound(bodies Bodies) { r.bodies = bodies }
+
+// Bodies are the bounds on the body.
+func (r *Request) Bodies() Bodies { return r.bodies }
 
 // Header returns the first value of a header field, or "".
 func (r *Request) Header(name string) string {
@@ -106,6 +112,22 @@ func (r *Request) LookupQuery(name string) (string, bool) {
 func (r *Request) FormValue(name string) string {
 	v, _ := lookupForm(String(r.Body), name)
 	return v
+}
+
+// Option returns the first value of a parameter of the query, or of a field that
+// stands beside data in a body of form data.
+func (r *Request) Option(name string) (string, bool) {
+	if v, ok := r.LookupQuery(name); ok {
+		return v, true
+	}
+	fields, _ := body.Fields(r.Body)
+	return lookupForm(fields, name)
+}
+
+// IsForm reports whether the body is form data with a field data.
+func (r *Request) IsForm() bool {
+	_, is := body.Fields(r.Body)
+	return is
 }
 
 func lookupForm(form, name string) (string, bool) {
@@ -184,10 +206,10 @@ func (r *Request) Text() ([]byte, error) {
 			wrapped = []byte(data)
 		}
 	}
-	text, err := body.Unwrap(wrapped, r.maxText)
+	text, err := body.Unwrap(wrapped, r.bodies.Text)
 	switch {
 	case errors.Is(err, body.ErrTooLarge):
-		r.textErr = Exceeds(SettingMaxBodyBytes, "body too large after unpacking", r.maxText)
+		r.textErr = r.bodies.TooLarge("body too large after unpacking")
 	case err != nil:
 		r.textErr = Unreadable("%v", err)
 	default:

@@ -103,6 +103,16 @@ func (c Candidates) Len() int { return len(c.exact) + len(c.patterns) }
 // write key, "" where it has none of its own.
 func (c Candidates) KeyHeader() string { return c.at(0).Fields.KeyHeader }
 
+// Import reports whether a candidate is for imports.
+func (c Candidates) Import() bool {
+	for i := range c.Len() {
+		if c.at(i).Route.Import {
+			return true
+		}
+	}
+	return false
+}
+
 // Find returns the candidates for a method and a path from TrimPath. scratch
 // builds the look-up key and may be nil.
 func (r *Router) Find(method, path string, scratch []byte) Candidates {

@@ -199,7 +199,7 @@ func TestLimitsValidate(t *testing.T) {
 	}
 	err := ingest.Limits{}.Validate()
 	for _, name := range []string{
-		ingest.SettingMaxCompressedBytes, ingest.SettingMaxBodyBytes, ingest.SettingMaxBatchEvents, ingest.SettingMaxEventBytes,
+		ingest.SettingMaxCompressedBytes, ingest.SettingMaxBodyBytes, ingest.SettingMaxImportBytes, ingest.SettingMaxBatchEvents, ingest.SettingMaxEventBytes,
 		ingest.SettingMaxIDBytes, ingest.SettingMaxNameBytes, ingest.SettingMaxDepth, ingest.SettingMaxQuantity,
 	} {
 		if err == nil || !strings.Contains(err.Error(), name+" must be") {

@@ -217,9 +217,10 @@ func IsAccountType(app *ingest.App, name string) bool {
 	return slices.Contains(accountKeys(app, groupTypes), name)
 }
 
-// IsAccountProperty reports whether a property names the account.
-func IsAccountProperty(app *ingest.App, name string) bool {
-	return slices.Contains(accountKeys(app, accountProperties), name)
+// IsAccountKey reports whether a name stands for the account under the app's
+// account keys, or where it has none under the standard ones.
+func IsAccountKey(app *ingest.App, standard []string, name string) bool {
+	return slices.Contains(accountKeys(app, standard), name)
 }
 
 // RejectGroupType rejects a group call about something that is no account.

@@ -8,9 +8,10 @@ import (
 )
 
 // answer is that of track, engage and groups: exactly 1 for success, which
-// mixpanel-node looks at and not at the status; with verbose=1 an object.
+// mixpanel-node looks at and not at the status; with verbose=1, in the query or in
+// the form, an object.
 func answer(r *ingest.Request, _ *ingest.Batch, fault *ingest.Fault, w *ingest.Reply) {
-	verbose := r.QueryValue("verbose") == "1"
+	verbose := option(r, "verbose") == "1"
 	switch {
 	case fault == nil && verbose:
 		w.WriteString(`{"status":1,"error":null}`)
@@ -27,10 +28,14 @@ func answer(r *ingest.Request, _ *ingest.Batch, fault *ingest.Fault, w *ingest.R
 	}
 }
 
-// answerImport is that of import. mixpanel-node imports with the query of track
-// and wants its answers.
+// answerImport is that of import. Who says whether to be strict, as mixpanel-go's
+// Import does, reads the import API's answer, whatever verbose says. mixpanel-node
+// imports with the query of track, Python, Ruby and mixpanel-go's Merge with a form,
+// and all of these want the answers of track.
 func answerImport(r *ingest.Request, b *ingest.Batch, fault *ingest.Fault, w *ingest.Reply) {
-	if _, node := r.LookupQuery("verbose"); node {
+	_, strict := r.LookupQuery("strict")
+	_, verbose := r.Option("verbose")
+	if !strict && (verbose || r.IsForm()) {
 		answer(r, b, fault, w)
 		return
 	}

@@ -43,11 +43,11 @@ func (Protocol) Routes() []ingest.Route {
 			{"/groups", (*decoder).group},
 			{"/import", (*decoder).event},
 		} {
-			reply := answer
+			route := ingest.Route{Method: method, Path: r.path, Decode: decodeWith(r.item), Answer: answer}
 			if r.path == "/import" {
-				reply = answerImport
+				route.Answer, route.Import = answerImport, true
 			}
-			routes = append(routes, ingest.Route{Method: method, Path: r.path, Decode: decodeWith(r.item), Answer: reply})
+			routes = append(routes, route)
 		}
 	}
 	// Session recordings are taken and dropped.
@@ -62,6 +62,7 @@ type decoder struct {
 	r     *ingest.Request
 	b     *ingest.Batch
 	token string // of the first event
+	noIP  bool   // the request's address is not the user's
 
 	top, properties         mapping.Object
 	traits, context, nested mapping.Writer
@@ -77,14 +78,14 @@ func decodeWith(item func(*decoder, mapping.Item)) func(*ingest.Request, *ingest
 		if err != nil {
 			return err
 		}
-		d := &decoder{r: r, b: b}
+		d := &decoder{r: r, b: b, noIP: option(r, "ip") == "0"}
 		if len(env.Items) > 0 {
 			d.top.Parse(env.Items[0].Raw)
 			d.properties.Of(d.top.Get("properties"))
 			d.token = strings.Clone(tokenOf(&d.top, &d.properties))
 		}
 		user, password := r.Basic()
-		if err := mapping.FirstKey(b, d.token, user, password, r.QueryValue("api_key"), r.QueryValue("token")); err != nil {
+		if err := mapping.FirstKey(b, d.token, user, password, option(r, "api_key"), option(r, "token")); err != nil {
 			return err
 		}
 		for _, it := range env.Items {
@@ -92,6 +93,13 @@ func decodeWith(item func(*decoder, mapping.Item)) func(*ingest.Request, *ingest
 		}
 		return nil
 	}
+}
+
+// option is a parameter of the query or, as the Python, Ruby and PHP SDKs send
+// them, a field of the form.
+func option(r *ingest.Request, name string) string {
+	v, _ := r.Option(name)
+	return v
 }
 
 func tokenOf(top, properties *mapping.Object) string {
@@ -127,8 +135,8 @@ func (d *decoder) begin(it mapping.Item) (*event.RawEvent, *mapping.Fields, bool
 		d.b.Reject(ingest.CodeBadEvent, "token", "another token than that of the request's first event")
 		return nil, nil, false
 	}
-	if d.r.QueryValue("ip") == "0" {
-		ev.IP = "" // the client says that the request's address is not the user's
+	if d.noIP {
+		ev.IP = ""
 	}
 	return ev, f, true
 }
@@ -155,7 +163,7 @@ func (d *decoder) event(it mapping.Item) {
 		mapping.RejectTime(d.b, "properties.time", when)
 		return
 	}
-	ev.AccountID = mapping.AccountOfProperties(d.b.App(), &d.properties)
+	ev.AccountID = mapping.Account(d.b.App(), accountKeys, &d.properties)
 	ev.Library = mapping.Library(d.b, d.properties.Get("mp_lib"), d.properties.Get("$lib_version"))
 	if ip := mapping.ClientIP(d.b, d.properties.First("ip", "$ip")); ip != "" {
 		ev.IP = ip
@@ -282,12 +290,16 @@ func (d *decoder) group(it mapping.Item) {
 	ev.MessageID = f.ID("$insert_id")
 	key := f.ID("$group_key")
 	ev.AccountID = f.ID("$group_id")
-	if f.Wrong == "" && !mapping.IsAccountProperty(d.b.App(), key) {
+	if f.Wrong == "" && !mapping.IsAccountKey(d.b.App(), accountKeys, key) {
 		mapping.RejectGroupType(d.b, "$group_key", key)
 		return
 	}
 	d.finishProfile(ev, f)
 }
+
+// accountKeys hold where the app names none: a group key of Mixpanel is a property
+// that the project declares as one, most often company.
+var accountKeys = []string{"account_id", "company_id", "organization_id", "account", "company", "organization"}
 
 // notOperators are fields of a profile's change that are no traits.
 var notOperators = []string{

@@ -40,7 +40,7 @@ func (Protocol) Routes() []ingest.Route {
 			route := ingest.Route{Method: method, Path: path, Decode: decode, Answer: answer}
 			switch path {
 			case "/batch":
-				route.Match = isBatch
+				route.Match, route.Import = isBatch, true
 			case "/track", "/engage":
 				route.Match = hasPostHogKey
 			}
@@ -93,7 +93,7 @@ type decoder struct {
 }
 
 func decode(r *ingest.Request, b *ingest.Batch) error {
-	text, err := requestText(r, b.Limits().MaxBodyBytes)
+	text, err := requestText(r, r.Bodies().Text)
 	if err != nil {
 		return err
 	}

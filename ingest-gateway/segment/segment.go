@@ -61,6 +61,8 @@ func (p Protocol) Routes() []ingest.Route {
 	many := func(path string) ingest.Route {
 		return ingest.Route{Method: "POST", Path: path, Decode: p.decodeBatch, Answer: answer}
 	}
+	imports := many("/v1/import")
+	imports.Import = true
 	pixel := func(path, kind string) ingest.Route {
 		return ingest.Route{
 			Method: "GET", Path: path, Answer: answerPixel,
@@ -75,7 +77,7 @@ func (p Protocol) Routes() []ingest.Route {
 		single("/v1/screen", event.KindScreen), single("/v1/s", event.KindScreen),
 		single("/v1/alias", event.KindAlias), single("/v1/a", event.KindAlias),
 		single("/v1/metric", event.KindMetric),
-		many("/v1/batch"), many("/v1/b"), many("/v1/import"), many("/beacon/v1/batch"),
+		many("/v1/batch"), many("/v1/b"), imports, many("/beacon/v1/batch"),
 		pixel("/pixel/v1/track", event.KindTrack), pixel("/pixel/v1/page", event.KindPage),
 		{Method: "POST", Path: "/v1/m", Decode: decodeNothing, Answer: answer},
 		{Method: "GET", Path: "/v1/projects/{key}/settings", Decode: decodeSettings, Answer: answerSettings},

@@ -419,7 +419,7 @@ func benchmarkDecode(b *testing.B, n int) {
 	b.ReportAllocs()
 	start := cpuTime()
 	for b.Loop() {
-		r.Reset(1 << 20)
+		r.Reset()
 		r.Method, r.Path, r.Query, r.Body, r.ReceivedAt = "POST", path, "writeKey=k", body, 1
 		bound := router.Find(r.Method, r.Path, nil).Select(&r)
 		batch.Begin(&r, bound.Protocol, bound.Fields)

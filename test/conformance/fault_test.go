@@ -173,7 +173,7 @@ func reset(w http.ResponseWriter) {
 func (p *proxy) refuse(w http.ResponseWriter, r *http.Request, payload []byte, fault *ingest.Fault) {
 	limits := ingest.DefaultLimits()
 	var req ingest.Request
-	req.Reset(limits.MaxBodyBytes)
+	req.Bound(limits.Bodies(false))
 	req.Method, req.Path, req.Query = r.Method, ingest.TrimPath(r.URL.Path), r.URL.RawQuery
 	req.Headers, req.Body = header(r.Header), payload
 	req.RemoteIP, req.ReceivedAt = netip.MustParseAddr("127.0.0.1"), event.FromTime(time.Now())

@@ -83,7 +83,7 @@ func (g *Gateway) Do(method, target string, payload []byte, header ...string) Re
 		return Result{Status: http.StatusNotFound}
 	}
 	var r ingest.Request
-	r.Reset(g.Limits.MaxBodyBytes)
+	r.Bound(g.Limits.Bodies(candidates.Import()))
 	h := headers{{"User-Agent", "ingesttest/1"}}
 	for _, line := range header {
 		name, value, _ := strings.Cut(line, ":")
@@ -133,21 +133,21 @@ func (g *Gateway) Do(method, target string, payload []byte, header ...string) Re
 }
 
 func (g *Gateway) unpack(r *ingest.Request, payload []byte) *ingest.Fault {
-	e := body.Detect(payload, r.Header("Content-Encoding"))
+	e, bodies := body.Detect(payload, r.Header("Content-Encoding")), r.Bodies()
 	switch {
-	case e == body.Plain && len(payload) > g.Limits.MaxBodyBytes:
-		return ingest.AsFault(ingest.Exceeds(ingest.SettingMaxBodyBytes, "body too large", g.Limits.MaxBodyBytes))
+	case e == body.Plain && len(payload) > bodies.Text:
+		return bodies.TooLarge("body too large")
 	case e == body.Plain:
 		r.Body = payload
 		return nil
-	case len(payload) > g.Limits.MaxCompressedBytes:
-		return ingest.AsFault(ingest.Exceeds(ingest.SettingMaxCompressedBytes, "packed body too large", g.Limits.MaxCompressedBytes))
+	case len(payload) > bodies.Packed:
+		return bodies.TooLargePacked("packed body too large")
 	}
 	var u body.Unpacker
-	out, err := u.Unpack(nil, payload, e, g.Limits.MaxBodyBytes, nil)
+	out, err := u.Unpack(nil, payload, e, bodies.Text, nil)
 	switch {
 	case errors.Is(err, body.ErrTooLarge):
-		return ingest.AsFault(ingest.Exceeds(ingest.SettingMaxBodyBytes, "body larger after unpacking", g.Limits.MaxBodyBytes))
+		return bodies.TooLarge("body larger after unpacking")
 	case err != nil:
 		return ingest.AsFault(err)
 	}

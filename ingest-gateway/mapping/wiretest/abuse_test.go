@@ -98,10 +98,10 @@ func TestAbuse(t *testing.T) {
 				t.Fatalf("a good event: got %d %s, %d events", res.Status, res.Body, len(res.Events))
 			}
 			for name, body := range map[string][]byte{
-				"a zstd bomb": zstdBomb, "a gzip bomb": gzipBomb, "a body above the bound": zeros[:9<<20],
+				"a zstd bomb": zstdBomb, "a gzip bomb": gzipBomb, "a body above the bound": zeros[:17<<20],
 			} {
 				res := do(body)
-				if res.Status != 413 || res.Fault == nil || res.Fault.Setting != ingest.SettingMaxBodyBytes {
+				if res.Status != 413 || res.Fault == nil || res.Fault.Setting != ingest.SettingMaxBodyBytes && res.Fault.Setting != ingest.SettingMaxImportBytes {
 					t.Errorf("%s: got %d %s (%v), want 413 and the setting", name, res.Status, res.Body, res.Fault)
 				}
 			}

@@ -237,6 +237,14 @@ func wrap(t testing.TB, text string, words []string) []byte {
 			}
 			buf.Write(raw)
 		default:
+			if strings.HasPrefix(word, "&") { // further fields of the form
+				buf.WriteString(string(b) + word)
+				break
+			}
+			if strings.HasSuffix(word, "&") {
+				buf.WriteString(word + string(b))
+				break
+			}
 			t.Fatalf("a body cannot be wrapped in %q", word)
 		}
 		b = buf.Bytes()
