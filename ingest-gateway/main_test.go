@@ -34,7 +34,7 @@ func TestKeyNew(t *testing.T) {
 	if m == nil {
 		t.Fatalf("got %q", out.String())
 	}
-	table, err := keys.Parse([]byte("apps:\n  - id: a\n    keys:\n      - " + m[2]))
+	table, err := keys.Parse([]byte("apps:\n  - id: a\n    keys:\n      - " + m[2] + "\n...\n"))
 	if err != nil || table.App(m[1]) == nil {
 		t.Errorf("the line does not know the key: %v", err)
 	}
@@ -58,7 +58,7 @@ func TestCheck(t *testing.T) {
 	if err := run(args, noEnv, io.Discard, io.Discard); err == nil {
 		t.Error("a key file that is not there passes")
 	}
-	if err := os.WriteFile(file, []byte(fmt.Sprintf("apps: [{id: a, keys: ['%s']}]", keys.HashOf("k"))), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(fmt.Sprintf("apps: [{id: a, keys: ['%s']}]\n...\n", keys.HashOf("k"))), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := run(args, noEnv, io.Discard, io.Discard); err != nil {
@@ -133,7 +133,7 @@ func TestDesignListsAll(t *testing.T) {
 
 	cfg.Addr = "127.0.0.1:0"
 	cfg.Keys = filepath.Join(t.TempDir(), "keys.yaml")
-	if err := os.WriteFile(cfg.Keys, []byte(fmt.Sprintf("apps: [{id: a, keys: ['%s']}]", keys.HashOf("k"))), 0o600); err != nil {
+	if err := os.WriteFile(cfg.Keys, []byte(fmt.Sprintf("apps: [{id: a, keys: ['%s']}]\n...\n", keys.HashOf("k"))), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	reg := recorder{prometheus.NewRegistry(), map[string]bool{}}

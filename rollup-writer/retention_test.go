@@ -41,7 +41,7 @@ func TestRetention(t *testing.T) {
 	rules := filepath.Join(t.TempDir(), "privacy.yaml")
 	write := func(text string) {
 		t.Helper()
-		if err := os.WriteFile(rules, []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(rules, []byte(text+"\n...\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -25,6 +25,7 @@ apps:
       - {path: properties.pin, action: drop}
       - {path: "properties.**", detect: [email], action: mask}
     opt_out: {users: [gone], accounts: [secret corp]}
+...
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}

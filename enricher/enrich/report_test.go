@@ -21,6 +21,7 @@ apps:
     rules:
       - {path: properties.dimensions.name, action: drop}
       - {path: "properties.**", detect: [email], action: mask}
+...
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -113,7 +113,7 @@ func TestIdentityReachesOtherPartitions(t *testing.T) {
 // apply writes a version of the catalog of an app.
 func (c *cluster) apply(app string, number int64, text string, moves ...event.Move) {
 	c.t.Helper()
-	parsed, err := catalog.Parse([]byte(text))
+	parsed, err := catalog.Parse([]byte(text + "\n...\n"))
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -87,7 +87,7 @@ func (l *lockedBuffer) String() string {
 }
 
 func keyFile(extra string, key string) string {
-	return fmt.Sprintf("apps:\n  - id: dev\n    keys: ['%s']\n    ip: full\n%s", keys.HashOf(key), extra)
+	return fmt.Sprintf("apps:\n  - id: dev\n    keys: ['%s']\n    ip: full\n%s\n...\n", keys.HashOf(key), extra)
 }
 
 func testConfig(t testing.TB, brokers []string, extra string) (Config, Dependencies) {

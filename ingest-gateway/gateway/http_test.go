@@ -478,7 +478,7 @@ func TestKeysAreReadAgain(t *testing.T) {
 	if b := status("second"); b != 200 || g.metric("uptake_gateway_keys_stale") != 1 {
 		t.Errorf("after a bad file: got %d", b)
 	}
-	write(fmt.Sprintf("apps:\n  - id: dev\n    keys: ['%s', '%s']\n", keys.HashOf(testKey), keys.HashOf("second")))
+	write(fmt.Sprintf("apps:\n  - id: dev\n    keys: ['%s', '%s']\n...\n", keys.HashOf(testKey), keys.HashOf("second")))
 	if a, b := status(testKey), status("second"); a != 200 || b != 200 {
 		t.Errorf("with both: got %d and %d", a, b)
 	}

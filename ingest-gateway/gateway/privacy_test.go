@@ -32,6 +32,7 @@ apps:
       - {path: "traits.**", detect: [email], action: mask}
       - {path: "context.**", detect: [email], action: mask}
     opt_out: {users: [gone], accounts: [secret-corp]}
+...
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -1,30 +1,30 @@
 // Package keys knows the applications and their write keys.
 //
 // It owns the key file: its format, its checks, and reading it again while the
-// gateway runs. A write key is shown once when it is made; the file holds its
+// gateway runs. The file ends with the line "...", so that one that was cut short is
+// never taken: package wholefile. A write key is shown once when it is made; the file holds its
 // SHA-256, so that whoever reads the file cannot send. A plain hash does, with
 // no salt and no stretching, because keys are 192 random bits and not words that
 // people choose.
 package keys
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net/url"
-	"os"
+	"slices"
 	"strings"
 	"unsafe"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+	"github.com/uptakehq/uptake/schemas/svc/wholefile"
 )
 
 // Hash is the SHA-256 of a write key.
@@ -60,6 +60,17 @@ func (t *Table) App(key string) *ingest.App { return t.apps[HashOf(key)] }
 // Apps lists the apps in the file's order.
 func (t *Table) Apps() []*ingest.App { return t.list }
 
+// lost returns the apps of t that next does not name.
+func (t *Table) lost(next *Table) []string {
+	var ids []string
+	for _, app := range t.list {
+		if !slices.ContainsFunc(next.list, func(a *ingest.App) bool { return a.ID == app.ID }) {
+			ids = append(ids, app.ID)
+		}
+	}
+	return ids
+}
+
 // AllowsOrigin reports whether some app lets pages of that origin send: all that
 // can be said before a preflighted request shows its key.
 func (t *Table) AllowsOrigin(origin string) bool { return t.all || t.origins[origin] }
@@ -70,7 +81,7 @@ type file struct {
 
 type fileApp struct {
 	ID          string   `yaml:"id"`
-	Keys        []string `yaml:"keys"`
+	Keys        appKeys  `yaml:"keys"`
 	Origins     []string `yaml:"origins"`
 	Rate        float64  `yaml:"rate"`
 	Burst       int      `yaml:"burst"`
@@ -78,6 +89,21 @@ type fileApp struct {
 	AccountKeys []string `yaml:"account_keys"`
 	QuantityKey string   `yaml:"quantity_key"`
 	IP          string   `yaml:"ip"`
+}
+
+// appKeys are hashes, or the word none: the app may not send any more.
+type appKeys struct {
+	none   bool
+	hashes []string
+}
+
+// UnmarshalYAML reads either.
+func (k *appKeys) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode && n.Value == "none" {
+		k.none = true
+		return nil
+	}
+	return n.Decode(&k.hashes)
 }
 
 // maxFile bounds the key file.
@@ -93,9 +119,9 @@ func Load(path string) (*Table, error) {
 }
 
 func load(path string) ([]byte, *Table, error) {
-	text, err := readFile(path)
+	text, err := wholefile.Read(path, maxFile)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("key file: %w", err)
 	}
 	t, err := Parse(text)
 	if err != nil {
@@ -104,29 +130,11 @@ func load(path string) ([]byte, *Table, error) {
 	return text, t, nil
 }
 
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("key file: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("key file %s: %w", path, err)
-	}
-	if len(text) > maxFile {
-		return nil, fmt.Errorf("key file %s: larger than %d bytes", path, maxFile)
-	}
-	return text, nil
-}
-
 // Parse reads the text of a key file and reports everything that is wrong with
 // it.
 func Parse(text []byte) (*Table, error) {
 	var f file
-	d := yaml.NewDecoder(bytes.NewReader(text))
-	d.KnownFields(true)
-	if err := d.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
+	if err := wholefile.YAML(text, &f); err != nil {
 		return nil, err
 	}
 	t := &Table{apps: map[Hash]*ingest.App{}, origins: map[string]bool{}}
@@ -192,10 +200,10 @@ func Parse(text []byte) (*Table, error) {
 			}
 			t.origins[o] = true
 		}
-		if len(fa.Keys) == 0 {
-			fault("has no keys; make one with `ingest-gateway key new`")
+		if len(fa.Keys.hashes) == 0 && !fa.Keys.none {
+			fault("has no keys; make one with `ingest-gateway key new`, or write `keys: none`")
 		}
-		for _, k := range fa.Keys {
+		for _, k := range fa.Keys.hashes {
 			h, err := parseHash(k)
 			if err != nil {
 				fault("keys: %w", err)

@@ -28,6 +28,9 @@ apps:
     ip: full
   - id: shop.dev
     keys: ["%s"]
+  - id: shop.old
+    keys: none
+...
 `, HashOf("one"), HashOf("two"), HashOf("three"))
 	table, err := Parse([]byte(text))
 	if err != nil {
@@ -58,7 +61,7 @@ func TestParseReportsAllFaults(t *testing.T) {
 		text string
 		want []string
 	}{
-		{"", []string{"there are none"}},
+		{"apps: []\n", []string{"there are none"}},
 		{"apps:\n  - id: a\n    colour: red\n", []string{"colour"}},
 		{
 			"apps:\n  - id: 'a b'\n    keys: [secret-key-in-the-clear]\n    rate: -1\n    burst: -2\n    daily_quota: -3\n    ip: some\n    origins: [example.com]\n    account_keys: ['']\n",
@@ -70,7 +73,7 @@ func TestParseReportsAllFaults(t *testing.T) {
 			[]string{"id is there twice", "is also of app a"},
 		},
 	} {
-		_, err := Parse([]byte(tc.text))
+		_, err := Parse([]byte(tc.text + "...\n"))
 		for _, w := range tc.want {
 			if err == nil || !strings.Contains(err.Error(), w) {
 				t.Errorf("%q: got %v, want %q in it", tc.text, err, w)
@@ -83,7 +86,7 @@ func TestParseReportsAllFaults(t *testing.T) {
 }
 
 func TestOrigins(t *testing.T) {
-	table, err := Parse([]byte(fmt.Sprintf("apps:\n  - id: a\n    keys: ['%s']\n    origins: ['https://a.example:8443']\n", HashOf("k"))))
+	table, err := Parse([]byte(fmt.Sprintf("apps:\n  - id: a\n    keys: ['%s']\n    origins: ['https://a.example:8443']\n...\n", HashOf("k"))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +107,7 @@ func TestReloadKeepsTheOldTable(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	good := func(key string) string { return fmt.Sprintf("apps:\n  - id: a\n    keys: ['%s']\n", HashOf(key)) }
+	good := func(key string) string { return fmt.Sprintf("apps:\n  - id: a\n    keys: ['%s']\n...\n", HashOf(key)) }
 	write(good("one"))
 	s, err := Open(path, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
@@ -138,6 +141,29 @@ func TestReloadKeepsTheOldTable(t *testing.T) {
 	step("gone", func() { os.Remove(path) }, false, true, 2, "two")
 	step("back", func() { write(good("two")) }, true, false, 2, "two")
 	step("good again", func() { write(good("three")) }, true, false, 2, "three")
+	step("empty", func() { write("") }, false, true, 3, "three")
+	step("cut short", func() { write(strings.TrimSuffix(good("one"), "...\n")) }, false, true, 4, "three")
+	step("without the app", func() { write(strings.Replace(good("one"), "id: a", "id: b", 1)) }, false, true, 5, "three")
+	step("said", func() { write("apps:\n  - {id: a, keys: none}\n...\n") }, true, false, 5)
+}
+
+// No beginning of a good file is a good file: it would be one with fewer apps.
+func TestCutOffFiles(t *testing.T) {
+	sample, err := os.ReadFile("../../deploy/compose/keys.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	two := fmt.Sprintf("apps:\n  - id: a\n    keys: [%q]\n    rate: 10\n  - id: b\n    keys:\n      - %s\n      - %s\n    ip: none\n...\n", HashOf("1"), HashOf("2"), HashOf("3"))
+	for _, text := range []string{string(sample), two} {
+		if _, err := Parse([]byte(text)); err != nil {
+			t.Error(err)
+		}
+		for i := range len(text) {
+			if _, err := Parse([]byte(text[:i])); err == nil {
+				t.Errorf("the first %d bytes of %d pass:\n%s", i, len(text), text[:i])
+			}
+		}
+	}
 }
 
 func TestNewKeys(t *testing.T) {
@@ -149,7 +175,7 @@ func TestNewKeys(t *testing.T) {
 
 func BenchmarkApp(b *testing.B) {
 	const key = "uk_0123456789012345678901234567890123"
-	table, err := Parse([]byte(fmt.Sprintf("apps:\n  - id: a\n    keys: ['%s']\n", HashOf(key))))
+	table, err := Parse([]byte(fmt.Sprintf("apps:\n  - id: a\n    keys: ['%s']\n...\n", HashOf(key))))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -3,7 +3,9 @@ package keys
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,7 +13,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+	"github.com/uptakehq/uptake/schemas/svc/wholefile"
 )
+
+// settle is how long a changed file has to stand still.
+const settle = 100 * time.Millisecond
 
 // Store holds the table in force and reads the file again when it changes. A
 // file that cannot be used leaves the old table in force.
@@ -52,12 +58,17 @@ func (s *Store) Table() *Table { return s.table.Load() }
 func (s *Store) App(key string) *ingest.App { return s.table.Load().App(key) }
 
 // Reload reads the file and, when its text is new and good, puts it in force. It
-// reports whether it did. The error is why a new file was refused, or nil.
+// reports whether it did. A file that changes meanwhile, or names less apps than
+// before, is refused. The error is why a new file was refused, or nil.
 func (s *Store) Reload() (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	text, err := readFile(s.path)
+	text, err := wholefile.Read(s.path, maxFile)
+	if err == nil && !bytes.Equal(text, s.seen) {
+		text, err = wholefile.Settled(s.path, maxFile, settle)
+	}
 	if err != nil {
+		err = fmt.Errorf("key file: %w", err)
 		s.seen = nil // the same text again is news then
 	} else {
 		if bytes.Equal(text, s.seen) {
@@ -65,7 +76,11 @@ func (s *Store) Reload() (bool, error) {
 		}
 		s.seen = text
 		var t *Table
-		if t, err = Parse(text); err == nil {
+		t, err = Parse(text)
+		if lost := s.table.Load().lost; err == nil && len(lost(t)) > 0 {
+			err = fmt.Errorf("app %s is missing; if it may not send any more, write `keys: none` for it", strings.Join(lost(t), ", "))
+		}
+		if err == nil {
 			s.use(t)
 			s.lastErr = nil
 			s.metrics.reloads.WithLabelValues("used").Inc()

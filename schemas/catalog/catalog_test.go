@@ -8,11 +8,18 @@ import (
 	"time"
 
 	"github.com/uptakehq/uptake/schemas/catalog/sample"
+	"github.com/uptakehq/uptake/schemas/svc/wholefile"
 )
 
+// complete returns a catalog's text with the line behind it that says it is all.
+func complete(text string) []byte {
+	return []byte(strings.TrimSuffix(strings.TrimRight(text, "\n"), "\n...") + "\n" + wholefile.Mark)
+}
+
+// mustParse parses a catalog.
 func mustParse(t testing.TB, text string) *Catalog {
 	t.Helper()
-	c, err := Parse([]byte(text))
+	c, err := Parse(complete(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +102,7 @@ history:
 lint:
   ignore: [{check: spelling, id: x}]
 `
-	_, err := Parse([]byte(text))
+	_, err := Parse(complete(text))
 	var faults Faults
 	if !errors.As(err, &faults) {
 		t.Fatalf("got %v, want Faults", err)
@@ -138,16 +145,28 @@ line 29: lint.ignore[0].reason: must say why
 
 func TestParseRefusesWhatIsNoCatalog(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                              "line 1: catalog is empty",
-		"a: [":                          "line 1: not YAML: did not find expected node content",
-		"- a":                           "line 1: must be a mapping (got a list)",
-		"catalog: a\n---\ncatalog: b":   "line 2: must be one YAML document",
-		"catalog: &x a\nproducts: *x":   "line 2: products: must be a list (got an alias; write the value out)",
-		strings.Repeat("#", MaxBytes+1): "catalog must be at most 4194304 bytes (got 4194305)",
+		"":                                   "line 1: catalog is empty",
+		"a: [":                               "line 1: not YAML: did not find expected node content",
+		"a: b":                               "line 1: the file does not end with the line `...`",
+		"- a\n...\n":                         "line 1: must be a mapping (got a list)",
+		"catalog: a\n...\ncatalog: b":        "line 2: not YAML: did not find expected <document start>",
+		"catalog: a\n---\ncatalog: b":        "line 2: must be one YAML document",
+		"catalog: &x a\nproducts: *x\n...\n": "line 2: products: must be a list (got an alias; write the value out)",
+		strings.Repeat("#", MaxBytes+1):      "catalog must be at most 4194304 bytes (got 4194305)",
 	} {
 		_, err := Parse([]byte(text))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Parse(%.40q): got %v, want %q", text, err, want)
+		}
+	}
+}
+
+// No beginning of a good catalog is a good catalog: it would be one with fewer
+// features.
+func TestCutOffFiles(t *testing.T) {
+	for i := range sample.MyPOS {
+		if _, err := Parse(sample.MyPOS[:i]); err == nil {
+			t.Errorf("the first %d bytes of %d pass", i, len(sample.MyPOS))
 		}
 	}
 }

@@ -12,9 +12,12 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/uptakehq/uptake/schemas/svc/wholefile"
 )
 
-// Parse reads a catalog in YAML. What is left out has its default and every id
+// Parse reads a catalog in YAML, a complete one, which ends with the line "..."
+// (package wholefile): the beginning of a catalog is one with fewer features. What is left out has its default and every id
 // is set. The error, if any, is Faults with all that is wrong.
 func Parse(text []byte) (*Catalog, error) {
 	if len(text) > MaxBytes {
@@ -33,6 +36,9 @@ func Parse(text []byte) (*Catalog, error) {
 		return nil, Faults{{Line: second.Line, Text: "must be one YAML document"}}
 	} else if !errors.Is(err, io.EOF) {
 		return nil, Faults{syntaxFault(err)}
+	}
+	if err := wholefile.Check(text); err != nil {
+		return nil, Faults{{Line: bytes.Count(bytes.TrimRight(text, "\n"), []byte("\n")) + 1, Text: err.Error()}}
 	}
 	c := &Catalog{places: map[string]place{}}
 	d := &decoder{places: c.places}

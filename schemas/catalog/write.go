@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/uptakehq/uptake/schemas/svc/wholefile"
 )
 
 // YAML returns the catalog as people write it: what is as it would be if left
@@ -20,6 +22,7 @@ func (c *Catalog) YAML() ([]byte, error) {
 	if err := enc.Close(); err != nil {
 		return nil, fmt.Errorf("write catalog %s: %w", c.Name, err)
 	}
+	out.WriteString(wholefile.Mark)
 	return out.Bytes(), nil
 }
 

@@ -65,7 +65,7 @@ func TestYAMLRoundTrip(t *testing.T) {
 			t.Errorf("got  %s\nwant %s\nin\n%s", got, want, out)
 		}
 	}
-	if _, err := Parse([]byte(everyField)); err == nil || !strings.Contains(err.Error(), "where[1].gt: must be a finite number") {
+	if _, err := Parse(complete(everyField)); err == nil || !strings.Contains(err.Error(), "where[1].gt: must be a finite number") {
 		t.Errorf("gt 1e400: got %v, want a fault", err)
 	}
 }
@@ -94,7 +94,7 @@ func TestSchemaMatchesParser(t *testing.T) {
 		"ignore":    "lint: {ignore: [{zzz: 1}]}",
 	} {
 		var faults Faults
-		if _, err := Parse([]byte(text)); !errors.As(err, &faults) {
+		if _, err := Parse(complete(text)); !errors.As(err, &faults) {
 			t.Fatalf("%s: got %v, want Faults", def, err)
 		}
 		fields := ""
@@ -127,8 +127,8 @@ func TestSchemaMatchesParser(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add(sample.MyPOS)
-	f.Add([]byte(everyField))
-	f.Add([]byte("products: [{modules: [{features: [{name: [], rules: {}}]}]}]"))
+	f.Add(complete(everyField))
+	f.Add(complete("products: [{modules: [{features: [{name: [], rules: {}}]}]}]"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := Parse(text)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -61,10 +62,14 @@ func (f *File) read() error {
 			lists = named // their stamps were not taken
 			continue
 		}
-		if err == nil {
-			f.now.Store(p)
+		if err != nil {
+			return err
 		}
-		return err
+		if lost := f.now.Load().lost(p); len(lost) > 0 {
+			return fmt.Errorf("privacy rules %s: no rules are left of %s; if that is meant, write `none` for each: apps: {%s: none}", f.path, strings.Join(lost, ", "), lost[0])
+		}
+		f.now.Store(p)
+		return nil
 	}
 }
 
@@ -80,37 +85,53 @@ func stamps(paths []string) []stamp {
 	return out
 }
 
-// changed says that a file is another one than when it was read.
-func (f *File) changed() bool {
+// changed returns the stamps of the files if one of them is another than when it
+// was read, nil otherwise.
+func (f *File) changed() []stamp {
+	paths := make([]string, 0, len(f.seen))
 	for _, s := range f.seen {
-		if got := stamps([]string{s.path})[0]; got.size != s.size || !got.modified.Equal(s.modified) {
-			return true
-		}
+		paths = append(paths, s.path)
 	}
-	return false
+	if now := stamps(paths); !same(now, f.seen) {
+		return now
+	}
+	return nil
+}
+
+func same(a, b []stamp) bool {
+	return slices.EqualFunc(a, b, func(a, b stamp) bool {
+		return a.path == b.path && a.size == b.size && a.modified.Equal(b.modified)
+	})
 }
 
 // Follow looks every now and then whether the files have changed, until ctx ends.
-// tell is called after each time they were read again; with an error the rules
-// before stay in force.
+// They are read again when two looks in a row found them alike, so that a file that
+// is being written over in place is left alone until it is done. tell is called
+// after each time they were read again; with an error the rules before stay in
+// force.
 func (f *File) Follow(ctx context.Context, every time.Duration, tell func(error)) {
 	if f.path == "" {
 		return
 	}
 	t := time.NewTicker(every)
 	defer t.Stop()
+	var before []stamp // of the last look, if the files had changed
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			if f.changed() {
-				err := f.read()
-				if err != nil {
-					err = fmt.Errorf("the rules before stay in force: %w", err)
-				}
-				tell(err)
-			}
 		}
+		now := f.changed()
+		settled := now != nil && same(now, before)
+		if before = now; !settled {
+			continue
+		}
+		err := f.read()
+		if err != nil {
+			err = fmt.Errorf("the rules before stay in force: %w", err)
+		}
+		before = nil
+		tell(err)
 	}
 }

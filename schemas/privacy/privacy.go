@@ -14,7 +14,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/netip"
 	"os"
@@ -25,6 +24,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/uptakehq/uptake/schemas/svc/setting"
+	"github.com/uptakehq/uptake/schemas/svc/wholefile"
 )
 
 // Objects of an event that rules are about: the first part of a path.
@@ -51,12 +51,14 @@ const (
 // MaxRules bounds the rules of one app.
 const MaxRules = 60
 
-// Config is the rules file.
+// Config is the rules file, which ends with the line "...": package wholefile.
 type Config struct {
 	// HashKeys make hashes. The first is used; the others are kept so that
 	// what was hashed under them can still be found.
 	HashKeys []HashKey      `yaml:"hash_keys"`
 	Apps     map[string]App `yaml:"apps"`
+	// None names the apps of which the file says `none`: they have no rules.
+	None map[string]bool `yaml:"-"`
 }
 
 // HashKey is a secret and its name, which stands in every hash made with it.
@@ -117,6 +119,7 @@ type Policy struct {
 	apps map[string]*Rules
 	keys []HashKey
 	days map[string]int // retention by app
+	none map[string]bool
 }
 
 // Load reads a rules file and what it names.
@@ -138,7 +141,8 @@ func load(path string) (*Policy, []string, error) {
 	return p, files, nil
 }
 
-// Parse reads rules. Files that they name are relative to the working directory.
+// Parse reads the text of a complete rules file. Files that it names are relative
+// to the working directory.
 func Parse(text []byte) (*Policy, error) {
 	p, _, err := parse(text, ".")
 	if err != nil {
@@ -148,10 +152,15 @@ func Parse(text []byte) (*Policy, error) {
 }
 
 func parse(text []byte, dir string) (p *Policy, files []string, err error) {
-	var c Config
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	dec.KnownFields(true)
-	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+	if err := wholefile.Check(text); err != nil {
+		return nil, nil, err
+	}
+	text, none, err := withoutNone(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	c := Config{None: none}
+	if err := wholefile.YAML(text, &c); err != nil {
 		return nil, nil, err
 	}
 	var errs []error
@@ -177,6 +186,43 @@ func parse(text []byte, dir string) (p *Policy, files []string, err error) {
 	return p, files, nil
 }
 
+// withoutNone returns the apps that are `none`, and the text with an empty mapping
+// in each one's place, so that every line and column stays where it was. An app
+// that says nothing is a fault: a file that was cut short behind its name reads so.
+func withoutNone(text []byte) ([]byte, map[string]bool, error) {
+	var doc struct {
+		Apps yaml.Node `yaml:"apps"`
+	}
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return nil, nil, err
+	}
+	if doc.Apps.Kind == 0 || doc.Apps.Tag == "!!null" {
+		return nil, nil, errors.New("apps is missing; write apps: {} for no rules at all")
+	}
+	if doc.Apps.Kind != yaml.MappingNode {
+		return text, nil, nil // the decoder reports it
+	}
+	text, none := bytes.Clone(text), map[string]bool{}
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	for i := 0; i+1 < len(doc.Apps.Content); i += 2 {
+		name, app := doc.Apps.Content[i].Value, doc.Apps.Content[i+1]
+		if app.Tag == "!!null" || (app.Kind == yaml.MappingNode && len(app.Content) == 0) {
+			return nil, nil, fmt.Errorf("line %d: apps.%s says nothing; write `none` for an app without rules", app.Line, name)
+		}
+		if app.Kind != yaml.ScalarNode || app.Value != "none" || app.Style != 0 {
+			continue
+		}
+		line := lines[app.Line-1]
+		at := len(string([]rune(string(line))[:app.Column-1]))
+		if !bytes.HasPrefix(line[at:], []byte("none")) {
+			return nil, nil, fmt.Errorf("line %d: apps.%s must be the word none alone, or rules", app.Line, name)
+		}
+		copy(line[at:], "{}  ")
+		none[name] = true
+	}
+	return text, none, nil
+}
+
 // appNames returns the names of apps in their order.
 func appNames(apps map[string]App) []string {
 	names := make([]string, 0, len(apps))
@@ -192,10 +238,17 @@ func (o *OptOut) read(path string) error {
 	if err != nil {
 		return err
 	}
+	// An id that was cut short is another person's.
+	if err := wholefile.Check(text); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
 	line := 0
 	for l := range strings.Lines(string(text)) {
 		line++
 		l = strings.TrimRight(l, "\r\n")
+		if l == "..." {
+			break
+		}
 		if l == "" || strings.HasPrefix(l, "#") {
 			continue
 		}
@@ -221,7 +274,7 @@ func New(c Config) (*Policy, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	p := &Policy{apps: map[string]*Rules{}, keys: c.HashKeys, days: map[string]int{}}
+	p := &Policy{apps: map[string]*Rules{}, keys: c.HashKeys, days: map[string]int{}, none: c.None}
 	for name, app := range c.Apps {
 		if app.RetentionDays > 0 {
 			p.days[name] = app.RetentionDays
@@ -237,6 +290,22 @@ func (p *Policy) App(name string) *Rules {
 		return nil
 	}
 	return p.apps[name]
+}
+
+// lost returns the apps that have rules by p and none by next, without next saying
+// `none` of them.
+func (p *Policy) lost(next *Policy) []string {
+	if p == nil {
+		return nil
+	}
+	var apps []string
+	for name, r := range p.apps {
+		if !r.empty() && !next.none[name] && (next.apps[name] == nil || next.apps[name].empty()) {
+			apps = append(apps, name)
+		}
+	}
+	slices.Sort(apps)
+	return apps
 }
 
 // Retention returns the days that events are kept, of each app that does not keep

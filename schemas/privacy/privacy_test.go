@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,7 +16,7 @@ import (
 // policy makes a policy with one app "a" of a hash key k1.
 func policy(t testing.TB, app string) *Rules {
 	t.Helper()
-	p, err := Parse([]byte("hash_keys: [{id: k1, secret: 0123456789abcdef}]\napps:\n  a:\n" + app))
+	p, err := Parse([]byte("hash_keys: [{id: k1, secret: 0123456789abcdef}]\napps:\n  a:\n" + app + "\n...\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,15 +156,15 @@ func TestHashing(t *testing.T) {
 		}
 		return out.ID
 	}
-	before, err := Parse([]byte(text("")))
+	before, err := Parse([]byte(text("") + "\n...\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	after, err := Parse([]byte(text("{id: new, secret: fedcba9876543210}, ")))
+	after, err := Parse([]byte(text("{id: new, secret: fedcba9876543210}, ") + "\n...\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	stolen, err := Parse([]byte(strings.Replace(text(""), "0123456789abcdef", "fedcba9876543210", 1)))
+	stolen, err := Parse([]byte(strings.Replace(text(""), "0123456789abcdef", "fedcba9876543210", 1) + "\n...\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +224,7 @@ func TestTreatment(t *testing.T) {
 }
 
 func TestRetention(t *testing.T) {
-	p, err := Parse([]byte("apps: {a: {retention_days: 30}, b: {ip: none}}"))
+	p, err := Parse([]byte("apps: {a: {retention_days: 30}, b: {ip: none}}\n...\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,11 +235,11 @@ func TestRetention(t *testing.T) {
 
 func TestOptOut(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "out.txt"), []byte("# who asked\nuser u 2\r\naccount acme\n\nanonymous a-9\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "out.txt"), []byte("# who asked\nuser u 2\r\naccount acme\n\nanonymous a-9\n...\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	rules := filepath.Join(dir, "privacy.yaml")
-	if err := os.WriteFile(rules, []byte("apps: {a: {opt_out: {users: [u1], file: out.txt}}}"), 0o600); err != nil {
+	if err := os.WriteFile(rules, []byte("apps: {a: {opt_out: {users: [u1], file: out.txt}}}\n...\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p, err := Load(rules)
@@ -263,7 +264,7 @@ func TestOptOut(t *testing.T) {
 			t.Errorf("%+v: opted out of another app", tc)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "out.txt"), []byte("user u1\nperson x\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "out.txt"), []byte("user u1\nperson x\n...\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Load(rules); err == nil || !strings.Contains(err.Error(), "line 2") {
@@ -275,17 +276,13 @@ func TestFileIsReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	put := func(name, text string, age time.Duration) {
 		t.Helper()
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		at := time.Now().Add(-age)
-		if err := os.Chtimes(path, at, at); err != nil {
+		path, at := filepath.Join(dir, name), time.Now().Add(-age)
+		if err := errors.Join(os.WriteFile(path+".new", []byte(text), 0o600), os.Chtimes(path+".new", at, at), os.Rename(path+".new", path)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	put("out.txt", "user u1\n", 4*time.Hour)
-	put("privacy.yaml", "apps: {a: {opt_out: {file: out.txt}}}", 4*time.Hour)
+	put("out.txt", "user u1\n...\n", 4*time.Hour)
+	put("privacy.yaml", "apps: {a: {opt_out: {file: out.txt}}}\n...\n", 4*time.Hour)
 	f, err := Open(filepath.Join(dir, "privacy.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -300,15 +297,15 @@ func TestFileIsReadAgain(t *testing.T) {
 	if !out("u1") || out("u2") {
 		t.Error("at first: u1 must be opted out, u2 not")
 	}
-	put("out.txt", "user u1\nuser u2\n", 3*time.Hour)
+	put("out.txt", "user u1\nuser u2\n...\n", 3*time.Hour)
 	if err := <-told; err != nil || !out("u2") {
 		t.Errorf("after the list has changed: %v, u2 must be opted out", err)
 	}
-	put("privacy.yaml", "apps: {a: {ip: some}}", 2*time.Hour)
+	put("privacy.yaml", "apps: {a: {ip: some}}\n...\n", 2*time.Hour)
 	if err := <-told; err == nil || !out("u2") {
 		t.Errorf("after the rules went wrong: got %v, want an error and the rules before", err)
 	}
-	put("privacy.yaml", "apps: {a: {ip: none}}", time.Hour)
+	put("privacy.yaml", "apps: {a: {ip: none}}\n...\n", time.Hour)
 	if err := <-told; err != nil || out("u2") {
 		t.Errorf("after the rules were mended: %v, nobody must be opted out", err)
 	}
@@ -336,6 +333,7 @@ apps:
       - {path: properties, action: drop}
       - {path: "properties.**.x", action: drop}
       - {path: properties.x, action: burn, detect: [iban]}
+...
 `))
 	for _, want := range []string{
 		"hash_keys[0].id", "hash_keys[0].secret", "apps.a.ip", "apps.a.retention_days", "apps.a.user_agent", "rules[0].path must start with", "rules[1].path must name",
@@ -348,13 +346,13 @@ apps:
 	if strings.Contains(fmt.Sprint(err), "short") {
 		t.Errorf("the error shows a secret: %v", err)
 	}
-	if _, err := Parse([]byte("apps: {a: {rules: [{path: properties.x, action: hash}]}}")); err == nil || !strings.Contains(err.Error(), "needs hash_keys") {
+	if _, err := Parse([]byte("apps: {a: {rules: [{path: properties.x, action: hash}]}}\n...\n")); err == nil || !strings.Contains(err.Error(), "needs hash_keys") {
 		t.Errorf("hash without keys: got %v", err)
 	}
-	if _, err := Parse([]byte("apps: {a: {rulez: []}}")); err == nil {
+	if _, err := Parse([]byte("apps: {a: {rulez: []}}\n...\n")); err == nil {
 		t.Error("unknown field: got no error")
 	}
-	if _, err := Parse(nil); err != nil {
+	if _, err := Parse([]byte("apps: {}\n...\n")); err != nil {
 		t.Errorf("no rules at all: got %v", err)
 	}
 }

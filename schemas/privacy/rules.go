@@ -83,6 +83,11 @@ func compile(name string, app App, keys []HashKey) *Rules {
 	return r
 }
 
+// empty says that all is kept of an app with these rules, and of everybody, for ever.
+func (r *Rules) empty() bool {
+	return len(r.rules) == 0 && r.days == 0 && len(r.optUsers)+len(r.optAnonymous)+len(r.optAccounts) == 0
+}
+
 func (r *Rules) add(path string, rl rule) {
 	bit := uint64(1) << len(r.rules)
 	r.rules = append(r.rules, rl)

@@ -69,5 +69,6 @@ func catalogText(cfg Config) []byte {
 			}
 		}
 	}
+	b.WriteString("...\n")
 	return []byte(b.String())
 }

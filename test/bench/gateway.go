@@ -44,6 +44,7 @@ func (c *closers) gateway(ctx context.Context, r *runner, dir string, l *log, ap
 	for _, app := range apps {
 		fmt.Fprintf(&keys, "  - id: %s\n    keys: [\"sha256:%x\"]\n", app, sha256.Sum256([]byte(writeKeyOf(app))))
 	}
+	keys.WriteString("...\n")
 	if err := os.WriteFile(file, []byte(keys.String()), 0o600); err != nil {
 		return nil, "", err
 	}

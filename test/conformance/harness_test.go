@@ -144,6 +144,7 @@ func keyFile() string {
 	for _, app := range apps() {
 		fmt.Fprintf(&b, "  - id: %s\n    keys: ['%s']\n    ip: full\n    account_keys: [company, account.id]\n", app, keys.HashOf(keyOf(app)))
 	}
+	b.WriteString("...\n")
 	return b.String()
 }
 

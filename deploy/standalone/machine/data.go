@@ -63,6 +63,8 @@ apps:
   - id: %[2]s
     keys:
       - %[4]q
+# The last line says that the file is complete.
+...
 `
 
 // keysFile returns the path of the key file and makes it at the first start.

@@ -300,7 +300,7 @@ func TestMachine(t *testing.T) {
 
 	beside := freePorts(t, filepath.Join(t.TempDir(), "data"))
 	beside.PrivacyFile = filepath.Join(t.TempDir(), "privacy.yaml")
-	if err := os.WriteFile(beside.PrivacyFile, []byte("apps: {dev: {opt_out: {users: [u9]}}}\n"), 0o600); err != nil {
+	if err := os.WriteFile(beside.PrivacyFile, []byte("apps: {dev: {opt_out: {users: [u9]}}}\n...\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	other := start(t, beside)

@@ -60,10 +60,14 @@ func (w *world) withLog() *world {
 	return w
 }
 
-// file writes a file and returns its path.
+// file writes a file and returns its path. A YAML file gets the line behind it that
+// says it is complete.
 func (w *world) file(name, text string) string {
 	w.t.Helper()
 	path := filepath.Join(w.dir, name)
+	if filepath.Ext(name) == ".yaml" && !strings.HasSuffix(text, "\n...\n") {
+		text += "\n...\n"
+	}
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
@@ -162,7 +166,7 @@ func TestApplyHistoryExport(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wanted, err := catalog.Parse([]byte(want))
+		wanted, err := catalog.Parse([]byte(want + "...\n"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -45,7 +45,7 @@ func TestDocs(t *testing.T) {
 	if err := os.WriteFile(secret, []byte("0123456789abcdef\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(dir+"/opted-out.txt", []byte("user u-18\n"), 0o600); err != nil {
+	if err := os.WriteFile(dir+"/opted-out.txt", []byte("user u-18\n...\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, b := range blocks(t, "privacy.md", "yaml") {

@@ -91,6 +91,7 @@ func (s *Stack) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	keys.WriteString("...\n")
 	if err := os.WriteFile(s.KeysFile(), []byte(keys.String()), 0o600); err != nil {
 		return fmt.Errorf("write key file: %w", err)
 	}
