@@ -11,6 +11,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 )
@@ -166,24 +167,8 @@ func (c *correction) planned(ctx context.Context) (chunks uint32, ok bool, err e
 }
 
 // attributionColumns are the columns of usage_hourly that a move may match and
-// set, in the order in which the rows of a plan are sorted within an hour.
-var attributionColumns = []string{
-	"account_id", "account_source", "actor_id", "actor_kind", "user_id", "anonymous_id", "feature_id", "module_id", "product_id", "role", "event",
-}
-
-// values of a in the order of attributionColumns.
-func values(a *columns.Attribution) []*string {
-	return []*string{
-		&a.AccountID, &a.AccountSource, &a.ActorID, &a.ActorKind, &a.UserID, &a.AnonymousID, &a.FeatureID, &a.ModuleID, &a.ProductID, &a.Role, &a.Event,
-	}
-}
-
-// named values of a in the order of attributionColumns; nil is not named.
-func named(a *event.Attribution) []*string {
-	return []*string{
-		a.AccountID, a.AccountSource, a.ActorID, a.ActorKind, a.UserID, a.AnonymousID, a.FeatureID, a.ModuleID, a.ProductID, a.Role, a.Event,
-	}
-}
+// set, as SQL lists them.
+var attributionColumns = strings.Join(tables.Attribution, ", ")
 
 const microsPerSecond = 1_000_000
 
@@ -193,8 +178,8 @@ func matches(m *event.Move, s *columns.Signed) bool {
 	if (m.From != 0 && at < m.From) || (m.To != 0 && at >= m.To) {
 		return false
 	}
-	for i, v := range values(&s.Attribution) {
-		if want := named(&m.Match)[i]; want != nil && *want != *v {
+	for _, c := range columns.AttributionColumns {
+		if want := c.Named(&m.Match); want != nil && *want != *c.Of(&s.Attribution) {
 			return false
 		}
 	}
@@ -210,9 +195,9 @@ func moved(moves event.Moves, s *columns.Signed) (columns.Attribution, bool) {
 			continue
 		}
 		a := s.Attribution
-		for i, v := range values(&a) {
-			if set := named(&m.Set)[i]; set != nil {
-				*v = *set
+		for _, c := range columns.AttributionColumns {
+			if set := c.Named(&m.Set); set != nil {
+				*c.Of(&a) = *set
 			}
 		}
 		return a, a != s.Attribution
@@ -226,9 +211,9 @@ func condition(moves event.Moves) string {
 	for i := range moves.Moves {
 		m := &moves.Moves[i]
 		var all []string
-		for i, v := range named(&m.Match) {
-			if v != nil {
-				all = append(all, attributionColumns[i]+" = "+clickhouse.Quote(*v))
+		for _, c := range columns.AttributionColumns {
+			if v := c.Named(&m.Match); v != nil {
+				all = append(all, c.Name+" = "+clickhouse.Quote(*v))
 			}
 		}
 		// In whole seconds, which is what hours are in.
@@ -325,7 +310,7 @@ func (c *correction) readBase(ctx context.Context, each func(*columns.Signed) er
 // baseQuery reads by the actors that the moves name, with which usage_hourly is
 // sorted: what it costs does not grow with what others did.
 func baseQuery(table, app string, partition int32, moves event.Moves) string {
-	keys := "hour, " + strings.Join(attributionColumns, ", ")
+	keys := "hour, " + attributionColumns
 	return "SELECT " + keys + ", sum(events) AS events_sum, sum(quantity) AS quantity_sum FROM " + table +
 		" WHERE app_id = " + clickhouse.Quote(app) + " AND source_partition = " + strconv.Itoa(int(partition)) + " AND " + condition(moves) +
 		" GROUP BY " + keys + " HAVING events_sum != 0 OR quantity_sum != 0 ORDER BY " + keys
@@ -335,7 +320,7 @@ func baseQuery(table, app string, partition int32, moves event.Moves) string {
 func (c *correction) chunk(ctx context.Context, n uint32) (*columns.Corrections, error) {
 	b := columns.NewCorrections()
 	var r signedRows
-	query := "SELECT hour, " + strings.Join(attributionColumns, ", ") + ", events, quantity FROM " + c.p.table("correction_plans") +
+	query := "SELECT hour, " + attributionColumns + ", events, quantity FROM " + c.p.table("correction_plans") +
 		" WHERE " + c.where() + " AND chunk = " + strconv.Itoa(int(n)) + " ORDER BY row"
 	err := c.p.conn.Select(ctx, query, r.results("events", "quantity"), func() error {
 		for i := range r.hour.Rows() {
@@ -359,13 +344,12 @@ type signedRows struct {
 
 func (r *signedRows) results(events, quantity string) proto.Results {
 	results := proto.Results{{Name: "hour", Data: &r.hour}}
-	for i, name := range attributionColumns {
+	for i, c := range columns.AttributionColumns {
 		r.attribution[i] = new(proto.ColStr)
-		switch name {
-		case "account_source", "actor_kind", "feature_id", "module_id", "product_id", "role", "event":
+		if c.LowCardinality {
 			r.attribution[i] = new(proto.ColStr).LowCardinality()
 		}
-		results = append(results, proto.ResultColumn{Name: name, Data: r.attribution[i]})
+		results = append(results, proto.ResultColumn{Name: c.Name, Data: r.attribution[i]})
 	}
 	return append(results, proto.ResultColumn{Name: events, Data: &r.events}, proto.ResultColumn{Name: quantity, Data: &r.quantity})
 }
@@ -373,8 +357,8 @@ func (r *signedRows) results(events, quantity string) proto.Results {
 // row returns a row of the received block. It is valid until the next call.
 func (r *signedRows) row(i int) *columns.Signed {
 	r.signed = columns.Signed{Hour: uint32(r.hour.Data[i]), Events: r.events.Row(i), Quantity: r.quantity.Row(i)}
-	for k, v := range values(&r.signed.Attribution) {
-		*v = r.attribution[k].Row(i)
+	for k, c := range columns.AttributionColumns {
+		*c.Of(&r.signed.Attribution) = r.attribution[k].Row(i)
 	}
 	return &r.signed
 }

@@ -110,15 +110,11 @@ func (f Form) Local(name string) string {
 // Tables that writers insert into, and all that a block of theirs reaches.
 // Every one has a dedup window.
 var (
-	// EventTables are reached by a block of enriched events, with what was counted
-	// of them, or of a correction.
-	EventTables = []string{
-		"events", "correction_plans", "corrections", "usage_hourly",
-		"account_feature_daily", "account_module_daily", "account_product_daily",
-		"user_feature_daily", "audit_blocks",
-	}
 	// RejectedTables are reached by a block of rejected events.
 	RejectedTables = []string{"rejected_events"}
+	// EventTables are reached by a block of enriched events, with what was counted
+	// of them, or of a correction.
+	EventTables = Names(Select(func(t *Table) bool { return t.Blocks && t.Name != RejectedTables[0] }))
 )
 
 // Window is the dedup window of a table as the server has it; Entries 0 is none.

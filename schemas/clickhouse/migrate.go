@@ -183,7 +183,7 @@ func (d dialect) AggregatingMergeTree() string { return d.engine("AggregatingMer
 
 // AccountRollups are the rollups by account, for views over each.
 func (d dialect) AccountRollups() []string {
-	return []string{"account_feature_daily", "account_module_daily", "account_product_daily"}
+	return Names(Select(func(t *Table) bool { return t.Kind == Rollup && !t.Plain && !t.Has("actor_id") }))
 }
 
 // grain is a unit of time that views sum by.

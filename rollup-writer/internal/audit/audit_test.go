@@ -187,6 +187,39 @@ func TestEqualTablesAreEqual(t *testing.T) {
 	}
 }
 
+// No table of sums is left out, declared or not: one row too many in each is
+// found in each.
+func TestEverySumIsAudited(t *testing.T) {
+	b := newBench(t)
+	rows, err := b.conn.Query(context.Background(), "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'SummingMergeTree'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	wrong := map[string]bool{}
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		wrong[name] = true
+	}
+	if err := rows.Err(); err != nil || len(wrong) < 5 {
+		t.Fatalf("tables: %v, %v", wrong, err)
+	}
+	for name := range wrong {
+		b.exec("INSERT INTO " + name + " (app_id, events, quantity) VALUES ('shop', 1, 1)")
+	}
+	for _, c := range b.audit(nil).Apps[0].Checks {
+		if c.Different > 0 {
+			delete(wrong, c.Table)
+		}
+	}
+	if len(wrong) > 0 {
+		t.Errorf("the audit is silent about %v", wrong)
+	}
+}
+
 // Each way in which a table can be wrong is found, in the right app, and named.
 func TestDamageIsFoundAndNamed(t *testing.T) {
 	const mutate = " SETTINGS mutations_sync = 2"

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 )
 
 // chunk is what one query looks at: hours and days of an app, or a share of its
@@ -78,10 +79,7 @@ type check struct {
 }
 
 var (
-	baseColumns = []string{
-		"account_id", "account_source", "actor_id", "actor_kind", "user_id", "anonymous_id",
-		"feature_id", "module_id", "product_id", "role", "event", "hour", "source_partition",
-	}
+	baseColumns   = tables.TableOf("usage_hourly").Key
 	recordColumns = []string{"source_topic_id", "source_partition", "source_offset"}
 	base          = strings.Join(baseColumns, ", ")
 	record        = strings.Join(recordColumns, ", ")
@@ -94,7 +92,7 @@ const planned = `(source_topic_id, source_partition, source_offset) GLOBAL IN (
 
 // checks says again what the materialized views select: from a view that was
 // changed or dropped nothing could be told.
-var checks = append(append([]check{{
+var checks = slices.Concat([]check{{
 	table: "usage_hourly", against: "events + corrections", columns: baseColumns,
 	want: func(c chunk) string {
 		return `SELECT e.account_id AS account_id, e.account_source AS account_source, e.actor_id AS actor_id, e.actor_kind AS actor_kind,
@@ -108,14 +106,7 @@ SELECT ` + base + `, events, quantity FROM corrections WHERE ` + c.hours()
 	got: func(c chunk) string {
 		return "SELECT " + base + ", events, quantity FROM usage_hourly WHERE " + c.hours()
 	},
-}},
-	overBase("account_feature_daily", "account_id", "feature_id", "module_id", "product_id"),
-	overBase("account_module_daily", "account_id", "module_id", "product_id"),
-	overBase("account_product_daily", "account_id", "product_id"),
-	overBase("user_feature_daily", "account_id", "actor_id", "actor_kind", "role", "feature_id", "module_id", "product_id"),
-	overBase("user_module_daily", "account_id", "actor_id", "actor_kind", "role", "module_id", "product_id"),
-	overBase("user_product_daily", "account_id", "actor_id", "actor_kind", "role", "product_id"),
-), check{
+}}, overBase(), []check{{
 	table: "corrections", against: "correction_plans", columns: slices.Concat(recordColumns[:1], recordColumns[2:], baseColumns),
 	want: func(c chunk) string {
 		return "SELECT source_topic_id, source_offset, " + base + ", events, quantity FROM correction_plans WHERE chunk > 0 AND " + c.hours() + " AND " + planned
@@ -123,13 +114,13 @@ SELECT ` + base + `, events, quantity FROM corrections WHERE ` + c.hours()
 	got: func(c chunk) string {
 		return "SELECT source_topic_id, source_offset, " + base + ", events, quantity FROM corrections WHERE " + c.hours() + " AND " + planned
 	},
-}, check{
+}, {
 	table: "events", against: "one row per record", columns: recordColumns,
 	cells: func(c chunk) string {
 		return "SELECT " + record + `, toInt64(1) AS want_events, any(quantity) AS want_quantity, toInt64(count()) AS got_events, sum(quantity) AS got_quantity
 FROM events WHERE ` + c.events() + " GROUP BY " + record
 	},
-}, check{
+}, {
 	table: "events", against: "one record per message", columns: []string{"message_id"}, shares: true,
 	total: func(c chunk) string { return "SELECT count() FROM events WHERE " + c.messages() },
 	// Of the same record twice the check before this one tells.
@@ -143,23 +134,27 @@ FROM (
 	GROUP BY message_id)
 WHERE repeats > 0`
 	},
-})
+}})
 
-// rollups are the tables over usage_hourly; user_module_daily and
-// user_product_daily are views of user_feature_daily.
-var rollups = []string{"account_feature_daily", "account_module_daily", "account_product_daily", "user_feature_daily"}
+// rollups are the tables over usage_hourly that hold rows.
+var rollups = tables.Names(tables.Rollups())
 
-func overBase(table string, columns ...string) check {
-	list := strings.Join(columns, ", ")
-	return check{
-		table: table, against: "usage_hourly", columns: append(columns, "day"),
-		want: func(c chunk) string {
-			return "SELECT " + list + ", toDate(hour) AS day, events, quantity FROM usage_hourly WHERE " + c.wholeDays()
-		},
-		got: func(c chunk) string {
-			return "SELECT " + list + ", day, events, quantity FROM " + table + " WHERE " + c.days()
-		},
+// overBase are the checks of all rollups, of those too that are views.
+func overBase() []check {
+	var list []check
+	for _, r := range tables.Select(func(t *tables.Table) bool { return t.Kind == tables.Rollup }) {
+		columns := strings.Join(r.Key[:len(r.Key)-1], ", ") // the last is the day
+		list = append(list, check{
+			table: r.Name, against: "usage_hourly", columns: r.Key,
+			want: func(c chunk) string {
+				return "SELECT " + columns + ", toDate(hour) AS day, events, quantity FROM usage_hourly WHERE " + c.wholeDays()
+			},
+			got: func(c chunk) string {
+				return "SELECT " + columns + ", day, events, quantity FROM " + r.Name + " WHERE " + c.days()
+			},
+		})
 	}
+	return list
 }
 
 const differs = "(want_events != got_events OR want_quantity != got_quantity)"
@@ -292,24 +287,16 @@ func (a *auditor) topics(ctx context.Context, app string, p Partition) ([]TopicR
 	return list, rows.Err()
 }
 
-// tables that have rows of apps, and their day.
-var tables = [][2]string{
-	{"events", "toDate(event_time)"},
-	{"corrections", "toDate(hour)"},
-	{"usage_hourly", "toDate(hour)"},
-	{"account_feature_daily", "day"},
-	{"account_module_daily", "day"},
-	{"account_product_daily", "day"},
-	{"user_feature_daily", "day"},
-}
+// audited are the tables that have rows of apps and days.
+var audited = tables.Select(func(t *tables.Table) bool { return t.Day != "" && !t.Plain && t.Name != "correction_plans" })
 
 func (a *auditor) apps(ctx context.Context) ([]string, error) {
 	if a.cfg.App != "" {
 		return []string{a.cfg.App}, nil
 	}
 	var from []string
-	for _, t := range tables {
-		from = append(from, "SELECT toString(app_id) AS app FROM "+t[0]+" GROUP BY app")
+	for _, t := range audited {
+		from = append(from, "SELECT toString(app_id) AS app FROM "+t.Name+" GROUP BY app")
 	}
 	rows, err := a.conn.Query(ctx, "SELECT DISTINCT app FROM ("+strings.Join(from, " UNION ALL ")+") ORDER BY app")
 	if err != nil {
@@ -333,8 +320,8 @@ func day(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }
 // ChunkRows; rows is how many events they have.
 func (a *auditor) chunks(ctx context.Context, app string) (list []chunk, events uint64, err error) {
 	var from []string
-	for _, t := range tables {
-		from = append(from, fmt.Sprintf("SELECT %s AS date, count() AS n, %t AS event FROM %s WHERE app_id = %s GROUP BY date", t[1], t[0] == "events", t[0], clickhouse.Quote(app)))
+	for _, t := range audited {
+		from = append(from, fmt.Sprintf("SELECT %s AS date, count() AS n, %t AS event FROM %s WHERE app_id = %s GROUP BY date", t.Day, t.Name == "events", t.Name, clickhouse.Quote(app)))
 	}
 	where := "1"
 	if !a.cfg.From.IsZero() {

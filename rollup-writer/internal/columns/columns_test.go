@@ -605,3 +605,29 @@ func cpuTime(tb testing.TB, pid int) time.Duration {
 	const tick = 10 * time.Millisecond // USER_HZ of Linux
 	return time.Duration(user+system) * tick
 }
+
+// The columns of an attribution are those that the tables declare, and each
+// names the same field of a row and of a move.
+func TestAttributionColumns(t *testing.T) {
+	var names []string
+	for _, c := range columns.AttributionColumns {
+		names = append(names, c.Name)
+		var row columns.Attribution
+		*c.Of(&row) = "v"
+		// The field is named as the column: account_id is AccountID.
+		field := strings.ReplaceAll(c.Name, "_", "")
+		value := reflect.ValueOf(row).FieldByNameFunc(func(s string) bool { return strings.EqualFold(s, field) })
+		if !value.IsValid() || value.String() != "v" {
+			t.Errorf("column %s: the row is %+v", c.Name, row)
+		}
+		var move event.Attribution
+		v := "w"
+		reflect.ValueOf(&move).Elem().FieldByNameFunc(func(s string) bool { return strings.EqualFold(s, field) }).Set(reflect.ValueOf(&v))
+		if got := c.Named(&move); got != &v {
+			t.Errorf("column %s: another field of the move is read", c.Name)
+		}
+	}
+	if !slices.Equal(names, tables.Attribution) {
+		t.Errorf("got %v, want %v", names, tables.Attribution)
+	}
+}

@@ -1,5 +1,7 @@
 package columns
 
+import "github.com/uptakehq/uptake/schemas/event"
+
 // Attribution is what a row of the base rollup is counted for.
 type Attribution struct {
 	AccountID, AccountSource       string
@@ -7,6 +9,29 @@ type Attribution struct {
 	UserID, AnonymousID            string
 	FeatureID, ModuleID, ProductID string
 	Role, Event                    string
+}
+
+// AttributionColumn is one column of an attribution.
+type AttributionColumn struct {
+	Name           string
+	LowCardinality bool
+	Of             func(*Attribution) *string       // its place in a row
+	Named          func(*event.Attribution) *string // its value in a move; nil: not named
+}
+
+// AttributionColumns are those of Attribution, in the order of tables.Attribution.
+var AttributionColumns = []AttributionColumn{
+	{"account_id", false, func(a *Attribution) *string { return &a.AccountID }, func(a *event.Attribution) *string { return a.AccountID }},
+	{"account_source", true, func(a *Attribution) *string { return &a.AccountSource }, func(a *event.Attribution) *string { return a.AccountSource }},
+	{"actor_id", false, func(a *Attribution) *string { return &a.ActorID }, func(a *event.Attribution) *string { return a.ActorID }},
+	{"actor_kind", true, func(a *Attribution) *string { return &a.ActorKind }, func(a *event.Attribution) *string { return a.ActorKind }},
+	{"user_id", false, func(a *Attribution) *string { return &a.UserID }, func(a *event.Attribution) *string { return a.UserID }},
+	{"anonymous_id", false, func(a *Attribution) *string { return &a.AnonymousID }, func(a *event.Attribution) *string { return a.AnonymousID }},
+	{"feature_id", true, func(a *Attribution) *string { return &a.FeatureID }, func(a *event.Attribution) *string { return a.FeatureID }},
+	{"module_id", true, func(a *Attribution) *string { return &a.ModuleID }, func(a *event.Attribution) *string { return a.ModuleID }},
+	{"product_id", true, func(a *Attribution) *string { return &a.ProductID }, func(a *event.Attribution) *string { return a.ProductID }},
+	{"role", true, func(a *Attribution) *string { return &a.Role }, func(a *event.Attribution) *string { return a.Role }},
+	{"event", true, func(a *Attribution) *string { return &a.Event }, func(a *event.Attribution) *string { return a.Event }},
 }
 
 // Signed is a row of a correction.

@@ -14,6 +14,7 @@ import (
 	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
@@ -122,7 +123,7 @@ func (e *eraser) openList(ctx context.Context) error {
 
 const listPrefix = "erasing_"
 
-func (e *eraser) qualified(table string) string { return fmt.Sprintf("`%s`.`%s`", e.Database, table) }
+func (e *eraser) qualified(table string) string { return tables.Qualified(e.Database, table) }
 
 func (l *list) set(kind string) map[string]bool {
 	switch kind {
@@ -306,7 +307,7 @@ func (l *list) ofEvents() string {
 		" OR if(user_id = '', anonymous_id, '') IN " + l.of(kindAnonymous) + ")"
 }
 
-const baseCells = "account_id, account_source, actor_id, actor_kind, user_id, anonymous_id, feature_id, module_id, product_id, role, event, hour, source_partition"
+var baseCells = strings.Join(tables.TableOf("usage_hourly").Key, ", ")
 
 const notZero = " HAVING sum(events) != 0 OR sum(quantity) != 0"
 
@@ -333,18 +334,28 @@ func (e *eraser) counted(ctx context.Context) ([]event.Attribution, error) {
 
 // remaining is how many cells of the rollups count something for the person.
 func (e *eraser) remaining(ctx context.Context) (uint64, error) {
-	var base, daily uint64
+	var n uint64
 	err := e.SQL.QueryRow(ctx, "SELECT count() FROM (SELECT "+baseCells+" FROM usage_hourly WHERE "+e.app()+" AND "+e.list.attribution()+
-		" GROUP BY "+baseCells+notZero+")").Scan(&base)
-	if err == nil {
-		const cells = "account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, day"
-		err = e.SQL.QueryRow(ctx, "SELECT count() FROM (SELECT "+cells+" FROM user_feature_daily WHERE "+e.app()+" AND "+e.list.actor()+
-			" GROUP BY "+cells+notZero+")").Scan(&daily)
+		" GROUP BY "+baseCells+notZero+")").Scan(&n)
+	for _, r := range byActor(false) {
+		if err != nil {
+			break
+		}
+		var daily uint64
+		err = e.SQL.QueryRow(ctx, "SELECT count() FROM (SELECT "+r.Columns()+" FROM "+r.Name+" WHERE "+e.app()+" AND "+e.list.actor()+
+			" GROUP BY "+r.Columns()+notZero+")").Scan(&daily)
+		n += daily
 	}
 	if err != nil {
 		return 0, fmt.Errorf("look for what is counted: %w", err)
 	}
-	return base + daily, nil
+	return n, nil
+}
+
+// byActor are the rollups that name actors: those that hold rows, or those that
+// are views.
+func byActor(plain bool) []tables.Table {
+	return tables.Select(func(t *tables.Table) bool { return t.Kind == tables.Rollup && t.Has("actor_id") && t.Plain == plain })
 }
 
 // home is the partition of an id.

@@ -39,7 +39,7 @@ func deleted(_ *list, _, where string) string { return "DELETE WHERE " + where }
 
 const noAttribution = "actor_id = '', actor_kind = 'erased', user_id = '', anonymous_id = ''"
 
-var targets = []target{
+var targets = slices.Concat([]target{
 	{"rejected_events", func(l *list) string {
 		return "original != '' AND (" + mentions(l, "original") + " OR (stage = 'enricher' AND " + inRecord(l, "original") + "))"
 	}, func(_ *list, _, where string) string {
@@ -63,7 +63,7 @@ var targets = []target{
 		return "UPDATE " + noAttribution + " WHERE " + app + " AND " + l.attribution() + ", UPDATE reason = '' WHERE " + app + " AND " + inReason(l)
 	}},
 	{"usage_hourly", (*list).attribution, deleted},
-	{"user_feature_daily", (*list).actor, deleted},
+}, rollupTargets(false, deleted), []target{
 	{"identity_unlinks", func(l *list) string {
 		return "((id_kind = 'anonymous' AND id IN " + l.of(kindAnonymous) + ") OR (id_kind = 'user' AND id IN " + l.of(kindUser) + ") OR user_id IN " + l.of(kindUser) + ")"
 	}, deleted},
@@ -77,13 +77,21 @@ var targets = []target{
 			" OR (tupleElement(last, 'actor_kind') = 'user' AND tupleElement(last, 'actor_id') IN " + l.of(kindUser) +
 			") OR (tupleElement(last, 'actor_kind') = 'anonymous' AND tupleElement(last, 'actor_id') IN " + l.of(kindAnonymous) + "))"
 	}, deleted},
-	{"user_module_daily", (*list).actor, nil},
-	{"user_product_daily", (*list).actor, nil},
+}, rollupTargets(true, nil), []target{
 	{"users", ofUser, nil},
 	{"memberships", ofUser, nil},
 	{"identity_links", func(l *list) string {
 		return "((id_kind = 'anonymous' AND id IN " + l.of(kindAnonymous) + ") OR (id_kind = 'user' AND id IN " + l.of(kindUser) + ") OR user_id IN " + l.of(kindUser) + ")"
 	}, nil},
+})
+
+// rollupTargets are the rollups that name actors.
+func rollupTargets(plain bool, change func(l *list, app, where string) string) []target {
+	var all []target
+	for _, r := range byActor(plain) {
+		all = append(all, target{r.Name, (*list).actor, change})
+	}
+	return all
 }
 
 func ofMetrics(l *list) string {

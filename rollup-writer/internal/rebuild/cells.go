@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 )
 
 // table is one of signed sums.
@@ -21,13 +22,10 @@ type table struct {
 	aside bool
 }
 
-var attribution = []string{
-	"account_id", "account_source", "actor_id", "actor_kind", "user_id", "anonymous_id",
-	"feature_id", "module_id", "product_id", "role", "event", "hour", "source_partition",
-}
-
-// correctionColumns are all of corrections but the app and the sums.
-var correctionColumns = append(attribution[:len(attribution):len(attribution)], "source_topic_id", "source_offset", "control_id", "control_kind", "corrected_at")
+var (
+	attribution       = tables.TableOf("usage_hourly").Key
+	correctionColumns = tables.TableOf("corrections").Key
+)
 
 // usageKinds of events count; the view usage_hourly_from_events says the same.
 const usageKinds = "('track', 'page', 'screen', 'api_call')"
@@ -50,20 +48,20 @@ SELECT ` + list + `, events, quantity FROM ` + s.local("corrections") + ` WHERE 
 }
 
 // rollups are the tables over usage_hourly.
-var rollups = []table{
-	overBase("account_feature_daily", "account_id", "feature_id", "module_id", "product_id"),
-	overBase("account_module_daily", "account_id", "module_id", "product_id"),
-	overBase("account_product_daily", "account_id", "product_id"),
-	overBase("user_feature_daily", "account_id", "actor_id", "actor_kind", "role", "feature_id", "module_id", "product_id"),
-}
+var rollups = overBase()
 
-func overBase(name string, columns ...string) table {
-	return table{
-		name: name, columns: append(columns, "day"), date: "day", guard: "day",
-		want: func(s *Shard, r Range) string {
-			return "SELECT " + strings.Join(columns, ", ") + ", toDate(hour) AS day, events, quantity FROM " + s.local("usage_hourly") + " WHERE " + r.where(byHour)
-		},
+func overBase() []table {
+	var list []table
+	for _, r := range tables.Rollups() {
+		columns := strings.Join(r.Key[:len(r.Key)-1], ", ") // the last is the day
+		list = append(list, table{
+			name: r.Name, columns: r.Key, date: r.Day, guard: r.Day,
+			want: func(s *Shard, of Range) string {
+				return "SELECT " + columns + ", toDate(hour) AS day, events, quantity FROM " + s.local(r.From) + " WHERE " + of.where(byHour)
+			},
+		})
 	}
+	return list
 }
 
 // meanToBe is t over the usage_hourly that would be there, for a look at what a
@@ -154,13 +152,9 @@ func (s *Shard) add(ctx context.Context, t table, r Range, b Boundaries) error {
 
 // chunks divides a range into runs of days that hold rows.
 func (s *Shard) chunks(ctx context.Context, r Range) ([]Range, error) {
-	dates := []struct{ table, date string }{{"events", "toDate(event_time)"}, {"corrections", byHour}, {"correction_plans", byHour}, {"usage_hourly", byHour}}
-	for _, t := range rollups {
-		dates = append(dates, struct{ table, date string }{t.name, t.date})
-	}
 	var from []string
-	for _, d := range dates {
-		from = append(from, "SELECT "+d.date+" AS date, count() AS n FROM "+s.local(d.table)+" WHERE "+r.where(d.date)+" GROUP BY date")
+	for _, t := range tables.Select(func(t *tables.Table) bool { return t.Day != "" && !t.Plain }) {
+		from = append(from, "SELECT "+t.Day+" AS date, count() AS n FROM "+s.local(t.Name)+" WHERE "+r.where(t.Day)+" GROUP BY date")
 	}
 	rows, err := s.conn.Query(with(ctx), "SELECT date, sum(n) FROM ("+strings.Join(from, " UNION ALL ")+") GROUP BY date ORDER BY date")
 	if err != nil {
