@@ -32,6 +32,7 @@ type metrics struct {
 	identityBytes      *prometheus.GaugeVec   // partition
 	links              *prometheus.CounterVec // fate
 	times              *prometheus.CounterVec // flags
+	idsDropped         *prometheus.CounterVec // field
 	converted          prometheus.Counter
 	conflicts          *prometheus.CounterVec // reason
 	catalogVersion     *prometheus.GaugeVec   // app
@@ -76,6 +77,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		identityBytes:      gaugeVec("identity_memory_bytes", "Memory of a partition's identity state.", "partition"),
 		links:              counterVec("links_total", "Link records by fate: taken or rejected.", "fate"),
 		times:              counterVec("time_decided_total", "Events that do not count at their timestamp, by the flags that say why.", "flags"),
+		idsDropped:         counterVec("ids_dropped_total", "Ids that are none, such as undefined or null, by field: the event counts without them.", "field"),
 		converted:          counter("metadata_converted_total", "Values of properties and traits that were converted to their key's type."),
 		conflicts:          counterVec("metadata_conflicts_total", "Values of properties and traits that are kept under conflicts, by reason.", "reason"),
 		catalogVersion:     gaugeVec("catalog_version", "Version of the catalog in force.", "app"),
@@ -84,7 +86,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	if reg != nil {
 		reg.MustRegister(m.records, m.rejectedBy, m.transactions, m.transactionRecords, m.transactionSeconds, m.endSeconds,
 			m.sessions, m.fetchErrors, m.assigned, m.lagRecords, m.lost, m.restoreRecords, m.restoreTotal, m.restoreSeconds,
-			m.restoreSkipped, m.dedupKeys, m.dedupBytes, m.dedupReach, m.identityIDs, m.identityBytes, m.links, m.times, m.converted, m.conflicts, m.catalogVersion, m.catalogErrors)
+			m.restoreSkipped, m.dedupKeys, m.dedupBytes, m.dedupReach, m.identityIDs, m.identityBytes, m.links, m.times, m.idsDropped, m.converted, m.conflicts, m.catalogVersion, m.catalogErrors)
 	}
 	return m
 }
@@ -154,6 +156,7 @@ type counts struct {
 	codes    map[string]uint64
 	links    struct{ taken, rejected uint64 }
 	times    map[string]uint64 // by flags
+	ids      map[string]uint64 // dropped, by field
 	metadata metadataStats
 	last     *appCounts
 }
@@ -199,6 +202,14 @@ func (c *counts) time(flags string) {
 	c.times[flags]++
 }
 
+// idDropped counts an id that is none.
+func (c *counts) idDropped(field string) {
+	if c.ids == nil {
+		c.ids = map[string]uint64{}
+	}
+	c.ids[field]++
+}
+
 // flush adds the counts to the metrics.
 func (c *counts) flush(m *metrics) {
 	for _, a := range c.apps {
@@ -227,6 +238,10 @@ func (c *counts) flush(m *metrics) {
 		m.times.WithLabelValues(flags).Add(float64(n))
 	}
 	clear(c.times)
+	for field, n := range c.ids {
+		m.idsDropped.WithLabelValues(field).Add(float64(n))
+	}
+	clear(c.ids)
 	c.metadata.flush(m)
 	if c.links.taken > 0 {
 		m.links.WithLabelValues("taken").Add(float64(c.links.taken))
@@ -244,6 +259,7 @@ func (c *counts) drop() {
 	}
 	clear(c.codes)
 	clear(c.times)
+	clear(c.ids)
 	c.links.taken, c.links.rejected = 0, 0
 	c.metadata = metadataStats{}
 }

@@ -8,7 +8,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/uptakehq/uptake/enricher/internal/timing"
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/ids"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
@@ -95,7 +97,8 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 		RawOffset:   r.Offset,
 	}
 	w.flags.clear()
-	w.flags.add(timeFlags)
+	w.flags.add(w.keepUnread(raw, timeFlags))
+	e.Conflicts = w.objects.conflicts
 	if err := w.identify(raw, e); err != nil {
 		return err
 	}
@@ -164,8 +167,9 @@ func (w *worker) decode(r *kgo.Record, raw *event.RawEvent) *fault {
 		return &fault{codeBadTimestamp, "received_at", fmt.Sprintf("must be > 0 and < %d (got %d)", event.MaxReceived, raw.ReceivedAt)}
 	case raw.Quantity < 0:
 		return &fault{codeBadQuantity, "quantity", fmt.Sprintf("must not be negative (got %d)", raw.Quantity)}
-	case raw.UserID == "" && raw.AnonymousID == "" && raw.AccountID == "":
-		return &fault{codeMissingField, "user_id", "one of user_id, anonymous_id and account_id must be given"}
+	}
+	if raw.IDRules == 0 {
+		w.readIDs(raw)
 	}
 	switch raw.Kind {
 	case event.KindTrack, event.KindIdentify, event.KindGroup, event.KindAlias,
@@ -174,6 +178,68 @@ func (w *worker) decode(r *kgo.Record, raw *event.RawEvent) *fault {
 		return &fault{codeUnknownKind, "type", fmt.Sprintf("unknown kind %q", cut(raw.Kind, 64))}
 	}
 	return nil
+}
+
+// readIDs takes out texts that are no ids, of a record from a gateway that did not.
+func (w *worker) readIDs(raw *event.RawEvent) {
+	w.unread = w.unread[:0]
+	for _, id := range [...]struct {
+		field string
+		text  *string
+	}{{ids.User, &raw.UserID}, {ids.Anonymous, &raw.AnonymousID}, {ids.Previous, &raw.PreviousID}, {ids.Account, &raw.AccountID}} {
+		read, dropped := ids.Default.Read(*id.text)
+		if dropped {
+			w.unread = ids.AppendUnread(w.unread, id.field, cut(*id.text, ids.MaxText))
+		}
+		*id.text = read
+	}
+	raw.Unread = w.unread
+}
+
+// Flags of what was sent and not used.
+const (
+	flagIDDropped      = "id_dropped"       // an id that is none: it is under conflicts
+	flagTimeUnreadable = "time_unreadable"  // no instant can be read: the event counts when it was received
+	flagTimeOtherField = "time_other_field" // of two fields that say when, one could not be read
+)
+
+// keepUnread adds what was sent and not used to the event's conflicts and flags.
+func (w *worker) keepUnread(raw *event.RawEvent, timeFlags string) string {
+	if len(raw.Unread) < len(`{"":""}`) {
+		return timeFlags
+	}
+	c := w.objects.conflicts
+	if len(c) == 0 {
+		c = append(c, raw.Unread...)
+	} else {
+		c[len(c)-1] = ','
+		c = append(c, raw.Unread[1:]...)
+	}
+	w.objects.conflicts = c
+	dropped := false
+	for _, field := range [...]string{ids.User, ids.Anonymous, ids.Previous, ids.Account} {
+		if unreadHas(raw.Unread, field) {
+			w.counts.idDropped(field)
+			dropped = true
+		}
+	}
+	if dropped {
+		w.flags.add(flagIDDropped)
+	}
+	switch {
+	case !unreadHas(raw.Unread, ids.Timestamp):
+	case timeFlags == timing.FlagFromReceived:
+		return flagTimeUnreadable
+	default:
+		w.flags.add(flagTimeOtherField)
+	}
+	return timeFlags
+}
+
+// unreadHas reports whether the object has a field of ours. A text in it cannot
+// look like one: its quotes are escaped.
+func unreadHas(unread []byte, field string) bool {
+	return strings.Contains(view(unread), `"`+field+`":`)
 }
 
 // maxID bounds ids that are kept in state.

@@ -78,6 +78,7 @@ type worker struct {
 	objects normalized
 	reports metric.Reader
 	ahead   event.RawEvent // scratch of gatherMissing
+	unread  []byte         // RawEvent.Unread of a record that had none
 }
 
 // job is records of one topic of the partition, or the order to emit what the

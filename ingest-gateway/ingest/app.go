@@ -1,6 +1,10 @@
 package ingest
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/uptakehq/uptake/schemas/ids"
+)
 
 // App is what a write key belongs to: one product in one environment. It is not
 // changed once made; a reload of the key file makes new ones.
@@ -28,6 +32,10 @@ type App struct {
 	// for; empty is none. It has no default: a property called "quantity" means
 	// items in a cart to most who send one.
 	QuantityKey string
+
+	// NoIDs are the texts that are no ids of the app's people and accounts; nil is
+	// ids.Default.
+	NoIDs *ids.List
 
 	// IPMode is what of a client's address may be stored.
 	IPMode IPMode

@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/ids"
 	"github.com/uptakehq/uptake/schemas/privacy"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
@@ -67,6 +68,9 @@ type Batch struct {
 	app      *App
 	ip       string // of the client, as the app lets it be stored
 	ev       event.RawEvent
+	noIDs    *ids.List
+	unread   []byte // RawEvent.Unread of the item, without ids
+	dropped  []byte // the same with those of the event at hand
 	original []byte
 	spare    event.RawEvent // what Item hands out when there is no item to fill
 
@@ -122,7 +126,7 @@ func (b *Batch) Begin(r *Request, protocol string, fields Fields) {
 	clear(b.rejects)
 	*b = Batch{
 		codec: b.codec, auth: b.auth, limits: b.limits, reserve: b.reserve, privacy: b.privacy, kept: b.kept, request: r, protocol: protocol, fields: fields,
-		items: b.items[:0], rejects: b.rejects[:0], records: b.records[:0], slab: b.slab[:0], arena: b.arena[:0],
+		unread: b.unread[:0], dropped: b.dropped[:0], items: b.items[:0], rejects: b.rejects[:0], records: b.records[:0], slab: b.slab[:0], arena: b.arena[:0],
 	}
 }
 
@@ -145,7 +149,10 @@ func (b *Batch) Authenticate(key string) error {
 	if origin := b.request.Header("Origin"); origin != "" && !app.AllowsOrigin(origin) {
 		return &Fault{Kind: BadOrigin, Detail: "origin " + Shorten(origin, 128) + " is not allowed for this write key"}
 	}
-	b.app = app
+	b.app, b.noIDs = app, app.NoIDs
+	if b.noIDs == nil {
+		b.noIDs = ids.Default
+	}
 	if b.privacy != nil {
 		b.rules = b.privacy().App(app.ID)
 	}
@@ -183,7 +190,9 @@ func (b *Batch) Item(original []byte) *event.RawEvent {
 		Quantity:   1,
 		IP:         b.ip,
 		UserAgent:  b.request.UserAgent(),
+		IDRules:    ids.Rules,
 	}
+	b.unread = b.unread[:0]
 	return &b.ev
 }
 
@@ -234,7 +243,12 @@ func (b *Batch) Add() bool {
 	if it.state == Rejected {
 		return false
 	}
+	sent := b.ev
 	ev := &b.ev
+	b.readIDs(ev)
+	defer func() { // a further event of the item starts from what was sent
+		b.ev.UserID, b.ev.AnonymousID, b.ev.PreviousID, b.ev.AccountID = sent.UserID, sent.AnonymousID, sent.PreviousID, sent.AccountID
+	}()
 	if ev.MessageID == "" {
 		ev.MessageID = b.newID()
 	}
@@ -249,7 +263,11 @@ func (b *Batch) Add() bool {
 		return false
 	}
 	start := len(b.slab)
-	b.slab = topic.RawKey(b.slab, ev.AppID, ev.UserID, ev.AnonymousID, ev.AccountID)
+	if nobody(ev) {
+		b.slab = topic.Key(b.slab, ev.AppID, topic.KeyMessage, ev.MessageID)
+	} else {
+		b.slab = topic.RawKey(b.slab, ev.AppID, ev.UserID, ev.AnonymousID, ev.AccountID)
+	}
 	key := len(b.slab)
 	b.slab = b.codec.AppendRaw(b.slab, b.kept.event(b.rules, ev))
 	b.records = append(b.records, record{item: int32(len(b.items) - 1), start: int32(start), key: int32(key), end: int32(len(b.slab))})
@@ -257,6 +275,27 @@ func (b *Batch) Add() bool {
 	ev.MessageID = ""
 	b.grown()
 	return b.fault == nil
+}
+
+// readIDs reads the ids of an event. Texts that are no ids are taken out before
+// the partition is chosen, which would else get them all; the event is kept.
+func (b *Batch) readIDs(ev *event.RawEvent) {
+	unread := append(b.dropped[:0], b.unread...)
+	for _, id := range [...]struct {
+		field string
+		text  *string
+	}{{ids.User, &ev.UserID}, {ids.Anonymous, &ev.AnonymousID}, {ids.Previous, &ev.PreviousID}, {ids.Account, &ev.AccountID}} {
+		read, dropped := b.noIDs.Read(*id.text)
+		if dropped {
+			unread = ids.AppendUnread(unread, id.field, Shorten(*id.text, ids.MaxText))
+		}
+		*id.text = read
+	}
+	b.dropped, ev.Unread = unread, unread
+}
+
+func nobody(ev *event.RawEvent) bool {
+	return ev.UserID == "" && ev.AnonymousID == "" && ev.AccountID == ""
 }
 
 // check holds an event against the bounds and what its kind needs.
@@ -276,6 +315,7 @@ func (b *Batch) check(ev *event.RawEvent) (code, field, detail string) {
 	if ev.Quantity < 1 || ev.Quantity > b.limits.MaxQuantity {
 		return CodeBadQuantity, b.fields.Quantity, fmt.Sprintf("%d, must be 1 to %d (%s)", ev.Quantity, b.limits.MaxQuantity, SettingMaxQuantity)
 	}
+	dropped := len(ev.Unread) > len(b.unread) // ids: what the kind needs was there, and was none
 	switch ev.Kind {
 	case event.KindTrack, event.KindMetric, event.KindAPICall:
 		if ev.Event == "" {
@@ -283,18 +323,18 @@ func (b *Batch) check(ev *event.RawEvent) (code, field, detail string) {
 		}
 	case event.KindPage, event.KindScreen:
 	case event.KindIdentify:
-		if ev.UserID == "" && ev.AnonymousID == "" {
+		if ev.UserID == "" && ev.AnonymousID == "" && !dropped {
 			return b.needs(ev, b.fields.UserID+" or "+b.fields.AnonymousID, b.fields.UserID)
 		}
 	case event.KindGroup:
-		if ev.AccountID == "" {
+		if ev.AccountID == "" && !dropped {
 			return b.needs(ev, b.fields.AccountID, b.fields.AccountID)
 		}
 	case event.KindAlias:
-		if ev.PreviousID == "" {
+		if ev.PreviousID == "" && !dropped {
 			return b.needs(ev, b.fields.PreviousID, b.fields.PreviousID)
 		}
-		if ev.UserID == "" {
+		if ev.UserID == "" && !dropped {
 			return b.needs(ev, b.fields.UserID, b.fields.UserID)
 		}
 	case "":
@@ -302,7 +342,7 @@ func (b *Batch) check(ev *event.RawEvent) (code, field, detail string) {
 	default:
 		return CodeUnknownKind, b.fields.Kind, "no such kind: " + Shorten(ev.Kind, 64)
 	}
-	if ev.UserID == "" && ev.AnonymousID == "" && ev.AccountID == "" {
+	if nobody(ev) && !dropped {
 		return b.needs(ev, b.fields.UserID+" or "+b.fields.AnonymousID, b.fields.UserID)
 	}
 	return "", "", ""

@@ -24,6 +24,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+	"github.com/uptakehq/uptake/schemas/ids"
 	"github.com/uptakehq/uptake/schemas/svc/wholefile"
 )
 
@@ -88,6 +89,7 @@ type fileApp struct {
 	DailyQuota  int64    `yaml:"daily_quota"`
 	AccountKeys []string `yaml:"account_keys"`
 	QuantityKey string   `yaml:"quantity_key"`
+	NoIDs       []string `yaml:"no_ids"`
 	IP          string   `yaml:"ip"`
 }
 
@@ -139,7 +141,7 @@ func Parse(text []byte) (*Table, error) {
 	}
 	t := &Table{apps: map[Hash]*ingest.App{}, origins: map[string]bool{}}
 	var errs []error
-	ids := map[string]bool{}
+	seen := map[string]bool{}
 	for i, fa := range f.Apps {
 		where := fmt.Sprintf("apps[%d]", i)
 		if fa.ID != "" {
@@ -151,10 +153,10 @@ func Parse(text []byte) (*Table, error) {
 		switch {
 		case !validID(fa.ID):
 			fault("id must be 1 to %d letters, digits, dots, dashes or underscores (got %q)", maxAppID, fa.ID)
-		case ids[fa.ID]:
+		case seen[fa.ID]:
 			fault("id is there twice")
 		}
-		ids[fa.ID] = true
+		seen[fa.ID] = true
 		app := &ingest.App{
 			ID: fa.ID, AllowedOrigins: fa.Origins, RatePerSecond: fa.Rate, Burst: fa.Burst, DailyQuota: fa.DailyQuota,
 			AccountKeys: fa.AccountKeys, QuantityKey: fa.QuantityKey,
@@ -174,6 +176,14 @@ func Parse(text []byte) (*Table, error) {
 		for _, k := range fa.AccountKeys {
 			if k == "" {
 				fault("account_keys holds an empty name")
+			}
+		}
+		if fa.NoIDs != nil { // an empty list is one
+			app.NoIDs = ids.NewList(fa.NoIDs)
+		}
+		for _, text := range fa.NoIDs {
+			if n := len(ids.Trim(text)); n == 0 || n > ids.MaxText {
+				fault("no_ids: texts must have 1 to %d bytes (got %q)", ids.MaxText, text)
 			}
 		}
 		switch fa.IP {

@@ -187,3 +187,24 @@ func BenchmarkApp(b *testing.B) {
 		}
 	}
 }
+
+func TestNoIDs(t *testing.T) {
+	const text = `
+apps:
+  - {id: a, keys: ["sha256:%064d"], no_ids: [Kiosk]}
+  - {id: b, keys: ["sha256:%063d1"], no_ids: []}
+  - {id: c, keys: ["sha256:%063d2"]}
+...
+`
+	table, err := Parse(fmt.Appendf(nil, text, 0, 0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b, c := table.Apps()[0].NoIDs, table.Apps()[1].NoIDs, table.Apps()[2].NoIDs
+	if !a.None("KIOSK") || a.None("null") || b == nil || b.None("null") || c != nil {
+		t.Errorf("got lists %v, %v, %v", a, b, c)
+	}
+	if _, err := Parse(fmt.Appendf(nil, strings.Replace(text, "[Kiosk]", `[" "]`, 1), 0, 0, 0)); err == nil || !strings.Contains(err.Error(), "no_ids") {
+		t.Errorf("a blank text: got %v", err)
+	}
+}

@@ -10,17 +10,20 @@ import (
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/ingest-gateway/scan"
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/ids"
 )
 
-// ID returns an id's text: of a string, of a number as it is written, of a
+// ID returns an id's text: of a string, of a number as ids.Number has it, of a
 // boolean its word; of null and no value "". It reports false for objects and
 // arrays.
 func ID(v scan.Value) (string, bool) {
 	switch v.Kind {
 	case scan.Invalid, scan.Null:
 		return "", true
-	case scan.String, scan.Number:
+	case scan.String:
 		return v.Text(), true
+	case scan.Number:
+		return ids.Number(v.Text()), true
 	case scan.True:
 		return "true", true
 	case scan.False:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+	"github.com/uptakehq/uptake/ingest-gateway/mapping"
 	"github.com/uptakehq/uptake/ingest-gateway/scan"
 	"github.com/uptakehq/uptake/schemas/event"
 )
@@ -300,13 +301,13 @@ func (d *decoder) read(m *message) {
 		case "messageId":
 			bit, m.messageID = seenMessageID, m.text(s.Value(), "messageId")
 		case "userId":
-			bit, m.userID = seenUserID, m.text(s.Value(), "userId")
+			bit, m.userID = seenUserID, m.id(s.Value(), "userId")
 		case "anonymousId":
-			bit, m.anonymousID = seenAnonymousID, m.text(s.Value(), "anonymousId")
+			bit, m.anonymousID = seenAnonymousID, m.id(s.Value(), "anonymousId")
 		case "groupId":
-			bit, m.groupID = seenGroupID, m.text(s.Value(), "groupId")
+			bit, m.groupID = seenGroupID, m.id(s.Value(), "groupId")
 		case "previousId":
-			bit, m.previousID = seenPreviousID, m.text(s.Value(), "previousId")
+			bit, m.previousID = seenPreviousID, m.id(s.Value(), "previousId")
 		case "timestamp":
 			bit, m.timestamp = seenTimestamp, m.instant(s.Value(), "timestamp")
 		case "originalTimestamp":
@@ -358,6 +359,15 @@ func (m *message) text(v scan.Value, field string) string {
 		m.reject(ingest.CodeWrongType, field, field+" is "+v.Kind.String())
 	}
 	return ""
+}
+
+// id reads an id, as package mapping does for other protocols.
+func (m *message) id(v scan.Value, field string) string {
+	id, ok := mapping.ID(v)
+	if !ok {
+		m.reject(ingest.CodeWrongType, field, field+" is "+v.Kind.String())
+	}
+	return id
 }
 
 func (m *message) instant(v scan.Value, field string) string {
@@ -413,7 +423,7 @@ func (d *decoder) readContext(m *message) {
 		}
 		switch string(key) {
 		case "groupId":
-			bit, c.groupID = seenContextGroup, m.text(s.Value(), "context.groupId")
+			bit, c.groupID = seenContextGroup, m.id(s.Value(), "context.groupId")
 		case "userAgent":
 			bit, c.userAgent = seenContextAgent, s.Value().Text()
 		case "ip":
@@ -511,7 +521,7 @@ func (d *decoder) take(b *ingest.Batch, m *message, env *envelope) {
 	}
 	if account == "" && ev.Kind != event.KindGroup {
 		v, field := d.findAccount(app.AccountKeys, ev, c.traits)
-		if account, accountField = m.text(v, field), field; m.code != "" {
+		if account, accountField = m.id(v, field), field; m.code != "" {
 			b.Reject(m.code, m.field, m.detail)
 			return
 		}

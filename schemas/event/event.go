@@ -102,6 +102,12 @@ type RawEvent struct {
 	Library     string
 	IP          string
 	UserAgent   string
+
+	// Unread is JSON object text, or empty: fields of the call that were sent and
+	// are not used, with their text (package ids, and "timestamp"). IDRules is the
+	// version of the rules by which ids were read; 0: none. Since version 2.
+	Unread  []byte
+	IDRules int64
 }
 
 func (e *RawEvent) appendTo(b []byte) []byte {
@@ -123,7 +129,9 @@ func (e *RawEvent) appendTo(b []byte) []byte {
 	b = appendString(b, e.Protocol)
 	b = appendString(b, e.Library)
 	b = appendString(b, e.IP)
-	return appendString(b, e.UserAgent)
+	b = appendString(b, e.UserAgent)
+	b = appendBytes(b, e.Unread)
+	return appendLong(b, e.IDRules)
 }
 
 func (e *RawEvent) readFrom(r *reader) {
@@ -146,6 +154,8 @@ func (e *RawEvent) readFrom(r *reader) {
 	e.Library = r.string()
 	e.IP = r.string()
 	e.UserAgent = r.string()
+	e.Unread = r.bytes()
+	e.IDRules = r.long()
 }
 
 // EnrichedEvent is a raw event, resolved: see avro/enriched_event.v3.avsc for

@@ -141,6 +141,7 @@ const (
 	KeyUser      = 'u'
 	KeyAnonymous = 'a'
 	KeyAccount   = 'c'
+	KeyMessage   = 'm' // of an event without any id: its message id
 )
 
 // RawKey appends the key of a raw record: app and user id, else anonymous id,

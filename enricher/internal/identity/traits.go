@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"strconv"
 	"strings"
+
+	idtext "github.com/uptakehq/uptake/schemas/ids"
 )
 
 // firstTrait returns the value of the first of keys that traits, JSON object
@@ -34,7 +36,7 @@ func firstTrait(traits []byte, keys []string) string {
 			}
 		case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 			if _, err := strconv.ParseFloat(string(v), 64); err == nil {
-				return string(v)
+				return idtext.Number(string(v))
 			}
 		}
 	}

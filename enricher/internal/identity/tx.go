@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/uptakehq/uptake/schemas/event"
+	idtext "github.com/uptakehq/uptake/schemas/ids"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
@@ -144,14 +145,16 @@ func (tx *Tx) Event(offset int64, raw *event.RawEvent, at event.Micros, out *Out
 			switch raw.Kind {
 			case event.KindIdentify, event.KindGroup:
 				if raw.Kind == event.KindGroup && raw.AccountID != "" {
-					res.ParentAccountID = firstTrait(raw.Traits, tx.s.cfg.ParentTraits)
+					res.ParentAccountID, _ = idtext.Default.Read(firstTrait(raw.Traits, tx.s.cfg.ParentTraits))
 				}
 				if raw.UserID != "" {
 					tx.joins(raw.UserID, raw.AccountID, firstTrait(raw.Traits, tx.s.cfg.RoleTraits), at)
 				}
 			case event.KindAlias:
 				selfAlias = raw.PreviousID == raw.UserID
-				tx.becomes(raw.PreviousID, raw.UserID, at)
+				if raw.PreviousID != "" {
+					tx.becomes(raw.PreviousID, raw.UserID, at)
+				}
 			}
 			if raw.UserID != "" && raw.AnonymousID != "" {
 				tx.owns(raw.UserID, raw.AnonymousID, at, raw.Kind == event.KindIdentify)
@@ -198,8 +201,10 @@ func (tx *Tx) resolveEvent(raw *event.RawEvent, at event.Micros, res *Resolution
 		if user == "" {
 			res.ActorID, res.ActorKind = raw.AnonymousID, event.ActorAnonymous
 		}
-	default:
+	case raw.AccountID != "":
 		res.ActorKind = event.ActorAccount
+	default: // nobody knows who: it counts for the app alone
+		res.ActorKind = event.ActorAnonymous
 	}
 	res.AccountID, res.AccountSource = raw.AccountID, event.AccountFromEvent
 	if raw.AccountID == "" {

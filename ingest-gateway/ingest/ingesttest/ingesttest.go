@@ -22,6 +22,7 @@ import (
 	"github.com/uptakehq/uptake/ingest-gateway/body"
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/ids"
 )
 
 // Key is the write key that Gateway knows.
@@ -68,6 +69,7 @@ type Result struct {
 	Body     string
 	Protocol string // which answered, "" for none
 	Events   []event.RawEvent
+	Keys     []string // of the events' records
 	Rejected []event.Rejected
 	Fault    *ingest.Fault
 	Verdicts []ingest.Verdict
@@ -186,7 +188,12 @@ func (g *Gateway) store(b *ingest.Batch, res *Result) *ingest.Fault {
 				g.t.Errorf("item %d: %s is no JSON object: %s", rec.Item, name, text)
 			}
 		}
+		if e.IDRules != ids.Rules {
+			g.t.Errorf("item %d: ids were read by the rules of version %d, want %d", rec.Item, e.IDRules, ids.Rules)
+		}
+		e.IDRules = 0 // the same in all; tests compare the rest
 		res.Events = append(res.Events, e)
+		res.Keys = append(res.Keys, string(rec.Key))
 	}
 	return fault
 }
