@@ -10,10 +10,10 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/uptakehq/uptake/enricher/internal/replay"
 	"github.com/uptakehq/uptake/schemas/catalog"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
 // A version of an app's catalog comes in force at one point of each partition:
@@ -58,7 +58,7 @@ func (c *catalogs) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r, err := replay.New(opts...)
+	r, err := reader.New(opts...)
 	if err != nil {
 		return err
 	}

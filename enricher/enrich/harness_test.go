@@ -18,11 +18,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/uptakehq/uptake/enricher/internal/replay"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
 // envBrokers names a real cluster to run these tests against in place of kfake.
@@ -154,7 +154,7 @@ func track(app string, n int) event.RawEvent {
 // committed returns the committed records of a topic's partition in order.
 func (c *cluster) committed(name string, partition int32) []*kgo.Record {
 	c.t.Helper()
-	r, err := replay.New(kgo.SeedBrokers(c.brokers...))
+	r, err := reader.New(kgo.SeedBrokers(c.brokers...))
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -10,10 +10,10 @@ import (
 
 	"github.com/uptakehq/uptake/enricher/internal/dedup"
 	"github.com/uptakehq/uptake/enricher/internal/identity"
-	"github.com/uptakehq/uptake/enricher/internal/replay"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
 // restoreSlack is added to the window when a set is rebuilt from nothing: the
@@ -63,7 +63,7 @@ func (w *worker) checkLoss(ctx context.Context) error {
 		if !ok || at.Err != nil || at.At < 0 {
 			continue
 		}
-		b, err := w.n.replay.Bounds(ctx, name, w.id)
+		b, err := w.n.reader.Bounds(ctx, name, w.id)
 		if err != nil {
 			return err
 		}
@@ -92,7 +92,7 @@ func (w *worker) restoreSeen(ctx context.Context) (int64, error) {
 		}
 		p.seen = seen
 	}
-	b, err := w.n.replay.Bounds(ctx, topic.Enriched, w.id)
+	b, err := w.n.reader.Bounds(ctx, topic.Enriched, w.id)
 	if err != nil {
 		return 0, err
 	}
@@ -105,7 +105,7 @@ func (w *worker) restoreSeen(ctx context.Context) (int64, error) {
 	from := p.seen.Next()
 	if from == dedup.Unknown {
 		since := w.n.svc.now().Add(-w.n.svc.cfg.DedupWindow - restoreSlack)
-		if from, err = w.n.replay.OffsetAt(ctx, topic.Enriched, w.id, since); err != nil {
+		if from, err = w.n.reader.OffsetAt(ctx, topic.Enriched, w.id, since); err != nil {
 			return 0, err
 		}
 	}
@@ -125,7 +125,7 @@ const staleAfter = time.Hour
 // returns how many records it read.
 func (w *worker) restoreState(ctx context.Context) (int64, error) {
 	p := w.part
-	b, err := w.n.replay.Bounds(ctx, topic.EnricherState, w.id)
+	b, err := w.n.reader.Bounds(ctx, topic.EnricherState, w.id)
 	if err != nil {
 		return 0, err
 	}
@@ -138,7 +138,7 @@ func (w *worker) restoreState(ctx context.Context) (int64, error) {
 	if err := failpoint.Hit("enricher.restore-state"); err != nil {
 		return 0, err
 	}
-	next, err := w.n.replay.Read(ctx, topic.EnricherState, w.id, from, b.End, func(r *kgo.Record) error {
+	next, err := w.n.reader.Read(ctx, topic.EnricherState, w.id, from, b.End, func(r *kgo.Record) error {
 		// A record that cannot be read may be what keeps a user's history right:
 		// to go on without it would be to guess.
 		if app, ok := catalogStateApp(r.Key); ok {
@@ -161,7 +161,7 @@ func (w *worker) restoreState(ctx context.Context) (int64, error) {
 func (w *worker) readEnriched(ctx context.Context, from, to int64) error {
 	set := w.part.seen
 	progress := w.stepper("reading enriched", from, to)
-	next, err := w.n.replay.Read(ctx, topic.Enriched, w.id, from, to, func(r *kgo.Record) error {
+	next, err := w.n.reader.Read(ctx, topic.Enriched, w.id, from, to, func(r *kgo.Record) error {
 		if err := w.remember(set, r); err != nil {
 			return err
 		}
@@ -203,9 +203,9 @@ func (w *worker) remember(set *dedup.Set, r *kgo.Record) error {
 const logEvery = 5 * time.Second
 
 // stepper returns a progress function for a read from one offset to another.
-func (w *worker) stepper(what string, from, to int64) func(replay.Position) {
+func (w *worker) stepper(what string, from, to int64) func(reader.Position) {
 	began, told := time.Now(), time.Now()
-	return func(p replay.Position) {
+	return func(p reader.Position) {
 		now := time.Now()
 		var eta time.Duration
 		if done := p.Next - from; done > 0 && p.Next < to {

@@ -15,10 +15,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/uptakehq/uptake/enricher/internal/replay"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
 // session is the life of one client: from joining the group to the first error
@@ -34,7 +34,7 @@ type session struct {
 	gts    *kgo.GroupTransactSession
 	cl     *kgo.Client
 	made   chan struct{} // closed when gts and cl are set: callbacks may come before
-	replay *replay.Reader
+	reader *reader.Reader
 
 	ctx  context.Context // of restoring and polling; ends with the stop or with fail
 	fail context.CancelCauseFunc
@@ -60,10 +60,10 @@ func (s *Service) runSession(sig process.Signals, txnID string) (commits int, er
 	if err != nil {
 		return 0, err
 	}
-	if n.replay, err = replay.New(opts...); err != nil {
+	if n.reader, err = reader.New(opts...); err != nil {
 		return 0, err
 	}
-	defer n.replay.Close()
+	defer n.reader.Close()
 
 	if opts, err = n.options(txnID); err != nil {
 		return 0, err
@@ -493,7 +493,7 @@ func (n *session) withOffsets(ctx context.Context, t *txn) (context.Context, err
 			case ok && at.At >= 0:
 				rp.Offset, rp.LeaderEpoch = at.At, at.LeaderEpoch
 			default:
-				b, err := n.replay.Bounds(ctx, name, id)
+				b, err := n.reader.Bounds(ctx, name, id)
 				if err != nil {
 					return nil, err
 				}

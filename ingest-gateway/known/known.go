@@ -21,11 +21,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
 // DefaultLimit is how many ids a gateway keeps in memory.
@@ -137,7 +137,6 @@ func (s *Shared) open(ctx context.Context) (*kgo.Client, error) {
 		return nil, err
 	}
 	opts := append([]kgo.Opt{
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic.KnownIDs: {0: kgo.NewOffset().AtStart()}}),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerLinger(0),                                      // somebody waits for each record
 		kgo.RecordDeliveryTimeout(max(time.Second, s.cfg.Timeout)), // it takes no less
@@ -163,31 +162,18 @@ func (s *Shared) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topic.KnownIDs)
+	in := reader.On(client)
+	b, err := in.Bounds(ctx, topic.KnownIDs, 0)
 	if err != nil {
 		return missing(err)
 	}
-	end, ok := ends.Lookup(topic.KnownIDs, 0)
-	if !ok {
-		return missing(kerr.UnknownTopicOrPartition)
-	}
-	if end.Err != nil {
-		return missing(end.Err)
-	}
-	for s.next < end.Offset {
-		fetches := client.PollFetches(ctx)
-		if err := fetches.Err0(); err != nil {
-			return err // the context's
+	s.next, err = in.Read(ctx, topic.KnownIDs, 0, max(s.next, b.Start), b.End, func(r *kgo.Record) error {
+		if len(r.Key) == len(Hash{}) {
+			s.memory.add(Hash(r.Key))
 		}
-		// A broken fetch is tried again by the client, until ctx ends.
-		fetches.EachRecord(func(r *kgo.Record) {
-			if len(r.Key) == len(Hash{}) {
-				s.memory.add(Hash(r.Key))
-			}
-			s.next = r.Offset + 1
-		})
-	}
-	return nil
+		return nil
+	}, nil)
+	return err
 }
 
 // missing says what to do about a topic that is not there.

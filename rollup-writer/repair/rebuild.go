@@ -321,7 +321,7 @@ func (r *rebuilder) missing(ctx context.Context, s *rebuild.Shard, each func(con
 	if err != nil {
 		return err
 	}
-	forgotten, err := erase.ReadForgotten(ctx, r.client, codec, r.log, r.span.App)
+	forgotten, err := erase.ReadForgotten(ctx, r.client, codec, r.span.App)
 	if err != nil {
 		return fmt.Errorf("read who was erased: %w", err)
 	}
@@ -351,8 +351,8 @@ func (r *rebuilder) missing(ctx context.Context, s *rebuild.Shard, each func(con
 		}
 		src := columns.Source{TopicID: r.boundaries.TopicID, Partition: n}
 		var e event.EnrichedEvent
-		err = r.readLog(ctx, n, first.Offset, end, func(rec *kgo.Record) error {
-			if rec.Attrs.IsControl() || have.Has(rec.Offset) || skips[boundary.Place{Topic: topic.Enriched, Partition: n, Offset: rec.Offset}] {
+		err = partitions(r.client).Span(ctx, topic.Enriched, n, first.Offset, end, func(rec *kgo.Record) error {
+			if have.Has(rec.Offset) || skips[boundary.Place{Topic: topic.Enriched, Partition: n, Offset: rec.Offset}] {
 				return nil
 			}
 			typ, err := codec.Type(rec.Value)

@@ -79,10 +79,7 @@ func (r *recounter) partition(ctx context.Context, codec *event.Codec, src colum
 		return err
 	}
 	rows, lost := columns.NewCounts(), false
-	err = r.readLog(ctx, src.Partition, first, end, func(rec *kgo.Record) error {
-		if rec.Attrs.IsControl() {
-			return nil
-		}
+	err = partitions(r.client).Span(ctx, topic.Enriched, src.Partition, first, end, func(rec *kgo.Record) error {
 		if typ, err := codec.Type(rec.Value); err != nil || typ != event.TypeControl {
 			return nil //nolint:nilerr // what is no counts is for others to read
 		}

@@ -24,6 +24,7 @@ import (
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
 // session is what every command here works with: its settings, connections to
@@ -121,55 +122,12 @@ func (s *session) commit(ctx context.Context, offsets kadm.Offsets) error {
 	return nil
 }
 
-// Bounds of what is fetched from a broker at once, in bytes and in records.
-const (
-	fetchBytes  = 16 << 20
-	pollRecords = 20_000
-)
+// silentFor is how long the brokers may answer nothing before a reading fails.
+const silentFor = 30 * time.Second
 
-// readLog calls each for the committed records of a partition from first up to
-// end, which is a boundary.
-func (s *session) readLog(ctx context.Context, number int32, first, end int64, each func(*kgo.Record) error) error {
-	opts, err := s.cfg.Kafka.Options(s.log, nil)
-	if err != nil {
-		return err
-	}
-	client, err := kgo.NewClient(append(
-		opts,
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic.Enriched: {number: kgo.NewOffset().At(first)}}),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.KeepControlRecords(), // one of them may be the last
-		kgo.FetchMaxBytes(fetchBytes),
-	)...)
-	if err != nil {
-		return fmt.Errorf("kafka client: %w", err)
-	}
-	defer client.Close()
-	for {
-		fetches := client.PollRecords(ctx, pollRecords)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		var failed error
-		fetches.EachError(func(_ string, _ int32, err error) {
-			if !kerr.IsRetriable(err) {
-				failed = errors.Join(failed, err)
-			}
-		})
-		if failed != nil {
-			return fmt.Errorf("read %s/%d: %w", topic.Enriched, number, failed)
-		}
-		for _, rec := range fetches.Records() {
-			if rec.Offset < end {
-				if err := each(rec); err != nil {
-					return err
-				}
-			}
-			// The record behind the boundary ended the last block, or the
-			// boundary is behind a tick or a marker.
-			if rec.Offset >= end-1 {
-				return nil
-			}
-		}
-	}
+// partitions reads the log one partition after the other.
+func partitions(client *kgo.Client) *reader.Reader {
+	r := reader.On(client)
+	r.Silence, r.FetchBytes = silentFor, 8<<20
+	return r
 }

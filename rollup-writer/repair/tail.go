@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -43,7 +42,6 @@ func (t *Tail) Tail(ctx context.Context, positions []audit.Position, present fun
 	if err != nil {
 		return nil, err
 	}
-	opts = append(opts, kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
 	client, err := kgo.NewClient(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka client: %w", err)
@@ -62,7 +60,6 @@ func (t *Tail) Tail(ctx context.Context, positions []audit.Position, present fun
 	var rejected event.Rejected
 	take := func(r *kgo.Record) {
 		switch {
-		case r.Attrs.IsControl():
 		case r.Topic == topic.Raw:
 			// As the enricher counts it.
 			k := audit.HourKey{Hour: hourOf(event.FromTime(r.Timestamp))}
@@ -153,51 +150,32 @@ func (t *Tail) spans(ctx context.Context, client *kgo.Client, positions []audit.
 	return spans, have, fault
 }
 
-// silentFor is how long the brokers may give nothing before the read fails.
-const silentFor = 30 * time.Second
+// errEnough ends a reading at the bound.
+var errEnough = errors.New("enough records were read")
 
 // read gives each committed record of the spans to take, up to the bound, and
 // moves the spans on.
 func (t *Tail) read(ctx context.Context, client *kgo.Client, spans map[string]map[int32]*span, take func(*kgo.Record)) error {
-	from, left := map[string]map[int32]kgo.Offset{}, 0
+	in, n := partitions(client), 0
 	for name, byNumber := range spans {
-		from[name] = map[int32]kgo.Offset{}
-		for n, s := range byNumber {
-			from[name][n] = kgo.NewOffset().At(s.next)
-			left++
-		}
-	}
-	client.AddConsumePartitions(from)
-	for n := 0; left > 0 && n < t.records; {
-		poll, cancel := context.WithTimeout(ctx, silentFor)
-		fetches := client.PollRecords(poll, min(10_000, t.records-n))
-		cancel()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		var fault error
-		fetches.EachError(func(name string, p int32, err error) {
-			if !kerr.IsRetriable(err) {
-				fault = errors.Join(fault, fmt.Errorf("read %s/%d: %w", name, p, err))
-			}
-		})
-		if fault != nil {
-			return fault
-		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			s := spans[r.Topic][r.Partition]
-			if s == nil || s.next >= s.end {
-				return
-			}
-			if r.Offset < s.end {
+		for number, s := range byNumber {
+			err := in.Span(ctx, name, number, s.next, s.end, func(r *kgo.Record) error {
+				if n == t.records {
+					return errEnough
+				}
 				take(r)
 				n++
+				s.next = r.Offset + 1
+				return nil
+			})
+			if errors.Is(err, errEnough) {
+				return nil
 			}
-			if s.next = min(r.Offset+1, s.end); s.next == s.end {
-				left--
-				client.PauseFetchPartitions(map[string][]int32{r.Topic: {r.Partition}})
+			if err != nil {
+				return err
 			}
-		})
+			s.next = s.end
+		}
 	}
 	return nil
 }

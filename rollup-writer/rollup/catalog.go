@@ -10,7 +10,9 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/schemas/catalog"
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
 // catalogCopy brings the versions of the catalog into ClickHouse, where analysts
@@ -32,41 +34,39 @@ func (s *Service) followCatalog(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	client, err := kgo.NewClient(append(opts,
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic.Catalog: {0: kgo.NewOffset().AtStart()}}),
-		kgo.FetchMaxBytes(fetchBytes))...)
+	in, err := reader.New(opts...)
 	if err != nil {
-		return fmt.Errorf("kafka client for the catalog: %w", err)
+		return err
 	}
-	defer client.Close()
+	defer in.Close()
 	c := &catalogCopy{s: s, before: map[string]*catalog.Version{}}
 	if err := s.untilDone(ctx, "read which catalogs clickhouse has", c.readCopied); err != nil {
 		return nil // stopped
 	}
 	for {
-		fetches := client.PollFetches(ctx)
+		// From the start: to copy a version again changes nothing.
+		err := in.Follow(ctx, topic.Catalog, 0, func(r *kgo.Record) error { return c.take(ctx, r) }, func() {})
 		if ctx.Err() != nil {
 			return nil
 		}
-		fetches.EachError(func(_ string, _ int32, err error) {
-			if !errors.Is(err, context.Canceled) {
-				s.log.Warn("catalog was not fetched", "error", err)
-			}
-		})
-		for _, r := range fetches.Records() {
-			if len(r.Value) == 0 {
-				continue // a version that was taken back
-			}
-			v, err := catalog.Decode(r.Value)
-			if err != nil {
-				s.log.Error("catalog version was not copied", "offset", r.Offset, "error", err)
-				continue
-			}
-			if err := s.untilDone(ctx, "copy the catalog", func(ctx context.Context) error { return c.copy(ctx, v) }); err != nil {
-				return nil // stopped
-			}
+		s.log.Warn("catalog was not read; trying again", "error", err)
+		if backoff.Sleep(ctx, checkRetry) != nil {
+			return nil // stopped
 		}
 	}
+}
+
+// take copies the version of a record. It fails when ctx ends.
+func (c *catalogCopy) take(ctx context.Context, r *kgo.Record) error {
+	if len(r.Value) == 0 {
+		return nil // a version that was taken back
+	}
+	v, err := catalog.Decode(r.Value)
+	if err != nil {
+		c.s.log.Error("catalog version was not copied", "offset", r.Offset, "error", err)
+		return nil
+	}
+	return c.s.untilDone(ctx, "copy the catalog", func(ctx context.Context) error { return c.copy(ctx, v) })
 }
 
 // untilDone calls do until it succeeds or ctx ends.

@@ -23,7 +23,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/uptakehq/uptake/enricher/internal/replay"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
 // Decide returns the records to write, none if there is nothing to do. It must
@@ -150,7 +150,7 @@ var errAborted = errors.New("the transaction was aborted although its commit was
 func readBack(ctx context.Context, opts []kgo.Opt, written *kgo.Record) error {
 	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
 	defer cancel()
-	r, err := replay.New(opts...)
+	r, err := reader.New(opts...)
 	if err != nil {
 		return err
 	}

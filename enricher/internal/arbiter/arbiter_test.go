@@ -16,7 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/uptakehq/uptake/enricher/internal/replay"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
 const log = "arbiter.test"
@@ -58,7 +58,7 @@ func brokers(t *testing.T) []kgo.Opt {
 }
 
 // values reads the log to its end.
-func values(ctx context.Context, r *replay.Reader) ([]string, error) {
+func values(ctx context.Context, r *reader.Reader) ([]string, error) {
 	b, err := r.Bounds(ctx, log, 0)
 	if err != nil {
 		return nil, err
@@ -71,9 +71,9 @@ func values(ctx context.Context, r *replay.Reader) ([]string, error) {
 	return out, err
 }
 
-func newReader(t *testing.T, opts []kgo.Opt) *replay.Reader {
+func newReader(t *testing.T, opts []kgo.Opt) *reader.Reader {
 	t.Helper()
-	r, err := replay.New(opts...)
+	r, err := reader.New(opts...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,20 +9,20 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/enricher/internal/arbiter"
-	"github.com/uptakehq/uptake/enricher/internal/replay"
 	"github.com/uptakehq/uptake/schemas/catalog"
 	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
 // versions are the catalog versions of one app in the log.
 type versions struct {
 	app    string
 	opts   []kgo.Opt
-	reader *replay.Reader
+	reader *reader.Reader
 }
 
 func openVersions(app string, opts []kgo.Opt) (*versions, error) {
-	r, err := replay.New(opts...)
+	r, err := reader.New(opts...)
 	if err != nil {
 		return nil, err
 	}

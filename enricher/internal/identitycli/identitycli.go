@@ -20,13 +20,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/enricher/internal/identity"
-	"github.com/uptakehq/uptake/enricher/internal/replay"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/svc/kafka"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/svc/registry"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
 const usage = `Usage: enricher identity <command> [flags]
@@ -140,7 +140,7 @@ type client struct {
 
 	codec      *event.Codec
 	cl         *kgo.Client
-	replay     *replay.Reader
+	reader     *reader.Reader
 	partitions int32
 }
 
@@ -160,7 +160,7 @@ func (c *client) open(ctx context.Context, stderr io.Writer) error {
 	infos, err := topic.Check(ctx, kadm.NewClient(c.cl), topic.Raw, topic.Links, topic.Enriched, topic.EnricherState)
 	if err == nil {
 		c.partitions = infos[topic.EnricherState].Partitions
-		c.replay, err = replay.New(opts...)
+		c.reader, err = reader.New(opts...)
 	}
 	if err != nil {
 		c.cl.Close()
@@ -169,19 +169,19 @@ func (c *client) open(ctx context.Context, stderr io.Writer) error {
 }
 
 func (c *client) close() {
-	c.replay.Close()
+	c.reader.Close()
 	c.cl.Close()
 }
 
 // read returns the newest records about an id in the changelog of a partition.
 func (c *client) read(ctx context.Context, partition int32, about func(*identity.Record) bool) ([]identity.Record, error) {
-	b, err := c.replay.Bounds(ctx, topic.EnricherState, partition)
+	b, err := c.reader.Bounds(ctx, topic.EnricherState, partition)
 	if err != nil {
 		return nil, err
 	}
 	newest := map[string]int{}
 	var list []identity.Record
-	_, err = c.replay.Read(ctx, topic.EnricherState, partition, b.Start, b.End, func(r *kgo.Record) error {
+	_, err = c.reader.Read(ctx, topic.EnricherState, partition, b.Start, b.End, func(r *kgo.Record) error {
 		key := string(r.Key)
 		if i, ok := newest[key]; ok {
 			list[i] = identity.Record{} // replaced or withdrawn

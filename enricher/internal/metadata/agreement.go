@@ -14,8 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/enricher/internal/arbiter"
-	"github.com/uptakehq/uptake/enricher/internal/replay"
 	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
 // Agreement has all instances agree on the types of keys, through the metadata
@@ -40,7 +40,7 @@ import (
 type Agreement struct {
 	cfg     AgreementConfig
 	reg     *Registry
-	reader  *replay.Reader
+	reader  *reader.Reader
 	metrics *metrics
 	ready   chan struct{} // closed when the log was read to its end once
 	once    sync.Once
@@ -63,12 +63,12 @@ func NewAgreement(cfg AgreementConfig) (*Agreement, error) {
 	if err := cfg.Limits.Validate(); err != nil {
 		return nil, err
 	}
-	reader, err := replay.New(cfg.Options...)
+	r, err := reader.New(cfg.Options...)
 	if err != nil {
 		return nil, fmt.Errorf("metadata: %w", err)
 	}
 	a := &Agreement{
-		cfg: cfg, reg: NewRegistry(), reader: reader, metrics: newMetrics(cfg.Metrics),
+		cfg: cfg, reg: NewRegistry(), reader: r, metrics: newMetrics(cfg.Metrics),
 		ready: make(chan struct{}), turn: make(chan struct{}, 1),
 	}
 	return a, nil

@@ -19,8 +19,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/uptakehq/uptake/enricher/internal/replay"
 	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
 // cluster returns how to reach kfake, or the real cluster that
@@ -93,7 +93,7 @@ func follow(t *testing.T, a *Agreement) {
 // records reads the metadata topic.
 func records(t *testing.T, opts []kgo.Opt) []Change {
 	t.Helper()
-	r, err := replay.New(opts...)
+	r, err := reader.New(opts...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,7 +60,7 @@ func (e *eraser) app() string { return "app_id = " + clickhouse.Quote(e.cfg.App)
 func (e *eraser) findKey(ctx context.Context) error {
 	keys := map[string]bool{}
 	e.known = map[event.KnownPair]bool{}
-	if err := e.forgotten(ctx, func(ids *event.ErasedIDs) { keys[string(ids.Key)] = true }); err != nil {
+	if err := erased(ctx, e.Kafka, e.Codec, e.partitions, e.cfg.App, func(ids *event.ErasedIDs) { keys[string(ids.Key)] = true }); err != nil {
 		return err
 	}
 	if len(keys) > 0 {
@@ -284,7 +284,7 @@ func (e *eraser) find(ctx context.Context) error {
 		return err
 	}
 	// The enrichers may know pairs of events that could not be kept.
-	return e.changelog(ctx, func(_ string, rec *event.IdentityState) {
+	return e.changelog(ctx, func(rec *event.IdentityState) {
 		if rec.Kind == event.StateKnown && (l.users[rec.ID] || l.anonymous[rec.Other]) {
 			e.known[event.KnownPair{UserID: rec.ID, AnonymousID: rec.Other}] = true
 		}

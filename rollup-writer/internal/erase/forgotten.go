@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -25,15 +24,13 @@ type forgottenSet struct {
 }
 
 // ReadForgotten reads them from every partition of enricher-state.
-func ReadForgotten(ctx context.Context, client *kgo.Client, codec *event.Codec, logger *slog.Logger, app string) (*Forgotten, error) {
-	e := &eraser{Dependencies: Dependencies{Logger: logger, Kafka: client, Codec: codec}, cfg: Config{App: app}, admin: kadm.NewClient(client)}
-	infos, err := topic.Check(ctx, e.admin, topic.EnricherState)
+func ReadForgotten(ctx context.Context, client *kgo.Client, codec *event.Codec, app string) (*Forgotten, error) {
+	infos, err := topic.Check(ctx, kadm.NewClient(client), topic.EnricherState)
 	if err != nil {
 		return nil, err
 	}
-	e.partitions = infos[topic.EnricherState].Partitions
 	f := &Forgotten{sets: map[string]*forgottenSet{}}
-	return f, e.forgotten(ctx, f.add)
+	return f, erased(ctx, client, codec, infos[topic.EnricherState].Partitions, app, f.add)
 }
 
 func (f *Forgotten) add(ids *event.ErasedIDs) {
@@ -49,32 +46,30 @@ func (f *Forgotten) add(ids *event.ErasedIDs) {
 	}
 }
 
-// forgotten calls each with what is remembered of the app's erased ids, as often
-// as it was said. Such records are never withdrawn.
-func (e *eraser) forgotten(ctx context.Context, each func(*event.ErasedIDs)) error {
-	for p := range e.partitions {
-		var failed error
-		err := e.read(ctx, topic.EnricherState, p, func(r *kgo.Record) {
-			var rec event.IdentityState
-			if t, err := e.Codec.Type(r.Value); err != nil || t != event.TypeIdentityState || failed != nil {
-				return // withdrawn, or a catalog version
+// erased calls each with what is remembered of the app's erased ids, as often as
+// it was said. Such records are never withdrawn.
+func erased(ctx context.Context, client *kgo.Client, codec *event.Codec, count int32, app string, each func(*event.ErasedIDs)) error {
+	in := partitions(client)
+	for p := range count {
+		err := in.All(ctx, topic.EnricherState, p, func(r *kgo.Record) error {
+			if t, err := codec.Type(r.Value); err != nil || t != event.TypeIdentityState {
+				return nil //nolint:nilerr // withdrawn, or a catalog version
 			}
+			var rec event.IdentityState
 			var ids event.ErasedIDs
-			err := e.Codec.DecodeIdentityState(r.Value, &rec)
-			if err == nil && rec.Kind == event.StateErased && rec.AppID == e.cfg.App {
+			err := codec.DecodeIdentityState(r.Value, &rec)
+			if err == nil && rec.Kind == event.StateErased && rec.AppID == app {
 				if err = json.Unmarshal(rec.Body, &ids); err == nil && len(ids.Key) == event.EraseKeyBytes {
 					each(&ids)
 				}
 			}
 			if err != nil {
-				failed = fmt.Errorf("record %d of %s/%d: %w", r.Offset, topic.EnricherState, p, err)
+				return fmt.Errorf("record %d: %w", r.Offset, err)
 			}
+			return nil
 		})
 		if err != nil {
 			return err
-		}
-		if failed != nil {
-			return failed
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package erase
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,11 +14,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/uptakehq/uptake/schemas/event"
-	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
 // orders returns records of links for what no order of this run has named yet,
@@ -183,111 +183,32 @@ func (e *eraser) await(ctx context.Context, group, who string, marks map[string]
 
 // changelog calls f with the newest record of each key of the app in
 // enricher-state.
-func (e *eraser) changelog(ctx context.Context, f func(key string, rec *event.IdentityState)) error {
-	prefix := e.cfg.App + "\x00"
+func (e *eraser) changelog(ctx context.Context, f func(*event.IdentityState)) error {
+	prefix := []byte(e.cfg.App + "\x00")
 	for p := range e.partitions {
-		newest := map[string][]byte{}
-		err := e.read(ctx, topic.EnricherState, p, func(r *kgo.Record) {
-			key := string(r.Key)
-			switch {
-			case len(key) < len(prefix) || key[:len(prefix)] != prefix:
-			case len(r.Value) == 0:
-				delete(newest, key)
-			default:
-				newest[key] = r.Value
-			}
-		})
+		newest, err := partitions(e.Kafka).Newest(ctx, topic.EnricherState, p, func(key []byte) bool { return bytes.HasPrefix(key, prefix) })
 		if err != nil {
 			return err
 		}
-		for key, value := range newest {
+		for _, r := range newest {
 			var rec event.IdentityState
-			if t, err := e.Codec.Type(value); err != nil || t != event.TypeIdentityState {
+			if t, err := e.Codec.Type(r.Value); err != nil || t != event.TypeIdentityState {
 				continue // a catalog version
 			}
-			if err := e.Codec.DecodeIdentityState(value, &rec); err != nil {
-				return fmt.Errorf("record of %s/%d: %w", topic.EnricherState, p, err)
+			if err := e.Codec.DecodeIdentityState(r.Value, &rec); err != nil {
+				return fmt.Errorf("record %d of %s/%d: %w", r.Offset, topic.EnricherState, p, err)
 			}
-			f(key, &rec)
+			f(&rec)
 		}
 	}
 	return nil
 }
 
-// read calls f with the committed records of a partition, up to what it holds
-// now.
-func (e *eraser) read(ctx context.Context, name string, partition int32, f func(*kgo.Record)) error {
-	starts, err := e.admin.ListStartOffsets(ctx, name)
-	if err != nil {
-		return fmt.Errorf("start of %s: %w", name, err)
-	}
-	ends, err := e.admin.ListEndOffsets(ctx, name)
-	if err != nil {
-		return fmt.Errorf("end of %s: %w", name, err)
-	}
-	start, ok1 := starts.Lookup(name, partition)
-	end, ok2 := ends.Lookup(name, partition)
-	if !ok1 || !ok2 || start.Err != nil || end.Err != nil {
-		return fmt.Errorf("bounds of %s/%d: %w", name, partition, errors.Join(start.Err, end.Err))
-	}
-	for next := start.Offset; next < end.Offset; {
-		behind, err := e.fetch(ctx, name, partition, next, f)
-		var ke *kerr.Error
-		switch {
-		case err == nil:
-		case ctx.Err() != nil:
-			return fmt.Errorf("read %s/%d: %w", name, partition, ctx.Err())
-		case errors.As(err, &ke) && !ke.Retriable:
-			return fmt.Errorf("read %s/%d: %w", name, partition, err)
-		default:
-			e.Logger.Warn("read again", "topic", name, "partition", partition, "error", err)
-			if err := backoff.Sleep(ctx, time.Second); err != nil {
-				return err
-			}
-		}
-		next = behind
-	}
-	return nil
-}
-
-// fetch fetches once, and returns the offset behind what came: also behind
-// records that were compacted away or belong to no transaction that was
-// committed, which a consumer does not tell of.
-func (e *eraser) fetch(ctx context.Context, name string, partition int32, from int64, f func(*kgo.Record)) (int64, error) {
-	topics, err := e.admin.ListTopics(ctx, name)
-	if err != nil {
-		return from, err
-	}
-	detail := topics[name]
-	p, ok := detail.Partitions[partition]
-	if !ok || p.Leader < 0 {
-		return from, kerr.LeaderNotAvailable
-	}
-	part := kmsg.NewFetchRequestTopicPartition()
-	part.Partition, part.FetchOffset, part.PartitionMaxBytes = partition, from, 8<<20
-	t := kmsg.NewFetchRequestTopic()
-	t.Topic, t.TopicID, t.Partitions = name, detail.ID, append(t.Partitions, part)
-	req := kmsg.NewPtrFetchRequest()
-	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.IsolationLevel = 250, 1, 8<<20, 1
-	req.Topics = append(req.Topics, t)
-	answer, err := e.Kafka.Broker(int(p.Leader)).RetriableRequest(ctx, req)
-	if err != nil {
-		return from, err
-	}
-	resp := answer.(*kmsg.FetchResponse)
-	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-		return from, err
-	}
-	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return from, nil
-	}
-	fp, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
-		Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: name, Partition: partition,
-	}, &resp.Topics[0].Partitions[0], kgo.DefaultDecompressor(), nil)
-	for _, r := range fp.Records {
-		f(r)
-	}
-	return next, fp.Err
+// partitions reads identity state, on a client that is also for other things.
+func partitions(client *kgo.Client) *reader.Reader {
+	r := reader.On(client)
+	r.FetchBytes = 8 << 20 // one partition after the other
+	return r
 }
 
 // retention returns how long a topic keeps what it holds; 0: for ever.

@@ -64,7 +64,7 @@ func (e *eraser) receipt(ctx context.Context, before []Rows) (*Receipt, error) {
 		}
 		r.Complete = r.Complete && t.Left == 0
 	}
-	if err := e.changelog(ctx, func(_ string, rec *event.IdentityState) {
+	if err := e.changelog(ctx, func(rec *event.IdentityState) {
 		if e.named(rec) {
 			r.Changelog++
 		}

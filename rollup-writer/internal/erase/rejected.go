@@ -45,7 +45,7 @@ const maxStripped = 2000
 // this, since the ids are compared by their hashes. It may be cut short, and run
 // again at any time.
 func StripRejected(ctx context.Context, app string, dep Dependencies) (*Stripped, error) {
-	f, err := ReadForgotten(ctx, dep.Kafka, dep.Codec, dep.Logger, app)
+	f, err := ReadForgotten(ctx, dep.Kafka, dep.Codec, app)
 	if err != nil {
 		return nil, err
 	}

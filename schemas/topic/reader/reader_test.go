@@ -1,4 +1,4 @@
-package replay
+package reader
 
 import (
 	"context"
@@ -237,5 +237,76 @@ func TestFollow(t *testing.T) {
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Span gives the records below the offset, although one fetch brings more.
+func TestSpanEndsExactly(t *testing.T) {
+	f := newFixture(t)
+	a := f.producer("a")
+	f.produce(a, "0", "1", "2", "3")
+	f.end(a, kgo.TryCommit)
+	for _, tc := range []struct{ from, to int64 }{{0, 0}, {0, 1}, {1, 3}, {2, 4}, {0, 5}} { // the marker is at 4
+		var got, want []string
+		err := f.reader.Span(f.ctx, name, 0, tc.from, tc.to, func(r *kgo.Record) error {
+			got = append(got, string(r.Value))
+			return nil
+		})
+		for i := tc.from; i < min(tc.to, 4); i++ {
+			want = append(want, fmt.Sprint(i))
+		}
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("from %d to %d: got %v, %v, want %v", tc.from, tc.to, got, err, want)
+		}
+	}
+}
+
+// The newest record of a key counts, a deleted key does not, and one that was
+// written again after it was deleted does.
+func TestNewestOfEachKey(t *testing.T) {
+	f := newFixture(t)
+	cl := f.producer("keys")
+	for _, r := range []kgo.Record{
+		{Key: []byte("k-a"), Value: []byte("old")},
+		{Key: []byte("k-b"), Value: []byte("x")},
+		{Key: []byte("other"), Value: []byte("x")},
+		{Key: []byte("k-c"), Value: []byte("x")},
+		{Key: []byte("k-b")},
+		{Key: []byte("k-a"), Value: []byte("new")},
+		{Key: []byte("k-c")},
+		{Key: []byte("k-c"), Value: []byte("again")},
+	} {
+		r.Topic = name
+		if err := cl.ProduceSync(f.ctx, &r).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.end(cl, kgo.TryCommit)
+	newest, err := f.reader.Newest(f.ctx, name, 0, func(key []byte) bool { return string(key[:2]) == "k-" })
+	got := map[string]string{}
+	for key, r := range newest {
+		got[key] = string(r.Value)
+	}
+	if want := map[string]string{"k-a": "new", "k-c": "again"}; err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+}
+
+// Brokers that have gone away are waited for as long as Silence says.
+func TestSilenceEnds(t *testing.T) {
+	f := newFixture(t)
+	cl := f.producer("a")
+	f.produce(cl, "0")
+	f.end(cl, kgo.TryCommit)
+	f.reader.Silence = time.Millisecond
+	f.fake.ControlKey(int16(kmsg.Fetch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		f.fake.KeepControl()
+		resp := kreq.ResponseKind().(*kmsg.FetchResponse)
+		resp.ErrorCode = kerr.NotLeaderForPartition.Code
+		return resp, nil, true
+	})
+	err := f.reader.Span(f.ctx, name, 0, 0, 1, func(*kgo.Record) error { return nil })
+	if !errors.Is(err, kerr.NotLeaderForPartition) || f.ctx.Err() != nil {
+		t.Errorf("got %v, want the brokers' error", err)
 	}
 }

@@ -9,9 +9,14 @@
 // successor that read up to the last stable offset alone would miss what its
 // predecessor had just committed.
 //
-// A Reader has a client of its own, whose fetches do not queue behind those of
-// a consumer. It is safe for concurrent use.
-package replay
+// Errors: what a broker says will pass, and a broker that cannot be reached, is
+// waited for until ctx ends, or until nothing answered for Silence. Everything
+// else ends the reading: an unknown topic id, an offset out of range, a record
+// that cannot be unpacked, and an error of the caller's function.
+//
+// A Reader made by New has a client of its own, whose fetches do not queue behind
+// those of a consumer. It is safe for concurrent use.
+package reader
 
 import (
 	"context"
@@ -29,9 +34,22 @@ import (
 
 // Reader reads partitions.
 type Reader struct {
+	// Silence is how long brokers may answer nothing before a reading fails; 0:
+	// until ctx ends. Set it before the first use.
+	Silence time.Duration
+	// FetchBytes is how many packed bytes one fetch asks for. What it unpacks to,
+	// as records, is some twenty times as much, for each partition that is read at
+	// the same time. A broker sends at least one batch, however large.
+	FetchBytes int32
+
 	cl  *kgo.Client
 	adm *kadm.Client
 	dec kgo.Decompressor
+}
+
+// On returns a Reader on a client that the caller closes.
+func On(cl *kgo.Client) *Reader {
+	return &Reader{FetchBytes: 1 << 20, cl: cl, adm: kadm.NewClient(cl), dec: kgo.DefaultDecompressor()}
 }
 
 // New returns a Reader on a client of its own, which Close closes. opts say how
@@ -41,7 +59,7 @@ func New(opts ...kgo.Opt) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client for reading partitions: %w", err)
 	}
-	return &Reader{cl: cl, adm: kadm.NewClient(cl), dec: kgo.DefaultDecompressor()}, nil
+	return On(cl), nil
 }
 
 // Close closes the client.
@@ -119,11 +137,7 @@ type Position struct {
 }
 
 const (
-	maxWait = 250 * time.Millisecond
-	// Packed bytes of one fetch. What it unpacks to, as records, is some twenty
-	// times as much, for each partition that restores at the same time. A broker
-	// sends at least one batch, however large.
-	fetchBytes   = 1 << 20
+	maxWait      = 250 * time.Millisecond
 	retryBackoff = 100 * time.Millisecond
 )
 
@@ -133,13 +147,52 @@ const (
 // nil, is called after each fetch. Records live as long as anything refers to
 // them.
 func (r *Reader) Read(ctx context.Context, topic string, partition int32, from, to int64, fn func(*kgo.Record) error, at func(Position)) (int64, error) {
-	f := fetcher{r: r, topic: topic, partition: partition, next: from}
+	f := fetcher{r: r, topic: topic, partition: partition, next: from, answered: time.Now()}
 	for f.next < to {
 		if err := f.step(ctx, fn, at); err != nil {
 			return f.next, fmt.Errorf("read %s/%d at offset %d: %w", topic, partition, f.next, err)
 		}
 	}
 	return f.next, nil
+}
+
+// Span calls fn for each committed record from offset from on and below to, which
+// is at or below the high watermark, and for no other.
+func (r *Reader) Span(ctx context.Context, topic string, partition int32, from, to int64, fn func(*kgo.Record) error) error {
+	_, err := r.Read(ctx, topic, partition, from, to, func(rec *kgo.Record) error {
+		if rec.Offset >= to {
+			return nil
+		}
+		return fn(rec)
+	}, nil)
+	return err
+}
+
+// All calls fn for each committed record that the partition holds now.
+func (r *Reader) All(ctx context.Context, topic string, partition int32, fn func(*kgo.Record) error) error {
+	b, err := r.Bounds(ctx, topic, partition)
+	if err != nil {
+		return err
+	}
+	return r.Span(ctx, topic, partition, b.Start, b.End, fn)
+}
+
+// Newest returns the newest record of each key that the partition holds now, of
+// the keys that keep is true of. A key whose newest record has no value is deleted,
+// and left out.
+func (r *Reader) Newest(ctx context.Context, topic string, partition int32, keep func(key []byte) bool) (map[string]*kgo.Record, error) {
+	newest := map[string]*kgo.Record{}
+	err := r.All(ctx, topic, partition, func(rec *kgo.Record) error {
+		switch {
+		case !keep(rec.Key):
+		case len(rec.Value) == 0:
+			delete(newest, string(rec.Key))
+		default:
+			newest[string(rec.Key)] = rec
+		}
+		return nil
+	})
+	return newest, err
 }
 
 // Follow calls fn for each committed record of the partition, from its start
@@ -164,7 +217,7 @@ func (r *Reader) Follow(ctx context.Context, topic string, partition int32, fn f
 		return err
 	}
 	caughtUp()
-	f := fetcher{r: r, topic: topic, partition: partition, next: next}
+	f := fetcher{r: r, topic: topic, partition: partition, next: next, answered: time.Now()}
 	for {
 		if err := f.step(ctx, fn, nil); err != nil {
 			return fmt.Errorf("read %s/%d at offset %d: %w", topic, partition, f.next, err)
@@ -181,6 +234,7 @@ type fetcher struct {
 	topicID   kadm.TopicID
 	leader    int32
 	known     bool // topicID and leader are
+	answered  time.Time
 }
 
 // step does one fetch. What may pass by itself is waited for.
@@ -195,6 +249,7 @@ func (f *fetcher) step(ctx context.Context, fn func(*kgo.Record) error, at func(
 		f.known = false
 		return f.wait(ctx, err)
 	}
+	f.answered = time.Now()
 	for _, rec := range fp.Records {
 		if err := fn(rec); err != nil {
 			return err
@@ -215,6 +270,9 @@ func (f *fetcher) wait(ctx context.Context, err error) error {
 	var ke *kerr.Error
 	if errors.As(err, &ke) && !ke.Retriable {
 		return err
+	}
+	if silence := time.Since(f.answered); f.r.Silence > 0 && silence > f.r.Silence {
+		return fmt.Errorf("no fetch succeeded for %s: %w", silence.Round(time.Second), err)
 	}
 	return backoff.Sleep(ctx, retryBackoff)
 }
@@ -246,14 +304,14 @@ func (f *fetcher) fetch(ctx context.Context) (kgo.FetchPartition, int64, error) 
 	p := kmsg.NewFetchRequestTopicPartition()
 	p.Partition = f.partition
 	p.FetchOffset = f.next
-	p.PartitionMaxBytes = fetchBytes
+	p.PartitionMaxBytes = f.r.FetchBytes
 	t := kmsg.NewFetchRequestTopic()
 	t.Topic, t.TopicID = f.topic, f.topicID
 	t.Partitions = append(t.Partitions, p)
 	req := kmsg.NewPtrFetchRequest()
 	req.MaxWaitMillis = int32(maxWait.Milliseconds())
 	req.MinBytes = 1
-	req.MaxBytes = fetchBytes
+	req.MaxBytes = f.r.FetchBytes
 	req.IsolationLevel = 1
 	req.Topics = append(req.Topics, t)
 
