@@ -63,7 +63,7 @@ func (w *world) want() map[string]row {
 	}
 	want := map[string]row{}
 	for _, k := range w.usage {
-		r := row{Account: k.AccountID, Source: event.AccountFromEvent, Message: k.MessageID, Hour: floorHour(k.at), UserID: k.UserID}
+		r := row{Account: k.AccountID, Source: event.AccountFromEvent, Message: k.MessageID, Hour: hourOf(k.at), UserID: k.UserID}
 		if k.AccountID == "" {
 			r.Source = event.AccountNone
 		}

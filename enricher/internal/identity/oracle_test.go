@@ -1,6 +1,8 @@
 package identity
 
 import (
+	stdcmp "cmp"
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -34,6 +36,24 @@ func newOracle() *oracle {
 		counts: map[string]*counted{}, links: map[string][]link{}, aliases: map[string]map[string]*alias{},
 		members: map[string][]membership{}, undone: map[[3]string]event.Micros{}, pairs: map[[2]string]bool{},
 	}
+}
+
+// The order of what begins at the same instant is said here again, and so is the
+// hour: an oracle that called the code it judges would follow any change of it.
+
+// orderOfMembers is by time, and at the same instant by the bytes of account,
+// role and the user that the call named.
+func orderOfMembers(a, b membership) int {
+	return stdcmp.Or(stdcmp.Compare(a.Since, b.Since), stdcmp.Compare(a.AccountID, b.AccountID), stdcmp.Compare(a.Role, b.Role), stdcmp.Compare(a.Via, b.Via))
+}
+
+func orderOfLinks(a, b link) int {
+	return stdcmp.Or(stdcmp.Compare(a.Since, b.Since), stdcmp.Compare(a.UserID, b.UserID))
+}
+
+func hourOf(t event.Micros) event.Micros {
+	const hour = 3600 * 1_000_000
+	return t - ((t%hour)+hour)%hour
 }
 
 // target is the alias in force of a user: the one said last.
@@ -73,7 +93,7 @@ func (o *oracle) root(u string) string { w := o.way(u); return w[len(w)-1] }
 
 // inForce returns the last of list that is not later than t, else the first.
 func inForce(list []membership, t event.Micros) (m membership) {
-	slices.SortFunc(list, membership.compare)
+	slices.SortFunc(list, orderOfMembers)
 	for i, c := range list {
 		if i > 0 && c.Since > t {
 			break
@@ -132,11 +152,15 @@ func (o *oracle) say(k call) {
 	}
 }
 
-func roleOf(k call) string { return firstTrait(k.Traits, []string{"role"}) }
+func roleOf(k call) string {
+	var traits struct{ Role string }
+	_ = json.Unmarshal(k.Traits, &traits) // a call without traits has no role
+	return traits.Role
+}
 
 func (o *oracle) count(k call) {
 	c := &counted{at: k.at, row: row{
-		Account: k.AccountID, Source: event.AccountFromEvent, UserID: k.UserID, Message: k.MessageID, Hour: floorHour(k.at),
+		Account: k.AccountID, Source: event.AccountFromEvent, UserID: k.UserID, Message: k.MessageID, Hour: hourOf(k.at),
 	}}
 	if k.AccountID == "" {
 		c.Source = event.AccountNone
@@ -200,7 +224,7 @@ func (o *oracle) claim(a, u string, t event.Micros, always bool) {
 	}
 	first := len(o.links[a]) == 0
 	o.links[a] = append(o.links[a], link{Since: t, UserID: u})
-	slices.SortFunc(o.links[a], link.compare)
+	slices.SortFunc(o.links[a], orderOfLinks)
 	if !first {
 		return
 	}
@@ -214,7 +238,7 @@ func (o *oracle) claim(a, u string, t event.Micros, always bool) {
 
 func (o *oracle) join(u, account, role string, t event.Micros) {
 	var wasIn, wasRole string
-	slices.SortFunc(o.members[u], membership.compare)
+	slices.SortFunc(o.members[u], orderOfMembers)
 	for _, m := range o.members[u] {
 		if m.Via != u {
 			continue
@@ -323,7 +347,7 @@ func (o *oracle) unlinkAnonymous(a, u string, until event.Micros) {
 		}
 		at := c.Hour
 		for i := len(removed) - 1; i >= 0; i-- {
-			if floorHour(removed[i].Since) == c.Hour {
+			if hourOf(removed[i].Since) == c.Hour {
 				at = removed[i].Since
 			}
 		}

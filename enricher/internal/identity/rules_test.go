@@ -229,6 +229,24 @@ func TestMembershipsByEventTime(t *testing.T) {
 		"named u1 acct1/clerk", "named2 u1 acct1/owner", "notmoved u1 acct2/admin", "first u1 acct1/clerk")
 }
 
+// Of two memberships of the same instant the one with the greater account is in
+// force from then on, and of one account the greater role, whichever was said
+// first; before the first instant the lesser are.
+func TestMembershipsOfTheSameInstant(t *testing.T) {
+	accounts := []string{"group 60 u=u1 acct=acme role=z", "group 60 u=u1 acct=beta role=a"}
+	roles := []string{"group 60 u=u1 acct=acme role=clerk", "group 60 u=u1 acct=acme role=admin"}
+	for _, tc := range []struct{ first, second, before, after string }{
+		{accounts[0], accounts[1], "acme/z", "beta/a"},
+		{accounts[1], accounts[0], "acme/z", "beta/a"},
+		{roles[0], roles[1], "acme/admin", "acme/clerk"},
+		{roles[1], roles[0], "acme/admin", "acme/clerk"},
+	} {
+		s := newScript(t, 4, nil)
+		s.say(tc.first, tc.second, "track 59 id=before u=u1", "track 60 id=then u=u1", "track 61 id=after u=u1")
+		s.expect("before u1 "+tc.before, "then u1 "+tc.after, "after u1 "+tc.after)
+	}
+}
+
 // What an anonymous id did over months goes to the accounts that its user was
 // in then, by the hour.
 func TestMovedHistoryIsDatedByItsHours(t *testing.T) {

@@ -367,7 +367,7 @@ func (p *partition) stamp(k *call, res Resolution) {
 func stamped(k *call, res Resolution) row {
 	r := row{
 		Account: res.AccountID, Source: res.AccountSource, Actor: res.ActorID, ActorKind: res.ActorKind,
-		UserID: k.UserID, Role: res.Role, Message: k.MessageID, Hour: floorHour(k.at),
+		UserID: k.UserID, Role: res.Role, Message: k.MessageID, Hour: hourOf(k.at),
 	}
 	if k.UserID == "" {
 		r.UserID, r.AnonID = res.LinkedUserID, k.AnonymousID
