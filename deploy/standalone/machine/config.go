@@ -33,6 +33,8 @@ type Config struct {
 	ClickHouseDatabase string
 	ClickHouseLibrary  string
 	ClickHouseFsync    bool
+	// ClickHouseRemote lets the embedded server listen beyond the loopback.
+	ClickHouseRemote bool
 
 	// PrivacyFile has the rules of what must not be kept, for the gateway and
 	// the enricher.
@@ -87,6 +89,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.ClickHouseDatabase, "clickhouse-database", c.ClickHouseDatabase, "`name` of the database; made when it is missing")
 	set.StringVar(&c.ClickHouseLibrary, "clickhouse-library", c.ClickHouseLibrary, "`path` of libchdb.so; empty: where it was fetched to, or through npm")
 	set.BoolVar(&c.ClickHouseFsync, "clickhouse-fsync", c.ClickHouseFsync, "have the embedded ClickHouse sync every insert to disk, against power cuts; without it an insert survives the death of every process")
+	set.BoolVar(&c.ClickHouseRemote, "clickhouse-remote", c.ClickHouseRemote, "let the embedded ClickHouse listen on an address beyond this machine: it has no password, so whoever reaches it reads and writes the tables")
 	set.StringVar(&c.PrivacyFile, "privacy-file", c.PrivacyFile, "YAML `file` of what must not be kept, not even in the log: docs/privacy.md; read again when it changes; empty for none")
 	set.BoolVar(&c.WithoutWriter, "without-writer", c.WithoutWriter, "do not run the rollup-writer, so that `rollup-writer rebuild` can mend tables; events are taken and wait in the log")
 }
@@ -122,6 +125,9 @@ func (c *Config) Validate() error {
 		if a, b := hostOf(c.ClickHouseAddr), hostOf(c.ClickHouseHTTPAddr); a != b {
 			errs = append(errs, fmt.Errorf("clickhouse-addr and clickhouse-http-addr must have the same host (got %q and %q)", a, b))
 		}
+		if host := hostOf(c.ClickHouseAddr); !loopback(host) && !c.ClickHouseRemote {
+			errs = append(errs, fmt.Errorf("clickhouse-addr and clickhouse-http-addr must be on the loopback, or be allowed elsewhere by clickhouse-remote: the embedded ClickHouse has no password (got %q)", host))
+		}
 		if c.ClickHouseUser != "default" || c.ClickHousePassword != "" {
 			errs = append(errs, errors.New("clickhouse-user and clickhouse-password need clickhouse-external: the embedded server has one user, without a password"))
 		}
@@ -130,6 +136,11 @@ func (c *Config) Validate() error {
 		errs = append(errs, errors.New("clickhouse-database must be named"))
 	}
 	return errors.Join(errs...)
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || host == "" || (ip != nil && ip.IsLoopback())
 }
 
 func hostOf(addr string) string {

@@ -94,7 +94,7 @@ func (m *Machine) Run(signals process.Signals) (err error) {
 	if !m.cfg.ExternalClickHouse {
 		clickhouse, err = embedded.Keep(signals.Stop, embedded.Config{
 			DataDir: data.in("clickhouse"), NativeAddr: m.cfg.ClickHouseAddr, HTTPAddr: m.cfg.ClickHouseHTTPAddr,
-			LibraryPath: m.cfg.ClickHouseLibrary, Fsync: m.cfg.ClickHouseFsync, Logger: m.log, Progress: m.out,
+			LibraryPath: m.cfg.ClickHouseLibrary, Fsync: m.cfg.ClickHouseFsync, Remote: m.cfg.ClickHouseRemote, Logger: m.log, Progress: m.out,
 		})
 		if err != nil {
 			return withoutError(signals, err)

@@ -3,8 +3,9 @@
 package embedded
 
 const (
-	childEnv  = "UPTAKE_EMBEDDED_CLICKHOUSE_LIBRARY"
-	parentEnv = "UPTAKE_EMBEDDED_CLICKHOUSE_PARENT"
+	confineEnv = "UPTAKE_EMBEDDED_CLICKHOUSE_CONFINE"
+	childEnv   = "UPTAKE_EMBEDDED_CLICKHOUSE_LIBRARY"
+	parentEnv  = "UPTAKE_EMBEDDED_CLICKHOUSE_PARENT"
 )
 
 // ChildMain returns at once: there is no library for this platform, and Start

@@ -15,10 +15,11 @@ import (
 )
 
 // childEnv marks the child; its value is the path of the library. parentEnv
-// holds the parent's process id.
+// holds the parent's process id; confineEnv says that the child confines itself.
 const (
-	childEnv  = "UPTAKE_EMBEDDED_CLICKHOUSE_LIBRARY"
-	parentEnv = "UPTAKE_EMBEDDED_CLICKHOUSE_PARENT"
+	confineEnv = "UPTAKE_EMBEDDED_CLICKHOUSE_CONFINE"
+	childEnv   = "UPTAKE_EMBEDDED_CLICKHOUSE_LIBRARY"
+	parentEnv  = "UPTAKE_EMBEDDED_CLICKHOUSE_PARENT"
 )
 
 // orphanTimeout bounds the ordered end of a child whose parent died.
@@ -65,6 +66,15 @@ func watchSignals(parent int) {
 // standard input ends. args[0] is a program name.
 func serve(lib string, args []string) error {
 	runtime.LockOSThread()
+	if os.Getenv(confineEnv) != "" {
+		dir, err := os.Getwd() // the data directory, see spawn
+		if err == nil {
+			err = confine(dir, lib)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	handle, err := purego.Dlopen(lib, purego.RTLD_NOW|purego.RTLD_LOCAL)
 	if err != nil {
 		return fmt.Errorf("load %s: %w", lib, err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 // startQueries is what the child runs. The table named "table" is its standard
@@ -21,9 +22,10 @@ const startQueries = "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; SELECT 
 // with them it could read any file or reach any host. stdin is for startQueries.
 //
 // Rights are not all of it: this is clickhouse-local, which lets whoever may make a
-// table or a dictionary read files and run programs by them. So the HTTP port
-// refuses what a browser sends for a page of any other origin (refuseXML), and the
-// ports are on the loopback unless someone says otherwise.
+// dictionary, or call the function file, read files and run programs. So the child
+// confines itself (confine), the HTTP port refuses what a browser sends for a page
+// of any other origin or name (handlersXML), and the ports are on the loopback
+// unless someone says otherwise.
 //
 // With the default poll_interval of 10 s an idle connection would hold up the
 // end of the server for the five seconds that ClickHouse gives connections.
@@ -50,14 +52,7 @@ const configXML = `<?xml version="1.0"?>
     <query_condition_cache_size>8388608</query_condition_cache_size>
     <background_schedule_pool_size>8</background_schedule_pool_size>
     <http_handlers>
-        <rule>
-            <headers><Origin>regex:http://(localhost|127\.0\.0\.1|\[::1\]):%[6]d</Origin></headers>
-            <handler><type>dynamic_query_handler</type><query_param_name>query</query_param_name></handler>
-        </rule>
-        <rule><headers><Origin>regex:.+</Origin></headers>%[7]s</rule>
-        <rule><headers><Sec-Fetch-Site>regex:cross-site|same-site</Sec-Fetch-Site></headers>%[7]s</rule>
-        <rule><url>/</url><headers><Sec-Fetch-Site>same-origin</Sec-Fetch-Site></headers>%[7]s</rule>
-        <defaults/>
+        %[7]s
     </http_handlers>
     <storage_configuration><disks><default><keep_free_space_bytes>%[5]d</keep_free_space_bytes></default></disks></storage_configuration>
     <merge_tree>
@@ -68,11 +63,40 @@ const configXML = `<?xml version="1.0"?>
 `
 
 // refuseXML answers what a browser sends for a page of another origin: by Origin,
-// which it sends with each POST, or by Sec-Fetch-Site, which it sends with all. A
-// page of a host whose name was made to lead here has the same origin in the
-// browser's eyes, but not by the name.
+// which it sends with each POST, or by Sec-Fetch-Site, which it sends with all.
 const refuseXML = `<handler><type>static</type><status>403</status><content_type>text/plain</content_type><response_content>A page of another origin may not ask this server.
 </response_content></handler>`
+
+// ownHost is the Host of a request that names this server by an address or as
+// localhost. A page of a name that was made to lead here has the same origin in the
+// browser's eyes, and sends that name; an address cannot be made to lead elsewhere.
+const ownHost = `<Host>regex:(localhost|[0-9.]+|\[[0-9a-fA-F:.]+\])(:[0-9]+)?</Host>`
+
+// handlersXML returns the rules for HTTP requests, of which the first that fits
+// holds: a request without a Host of ours fits none but the last.
+func handlersXML(port int) string {
+	const query = `<handler><type>dynamic_query_handler</type><query_param_name>query</query_param_name></handler>`
+	rule := func(url, headers, handler string) string {
+		if url != "" {
+			url = "<url>" + url + "</url>"
+		}
+		return "<rule>" + url + "<headers>" + headers + "</headers>" + handler + "</rule>\n"
+	}
+	var b strings.Builder
+	b.WriteString(rule("", ownHost+fmt.Sprintf(`<Origin>regex:http://(localhost|127\.0\.0\.1|\[::1\]):%d</Origin>`, port), query))
+	b.WriteString(rule("", ownHost+`<Origin>regex:.+</Origin>`, refuseXML))
+	b.WriteString(rule("", ownHost+`<Sec-Fetch-Site>regex:cross-site|same-site</Sec-Fetch-Site>`, refuseXML))
+	b.WriteString(rule("/", ownHost+`<Sec-Fetch-Site>same-origin</Sec-Fetch-Site>`, refuseXML))
+	b.WriteString(rule("/", ownHost, query))
+	for _, page := range []string{"ping", "play", "dashboard"} {
+		b.WriteString(rule("/"+page, ownHost, "<handler><type>"+page+"</type></handler>"))
+	}
+	for _, script := range []string{"uplot.js", "lz-string.js"} {
+		b.WriteString(rule("/js/"+script, ownHost, "<handler><type>js</type></handler>"))
+	}
+	b.WriteString("<rule>" + refuseXML + "</rule>")
+	return b.String()
+}
 
 const usersXML = `<?xml version="1.0"?>
 <clickhouse>
@@ -118,7 +142,7 @@ func writeConfig(cfg Config, nativeAddr, httpAddr, instance string) ([]string, e
 		return nil, fmt.Errorf("HTTPAddr: %w", err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		cfg.Logger.Warn("embedded clickhouse has no password and listens beyond this machine", "host", host)
+		cfg.Logger.Warn("embedded clickhouse has no password and listens beyond this machine: whoever reaches it reads and writes the tables, in clear", "host", host)
 	}
 
 	users := filepath.Join(dirs["config"], "users.xml")
@@ -132,7 +156,7 @@ func writeConfig(cfg Config, nativeAddr, httpAddr, instance string) ([]string, e
 	}
 	config := filepath.Join(dirs["config"], "config.xml")
 	for path, text := range map[string]string{
-		config: fmt.Sprintf(configXML, instance, escaped.String(), cfg.MemoryBytes, fsync, keepFree, httpPort, refuseXML),
+		config: fmt.Sprintf(configXML, instance, escaped.String(), cfg.MemoryBytes, fsync, keepFree, httpPort, handlersXML(httpPort)),
 		users:  usersXML,
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -17,9 +17,12 @@
 // # What it is not
 //
 // It is one process on one machine, for loopback. There is one user, default,
-// without a password and without rights on table functions that reach out (file,
-// url, remote, s3 and so on), but any program of the machine that can reach
-// the ports can read and write the tables.
+// without a password: any program of the machine that can reach the ports can read
+// and write the tables. More than that it cannot: on Linux the child gives up all
+// files but its data, all programs and all connections before it loads the library
+// (confine), since clickhouse-local would grant them to whoever may make a
+// dictionary, or call the function file. A page in a browser gets nowhere by its
+// Origin, and not by a name that leads here either (ownHost).
 //
 // The version is 26.7.2.1. It can read out of bounds when a materialized view
 // that changes the number of rows feeds a partitioned table while
@@ -62,6 +65,9 @@ type Config struct {
 	// listens on the same hosts with all its ports. Default 127.0.0.1:0.
 	NativeAddr string
 	HTTPAddr   string
+	// Remote lets it listen beyond the loopback, where everybody who reaches it
+	// reads and writes the tables.
+	Remote bool
 	// LibraryPath names libchdb.so. Empty: see [Library].
 	LibraryPath string
 	// MemoryBytes bounds what the server allocates for queries and merges
@@ -70,6 +76,9 @@ type Config struct {
 	// Fsync makes each insert reach the disk before it is acknowledged, so
 	// that it survives a power cut and not only the death of the process.
 	Fsync bool
+	// Unconfined leaves the child all files, programs and connections that this
+	// process has. It is for tests that give ClickHouse a Keeper or another library.
+	Unconfined bool
 	// StartTimeout bounds the wait for the ports to answer, after the library
 	// was found. Default 60 s.
 	StartTimeout time.Duration
@@ -120,6 +129,9 @@ func (c *Config) Validate() error {
 			continue
 		}
 		hosts[a.name] = host
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) && !c.Remote {
+			errs = append(errs, fmt.Errorf("%s must be on the loopback unless Remote is set: whoever reaches it reads and writes the tables (got %q)", a.name, a.addr))
+		}
 		if other, ok := hosts["NativeAddr"]; ok && other != host {
 			errs = append(errs, fmt.Errorf("HTTPAddr must have the host of NativeAddr (%s, got %s)", other, host))
 		}
@@ -200,6 +212,9 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	for attempt := 1; ; attempt++ {
 		s, err := start(ctx, cfg, lib)
 		if err == nil {
+			if why := confinement(); why != nil && !cfg.Unconfined {
+				cfg.Logger.Warn("embedded clickhouse is not confined: whoever reaches its ports may leave the database", "reason", why)
+			}
 			cfg.Logger.Info("embedded clickhouse started", "native_addr", s.nativeAddr, "http_addr", s.httpAddr,
 				"version", s.version, "pid", s.Pid(), "data_dir", cfg.DataDir)
 			return s, nil
@@ -267,7 +282,11 @@ func (s *Server) spawn(lib string, args []string) error {
 	s.cmd = exec.Command(exe)
 	s.cmd.Args = append([]string{"uptake-embedded-clickhouse"}, args...)
 	// TZ is the time zone of the server; its timezone setting has no effect here.
-	s.cmd.Env = append(os.Environ(), "TZ=UTC", childEnv+"="+lib, parentEnv+"="+strconv.Itoa(os.Getpid()))
+	env := os.Environ()
+	if !s.cfg.Unconfined {
+		env = append(childEnviron(), confineEnv+"=1")
+	}
+	s.cmd.Env = append(env, "TZ=UTC", childEnv+"="+lib, parentEnv+"="+strconv.Itoa(os.Getpid()))
 	s.cmd.Dir = s.cfg.DataDir
 	s.cmd.Stdout, s.cmd.Stderr = out, out
 	s.cmd.SysProcAttr = childAttr()

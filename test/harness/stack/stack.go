@@ -182,7 +182,7 @@ func (s *Stack) startClickHouse(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		cfg.NativeAddr = addrs[0]
+		cfg.NativeAddr, cfg.Unconfined = addrs[0], true // it connects to a Keeper
 		if err := replicated.Prepare(ctx, cfg, s.cfg.Keeper, s.cfg.KeeperNodes); err != nil {
 			return err
 		}
