@@ -121,6 +121,9 @@ func confineFiles(dataDir, lib string) error {
 		errs = append(errs, allow(filepath.Join(dataDir, name), data))
 	}
 	errs = append(errs, allow(filepath.Join(dataDir, "config"), readAccess), allow(filepath.Dir(lib), readAccess))
+	if to, err := filepath.EvalSymlinks(lib); err == nil { // of what cannot be read the loader says so
+		errs = append(errs, allow(filepath.Dir(to), readAccess))
+	}
 	for _, path := range systemPaths {
 		errs = append(errs, allow(path, readAccess))
 	}
