@@ -47,7 +47,8 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 		w.rejectRaw(r, f)
 		return nil
 	}
-	seen, err := w.part.seen.Seen(raw.AppID, raw.MessageID)
+	w.message = raw.Message().AppendTo(w.message[:0])
+	seen, err := w.part.seen.Seen(raw.AppID, view(w.message))
 	if err != nil {
 		return err
 	}

@@ -192,7 +192,8 @@ func (w *worker) remember(set *dedup.Set, r *kgo.Record) error {
 		w.n.log.Warn("enriched record cannot be read", "partition", r.Partition, "offset", r.Offset, "error", err)
 		return nil
 	}
-	seen, err := set.Seen(w.enr.AppID, w.enr.MessageID)
+	w.message = w.enr.Message().AppendTo(w.message[:0])
+	seen, err := set.Seen(w.enr.AppID, view(w.message))
 	if err == nil && !seen {
 		set.Add(w.enr.ReceivedAt)
 	}

@@ -68,11 +68,13 @@ type worker struct {
 	tally    tally
 
 	// Of the record at hand.
-	raw    event.RawEvent
-	enr    event.EnrichedEvent
-	link   event.Link
-	learnt identity.Outputs
-	flags  flags
+	raw  event.RawEvent
+	enr  event.EnrichedEvent
+	link event.Link
+
+	message []byte // what tells it from another
+	learnt  identity.Outputs
+	flags   flags
 
 	norm    *metadata.Normalizer
 	objects normalized

@@ -268,11 +268,11 @@ func (s *Store) DiskBytes() uint64 { return s.db.Metrics().DiskSpaceUsage() }
 
 // Keys on disk: partition (4 bytes), kind, bucket (4 bytes), run (2 bytes), hash
 // (8 bytes) and the id, which is the length of the app as a varint, the app and
-// the message id. With every write goes a meta record, under the hash 0 and no id
+// the message, as event.Message has it. With every write goes a meta record, under the hash 0 and no id
 // in one of the runs that it writes: a place of its own would make each write
 // overlap with all others. The record of the last write counts.
 const (
-	kindID = 'r'
+	kindID = 's'
 
 	bucketAt  = 4 + 1
 	runAt     = bucketAt + 4
@@ -538,7 +538,8 @@ func (t *Set) bucket(received int64) uint32 {
 }
 
 // Seen reports whether the message was seen within the window, in this
-// transaction or before. app and id may change afterwards.
+// transaction or before. id is what tells it from others of the app, event.Message;
+// app and id may change afterwards.
 func (t *Set) Seen(app, id string) (bool, error) {
 	t.arena = t.arena[:t.kept]
 	t.arena = binary.AppendUvarint(t.arena, uint64(len(app)))

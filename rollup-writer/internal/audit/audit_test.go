@@ -18,6 +18,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	schema "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/event"
 )
 
 func TestMain(m *testing.M) { embedded.TestMain(m, nil) }
@@ -325,18 +326,19 @@ func TestDamageIsFoundAndNamed(t *testing.T) {
 		{
 			"message in two records",
 			func(b *bench) {
-				row := "INSERT INTO events (app_id, kind, message_id, event_time, received_at, quantity, source_partition, source_offset) VALUES "
-				b.exec(row + "('shop', 'track', 'm1', '2026-11-10 10:00:00', '2026-11-29 00:00:00', 1, 0, 100000)")    // a day before
-				b.exec(row + "('shop', 'track', 'm2', '2026-11-10 10:00:00', '2026-11-01 00:00:00', 1, 0, 100001)")    // 29 days before
-				b.exec(row + "('shop', 'track', 'z', '2026-11-10 10:00:00', '2026-11-01 00:00:00', 1, 0, 100002)")     // alone
-				b.exec(row + "('till', 'track', 'm1', '2026-11-10 10:00:00', '2026-11-29 00:00:00', 1, 0, 100003)")    // another app
-				b.exec(row + "('shop', 'identify', 'm3', '2026-10-01 10:00:00', '2026-11-29 00:00:00', 1, 0, 100004)") // another event time
-				b.exec(row + "('shop', 'identify', 'm3', '2026-09-01 10:00:00', '2026-11-28 00:00:00', 1, 0, 100005)") // and again
-				b.exec(row + "('shop', 'identify', '', '2026-09-01 10:00:00', '2026-11-28 00:00:00', 1, 0, 100006)")   // no id
-				b.exec(row + "('shop', 'identify', '', '2026-09-01 10:00:00', '2026-11-28 00:00:00', 1, 0, 100007)")   // no id
+				row := "INSERT INTO events (app_id, kind, message_id, anonymous_id, account_id, event_time, received_at, quantity, source_partition, source_offset) VALUES "
+				b.exec(row + "('shop', 'track', 'm1', 'anon', 'acct1', '2026-11-10 10:00:00', '2026-11-29 00:00:00', 1, 0, 100000)") // a day before
+				b.exec(row + "('shop', 'track', 'm2', '', 'acct2', '2026-11-10 10:00:00', '2026-11-01 00:00:00', 1, 0, 100001)")     // 29 days before
+				b.exec(row + "('shop', 'track', 'z', '', '', '2026-11-10 10:00:00', '2026-11-01 00:00:00', 1, 0, 100002)")           // alone
+				b.exec(row + "('till', 'track', 'm1', 'anon', 'acct1', '2026-11-10 10:00:00', '2026-11-29 00:00:00', 1, 0, 100003)") // another app
+				b.exec(row + "('shop', 'identify', 'm3', '', 'acct3', '2026-10-01 10:00:00', '2026-11-29 00:00:00', 1, 0, 100004)")  // another event time
+				b.exec(row + "('shop', 'identify', 'm3', '', 'acct3', '2026-09-01 10:00:00', '2026-11-28 00:00:00', 1, 0, 100005)")  // and again
+				b.exec(row + "('shop', 'identify', '', '', '', '2026-09-01 10:00:00', '2026-11-28 00:00:00', 1, 0, 100006)")         // no id
+				b.exec(row + "('shop', 'identify', '', '', '', '2026-09-01 10:00:00', '2026-11-28 00:00:00', 1, 0, 100007)")         // no id
+				b.exec(row + "('shop', 'track', 'm4', 'someone', '', '2026-11-10 10:00:00', '2026-11-29 00:00:00', 1, 0, 100008)")   // the id of another's message
 			},
-			[]string{"shop events 0/3"},
-			[]string{"shop events is doubled: 2 message ids came in two records of the log or more within 168h0m0s"},
+			[]string{"shop events 0/2"},
+			[]string{"shop events is doubled: 2 messages came in two records of the log or more within 168h0m0s"},
 		},
 		{
 			"part of corrections lost",
@@ -571,5 +573,63 @@ func TestConfig(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("got %v, want it to say %q", err, name)
 		}
+	}
+}
+
+// What the enrichers drop as sent again is what the audit counts as one message.
+func TestMessagesAsTheEnricherTellsThem(t *testing.T) {
+	b := newBench(t)
+	const second = 1_000_000
+	messages := []event.Message{
+		{Protocol: "segment", MessageID: "m", UserID: "u1", AnonymousID: "a1", AccountID: "g1", Event: "e1", Timestamp: 5 * second},
+		{Protocol: "segment", MessageID: "m", UserID: "u1", AnonymousID: "a2", AccountID: "g2", Event: "e2", Timestamp: 9 * second}, // sent again
+		{Protocol: "segment", MessageID: "m", UserID: "u2", Event: "e1"},
+		{Protocol: "segment", MessageID: "m", AnonymousID: "u1", Event: "e1"},
+		{Protocol: "segment", MessageID: "m", AnonymousID: "u1", AccountID: "g1"}, // sent again
+		{Protocol: "segment", MessageID: "m", AccountID: "u1"},
+		{Protocol: "segment", MessageID: "m"},
+		{Protocol: "mixpanel", MessageID: "m", UserID: "u1", Event: "e1", Timestamp: 5*second + 1},
+		{Protocol: "mixpanel", MessageID: "m", UserID: "u1", Event: "e1", Timestamp: 5*second + 999_999}, // the second of an export
+		{Protocol: "mixpanel", MessageID: "m", UserID: "u1", Event: "e1", Timestamp: 6 * second},
+		{Protocol: "mixpanel", MessageID: "m", UserID: "u1", Event: "e2", Timestamp: 5 * second},
+		{Protocol: "mixpanel", MessageID: "m", UserID: "u1", Event: "e2"},
+		{Protocol: "mixpanel", MessageID: "m", UserID: "u1", Event: "e2", Timestamp: -1},
+		{Protocol: "mixpanel", MessageID: "m", UserID: "u1", Event: "e2", Timestamp: -1 * second},
+	}
+	for i, m := range messages {
+		at := "NULL"
+		if m.Timestamp != 0 {
+			at = fmt.Sprintf("fromUnixTimestamp64Micro(%d, 'UTC')", m.Timestamp)
+		}
+		b.exec(fmt.Sprintf("INSERT INTO events (app_id, kind, protocol, message_id, user_id, anonymous_id, account_id, event, timestamp, source_offset) VALUES ('told', 'track', '%s', '%s', '%s', '%s', '%s', '%s', %s, %d)",
+			m.Protocol, m.MessageID, m.UserID, m.AnonymousID, m.AccountID, m.Event, at, i))
+	}
+	rows, err := b.conn.Query(context.Background(), "SELECT "+event.MessageSQL+" FROM events WHERE app_id = 'told' ORDER BY source_offset")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var sql []string
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			t.Fatal(err)
+		}
+		sql = append(sql, s)
+	}
+	if err := rows.Err(); err != nil || len(sql) != len(messages) {
+		t.Fatalf("%d rows, %v", len(sql), err)
+	}
+	different := map[string]bool{}
+	for i, m := range messages {
+		different[sql[i]] = true
+		for j, o := range messages[:i] {
+			if said, counted := string(m.AppendTo(nil)) == string(o.AppendTo(nil)), sql[i] == sql[j]; said != counted {
+				t.Errorf("%+v and %+v: the enricher says one message: %v, the audit: %v (%q, %q)", m, o, said, counted, sql[i], sql[j])
+			}
+		}
+	}
+	if len(different) != 10 {
+		t.Errorf("%d messages, want 10", len(different))
 	}
 }

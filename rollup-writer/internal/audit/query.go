@@ -10,6 +10,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
+	"github.com/uptakehq/uptake/schemas/event"
 )
 
 // chunk is what one query looks at: hours and days of an app, or a share of its
@@ -75,7 +76,7 @@ type check struct {
 	cells func(chunk) string
 	// total, where it is set, counts the cells that cells leaves out as equal.
 	total  func(chunk) string
-	shares bool // chunks are shares of message ids
+	shares bool // chunks are shares of message ids; see event.Message
 }
 
 var (
@@ -121,17 +122,18 @@ SELECT ` + base + `, events, quantity FROM corrections WHERE ` + c.hours()
 FROM events WHERE ` + c.events() + " GROUP BY " + record
 	},
 }, {
-	table: "events", against: "one record per message", columns: []string{"message_id"}, shares: true,
+	table: "events", against: "one record per message", columns: []string{"message_id", "message_of"}, shares: true,
 	total: func(c chunk) string { return "SELECT count() FROM events WHERE " + c.messages() },
 	// Of the same record twice the check before this one tells.
 	cells: func(c chunk) string {
-		return `SELECT message_id, toInt64(1) AS want_events, toInt64(0) AS want_quantity, toInt64(1 + repeats) AS got_events, toInt64(0) AS got_quantity
+		const message = "message_id, " + event.MessageSQL + " AS message_of"
+		return `SELECT message_id, message_of, toInt64(1) AS want_events, toInt64(0) AS want_quantity, toInt64(1 + repeats) AS got_events, toInt64(0) AS got_quantity
 FROM (
-	SELECT message_id, arraySort(groupUniqArray(1000)((toUnixTimestamp64Micro(received_at), ` + record + `))) AS seen,
+	SELECT ` + message + `, arraySort(groupUniqArray(1000)((toUnixTimestamp64Micro(received_at), ` + record + `))) AS seen,
 		arrayCount((a, b) -> b.1 - a.1 < ` + strconv.FormatInt(c.window.Microseconds(), 10) + `, arrayPopBack(seen), arrayPopFront(seen)) AS repeats
-	FROM events WHERE ` + c.messages() + ` AND message_id GLOBAL IN (
-		SELECT message_id FROM events WHERE ` + c.messages() + ` GROUP BY message_id HAVING min((` + record + `)) != max((` + record + `)))
-	GROUP BY message_id)
+	FROM events WHERE ` + c.messages() + ` AND (message_id, message_of) GLOBAL IN (
+		SELECT ` + message + ` FROM events WHERE ` + c.messages() + ` GROUP BY message_id, message_of HAVING min((` + record + `)) != max((` + record + `)))
+	GROUP BY message_id, message_of)
 WHERE repeats > 0`
 	},
 }})

@@ -185,7 +185,7 @@ func findings(app *App, cfg Config) []Finding {
 	}
 	if messages.Different > 0 {
 		add("events", "no rebuild: the log itself holds them twice, and every table counts them so; look at the enrichers' dedup (window, restore, disks)",
-			"events is doubled: %d message ids came in two records of the log or more within %s: the enrichers let repeats through", messages.Different, cfg.DedupWindow)
+			"events is doubled: %d messages came in two records of the log or more within %s: the enrichers let repeats through", messages.Different, cfg.DedupWindow)
 	}
 	// A correction takes from some cells what it gives to others.
 	moved := hourly.Missing.any() && hourly.Missing == hourly.Surplus
