@@ -137,6 +137,9 @@ func (d *decoder) read(ev *event.RawEvent, f *mapping.Fields) bool {
 	if d.groups.Len() > 0 {
 		d.context.Raw("groups", d.groups.Raw)
 	}
+	if n, ok := d.top.Get("session_id").Int(); ok && n == -1 {
+		d.top.Take("session_id") // out of any session
+	}
 	for _, key := range []string{"api_key", "apiKey", "options", "client_upload_time"} {
 		d.top.Take(key)
 	}

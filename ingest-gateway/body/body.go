@@ -95,6 +95,9 @@ func (r zstdReader) reset(src io.Reader) error { return r.Reset(src) }
 // output.
 const maxZstdWindow = 8 << 20
 
+// TrimMark returns a body without a byte order mark of UTF-8 before it.
+func TrimMark(b []byte) []byte { return bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")) }
+
 // Unpacker unpacks bodies. It keeps readers for use again and is safe for
 // concurrent use.
 type Unpacker struct {

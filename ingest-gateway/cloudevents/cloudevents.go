@@ -11,6 +11,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -63,10 +65,11 @@ func decode(r *ingest.Request, b *ingest.Batch) error {
 	return nil
 }
 
-// isBinary tells events whose attributes are header fields. Senders of the other
+// isBinary tells events whose attributes are header fields. Without specversion
+// they are bad events, and not other ones. Senders of the other
 // modes may copy some of these, but then the body is an event of its own.
 func isBinary(r *ingest.Request) bool {
-	return r.Header("Ce-Specversion") != "" &&
+	return r.Header("Ce-Specversion")+r.Header("Ce-Id")+r.Header("Ce-Type") != "" &&
 		!strings.HasPrefix(strings.ToLower(strings.TrimSpace(r.Header("Content-Type"))), "application/cloudevents")
 }
 
@@ -86,7 +89,7 @@ func structured(r *ingest.Request) []byte {
 	w.Text("datacontenttype", mapping.Valid(contentType))
 	switch {
 	case len(r.Body) == 0:
-	case mapping.IsJSON(r.Body) && strings.Contains(contentType, "json"):
+	case mapping.IsJSON(r.Body) && (strings.Contains(contentType, "json") || contentType == "" && json.Valid(r.Body)):
 		w.Raw("data", r.Body)
 	case utf8.Valid(r.Body):
 		w.Text("data", ingest.String(r.Body))
@@ -140,6 +143,10 @@ func (d *decoder) item(it mapping.Item) {
 		ev.MessageID = messageID(d.b, source, id)
 	}
 	ev.Event = f.ID("type")
+	if version := d.top.Get("specversion").Text(); version != "1.0" && f.Wrong == "" {
+		d.b.Reject(ingest.CodeMissingField, "specversion", "specversion must be 1.0, not "+strconv.Quote(ingest.Shorten(version, 16)))
+		return
+	}
 	when := d.top.Take("time")
 	if f.RejectWrong(d.b) {
 		return
@@ -209,18 +216,32 @@ func messageID(b *ingest.Batch, source, id string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func answer(_ *ingest.Request, _ *ingest.Batch, fault *ingest.Fault, w *ingest.Reply) {
-	if fault == nil {
+// answer says 204, which the SDKs take for delivered, only when every event is
+// stored as one: senders see nothing but the status. What a sender of a batch sends
+// again after a 400 has the ids that it had.
+func answer(_ *ingest.Request, b *ingest.Batch, fault *ingest.Fault, w *ingest.Reply) {
+	rejected := b.Count(ingest.Rejected)
+	if fault == nil && rejected == 0 {
 		w.Status = http.StatusNoContent
 		return
 	}
-	w.Status = fault.Kind.Status()
+	detail := ""
+	if fault != nil {
+		w.Status, detail = fault.Kind.Status(), fault.Error()
+	} else {
+		w.Status = http.StatusBadRequest
+		for i := 0; detail == ""; i++ {
+			if v := b.Verdict(i); v.State == ingest.Rejected {
+				detail = fmt.Sprintf("%d of %d events are bad, the others are stored; event %d: %s: %s", rejected, b.Len(), i, v.Code, v.Detail)
+			}
+		}
+	}
 	w.ContentType = "application/problem+json"
 	w.WriteString(`{"type":"about:blank","title":`)
 	w.WriteQuoted(http.StatusText(w.Status))
 	w.WriteString(`,"status":`)
 	w.Body = strconv.AppendInt(w.Body, int64(w.Status), 10)
 	w.WriteString(`,"detail":`)
-	w.WriteQuoted(fault.Error())
+	w.WriteQuoted(detail)
 	w.WriteString("}")
 }

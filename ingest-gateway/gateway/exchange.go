@@ -110,7 +110,7 @@ func (x *exchange) readBody(src io.Reader, length int, contentEncoding string) *
 	case e == body.Plain && len(wire) > bodies.Text:
 		return bodies.TooLarge(fmt.Sprintf("body of %d bytes", len(wire)))
 	case e == body.Plain:
-		x.request.Body = wire
+		x.request.Body = body.TrimMark(wire)
 		return nil
 	case len(wire) > bodies.Packed:
 		return bodies.TooLargePacked(fmt.Sprintf("packed body of %d bytes", len(wire)))
@@ -125,7 +125,7 @@ func (x *exchange) readBody(src io.Reader, length int, contentEncoding string) *
 	case err != nil:
 		return ingest.AsFault(err)
 	}
-	x.request.Body = x.unpacked
+	x.request.Body = body.TrimMark(x.unpacked)
 	return nil
 }
 

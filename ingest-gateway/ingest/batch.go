@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 	"unsafe"
 
@@ -249,7 +250,7 @@ func (b *Batch) Add() bool {
 	defer func() { // a further event of the item starts from what was sent
 		b.ev.UserID, b.ev.AnonymousID, b.ev.PreviousID, b.ev.AccountID = sent.UserID, sent.AnonymousID, sent.PreviousID, sent.AccountID
 	}()
-	if ev.MessageID == "" {
+	if !visible(ev.MessageID) {
 		ev.MessageID = b.newID()
 	}
 	if it.messageID == "" {
@@ -342,7 +343,7 @@ func (b *Batch) check(ev *event.RawEvent) (code, field, detail string) {
 	default:
 		return CodeUnknownKind, b.fields.Kind, "no such kind: " + Shorten(ev.Kind, 64)
 	}
-	if nobody(ev) && !dropped {
+	if nobody(ev) && !dropped && ev.Kind != event.KindAPICall {
 		return b.needs(ev, b.fields.UserID+" or "+b.fields.AnonymousID, b.fields.UserID)
 	}
 	return "", "", ""
@@ -387,7 +388,7 @@ func (b *Batch) Reject(code, field, detail string) {
 	if it.messageID == "" {
 		it.messageID = b.ev.MessageID
 	}
-	if it.messageID == "" {
+	if !visible(it.messageID) {
 		it.messageID = b.newID() // so that reply and quarantine can be brought together
 	}
 	if b.optOut(&b.ev) {
@@ -458,6 +459,28 @@ func (b *Batch) newID() string {
 		}
 	}
 	return b.NewID()
+}
+
+// visible reports whether an id has a character that can be seen. One of blanks and
+// control or format characters is what a template leaves of nothing: it is the same
+// for every event.
+func visible(id string) bool {
+	for _, r := range id {
+		if r > ' ' && r < 0x7f || unicode.IsGraphic(r) && !unicode.IsSpace(r) && !unfilled(r) {
+			return true
+		}
+	}
+	return false
+}
+
+// unfilled are letters that show nothing: the fillers of Hangul and the blank of
+// Braille.
+func unfilled(r rune) bool {
+	switch r {
+	case 0x115f, 0x1160, 0x3164, 0xffa0, 0x2800:
+		return true
+	}
+	return false
 }
 
 // NewID returns a fresh UUIDv7 that lives as long as the batch's other strings.

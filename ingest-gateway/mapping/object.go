@@ -13,7 +13,7 @@ type Object struct {
 	Raw       []byte // the object's text, when Parse read it
 	fields    []field
 	index     map[string]int // of many fields only
-	duplicate string         // a name that came twice; the first one's value holds
+	duplicate string         // a name that came twice with different values; the first one's holds
 }
 
 type field struct {
@@ -57,8 +57,10 @@ func (o *Object) reset() {
 }
 
 func (o *Object) add(name string, v scan.Value) {
-	if o.find(name) >= 0 {
-		o.duplicate = name
+	if i := o.find(name); i >= 0 {
+		if string(o.fields[i].value.Raw) != string(v.Raw) { // said twice it does no harm
+			o.duplicate = name
+		}
 		return
 	}
 	if o.index != nil {

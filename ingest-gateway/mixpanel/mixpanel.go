@@ -178,7 +178,11 @@ func (d *decoder) event(it mapping.Item) {
 		d.identify(ev)
 	case "$create_alias":
 		// Mixpanel's alias is the name that the id so far gets.
-		ev.Kind, ev.PreviousID, ev.AnonymousID = event.KindAlias, ev.UserID+ev.AnonymousID, ""
+		device := ev.AnonymousID
+		ev.Kind, ev.PreviousID, ev.AnonymousID = event.KindAlias, ev.UserID, ""
+		if ev.PreviousID == "" {
+			ev.PreviousID = device
+		}
 		ev.UserID, _ = mapping.ID(d.properties.Get("alias"))
 		ev.UserID = undeviced(ev.UserID)
 	case "$merge":

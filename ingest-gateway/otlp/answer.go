@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 )
@@ -22,10 +23,23 @@ func status(k ingest.Kind) int {
 	return k.Status()
 }
 
+// speaksJSON tells the request's type by its header, and where that says neither by
+// its first bytes.
+func speaksJSON(r *ingest.Request) bool {
+	kind, _, _ := strings.Cut(r.Header("Content-Type"), ";")
+	switch strings.ToLower(strings.TrimSpace(kind)) {
+	case typeJSON:
+		return true
+	case typeProtobuf:
+		return false
+	}
+	return isJSON(r.Body)
+}
+
 // answer speaks as the request did: an ExportLogsServiceResponse, which names how
 // many records were put aside, or a google.rpc.Status.
 func answer(r *ingest.Request, b *ingest.Batch, fault *ingest.Fault, w *ingest.Reply) {
-	json := isJSON(r.Body) || (len(r.Body) == 0 && r.Header("Content-Type") == typeJSON)
+	json := speaksJSON(r)
 	w.ContentType = typeProtobuf
 	if json {
 		w.ContentType = typeJSON

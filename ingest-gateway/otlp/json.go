@@ -1,6 +1,7 @@
 package otlp
 
 import (
+	"encoding/json"
 	"strconv"
 
 	"github.com/uptakehq/uptake/ingest-gateway/mapping"
@@ -54,7 +55,13 @@ func appendValue(dst []byte, v scan.Value, depth int) []byte {
 		if value.Kind == scan.True || value.Kind == scan.False {
 			return append(dst, value.Raw...)
 		}
-	case "doubleValue": // a number, or text for what JSON has no number for
+	case "doubleValue": // a number, or text, also of what JSON has no number for
+		if value.Kind == scan.String {
+			text := value.Text()
+			if _, err := strconv.ParseFloat(text, 64); err == nil && json.Valid([]byte(text)) {
+				return append(dst, text...)
+			}
+		}
 		if value.Kind == scan.Number || value.Kind == scan.String {
 			return append(dst, value.Raw...)
 		}

@@ -195,6 +195,7 @@ func (d *decoder) item(it mapping.Item) {
 	if d.scopeText != "" {
 		d.context.Raw("scope", []byte(d.scopeText))
 	}
+	d.context.Value("session_id", own.Get("session.id"))
 	d.top.Rest(&d.context)
 	ev.Context = d.context.Object()
 	d.b.Add()

@@ -9,8 +9,12 @@
 package posthog
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/ingest-gateway/mapping"
@@ -222,11 +226,14 @@ func (d *decoder) item(it mapping.Item) {
 		return
 	}
 	ev.AccountID = mapping.AccountOfGroups(d.b.App(), &d.groups)
-	if d.isAnonymous(distinctID) {
+	switch {
+	case distinctID == cookieless:
+		ev.AnonymousID = d.cookielessID(ev)
+	case d.isAnonymous(distinctID):
 		ev.AnonymousID = distinctID
-	} else {
+	default:
 		ev.UserID = distinctID
-		ev.AnonymousID, _ = mapping.ID(d.properties.Get("$device_id"))
+		ev.AnonymousID = d.linked("$device_id")
 	}
 	ev.Properties = d.properties.Raw
 	ev.Traits = d.personTraits()
@@ -246,8 +253,7 @@ func (d *decoder) add(ev *event.RawEvent, name string) {
 		if ev.UserID != "" {
 			// Only what the SDK says it was until now is tied to the user: a
 			// device id outlives the people who use it.
-			anonymous, _ := mapping.ID(d.properties.Get("$anon_distinct_id"))
-			ev.AnonymousID = cutID(anonymous)
+			ev.AnonymousID = d.linked("$anon_distinct_id")
 		}
 	case "$set", "$set_once", "$unset":
 		ev.Kind = event.KindIdentify
@@ -261,9 +267,16 @@ func (d *decoder) add(ev *event.RawEvent, name string) {
 		ev.Kind = event.KindAlias
 		alias, _ := mapping.ID(d.properties.Get("alias"))
 		ev.PreviousID = cutID(alias)
-		if ev.UserID == "" {
+		if d.properties.Get("alias").Text() == cookieless || ev.AnonymousID != "" && ev.UserID == "" && d.isCookieless() {
+			d.b.Ignore()
+			return
+		}
+		switch {
+		case ev.UserID == "":
 			// Of a visitor who gets a name, the name is the alias.
 			ev.UserID, ev.PreviousID = ev.PreviousID, ev.AnonymousID
+		case d.namesPreviousFirst():
+			ev.UserID, ev.PreviousID = ev.PreviousID, ev.UserID
 		}
 		ev.AnonymousID, ev.Traits = "", nil
 	case "$pageview":
@@ -274,8 +287,12 @@ func (d *decoder) add(ev *event.RawEvent, name string) {
 			ev.Event = s
 		}
 	case "":
-		if ev.Traits != nil {
+		anonymous := d.linked("$anon_distinct_id")
+		if ev.Traits != nil || anonymous != "" {
 			ev.Kind, ev.Event = event.KindIdentify, "$identify" // engage has no event
+			if ev.UserID != "" {
+				ev.AnonymousID = anonymous
+			}
 			break
 		}
 		ev.Kind = event.KindTrack
@@ -359,6 +376,51 @@ func (d *decoder) setSource(ev *event.RawEvent) {
 	if agent := d.properties.First("$raw_user_agent", "$useragent").Text(); agent != "" {
 		ev.UserAgent = mapping.UserAgent(agent)
 	}
+}
+
+// cookieless stands for the ids of visitors of whom the SDK may keep none,
+// https://posthog.com/tutorials/cookieless-tracking: everybody has the same.
+const cookieless = "$posthog_cookieless"
+
+func (d *decoder) isCookieless() bool {
+	for _, o := range []*mapping.Object{&d.top, &d.properties} {
+		if o.First("distinct_id", "$distinct_id").Text() == cookieless {
+			return true
+		}
+	}
+	return false
+}
+
+// cookielessID keeps such visitors apart, as PostHog does, by a hash of the day and
+// of what the request tells of them, their address only as far as it may be stored.
+func (d *decoder) cookielessID(ev *event.RawEvent) string {
+	h := sha256.New()
+	for _, s := range []string{ev.AppID, event.ToTime(ev.ReceivedAt).Format(time.DateOnly), ev.IP, ev.UserAgent, d.properties.Get("$host").Text()} {
+		_, _ = io.WriteString(h, s+"\x00") // a hash takes everything
+	}
+	return d.b.Text("cookieless_", hex.EncodeToString(h.Sum(nil)[:16]))
+}
+
+// linked returns the id in a property or beside the properties that the event ties to
+// its user, "" where there is none or it is everybody's.
+func (d *decoder) linked(name string) string {
+	for _, v := range []scan.Value{d.properties.Get(name), d.top.Get(name)} {
+		if id, _ := mapping.ID(v); id != "" && id != cookieless {
+			return cutID(id)
+		}
+	}
+	return ""
+}
+
+// namesPreviousFirst tells SDKs whose alias takes the id so far first and the
+// user's second, and sends them as distinct_id and alias: posthog.alias(previous_id,
+// distinct_id). The others send the user as distinct_id.
+func (d *decoder) namesPreviousFirst() bool {
+	switch d.properties.Get("$lib").Text() {
+	case "posthog-python", "posthog-rs", "posthog-rust":
+		return true
+	}
+	return false
 }
 
 // isAnonymous tells ids that an SDK made up from those of users.

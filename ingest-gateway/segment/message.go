@@ -64,6 +64,7 @@ type decoder struct {
 	scan     scan.Scanner // over the body
 	inner    scan.Scanner // over a value within it
 	messages []message
+	retries  mapping.RetryIDs
 	text     []byte // JSON put together for one message; copied by Batch.Add
 
 	// The batch's context by field, made when the first message needs it.
@@ -118,6 +119,7 @@ func (p Protocol) decodeText(r *ingest.Request, b *ingest.Batch, text []byte, ki
 		return notAnObject(&d.scan)
 	}
 	m := d.message()
+	d.retries = mapping.NewRetryIDs(r.Body)
 	d.read(m)
 	if !d.scan.End() {
 		return ingest.Unreadable("%v", d.scan.Err())
@@ -138,6 +140,7 @@ func (p Protocol) decodeBatch(r *ingest.Request, b *ingest.Batch) error {
 	d := p.decoder()
 	defer p.release(d)
 	d.scan.Reset(text, b.Limits().MaxDepth)
+	d.retries = mapping.NewRetryIDs(r.Body)
 	var env envelope
 	if err := d.readEnvelope(&env, b.Limits().MaxBatchEvents); err != nil {
 		return err
@@ -286,6 +289,7 @@ func (d *decoder) read(m *message) {
 	}
 	s.Object()
 	var seen, bit int
+	var twice []string
 	for {
 		key, ok := s.Key()
 		if !ok {
@@ -332,7 +336,7 @@ func (d *decoder) read(m *message) {
 			s.Value()
 		}
 		if seen&bit != 0 {
-			m.reject(ingest.CodeDuplicateField, string(key), "the event names "+string(key)+" twice")
+			twice = append(twice, string(key))
 		}
 		seen |= bit
 	}
@@ -340,6 +344,11 @@ func (d *decoder) read(m *message) {
 		return
 	}
 	m.raw = s.Since(start)
+	for _, name := range twice {
+		if values := valuesOf(m.raw, name); !allEqual(values) {
+			m.reject(ingest.CodeDuplicateField, name, "the event names "+name+" twice")
+		}
+	}
 	if notes := s.Noted(); notes != 0 {
 		m.code = "" // whatever else is wrong, this comes first
 		if notes&scan.BadUTF8 != 0 {
@@ -347,6 +356,33 @@ func (d *decoder) read(m *message) {
 		}
 		m.reject(ingest.CodeTooDeep, "", "nested deeper than "+ingest.SettingMaxDepth)
 	}
+}
+
+// valuesOf returns every value that an object has under a name.
+func valuesOf(raw []byte, name string) (values []scan.Value) {
+	var s scan.Scanner
+	s.Reset(raw, len(raw))
+	if !s.Object() {
+		return nil
+	}
+	for key, ok := s.Key(); ok; key, ok = s.Key() {
+		same := string(key) == name
+		if v := s.Value(); same {
+			values = append(values, v)
+		}
+	}
+	return values
+}
+
+// allEqual reports whether values are written alike: a serializer that writes a
+// field twice, as RudderStack's for Rust does in batches, does no harm.
+func allEqual(values []scan.Value) bool {
+	for _, v := range values {
+		if string(v.Raw) != string(values[0].Raw) {
+			return false
+		}
+	}
+	return true
 }
 
 // text reads an id or a name: a string, or a number as it is written.
@@ -469,12 +505,29 @@ func (d *decoder) readContext(m *message) {
 	}
 }
 
+// precise reports whether the message has the instant of its call to less than a
+// millisecond, as of RudderStack's SDK for Rust, which sends no ids and the same bytes
+// again: then equal bytes are the same call.
+func (d *decoder) precise(m *message) bool {
+	for _, name := range []string{"originalTimestamp", "timestamp"} {
+		for _, v := range valuesOf(m.raw, name) {
+			if mapping.Fine(v.Text()) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // take puts a message into the batch.
 func (d *decoder) take(b *ingest.Batch, m *message, env *envelope) {
 	app := b.App()
 	m.context.settleIP(b)
 	ev := b.Item(m.raw)
 	ev.MessageID = m.messageID
+	if ev.MessageID == "" && d.precise(m) {
+		ev.MessageID = d.retries.Next(b)
+	}
 	if m.code != "" {
 		b.Reject(m.code, m.field, m.detail)
 		return

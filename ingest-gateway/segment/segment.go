@@ -11,6 +11,7 @@
 //   - GET /pixel/v1/track and /pixel/v1/page: one, in the query
 //   - POST /v1/m: the browser SDK's own counters, taken and dropped
 //   - GET /v1/projects/<write key>/settings: what the browser SDK loads first
+//   - GET /sourceConfig: the same of RudderStack's
 //
 // The write key is the user of Basic, the query parameter writeKey or the body's
 // field of that name, in this order.
@@ -81,6 +82,7 @@ func (p Protocol) Routes() []ingest.Route {
 		pixel("/pixel/v1/track", event.KindTrack), pixel("/pixel/v1/page", event.KindPage),
 		{Method: "POST", Path: "/v1/m", Decode: decodeNothing, Answer: answer},
 		{Method: "GET", Path: "/v1/projects/{key}/settings", Decode: decodeSettings, Answer: answerSettings},
+		{Method: "GET", Path: "/sourceConfig", Decode: decodeSourceConfig, Answer: answerSourceConfig},
 	}
 }
 
@@ -178,4 +180,25 @@ func answerSettings(r *ingest.Request, b *ingest.Batch, fault *ingest.Fault, w *
 	w.WriteString(`,"apiHost":`)
 	w.WriteQuoted(r.Header("Host") + r.Prefix + "/v1")
 	w.WriteString(`}}}`)
+}
+
+func decodeSourceConfig(r *ingest.Request, b *ingest.Batch) error {
+	return b.Authenticate(writeKey(r, ""))
+}
+
+// answerSourceConfig writes the document that RudderStack's browser SDK loads before
+// it sends: a source that is switched on and has no destinations of its own in the
+// browser. The SDK refuses one without id, config and destinations.
+func answerSourceConfig(r *ingest.Request, b *ingest.Batch, fault *ingest.Fault, w *ingest.Reply) {
+	if fault != nil {
+		answer(r, b, fault, w)
+		return
+	}
+	w.WriteString(`{"source":{"id":`)
+	w.WriteQuoted(b.App().ID)
+	w.WriteString(`,"name":`)
+	w.WriteQuoted(b.App().ID)
+	w.WriteString(`,"writeKey":`)
+	w.WriteQuoted(writeKey(r, ""))
+	w.WriteString(`,"enabled":true,"workspaceId":"uptake","config":{"statsCollection":{"errors":{"enabled":false},"metrics":{"enabled":false}}},"destinations":[],"dataplanes":{}}}`)
 }

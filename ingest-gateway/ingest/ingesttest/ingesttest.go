@@ -140,7 +140,7 @@ func (g *Gateway) unpack(r *ingest.Request, payload []byte) *ingest.Fault {
 	case e == body.Plain && len(payload) > bodies.Text:
 		return bodies.TooLarge("body too large")
 	case e == body.Plain:
-		r.Body = payload
+		r.Body = body.TrimMark(payload)
 		return nil
 	case len(payload) > bodies.Packed:
 		return bodies.TooLargePacked("packed body too large")
@@ -153,7 +153,7 @@ func (g *Gateway) unpack(r *ingest.Request, payload []byte) *ingest.Fault {
 	case err != nil:
 		return ingest.AsFault(err)
 	}
-	r.Body = out
+	r.Body = body.TrimMark(out)
 	return nil
 }
 
