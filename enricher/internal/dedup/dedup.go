@@ -8,7 +8,8 @@
 //     memory, exactly;
 //   - for all older ones an open-addressed table of 64-bit hashes, each with the
 //     run that it went to disk in, which says "certainly not" for nearly every
-//     event;
+//     event. Senders choose the ids: the hashes have a secret seed, a new one in
+//     each process;
 //   - Pebble on disk, which holds the older ids themselves and confirms a hit in
 //     the table, so that two ids with one hash never cost an event.
 //
@@ -30,6 +31,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"os"
 	"slices"
@@ -91,17 +93,16 @@ func (c *Config) Validate() error {
 // Store is the disk that the Sets of one process share. Sets are used by one
 // goroutine each; the Store is safe for all of them together.
 type Store struct {
-	db     *pebble.DB
-	lock   *pebble.Lock
-	log    *slog.Logger
-	width  int64 // of a bucket, microseconds
-	recent int
-	maxIDs int
-	now    func() time.Time
-	hash   func([]byte) uint64
-
-	patience time.Duration  // with a disk that takes nothing
-	late     sync.WaitGroup // closes what that disk kept open
+	db       *pebble.DB
+	lock     *pebble.Lock
+	log      *slog.Logger
+	width    int64 // of a bucket, microseconds
+	recent   int
+	maxIDs   int
+	now      func() time.Time
+	hash     func([]byte) uint64 // of ids in memory
+	patience time.Duration       // with a disk that takes nothing
+	late     sync.WaitGroup      // closes what that disk kept open
 	state    *state
 }
 
@@ -120,7 +121,7 @@ func Open(cfg Config, logger *slog.Logger) (*Store, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	state := &state{}
+	state, seed := &state{}, maphash.MakeSeed()
 	db, lock, err := openDB(cfg, logger, state)
 	if err != nil && !errors.Is(err, errLocked) && !errors.Is(err, syscall.ENOSPC) {
 		logger.Warn("dedup store cannot be read, it is made anew from the log", "dir", cfg.Dir, "error", err)
@@ -140,7 +141,7 @@ func Open(cfg Config, logger *slog.Logger) (*Store, error) {
 		recent: cfg.Recent,
 		maxIDs: cfg.MaxIDs,
 		now:    cfg.Now,
-		hash:   xxhash.Sum64,
+		hash:   func(id []byte) uint64 { return maphash.Bytes(seed, id) },
 
 		patience: 5 * time.Second,
 		state:    state,
@@ -266,9 +267,11 @@ func (s *Store) unreadable(partition int32, err error) error {
 // DiskBytes returns how much disk the store takes.
 func (s *Store) DiskBytes() uint64 { return s.db.Metrics().DiskSpaceUsage() }
 
-// Keys on disk: partition (4 bytes), kind, bucket (4 bytes), run (2 bytes), hash
+// Keys on disk: partition (4 bytes), kind, bucket (4 bytes), run (2 bytes), order
 // (8 bytes) and the id, which is the length of the app as a varint, the app and
-// the message, as event.Message has it. With every write goes a meta record, under the hash 0 and no id
+// the message, as event.Message has it. The order is the XXH64 of the id: it only
+// scatters ids, so that it does no harm that some may be made to have the same
+// one. With every write goes a meta record, under the order 0 and no id
 // in one of the runs that it writes: a place of its own would make each write
 // overlap with all others. The record of the last write counts.
 const (
@@ -276,8 +279,8 @@ const (
 
 	bucketAt  = 4 + 1
 	runAt     = bucketAt + 4
-	hashAt    = runAt + 2
-	keyHeader = hashAt + 8
+	orderAt   = runAt + 2
+	keyHeader = orderAt + 8
 )
 
 // partitionPrefix begins all keys of a partition, of whatever kind.
@@ -357,22 +360,23 @@ type Set struct {
 // recentID is an id in memory: arena[off:off+n].
 type recentID struct {
 	hash   uint64
+	order  uint64 // once it is sorted for the disk
 	bucket uint32
 	off, n uint32
 	run    uint16 // once it is on disk
 }
 
 // compare orders as the keys on disk are ordered. Nearly always one comparison
-// tells: hashes differ, and most ids of a flush are of one bucket.
+// tells: orders differ, and most ids of a flush are of one bucket.
 func (a recentID) compare(b recentID) int {
 	switch {
 	case a.bucket < b.bucket:
 		return -1
 	case a.bucket > b.bucket:
 		return 1
-	case a.hash < b.hash:
+	case a.order < b.order:
 		return -1
-	case a.hash > b.hash:
+	case a.order > b.order:
 		return 1
 	}
 	return 0
@@ -423,7 +427,7 @@ func (t *Set) load(ctx context.Context, topicID [16]byte, progress func(ids int)
 		if len(k) == keyHeader { // a meta record
 			continue
 		}
-		t.front.insert(binary.BigEndian.Uint64(k[hashAt:]), run)
+		t.front.insert(t.store.hash(k[keyHeader:]), run)
 		if n++; n%(1<<18) == 0 {
 			if err := ctx.Err(); err != nil {
 				return false, err
@@ -449,7 +453,7 @@ func lastMeta(it *pebble.Iterator) meta {
 			}
 		}
 		// On to the next run: the first key behind all that begin as this one.
-		following := append([]byte(nil), k[:min(hashAt, len(k))]...)
+		following := append([]byte(nil), k[:min(orderAt, len(k))]...)
 		for i := len(following) - 1; i >= 0; i-- {
 			if following[i]++; following[i] != 0 {
 				break
@@ -486,7 +490,13 @@ func (t *Set) Len() int { return t.front.n + t.done }
 
 // MemoryBytes returns what the set takes of memory.
 func (t *Set) MemoryBytes() int {
-	return 10*len(t.front.hashes) + 4*cap(t.runs.buckets) + cap(t.arena) + 24*cap(t.ids) + 4*len(t.index.slots)
+	return 10*len(t.front.hashes) + 4*cap(t.runs.buckets) + cap(t.arena) + 32*cap(t.ids) + 4*len(t.index.slots)
+}
+
+// Looked returns how many slots of its tables the set has looked at since it was
+// opened.
+func (t *Set) Looked() int64 {
+	return t.front.probes + t.front.placed + t.index.probes + t.index.placed
 }
 
 // Pending returns how many ids the open transaction added.
@@ -571,7 +581,7 @@ func (t *Set) Add(received int64) {
 func (t *Set) onDisk(h uint64, id []byte) (bool, error) {
 	f := &t.front
 	for i := f.first(h); i >= 0; i = f.next(h, i) {
-		t.key = t.diskKey(t.key[:0], f.runs[i], h, id)
+		t.key = t.diskKey(t.key[:0], f.runs[i], xxhash.Sum64(id), id)
 		_, closer, err := t.store.db.Get(t.key)
 		if err == nil {
 			err = closer.Close()
@@ -584,10 +594,10 @@ func (t *Set) onDisk(h uint64, id []byte) (bool, error) {
 	return false, nil
 }
 
-func (t *Set) diskKey(dst []byte, run uint16, h uint64, id []byte) []byte {
+func (t *Set) diskKey(dst []byte, run uint16, order uint64, id []byte) []byte {
 	dst = bucketPrefix(dst, t.partition, t.runs.buckets[run])
 	dst = binary.BigEndian.AppendUint16(dst, run)
-	dst = binary.BigEndian.AppendUint64(dst, h)
+	dst = binary.BigEndian.AppendUint64(dst, order)
 	return append(dst, id...)
 }
 
@@ -615,6 +625,10 @@ func (t *Set) flush() error {
 	}
 	m.ids = int64(t.front.n + t.done)
 	// Pebble takes a sorted batch for less.
+	for i := range t.ids {
+		p := &t.ids[i]
+		p.order = xxhash.Sum64(t.arena[p.off : p.off+p.n])
+	}
 	slices.SortFunc(t.ids, recentID.compare)
 	first := t.shortened(m.head)
 	if err := t.write(m, first); err != nil {
@@ -660,7 +674,7 @@ func (t *Set) write(m meta, first uint32) error {
 			p := &ids[i]
 			p.run = run
 			op := b.SetDeferred(keyHeader+int(p.n), 0)
-			t.diskKey(op.Key[:0], run, p.hash, t.arena[p.off:p.off+p.n])
+			t.diskKey(op.Key[:0], run, p.order, t.arena[p.off:p.off+p.n])
 			if err := op.Finish(); err != nil {
 				return err
 			}

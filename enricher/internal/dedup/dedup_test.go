@@ -19,6 +19,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/uptakehq/uptake/enricher/internal/collide"
 )
 
 var (
@@ -486,6 +488,89 @@ func TestTwoProcessesDoNotShareAStore(t *testing.T) {
 	f := newFixture(t)
 	if s, err := Open(f.cfg, quiet); !errors.Is(err, errLocked) {
 		t.Errorf("second open: got %v, %v", s, err)
+	}
+}
+
+// Message ids that collide under XXH64 without a seed once cost the square of
+// their number: in memory, on their way to disk, when they are sent again and
+// when they are read from disk.
+func TestCraftedIDsCostNoMoreThanOthers(t *testing.T) {
+	f := newFixture(t)
+	const n = 8000
+	crafted := collide.XXH64("\x03dev", n)
+	once := func(what string, most int64) {
+		t.Helper()
+		if got := f.set.Looked(); got > most {
+			t.Errorf("%s: %d slots looked at, want at most %d", what, got, most)
+		}
+	}
+	f.store.recent = 1 << 20 // all of them in memory
+	for _, id := range crafted {
+		if f.add("dev", id, at(0)) {
+			t.Fatalf("%q was seen", id)
+		}
+	}
+	f.commit(1)
+	once("new ids", 30*n)
+	for _, id := range crafted {
+		if !f.add("dev", id, at(0)) {
+			t.Fatalf("%q was not seen", id)
+		}
+	}
+	once("ids in memory again", 40*n)
+	f.close()
+	f.open()
+	once("from disk", 30*n)
+	for _, id := range crafted[:n/8] {
+		if !f.add("dev", id, at(0)) {
+			t.Fatalf("%q on disk was not seen", id)
+		}
+	}
+	once("ids on disk again", 60*n)
+}
+
+// An entry far from its slot gives the tables another way to mix hashes.
+func TestTablesTakeAnotherMix(t *testing.T) {
+	const n = maxProbes + maxProbes/4
+	var f front
+	f.reserve(2 * maxProbes)
+	known := f.factor
+	inverse := known // modulo 2^64
+	for range 5 {
+		inverse *= 2 - known*inverse
+	}
+	hash := func(i int) uint64 { return inverse * uint64(i+1) } // which is i+1 once it is mixed
+	for i := range n {
+		f.insert(hash(i), 0)
+	}
+	f.probes = 0
+	for i := range n {
+		if f.first(hash(i)) < 0 {
+			t.Fatalf("hash %d is lost", i)
+		}
+	}
+	if f.factor == known || f.probes > 40*n {
+		t.Errorf("front: factor kept: %v, %d slots looked at for %d hashes", f.factor == known, f.probes, n)
+	}
+
+	var x index
+	ids := make([]recentID, n)
+	for i := range n {
+		ids[i].hash = uint64(i) // the slot is in the upper half once it is mixed
+		x.add(ids[i].hash, uint32(i), ids)
+	}
+	x.probes = 0
+	for i := range n {
+		slot, at := x.first(ids[i].hash)
+		for at != i && at >= 0 {
+			slot, at = x.next(slot)
+		}
+		if at != i {
+			t.Fatalf("id %d is lost", i)
+		}
+	}
+	if x.salt == 0 || x.probes > 40*n {
+		t.Errorf("index: salt kept: %v, %d slots looked at for %d ids", x.salt == 0, x.probes, n)
 	}
 }
 

@@ -1,6 +1,9 @@
 package dedup
 
-import "math/bits"
+import (
+	"math/bits"
+	"math/rand/v2"
+)
 
 // front is an open-addressed table of hashes, each with its run: 10 bytes a slot,
 // 13 to 19 a key. A slot's place is the hash, mixed and scaled to the
@@ -10,7 +13,17 @@ type front struct {
 	hashes []uint64 // 0 is free
 	runs   []uint16
 	n      int
+	factor uint64 // mixes hashes
+
+	probes int64 // slots that calls looked at
+	placed int64 // slots that growing looked at
+	calm   int   // n up to which the factor is not replaced again
 }
+
+// maxProbes is far beyond what chance does: at frontFull a run of slots has more
+// than n with a probability of about exp(-n/43). An entry that is added behind
+// more of them gives the table another factor.
+const maxProbes = 4096
 
 const (
 	frontMin  = 1024
@@ -25,11 +38,11 @@ func occupied(h uint64) uint64 {
 	return h
 }
 
-// place returns where h belongs in a table of that size. Hashes come sorted, from
-// disk and from the recent ids; the factor scatters them, since a table that is
-// filled from one end to the other has no room left where it is being filled.
-func place(h uint64, size int) int {
-	hi, _ := bits.Mul64(h*0x9E3779B97F4A7C15, uint64(size))
+// place returns where h belongs. Hashes may come in an order; the factor scatters
+// them, since a table that is filled from one end to the other has no room left
+// where it is being filled.
+func (f *front) place(h uint64) int {
+	hi, _ := bits.Mul64(h*f.factor, uint64(len(f.hashes)))
 	return int(hi)
 }
 
@@ -39,7 +52,7 @@ func (f *front) first(h uint64) int {
 		return -1
 	}
 	h = occupied(h)
-	return f.find(h, place(h, len(f.hashes)))
+	return f.find(h, f.place(h))
 }
 
 // next returns the next slot behind i that holds h, or -1.
@@ -52,6 +65,7 @@ func (f *front) next(h uint64, i int) int {
 
 func (f *front) find(h uint64, i int) int {
 	for {
+		f.probes++
 		switch f.hashes[i] {
 		case 0:
 			return -1
@@ -75,12 +89,19 @@ func (f *front) insert(h uint64, run uint16) {
 	if float64(f.n+1) > frontFull*float64(len(f.hashes)) {
 		f.rebuild(max(frontMin, len(f.hashes)+len(f.hashes)/2), func(uint16) bool { return false })
 	}
+	before := f.probes
 	f.put(occupied(h), run)
+	if f.probes-before > maxProbes && f.n > f.calm {
+		f.calm = f.n + f.n/8 // what this costs is spread over that many entries
+		f.factor = rand.Uint64() | 1
+		f.rebuild(len(f.hashes), func(uint16) bool { return false })
+	}
 }
 
 func (f *front) put(h uint64, run uint16) {
-	i := place(h, len(f.hashes))
-	for f.hashes[i] != 0 {
+	i := f.place(h)
+	f.probes++
+	for ; f.hashes[i] != 0; f.probes++ {
 		if f.hashes[i] == h && f.runs[i] == run {
 			return // one look at the disk answers for both
 		}
@@ -113,12 +134,17 @@ func (f *front) drop(gone func(run uint16) bool) {
 
 func (f *front) rebuild(size int, gone func(run uint16) bool) {
 	old := *f
-	*f = front{hashes: make([]uint64, size), runs: make([]uint16, size)}
+	f.hashes, f.runs, f.n = make([]uint64, size), make([]uint16, size), 0
+	if f.factor == 0 {
+		f.factor = rand.Uint64() | 1
+	}
 	for i, h := range old.hashes {
 		if h != 0 && !gone(old.runs[i]) {
 			f.put(h, old.runs[i])
 		}
 	}
+	f.placed += f.probes - old.probes
+	f.probes = old.probes
 }
 
 // index finds ids in memory by hash. It holds positions in a list, plus one; 0 is
@@ -126,6 +152,11 @@ func (f *front) rebuild(size int, gone func(run uint16) bool) {
 type index struct {
 	slots []uint32
 	n     int
+	salt  uint64 // mixes hashes
+
+	probes int64 // slots that calls looked at
+	placed int64 // slots that growing looked at
+	calm   int   // n up to which the salt is not replaced again
 }
 
 const indexMin = 256
@@ -136,34 +167,54 @@ func (x *index) first(h uint64) (slot, at int) {
 	if x.n == 0 {
 		return 0, -1
 	}
-	slot = int(h) & (len(x.slots) - 1)
+	slot = x.place(h)
+	x.probes++
 	return slot, int(x.slots[slot]) - 1
 }
 
 func (x *index) next(slot int) (next, at int) {
 	slot = (slot + 1) & (len(x.slots) - 1)
+	x.probes++
 	return slot, int(x.slots[slot]) - 1
+}
+
+// place returns where h belongs.
+func (x *index) place(h uint64) int {
+	return int(bits.RotateLeft64(h*(x.salt|1), 32)) & (len(x.slots) - 1)
 }
 
 // add adds a position. ids are those of all positions that were added.
 func (x *index) add(h uint64, at uint32, ids []recentID) {
 	if 2*(x.n+1) > len(x.slots) {
-		old := x.slots
-		x.slots = make([]uint32, max(indexMin, 2*len(old)))
-		for _, s := range old {
-			if s != 0 {
-				x.put(ids[s-1].hash, s)
-			}
-		}
+		x.rebuild(max(indexMin, 2*len(x.slots)), ids)
 	}
+	before := x.probes
 	x.put(h, at+1)
 	x.n++
+	if x.probes-before > maxProbes && x.n > x.calm {
+		x.calm = x.n + x.n/8
+		x.salt = rand.Uint64()
+		x.rebuild(len(x.slots), ids)
+	}
+}
+
+func (x *index) rebuild(size int, ids []recentID) {
+	old, before := x.slots, x.probes
+	x.slots = make([]uint32, size)
+	for _, s := range old {
+		if s != 0 {
+			x.put(ids[s-1].hash, s)
+		}
+	}
+	x.placed += x.probes - before
+	x.probes = before
 }
 
 func (x *index) put(h uint64, s uint32) {
 	mask := len(x.slots) - 1
-	i := int(h) & mask
-	for x.slots[i] != 0 {
+	i := x.place(h)
+	x.probes++
+	for ; x.slots[i] != 0; x.probes++ {
 		i = (i + 1) & mask
 	}
 	x.slots[i] = s
@@ -178,5 +229,5 @@ func (x *index) clear() {
 	} else if x.n > 0 {
 		clear(x.slots)
 	}
-	x.n = 0
+	x.n, x.calm = 0, 0
 }

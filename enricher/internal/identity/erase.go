@@ -128,7 +128,7 @@ func (tx *Tx) takeErase(l *event.Link) {
 	for _, k := range e.Known {
 		if tx.s.home(app, topic.KeyUser, k.UserID) == tx.s.partition {
 			tx.out.Changes = append(tx.out.Changes, Change{Key: knownKey(nil, app, k.UserID, k.AnonymousID)})
-			tx.unknown = append(tx.unknown, hashPair(app, k.UserID, k.AnonymousID))
+			tx.unknown = append(tx.unknown, tx.s.pair(app, k.UserID, k.AnonymousID))
 		}
 	}
 	for _, c := range e.Counted {
@@ -192,7 +192,7 @@ func (tx *Tx) forgetAnonymous(app, id string) {
 // forget withdraws the record of an id.
 func (tx *Tx) forget(app string, kind byte, id string) {
 	tx.key = topic.Key(tx.key[:0], app, kind, id)
-	tx.ids.set(hashKey(tx.key), tx.key, nil)
+	tx.put(tx.key, nil)
 	tx.out.Changes = append(tx.out.Changes, Change{Key: slices.Clone(tx.key)})
 }
 
@@ -217,7 +217,7 @@ func (tx *Tx) forgetNames(app string, users []string) {
 		}
 	}
 	tx.s.ids.each(func(key, value []byte) bool {
-		if _, changed := tx.ids.get(hashKey(key), key); !changed {
+		if _, changed := tx.ids.get(key); !changed {
 			collect(key, value)
 		}
 		return true

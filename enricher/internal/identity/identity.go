@@ -24,9 +24,9 @@
 //	tx.Commit() or tx.Rollback()
 //
 // Only one Tx is open at a time. What a Tx did is seen by its own later calls and
-// by nobody else until Commit. An error of Event or Link is about state that
-// cannot be read; there is none about a record: what a record asks beyond a
-// bound is counted, flagged and left undone, and the event is kept.
+// by nobody else until Commit. What a record asks beyond a bound of rule 9 is
+// counted, flagged and left undone, and the event is kept. The only error of
+// Event and Link is a WorkError: nothing was learnt from the record then.
 //
 // # Words
 //
@@ -144,6 +144,11 @@ type Config struct {
 	MaxAliasDepth  int   // aliases followed from a user
 	MaxIDBytes     int   // of an id that can be linked
 	MaxStateBytes  int64 // of the state of a partition in memory
+
+	// What one record may ask for, see WorkError. Orders of operators are free.
+	MaxRecordBytes int64 // of state read and of outputs
+	MaxRecordMoves int64 // ordered in control records
+	MaxRecordSteps int64 // slots of tables and memberships looked at
 }
 
 // DefaultConfig returns the settings for topics of that many partitions.
@@ -158,6 +163,9 @@ func DefaultConfig(partitions int32) Config {
 		MaxAliasDepth:  32,
 		MaxIDBytes:     1024,
 		MaxStateBytes:  4 << 30,
+		MaxRecordBytes: 64 << 20,
+		MaxRecordMoves: 1 << 16,
+		MaxRecordSteps: 1 << 24,
 	}
 }
 
@@ -176,6 +184,9 @@ func (c *Config) Validate() error {
 	fault(c.MaxAliasDepth < 1 || c.MaxAliasDepth > maxDepth, "identity-max-alias-depth must be 1 to %d (got %d)", maxDepth, c.MaxAliasDepth)
 	fault(c.MaxIDBytes < 1 || c.MaxIDBytes > 4096, "identity-max-id-bytes must be 1 to 4096 (got %d)", c.MaxIDBytes)
 	fault(c.MaxStateBytes < 1<<20, "identity-max-state-bytes must be at least 1 MiB (got %d)", c.MaxStateBytes)
+	fault(c.MaxRecordBytes < 1<<20, "identity-max-record-bytes must be at least 1 MiB (got %d)", c.MaxRecordBytes)
+	fault(c.MaxRecordMoves < 1<<10, "identity-max-record-moves must be at least 1024 (got %d)", c.MaxRecordMoves)
+	fault(c.MaxRecordSteps < 1<<16, "identity-max-record-steps must be at least 65536 (got %d)", c.MaxRecordSteps)
 	return errors.Join(errs...)
 }
 

@@ -157,7 +157,9 @@ func (tx *Tx) notice(userID string, u *user, undone string) []byte {
 		seen = append(seen, next)
 		next = a.Alias
 	}
-	return mustJSON(n)
+	body := mustJSON(n)
+	tx.charge(work{bytes: int64(len(body))})
+	return body
 }
 
 // publish stores a changed profile of a user whose home is here, and sends it to
@@ -194,7 +196,7 @@ func (tx *Tx) subscribe(u *user, p int32) bool {
 // always says so to its home also when the pair is known.
 func (tx *Tx) owns(userID, anonymousID string, at event.Micros, always bool) {
 	app := tx.src.app
-	p := hashPair(app, userID, anonymousID)
+	p := tx.s.pair(app, userID, anonymousID)
 	isNew := !tx.s.known.has(p) && !tx.known.has(p)
 	if !isNew && !always {
 		return
@@ -215,6 +217,7 @@ func (tx *Tx) owns(userID, anonymousID string, at event.Micros, always bool) {
 		}
 		u.known++
 		tx.known.add(p)
+		tx.undo.known = append(tx.undo.known, p)
 		c := &tx.src.cause
 		tx.change(knownKey(nil, app, userID, anonymousID), &event.IdentityState{
 			Kind: event.StateKnown, AppID: app, ID: userID, Other: anonymousID, Since: at,

@@ -71,11 +71,40 @@ func (b *batch) add(tx *Tx, moves []event.Move) {
 type actor struct{ id, kind string }
 
 func (o *order) add(match, set event.Attribution, from, to event.Micros) {
+	o.tx.charge(work{moves: 1})
 	o.moves = append(o.moves, event.Move{Match: match, Set: set, From: from, To: to})
 }
 
-// place puts the order into the batch of its app.
-func (o *order) place() {
+// placed is an order of the record at hand.
+type placed struct {
+	order
+	now bool // it does not wait in its batch
+}
+
+// place has the order put into the batch of its app.
+func (o *order) place() { o.tx.orders = append(o.tx.orders, placed{order: *o}) }
+
+// placeNow places an order of an unlink, which does not wait: events that come
+// later may match it.
+func (o *order) placeNow() { o.tx.orders = append(o.tx.orders, placed{order: *o, now: true}) }
+
+// settle puts the orders of the record into batches.
+func (tx *Tx) settle() {
+	for i := range tx.orders {
+		o := &tx.orders[i]
+		if o.now {
+			tx.flush(tx.batch(tx.src.app))
+		}
+		o.settle()
+		if o.now {
+			tx.flush(tx.batch(tx.src.app))
+		}
+	}
+	clear(tx.orders)
+	tx.orders = tx.orders[:0]
+}
+
+func (o *order) settle() {
 	if len(o.moves) == 0 {
 		return
 	}
@@ -108,15 +137,6 @@ func (o *order) place() {
 		}
 		b.to[to] = true
 	}
-}
-
-// placeNow places an order of an unlink, which does not wait: events that come
-// later may match it.
-func (o *order) placeNow() {
-	b := o.tx.batch(o.tx.src.app)
-	o.tx.flush(b)
-	o.place()
-	o.tx.flush(b)
 }
 
 func (tx *Tx) batch(app string) *batch {
@@ -191,7 +211,7 @@ func (o *order) giveRole(match, set event.Attribution, account *string, spans []
 // moveAnonymous moves what was counted for an anonymous id to a user.
 func (tx *Tx) moveAnonymous(app, anonymousID, userID string) {
 	path := tx.resolve(app, userID)
-	t := newTimeline(path)
+	t := tx.newTimeline(path)
 	o := order{tx: tx, cause: causeClaim}
 	o.fill(
 		event.Attribution{ActorID: text(anonymousID), ActorKind: kindAnonymous, AnonymousID: text(anonymousID), UserID: nothing},
@@ -204,7 +224,7 @@ func (tx *Tx) moveAnonymous(app, anonymousID, userID string) {
 // moveUser moves what was counted for a user that was a root to its new root.
 func (tx *Tx) moveUser(app, from string) {
 	path := tx.resolve(app, from)
-	t := newTimeline(path)
+	t := tx.newTimeline(path)
 	o := order{tx: tx, cause: causeAlias}
 	o.fill(
 		event.Attribution{ActorID: text(from), ActorKind: kindUser},
@@ -218,10 +238,10 @@ func (tx *Tx) moveUser(app, from string) {
 // known with its new memberships. before are those it had.
 func (tx *Tx) fillUser(app, id string, before []membership) {
 	path := tx.resolve(app, id)
-	t := newTimeline(path)
+	t := tx.newTimeline(path)
 	o := order{tx: tx, cause: causeMembership}
 	match := event.Attribution{ActorID: text(id), ActorKind: kindUser}
-	had := newTimeline(membershipNodes(id, before))
+	had := tx.newTimeline(membershipNodes(id, before))
 	if len(had.accounts) == 0 {
 		for _, s := range t.unnamed() {
 			m := match

@@ -147,11 +147,12 @@ type timeline struct {
 	path     []node
 	accounts []string       // named, each once, in order
 	bounds   []event.Micros // starts of the hours at which something may change
-	roles    bool           // a role without account is known
+	tx       *Tx
+	roles    bool // a role without account is known
 }
 
-func newTimeline(path []node) timeline {
-	t := timeline{path: slices.Clone(path)}
+func (tx *Tx) newTimeline(path []node) timeline {
+	t := timeline{path: slices.Clone(path), tx: tx}
 	for _, n := range path {
 		c := n.members
 		for range n.n {
@@ -201,6 +202,11 @@ func (t *timeline) elsewhere() []span {
 }
 
 func (t *timeline) spans(at func(event.Micros) (account, role string)) []span {
+	memberships := 1
+	for i := range t.path {
+		memberships += int(t.path[i].n)
+	}
+	t.tx.charge(work{steps: int64(memberships) * int64(len(t.bounds)+1)})
 	account, role := at(always)
 	list := []span{{account: account, role: role}}
 	for _, b := range t.bounds {

@@ -4,8 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-
-	"github.com/cespare/xxhash/v2"
+	"hash/maphash"
 
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/topic"
@@ -26,8 +25,9 @@ type State struct {
 	codec     *event.Codec
 	metrics   *Metrics
 
-	ids    table // records of anonymous ids and users, by the key that they have in the changelog
-	known  pairs // user and anonymous id that were seen together
+	ids    table           // records of anonymous ids and users, by the key that they have in the changelog
+	known  pairs           // user and anonymous id that were seen together
+	seeds  [2]maphash.Seed // of the hashes in known
 	erased erasures
 	tx     Tx
 
@@ -38,7 +38,10 @@ type State struct {
 // New returns the empty state of a partition. cfg must be valid; metrics may be
 // nil.
 func New(cfg Config, partition int32, codec *event.Codec, metrics *Metrics) *State {
-	s := &State{cfg: cfg, partition: partition, codec: codec, metrics: metrics}
+	s := &State{
+		cfg: cfg, partition: partition, codec: codec, metrics: metrics,
+		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
+	}
 	if s.metrics == nil {
 		s.metrics = NewMetrics(nil)
 	}
@@ -78,35 +81,33 @@ func (s *State) Apply(key, value []byte) error {
 		err = decodeBody(rec.Body, &a)
 		s.key = topic.Key(s.key[:0], rec.AppID, topic.KeyAnonymous, rec.ID)
 		s.value = a.append(s.value[:0])
-		s.ids.set(hashKey(s.key), s.key, s.value)
+		s.ids.set(s.key, s.value)
 	case event.StateUser:
 		var u user
 		err = decodeBody(rec.Body, &u)
 		u.Version = rec.Version
 		s.key = topic.Key(s.key[:0], rec.AppID, topic.KeyUser, rec.ID)
-		h := hashKey(s.key)
-		if old, ok := s.ids.get(h, s.key); ok {
+		if old, ok := s.ids.get(s.key); ok {
 			var o user
 			o.read(old)
 			u.known = o.known
 		}
 		s.value = u.append(s.value[:0])
-		s.ids.set(h, s.key, s.value)
+		s.ids.set(s.key, s.value)
 	case event.StateKnown:
-		p := hashPair(rec.AppID, rec.ID, rec.Other)
+		p := s.pair(rec.AppID, rec.ID, rec.Other)
 		if s.known.has(p) {
 			return nil
 		}
 		s.known.add(p)
 		s.key = topic.Key(s.key[:0], rec.AppID, topic.KeyUser, rec.ID)
-		h := hashKey(s.key)
 		var u user
-		if old, ok := s.ids.get(h, s.key); ok {
+		if old, ok := s.ids.get(s.key); ok {
 			u.read(old)
 		}
 		u.known++
 		s.value = u.append(s.value[:0])
-		s.ids.set(h, s.key, s.value)
+		s.ids.set(s.key, s.value)
 	case event.StateErased:
 		err = s.applyErased(&rec)
 	case event.StateWhy:
@@ -129,14 +130,14 @@ func (s *State) withdraw(key []byte) error {
 	}
 	switch rest[0] {
 	case topic.KeyAnonymous, topic.KeyUser:
-		s.ids.remove(hashKey(key), key)
+		s.ids.remove(key)
 	case keyKnown:
 		n, w := binary.Uvarint(rest[1:])
 		if w <= 0 || n > uint64(len(rest)-1-w) {
 			return fmt.Errorf("identity state of partition %d: key %q names no pair", s.partition, key)
 		}
 		ids := rest[1+w:]
-		s.known.remove(hashPair(string(app), string(ids[:n]), string(ids[n:])))
+		s.known.remove(s.pair(string(app), string(ids[:n]), string(ids[n:])))
 	}
 	return nil
 }
@@ -150,14 +151,11 @@ func knownKey(dst []byte, app, userID, anonymousID string) []byte {
 	return append(dst, anonymousID...)
 }
 
-// hashPair hashes a pair with two seeds, so that two pairs of the 10^9 that a
-// partition could have share a hash with a probability of 10^-20.
-func hashPair(app, userID, anonymousID string) pair {
+// pair hashes a pair of ids.
+func (s *State) pair(app, userID, anonymousID string) pair {
 	var buf [256]byte
 	b := knownKey(buf[:0], app, userID, anonymousID)
-	h := xxhash.Sum64(b)
-	b = append(b, 0xA5)
-	return pair{h, xxhash.Sum64(b)}
+	return pair{maphash.Bytes(s.seeds[0], b), maphash.Bytes(s.seeds[1], b)}
 }
 
 // home returns the partition of an id.

@@ -2,8 +2,8 @@ package identity
 
 import (
 	"encoding/binary"
-
-	"github.com/cespare/xxhash/v2"
+	"hash/maphash"
+	"math/bits"
 )
 
 // table maps keys to values, both bytes, in a few large pieces of memory without
@@ -11,12 +11,21 @@ import (
 // appended to chunks and never changed in place, so that what get returned stays
 // as it was for as long as somebody holds it. What was replaced or deleted is
 // left behind, and when that is half of all, the rest is copied to new chunks.
+//
+// Keys are chosen by whoever sends events. Their slots come from a hash with a
+// secret seed, so that nobody outside can choose keys that collide. A key that
+// is added more than maxProbes slots behind its own gives the table a new seed.
 type table struct {
+	seed   maphash.Seed
 	slots  []uint64 // 0: empty; else entry+1 in the low 40 bits, and 24 bits of the hash
 	used   int      // slots that are not empty
 	chunks [][]byte
 	size   int64 // bytes in chunks
 	dead   int64 // of them, of entries that cannot be found
+
+	probes int64 // slots that calls looked at
+	placed int64 // slots that growing looked at
+	calm   int   // used up to which the seed is not replaced again
 }
 
 const (
@@ -26,16 +35,20 @@ const (
 	entryMask  = 1<<entryBits - 1
 	minSlots   = 64
 	minCompact = 4 * chunkSize
+
+	// maxProbes is far beyond what chance does: at three quarters full a run of
+	// slots has more than n with a probability of about exp(-n/26).
+	maxProbes = 4096
 )
 
-func hashKey(key []byte) uint64 { return xxhash.Sum64(key) }
+func (t *table) hash(key []byte) uint64 { return maphash.Bytes(t.seed, key) }
 
 // get returns the value of key and whether there is one.
-func (t *table) get(h uint64, key []byte) ([]byte, bool) {
+func (t *table) get(key []byte) ([]byte, bool) {
 	if len(t.slots) == 0 {
 		return nil, false
 	}
-	slot, found := t.find(h, key)
+	slot, found := t.find(t.hash(key), key)
 	if !found {
 		return nil, false
 	}
@@ -56,10 +69,11 @@ func (t *table) entry(pos uint64) (key, value []byte, size int64) {
 }
 
 // set sets the value of key. Both are copied.
-func (t *table) set(h uint64, key, value []byte) {
+func (t *table) set(key, value []byte) {
 	if 4*(t.used+1) > 3*len(t.slots) {
-		t.grow()
+		t.place(max(minSlots, 2*len(t.slots)))
 	}
+	h, before := t.hash(key), t.probes
 	slot, found := t.find(h, key)
 	if found {
 		_, old, size := t.entry(t.slots[slot]&entryMask - 1)
@@ -74,6 +88,11 @@ func (t *table) set(h uint64, key, value []byte) {
 	if t.dead > t.size/2 && t.size > minCompact {
 		t.compact()
 	}
+	if t.probes-before > maxProbes && t.used > t.calm {
+		t.calm = t.used + t.used/8 // what this costs is spread over that many entries
+		t.seed = maphash.MakeSeed()
+		t.place(len(t.slots))
+	}
 }
 
 // find returns the slot of key, or the empty one where it belongs.
@@ -81,6 +100,7 @@ func (t *table) find(h uint64, key []byte) (slot uint64, found bool) {
 	mask := uint64(len(t.slots) - 1)
 	i := h & mask
 	for ; t.slots[i] != 0; i = (i + 1) & mask {
+		t.probes++
 		if t.slots[i]>>entryBits == h>>entryBits {
 			k, _, _ := t.entry(t.slots[i]&entryMask - 1)
 			if string(k) == string(key) {
@@ -88,15 +108,16 @@ func (t *table) find(h uint64, key []byte) (slot uint64, found bool) {
 			}
 		}
 	}
+	t.probes++
 	return i, false
 }
 
 // remove deletes key, moving back what follows it in its run of slots.
-func (t *table) remove(h uint64, key []byte) {
+func (t *table) remove(key []byte) {
 	if len(t.slots) == 0 {
 		return
 	}
-	slot, found := t.find(h, key)
+	slot, found := t.find(t.hash(key), key)
 	if !found {
 		return
 	}
@@ -106,8 +127,9 @@ func (t *table) remove(h uint64, key []byte) {
 	mask := uint64(len(t.slots) - 1)
 	hole := slot
 	for i := (slot + 1) & mask; t.slots[i] != 0; i = (i + 1) & mask {
+		t.probes++
 		k, _, _ := t.entry(t.slots[i]&entryMask - 1)
-		want := hashKey(k) & mask
+		want := t.hash(k) & mask
 		// The entry may move to the hole if that lies between where it belongs
 		// and where it is.
 		if (i-want)&mask >= (i-hole)&mask {
@@ -140,20 +162,27 @@ func (t *table) append(key, value []byte) uint64 {
 	return uint64(last)<<chunkBits | uint64(at)
 }
 
-func (t *table) grow() {
+// place puts all entries into that many slots, where the seed says.
+func (t *table) place(slots int) {
+	if t.seed == (maphash.Seed{}) {
+		t.seed = maphash.MakeSeed()
+	}
 	old := t.slots
-	t.slots = make([]uint64, max(minSlots, 2*len(old)))
-	mask := uint64(len(t.slots) - 1)
+	t.slots = make([]uint64, slots)
+	mask := uint64(slots - 1)
 	for _, s := range old {
 		if s == 0 {
 			continue
 		}
 		k, _, _ := t.entry(s&entryMask - 1)
-		i := hashKey(k) & mask
+		h := t.hash(k)
+		i := h & mask
 		for t.slots[i] != 0 {
 			i = (i + 1) & mask
+			t.placed++
 		}
-		t.slots[i] = s
+		t.placed++
+		t.slots[i] = h>>entryBits<<entryBits | s&entryMask
 	}
 }
 
@@ -186,14 +215,38 @@ func (t *table) each(f func(key, value []byte) bool) {
 // bytes is the memory that the table takes.
 func (t *table) bytes() int64 { return t.size + 8*int64(len(t.slots)) }
 
-// pairs is a set of pairs of ids, each by a 128-bit hash of the two.
+// pairs is a set of pairs of ids, each by a 128-bit hash of the two with secret
+// seeds, so that two pairs of the 10^9 that a partition could have share a hash
+// with a probability of 10^-20, and nobody outside can choose two that do.
 type pairs struct {
 	slots []pair
 	n     int
 	zero  bool // the pair that hashes to zero is in
+	salt  uint64
+
+	probes int64 // slots that calls looked at
+	placed int64 // slots that growing looked at
+	calm   int   // n up to which the salt is not replaced again
 }
 
 type pair [2]uint64
+
+// home is the slot where a pair belongs.
+func (p *pairs) home(k pair) uint64 { return (k[0] ^ k[1]*p.salt) & uint64(len(p.slots)-1) }
+
+// find returns the slot of k, or the empty one where it belongs.
+func (p *pairs) find(k pair) (slot uint64, found bool) {
+	mask := uint64(len(p.slots) - 1)
+	for i := p.home(k); ; i = (i + 1) & mask {
+		p.probes++
+		switch p.slots[i] {
+		case k:
+			return i, true
+		case pair{}:
+			return i, false
+		}
+	}
+}
 
 func (p *pairs) has(k pair) bool {
 	if k == (pair{}) {
@@ -202,15 +255,8 @@ func (p *pairs) has(k pair) bool {
 	if len(p.slots) == 0 {
 		return false
 	}
-	mask := uint64(len(p.slots) - 1)
-	for i := k[0] & mask; ; i = (i + 1) & mask {
-		switch p.slots[i] {
-		case k:
-			return true
-		case pair{}:
-			return false
-		}
-	}
+	_, found := p.find(k)
+	return found
 }
 
 func (p *pairs) add(k pair) {
@@ -219,25 +265,34 @@ func (p *pairs) add(k pair) {
 		return
 	}
 	if 4*(p.n+1) > 3*len(p.slots) {
-		old := p.slots
-		p.slots = make([]pair, max(minSlots, 2*len(old)))
-		p.n = 0
-		for _, k := range old {
-			if k != (pair{}) {
-				p.add(k)
-			}
-		}
+		p.place(max(minSlots, 2*len(p.slots)))
 	}
-	mask := uint64(len(p.slots) - 1)
-	i := k[0] & mask
-	for p.slots[i] != (pair{}) {
-		if p.slots[i] == k {
-			return
-		}
-		i = (i + 1) & mask
+	before := p.probes
+	i, found := p.find(k)
+	if found {
+		return
 	}
 	p.slots[i] = k
 	p.n++
+	if p.probes-before > maxProbes && p.n > p.calm {
+		p.calm = p.n + p.n/8
+		p.salt = bits.RotateLeft64(k[0]*k[1], 32) | 1 // as secret as the hashes
+		p.place(len(p.slots))
+	}
+}
+
+// place puts all pairs into that many slots.
+func (p *pairs) place(slots int) {
+	old, before := p.slots, p.probes
+	p.slots = make([]pair, slots)
+	for _, k := range old {
+		if k != (pair{}) {
+			i, _ := p.find(k)
+			p.slots[i] = k
+		}
+	}
+	p.placed += p.probes - before
+	p.probes = before
 }
 
 func (p *pairs) bytes() int64 { return 16 * int64(len(p.slots)) }
@@ -250,18 +305,15 @@ func (p *pairs) remove(k pair) {
 	if len(p.slots) == 0 {
 		return
 	}
-	mask := uint64(len(p.slots) - 1)
-	i := k[0] & mask
-	for p.slots[i] != k {
-		if p.slots[i] == (pair{}) {
-			return
-		}
-		i = (i + 1) & mask
+	hole, found := p.find(k)
+	if !found {
+		return
 	}
 	p.n--
-	hole := i
-	for i = (i + 1) & mask; p.slots[i] != (pair{}); i = (i + 1) & mask {
-		if want := p.slots[i][0] & mask; (i-want)&mask >= (i-hole)&mask {
+	mask := uint64(len(p.slots) - 1)
+	for i := (hole + 1) & mask; p.slots[i] != (pair{}); i = (i + 1) & mask {
+		p.probes++
+		if (i-p.home(p.slots[i]))&mask >= (i-hole)&mask {
 			p.slots[hole] = p.slots[i]
 			hole = i
 		}

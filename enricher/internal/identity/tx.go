@@ -30,6 +30,9 @@ type Tx struct {
 	batches []*batch             // orders that wait, by app
 
 	// Of the record at hand.
+	undo     undo
+	orders   []placed // put into batches when the record is done
+	work     work
 	out      *Outputs
 	src      source
 	limited  bool
@@ -73,9 +76,9 @@ func (tx *Tx) Commit() {
 	}
 	tx.ids.each(func(key, value []byte) bool {
 		if len(value) == 0 {
-			s.ids.remove(hashKey(key), key)
+			s.ids.remove(key)
 		} else {
-			s.ids.set(hashKey(key), key, value)
+			s.ids.set(key, value)
 		}
 		return true
 	})
@@ -142,24 +145,29 @@ func (tx *Tx) Event(offset int64, raw *event.RawEvent, at event.Micros, out *Out
 					RawPartition: int64(tx.s.partition), RawOffset: offset,
 				},
 			})
-			switch raw.Kind {
-			case event.KindIdentify, event.KindGroup:
-				if raw.Kind == event.KindGroup && raw.AccountID != "" {
-					res.ParentAccountID, _ = idtext.Default.Read(firstTrait(raw.Traits, tx.s.cfg.ParentTraits))
+			err := tx.bounded(func() {
+				switch raw.Kind {
+				case event.KindIdentify, event.KindGroup:
+					if raw.Kind == event.KindGroup && raw.AccountID != "" {
+						res.ParentAccountID, _ = idtext.Default.Read(firstTrait(raw.Traits, tx.s.cfg.ParentTraits))
+					}
+					if raw.UserID != "" {
+						tx.joins(raw.UserID, raw.AccountID, firstTrait(raw.Traits, tx.s.cfg.RoleTraits), at)
+					}
+				case event.KindAlias:
+					selfAlias = raw.PreviousID == raw.UserID
+					if raw.PreviousID != "" {
+						tx.becomes(raw.PreviousID, raw.UserID, at)
+					}
 				}
-				if raw.UserID != "" {
-					tx.joins(raw.UserID, raw.AccountID, firstTrait(raw.Traits, tx.s.cfg.RoleTraits), at)
+				if raw.UserID != "" && raw.AnonymousID != "" {
+					tx.owns(raw.UserID, raw.AnonymousID, at, raw.Kind == event.KindIdentify)
 				}
-			case event.KindAlias:
-				selfAlias = raw.PreviousID == raw.UserID
-				if raw.PreviousID != "" {
-					tx.becomes(raw.PreviousID, raw.UserID, at)
-				}
+				tx.deliver()
+			})
+			if err != nil {
+				return Resolution{}, err
 			}
-			if raw.UserID != "" && raw.AnonymousID != "" {
-				tx.owns(raw.UserID, raw.AnonymousID, at, raw.Kind == event.KindIdentify)
-			}
-			tx.deliver()
 		}
 	}
 	tx.resolveEvent(raw, at, &res)
@@ -233,9 +241,10 @@ func (tx *Tx) resolveEvent(raw *event.RawEvent, at event.Micros, res *Resolution
 func (tx *Tx) Link(offset int64, l *event.Link, out *Outputs) error {
 	tx.limited, tx.forgot = false, false
 	tx.begin(out, source{offset: offset, app: l.AppID, cause: *l})
-	tx.take(l)
-	tx.deliver()
-	return nil
+	return tx.bounded(func() {
+		tx.take(l)
+		tx.deliver()
+	})
 }
 
 func (tx *Tx) begin(out *Outputs, src source) {
@@ -318,17 +327,17 @@ func (tx *Tx) room() bool {
 // get returns an encoded record.
 func (tx *Tx) get(app string, kind byte, id string) ([]byte, bool) {
 	tx.key = topic.Key(tx.key[:0], app, kind, id)
-	h := hashKey(tx.key)
 	if tx.ids.used > 0 {
-		if v, ok := tx.ids.get(h, tx.key); ok {
+		if v, ok := tx.ids.get(tx.key); ok {
 			return v, len(v) > 0
 		}
 	}
-	return tx.s.ids.get(h, tx.key)
+	return tx.s.ids.get(tx.key)
 }
 
 func (tx *Tx) anonymous(app, id string) (a anonymous, ok bool) {
 	b, ok := tx.get(app, topic.KeyAnonymous, id)
+	tx.charge(work{bytes: int64(len(b))})
 	if ok {
 		a.read(b)
 	}
@@ -337,6 +346,7 @@ func (tx *Tx) anonymous(app, id string) (a anonymous, ok bool) {
 
 func (tx *Tx) user(app, id string) (u user, ok bool) {
 	b, ok := tx.get(app, topic.KeyUser, id)
+	tx.charge(work{bytes: int64(len(b))})
 	if ok {
 		u.read(b)
 	}
@@ -346,7 +356,7 @@ func (tx *Tx) user(app, id string) (u user, ok bool) {
 func (tx *Tx) putAnonymous(app, id string, a *anonymous) {
 	tx.key = topic.Key(tx.key[:0], app, topic.KeyAnonymous, id)
 	tx.value = a.append(tx.value[:0])
-	tx.ids.set(hashKey(tx.key), tx.key, tx.value)
+	tx.put(tx.key, tx.value)
 	tx.change(tx.key, &event.IdentityState{
 		Kind: event.StateAnonymous, AppID: app, ID: id, RawPartition: -1, RawOffset: -1, Body: mustJSON(a),
 	})
@@ -357,7 +367,7 @@ func (tx *Tx) putAnonymous(app, id string, a *anonymous) {
 func (tx *Tx) putUser(app, id string, u *user, say bool) {
 	tx.key = topic.Key(tx.key[:0], app, topic.KeyUser, id)
 	tx.value = u.append(tx.value[:0])
-	tx.ids.set(hashKey(tx.key), tx.key, tx.value)
+	tx.put(tx.key, tx.value)
 	if say {
 		tx.change(tx.key, &event.IdentityState{
 			Kind: event.StateUser, AppID: app, ID: id, RawPartition: -1, RawOffset: -1, Version: u.Version, Body: mustJSON(u),
@@ -366,9 +376,9 @@ func (tx *Tx) putUser(app, id string, u *user, say bool) {
 }
 
 func (tx *Tx) change(key []byte, rec *event.IdentityState) {
-	tx.out.Changes = append(tx.out.Changes, Change{
-		Key: slices.Clone(key), Value: tx.s.codec.AppendIdentityState(nil, rec),
-	})
+	value := tx.s.codec.AppendIdentityState(nil, rec)
+	tx.charge(work{bytes: int64(len(key) + len(value))})
+	tx.out.Changes = append(tx.out.Changes, Change{Key: slices.Clone(key), Value: value})
 }
 
 // Relations of an IdentityState of kind why.
@@ -405,6 +415,7 @@ func (tx *Tx) unwhy(relation, id, other string, since event.Micros) {
 
 // send sends a link to a partition. The link names its cause.
 func (tx *Tx) send(to int32, l event.Link) {
+	tx.charge(work{bytes: int64(len(l.ID) + len(l.UserID) + len(l.Profile))})
 	c := &tx.src.cause
 	l.AppID = tx.src.app
 	l.Call, l.MessageID, l.RecordedAt = c.Call, c.MessageID, c.RecordedAt

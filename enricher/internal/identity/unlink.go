@@ -45,10 +45,10 @@ func (tx *Tx) unlinkAnonymous(l *event.Link) {
 		switch s.userID {
 		case l.UserID:
 		case "":
-			o.reassign(match, event.Attribution{ActorID: text(l.ID), ActorKind: kindAnonymous, UserID: nothing}, &timeline{}, s.from, s.to, false)
+			o.reassign(match, event.Attribution{ActorID: text(l.ID), ActorKind: kindAnonymous, UserID: nothing}, &timeline{tx: tx}, s.from, s.to, false)
 		default:
 			path := tx.resolve(app, s.userID)
-			t := newTimeline(path)
+			t := tx.newTimeline(path)
 			set := event.Attribution{ActorID: text(path[len(path)-1].id), ActorKind: kindUser, UserID: text(s.userID)}
 			o.reassign(match, set, &t, s.from, s.to, false)
 		}
@@ -234,7 +234,7 @@ func (tx *Tx) undoAlias(app, id, target string, change func()) {
 		if now == was {
 			continue
 		}
-		t := newTimeline(path)
+		t := tx.newTimeline(path)
 		match := event.Attribution{ActorID: text(was), ActorKind: kindUser, UserID: text(w)}
 		o.reassign(match, event.Attribution{ActorID: text(now)}, &t, 0, 0, true)
 	}
@@ -281,7 +281,7 @@ func (tx *Tx) stillJoined(app string) (list [][2]string) {
 		}
 	}
 	tx.s.ids.each(func(key, value []byte) bool {
-		if _, changed := tx.ids.get(hashKey(key), key); !changed {
+		if _, changed := tx.ids.get(key); !changed {
 			visit(key, value)
 		}
 		return true
@@ -318,7 +318,7 @@ func (tx *Tx) downstream(app, id string) []string {
 	}
 	tx.s.ids.each(visit)
 	tx.ids.each(func(key, value []byte) bool {
-		if _, ok := tx.s.ids.get(hashKey(key), key); ok {
+		if _, ok := tx.s.ids.get(key); ok {
 			return true
 		}
 		return visit(key, value)
@@ -353,7 +353,7 @@ func (tx *Tx) refill(app, userID string, dropped []membership) {
 	if path[len(path)-1].id != userID {
 		return
 	}
-	t := newTimeline(path)
+	t := tx.newTimeline(path)
 	o := order{tx: tx, cause: causeUnlink}
 	match := event.Attribution{ActorID: text(userID), ActorKind: kindUser}
 	unnamed := t.unnamed()

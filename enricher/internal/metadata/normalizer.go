@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"hash/maphash"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -74,9 +75,11 @@ type Normalizer struct {
 	frames   []frame  // from the root to the object or array at hand
 	members  []member // of all objects from the root to the one at hand
 	names    []byte   // normalized names of members
-	table    []int32  // finds members by name
-	root     []byte   // name of the event's object
-	path     []byte   // scratch of peoplesPath and typePath
+	table    []int32  // finds members by name, see hash
+	seed     maphash.Seed
+	probes   int64  // slots of table that were looked at
+	root     []byte // name of the event's object
+	path     []byte // scratch of peoplesPath and typePath
 }
 
 // frame is one step of the path to a value.
@@ -101,7 +104,7 @@ type member struct {
 // New returns a Normalizer with limits that are valid.
 func New(limits Limits) *Normalizer {
 	return &Normalizer{
-		limits: limits, paths: map[string]int{}, proposed: map[string]int{},
+		limits: limits, paths: map[string]int{}, proposed: map[string]int{}, seed: maphash.MakeSeed(),
 		names: []byte{}, // a part of nil would be no key, where one of no bytes is the empty key
 	}
 }
@@ -280,7 +283,8 @@ func (n *Normalizer) findLosers(ms []member) {
 	table := n.table[:size]
 	clear(table)
 	for i := range ms {
-		for at := hash(n.names[ms[i].name:ms[i].nameEnd]) & (size - 1); ; at = (at + 1) & (size - 1) {
+		for at := n.hash(&ms[i]) & (size - 1); ; at = (at + 1) & (size - 1) {
+			n.probes++
 			if table[at] == 0 {
 				table[at] = int32(i + 1)
 				break
@@ -310,13 +314,9 @@ func (n *Normalizer) sameName(a, b *member) bool {
 		string(n.names[a.name:a.nameEnd]) == string(n.names[b.name:b.nameEnd])
 }
 
-// hash is FNV-1a.
-func hash(b []byte) int {
-	h := uint32(2166136261)
-	for _, c := range b {
-		h = (h ^ uint32(c)) * 16777619
-	}
-	return int(h)
+// hash has a secret seed: senders choose the names.
+func (n *Normalizer) hash(m *member) int {
+	return int(maphash.Bytes(n.seed, n.names[m.name:m.nameEnd]))
 }
 
 // member appends one member, if it has a place in the columns; open is where the

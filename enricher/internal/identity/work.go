@@ -1,0 +1,112 @@
+package identity
+
+import (
+	"fmt"
+
+	"github.com/uptakehq/uptake/schemas/event"
+)
+
+// WorkError says that a record asks for more than a bound of the Config. What
+// is counted depends on the record and on what is known, and never on time.
+type WorkError struct {
+	Setting string // that has the bound
+	Max     int64
+}
+
+func (e *WorkError) Error() string {
+	return fmt.Sprintf("the record asks for more than the %d that %s allows", e.Max, e.Setting)
+}
+
+// work is what a record asked for so far.
+type work struct {
+	bytes int64 // of state read, and of outputs
+	moves int64
+	steps int64 // slots of tables and memberships looked at
+
+	free bool // an operator's order
+}
+
+// undo is what takes back what a record changed in the overlay.
+type undo struct {
+	ids     []undoID
+	known   []pair
+	counted int // length of Tx.counted before
+}
+
+// undoID is what the overlay held of an id.
+type undoID struct {
+	key   string
+	value []byte
+	held  bool
+}
+
+// probes counts the slots that all tables looked at.
+func (tx *Tx) probes() int64 {
+	return tx.s.ids.probes + tx.s.known.probes + tx.ids.probes + tx.known.probes
+}
+
+// charge adds to the work of the record at hand. Beyond a bound it leaves
+// bounded with a WorkError, from whatever depth it is called.
+func (tx *Tx) charge(w work) {
+	c := &tx.s.cfg
+	tx.work.bytes += w.bytes
+	tx.work.moves += w.moves
+	tx.work.steps += w.steps
+	switch {
+	case tx.work.free:
+	case tx.work.bytes > c.MaxRecordBytes:
+		panic(&WorkError{"identity-max-record-bytes", c.MaxRecordBytes})
+	case tx.work.moves > c.MaxRecordMoves:
+		panic(&WorkError{"identity-max-record-moves", c.MaxRecordMoves})
+	case tx.work.steps+tx.probes() > c.MaxRecordSteps:
+		panic(&WorkError{"identity-max-record-steps", c.MaxRecordSteps})
+	}
+}
+
+// bounded learns from the record at hand. If that exceeds a bound, what was
+// learnt from it is taken back, and the outputs are emptied.
+func (tx *Tx) bounded(learn func()) (err error) {
+	clear(tx.undo.ids)
+	tx.undo = undo{ids: tx.undo.ids[:0], known: tx.undo.known[:0], counted: len(tx.counted)}
+	tx.work = work{steps: -tx.probes(), free: tx.src.cause.Call == event.CallOperator}
+	defer func() {
+		tx.work.free = true // nothing counts outside
+		switch r := recover().(type) {
+		case nil:
+		case *WorkError:
+			tx.takeBackRecord()
+			err = r
+		default:
+			panic(r)
+		}
+	}()
+	learn()
+	tx.settle()
+	return nil
+}
+
+func (tx *Tx) takeBackRecord() {
+	for i := len(tx.undo.ids) - 1; i >= 0; i-- {
+		if u := &tx.undo.ids[i]; u.held {
+			tx.ids.set([]byte(u.key), u.value)
+		} else {
+			tx.ids.remove([]byte(u.key))
+		}
+	}
+	for _, p := range tx.undo.known {
+		tx.known.remove(p)
+	}
+	tx.counted = tx.counted[:tx.undo.counted]
+	clear(tx.orders)
+	clear(tx.local)
+	tx.orders, tx.local = tx.orders[:0], tx.local[:0]
+	tx.out.Reset()
+}
+
+// put sets the record of an id in the overlay; an empty one says that it is no
+// more.
+func (tx *Tx) put(key, value []byte) {
+	old, held := tx.ids.get(key)
+	tx.undo.ids = append(tx.undo.ids, undoID{string(key), old, held})
+	tx.ids.set(key, value)
+}
