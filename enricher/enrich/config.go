@@ -31,6 +31,9 @@ type Config struct {
 	TransactionTimeout time.Duration
 	SessionTimeout     time.Duration
 	RebalanceTimeout   time.Duration
+	// StallTimeout is how long records may wait without a commit until the client
+	// is replaced.
+	StallTimeout time.Duration
 
 	FetchBytes  int
 	RecordBytes int
@@ -49,7 +52,8 @@ type Config struct {
 	// Identity bounds what is kept of users. Its Partitions are the topics'.
 	Identity identity.Config
 
-	extra []kgo.Opt // of every client; for tests
+	extra      []kgo.Opt     // of every client; for tests
+	watchPause time.Duration // for tests; 0: as usual
 }
 
 // DefaultConfig returns the settings for one instance on one machine.
@@ -63,6 +67,7 @@ func DefaultConfig() Config {
 		TransactionTimeout: 20 * time.Second,
 		SessionTimeout:     10 * time.Second,
 		RebalanceTimeout:   30 * time.Second,
+		StallTimeout:       3 * time.Minute,
 		FetchBytes:         16 << 20,
 		RecordBytes:        1 << 20,
 		OutputBytes:        4 << 20,
@@ -88,6 +93,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.DurationVar(&c.TransactionTimeout, "transaction-timeout", c.TransactionTimeout, "when brokers abort the transaction of an instance that hangs; it holds back all readers of its partitions that long")
 	set.DurationVar(&c.SessionTimeout, "session-timeout", c.SessionTimeout, "when brokers give the partitions of a silent instance to others")
 	set.DurationVar(&c.RebalanceTimeout, "rebalance-timeout", c.RebalanceTimeout, "how long a rebalance waits for an instance to finish its transaction")
+	set.DurationVar(&c.StallTimeout, "stall-timeout", c.StallTimeout, "how long records may wait while nothing is committed of their partition, until the client is replaced")
 	set.IntVar(&c.FetchBytes, "fetch-bytes", c.FetchBytes, "`bytes` that one fetch asks a broker for")
 	set.IntVar(&c.RecordBytes, "record-bytes", c.RecordBytes, "`bytes` of a raw record above which it is rejected")
 	set.IntVar(&c.OutputBytes, "output-bytes", c.OutputBytes, "`bytes` of an output record above which its raw record is rejected; below max.message.bytes of the topics")
@@ -132,6 +138,9 @@ func (c *Config) identityFlags(set *flag.FlagSet) {
 	set.IntVar(&i.MaxAliasDepth, "identity-max-alias-depth", i.MaxAliasDepth, "aliases that are followed from one user")
 	set.IntVar(&i.MaxIDBytes, "identity-max-id-bytes", i.MaxIDBytes, "`bytes` of an id that can be linked")
 	set.Int64Var(&i.MaxStateBytes, "identity-max-state-bytes", i.MaxStateBytes, "`bytes` of memory that one partition's identity state may take: nothing new is learnt beyond")
+	set.Int64Var(&i.MaxRecordBytes, "identity-max-record-bytes", i.MaxRecordBytes, "`bytes` of state and outputs that one record may ask identity for; beyond, it is rejected")
+	set.Int64Var(&i.MaxRecordMoves, "identity-max-record-moves", i.MaxRecordMoves, "moves of history that one record may order; beyond, it is rejected")
+	set.Int64Var(&i.MaxRecordSteps, "identity-max-record-steps", i.MaxRecordSteps, "slots of tables and memberships that one record may make identity look at; beyond, it is rejected")
 }
 
 // Validate reports all faults.
@@ -150,6 +159,7 @@ func (c *Config) Validate() error {
 	fault(c.TransactionTimeout < 2*c.CommitInterval, "transaction-timeout must be at least twice commit-interval (got %s and %s)", c.TransactionTimeout, c.CommitInterval)
 	fault(c.SessionTimeout < time.Second, "session-timeout must be at least 1s (got %s)", c.SessionTimeout)
 	fault(c.RebalanceTimeout < c.SessionTimeout, "rebalance-timeout must be at least session-timeout (got %s and %s)", c.RebalanceTimeout, c.SessionTimeout)
+	fault(c.StallTimeout < 3*c.TransactionTimeout, "stall-timeout must be at least three times transaction-timeout (got %s and %s)", c.StallTimeout, c.TransactionTimeout)
 	fault(c.FetchBytes < 64<<10 || c.FetchBytes > 1<<30, "fetch-bytes must be 64 KiB to 1 GiB (got %d)", c.FetchBytes)
 	fault(c.RecordBytes < 1<<10 || c.RecordBytes > 16<<20, "record-bytes must be 1 KiB to 16 MiB (got %d)", c.RecordBytes)
 	fault(c.OutputBytes < c.RecordBytes, "output-bytes must be at least record-bytes (got %d and %d)", c.OutputBytes, c.RecordBytes)

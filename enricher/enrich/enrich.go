@@ -69,9 +69,14 @@ type Service struct {
 	privacy   *privacy.File
 
 	identityMetrics *identity.Metrics
+	watch           *watch
 
 	// What is told at the end; of the goroutine that runs sessions.
 	flushed struct{ transactions, records int }
+
+	// maxRecords is at how many records a transaction ends now: see pace. Of the
+	// goroutine that runs sessions.
+	maxRecords int
 
 	mu     sync.Mutex // covers parked, and store against the health check
 	parked map[int32]*partition
@@ -96,11 +101,13 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.health = newHealth()
+	s.health, s.watch = newHealth(), &watch{svc: s}
+	s.health.also(s.watch.check)
 	if deps.Health != nil {
 		deps.Health.Register("enricher", s.health.check)
 	}
 	s.metrics = newMetrics(deps.Metrics)
+	s.setMaxRecords(cfg.MaxRecords)
 	s.identityMetrics = identity.NewMetrics(deps.Metrics)
 	return s, nil
 }
@@ -166,6 +173,7 @@ func (s *Service) Run(sig process.Signals) (err error) {
 	defer stop()
 	followers.Go(func() { s.follow(ctx, topic.Catalog, s.catalogs.follow) })
 	followers.Go(func() { s.follow(ctx, topic.Metadata, s.agreement.Run) })
+	followers.Go(func() { s.watch.run(ctx) })
 	followers.Go(func() { s.privacy.Follow(ctx, privacyPoll, s.privacyRead) })
 	for _, ready := range []<-chan struct{}{s.catalogs.ready, s.agreement.Ready()} {
 		select {
@@ -237,6 +245,25 @@ func (s *Service) serve(sig process.Signals, instance string) error {
 	}
 }
 
+// pace takes how a transaction of some records ended after that long. One that
+// took half of its timeout and was not committed is taken apart: the next ones
+// have half as many records, down to one. Those that go through quickly have
+// twice as many again.
+func (s *Service) pace(records int, committed bool, took time.Duration) {
+	switch {
+	case !committed && took >= s.cfg.TransactionTimeout/2:
+		s.setMaxRecords(max(1, min(records, s.maxRecords)/2))
+		s.log.Warn("a transaction took too long, the next ones are smaller", "records", records, "took", took, "max_records", s.maxRecords)
+	case committed && s.maxRecords < s.cfg.MaxRecords && took < s.cfg.TransactionTimeout/8:
+		s.setMaxRecords(min(s.cfg.MaxRecords, 2*s.maxRecords))
+	}
+}
+
+func (s *Service) setMaxRecords(n int) {
+	s.maxRecords = n
+	s.metrics.maxRecords.Set(float64(n))
+}
+
 // An instance that is fenced this often shares its transactional id with
 // another process: the two take it from each other.
 const (
@@ -285,6 +312,8 @@ func reasonOf(err error) string {
 		return strings.ToLower(ke.Message)
 	case errors.Is(err, context.DeadlineExceeded):
 		return "timeout"
+	case errors.Is(err, errStalled):
+		return "stalled"
 	}
 	return "other"
 }
@@ -386,6 +415,7 @@ func (s *Service) enrichedID() [16]byte { return s.topics[topic.Enriched].ID }
 func (s *Service) identityConfig() identity.Config {
 	c := s.cfg.Identity
 	c.Partitions = s.topics[topic.Raw].Partitions
+	c.MaxOutputBytes = int64(s.cfg.OutputBytes)
 	return c
 }
 

@@ -3,6 +3,7 @@ package enrich
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -40,6 +41,19 @@ func (h *health) check() error {
 		return errors.New(strings.Join(all, "; "))
 	}
 	return nil
+}
+
+// serving returns the assigned partitions, and how far the restores of those are
+// that are restored.
+func (h *health) serving() ([]int32, map[int32]string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.partitions), maps.Clone(h.restore)
+}
+
+func (h *health) assigned() []int32 {
+	partitions, _ := h.serving()
+	return partitions
 }
 
 // also adds a check.

@@ -37,6 +37,9 @@ type metrics struct {
 	conflicts          *prometheus.CounterVec // reason
 	catalogVersion     *prometheus.GaugeVec   // app
 	catalogErrors      prometheus.Counter
+	waiting            prometheus.Gauge
+	stalls             prometheus.Counter
+	maxRecords         prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -82,11 +85,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		conflicts:          counterVec("metadata_conflicts_total", "Values of properties and traits that are kept under conflicts, by reason.", "reason"),
 		catalogVersion:     gaugeVec("catalog_version", "Version of the catalog in force.", "app"),
 		catalogErrors:      counter("catalog_errors_total", "Catalog versions that could not be read."),
+		waiting:            prometheus.NewGauge(prometheus.GaugeOpts{Name: name("waiting_seconds"), Help: "How long records of an assigned partition have waited while nothing was committed of it; 0 when none waits."}),
+		stalls:             counter("stalls_total", "Clients replaced because records waited and nothing moved."),
+		maxRecords:         prometheus.NewGauge(prometheus.GaugeOpts{Name: name("transaction_max_records"), Help: "Records at which a transaction ends now: max-records, less after one that timed out."}),
 	}
 	if reg != nil {
 		reg.MustRegister(m.records, m.rejectedBy, m.transactions, m.transactionRecords, m.transactionSeconds, m.endSeconds,
 			m.sessions, m.fetchErrors, m.assigned, m.lagRecords, m.lost, m.restoreRecords, m.restoreTotal, m.restoreSeconds,
-			m.restoreSkipped, m.dedupKeys, m.dedupBytes, m.dedupReach, m.identityIDs, m.identityBytes, m.links, m.times, m.idsDropped, m.converted, m.conflicts, m.catalogVersion, m.catalogErrors)
+			m.restoreSkipped, m.dedupKeys, m.dedupBytes, m.dedupReach, m.identityIDs, m.identityBytes, m.links, m.times, m.idsDropped, m.converted, m.conflicts, m.catalogVersion, m.catalogErrors,
+			m.waiting, m.stalls, m.maxRecords)
 	}
 	return m
 }

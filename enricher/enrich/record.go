@@ -1,6 +1,7 @@
 package enrich
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/uptakehq/uptake/enricher/internal/identity"
 	"github.com/uptakehq/uptake/enricher/internal/timing"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/ids"
@@ -24,6 +26,7 @@ const (
 	codeBadTimestamp = "bad_timestamp" // no instant of receipt that can be counted
 	codeBadQuantity  = "bad_quantity"  // negative
 	codeBadEvent     = "bad_event"     // properties or traits that are no JSON object, an app that is not UTF-8
+	codeTooMuchWork  = "too_much_work" // it asks identity for more than one record may: identity-max-record-...
 )
 
 // fault is why a record cannot be used.
@@ -101,7 +104,7 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 	w.flags.add(w.keepUnread(raw, timeFlags))
 	e.Conflicts = w.objects.conflicts
 	if err := w.identify(raw, e); err != nil {
-		return err
+		return w.tooMuchWork(err, func(f *fault) { w.rejectRaw(r, f) })
 	}
 	w.mapFeature(e)
 	e.Flags = w.flags.text()
@@ -138,10 +141,25 @@ func (w *worker) handleLink(r *kgo.Record) error {
 	}
 	w.learnt.Reset()
 	if err := w.identity.Link(r.Offset, l, &w.learnt); err != nil {
-		return err
+		return w.tooMuchWork(err, func(f *fault) {
+			w.raw = event.RawEvent{AppID: l.AppID, MessageID: l.MessageID, ReceivedAt: l.RecordedAt}
+			w.reject(r, f)
+			w.counts.links.rejected++
+		})
 	}
 	w.emitLearnt()
 	w.counts.links.taken++
+	return nil
+}
+
+// tooMuchWork rejects a record that identity refused for a bound; other errors it
+// returns.
+func (w *worker) tooMuchWork(err error, reject func(*fault)) error {
+	work, ok := errors.AsType[*identity.WorkError](err)
+	if !ok {
+		return err
+	}
+	reject(&fault{codeTooMuchWork, "", work.Error()})
 	return nil
 }
 

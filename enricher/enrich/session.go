@@ -46,8 +46,12 @@ type session struct {
 	// next one would be aborted by the library, see poll.
 	rebalanced atomic.Bool
 
-	commits int
+	commits atomic.Int64
+	phase   atomic.Pointer[string] // what it does, for people
 }
+
+// at notes what the session does.
+func (n *session) at(phase string) { n.phase.Store(&phase) }
 
 // runSession serves with a new client. It returns how many transactions it
 // committed, and nil when it ended because of the stop.
@@ -55,6 +59,7 @@ func (s *Service) runSession(sig process.Signals, txnID string) (commits int, er
 	ctx, fail := context.WithCancelCause(sig.Stop)
 	defer fail(nil)
 	n := &session{svc: s, log: s.log, ctx: ctx, fail: fail, made: make(chan struct{}), workers: map[int32]*worker{}}
+	n.at("start")
 
 	opts, err := s.clientOptions("replay", nil)
 	if err != nil {
@@ -75,6 +80,8 @@ func (s *Service) runSession(sig process.Signals, txnID string) (commits int, er
 	close(n.made)
 	defer n.stopWorkers()
 	defer n.close(sig.Kill)
+	s.watch.serves(n)
+	defer s.watch.serves(nil)
 
 	err = n.fence(ctx)
 	for err == nil && ctx.Err() == nil {
@@ -83,7 +90,7 @@ func (s *Service) runSession(sig process.Signals, txnID string) (commits int, er
 	if err == nil && sig.Stop.Err() == nil {
 		err = context.Cause(ctx)
 	}
-	return n.commits, err
+	return int(n.commits.Load()), err
 }
 
 // close leaves the group and closes the client. Callbacks run in here.
@@ -241,8 +248,10 @@ const idleWait = 250 * time.Millisecond
 // cycle does at most one transaction, with rebalances allowed before it and
 // blocked during it.
 func (n *session) cycle(kill context.Context) error {
+	n.at("allow rebalance")
 	n.gts.AllowRebalance()
-	fetches, err := n.poll(idleWait, n.svc.cfg.MaxRecords)
+	n.at("poll")
+	fetches, err := n.poll(idleWait, n.svc.maxRecords)
 	if err != nil {
 		return err
 	}
@@ -344,15 +353,23 @@ func (t *txn) produced(r *kgo.Record, err error) {
 func (n *session) transact(kill context.Context, fetches kgo.Fetches, catalogs *snapshot, stale []*worker) error {
 	c := &n.svc.cfg
 	began := time.Now()
+	ctx, cancel := context.WithTimeout(kill, c.TransactionTimeout)
+	defer cancel()
+	t := newTxn(ctx, catalogs)
+	err := n.through(ctx, kill, t, fetches, stale, began)
+	n.svc.pace(t.records, err == nil, time.Since(began))
+	return err
+}
+
+// through carries a transaction through.
+func (n *session) through(ctx, kill context.Context, t *txn, fetches kgo.Fetches, stale []*worker, began time.Time) error {
 	if err := failpoint.Hit("enricher.after-poll"); err != nil {
 		return err
 	}
 	if err := n.gts.Begin(); err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(kill, c.TransactionTimeout)
-	defer cancel()
-	t := newTxn(ctx, catalogs)
+	n.at("work")
 	for _, w := range stale {
 		n.give(t, w, nil)
 	}
@@ -376,6 +393,7 @@ func (n *session) transact(kill context.Context, fetches kgo.Fetches, catalogs *
 		err = failpoint.Hit("enricher.after-produce")
 	}
 	if err == nil {
+		n.at("flush")
 		err = n.cl.Flush(ctx)
 	}
 	if err == nil {
@@ -385,6 +403,7 @@ func (n *session) transact(kill context.Context, fetches kgo.Fetches, catalogs *
 		return n.giveUp(kill, fmt.Errorf("transaction of %d records: %w", t.records, err))
 	}
 	flushed := time.Now()
+	n.at("end")
 	if err := n.end(ctx, t); err != nil {
 		n.svc.metrics.transactions.WithLabelValues("failed").Inc()
 		return err
@@ -392,7 +411,7 @@ func (n *session) transact(kill context.Context, fetches kgo.Fetches, catalogs *
 	for _, w := range t.touched {
 		w.jobs <- job{txn: t, merge: true} // workers merge while the next records are polled
 	}
-	n.commits++
+	n.commits.Add(1)
 	n.svc.flushed.transactions++
 	n.svc.flushed.records += t.records
 	n.svc.health.committed()
@@ -409,11 +428,11 @@ func (n *session) gather(t *txn, fetches kgo.Fetches, began time.Time) error {
 	for {
 		n.dispatch(t, fetches)
 		left := c.CommitInterval - time.Since(began)
-		if t.records >= c.MaxRecords || left <= 0 || n.ctx.Err() != nil || t.failed() != nil {
+		if t.records >= n.svc.maxRecords || left <= 0 || n.ctx.Err() != nil || t.failed() != nil {
 			return nil
 		}
 		var err error
-		if fetches, err = n.poll(left, c.MaxRecords-t.records); err != nil {
+		if fetches, err = n.poll(left, n.svc.maxRecords-t.records); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"time"
 )
 
 // wire is the connections of one instance, which a test can cut, drop or stall.
@@ -13,6 +14,7 @@ type wire struct {
 	cond  *sync.Cond
 	dead  bool
 	stuck bool
+	rate  int // bytes per second that a connection takes; 0: any number
 	conns map[*wiredConn]struct{}
 }
 
@@ -74,6 +76,12 @@ func (c *wiredConn) Write(b []byte) (int, error) {
 	if err := c.pass(); err != nil {
 		return 0, err
 	}
+	c.w.mu.Lock()
+	rate := c.w.rate
+	c.w.mu.Unlock()
+	if rate > 0 {
+		time.Sleep(time.Duration(len(b)) * time.Second / time.Duration(rate))
+	}
 	return c.Conn.Write(b)
 }
 
@@ -108,6 +116,13 @@ func (w *wire) drop() {
 	}
 	clear(w.conns)
 	w.cond.Broadcast()
+}
+
+// slow bounds the bytes per second that a connection takes.
+func (w *wire) slow(rate int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rate = rate
 }
 
 // stall holds everything back until release: what was written meanwhile arrives

@@ -205,9 +205,9 @@ func (w *worker) process(records []*kgo.Record) error {
 		return err
 	}
 	for i, r := range records {
-		if i%256 == 0 {
-			if err := w.txn.failed(); err != nil {
-				return err // the work would be for nothing
+		if i%32 == 0 { // else the work would be for nothing
+			if err := errors.Join(w.txn.failed(), w.txn.ctx.Err()); err != nil {
+				return err
 			}
 		}
 		if err := w.handle(r, records[i+1:]); err != nil {

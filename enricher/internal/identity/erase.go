@@ -143,15 +143,11 @@ func (tx *Tx) suppress(app string, e *event.Erase) {
 	if len(e.Users)+len(e.Anonymous) == 0 {
 		return
 	}
-	if tx.newlyErased == nil {
-		tx.newlyErased = erasures{}
-	}
 	ids := event.ErasedIDs{Key: e.Key}
-	set := tx.newlyErased.of(app, e.Key)
+	hasher := event.NewEraseHasher(e.Key)
 	for kind, list := range map[byte][]string{topic.KeyUser: e.Users, topic.KeyAnonymous: e.Anonymous} {
 		for _, id := range list {
-			h := set.Hash(kind, id)
-			set.hashes[h] = struct{}{}
+			h := hasher.Hash(kind, id)
 			ids.Hashes = append(ids.Hashes, h[:])
 		}
 	}
@@ -159,6 +155,10 @@ func (tx *Tx) suppress(app string, e *event.Erase) {
 	rec := event.IdentityState{Kind: event.StateErased, AppID: app, RawPartition: -1, RawOffset: -1, Body: mustJSON(ids)}
 	sum := sha256.Sum256(rec.Body)
 	tx.change(append(append([]byte(app), 0, keyErased), sum[:16]...), &rec)
+	if tx.newlyErased == nil {
+		tx.newlyErased = erasures{}
+	}
+	tx.newlyErased.add(app, &ids)
 }
 
 // forgetUser forgets a user, whether its home is here or elsewhere.

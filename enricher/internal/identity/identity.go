@@ -149,6 +149,10 @@ type Config struct {
 	MaxRecordBytes int64 // of state read and of outputs
 	MaxRecordMoves int64 // ordered in control records
 	MaxRecordSteps int64 // slots of tables and memberships looked at
+
+	// MaxOutputBytes bounds every output; 0: none does. It must hold MaxMoves
+	// moves with the longest ids.
+	MaxOutputBytes int64
 }
 
 // DefaultConfig returns the settings for topics of that many partitions.

@@ -55,17 +55,33 @@ type batch struct {
 	app    string
 	moves  []event.Move
 	to     map[actor]bool // actors that the moves move to
+	bytes  int64          // of the moves, at most
 	reason *event.Reason
 }
 
 // add adds the moves of one order, which may follow one another.
 func (b *batch) add(tx *Tx, moves []event.Move) {
 	for _, m := range moves {
-		if len(b.moves) == event.MaxMoves {
+		size := moveBytes(&m)
+		if most := tx.s.cfg.MaxOutputBytes; len(b.moves) == event.MaxMoves || (most > 0 && b.bytes+size > most) {
 			tx.flush(b)
 		}
 		b.moves = append(b.moves, m)
+		b.bytes += size
 	}
+}
+
+// moveBytes is how many bytes a move has as JSON, at most.
+func moveBytes(m *event.Move) int64 {
+	n := int64(512)
+	for _, a := range []*event.Attribution{&m.Match, &m.Set} {
+		for _, s := range []*string{a.ActorID, a.ActorKind, a.AnonymousID, a.UserID, a.AccountID, a.AccountSource, a.Role} {
+			if s != nil {
+				n += 32 + 6*int64(len(*s)) // a character may become six
+			}
+		}
+	}
+	return n
 }
 
 type actor struct{ id, kind string }
@@ -161,7 +177,7 @@ func (tx *Tx) flush(b *batch) {
 	})
 	tx.count(tx.s.metrics.controls)
 	clear(b.moves)
-	b.moves = b.moves[:0]
+	b.moves, b.bytes = b.moves[:0], 0
 	clear(b.to)
 }
 

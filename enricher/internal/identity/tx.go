@@ -377,7 +377,8 @@ func (tx *Tx) putUser(app, id string, u *user, say bool) {
 
 func (tx *Tx) change(key []byte, rec *event.IdentityState) {
 	value := tx.s.codec.AppendIdentityState(nil, rec)
-	tx.charge(work{bytes: int64(len(key) + len(value))})
+	size := int64(len(key) + len(value))
+	tx.charge(work{bytes: size, output: size})
 	tx.out.Changes = append(tx.out.Changes, Change{Key: slices.Clone(key), Value: value})
 }
 
@@ -415,7 +416,8 @@ func (tx *Tx) unwhy(relation, id, other string, since event.Micros) {
 
 // send sends a link to a partition. The link names its cause.
 func (tx *Tx) send(to int32, l event.Link) {
-	tx.charge(work{bytes: int64(len(l.ID) + len(l.UserID) + len(l.Profile))})
+	size := int64(len(l.ID) + len(l.UserID) + len(l.Profile))
+	tx.charge(work{bytes: size, output: size})
 	c := &tx.src.cause
 	l.AppID = tx.src.app
 	l.Call, l.MessageID, l.RecordedAt = c.Call, c.MessageID, c.RecordedAt

@@ -23,7 +23,8 @@ type work struct {
 	moves int64
 	steps int64 // slots of tables and memberships looked at
 
-	free bool // an operator's order
+	output int64 // bytes of one output
+	free   bool  // an operator's order
 }
 
 // undo is what takes back what a record changed in the overlay.
@@ -31,6 +32,7 @@ type undo struct {
 	ids     []undoID
 	known   []pair
 	counted int // length of Tx.counted before
+	unknown int // and of Tx.unknown
 }
 
 // undoID is what the overlay held of an id.
@@ -49,6 +51,9 @@ func (tx *Tx) probes() int64 {
 // bounded with a WorkError, from whatever depth it is called.
 func (tx *Tx) charge(w work) {
 	c := &tx.s.cfg
+	if w.output > c.MaxOutputBytes && c.MaxOutputBytes > 0 {
+		panic(&WorkError{"output-bytes", c.MaxOutputBytes}) // no topic would take it
+	}
 	tx.work.bytes += w.bytes
 	tx.work.moves += w.moves
 	tx.work.steps += w.steps
@@ -67,7 +72,7 @@ func (tx *Tx) charge(w work) {
 // learnt from it is taken back, and the outputs are emptied.
 func (tx *Tx) bounded(learn func()) (err error) {
 	clear(tx.undo.ids)
-	tx.undo = undo{ids: tx.undo.ids[:0], known: tx.undo.known[:0], counted: len(tx.counted)}
+	tx.undo = undo{ids: tx.undo.ids[:0], known: tx.undo.known[:0], counted: len(tx.counted), unknown: len(tx.unknown)}
 	tx.work = work{steps: -tx.probes(), free: tx.src.cause.Call == event.CallOperator}
 	defer func() {
 		tx.work.free = true // nothing counts outside
@@ -96,7 +101,7 @@ func (tx *Tx) takeBackRecord() {
 	for _, p := range tx.undo.known {
 		tx.known.remove(p)
 	}
-	tx.counted = tx.counted[:tx.undo.counted]
+	tx.counted, tx.unknown = tx.counted[:tx.undo.counted], tx.unknown[:tx.undo.unknown]
 	clear(tx.orders)
 	clear(tx.local)
 	tx.orders, tx.local = tx.orders[:0], tx.local[:0]
