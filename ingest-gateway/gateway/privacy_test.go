@@ -59,7 +59,7 @@ apps:
 		`{"type":"track","userId":"u1","messageId":"no-event","properties":{`+private+`}}`,
 		`{"type":"jump","event":"e","userId":"u1","messageId":"unknown","properties":{`+private+`}}`,
 		`{"type":"track","event":"e","userId":"u1","messageId":"late","timestamp":"maria@private.example","properties":{`+private+`}}`,
-		`{"type":"track","event":"e","userId":"u1","userId":"u1","messageId":"twice","traits":{"phone":"+43123456789"}}`,
+		`{"type":"track","event":"e","userId":"u1","userId":"u2","messageId":"twice","traits":{"phone":"+43123456789"}}`,
 		`{"type":"track","userId":"gone","messageId":"gone-rejected","properties":{"x":"GONE-VALUE"}}`,
 		`"MARIA-HOLDER maria@private.example"`,
 	))
