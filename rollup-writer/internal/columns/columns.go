@@ -12,6 +12,7 @@ package columns
 
 import (
 	"encoding/binary"
+	"unsafe"
 
 	"github.com/ClickHouse/ch-go/proto"
 )
@@ -49,6 +50,18 @@ func (c *text) Type() proto.ColumnType       { return proto.ColumnTypeString }
 func (c *text) Rows() int                    { return c.rows }
 func (c *text) EncodeColumn(b *proto.Buffer) { b.PutRaw(c.buf) }
 func (c *text) WriteColumn(w *proto.Writer)  { w.ChainWrite(c.buf) }
+
+// reader reads the values of a text column, one after the other.
+type reader struct{ buf []byte }
+
+// next returns the next value. It is part of the column, and valid until its
+// Reset.
+func (r *reader) next() string {
+	n, size := binary.Uvarint(r.buf)
+	v := r.buf[size : size+int(n)]
+	r.buf = r.buf[size+int(n):]
+	return unsafe.String(unsafe.SliceData(v), len(v))
+}
 
 // object is a JSON column that is sent as text. kind is the column's type as the
 // table has it, to the letter: from any other JSON type the server would convert
@@ -101,6 +114,9 @@ func (c *dict) appendString(v string) {
 	}
 	c.keys = append(c.keys, k)
 }
+
+// at is the value of a row.
+func (c *dict) at(row int) string { return c.values[c.keys[row]] }
 
 // each calls fn with every value that rows have, and how many.
 func (c *dict) each(fn func(value string, rows int)) {

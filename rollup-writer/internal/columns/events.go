@@ -79,6 +79,41 @@ func NewEvents() *Events {
 // EachApp calls fn with every app that rows are of, and how many.
 func (c *Events) EachApp(fn func(app string, rows int)) { c.appID.each(fn) }
 
+// EachCounted calls fn for the rows that the base rollup counts, in order. The
+// strings of s belong to the block and are valid until Reset.
+func (c *Events) EachCounted(fn func(app string, offset int64, s *Signed)) {
+	user, anonymous, linked := reader{buf: c.userID.buf}, reader{buf: c.anonymousID.buf}, reader{buf: c.linkedUserID.buf}
+	actor, account := reader{buf: c.actorID.buf}, reader{buf: c.accountID.buf}
+	var s Signed
+	for i := range c.offset.Rows() {
+		userID, anonymousID, linkedID := user.next(), anonymous.next(), linked.next()
+		s.ActorID, s.AccountID = actor.next(), account.next()
+		if !event.IsUsage(c.kind.at(i)) {
+			continue
+		}
+		// As the view usage_hourly_from_events says it.
+		s.UserID, s.AnonymousID = userID, ""
+		if userID == "" {
+			s.UserID, s.AnonymousID = linkedID, anonymousID
+		}
+		s.AccountSource, s.ActorKind, s.Role, s.Event = c.accountSource.at(i), c.actorKind.at(i), c.role.at(i), c.event.at(i)
+		s.FeatureID, s.ModuleID, s.ProductID = c.featureID.at(i), c.moduleID.at(i), c.productID.at(i)
+		s.Hour, s.Events, s.Quantity = hourOf(c.eventTime.Row(i)), 1, c.quantity.Row(i)
+		fn(c.appID.at(i), c.offset.Row(i), &s)
+	}
+}
+
+const microsPerHour = 3600 * 1_000_000
+
+// hourOf is the start of the hour of an instant in microseconds, in seconds.
+func hourOf(micros int64) uint32 {
+	h := micros / microsPerHour
+	if micros%microsPerHour < 0 {
+		h--
+	}
+	return uint32(h * 3600)
+}
+
 // Append adds a row.
 func (c *Events) Append(src Source, offset int64, e *event.EnrichedEvent) {
 	c.appID.appendString(e.AppID)

@@ -1,0 +1,258 @@
+// Package plan follows a block's orders: which of the events that a partition
+// has counted so far each control record moves, and to which attribution.
+//
+// It is pure. What is counted comes from the caller: the rows of the base rollup
+// before the block, and the rows of the block itself, each with the offset from
+// which on it counts. Reading them, and writing down what comes out, is for
+// package rollup.
+//
+// # Rows move on their own
+//
+// A control record looks at each row by itself: it moves the row by the first of
+// its moves that matches it, and never by two. So where a row ends is a function
+// of its attribution, its hour and the control records behind it, and of no other
+// row. The package follows one row after the other through the block, in any
+// order and in bounded memory, and a row that no move matches as it is now is
+// moved by none at all: it need not even be read.
+//
+// What comes out are pairs: at this offset so much of the old attribution became
+// the new one. They add up to the net change of the base rollup, and kept in the
+// order of the log they also tell of each event for whom it counts today.
+package plan
+
+import (
+	"slices"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
+	"github.com/uptakehq/uptake/schemas/event"
+)
+
+// Order is a control record that orders moves.
+type Order struct {
+	AppID  string
+	Offset int64
+	ID     string // ControlID
+	Reason string // JSON text for people; empty: none
+	Moves  []event.Move
+}
+
+// Actor is whom a move names.
+type Actor struct{ AppID, ActorID string }
+
+// Base is the offset from which on the rows count that were there before the
+// block: every order of the block is behind it.
+const Base int64 = -1
+
+// Orders are those of one block, in the order of the log. The zero value is
+// ready for use.
+type Orders struct {
+	list  []Order
+	index map[name][]place // in the order of the log
+	apps  map[string]bool  // whether any of the app's moves names no actor
+}
+
+// name is the value by which a move is found: the actor that it matches, else the
+// feature, else none.
+type name struct {
+	app, value string
+	kind       nameKind
+}
+
+type nameKind uint8
+
+const (
+	byActor nameKind = iota
+	byFeature
+	byNothing
+	nameKinds
+)
+
+func nameOf(app string, m *event.Attribution) name {
+	switch {
+	case m.ActorID != nil:
+		return name{app, *m.ActorID, byActor}
+	case m.FeatureID != nil:
+		return name{app, *m.FeatureID, byFeature}
+	}
+	return name{app, "", byNothing}
+}
+
+// place is a move: the numbers of its order and of it in that.
+type place struct{ order, move int }
+
+// Add takes the next order of the log. The strings of o are kept.
+func (o *Orders) Add(order Order) {
+	if o.index == nil {
+		o.index, o.apps = map[name][]place{}, map[string]bool{}
+	}
+	n := len(o.list)
+	o.list = append(o.list, order)
+	for i := range order.Moves {
+		k := nameOf(order.AppID, &order.Moves[i].Match)
+		o.index[k] = append(o.index[k], place{n, i})
+		if k.kind != byActor {
+			o.apps[order.AppID] = true
+		}
+	}
+}
+
+// Reset forgets all orders.
+func (o *Orders) Reset() {
+	clear(o.list)
+	o.list = o.list[:0]
+	clear(o.index)
+	clear(o.apps)
+}
+
+// Len is how many orders there are.
+func (o *Orders) Len() int { return len(o.list) }
+
+// At returns an order by its number.
+func (o *Orders) At(n int) *Order { return &o.list[n] }
+
+// Named lists the actors that moves name, in no order. The empty one, which
+// stands for all that accounts did themselves and all who were erased, is not
+// among them.
+func (o *Orders) Named() []Actor {
+	var list []Actor
+	for k := range o.index {
+		if k.kind == byActor && k.value != "" {
+			list = append(list, Actor{k.app, k.value})
+		}
+	}
+	return list
+}
+
+// Names reports whether a is one of Named.
+func (o *Orders) Names(a Actor) bool {
+	return a.ActorID != "" && len(o.index[name{a.AppID, a.ActorID, byActor}]) > 0
+}
+
+// Wide returns, by app, the moves that no actor of Named narrows down, in the
+// order of the log. What they match may be any number of rows.
+func (o *Orders) Wide() map[string][]*event.Move {
+	wide := map[string][]*event.Move{}
+	for i := range o.list {
+		for k := range o.list[i].Moves {
+			m := &o.list[i].Moves[k]
+			if m.Match.ActorID == nil || *m.Match.ActorID == "" {
+				wide[o.list[i].AppID] = append(wide[o.list[i].AppID], m)
+			}
+		}
+	}
+	return wide
+}
+
+// Moved reports whether any order may move a row of the app and actor: a quick
+// look before Follow.
+func (o *Orders) Moved(app, actor string) bool {
+	return o.apps[app] || len(o.index[name{app, actor, byActor}]) > 0
+}
+
+// Row is what is counted under one key of the base rollup from an offset on.
+type Row struct {
+	AppID string
+	From  int64 // offset, or Base
+	columns.Signed
+}
+
+// Follow calls moved for each change of the row's attribution, in the order of
+// the log, with the number of the order. r.Attribution ends as the last one.
+func (o *Orders) Follow(r *Row, moved func(order int, old *columns.Attribution)) {
+	for next := o.after(r.From); ; next++ { // next is the first order that may move it
+		// What is left of the moves that may match it as it is now.
+		lists := [nameKinds][]place{
+			o.index[name{r.AppID, r.ActorID, byActor}], o.index[name{r.AppID, r.FeatureID, byFeature}], o.index[name{r.AppID, "", byNothing}],
+		}
+		order := len(o.list)
+		for i, list := range lists {
+			if lists[i] = list[from(list, next):]; len(lists[i]) > 0 {
+				order = min(order, lists[i][0].order)
+			}
+		}
+		if order == len(o.list) {
+			return
+		}
+		if m := o.first(order, lists, &r.Signed); m != nil {
+			old := r.Attribution
+			set(&r.Attribution, &m.Set)
+			if r.Attribution != old {
+				moved(order, &old)
+			}
+		}
+		next = order
+	}
+}
+
+// first is the first move of an order that matches a row, nil if none does. The
+// lists begin with moves of that order or of later ones.
+func (o *Orders) first(order int, lists [nameKinds][]place, s *columns.Signed) *event.Move {
+	for {
+		least := -1
+		for i, list := range lists {
+			if len(list) > 0 && list[0].order == order && (least < 0 || list[0].move < lists[least][0].move) {
+				least = i
+			}
+		}
+		if least < 0 {
+			return nil
+		}
+		m := &o.list[order].Moves[lists[least][0].move]
+		if matches(m, s) {
+			return m
+		}
+		lists[least] = lists[least][1:]
+	}
+}
+
+// after is the number of the first order behind an offset.
+func (o *Orders) after(offset int64) int {
+	n, _ := slices.BinarySearchFunc(o.list, offset+1, func(a Order, at int64) int {
+		switch {
+		case a.Offset < at:
+			return -1
+		case a.Offset > at:
+			return 1
+		}
+		return 0
+	})
+	return n
+}
+
+// from is the index of the first of places whose order is not below n.
+func from(places []place, n int) int {
+	i, _ := slices.BinarySearchFunc(places, n, func(p place, n int) int {
+		if p.order < n {
+			return -1
+		}
+		return 1
+	})
+	return i
+}
+
+const microsPerSecond = 1_000_000
+
+// matches reports whether a row is m's.
+func matches(m *event.Move, s *columns.Signed) bool {
+	at := int64(s.Hour) * microsPerSecond
+	if (m.From != 0 && at < m.From) || (m.To != 0 && at >= m.To) {
+		return false
+	}
+	for i := range columns.AttributionColumns {
+		c := &columns.AttributionColumns[i]
+		if want := c.Named(&m.Match); want != nil && *want != *c.Of(&s.Attribution) {
+			return false
+		}
+	}
+	return true
+}
+
+// set writes what to names over a.
+func set(a *columns.Attribution, to *event.Attribution) {
+	for i := range columns.AttributionColumns {
+		c := &columns.AttributionColumns[i]
+		if v := c.Named(to); v != nil {
+			*c.Of(a) = *v
+		}
+	}
+}
