@@ -62,7 +62,8 @@ func Migrate(ctx context.Context, cfg boundary.Config, log *slog.Logger) (err er
 // begin. It does so for a partition only when that cannot lose or double
 // anything: the group has no commit for it, the log begins at 0, and ClickHouse
 // holds no row of it. Partitions that have a commit of this writer are left as
-// they are, so that it may be run again at any time.
+// they are, so that it may be run again at any time. Commits of a release that cut
+// blocks by another rule are taken over if they say that no block is open.
 func Init(ctx context.Context, cfg boundary.Config, log *slog.Logger) error {
 	return withLog(ctx, cfg, log, func(s *session) error { return s.begin(ctx) })
 }
@@ -83,9 +84,9 @@ func (s *session) newest(ctx context.Context, name string) (map[int32]int64, err
 	where := " WHERE source_topic_id = '" + s.state.Topics[name].ID.String() + "'"
 	from := columns + boundary.Table(name) + where
 	if boundary.Table(name) == boundary.EventsTable {
-		// A correction that is planned is done once, or by a rebuild; it must
-		// not be done again with tokens of another generation.
-		from += " UNION ALL " + columns + "correction_plans" + where + " AND chunk = 0"
+		// A block whose corrections are planned is done once, or by a rebuild; it
+		// must not be done again with tokens of another generation.
+		from += " UNION ALL SELECT source_partition, block_end - 1 FROM correction_plans" + where + " AND chunk = 0 AND block_end > 0"
 	}
 	rows, err := s.sql.Query(ctx, "SELECT source_partition, max(source_offset) FROM ("+from+") GROUP BY source_partition")
 	if err != nil {
@@ -130,6 +131,11 @@ func (s *session) begin(ctx context.Context) error {
 	kept := 0
 	err := s.each(ctx, func(name string, n int32, newest int64, has bool) error {
 		if c, ok := s.state.Commits.Lookup(name, n); ok && c.At >= 0 {
+			if commit, err := block.TakeOver(c.Metadata); err == nil && commit.Shape == s.cfg.Shape() && commit.TopicID == s.state.Topics[name].ID.String() {
+				s.log.Info("commit of an earlier rule is taken over", "topic", name, "partition", n, "boundary", c.At)
+				s.add(&offsets, name, n, c.At, commit.Generation)
+				return nil
+			}
 			if st := s.state.Start(s.cfg.Shape(), name, n); st.Refused != nil {
 				return st.Refused
 			}

@@ -3,7 +3,11 @@ package rollup
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,53 +15,77 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
+	"github.com/uptakehq/uptake/rollup-writer/internal/plan"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 )
 
-// A correction is carried out in two steps, each of blocks with tokens of their
-// own.
+// What a block's control records move is carried out in two steps, one before
+// the block's rows and one after them.
 //
-// First it is planned: the rows that it will insert are found by reading this
-// partition's rows of the base rollup, and written into correction_plans, chunk
-// after chunk; last comes the row with chunk 0, which says how many chunks there
-// are. Until that row is there nothing was corrected, so that whoever plans it
-// again reads the same base rows and writes the same chunks.
+// First it is planned. Of the base rollup the rows are read that the moves name,
+// in one statement for the whole block; they and the block's own rows are
+// followed through the block (package plan); and what comes out is written into
+// correction_plans: pairs of rows, − under the old attribution and + under the
+// new one, in chunks, and with the last of them the head of the plan, which says
+// how many chunks there are and what each holds. A plan that moves nothing has a
+// head too. Then the head is read back.
 //
-// Then it is applied: the chunks are read back from the plan, and each is
-// inserted into corrections as one block. From here on the base rollup is
-// different, and nobody reads it for this record any more: a crash, a zombie or
-// a repeat applies the plan that is there. What a zombie planned meanwhile from
-// a base that had changed has the same tokens and is not taken; it reads the
-// plan back as well, and applies that.
+// No row of the block is inserted before that. So as long as there is no head
+// the base holds nothing of the block, whoever reads it and however often; and
+// from the head on nobody reads the base for this block any more. Two writers may
+// plan at the same time, one of them from a base that the other has changed
+// already. Heads of one block have one token, so that one is taken, and the
+// chunks of a plan bear the number of the attempt that made them, so that the
+// head says which are its own. Both writers carry out the plan of the head that
+// was taken.
 //
-// Everything of the partition before the control record is in the tables when
-// this begins, since a partition's items are carried out one by one.
+// Then the block's rows are inserted, and after them the plan's chunks into
+// corrections, each as one block under the token of the plan and its number.
 
 // chunkRows bounds a chunk: it is what is in memory, and a block.
 const chunkRows = 100_000
 
-// correct carries out a control record.
-func (p *partition) correct(it item) error {
-	moves, err := event.ParseMoves(it.control.Payload)
-	if err != nil {
-		return fmt.Errorf("offset %d: %w: use a release of rollup-writer that reads it", it.block.Start, err)
-	}
-	reason, err := reasonText(moves.Reason)
-	if err != nil {
-		return fmt.Errorf("offset %d: %w", it.block.Start, err)
+// maxConditions bounds the conditions by which rows of moves that name no actor
+// are read; beyond that all rows of their app are.
+const maxConditions = 200
+
+// errPlan is in the chain of the error about a plan that does not hold what its
+// head says.
+var errPlan = errors.New("rows of the plan were lost or doubled in correction_plans, and what it would move cannot be known from the base any more: " +
+	"see `rollup-writer audit`; if its rows cannot be brought back, stop the writers, run `rollup-writer init -reset`, then `rollup-writer rebuild -from-log` of every app")
+
+// correction carries out what the control records of one block order.
+type correction struct {
+	p       *partition
+	orders  *plan.Orders
+	rows    *columns.Events
+	end     int64 // of the block
+	token   string
+	control columns.Control // what all rows have in common
+
+	head columns.Plan
+	own  *columns.Corrections // chunk 1 of head, if this writer has made it
+}
+
+// kindMove is the control kind of all corrections.
+const kindMove = event.ControlMove
+
+// plan makes sure that the block has a complete plan, and returns what carries it
+// out; nil if the block orders nothing.
+func (p *partition) plan(it item, token string) (*correction, error) {
+	orders, counted := it.rows.ordered()
+	if orders == nil || orders.Len() == 0 {
+		return nil, nil
 	}
 	c := &correction{
-		p: p, moves: moves,
-		token: it.block.Token(p.s.cfg.Shape(), p.src.TopicID, p.number, p.generation),
-		control: columns.Control{
-			Source: p.src, AppID: it.control.AppID, Offset: it.block.Start, ID: it.control.ControlID, Kind: it.control.Kind, CorrectedAt: it.millis, Reason: reason,
-		},
+		p: p, orders: orders, rows: counted, end: it.block.End, token: token,
+		control: columns.Control{Source: p.src, Block: it.block.Start, CorrectedAt: it.millis},
 	}
-	what := "correction " + c.token
-	chunks := uint32(0)
-	err = p.persist(what, func(ctx context.Context) error {
+	attempts := 0
+	err := p.persist("plan "+token, func(ctx context.Context) error {
+		attempts++
 		if err := p.window.refresh(ctx, p.conn, markAge); err != nil {
 			return err
 		}
@@ -68,46 +96,67 @@ func (p *partition) correct(it item) error {
 		if err := p.readable(ctx, "correction_plans", "usage_hourly"); err != nil {
 			return err
 		}
-		var planned bool
-		if chunks, planned, err = c.planned(ctx); err != nil || planned {
+		// A block that nobody can have sent before has no plan yet. It would be
+		// found below as well; this saves the question.
+		if p.before || attempts > 1 {
+			if has, err := c.readHead(ctx); err != nil || has {
+				return err
+			}
+		}
+		m, err := c.gather(ctx)
+		if err != nil {
 			return err
 		}
-		if err := c.plan(ctx); err != nil {
+		if err := failpoint.Hit("writer.correction-read"); err != nil {
 			return err
 		}
-		// Another writer may have planned it at the same time. Its plan is the
-		// one that was taken, or ours.
+		if err := m.finish(ctx); err != nil {
+			return err
+		}
 		if err := p.readable(ctx, "correction_plans"); err != nil {
 			return err
 		}
-		if chunks, planned, err = c.planned(ctx); err == nil && !planned {
-			err = fmt.Errorf("the plan of %s cannot be read back", c.token)
+		has, err := c.readHead(ctx)
+		if err == nil && !has {
+			err = fmt.Errorf("the plan of %s cannot be read back", token)
+		}
+		if err == nil && c.head.ID == m.head.ID {
+			c.own = m.only
 		}
 		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	_ = failpoint.Hit("writer.correction-planned") // an error has no meaning here
-	for n := uint32(1); n <= chunks; n++ {
-		var b *columns.Corrections
-		err := p.persist(what, func(ctx context.Context) (err error) {
-			if err = p.readable(ctx, "correction_plans"); err == nil {
-				b, err = c.chunk(ctx, n)
+	return c, nil
+}
+
+// apply inserts the plan's chunks into corrections.
+func (c *correction) apply() error {
+	p := c.p
+	table := p.table("corrections")
+	for n := range c.head.Chunks {
+		b := c.own
+		if n > 0 || b == nil {
+			err := p.persist("read the plan of "+c.token, func(ctx context.Context) (err error) {
+				if err = p.readable(ctx, "correction_plans"); err == nil {
+					b, err = c.chunk(ctx, n)
+				}
+				return err
+			})
+			if err != nil {
+				return err
 			}
-			return err
-		})
-		if err != nil {
-			return err
 		}
-		if err := p.insert(p.table("corrections"), b, c.token+"|"+strconv.Itoa(int(n))); err != nil {
+		if err := p.insert(table, b, c.token+"|plan|"+strconv.Itoa(n+1)); err != nil {
 			return err
 		}
 		p.s.metrics.correctedRows.Add(float64(b.Rows()))
 	}
 	_ = failpoint.Hit("writer.correction-applied") // an error has no meaning here
-	p.s.metrics.corrections.Inc()
-	p.s.stopped.corrections.Add(1)
+	p.s.metrics.corrections.Add(float64(c.orders.Len()))
+	p.s.stopped.corrections.Add(int64(c.orders.Len()))
 	return nil
 }
 
@@ -138,94 +187,280 @@ func reasonText(r *event.Reason) (string, error) {
 	return string(b), err
 }
 
-// correction is one control record's.
-type correction struct {
-	p       *partition
-	moves   event.Moves
-	token   string
-	control columns.Control
-}
-
-// where selects the control record's rows.
+// where selects the rows of the block's plans: each stands at the offset of its
+// control record, the head at that of the block.
 func (c *correction) where() string {
-	return fmt.Sprintf("source_topic_id = %s AND source_partition = %d AND source_offset = %d",
-		clickhouse.Quote(c.control.TopicID), c.control.Partition, c.control.Offset)
+	return fmt.Sprintf("source_topic_id = %s AND source_partition = %d AND source_offset >= %d AND source_offset < %d AND block = %[3]d",
+		clickhouse.Quote(c.control.TopicID), c.control.Partition, c.control.Block, c.end)
 }
 
-// planned reads how many chunks the plan has, if there is a plan.
-func (c *correction) planned(ctx context.Context) (chunks uint32, ok bool, err error) {
-	var last proto.ColUInt32
-	query := "SELECT row FROM " + c.p.table("correction_plans") + " WHERE " + c.where() + " AND chunk = 0 LIMIT 1"
-	err = c.p.conn.Select(ctx, query, proto.Results{{Name: "row", Data: &last}}, func() error {
-		chunks, ok = last.Row(0), true
+// readHead reads the head of the block's plan, if there is one.
+func (c *correction) readHead(ctx context.Context) (has bool, err error) {
+	var id proto.ColUInt64
+	rows, events, quantity := proto.NewArrUInt32(), proto.NewArrInt64(), proto.NewArrInt64()
+	query := "SELECT plan, chunk_rows, chunk_events, chunk_quantity FROM " + c.p.table("correction_plans") + " WHERE " + c.where() + " AND chunk = 0 AND block_end > 0"
+	result := proto.Results{{Name: "plan", Data: &id}, {Name: "chunk_rows", Data: rows}, {Name: "chunk_events", Data: events}, {Name: "chunk_quantity", Data: quantity}}
+	heads := 0
+	err = c.p.conn.Select(ctx, query, result, func() error {
+		heads += id.Rows()
+		c.head = columns.Plan{ID: id.Row(0), End: c.end}
+		n, e, q := rows.Row(0), events.Row(0), quantity.Row(0)
+		for i := range n {
+			c.head.Chunks = append(c.head.Chunks, columns.Chunk{Rows: n[i], Events: e[i], Quantity: q[i]})
+		}
 		return nil
 	})
-	if err != nil {
-		return 0, false, fmt.Errorf("look for the plan of %s: %w", c.token, err)
+	if err == nil && heads > 1 {
+		err = fmt.Errorf("%d heads: %w", heads, errPlan)
 	}
-	return chunks, ok, nil
+	if err != nil {
+		return false, fmt.Errorf("look for the plan of %s: %w", c.token, err)
+	}
+	return heads == 1, nil
 }
 
-// attributionColumns are the columns of usage_hourly that a move may match and
-// set, as SQL lists them.
+// gather reads what the block moves and writes all chunks of a plan but the last
+// one.
+func (c *correction) gather(ctx context.Context) (m *planMaker, err error) {
+	m = &planMaker{correction: c, head: columns.Plan{ID: rand.Uint64(), End: c.end}, planned: columns.NewPlan()}
+	defer m.close()
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("plan %s: %w", c.token, err)
+		}
+	}()
+	if err := m.readNamed(ctx); err != nil {
+		return nil, err
+	}
+	if err := m.readWide(ctx); err != nil {
+		return nil, err
+	}
+	c.rows.EachCounted(func(app string, offset int64, s *columns.Signed) {
+		if err == nil && c.orders.Moved(app, s.ActorID) {
+			err = m.follow(ctx, &plan.Row{AppID: app, From: offset, Signed: *s})
+		}
+	})
+	return m, err
+}
+
+// planMaker makes one plan, chunk after chunk.
+type planMaker struct {
+	*correction
+	head    columns.Plan
+	pairs   plan.Pairs
+	planned *columns.Corrections // chunk under construction, as it is planned
+	only    *columns.Corrections // chunk 1, as it is applied
+	row     uint32
+	writer  *clickhouse.Conn // one is reading while this one writes
+}
+
+func (m *planMaker) close() {
+	if m.writer != nil {
+		m.writer.Close()
+	}
+}
+
+// follow takes in a row of the base or of the block.
+func (m *planMaker) follow(ctx context.Context, r *plan.Row) error {
+	m.pairs.Follow(m.orders, r)
+	if m.pairs.Len() < chunkRows/2 {
+		return nil
+	}
+	m.take()
+	m.only = nil
+	if m.writer == nil {
+		writer, err := clickhouse.NewConn(&m.p.s.cfg.ClickHouse, m.p.s.shard(m.p))
+		if err != nil {
+			return err
+		}
+		writer.Follow(m.p.conn)
+		m.writer = writer
+	}
+	err := m.write(ctx, m.writer, "|"+strconv.FormatUint(m.head.ID, 16)+"|"+strconv.Itoa(len(m.head.Chunks)))
+	m.planned.Reset()
+	return err
+}
+
+// take makes the next chunk of the pairs that were gathered.
+func (m *planMaker) take() {
+	list := m.pairs.List()
+	if len(list) == 0 {
+		return
+	}
+	m.only = nil
+	if len(m.head.Chunks) == 0 {
+		m.only = columns.NewCorrections()
+	}
+	n := uint32(len(m.head.Chunks) + 1)
+	sum := columns.Chunk{Rows: uint32(2 * len(list))}
+	add := func(ctl *columns.Control, s *columns.Signed) {
+		m.row++
+		m.planned.AppendPlanned(ctl, s, m.head.ID, n, m.row)
+		if m.only != nil {
+			m.only.Append(ctl, s, m.row)
+		}
+	}
+	for i := range list {
+		p := &list[i]
+		ctl := m.of(m.orders.At(p.Order))
+		add(&ctl, &columns.Signed{Attribution: p.Old, Hour: p.Hour, Events: -p.Events, Quantity: -p.Quantity})
+		add(&ctl, &columns.Signed{Attribution: p.New, Hour: p.Hour, Events: p.Events, Quantity: p.Quantity})
+		sum.Events += p.Events
+		sum.Quantity += p.Quantity
+	}
+	m.head.Chunks = append(m.head.Chunks, sum)
+	m.pairs.Reset()
+}
+
+// of is what rows say of an order.
+func (c *correction) of(o *plan.Order) columns.Control {
+	ctl := c.control
+	ctl.AppID, ctl.Offset, ctl.ID, ctl.Kind = o.AppID, o.Offset, o.ID, kindMove
+	return ctl
+}
+
+// finish writes the last chunk and, with it, the head and the reasons.
+func (m *planMaker) finish(ctx context.Context) error {
+	m.take()
+	for n := range m.orders.Len() {
+		if o := m.orders.At(n); o.Reason != "" {
+			ctl := m.of(o)
+			m.planned.AppendReason(&ctl, m.head.ID, o.Reason)
+		}
+	}
+	head := m.control
+	head.Offset, head.AppID = head.Block, m.orders.At(0).AppID
+	m.planned.AppendHead(&head, &m.head)
+	if err := m.write(ctx, m.p.conn, ""); err != nil {
+		return fmt.Errorf("plan %s: %w", m.token, err)
+	}
+	return nil
+}
+
+func (m *planMaker) write(ctx context.Context, conn *clickhouse.Conn, suffix string) error {
+	return conn.Insert(ctx, m.p.table("correction_plans"), m.planned, m.token+"|plan"+suffix)
+}
+
+// attributionColumns are those that a move may match and set, as SQL lists them.
 var attributionColumns = strings.Join(tables.Attribution, ", ")
+
+// baseKeys are the columns of usage_hourly by which it is sorted, but for the
+// partition: summed in this order it is read as it is stored.
+const baseKeys = "app_id, actor_id, actor_kind, account_id, feature_id, hour, module_id, product_id, role, event, account_source, user_id, anonymous_id"
+
+// baseQuery sums the rows of a partition that a condition selects.
+func baseQuery(table string, partition int32, condition string) string {
+	return "SELECT " + baseKeys + ", sum(events) AS events_sum, sum(quantity) AS quantity_sum FROM " + table +
+		" WHERE source_partition = " + strconv.Itoa(int(partition)) + " AND " + condition +
+		" GROUP BY " + baseKeys + " HAVING events_sum != 0 OR quantity_sum != 0"
+}
+
+// namedTable is the table of the actors that a block's moves name.
+const namedTable = "named_actors"
+
+// namedQuestion reads all that is counted for actors: ids travel as data, since
+// a block may name any number of them. usage_hourly is sorted by app and actor,
+// so what it costs does not grow with what others did. An actor of one app is
+// looked for in all of them: pairs of app and actor cost twice the time.
+func namedQuestion(table string, partition int32, actors []plan.Actor) clickhouse.Question {
+	apps, seen := map[string]bool{}, map[string]bool{}
+	var id proto.ColStr
+	for _, a := range actors {
+		apps[clickhouse.Quote(a.AppID)] = true
+		if !seen[a.ActorID] {
+			seen[a.ActorID] = true
+			id.Append(a.ActorID)
+		}
+	}
+	list := strings.Join(slices.Sorted(maps.Keys(apps)), ", ")
+	return clickhouse.Question{
+		Query: baseQuery(table, partition, "app_id IN ("+list+") AND actor_id IN "+namedTable),
+		Among: namedTable, AmongRows: proto.Input{{Name: "actor_id", Data: &id}},
+		Settings: map[string]string{"max_threads": "1"},
+	}
+}
+
+// readNamed follows what is counted for the actors that moves name.
+func (m *planMaker) readNamed(ctx context.Context) error {
+	actors := m.orders.Named()
+	if len(actors) == 0 {
+		return nil
+	}
+	return m.read(ctx, namedQuestion(m.p.table("usage_hourly"), m.p.number, actors), true)
+}
+
+// readWide follows what moves match that name no actor, which may be any number
+// of rows: they come as they are stored, and none is kept.
+func (m *planMaker) readWide(ctx context.Context) error {
+	wide := m.orders.Wide()
+	if len(wide) == 0 {
+		return nil
+	}
+	q := clickhouse.Question{
+		Query:    baseQuery(m.p.table("usage_hourly"), m.p.number, wideCondition(wide)),
+		Settings: map[string]string{"optimize_aggregation_in_order": "1", "max_threads": "1", "max_query_size": "10000000"},
+	}
+	return m.read(ctx, q, false)
+}
+
+// read follows the rows of a question: those of actors that moves name, or those
+// of all others, so that no row is moved twice.
+func (m *planMaker) read(ctx context.Context, q clickhouse.Question, named bool) error {
+	var r signedRows
+	read, err := m.p.conn.Ask(ctx, q, r.base(), func() error {
+		for i := range r.hour.Rows() {
+			row := plan.Row{AppID: r.app.Row(i), From: plan.Base, Signed: r.row(i)}
+			if m.orders.Names(plan.Actor{AppID: row.AppID, ActorID: row.ActorID}) != named {
+				continue
+			}
+			if err := m.follow(ctx, &row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	m.p.s.metrics.correctionRead.Add(float64(read))
+	return err
+}
+
+// wideCondition is what a row must be for one of the moves to match it.
+func wideCondition(wide map[string][]*event.Move) string {
+	var apps []string
+	for _, app := range slices.Sorted(maps.Keys(wide)) {
+		seen := map[string]bool{}
+		var any []string
+		for _, m := range wide[app] {
+			if c := moveCondition(m); !seen[c] {
+				seen[c] = true
+				any = append(any, c)
+			}
+		}
+		condition := "app_id = " + clickhouse.Quote(app)
+		if len(any) <= maxConditions {
+			condition += " AND (" + strings.Join(any, " OR ") + ")"
+		}
+		apps = append(apps, "("+condition+")")
+	}
+	return "(" + strings.Join(apps, " OR ") + ")"
+}
 
 const microsPerSecond = 1_000_000
 
-// matches reports whether a row is m's.
-func matches(m *event.Move, s *columns.Signed) bool {
-	at := int64(s.Hour) * microsPerSecond
-	if (m.From != 0 && at < m.From) || (m.To != 0 && at >= m.To) {
-		return false
-	}
+func moveCondition(m *event.Move) string {
+	var all []string
 	for _, c := range columns.AttributionColumns {
-		if want := c.Named(&m.Match); want != nil && *want != *c.Of(&s.Attribution) {
-			return false
+		if v := c.Named(&m.Match); v != nil {
+			all = append(all, c.Name+" = "+clickhouse.Quote(*v))
 		}
 	}
-	return true
-}
-
-// moved returns the row's attribution after the first move that matches it, and
-// whether that differs.
-func moved(moves event.Moves, s *columns.Signed) (columns.Attribution, bool) {
-	for i := range moves.Moves {
-		m := &moves.Moves[i]
-		if !matches(m, s) {
-			continue
-		}
-		a := s.Attribution
-		for _, c := range columns.AttributionColumns {
-			if set := c.Named(&m.Set); set != nil {
-				*c.Of(&a) = *set
-			}
-		}
-		return a, a != s.Attribution
+	// In whole seconds, which is what hours are in.
+	if m.From != 0 {
+		all = append(all, fmt.Sprintf("toInt64(toUnixTimestamp(hour)) >= %d", ceilDiv(m.From, microsPerSecond)))
 	}
-	return columns.Attribution{}, false
-}
-
-// condition is what a row must be for any move to match it, in SQL.
-func condition(moves event.Moves) string {
-	var any []string
-	for i := range moves.Moves {
-		m := &moves.Moves[i]
-		var all []string
-		for _, c := range columns.AttributionColumns {
-			if v := c.Named(&m.Match); v != nil {
-				all = append(all, c.Name+" = "+clickhouse.Quote(*v))
-			}
-		}
-		// In whole seconds, which is what hours are in.
-		if m.From != 0 {
-			all = append(all, fmt.Sprintf("toInt64(toUnixTimestamp(hour)) >= %d", ceilDiv(m.From, microsPerSecond)))
-		}
-		if m.To != 0 {
-			all = append(all, fmt.Sprintf("toInt64(toUnixTimestamp(hour)) < %d", ceilDiv(m.To, microsPerSecond)))
-		}
-		any = append(any, "("+strings.Join(all, " AND ")+")")
+	if m.To != 0 {
+		all = append(all, fmt.Sprintf("toInt64(toUnixTimestamp(hour)) < %d", ceilDiv(m.To, microsPerSecond)))
 	}
-	return "(" + strings.Join(any, " OR ") + ")"
+	return "(" + strings.Join(all, " AND ") + ")"
 }
 
 func ceilDiv(a, b int64) int64 {
@@ -236,129 +471,96 @@ func ceilDiv(a, b int64) int64 {
 	return q
 }
 
-// plan writes the plan.
-func (c *correction) plan(ctx context.Context) error {
-	writer, err := clickhouse.NewConn(&c.p.s.cfg.ClickHouse, c.p.s.shard(c.p))
-	if err != nil {
-		return err
-	}
-	writer.Follow(c.p.conn) // one is reading while the other writes
-	defer writer.Close()
-	table := c.p.table("correction_plans")
-	b := columns.NewPlan()
-	chunks, row := uint32(0), uint32(0)
-	flush := func() error {
-		if b.Rows() == 0 {
-			return nil
-		}
-		chunks++
-		err := writer.Insert(ctx, table, b, c.token+"|plan|"+strconv.Itoa(int(chunks)))
-		b.Reset()
-		row = 0
-		return err
-	}
-	add := func(s *columns.Signed) {
-		row++
-		b.Append(&c.control, s, chunks+1, row)
-	}
-	err = c.readBase(ctx, func(s *columns.Signed) error {
-		to, ok := moved(c.moves, s)
-		if !ok {
-			return nil
-		}
-		minus, plus := *s, *s
-		minus.Events, minus.Quantity = -s.Events, -s.Quantity
-		plus.Attribution = to
-		add(&minus)
-		add(&plus)
-		if b.Rows() >= chunkRows {
-			return flush()
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("plan %s: %w", c.token, err)
-	}
-	if err := flush(); err != nil {
-		return fmt.Errorf("plan %s: %w", c.token, err)
-	}
-	if err := failpoint.Hit("writer.correction-read"); err != nil {
-		return err
-	}
-	b.Append(&c.control, &columns.Signed{}, 0, chunks)
-	if err := writer.Insert(ctx, table, b, c.token+"|plan"); err != nil {
-		return fmt.Errorf("plan %s: %w", c.token, err)
-	}
-	return nil
-}
-
-// readBase calls each for every row of this partition's part of the base rollup
-// that a move matches, summed, in a fixed order.
-func (c *correction) readBase(ctx context.Context, each func(*columns.Signed) error) error {
+// chunk reads chunk n of the plan, from 0, as the block that it is.
+func (c *correction) chunk(ctx context.Context, n int) (*columns.Corrections, error) {
+	b := columns.NewCorrections()
 	var r signedRows
-	query := baseQuery(c.p.table("usage_hourly"), c.control.AppID, c.p.number, c.moves)
-	return c.p.conn.Select(ctx, query, r.results("events_sum", "quantity_sum"), func() error {
+	query := fmt.Sprintf("SELECT row, app_id, source_offset, control_id, hour, %s, events, quantity FROM %s WHERE %s AND plan = %d AND chunk = %d ORDER BY row",
+		attributionColumns, c.p.table("correction_plans"), c.where(), c.head.ID, n+1)
+	var got columns.Chunk
+	first, last := uint32(0), uint32(0)
+	err := c.p.conn.Select(ctx, query, r.planned(), func() error {
 		for i := range r.hour.Rows() {
-			if err := each(r.row(i)); err != nil {
-				return err
+			ctl, s := c.control, r.row(i)
+			ctl.AppID, ctl.Offset, ctl.ID, ctl.Kind = r.app.Row(i), r.offset.Row(i), r.control.Row(i), kindMove
+			b.Append(&ctl, &s, r.number.Row(i))
+			if last = r.number.Row(i); got.Rows == 0 {
+				first = last
+			}
+			got.Rows++
+			if last%2 == 0 {
+				got.Events += s.Events
+				got.Quantity += s.Quantity
 			}
 		}
 		return nil
 	})
-}
-
-// baseQuery reads by the actors that the moves name, with which usage_hourly is
-// sorted: what it costs does not grow with what others did.
-func baseQuery(table, app string, partition int32, moves event.Moves) string {
-	keys := "hour, " + attributionColumns
-	return "SELECT " + keys + ", sum(events) AS events_sum, sum(quantity) AS quantity_sum FROM " + table +
-		" WHERE app_id = " + clickhouse.Quote(app) + " AND source_partition = " + strconv.Itoa(int(partition)) + " AND " + condition(moves) +
-		" GROUP BY " + keys + " HAVING events_sum != 0 OR quantity_sum != 0 ORDER BY " + keys
-}
-
-// chunk reads a chunk of the plan as the block that it is.
-func (c *correction) chunk(ctx context.Context, n uint32) (*columns.Corrections, error) {
-	b := columns.NewCorrections()
-	var r signedRows
-	query := "SELECT hour, " + attributionColumns + ", events, quantity FROM " + c.p.table("correction_plans") +
-		" WHERE " + c.where() + " AND chunk = " + strconv.Itoa(int(n)) + " ORDER BY row"
-	err := c.p.conn.Select(ctx, query, r.results("events", "quantity"), func() error {
-		for i := range r.hour.Rows() {
-			b.Append(&c.control, r.row(i), 0, 0)
-		}
-		return nil
-	})
+	if want := c.head.Chunks[n]; err == nil && (got != want || last-first+1 != want.Rows) {
+		err = fmt.Errorf("its rows %d to %d are %+v, and its head says %+v: %w", first, last, got, want, errPlan)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("read chunk %d of the plan of %s: %w", n, c.token, err)
+		return nil, fmt.Errorf("read chunk %d of the plan of %s: %w", n+1, c.token, err)
 	}
 	return b, nil
 }
 
 // signedRows receives rows of usage_hourly or of a plan.
 type signedRows struct {
+	app              proto.ColLowCardinality[string]
 	hour             proto.ColDateTime
-	attribution      [11]proto.ColumnOf[string]
+	attribution      []proto.ColumnOf[string] // as columns.AttributionColumns
 	events, quantity proto.ColInt64
-	signed           columns.Signed
+	number           proto.ColUInt32
+	offset           proto.ColInt64
+	control          proto.ColStr
 }
 
-func (r *signedRows) results(events, quantity string) proto.Results {
-	results := proto.Results{{Name: "hour", Data: &r.hour}}
-	for i, c := range columns.AttributionColumns {
-		r.attribution[i] = new(proto.ColStr)
+func (r *signedRows) init(events, quantity string) proto.Results {
+	r.app = *new(proto.ColStr).LowCardinality()
+	results := proto.Results{
+		{Name: "app_id", Data: &r.app},
+		{Name: "hour", Data: &r.hour},
+		{Name: events, Data: &r.events},
+		{Name: quantity, Data: &r.quantity},
+	}
+	for _, c := range columns.AttributionColumns {
+		var column proto.ColumnOf[string] = new(proto.ColStr)
 		if c.LowCardinality {
-			r.attribution[i] = new(proto.ColStr).LowCardinality()
+			column = new(proto.ColStr).LowCardinality()
 		}
-		results = append(results, proto.ResultColumn{Name: c.Name, Data: r.attribution[i]})
+		r.attribution = append(r.attribution, column)
+		results = append(results, proto.ResultColumn{Name: c.Name, Data: column})
 	}
-	return append(results, proto.ResultColumn{Name: events, Data: &r.events}, proto.ResultColumn{Name: quantity, Data: &r.quantity})
+	return results
 }
 
-// row returns a row of the received block. It is valid until the next call.
-func (r *signedRows) row(i int) *columns.Signed {
-	r.signed = columns.Signed{Hour: uint32(r.hour.Data[i]), Events: r.events.Row(i), Quantity: r.quantity.Row(i)}
-	for k, c := range columns.AttributionColumns {
-		*c.Of(&r.signed.Attribution) = r.attribution[k].Row(i)
+// base receives what baseQuery selects.
+func (r *signedRows) base() proto.Results {
+	return inOrder(baseKeys+", events_sum, quantity_sum", r.init("events_sum", "quantity_sum"))
+}
+
+// planned receives rows of a plan.
+func (r *signedRows) planned() proto.Results {
+	results := append(r.init("events", "quantity"),
+		proto.ResultColumn{Name: "row", Data: &r.number}, proto.ResultColumn{Name: "source_offset", Data: &r.offset}, proto.ResultColumn{Name: "control_id", Data: &r.control})
+	return inOrder("row, app_id, source_offset, control_id, hour, "+attributionColumns+", events, quantity", results)
+}
+
+// inOrder puts results into the order of a list of names.
+func inOrder(names string, results proto.Results) proto.Results {
+	var list proto.Results
+	for name := range strings.SplitSeq(names, ", ") {
+		i := slices.IndexFunc(results, func(c proto.ResultColumn) bool { return c.Name == name })
+		list = append(list, results[i])
 	}
-	return &r.signed
+	return list
+}
+
+// row returns a row of the received block.
+func (r *signedRows) row(i int) columns.Signed {
+	s := columns.Signed{Hour: uint32(r.hour.Data[i]), Events: r.events.Row(i), Quantity: r.quantity.Row(i)}
+	for k, c := range columns.AttributionColumns {
+		*c.Of(&s.Attribution) = r.attribution[k].Row(i)
+	}
+	return s
 }

@@ -63,50 +63,56 @@ func (p *partition) carryOut(it item) error {
 	if p.gone.Err() != nil {
 		return errLetGo
 	}
-	switch {
-	case it.rows != nil:
-		p.inHand.Store(it.millis)
-		defer p.inHand.Store(0)
-		token := it.block.Token(p.s.cfg.Shape(), p.src.TopicID, p.number, p.generation)
-		if err := p.sayOpen(); err != nil {
+	if it.rows != nil {
+		if err := p.carryOutBlock(it); err != nil {
 			return err
 		}
-		if err := p.insertRows(it.rows, token); err != nil {
-			return err
-		}
-		n := float64(it.rows.Rows())
-		p.s.metrics.blocks.WithLabelValues(p.topic).Inc()
-		p.s.metrics.blockRows.WithLabelValues(p.topic).Observe(n)
-		p.s.metrics.rowsWritten.WithLabelValues(p.topic).Add(n)
-		p.s.metrics.stored(p.topic, it.rows)
-		p.s.metrics.rowsPending.WithLabelValues(p.topic).Sub(n)
-		p.s.stopped.rows.Add(int64(n))
-		p.s.stopped.blocks.Add(1)
-		p.sentTo = 0
-	case it.control != nil:
-		p.inHand.Store(it.millis)
-		defer p.inHand.Store(0)
-		if err := p.sayOpen(); err != nil {
-			return err
-		}
-		if err := p.correct(it); err != nil {
-			return err
-		}
-		p.sentTo = 0
 	}
 	return p.commit(it.block.Next)
 }
 
-// insertRows inserts a block's rows and then what was counted of them: whoever
-// finds the counts finds the rows.
-func (p *partition) insertRows(r rows, token string) error {
-	if r.Rows() > 0 {
-		if err := p.insert(p.table(boundary.Table(p.topic)), r, token); err != nil {
+func (p *partition) carryOutBlock(it item) error {
+	p.inHand.Store(it.millis)
+	defer p.inHand.Store(0)
+	if err := p.sayOpen(); err != nil {
+		return err
+	}
+	if err := p.insertBlock(it); err != nil {
+		return err
+	}
+	n := float64(it.rows.Rows())
+	p.s.metrics.blocks.WithLabelValues(p.topic).Inc()
+	p.s.metrics.blockRows.WithLabelValues(p.topic).Observe(n)
+	p.s.metrics.rowsWritten.WithLabelValues(p.topic).Add(n)
+	p.s.metrics.stored(p.topic, it.rows)
+	p.s.metrics.rowsPending.WithLabelValues(p.topic).Sub(n)
+	p.s.stopped.rows.Add(int64(n))
+	p.s.stopped.blocks.Add(1)
+	p.sentTo = 0
+	return nil
+}
+
+// insertBlock carries out a block: what it orders is planned before any of its
+// rows is sent (correction.go says why), and what was counted of the rows comes
+// last: whoever finds the counts finds the rows.
+func (p *partition) insertBlock(it item) error {
+	token := it.block.Token(p.s.cfg.Shape(), p.src.TopicID, p.number, p.generation)
+	c, err := p.plan(it, token)
+	if err != nil {
+		return err
+	}
+	if it.rows.Rows() > 0 {
+		if err := p.insert(p.table(boundary.Table(p.topic)), it.rows, token); err != nil {
 			return err
 		}
 	}
-	if c := r.counted(); c != nil {
-		return p.insert(p.table(boundary.CountsTable), c, token+"|counts")
+	if c != nil {
+		if err := c.apply(); err != nil {
+			return err
+		}
+	}
+	if counts := it.rows.counted(); counts != nil {
+		return p.insert(p.table(boundary.CountsTable), counts, token+"|counts")
 	}
 	return nil
 }
@@ -199,7 +205,7 @@ func (p *partition) persist(what string, do func(context.Context) error) error {
 		if p.gone.Err() != nil {
 			return errLetGo
 		}
-		if errors.Is(err, errWindow) {
+		if errors.Is(err, errWindow) || errors.Is(err, errPlan) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		if began.IsZero() {

@@ -14,29 +14,30 @@ import (
 // metrics are the writer's own. rows in = rows written + rows released + rows
 // pending holds at any time for what this process read.
 type metrics struct {
-	records       *prometheus.CounterVec // topic, kind
-	rowsRead      *prometheus.CounterVec // topic
-	rowsWritten   *prometheus.CounterVec // topic
-	rowsReleased  *prometheus.CounterVec // topic
-	rowsPending   *prometheus.GaugeVec   // topic
-	blocks        *prometheus.CounterVec // topic
-	blockRows     *prometheus.HistogramVec
-	insertSeconds *prometheus.HistogramVec
-	retries       *prometheus.CounterVec // class
-	commits       *prometheus.CounterVec // outcome
-	lagRecords    *prometheus.GaugeVec   // topic, partition
-	lagSeconds    *prometheus.GaugeVec   // topic, partition
-	partitions    *prometheus.GaugeVec   // topic
-	halted        *prometheus.GaugeVec   // topic
-	paused        prometheus.Gauge
-	queueBytes    prometheus.Gauge
-	ticks         *prometheus.CounterVec // topic
-	corrections   prometheus.Counter
-	correctedRows prometheus.Counter
-	repaired      prometheus.Counter
-	apps          labels
-	events        *prometheus.CounterVec // app, counter
-	windowUsed    *prometheus.GaugeVec   // topic
+	records        *prometheus.CounterVec // topic, kind
+	rowsRead       *prometheus.CounterVec // topic
+	rowsWritten    *prometheus.CounterVec // topic
+	rowsReleased   *prometheus.CounterVec // topic
+	rowsPending    *prometheus.GaugeVec   // topic
+	blocks         *prometheus.CounterVec // topic
+	blockRows      *prometheus.HistogramVec
+	insertSeconds  *prometheus.HistogramVec
+	retries        *prometheus.CounterVec // class
+	commits        *prometheus.CounterVec // outcome
+	lagRecords     *prometheus.GaugeVec   // topic, partition
+	lagSeconds     *prometheus.GaugeVec   // topic, partition
+	partitions     *prometheus.GaugeVec   // topic
+	halted         *prometheus.GaugeVec   // topic
+	paused         prometheus.Gauge
+	queueBytes     prometheus.Gauge
+	ticks          *prometheus.CounterVec // topic
+	corrections    prometheus.Counter
+	correctedRows  prometheus.Counter
+	correctionRead prometheus.Counter
+	repaired       prometheus.Counter
+	apps           labels
+	events         *prometheus.CounterVec // app, counter
+	windowUsed     *prometheus.GaugeVec   // topic
 }
 
 // newMetrics registers with reg, which may be nil.
@@ -57,30 +58,31 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return h
 	}
 	m := &metrics{
-		records:       counter("uptake_writer_records_total", "Records read, by what they are: row, counts, tick, control, marker.", "topic", "kind"),
-		rowsRead:      counter("uptake_writer_rows_read_total", "Rows taken into blocks.", "topic"),
-		rowsWritten:   counter("uptake_writer_rows_written_total", "Rows of blocks that ClickHouse took, or had taken before.", "topic"),
-		events:        counter("uptake_writer_events_total", "Of these, events by app and what the conservation audit calls them: stored or rejected.", "app", "counter"),
-		rowsReleased:  counter("uptake_writer_rows_released_total", "Rows that were let go with their partition before they were written: the log has them.", "topic"),
-		rowsPending:   gauge("uptake_writer_rows_pending", "Rows in blocks that are open, waiting or under way.", "topic"),
-		blocks:        counter("uptake_writer_blocks_total", "Blocks that ClickHouse took, or had taken before.", "topic"),
-		blockRows:     histogram("uptake_writer_block_rows", "Rows of a block.", prometheus.ExponentialBuckets(1, 4, 9)),
-		insertSeconds: histogram("uptake_writer_insert_seconds", "Time of an attempt that ClickHouse answered with OK.", prometheus.ExponentialBuckets(0.002, 2, 14)),
-		retries:       counter("uptake_writer_retries_total", "Attempts that failed, by what the error means.", "class"),
-		commits:       counter("uptake_writer_commits_total", "Commits of a boundary.", "outcome"),
-		lagRecords:    gauge("uptake_writer_lag_records", "Offsets between the committed boundary and the end of the log.", "topic", "partition"),
-		lagSeconds:    gauge("uptake_writer_lag_seconds", "Age of the oldest row that was read and not written.", "topic", "partition"),
-		partitions:    gauge("uptake_writer_partitions", "Partitions that this writer has.", "topic"),
-		halted:        gauge("uptake_writer_halted_partitions", "Partitions that wait for someone to mend what stops them.", "topic"),
-		ticks:         counter("uptake_writer_ticks_total", "Ticks produced to close the block of an idle partition.", "topic"),
-		windowUsed:    gauge("uptake_writer_window_used_ratio", "Age of the oldest open block in shares of the dedup window.", "topic"),
-		paused:        prometheus.NewGauge(prometheus.GaugeOpts{Name: "uptake_writer_paused_partitions", Help: "Partitions whose fetching is paused because their queue is full."}),
-		queueBytes:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "uptake_writer_queue_bytes", Help: "Bytes of records that were fetched and not yet taken into blocks."}),
-		corrections:   prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_corrections_total", Help: "Control records that were carried out."}),
-		correctedRows: prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_corrected_rows_total", Help: "Signed rows of them."}),
-		repaired:      prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_repaired_texts_total", Help: "JSON texts that ClickHouse did not read and that were kept as a string."}),
+		records:        counter("uptake_writer_records_total", "Records read, by what they are: row, counts, tick, control, marker.", "topic", "kind"),
+		rowsRead:       counter("uptake_writer_rows_read_total", "Rows taken into blocks.", "topic"),
+		rowsWritten:    counter("uptake_writer_rows_written_total", "Rows of blocks that ClickHouse took, or had taken before.", "topic"),
+		events:         counter("uptake_writer_events_total", "Of these, events by app and what the conservation audit calls them: stored or rejected.", "app", "counter"),
+		rowsReleased:   counter("uptake_writer_rows_released_total", "Rows that were let go with their partition before they were written: the log has them.", "topic"),
+		rowsPending:    gauge("uptake_writer_rows_pending", "Rows in blocks that are open, waiting or under way.", "topic"),
+		blocks:         counter("uptake_writer_blocks_total", "Blocks that ClickHouse took, or had taken before.", "topic"),
+		blockRows:      histogram("uptake_writer_block_rows", "Rows of a block.", prometheus.ExponentialBuckets(1, 4, 9)),
+		insertSeconds:  histogram("uptake_writer_insert_seconds", "Time of an attempt that ClickHouse answered with OK.", prometheus.ExponentialBuckets(0.002, 2, 14)),
+		retries:        counter("uptake_writer_retries_total", "Attempts that failed, by what the error means.", "class"),
+		commits:        counter("uptake_writer_commits_total", "Commits of a boundary.", "outcome"),
+		lagRecords:     gauge("uptake_writer_lag_records", "Offsets between the committed boundary and the end of the log.", "topic", "partition"),
+		lagSeconds:     gauge("uptake_writer_lag_seconds", "Age of the oldest row that was read and not written.", "topic", "partition"),
+		partitions:     gauge("uptake_writer_partitions", "Partitions that this writer has.", "topic"),
+		halted:         gauge("uptake_writer_halted_partitions", "Partitions that wait for someone to mend what stops them.", "topic"),
+		ticks:          counter("uptake_writer_ticks_total", "Ticks produced to close the block of an idle partition.", "topic"),
+		windowUsed:     gauge("uptake_writer_window_used_ratio", "Age of the oldest open block in shares of the dedup window.", "topic"),
+		paused:         prometheus.NewGauge(prometheus.GaugeOpts{Name: "uptake_writer_paused_partitions", Help: "Partitions whose fetching is paused because their queue is full."}),
+		queueBytes:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "uptake_writer_queue_bytes", Help: "Bytes of records that were fetched and not yet taken into blocks."}),
+		corrections:    prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_corrections_total", Help: "Control records that were carried out."}),
+		correctedRows:  prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_corrected_rows_total", Help: "Signed rows of them."}),
+		correctionRead: prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_correction_read_rows_total", Help: "Rows of usage_hourly that ClickHouse read to plan them."}),
+		repaired:       prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_repaired_texts_total", Help: "JSON texts that ClickHouse did not read and that were kept as a string."}),
 	}
-	for _, c := range []prometheus.Collector{m.paused, m.queueBytes, m.corrections, m.correctedRows, m.repaired} {
+	for _, c := range []prometheus.Collector{m.paused, m.queueBytes, m.corrections, m.correctedRows, m.correctionRead, m.repaired} {
 		register(reg, c)
 	}
 	for _, c := range clickhouse.Classes {
@@ -113,7 +115,7 @@ type perRow struct {
 
 func (m *metrics) perRow(topic string) perRow {
 	return perRow{
-		records: m.records.WithLabelValues(topic, kindNames[block.Row]),
+		records: m.records.WithLabelValues(topic, kindName(block.Content, nil)),
 		read:    m.rowsRead.WithLabelValues(topic), pending: m.rowsPending.WithLabelValues(topic),
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
+	"github.com/uptakehq/uptake/rollup-writer/internal/plan"
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
@@ -81,13 +83,11 @@ type openBlock struct {
 	since        time.Time // when that row was read
 }
 
-// item is something to carry out: a block of rows, a control record, or only a
-// boundary.
+// item is something to carry out: a block, or only a boundary.
 type item struct {
-	block   block.Block
-	rows    rows // nil: no rows
-	control *event.Control
-	millis  int64 // append time of the first row or of the control record
+	block  block.Block
+	rows   rows  // nil: no block
+	millis int64 // append time of its first record
 }
 
 func (s *Service) newPartition(topic string, number int32) *partition {
@@ -214,13 +214,10 @@ func (p *partition) take(r *kgo.Record) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case rec.Kind == block.Row && control == nil:
+	if rec.Kind == block.Content && control == nil {
 		p.perRow.newRecords++
-	case rec.Kind == block.Row:
-		p.s.metrics.records.WithLabelValues(p.topic, "counts").Inc()
-	default:
-		p.s.metrics.records.WithLabelValues(p.topic, kindNames[rec.Kind]).Inc()
+	} else {
+		p.s.metrics.records.WithLabelValues(p.topic, kindName(rec.Kind, control)).Inc()
 	}
 	ended, ok := p.cutter.Next(rec)
 	if !ok {
@@ -234,16 +231,26 @@ func (p *partition) take(r *kgo.Record) error {
 			return err
 		}
 	}
-	switch rec.Kind {
-	case block.Row:
+	if rec.Kind == block.Content {
 		return p.append(r, control)
-	case block.Control:
-		return p.hand(item{block: block.Single(rec), control: control, millis: rec.AppendMillis})
 	}
 	return nil
 }
 
-var kindNames = map[block.Kind]string{block.Row: "row", block.Tick: "tick", block.Control: "control", block.Marker: "marker"}
+// kindName is what metrics call a record.
+func kindName(k block.Kind, c *event.Control) string {
+	switch {
+	case k == block.Tick:
+		return "tick"
+	case k == block.Marker:
+		return "marker"
+	case c == nil:
+		return "row"
+	case c.Kind == event.ControlCounts:
+		return "counts"
+	}
+	return "control"
+}
 
 // classify says what a record is to the cutter, by its header.
 func (p *partition) classify(r *kgo.Record) (block.Record, *event.Control, error) {
@@ -269,14 +276,9 @@ func (p *partition) classify(r *kgo.Record) (block.Record, *event.Control, error
 	case event.ControlTick:
 		rec.Kind = block.Tick
 		return rec, nil, nil
-	case event.ControlMove:
+	case event.ControlMove, event.ControlCounts:
 		if rowType(p.topic) == event.TypeEnriched {
-			rec.Kind = block.Control
-			return rec, &c, nil // it aliases the record, which lives as long
-		}
-	case event.ControlCounts:
-		if rowType(p.topic) == event.TypeEnriched {
-			return rec, &c, nil // as a row: it belongs to the block that it stands in
+			return rec, &c, nil // it aliases the record
 		}
 	}
 	return rec, nil, fmt.Errorf("offset %d: control record of unknown kind %q: use a release of rollup-writer that knows it", r.Offset, c.Kind)
@@ -286,8 +288,9 @@ func (p *partition) undecodable(r *kgo.Record, err error) error {
 	return fmt.Errorf("offset %d: %w: if a newer release wrote it, use one; if nothing can read it, add %s@%d to -skip-records of all writers", r.Offset, err, p.name, r.Offset)
 }
 
-// append takes a row into the open block, or what was counted.
-func (p *partition) append(r *kgo.Record, counted *event.Control) error {
+// append takes a row into the open block, or what a control record counts or
+// orders.
+func (p *partition) append(r *kgo.Record, control *event.Control) error {
 	if p.open == nil {
 		select {
 		case p.open = <-p.spare:
@@ -301,18 +304,36 @@ func (p *partition) append(r *kgo.Record, counted *event.Control) error {
 		p.building.Store(p.openRow.appendMillis)
 		p.tick.forget()
 	}
-	if counted != nil {
-		n, err := event.ParseCounts(counted.Payload)
+	if control != nil {
+		return p.appendControl(r, control)
+	}
+	if err := p.open.take(p.s.codec, p.src, r.Offset, r.Value); err != nil {
+		return p.undecodable(r, err)
+	}
+	p.perRow.newRows++
+	return nil
+}
+
+func (p *partition) appendControl(r *kgo.Record, control *event.Control) error {
+	if control.Kind == event.ControlCounts {
+		n, err := event.ParseCounts(control.Payload)
 		if err != nil {
 			return p.undecodable(r, err)
 		}
 		p.open.count(p.src, r.Offset, r.Timestamp.UnixMilli(), &n)
 		return nil
 	}
-	if err := p.open.take(p.s.codec, p.src, r.Offset, r.Value); err != nil {
-		return p.undecodable(r, err)
+	moves, err := event.ParseMoves(control.Payload)
+	if err != nil {
+		return fmt.Errorf("offset %d: %w: use a release of rollup-writer that reads it", r.Offset, err)
 	}
-	p.perRow.newRows++
+	reason, err := reasonText(moves.Reason)
+	if err != nil {
+		return fmt.Errorf("offset %d: %w", r.Offset, err)
+	}
+	p.open.order(plan.Order{
+		AppID: strings.Clone(control.AppID), Offset: r.Offset, ID: strings.Clone(control.ControlID), Reason: reason, Moves: moves.Moves,
+	})
 	return nil
 }
 

@@ -343,53 +343,6 @@ func TestCorrectionsOfHours(t *testing.T) {
 	}
 }
 
-// A writer that dies at any INSERT of a correction, before, within or after it,
-// leaves what the next one completes.
-func TestCorrectionsSurviveACrashAtEveryStep(t *testing.T) {
-	if testing.Short() {
-		t.Skip("each of its scenarios needs ClickHouse; not under -short")
-	}
-	for _, f := range []fault{cutFirst, cutHalf, cutLast} {
-		for n := 1; ; n++ {
-			done := false
-			t.Run(fmt.Sprintf("%s insert %d", f, n), func(t *testing.T) {
-				b := newBench(t)
-				b.init()
-				p := newProxy(t, b.cfg.ClickHouse.Addr, func(i int) fault {
-					if i == n {
-						return f
-					}
-					return pass
-				})
-				through := func(c *Config) { c.ClickHouse.Addr = p.addr() }
-				correct := b.Corrections()
-				w := b.start(through)
-				settled := make(chan struct{})
-				go func() { // ends with the log written, or with the patience for it
-					defer close(settled)
-					b.AwaitSettled()
-				}()
-				select {
-				case <-p.hit:
-					w.Kill()
-					<-w.Done
-					b.start(through)
-				case <-settled:
-					done = true // there is no such INSERT
-				}
-				<-settled
-				b.Check(correct)
-			})
-			if done || t.Failed() {
-				break
-			}
-			if n > 60 {
-				t.Fatal("a scenario of four messages takes more than 60 inserts")
-			}
-		}
-	}
-}
-
 // A correction of more rows than a block takes is carried out in chunks.
 func TestLargeCorrections(t *testing.T) {
 	b := newBench(t)

@@ -3,6 +3,7 @@ package rollup
 import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
+	"github.com/uptakehq/uptake/rollup-writer/internal/plan"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
@@ -24,6 +25,11 @@ type rows interface {
 	count(src columns.Source, offset, millis int64, n *event.Counts)
 	// counted are the rows of that, nil when there are none.
 	counted() *columns.Counts
+	// order takes what a control record moves of what stands before it.
+	order(o plan.Order)
+	// ordered are these orders and the rows that they may move, nil when there
+	// are none. They are valid until Reset.
+	ordered() (*plan.Orders, *columns.Events)
 	// EachApp calls fn with every app that rows are of, and how many.
 	EachApp(fn func(app string, rows int))
 	// repair replaces what the server does not read; see columns.Events.Repair.
@@ -41,12 +47,17 @@ type eventRows struct {
 	*columns.Events
 	record event.EnrichedEvent
 	counts counts
+	orders plan.Orders
 }
 
 func (r *eventRows) Reset() {
 	r.Events.Reset()
 	r.counts.reset()
+	r.orders.Reset()
 }
+
+func (r *eventRows) order(o plan.Order)                       { r.orders.Add(o) }
+func (r *eventRows) ordered() (*plan.Orders, *columns.Events) { return &r.orders, r.Events }
 
 func (r *eventRows) count(src columns.Source, offset, millis int64, n *event.Counts) {
 	r.counts.add(src, offset, millis, n)
@@ -79,6 +90,8 @@ func (r *rejectedRows) take(c *event.Codec, src columns.Source, offset int64, va
 
 func (r *rejectedRows) repair(bool) int { return 0 }
 
-// The enrichers count into enriched alone: classify refuses counts elsewhere.
+// The enrichers count and order in enriched alone: classify refuses it elsewhere.
 func (r *rejectedRows) count(columns.Source, int64, int64, *event.Counts) {}
 func (r *rejectedRows) counted() *columns.Counts                          { return nil }
+func (r *rejectedRows) order(plan.Order)                                  {}
+func (r *rejectedRows) ordered() (orders *plan.Orders, _ *columns.Events) { return nil, nil }

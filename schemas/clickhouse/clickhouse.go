@@ -26,12 +26,15 @@
 // One machine, T = 1 s: 5 busy log partitions (4 of enriched, 1 of rejected),
 // each at most 1 block/s when it keeps up, and on tables that are not
 // partitioned (events has one month in a block, at the turn of a month two):
-// 5 entries/s. 20,000 entries are more than an hour. While it catches up, some
-// 40 blocks/s were seen, 500 s.
+// 5 entries/s. A block with moves takes one more entry for its plan, and in the
+// rollups one more for each chunk of corrections, as a rule one: 10 entries/s.
+// 20,000 entries are more than half an hour. While it catches up, some 40 blocks/s
+// were seen, 250 s.
 //
 // Cluster, T = 5 s, 12 log partitions on one shard, late events of two or three
-// months in a block: 12/5 × 3 = 7 entries/s. 200,000 entries are eight hours,
-// and at ten times that rate, catching up, 48 minutes. The window in seconds is
+// months in a block: 12/5 × 3 = 7 entries/s, with moves in every block 14.
+// 200,000 entries are four hours, and at ten times that rate, catching up, 24
+// minutes. The window in seconds is
 // a week, so that the count is what bounds it; its age is relative to the newest
 // entry, so a cluster that stood still forgets nothing.
 //

@@ -37,8 +37,8 @@ const (
 // several, which are carried out in turn. So no row that was moved may match a
 // later one: every match names something that its set changes.
 //
-// Orders wait in a batch: a control record is a block of its own for the writer,
-// and cuts the block of events that it stands in. To wait is safe, since no
+// Orders wait in a batch: a control record of many moves is shorter than many of
+// one. To wait is safe, since no
 // event that is stamped after an order matches it: what an order moves away from
 // is what is counted for nobody any more. Only an unlink ends that, and is never
 // kept waiting. To share a control record is safe as long as what one order

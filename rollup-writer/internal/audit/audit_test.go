@@ -74,20 +74,22 @@ func (b *bench) blockSQL(app string, partition, day, n int) string {
 }
 
 const signedColumns = `app_id, account_id, account_source, actor_id, actor_kind, user_id, anonymous_id, feature_id, module_id, product_id, role, event, hour,
-	source_partition, events, quantity, source_topic_id, source_offset, control_id, control_kind, corrected_at`
+	source_partition, events, quantity, source_topic_id, source_offset, control_id, control_kind, corrected_at, block, row`
 
 // correct plans and carries out a correction: what linked did belongs to u9.
 func (b *bench) correct(app string) {
 	b.t.Helper()
 	offset := b.offset
 	b.offset++
-	rows := func(sign, actor string) string {
-		return fmt.Sprintf(`SELECT app_id, account_id, account_source, %s AS actor_id, actor_kind, user_id, anonymous_id, feature_id, module_id, product_id, role, event, hour,
-			source_partition, %ssum(events) AS events, %ssum(quantity) AS quantity, 'topic-1' AS source_topic_id, %d AS source_offset, 'c1' AS control_id, 'move' AS control_kind, now64(3) AS corrected_at
-			FROM usage_hourly AS b WHERE app_id = '%s' AND b.actor_id = 'linked' AND source_partition = 0 GROUP BY ALL`, actor, sign, sign, offset, app)
+	rows := func(row int, sign, actor string) string {
+		return fmt.Sprintf(`SELECT *, %d + 2 * rowNumberInAllBlocks() AS row FROM (
+			SELECT app_id, account_id, account_source, %s AS actor_id, actor_kind, user_id, anonymous_id, feature_id, module_id, product_id, role, event, hour,
+			source_partition, %ssum(events) AS events, %ssum(quantity) AS quantity, 'topic-1' AS source_topic_id, %d AS source_offset, 'c1' AS control_id, 'move' AS control_kind, now64(3) AS corrected_at, %[5]d AS block
+			FROM usage_hourly AS b WHERE app_id = '%s' AND b.actor_id = 'linked' AND source_partition = 0 GROUP BY ALL ORDER BY ALL)`, row, actor, sign, sign, offset, app)
 	}
-	b.exec("INSERT INTO correction_plans (" + signedColumns + ", chunk, row) SELECT *, 1, 0 FROM (" + rows("-", "b.actor_id") + " UNION ALL " + rows("", "'u9'") + ")")
-	b.exec(fmt.Sprintf("INSERT INTO correction_plans (app_id, source_topic_id, source_partition, source_offset, corrected_at, chunk, row) VALUES ('%s', 'topic-1', 0, %d, now64(3), 0, 1)", app, offset))
+	b.exec("INSERT INTO correction_plans (" + signedColumns + ", chunk, plan) SELECT *, 1, 77 FROM (" + rows(1, "-", "b.actor_id") + " UNION ALL " + rows(2, "", "'u9'") + ")")
+	b.exec(fmt.Sprintf(`INSERT INTO correction_plans (app_id, source_topic_id, source_partition, source_offset, block, block_end, corrected_at, plan, chunk_rows, chunk_events, chunk_quantity)
+		SELECT '%s', 'topic-1', 0, %d, %[2]d, %[2]d + 1, now64(3), 77, [count()], [sumIf(events, row %% 2 = 0)], [sumIf(quantity, row %% 2 = 0)] FROM correction_plans WHERE source_offset = %[2]d`, app, offset))
 	b.exec("INSERT INTO corrections (" + signedColumns + ") SELECT " + signedColumns + " FROM correction_plans WHERE chunk > 0 AND source_offset = " + fmt.Sprint(offset))
 	if n := b.number("SELECT count() FROM corrections"); n == 0 {
 		b.t.Fatal("the correction is empty")
@@ -163,7 +165,7 @@ func TestEqualTablesAreEqual(t *testing.T) {
 		if checks, findings := different(r); !r.Equal || checks != nil || findings != nil {
 			t.Errorf("%s: got %v %v, %v", form, r.Equal, checks, findings)
 		}
-		if len(r.Apps) != 2 || len(r.Apps[0].Checks) != 10 {
+		if len(r.Apps) != 2 || len(r.Apps[0].Checks) != 11 {
 			t.Fatalf("%s: got %+v", form, r.Apps)
 		}
 		counted := b.number("SELECT count() FROM events WHERE app_id = 'shop' AND kind != 'identify'")
@@ -177,6 +179,8 @@ func TestEqualTablesAreEqual(t *testing.T) {
 				want = 600
 			case "corrections":
 				want = 0
+			case "correction_plans": // rows of chunks
+				want = b.number("SELECT count() FROM correction_plans WHERE chunk > 0")
 			}
 			if c.Want.Events != want || c.Got != c.Want {
 				t.Errorf("%s: %s: got %+v, want %d events on both sides", form, c.Table, c, want)
@@ -349,15 +353,28 @@ func TestDamageIsFoundAndNamed(t *testing.T) {
 		{
 			"correction not done",
 			func(b *bench) {
-				b.exec("INSERT INTO correction_plans (app_id, actor_id, hour, events, quantity, source_topic_id, source_offset, corrected_at, chunk, row) VALUES " +
-					"('shop', 'x', '2026-11-10 10:00:00', -1, -1, 't', 7, now64(3), 1, 0), ('shop', 'y', '2026-11-10 10:00:00', 1, 1, 't', 7, now64(3), 1, 1), " +
-					"('shop', '', '1970-01-01 00:00:00', 0, 0, 't', 7, now64(3), 0, 1)")
+				const columns = "INSERT INTO correction_plans (app_id, actor_id, hour, events, quantity, source_topic_id, source_offset, block, corrected_at, chunk, row, block_end, chunk_rows, chunk_events) VALUES "
+				b.exec(columns + "('shop', 'x', '2026-11-10 10:00:00', -1, -1, 't', 7, 7, now64(3), 1, 1, 0, [], []), ('shop', 'y', '2026-11-10 10:00:00', 1, 1, 't', 7, 7, now64(3), 1, 2, 0, [], []), " +
+					"('shop', '', '1970-01-01 00:00:00', 0, 0, 't', 7, 7, now64(3), 0, 0, 8, [2], [1])")
 				// Of this one the plan is not whole yet: it does not count.
-				b.exec("INSERT INTO correction_plans (app_id, actor_id, hour, events, quantity, source_topic_id, source_offset, corrected_at, chunk, row) VALUES " +
-					"('shop', 'x', '2026-11-10 10:00:00', -1, -1, 't', 8, now64(3), 1, 0)")
+				b.exec(columns + "('shop', 'x', '2026-11-10 10:00:00', -1, -1, 't', 8, 8, now64(3), 1, 1, 0, [], [])")
 			},
 			[]string{"shop corrections 1/1"},
 			[]string{"shop corrections lacks rows of 2 cells that its plans hold, and usage_hourly lacks them too"},
+		},
+		{
+			"part of a plan lost",
+			func(b *bench) { b.exec("ALTER TABLE correction_plans DELETE WHERE chunk > 0 AND row = 1" + mutate) },
+			nil,
+			[]string{"shop correction_plans holds in 1 chunks other rows than their heads say: a part of correction_plans was lost"},
+		},
+		{
+			"part of a plan doubled",
+			func(b *bench) {
+				b.exec("INSERT INTO correction_plans SELECT * FROM correction_plans WHERE chunk > 0 SETTINGS insert_deduplicate = 0, insert_deduplication_token = 'again'")
+			},
+			nil,
+			[]string{"shop correction_plans holds in 1 chunks other rows than their heads say"},
 		},
 		{
 			"correction twice",

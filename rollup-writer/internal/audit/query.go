@@ -86,10 +86,22 @@ var (
 	record        = strings.Join(recordColumns, ", ")
 )
 
-// planned are plans that are written whole and will not expire while they are
-// compared: of an expired one some parts may be gone before others.
-const planned = `(source_topic_id, source_partition, source_offset) GLOBAL IN (
-	SELECT source_topic_id, source_partition, source_offset FROM correction_plans WHERE chunk = 0 AND corrected_at > now() - INTERVAL 59 DAY)`
+// planned selects, by the columns of a block, rows of blocks that have a plan
+// which is written whole and will not expire while they are compared: of an
+// expired one some parts may be gone before others.
+func planned(columns string) string {
+	return "(" + columns + ") GLOBAL IN (SELECT " + columns + " FROM correction_plans WHERE " + youngHeads + ")"
+}
+
+const (
+	youngHeads  = "chunk = 0 AND block_end > 0 AND corrected_at > now() - INTERVAL 59 DAY"
+	planColumns = "source_topic_id, source_partition, block, plan"
+)
+
+// heads of the app's plans: each is of the app of its block's first order.
+func (c chunk) heads() string {
+	return fmt.Sprintf("app_id = %s AND cityHash64(block) %% %d = %d AND %s", clickhouse.Quote(c.app), c.of, c.share, youngHeads)
+}
 
 // checks says again what the materialized views select: from a view that was
 // changed or dropped nothing could be told.
@@ -108,12 +120,25 @@ SELECT ` + base + `, events, quantity FROM corrections WHERE ` + c.hours()
 		return "SELECT " + base + ", events, quantity FROM usage_hourly WHERE " + c.hours()
 	},
 }}, overBase(), []check{{
-	table: "corrections", against: "correction_plans", columns: slices.Concat(recordColumns[:1], recordColumns[2:], baseColumns),
+	table: "corrections", against: "correction_plans", columns: slices.Concat(recordColumns[:1], recordColumns[2:], []string{"row"}, baseColumns),
 	want: func(c chunk) string {
-		return "SELECT source_topic_id, source_offset, " + base + ", events, quantity FROM correction_plans WHERE chunk > 0 AND " + c.hours() + " AND " + planned
+		return "SELECT source_topic_id, source_offset, row, " + base + ", events, quantity FROM correction_plans WHERE chunk > 0 AND " + c.hours() +
+			" AND " + planned(planColumns)
 	},
 	got: func(c chunk) string {
-		return "SELECT source_topic_id, source_offset, " + base + ", events, quantity FROM corrections WHERE " + c.hours() + " AND " + planned
+		return "SELECT source_topic_id, source_offset, row, " + base + ", events, quantity FROM corrections WHERE " + c.hours() +
+			" AND " + planned("source_topic_id, source_partition, block")
+	},
+}, {
+	// As events they count rows.
+	table: "correction_plans", against: "what their heads say", columns: []string{"source_topic_id", "source_partition", "block", "plan", "chunk"}, shares: true,
+	want: func(c chunk) string {
+		return "SELECT " + planColumns + ", n AS chunk, toInt64(r) AS events, e AS quantity FROM (SELECT " + planColumns + ", chunk_rows, chunk_events FROM correction_plans WHERE " + c.heads() +
+			") ARRAY JOIN chunk_rows AS r, chunk_events AS e, arrayEnumerate(chunk_rows) AS n"
+	},
+	got: func(c chunk) string {
+		return "SELECT " + planColumns + ", p.chunk AS chunk, toInt64(1) AS events, if(p.row % 2 = 0, p.events, 0) AS quantity FROM correction_plans AS p WHERE p.chunk > 0 AND (" +
+			planColumns + ") GLOBAL IN (SELECT " + planColumns + " FROM correction_plans WHERE " + c.heads() + ")"
 	},
 }, {
 	table: "events", against: "one row per record", columns: recordColumns,

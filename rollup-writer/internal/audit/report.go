@@ -167,7 +167,7 @@ func findings(app *App, cfg Config) []Finding {
 		}
 	}
 	messages := app.Checks[len(app.Checks)-1]
-	hourly, corrections, records := by["usage_hourly"], by["corrections"], by["events"]
+	hourly, corrections, plans, records := by["usage_hourly"], by["corrections"], by["correction_plans"], by["events"]
 	// All rollups say that usage_hourly has too much, or too little.
 	lessAbove, moreAbove := true, true
 	for _, name := range rollups {
@@ -190,6 +190,10 @@ func findings(app *App, cfg Config) []Finding {
 	// A correction takes from some cells what it gives to others.
 	moved := hourly.Missing.any() && hourly.Missing == hourly.Surplus
 	switch {
+	case plans.Different > 0:
+		add("correction_plans", "bring its rows back from a backup of correction_plans, or, where corrections holds all rows of these blocks, from there; a rebuild leaves these blocks' corrections as they are, "+
+			"and a writer that has yet to carry one of them out halts",
+			"correction_plans holds in %d chunks other rows than their heads say: a part of correction_plans was lost, or is doubled", plans.Different)
 	case corrections.Different == 0:
 	case twice(corrections):
 		add("corrections", "delete the second copy of these rows from corrections, if usage_hourly agrees with one; else "+mendRollups+" after that",

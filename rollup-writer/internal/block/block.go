@@ -7,28 +7,33 @@
 // and inserting one again is harmless. The package is pure: it reads no clock,
 // and nothing in it depends on when or how often it is called.
 //
-//   - A row record with another key than its predecessor's begins a block. The
-//     key is (offset div N, append time div T).
-//   - A row record that would take the block above [MaxBytes] begins a block, so
-//     that what has to be kept in memory is bounded. A block is only ever read
+//   - A content record (an event, or a control record that orders or counts
+//     something) with another key than its predecessor's begins a block. The key
+//     is (offset div N, append time div T).
+//   - A content record that would take the block above [MaxBytes] begins a block,
+//     so that what has to be kept in memory is bounded. A block is only ever read
 //     from its beginning, so every reader sees the same sum.
-//   - A control record is a block of its own, complete as soon as it is seen.
 //   - A tick carries nothing and begins nothing. It ends the open block if its
 //     key is another one.
 //   - A marker (of a transaction) is none of the log's records: it ends nothing.
 //
-// A block's Start is the offset of its first record, its End the offset of the
-// record that ended it; a control record ends right behind itself.
+// A block's Start is the offset of its first content record, its End the offset
+// of the record that ended it.
 //
 // What is done is always a prefix of the log, up to a boundary: the Start of the
 // open block, or, when none is open, the offset behind the last record seen.
 // Starting at any boundary gives the same blocks from there on, because no block
 // is open there. That holds for boundaries behind ticks and markers too, so an
 // idle partition's boundary is the end of its log, and retention may delete all
-// of it without taking the ground from under the next start.
+// of it without making the next start refuse.
+//
+// In version 1 of the rule a control record that orders corrections ended the
+// open block and was a block of its own. A reader of one version must not
+// continue within a block of the other: see [ErrVersion1] and [TakeOver].
 package block
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -39,8 +44,11 @@ import (
 // format version in tokens and metadata, as a constant.
 const MaxBytes = 32 << 20
 
-// version of the rules above.
-const version = "v1"
+// Versions of the rules above.
+const (
+	version  = "v2"
+	version1 = "v1"
+)
 
 // Shape is N and T. It is fixed for the life of a topic: other values cut other
 // blocks, which no dedup window knows.
@@ -95,9 +103,8 @@ type Kind uint8
 
 // Kinds of records.
 const (
-	Row     Kind = iota // one row
+	Content Kind = iota // belongs to a block: an event, or a control record
 	Tick                // carries nothing
-	Control             // a block of its own
 	Marker              // of a transaction
 )
 
@@ -112,8 +119,7 @@ type Record struct {
 // Block is a complete block.
 type Block struct {
 	Start, End int64
-	Control    bool
-	Rows       int // of Row records; 0 for a control block
+	Records    int // Content records
 	Bytes      int // of their values
 	// Next is the boundary once this block is done: End, or behind the tick
 	// that ended it.
@@ -148,8 +154,7 @@ func NewCutter(s Shape, boundary int64) *Cutter {
 }
 
 // Next takes the next record. It returns the block that the record ended, if it
-// ended one. A Row record then belongs to the open block; a Control record is
-// the block that Single makes of it.
+// ended one. A Content record then belongs to the open block.
 func (c *Cutter) Next(r Record) (ended Block, ok bool) {
 	if r.Kind == Marker {
 		if !c.open {
@@ -158,39 +163,34 @@ func (c *Cutter) Next(r Record) (ended Block, ok bool) {
 		return Block{}, false
 	}
 	k := c.shape.key(r.Offset, r.AppendMillis)
-	if c.open && (r.Kind == Control || k != c.key || (r.Kind == Row && c.block.Bytes+r.Bytes > MaxBytes)) {
+	if c.open && (k != c.key || (r.Kind == Content && c.block.Bytes+r.Bytes > MaxBytes)) {
 		ended, ok = c.block, true
 		ended.End, ended.Next = r.Offset, r.Offset
 		c.open = false
 	}
-	if r.Kind == Row {
+	if r.Kind == Content {
 		if !c.open {
 			c.open, c.key, c.block, c.boundary = true, k, Block{Start: r.Offset}, r.Offset
 		}
-		c.block.Rows++
+		c.block.Records++
 		c.block.Bytes += r.Bytes
 		return ended, ok
 	}
 	if !c.open {
 		c.boundary = r.Offset + 1
-		if ok && r.Kind == Tick {
+		if ok {
 			ended.Next = c.boundary
 		}
 	}
 	return ended, ok
 }
 
-// Single is the block that a control record is.
-func Single(r Record) Block {
-	return Block{Start: r.Offset, End: r.Offset + 1, Next: r.Offset + 1, Control: true}
-}
-
-// Open reports the rows of the open block; 0 if none is open.
+// Open reports the content records of the open block; 0 if none is open.
 func (c *Cutter) Open() int {
 	if !c.open {
 		return 0
 	}
-	return c.block.Rows
+	return c.block.Records
 }
 
 // Boundary is the offset up to which the log is done once every block that
@@ -237,23 +237,55 @@ func (c Commit) Metadata() string {
 	}, "|")
 }
 
-// ParseCommit reads the metadata of a commit.
+// ErrVersion1 is in the chain of the error about a commit whose successor blocks
+// another rule would cut.
+var ErrVersion1 = errors.New("it was committed by a release that cut blocks by another rule (v1)")
+
+// ParseCommit reads the metadata of a commit. A commit of version 1 fails with
+// [ErrVersion1].
 func ParseCommit(metadata string) (Commit, error) {
+	c, v, err := parse(metadata)
+	switch {
+	case err != nil:
+		return Commit{}, err
+	case v == version1:
+		return Commit{}, fmt.Errorf("metadata %q: %w", metadata, ErrVersion1)
+	}
+	return c, nil
+}
+
+// TakeOver reads a commit of version 1 as one of this version. That is possible
+// only if it says clean: then nothing was sent from its boundary on, and no block
+// of version 1 is open there.
+func TakeOver(metadata string) (Commit, error) {
+	c, v, err := parse(metadata)
+	switch {
+	case err != nil:
+		return Commit{}, err
+	case v != version1:
+		return Commit{}, fmt.Errorf("metadata %q is of %s, not of %s", metadata, v, version1)
+	case !c.Clean:
+		return Commit{}, fmt.Errorf("metadata %q: %w and does not say %s: a block may be half done", metadata, ErrVersion1, clean)
+	}
+	return c, nil
+}
+
+func parse(metadata string) (c Commit, v string, err error) {
 	fault := fmt.Errorf("metadata %q is not %s|N|T|topic id|mark|generation|%s, %s or %s", metadata, version, clean, perhaps, rebuild)
 	f := strings.Split(metadata, "|")
-	if len(f) != 7 || f[0] != version || f[3] == "" || (f[6] != clean && f[6] != perhaps && f[6] != rebuild) {
-		return Commit{}, fault
+	if len(f) != 7 || (f[0] != version && f[0] != version1) || f[3] == "" || (f[6] != clean && f[6] != perhaps && f[6] != rebuild) {
+		return Commit{}, "", fault
 	}
 	n, err1 := strconv.ParseInt(f[1], 10, 64)
 	t, err2 := strconv.ParseInt(f[2], 10, 64)
 	mark, err3 := strconv.ParseUint(f[4], 10, 64)
 	generation, err4 := strconv.ParseUint(f[5], 10, 32)
-	c := Commit{
+	c = Commit{
 		Shape: Shape{Records: n, Interval: time.Duration(t) * time.Millisecond}, TopicID: f[3],
 		Mark: mark, Generation: uint32(generation), Clean: f[6] == clean, Rebuild: f[6] == rebuild,
 	}
 	if err1 != nil || err2 != nil || err3 != nil || err4 != nil || c.Shape.Validate() != nil {
-		return Commit{}, fault
+		return Commit{}, "", fault
 	}
-	return c, nil
+	return c, f[0], nil
 }

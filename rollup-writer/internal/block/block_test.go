@@ -1,10 +1,12 @@
 package block
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 )
@@ -36,8 +38,8 @@ var shapes = []Shape{
 	{Records: 4, Interval: time.Hour},
 }
 
-// logOf makes a log: runs of rows, aborted transactions, markers, ticks, control
-// records, large values, append times that mostly grow and sometimes do not.
+// logOf makes a log: runs of content, aborted transactions, markers, ticks, large
+// values, append times that mostly grow and sometimes do not.
 func logOf(r *rand.Rand, buf []entry) []entry {
 	buf = buf[:0]
 	offset, ms := int64(r.IntN(12)), int64(1_795_000_000_000+r.IntN(100))
@@ -47,8 +49,6 @@ func logOf(r *rand.Rand, buf []entry) []entry {
 		case x < 3:
 			e.Kind = Tick
 		case x < 5:
-			e.Kind = Control
-		case x < 7:
 			e.Kind = Marker
 		case x < 10:
 			e.hidden = true
@@ -86,11 +86,8 @@ func read(s Shape, log []entry, boundary int64, dst []cut, bounds []int64) ([]cu
 			emit(b, rows)
 			rows = rows[:0]
 		}
-		switch e.Kind {
-		case Row:
+		if e.Kind == Content {
 			rows = fmt.Append(rows, e.Offset, " ")
-		case Control:
-			emit(Single(e.Record), fmt.Append(nil, "control ", e.Offset))
 		}
 		bounds = append(bounds, c.Boundary())
 	}
@@ -138,20 +135,14 @@ func TestBlocksAreAFunctionOfTheLog(t *testing.T) {
 func covered(blocks []cut, log []entry) int {
 	var in, out []byte
 	for _, e := range log {
-		if e.Kind == Row && !e.hidden {
+		if e.Kind == Content && !e.hidden {
 			in = fmt.Append(in, e.Offset, " ")
 		}
 	}
 	n := 0
 	for _, b := range blocks {
-		if len(b.Rows) > 0 && b.Rows[0] != 'c' {
-			out = append(out, b.Rows...)
-			for _, c := range b.Rows {
-				if c == ' ' {
-					n++
-				}
-			}
-		}
+		out = append(out, b.Rows...)
+		n += strings.Count(b.Rows, " ")
 	}
 	if len(out) > len(in) || string(in[:len(out)]) != string(out) {
 		return -1
@@ -169,7 +160,7 @@ func openRows(s Shape, log []entry) int {
 			continue
 		}
 		c.Next(e.Record)
-		if e.Kind == Row {
+		if e.Kind == Content {
 			n++
 		}
 	}
@@ -192,13 +183,12 @@ func TestCutterByHand(t *testing.T) {
 		{Record{Offset: 9, AppendMillis: 29, Kind: Tick}, Block{}, false, 8}, // same key
 		{Record{Offset: 10, AppendMillis: 29, Bytes: 10}, Block{}, false, 8},
 		{Record{Offset: 11, AppendMillis: 29, Kind: Marker}, Block{}, false, 8},
-		{Record{Offset: 12, AppendMillis: 30, Kind: Tick}, Block{Start: 8, End: 12, Rows: 2, Bytes: 20, Next: 13}, true, 13},
+		{Record{Offset: 12, AppendMillis: 30, Kind: Tick}, Block{Start: 8, End: 12, Records: 2, Bytes: 20, Next: 13}, true, 13},
 		{Record{Offset: 13, AppendMillis: 30, Bytes: 1}, Block{}, false, 13},
-		{Record{Offset: 14, AppendMillis: 30, Kind: Control}, Block{Start: 13, End: 14, Rows: 1, Bytes: 1, Next: 14}, true, 15},
-		{Record{Offset: 15, AppendMillis: 30, Kind: Control}, Block{}, false, 16},
+		{Record{Offset: 14, AppendMillis: 41, Kind: Tick}, Block{Start: 13, End: 14, Records: 1, Bytes: 1, Next: 15}, true, 15},
 		{Record{Offset: 99, AppendMillis: 30, Bytes: MaxBytes}, Block{}, false, 99},
-		{Record{Offset: 100, AppendMillis: 30, Bytes: 1}, Block{Start: 99, End: 100, Rows: 1, Bytes: MaxBytes, Next: 100}, true, 100},
-		{Record{Offset: 101, AppendMillis: 30, Bytes: MaxBytes}, Block{Start: 100, End: 101, Rows: 1, Bytes: 1, Next: 101}, true, 101},
+		{Record{Offset: 100, AppendMillis: 30, Bytes: 1}, Block{Start: 99, End: 100, Records: 1, Bytes: MaxBytes, Next: 100}, true, 100},
+		{Record{Offset: 101, AppendMillis: 30, Bytes: MaxBytes}, Block{Start: 100, End: 101, Records: 1, Bytes: 1, Next: 101}, true, 101},
 	} {
 		got, ok := c.Next(st.rec)
 		if got != st.ended || ok != st.ok || c.Boundary() != st.boundary {
@@ -210,15 +200,15 @@ func TestCutterByHand(t *testing.T) {
 // Tokens and metadata are on disk: they never change within a version.
 func TestTokenAndMetadataAreGolden(t *testing.T) {
 	s := Shape{Records: 50_000, Interval: 5 * time.Second}
-	for generation, want := range map[uint32]string{0: "v1|AAAA|3|8-12|50000|5000", 2: "v1|AAAA|3|8-12|50000|5000|g2"} {
+	for generation, want := range map[uint32]string{0: "v2|AAAA|3|8-12|50000|5000", 2: "v2|AAAA|3|8-12|50000|5000|g2"} {
 		if got := (Block{Start: 8, End: 12}).Token(s, "AAAA", 3, generation); got != want {
 			t.Errorf("token of generation %d: got %s, want %s", generation, got, want)
 		}
 	}
 	for want, c := range map[string]Commit{
-		"v1|50000|5000|AAAA|77|0|open":   {Shape: s, TopicID: "AAAA", Mark: 77},
-		"v1|50000|5000|AAAA|77|3|clean":  {Shape: s, TopicID: "AAAA", Mark: 77, Generation: 3, Clean: true},
-		"v1|50000|5000|AAAA|0|1|rebuild": {Shape: s, TopicID: "AAAA", Generation: 1, Rebuild: true},
+		"v2|50000|5000|AAAA|77|0|open":   {Shape: s, TopicID: "AAAA", Mark: 77},
+		"v2|50000|5000|AAAA|77|3|clean":  {Shape: s, TopicID: "AAAA", Mark: 77, Generation: 3, Clean: true},
+		"v2|50000|5000|AAAA|0|1|rebuild": {Shape: s, TopicID: "AAAA", Generation: 1, Rebuild: true},
 	} {
 		if got := c.Metadata(); got != want {
 			t.Errorf("metadata: got %s, want %s", got, want)
@@ -228,11 +218,31 @@ func TestTokenAndMetadataAreGolden(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{
-		"", "v1|50000|5000", "v1|50000|5000|A|1", "v2|50000|5000|A|1|0|open", "v1|0|5000|A|1|0|open", "v1|5|x|A|1|0|open", "v1|5|5000||1|0|open",
-		"v1|5|5000|A|-1|0|open", "v1|5|5000|A|1|-1|open", "v1|5|5000|A|1|0|dirty", "v1|5|5000|A|1|0|open|x",
+		"", "v2|50000|5000", "v2|50000|5000|A|1", "v3|50000|5000|A|1|0|open", "v2|0|5000|A|1|0|open", "v2|5|x|A|1|0|open", "v2|5|5000||1|0|open",
+		"v2|5|5000|A|-1|0|open", "v2|5|5000|A|1|-1|open", "v2|5|5000|A|1|0|dirty", "v2|5|5000|A|1|0|open|x",
 	} {
 		if _, err := ParseCommit(bad); err == nil {
 			t.Errorf("metadata %q was taken", bad)
+		}
+	}
+}
+
+// A commit of version 1 is never taken for one of this version; it is taken over
+// where it says that nothing was sent from its boundary on.
+func TestCommitsOfVersion1(t *testing.T) {
+	const clean, open = "v1|50000|5000|AAAA|77|3|clean", "v1|50000|5000|AAAA|77|3|open"
+	for _, m := range []string{clean, open} {
+		if _, err := ParseCommit(m); !errors.Is(err, ErrVersion1) {
+			t.Errorf("%s: got %v, want %v", m, err, ErrVersion1)
+		}
+	}
+	want := Commit{Shape: Shape{Records: 50_000, Interval: 5 * time.Second}, TopicID: "AAAA", Mark: 77, Generation: 3, Clean: true}
+	if got, err := TakeOver(clean); err != nil || got != want {
+		t.Errorf("taken over: got %+v, %v, want %+v", got, err, want)
+	}
+	for _, m := range []string{open, "v2|50000|5000|AAAA|77|3|clean", "v1|50000|5000|AAAA|77|3|rebuild", "", "v1|5"} {
+		if c, err := TakeOver(m); err == nil {
+			t.Errorf("%q was taken over as %+v", m, c)
 		}
 	}
 }

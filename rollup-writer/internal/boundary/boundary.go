@@ -112,6 +112,10 @@ func (st State) Start(shape block.Shape, name string, number int32) Start {
 	}
 	out.Boundary = c.At
 	commit, err := block.ParseCommit(c.Metadata)
+	if errors.Is(err, block.ErrVersion1) {
+		return refused("commit of %s at %d: %w, and a block of that rule may be half done: let writers of that release catch up and stop them with SIGTERM, "+
+			"so that their commits say clean, then run `rollup-writer init`, which takes such commits over", at, c.At, err)
+	}
 	if err != nil {
 		return refused("commit of %s at %d was not made by rollup-writer: %w: blocks may be cut otherwise from there; "+
 			"set it back to a boundary that rollup-writer committed, or begin with `rollup-writer init -reset`", at, c.At, err)

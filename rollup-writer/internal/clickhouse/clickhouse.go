@@ -197,15 +197,43 @@ func (c *Conn) InsertUnguarded(ctx context.Context, table string, b Block) error
 	return c.do(ctx, ch.Query{Body: b.Into(table), Input: b.Input(), Settings: all})
 }
 
-// Select runs a query and calls each for every block of its result, which is
-// valid until each returns.
-func (c *Conn) Select(ctx context.Context, query string, result proto.Results, each func() error) error {
-	return c.do(ctx, ch.Query{Body: query, Result: result, OnResult: func(_ context.Context, b proto.Block) error {
-		if b.Rows == 0 {
+// Question is a query with what it reads besides tables.
+type Question struct {
+	Query    string
+	Settings map[string]string
+	// Among are the rows of a table of that name which the query brings along.
+	Among     string
+	AmongRows proto.Input
+}
+
+// Ask runs a query and calls each for every block of its result, which is valid
+// until each returns. It returns how many rows the server read for it.
+func (c *Conn) Ask(ctx context.Context, q Question, result proto.Results, each func() error) (read uint64, err error) {
+	query := ch.Query{
+		Body: q.Query, Result: result,
+		OnResult: func(_ context.Context, b proto.Block) error {
+			if b.Rows == 0 {
+				return nil
+			}
+			return each()
+		},
+		OnProgress: func(_ context.Context, p proto.Progress) error {
+			read += p.Rows
 			return nil
-		}
-		return each()
-	}})
+		},
+		ExternalTable: q.Among, ExternalData: q.AmongRows,
+	}
+	for k, v := range q.Settings {
+		query.Settings = append(query.Settings, ch.Setting{Key: k, Value: v, Important: true})
+	}
+	err = c.do(ctx, query)
+	return read, err
+}
+
+// Select is Ask of a plain query.
+func (c *Conn) Select(ctx context.Context, query string, result proto.Results, each func() error) error {
+	_, err := c.Ask(ctx, Question{Query: query}, result, each)
+	return err
 }
 
 var escapes = strings.NewReplacer("\\", "\\\\", "'", "\\'", "\x00", "\\0")

@@ -226,7 +226,7 @@ func TestDictionariesOfEveryWidth(t *testing.T) {
 func TestCorrectionsArrive(t *testing.T) {
 	ctx := context.Background()
 	sql, conn := server(t)
-	ctl := &columns.Control{Source: source, AppID: "dev", Offset: 9, ID: "c-1", Kind: "move", CorrectedAt: 1_795_000_000_123, Reason: "{}"}
+	ctl := &columns.Control{Source: source, AppID: "dev", Offset: 9, ID: "c-1", Kind: "move", Block: 4, CorrectedAt: 1_795_000_000_123}
 	s := &columns.Signed{
 		Attribution: columns.Attribution{
 			AccountID: "acct", AccountSource: "event", ActorID: "u", ActorKind: "user", UserID: "u", AnonymousID: "a",
@@ -234,22 +234,97 @@ func TestCorrectionsArrive(t *testing.T) {
 		},
 		Hour: 1_795_000_000 / 3600 * 3600, Events: -2, Quantity: -5,
 	}
-	want := "dev acct event u user u a f m p r e 2026-11-18 11:00:00 3 -2 -5 AAAA 9 c-1 move 2026-11-18 11:06:40.123"
+	const row = "dev acct event u user u a f m p r e 2026-11-18 11:00:00 3 -2 -5 AAAA 9 c-1 move 2026-11-18 11:06:40.123"
+	const none = "dev            1970-01-01 00:00:00 3 0 0 AAAA 9 c-1 move 2026-11-18 11:06:40.123"
+	plan, corrections := columns.NewPlan(), columns.NewCorrections()
+	corrections.Append(ctl, s, 7)
+	plan.AppendPlanned(ctl, s, 11, 2, 7)
+	plan.AppendReason(ctl, 11, "{}")
+	plan.AppendHead(ctl, &columns.Plan{ID: 11, End: 99, Chunks: []columns.Chunk{{Rows: 2, Events: 3, Quantity: 4}, {Rows: 5, Events: 6, Quantity: 7}}})
 	for _, tc := range []struct {
-		table, want string
-		block       *columns.Corrections
-	}{{"corrections", want, columns.NewCorrections()}, {"correction_plans", want + " 0 7 {}", columns.NewPlan()}} {
-		tc.block.Append(ctl, s, 0, 7)
+		table, columns string
+		block          *columns.Corrections
+		want           []string
+	}{
+		{"corrections", "block, row", corrections, []string{row + " 4 7"}},
+		{
+			"correction_plans", "block, row, plan, chunk, reason, block_end, chunk_rows, chunk_events, chunk_quantity", plan,
+			[]string{none + " 4 0 11 0  99 [2,5] [3,6] [4,7]", none + " 4 0 11 0 {} 0 [] [] []", row + " 4 7 11 2  0 [] [] []"},
+		},
+	} {
 		if err := conn.Insert(ctx, tc.table, tc.block, "c"); err != nil {
 			t.Fatal(err)
 		}
-		var got string
-		if err := sql.QueryRow(ctx, "SELECT arrayStringConcat(arrayMap(x -> toString(x), [*]), ' ') FROM "+tc.table).Scan(&got); err != nil {
+		const first = "app_id, account_id, account_source, actor_id, actor_kind, user_id, anonymous_id, feature_id, module_id, product_id, role, event, hour, source_partition, " +
+			"events, quantity, source_topic_id, source_offset, control_id, control_kind, corrected_at, "
+		var got []string
+		query := "SELECT arraySort(groupArray(arrayStringConcat(arrayMap(x -> toString(x), [" + strings.ReplaceAll("toString("+first+tc.columns+")", ", ", "), toString(") + "]), ' '))) FROM " + tc.table
+		if err := sql.QueryRow(ctx, query).Scan(&got); err != nil {
 			t.Fatal(err)
 		}
-		if got != tc.want {
+		if !slices.Equal(got, tc.want) {
 			t.Errorf("%s: got %q, want %q", tc.table, got, tc.want)
 		}
+	}
+}
+
+// Rows are read back from the columns as the view usage_hourly_from_events sees
+// them.
+func TestEachCountedIsTheView(t *testing.T) {
+	ctx := context.Background()
+	sql, conn := server(t)
+	b := columns.NewEvents()
+	for i := range 300 {
+		e := event.EnrichedEvent{
+			AppID: fmt.Sprint("app-", i%2), Kind: []string{event.KindTrack, event.KindIdentify, event.KindPage, event.KindMetric}[i%4], Event: fmt.Sprint("e", i%7), MessageID: fmt.Sprint(i),
+			ActorID: strings.Repeat("x", i), ActorKind: event.ActorUser, AccountID: fmt.Sprint("acct-", i%3), AccountSource: event.AccountFromEvent, Role: fmt.Sprint("r", i%2),
+			FeatureID: fmt.Sprint("f-", i%5), ModuleID: "m", ProductID: "p", EventTime: 1_795_000_000_000_000 + int64(i)*777_777_777, Quantity: int64(i),
+			AnonymousID: fmt.Sprint("a", i%11),
+		}
+		switch i % 3 {
+		case 0:
+			e.UserID = fmt.Sprint("u", i)
+		case 1:
+			e.LinkedUserID = "linked"
+		}
+		b.Append(source, int64(1000+i), &e)
+	}
+	if err := conn.Insert(ctx, "events", b, "counted"); err != nil {
+		t.Fatal(err)
+	}
+	sums := map[string][2]int64{}
+	last := int64(0)
+	b.EachCounted(func(app string, offset int64, s *columns.Signed) {
+		if offset <= last {
+			t.Errorf("offset %d came after %d", offset, last)
+		}
+		last = offset
+		key := app + " " + fmt.Sprint(s.Hour)
+		for _, c := range columns.AttributionColumns {
+			key += " " + *c.Of(&s.Attribution)
+		}
+		v := sums[key]
+		sums[key] = [2]int64{v[0] + s.Events, v[1] + s.Quantity}
+	})
+	rows, err := sql.Query(ctx, "SELECT arrayStringConcat(arrayMap(x -> toString(x), [toString(app_id), toString(toUnixTimestamp(hour)), toString("+
+		strings.Join(tables.Attribution, "), toString(")+")]), ' ') AS k, sum(events), sum(quantity) FROM usage_hourly GROUP BY k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	n := 0
+	for rows.Next() {
+		var key string
+		var events, quantity int64
+		if err := rows.Scan(&key, &events, &quantity); err != nil {
+			t.Fatal(err)
+		}
+		if n++; sums[key] != [2]int64{events, quantity} {
+			t.Errorf("%q: got %v, want %d and %d", key, sums[key], events, quantity)
+		}
+	}
+	if n != len(sums) || n == 0 {
+		t.Errorf("%d cells, the view has %d", len(sums), n)
 	}
 }
 

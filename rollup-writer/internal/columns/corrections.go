@@ -1,6 +1,10 @@
 package columns
 
-import "github.com/uptakehq/uptake/schemas/event"
+import (
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/uptakehq/uptake/schemas/event"
+)
 
 // Attribution is what a row of the base rollup is counted for.
 type Attribution struct {
@@ -41,18 +45,32 @@ type Signed struct {
 	Events, Quantity int64
 }
 
-// Control is what the rows of a correction say of the record that ordered it.
+// Control is what the rows of a correction say of the record that ordered it and
+// of the block that it stands in.
 type Control struct {
 	Source
 	AppID       string
 	Offset      int64
 	ID, Kind    string
-	Reason      string // JSON text for people; of a plan's row with chunk 0
-	CorrectedAt int64  // milliseconds since the epoch
+	Block       int64 // offset with which the block begins
+	CorrectedAt int64 // milliseconds since the epoch; one for all rows of a block
 }
 
-// Corrections is a block of the table corrections, or with chunk and row one of
-// correction_plans.
+// Plan is the head of a plan.
+type Plan struct {
+	ID     uint64 // of the attempt whose chunks are the plan's
+	End    int64  // offset behind the block
+	Chunks []Chunk
+}
+
+// Chunk is what a chunk of a plan must hold.
+type Chunk struct {
+	Rows             uint32
+	Events, Quantity int64 // of the rows that give
+}
+
+// Corrections is a block of the table corrections, or with the columns of planned
+// one of correction_plans.
 type Corrections struct {
 	block
 
@@ -72,19 +90,24 @@ type Corrections struct {
 	controlID              text
 	controlKind            dict
 	correctedAt            millis
-	planned                bool
-	chunk, row             counts
-	reason                 text
+	blockStart             longs
+	row                    counts
+	planned                *planned
+}
+
+// planned are the columns that correction_plans has besides.
+type planned struct {
+	plan           proto.ColUInt64
+	chunk          counts
+	reason         text
+	end            longs
+	rows           *proto.ColArr[uint32]
+	events, amount *proto.ColArr[int64]
 }
 
 // NewCorrections returns an empty block of corrections.
-func NewCorrections() *Corrections { return newCorrections(false) }
-
-// NewPlan returns an empty block of correction_plans.
-func NewPlan() *Corrections { return newCorrections(true) }
-
-func newCorrections(planned bool) *Corrections {
-	c := &Corrections{planned: planned}
+func NewCorrections() *Corrections {
+	c := &Corrections{}
 	c.add("app_id", &c.appID)
 	c.add("account_id", &c.accountID)
 	c.add("account_source", &c.accountSource)
@@ -106,16 +129,28 @@ func newCorrections(planned bool) *Corrections {
 	c.add("control_id", &c.controlID)
 	c.add("control_kind", &c.controlKind)
 	c.add("corrected_at", &c.correctedAt)
-	if planned {
-		c.add("chunk", &c.chunk)
-		c.add("row", &c.row)
-		c.add("reason", &c.reason)
-	}
+	c.add("block", &c.blockStart)
+	c.add("row", &c.row)
 	return c
 }
 
-// Append adds a row. chunk and row are of a plan only.
-func (c *Corrections) Append(ctl *Control, s *Signed, chunk, row uint32) {
+// NewPlan returns an empty block of correction_plans.
+func NewPlan() *Corrections {
+	c := NewCorrections()
+	p := &planned{rows: proto.NewArrUInt32(), events: proto.NewArrInt64(), amount: proto.NewArrInt64()}
+	c.planned = p
+	c.add("plan", &p.plan)
+	c.add("chunk", &p.chunk)
+	c.add("reason", &p.reason)
+	c.add("block_end", &p.end)
+	c.add("chunk_rows", p.rows)
+	c.add("chunk_events", p.events)
+	c.add("chunk_quantity", p.amount)
+	return c
+}
+
+// Append adds a row of a correction: number row of its plan.
+func (c *Corrections) Append(ctl *Control, s *Signed, row uint32) {
 	c.appID.appendString(ctl.AppID)
 	c.accountID.appendString(s.AccountID)
 	c.accountSource.appendString(s.AccountSource)
@@ -137,13 +172,38 @@ func (c *Corrections) Append(ctl *Control, s *Signed, chunk, row uint32) {
 	c.controlID.appendString(ctl.ID)
 	c.controlKind.appendString(ctl.Kind)
 	c.correctedAt.appendLong(ctl.CorrectedAt)
-	if c.planned {
-		c.chunk.Append(chunk)
-		c.row.Append(row)
-		if chunk == 0 {
-			c.reason.appendString(ctl.Reason)
-		} else {
-			c.reason.appendString("")
-		}
+	c.blockStart.appendLong(ctl.Block)
+	c.row.Append(row)
+}
+
+// AppendPlanned adds a row of a chunk of a plan.
+func (c *Corrections) AppendPlanned(ctl *Control, s *Signed, plan uint64, chunk, row uint32) {
+	c.Append(ctl, s, row)
+	c.planned.append(plan, chunk, "", 0, nil)
+}
+
+// AppendReason adds the text that tells people of a control record.
+func (c *Corrections) AppendReason(ctl *Control, plan uint64, reason string) {
+	c.Append(ctl, &Signed{}, 0)
+	c.planned.append(plan, 0, reason, 0, nil)
+}
+
+// AppendHead adds the head of a plan, the row of chunk 0 that has a block_end.
+func (c *Corrections) AppendHead(ctl *Control, p *Plan) {
+	c.Append(ctl, &Signed{}, 0)
+	c.planned.append(p.ID, 0, "", p.End, p.Chunks)
+}
+
+func (p *planned) append(plan uint64, chunk uint32, reason string, end int64, chunks []Chunk) {
+	p.plan.Append(plan)
+	p.chunk.Append(chunk)
+	p.reason.appendString(reason)
+	p.end.appendLong(end)
+	rows, events, quantity := make([]uint32, len(chunks)), make([]int64, len(chunks)), make([]int64, len(chunks))
+	for i, c := range chunks {
+		rows[i], events[i], quantity[i] = c.Rows, c.Events, c.Quantity
 	}
+	p.rows.Append(rows)
+	p.events.Append(events)
+	p.amount.Append(quantity)
 }

@@ -91,14 +91,19 @@ func correctionTable(b Boundaries) table {
 		guard: "",
 		want: func(s *Shard, r Range) string {
 			return "SELECT " + strings.Join(correctionColumns, ", ") + ", events, quantity FROM " + s.local("correction_plans") +
-				" WHERE chunk > 0 AND " + r.where(byHour) + " AND " + b.planned(s)
+				" WHERE chunk > 0 AND " + r.where(byHour) + " AND " + b.planned(s, "source_topic_id, source_partition, block, plan")
 		},
 	}
 }
 
-func (b Boundaries) planned(s *Shard) string {
-	w := "(source_topic_id, source_partition, source_offset) IN (SELECT source_topic_id, source_partition, source_offset FROM " + s.local("correction_plans") +
-		" WHERE chunk = 0 AND corrected_at > now() - INTERVAL 59 DAY)"
+// planned selects rows of corrections and, with the number of the plan among the
+// columns, of plans. Those of plans that do not hold what their heads say are left
+// alone: what is missing there cannot be told.
+func (b Boundaries) planned(s *Shard, columns string) string {
+	w := "(" + columns + ") IN (SELECT " + columns + " FROM " + s.local("correction_plans") + ` GROUP BY source_topic_id, source_partition, block, plan
+		HAVING countIf(chunk = 0 AND block_end > 0) = 1 AND min(corrected_at) > now() - INTERVAL 59 DAY AND countIf(chunk > 0) = sum(arraySum(chunk_rows))
+			AND uniqExactIf(row, chunk > 0) = countIf(chunk > 0)
+			AND sumIf(events, chunk > 0 AND row % 2 = 0) = sum(arraySum(chunk_events)) AND sumIf(quantity, chunk > 0 AND row % 2 = 0) = sum(arraySum(chunk_quantity)))`
 	for p, at := range b.At {
 		w += fmt.Sprintf(" AND NOT (source_topic_id = '%s' AND source_partition = %d AND source_offset >= %d)", b.TopicID, p, at)
 	}
@@ -121,7 +126,7 @@ func (t table) only(s *Shard, b Boundaries) string {
 	if t.name != "corrections" {
 		return ""
 	}
-	return " AND " + b.planned(s)
+	return " AND " + b.planned(s, "source_topic_id, source_partition, block")
 }
 
 // look says what a table lacks in a chunk, and what of it may not be taken out.

@@ -136,7 +136,7 @@ CREATE TABLE IF NOT EXISTS `uptake`.`usage_hourly`
 ENGINE = SummingMergeTree((events, quantity))
 PRIMARY KEY (app_id, actor_id)
 ORDER BY (app_id, actor_id, actor_kind, account_id, feature_id, hour, module_id, product_id, role, event, source_partition, account_source, user_id, anonymous_id)
-SETTINGS non_replicated_deduplication_window = 20000
+SETTINGS non_replicated_deduplication_window = 20000, index_granularity = 1024
 COMMENT 'Usage by app, account, actor, feature, module, product, role, event name and hour: use sum(events), sum(quantity)';
 
 CREATE TABLE IF NOT EXISTS `uptake`.`account_feature_daily`
@@ -1193,4 +1193,22 @@ PRIMARY KEY app_id, anonymous_id
 SOURCE(CLICKHOUSE(QUERY 'SELECT i.app_id, i.id, if(r.root_id = \'\', i.user_id, r.root_id) FROM `uptake`.`identities` AS i LEFT JOIN `uptake`.`user_roots` AS r ON r.app_id = i.app_id AND r.user_id = i.user_id WHERE i.id_kind = \'anonymous\' AND i.in_force'))
 LAYOUT(COMPLEX_KEY_HASHED())
 LIFETIME(MIN 60 MAX 120);
+
+-- 0012_block_plans
+
+ALTER TABLE `uptake`.`corrections` ADD COLUMN IF NOT EXISTS `block` Int64 COMMENT 'Offset with which the block of the log begins that the control record stands in' CODEC(Delta, ZSTD(1));
+
+ALTER TABLE `uptake`.`corrections` ADD COLUMN IF NOT EXISTS `row` UInt32 COMMENT 'Place in the block: row 2k-1 is the old attribution of a move, row 2k the new one' CODEC(Delta, ZSTD(1));
+
+ALTER TABLE `uptake`.`correction_plans` ADD COLUMN IF NOT EXISTS `block` Int64 COMMENT 'Offset with which the block begins';
+
+ALTER TABLE `uptake`.`correction_plans` ADD COLUMN IF NOT EXISTS `plan` UInt64 COMMENT 'Number of the attempt that wrote the row: the head says which one counts';
+
+ALTER TABLE `uptake`.`correction_plans` ADD COLUMN IF NOT EXISTS `block_end` Int64 COMMENT 'Of the head of a plan, which is in chunk 0: offset behind the block';
+
+ALTER TABLE `uptake`.`correction_plans` ADD COLUMN IF NOT EXISTS `chunk_rows` Array(UInt32) COMMENT 'Of the head: rows of each chunk';
+
+ALTER TABLE `uptake`.`correction_plans` ADD COLUMN IF NOT EXISTS `chunk_events` Array(Int64) COMMENT 'Of the head: events that each chunk moves';
+
+ALTER TABLE `uptake`.`correction_plans` ADD COLUMN IF NOT EXISTS `chunk_quantity` Array(Int64) COMMENT 'Of the head: their quantity';
 
