@@ -158,7 +158,7 @@ null
 			result: Result{Lines: 6, Sent: 3, PutAside: 1, Skipped: 2},
 			want: []string{
 				`identify "" id=import-1d5ae3018b16d5be03e1e5912de4b6f4 user=maria anonymous= account= at=2026-01-02T03:04:05Z  {"plan":"pro"}`,
-				`track "Item Scanned" id=m-1 user=maria anonymous= account=corner-shop at=2026-01-02T03:04:05.678Z {"sku":"4006"} `,
+				`track "Item Scanned" id=m-1 user=maria anonymous= account=corner-shop at=2026-01-02T03:04:06Z {"sku":"4006"} `,
 			},
 		},
 		{

@@ -101,14 +101,13 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 		RawOffset:   r.Offset,
 	}
 	w.flags.clear()
-	w.flags.add(w.keepUnread(raw, timeFlags))
-	e.Conflicts = w.objects.conflicts
+	w.flags.add(w.flagUnread(raw, timeFlags))
 	if err := w.identify(raw, e); err != nil {
 		return w.tooMuchWork(err, func(f *fault) { w.rejectRaw(r, f) })
 	}
 	w.mapFeature(e)
 	e.Flags = w.flags.text()
-	w.objects.kept.redact(rules, e)
+	w.objects.kept.redact(rules, e, raw.Unread)
 	w.report(raw, rules, e)
 
 	value := w.out.codec.AppendEnriched(w.out.room(len(r.Value)+len(r.Value)/4+512), e)
@@ -222,19 +221,12 @@ const (
 	flagTimeOtherField = "time_other_field" // of two fields that say when, one could not be read
 )
 
-// keepUnread adds what was sent and not used to the event's conflicts and flags.
-func (w *worker) keepUnread(raw *event.RawEvent, timeFlags string) string {
+// flagUnread flags and counts what was sent and not used; it returns the flags that
+// say how the event's time was decided.
+func (w *worker) flagUnread(raw *event.RawEvent, timeFlags string) string {
 	if len(raw.Unread) < len(`{"":""}`) {
 		return timeFlags
 	}
-	c := w.objects.conflicts
-	if len(c) == 0 {
-		c = append(c, raw.Unread...)
-	} else {
-		c[len(c)-1] = ','
-		c = append(c, raw.Unread[1:]...)
-	}
-	w.objects.conflicts = c
 	dropped := false
 	for _, field := range [...]string{ids.User, ids.Anonymous, ids.Previous, ids.Account} {
 		if unreadHas(raw.Unread, field) {

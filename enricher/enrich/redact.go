@@ -24,13 +24,29 @@ func (s *Service) privacyRead(err error) {
 type redacted struct {
 	by *privacy.Redactor
 
-	properties, traits, context, conflicts []byte
+	properties, traits, context, conflicts, unread []byte
+}
+
+// addUnread adds what was sent and not used, JSON object text or empty, to the
+// conflicts.
+func (k *redacted) addUnread(e *event.EnrichedEvent, unread []byte) {
+	if len(unread) == 0 {
+		return
+	}
+	k.conflicts = append(k.conflicts[:0], e.Conflicts...)
+	if n := len(k.conflicts); n > 0 {
+		k.conflicts[n-1] = ','
+		unread = unread[1:]
+	}
+	k.conflicts = append(k.conflicts, unread...)
+	e.Conflicts = k.conflicts
 }
 
 // redact takes out of an event what its app's rules say must not be kept; an
 // app without rules keeps all.
-func (k *redacted) redact(rules *privacy.Rules, e *event.EnrichedEvent) {
+func (k *redacted) redact(rules *privacy.Rules, e *event.EnrichedEvent, unread []byte) {
 	if rules == nil {
+		k.addUnread(e, unread)
 		return
 	}
 	if k.by == nil {
@@ -42,5 +58,7 @@ func (k *redacted) redact(rules *privacy.Rules, e *event.EnrichedEvent) {
 	k.context = k.by.Append(k.context[:0], privacy.Context, e.Context)
 	k.conflicts = k.by.AppendConflicts(k.conflicts[:0], e.Conflicts)
 	e.Properties, e.Traits, e.Context, e.Conflicts = k.properties, k.traits, k.context, k.conflicts
+	k.unread = k.by.AppendText(k.unread[:0], unread)
+	k.addUnread(e, k.unread)
 	e.IP, e.UserAgent = rules.IP(e.IP), rules.UserAgent(e.UserAgent)
 }

@@ -118,9 +118,7 @@ func (d *decoder) read(ev *event.RawEvent, f *mapping.Fields) bool {
 		return false
 	}
 	when := d.top.Take("time")
-	var ok bool
-	if ev.Timestamp, ok = mapping.Instant(when); !ok {
-		mapping.RejectTime(d.b, "time", when)
+	if !mapping.Time(d.b, ev, "time", when) {
 		return false
 	}
 	ev.SentAt = d.sentAt

@@ -151,8 +151,7 @@ func (d *decoder) item(it mapping.Item) {
 	if f.RejectWrong(d.b) {
 		return
 	}
-	if ev.Timestamp, ok = mapping.Instant(when); !ok {
-		mapping.RejectTime(d.b, "time", when)
+	if !mapping.Time(d.b, ev, "time", when) {
 		return
 	}
 	ev.Properties = d.readData()

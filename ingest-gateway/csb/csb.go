@@ -89,11 +89,7 @@ func (d *decoder) read(ev *event.RawEvent) bool {
 		return false
 	}
 	when := d.top.Take("timestamp")
-	var ok bool
-	if ev.Timestamp, ok = mapping.Instant(when); !ok {
-		mapping.RejectTime(d.b, "timestamp", when)
-	}
-	return ok
+	return mapping.Time(d.b, ev, "timestamp", when)
 }
 
 func session(name string) func(*decoder, *event.RawEvent) {

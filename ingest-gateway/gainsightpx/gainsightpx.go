@@ -117,8 +117,7 @@ func (p *Protocol) decodeEvent(r *ingest.Request, b *ingest.Batch) error {
 			ev.UserID = id
 		}
 		when := top.Take("date")
-		if ev.Timestamp, ok = mapping.Instant(when); !ok {
-			mapping.RejectTime(b, "date", when)
+		if !mapping.Time(b, ev, "date", when) {
 			continue
 		}
 		if !mapping.SetQuantity(b, ev, &attributes) {

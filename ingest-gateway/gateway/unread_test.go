@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/ingest-gateway/ingest/ingesttest"
+	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/ids"
 )
 
@@ -117,6 +119,49 @@ func TestNumbersAsIDs(t *testing.T) {
 			if e := res.Events[0]; e.UserID != want || (name == "segment" && (e.AnonymousID != want || e.AccountID != want)) {
 				t.Errorf("%s, %s: got user %q, anonymous %q, account %q, want %q", name, sent, e.UserID, e.AnonymousID, e.AccountID, want)
 			}
+		}
+	}
+}
+
+// An instant that cannot be read costs a live event its time and not its place;
+// history is rejected. Of two fields that say when, the one that can be read counts.
+func TestUnreadableInstants(t *testing.T) {
+	for _, tc := range []struct {
+		name, target, body, header string
+		at, unread                 string // of the event; at "rejected": put aside
+	}{
+		{"analytics-swift", "/v1/batch", `{"sentAt":"2026-11-20T09:00:27.957:Z","batch":[{"type":"track","userId":"u","event":"e","timestamp":"2026-11-20T09:00:27.029:Z"}]}`, "", "2026-11-20T09:00:27.029Z", ""},
+		{"its archive", "/v1/import", `{"batch":[{"type":"track","userId":"u","event":"e","originalTimestamp":"2026-11-20T09:00:27.029:Z","receivedAt":"2026-11-20T09:00:28.078Z","timestamp":"2026-11-20T09:00:27.150Z"}]}`, "", "2026-11-20T09:00:27.15Z", ""},
+		{"number", "/v1/track", `{"userId":"u","event":"e","timestamp":1795947072345}`, "", "2026-11-29T10:11:12.345Z", ""},
+		{"other field", "/v1/track", `{"userId":"u","event":"e","timestamp":"soon","originalTimestamp":"20261129T101112Z"}`, "", "2026-11-29T10:11:12Z", `{"timestamp":"soon"}`},
+		{"other field of history", "/v1/import", `{"batch":[{"type":"track","userId":"u","event":"e","timestamp":"2026-11-29","originalTimestamp":"?","receivedAt":"x"}]}`, "", "2026-11-29T00:00:00Z", ""},
+		{"live", "/v1/track", `{"userId":"u","event":"e","timestamp":"soon","originalTimestamp":true}`, "", "", `{"timestamp":"soon"}`},
+		{"history", "/v1/import", `{"batch":[{"type":"track","userId":"u","event":"e","timestamp":"soon"}]}`, "", "rejected", ""},
+		{"history by header", "/v1/track", `{"userId":"u","event":"e","timestamp":"soon"}`, "X-Uptake-History: 1", "rejected", ""},
+		{"posthog", "/batch", `{"api_key":"test-write-key","batch":[{"event":"e","distinct_id":"u","timestamp":"soon"}]}`, "", "", `{"timestamp":"soon"}`},
+		{"posthog history", "/batch", `{"api_key":"test-write-key","historical_migration":true,"batch":[{"event":"e","distinct_id":"u","timestamp":"soon"}]}`, "", "rejected", ""},
+		{"mixpanel microseconds", "/track", `{"event":"e","properties":{"token":"test-write-key","distinct_id":"u","time":"1795947072345678"}}`, "", "2026-11-29T10:11:12.345678Z", ""},
+		{"mixpanel history", "/mixpanel/import", `[{"event":"e","properties":{"distinct_id":"u","time":"soon"}}]`, "", "rejected", ""},
+		{"otlp observed", "/v1/logs", `{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"eventName":"e","timeUnixNano":"soon","observedTimeUnixNano":"1795947072345678901","attributes":[{"key":"user.id","value":{"stringValue":"u"}}]}]}]}]}`, "Content-Type: application/json", "2026-11-29T10:11:12.345678Z", `{"timestamp":"soon"}`},
+	} {
+		g := ingesttest.New(t, Protocols()...)
+		res := g.Do("POST", tc.target, []byte(tc.body), "Authorization: Basic dGVzdC13cml0ZS1rZXk6", tc.header)
+		if tc.at == "rejected" {
+			if len(res.Rejected) != 1 || res.Rejected[0].Code != ingest.CodeBadTimestamp || !strings.Contains(res.Rejected[0].Detail, "soon") {
+				t.Errorf("%s: got %d events, rejected %+v", tc.name, len(res.Events), res.Rejected)
+			}
+			continue
+		}
+		if len(res.Events) != 1 {
+			t.Errorf("%s: got status %d, %+v", tc.name, res.Status, res.Verdicts)
+			continue
+		}
+		at := ""
+		if ts := res.Events[0].Timestamp; ts != 0 {
+			at = event.ToTime(ts).Format(time.RFC3339Nano)
+		}
+		if at != tc.at || string(res.Events[0].Unread) != tc.unread {
+			t.Errorf("%s: got %s, unread %s, want %s, %s", tc.name, at, res.Events[0].Unread, tc.at, tc.unread)
 		}
 	}
 }

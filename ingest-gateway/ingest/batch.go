@@ -70,6 +70,7 @@ type Batch struct {
 	ip       string // of the client, as the app lets it be stored
 	ev       event.RawEvent
 	noIDs    *ids.List
+	history  bool
 	unread   []byte // RawEvent.Unread of the item, without ids
 	dropped  []byte // the same with those of the event at hand
 	original []byte
@@ -126,7 +127,8 @@ func (b *Batch) Begin(r *Request, protocol string, fields Fields) {
 	clear(b.items)
 	clear(b.rejects)
 	*b = Batch{
-		codec: b.codec, auth: b.auth, limits: b.limits, reserve: b.reserve, privacy: b.privacy, kept: b.kept, request: r, protocol: protocol, fields: fields,
+		history: strings.HasSuffix(r.Path, "/import") || r.Header(HistoryHeader) != "",
+		codec:   b.codec, auth: b.auth, limits: b.limits, reserve: b.reserve, privacy: b.privacy, kept: b.kept, request: r, protocol: protocol, fields: fields,
 		unread: b.unread[:0], dropped: b.dropped[:0], items: b.items[:0], rejects: b.rejects[:0], records: b.records[:0], slab: b.slab[:0], arena: b.arena[:0],
 	}
 }
@@ -370,6 +372,40 @@ func (b *Batch) longID(ev *event.RawEvent) (code, field, detail string) {
 
 // maxDetail bounds the text of a rejection.
 const maxDetail = 512
+
+// HistoryHeader marks a request whose events are history, whatever its path:
+// deploy/import sends it.
+const HistoryHeader = "X-Uptake-History"
+
+// IsHistory reports whether the batch is history.
+func (b *Batch) IsHistory() bool { return b.history }
+
+// History says that what follows in the batch is history and not live: an instant
+// that cannot be read rejects its event, since history that counts when it is
+// imported is wrong.
+func (b *Batch) History() { b.history = true }
+
+// maxUnread bounds what is kept of a field that cannot be read, in bytes.
+const maxUnread = 128
+
+// Unreadable notes that a field of the current item is no instant that can be read.
+// A live event is kept: it counts by another field, or else when it was received,
+// and says so. It reports false when the item is history and was rejected.
+func (b *Batch) Unreadable(field, text string) bool {
+	if b.history {
+		b.Reject(CodeBadTimestamp, field, "not an instant: "+Shorten(text, maxUnread))
+		return false
+	}
+	b.NoteTime(text)
+	return true
+}
+
+// NoteTime notes the text of a field that is no instant.
+func (b *Batch) NoteTime(text string) {
+	if len(b.unread) == 0 { // of several the first is enough
+		b.unread = ids.AppendUnread(b.unread, ids.Timestamp, Shorten(text, maxUnread))
+	}
+}
 
 // Reject quarantines the current item: its bytes and the reason are stored, and
 // what was added for it is gone. code is one of Codes; field is the path of the

@@ -12,7 +12,7 @@ type kept struct {
 	by *privacy.Redactor
 
 	properties, traits, context []byte
-	text, detail                []byte
+	text, detail, unread        []byte
 	copy                        event.RawEvent
 }
 
@@ -36,6 +36,10 @@ func (k *kept) event(rules *privacy.Rules, ev *event.RawEvent) *event.RawEvent {
 	k.context = k.by.Append(k.context[:0], privacy.Context, ev.Context)
 	k.copy = *ev
 	k.copy.Properties, k.copy.Traits, k.copy.Context = k.properties, k.traits, k.context
+	if len(ev.Unread) > 0 {
+		k.unread = k.by.AppendText(k.unread[:0], ev.Unread)
+		k.copy.Unread = k.unread
+	}
 	k.copy.IP, k.copy.UserAgent = rules.IP(ev.IP), rules.UserAgent(ev.UserAgent)
 	return &k.copy
 }

@@ -2,9 +2,7 @@ package ingest_test
 
 import (
 	"encoding/json"
-	"math"
 	"net/netip"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -15,86 +13,6 @@ import (
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/schemas/event"
 )
-
-func TestParseTime(t *testing.T) {
-	for in, want := range map[string]string{
-		"2026-11-21T10:11:12Z":                  "2026-11-21T10:11:12Z",
-		"2026-11-21T10:11:12.345Z":              "2026-11-21T10:11:12.345Z",
-		"2026-11-21T10:11:12.345678901Z":        "2026-11-21T10:11:12.345678Z",
-		"2026-11-21T10:11:12,5+02:00":           "2026-11-21T08:11:12.5Z",
-		"2026-11-21t10:11:12z":                  "2026-11-21T10:11:12Z",
-		"2026-11-21 10:11:12-0530":              "2026-11-21T15:41:12Z",
-		"2026-11-21T10:11:12+14":                "2026-11-20T20:11:12Z",
-		"2026-11-21T10:11":                      "2026-11-21T10:11:00Z",
-		"2026-11-21T10:11Z":                     "2026-11-21T10:11:00Z",
-		"2026-11-21":                            "2026-11-21T00:00:00Z",
-		"2024-02-29T23:59:60Z":                  "2024-03-01T00:00:00Z",
-		"0001-01-01T00:00:00Z":                  "0001-01-01T00:00:00Z",
-		"1969-12-31T23:59:59.999999Z":           "1969-12-31T23:59:59.999999Z",
-		"2000-02-29":                            "2000-02-29T00:00:00Z",
-		"2026-03-29T02:30:00.000000000000+0100": "2026-03-29T01:30:00Z",
-	} {
-		w, err := time.Parse(time.RFC3339Nano, want)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, ok := ingest.ParseTime(in)
-		if !ok || got != w.UnixMicro() {
-			t.Errorf("%s: got %s, %v, want %s", in, event.ToTime(got), ok, want)
-		}
-	}
-	if got, ok := ingest.ParseTime("1970-01-01T00:00:00Z"); !ok || got != event.FromTime(time.Unix(0, 0)) {
-		t.Errorf("the epoch: got %d, %v", got, ok)
-	}
-	for _, in := range []string{
-		"", "2026", "yesterday", "2026-13-01", "2026-00-10", "2026-02-29", "1900-02-29", "2026-11-31", "2026-11-21T", "2026-11-21T24:00:00Z",
-		"2026-11-21T10:60:00Z", "2026-11-21T10:11:61Z", "2026-11-21T10:11:12.Z", "2026-11-21T10:11:12+25:00", "2026-11-21T10:11:12+1",
-		"2026-11-21T10:11:12+01:0", "2026-11-21T10:11:12+01:00:00", "2026-11-21T10:11:12ZZ", "2026-11-21T10:1", "2026/11/21", "+2026-11-21",
-		"20261121T101112Z", "2026-11-21T10:11:12 Z", "2026-1१-21",
-	} {
-		if got, ok := ingest.ParseTime(in); ok {
-			t.Errorf("%q gives %s", in, event.ToTime(got))
-		}
-	}
-}
-
-var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
-
-// Every text that time.Parse reads as RFC 3339 is read alike.
-func FuzzParseTime(f *testing.F) {
-	f.Add("2026-11-21T10:11:12.345+02:00")
-	f.Add("2026-11-21 10:11:12Z")
-	f.Fuzz(func(t *testing.T, in string) {
-		got, ok := ingest.ParseTime(in)
-		want, err := time.Parse(time.RFC3339Nano, in)
-		if err != nil {
-			return
-		}
-		// time.Parse takes more than RFC 3339 has: hours of one digit, minutes of
-		// an offset up to 60.
-		if !ok && rfc3339.MatchString(in) {
-			t.Fatalf("%q is not read, time.Parse says %s", in, want)
-		}
-		if w := want.Truncate(time.Microsecond).UnixMicro(); ok && got != w && w != 0 {
-			t.Fatalf("%q: got %s, want %s", in, event.ToTime(got), want)
-		}
-	})
-}
-
-func TestEpochNumbers(t *testing.T) {
-	want := time.Date(2026, 11, 21, 10, 11, 12, 345_000_000, time.UTC)
-	if got, ok := ingest.FromMillis(float64(want.UnixMilli())); !ok || got != want.UnixMicro() {
-		t.Errorf("got %d, %v", got, ok)
-	}
-	if got, ok := ingest.FromSeconds(float64(want.UnixMilli()) / 1000); !ok || got != want.UnixMicro() {
-		t.Errorf("got %d, %v", got, ok)
-	}
-	for _, ms := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), 1e18, -1e18} {
-		if got, ok := ingest.FromMillis(ms); ok {
-			t.Errorf("%v gives %d", ms, got)
-		}
-	}
-}
 
 func TestNewID(t *testing.T) {
 	b := ingest.NewBatch(event.NewCodec(), nil, ingest.DefaultLimits())

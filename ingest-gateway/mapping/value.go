@@ -11,6 +11,7 @@ import (
 	"github.com/uptakehq/uptake/ingest-gateway/scan"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/ids"
+	"github.com/uptakehq/uptake/schemas/instant"
 )
 
 // ID returns an id's text: of a string, of a number as ids.Number has it, of a
@@ -89,37 +90,45 @@ func (f *Fields) RejectWrong(b *ingest.Batch) bool {
 	return true
 }
 
-// msFrom is the number from which on an instant is taken for milliseconds since
-// the epoch and not for seconds: in seconds it is the year 5138, in milliseconds
-// March of 1973.
-const msFrom = 1e11
-
-// Instant reads an instant as SDKs write it: ISO 8601 text, or milliseconds or
-// seconds since the epoch, as a number or as text. Null and "" are absent. It
-// reports false for anything else.
+// Instant reads an instant as SDKs write it, text or number: see package instant.
+// Null and "" are absent. It reports false for anything else.
 func Instant(v scan.Value) (event.Micros, bool) {
-	if v.IsNull() {
+	switch {
+	case v.IsNull():
 		return 0, true
+	case v.Kind == scan.Number:
+		return instant.Number(v.Text())
+	case v.Kind != scan.String:
+		return 0, false
 	}
 	text := v.Text()
-	switch {
-	case v.Kind == scan.String && text == "":
+	if text == "" {
 		return 0, true
-	case v.Kind == scan.String:
-		if ts, ok := ingest.ParseTime(text); ok {
-			return ts, true
-		}
-	case v.Kind != scan.Number:
-		return 0, false
 	}
-	f, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		return 0, false
+	return instant.Parse(text)
+}
+
+// Time sets the event's timestamp from a field. One that cannot be read is noted,
+// and the event counts when it was received; history is rejected. It reports false
+// when it rejected the item.
+func Time(b *ingest.Batch, ev *event.RawEvent, field string, v scan.Value) bool {
+	var ok bool
+	if ev.Timestamp, ok = Instant(v); ok {
+		return true
 	}
-	if math.Abs(f) >= msFrom {
-		return ingest.FromMillis(f)
+	return b.Unreadable(field, sent(v))
+}
+
+// OtherTime notes that a field is no instant, where another one has it: also of
+// history.
+func OtherTime(b *ingest.Batch, v scan.Value) { b.NoteTime(sent(v)) }
+
+// sent is what was sent as people read it: a string's text, else JSON.
+func sent(v scan.Value) string {
+	if v.Kind == scan.String {
+		return v.Text()
 	}
-	return ingest.FromSeconds(f)
+	return string(v.Raw)
 }
 
 // Quantity reads how many actions an event stands for: a whole number, written
@@ -165,11 +174,6 @@ func describe(v scan.Value) string {
 		return v.Kind.String()
 	}
 	return string(v.Raw)
-}
-
-// RejectTime rejects the item for an instant that cannot be read.
-func RejectTime(b *ingest.Batch, field string, v scan.Value) {
-	b.Reject(ingest.CodeBadTimestamp, field, "not an instant: "+describe(v))
 }
 
 // Where an app names no account keys these hold: an object of groups names its

@@ -159,8 +159,7 @@ func (d *decoder) event(it mapping.Item) {
 		return
 	}
 	when := d.properties.Get("time")
-	if ev.Timestamp, ok = mapping.Instant(when); !ok {
-		mapping.RejectTime(d.b, "properties.time", when)
+	if !mapping.Time(d.b, ev, "properties.time", when) {
 		return
 	}
 	ev.AccountID = mapping.Account(d.b.App(), accountKeys, &d.properties)
@@ -315,9 +314,7 @@ func (d *decoder) finishProfile(ev *event.RawEvent, f *mapping.Fields) {
 		return
 	}
 	when := d.top.Get("$time")
-	var ok bool
-	if ev.Timestamp, ok = mapping.Instant(when); !ok {
-		mapping.RejectTime(d.b, "$time", when)
+	if !mapping.Time(d.b, ev, "$time", when) {
 		return
 	}
 	d.traits.Reset()

@@ -137,10 +137,7 @@ func (d *decoder) read(ev *event.RawEvent, f *mapping.Fields) {
 // rejected the item.
 func (d *decoder) timed(ev *event.RawEvent, o *mapping.Object, path, name string) bool {
 	v := o.Get(name)
-	var ok bool
-	if ev.Timestamp, ok = mapping.Instant(v); !ok {
-		mapping.RejectTime(d.b, path+name, v)
-	}
+	ok := mapping.Time(d.b, ev, path+name, v)
 	if ev.MessageID == "" && ev.Timestamp != 0 {
 		ev.MessageID = d.retries.Next(d.b) // a broken connection makes its server SDKs send again
 	}

@@ -224,8 +224,10 @@ func (d *decoder) clock(ev *event.RawEvent) bool {
 		}
 		ns, err := strconv.ParseUint(v.Text(), 10, 64)
 		if err != nil {
-			mapping.RejectTime(d.b, name, v)
-			return false
+			if !d.b.Unreadable(name, v.Text()) {
+				return false
+			}
+			continue
 		}
 		ev.Timestamp = max(int64(ns/1000), 1)
 		break

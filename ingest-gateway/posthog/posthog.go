@@ -13,13 +13,13 @@ import (
 	"encoding/hex"
 	"io"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/ingest-gateway/mapping"
 	"github.com/uptakehq/uptake/ingest-gateway/scan"
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/instant"
 )
 
 // Protocol is PostHog's.
@@ -108,6 +108,9 @@ func decode(r *ingest.Request, b *ingest.Batch) error {
 	if err := authenticate(r, b, env); err != nil {
 		return err
 	}
+	if env.Fields.Get("historical_migration").Kind == scan.True {
+		b.History()
+	}
 	d := &decoder{r: r, b: b, migrated: env.Fields.Get("historical_migration"), retries: mapping.NewRetryIDs(r.Body)}
 	sentAt := env.Fields.Get("sent_at")
 	if d.sentAt, _ = mapping.Instant(sentAt); d.sentAt == 0 {
@@ -131,9 +134,12 @@ func decodeV1(r *ingest.Request, b *ingest.Batch) error {
 	if err := mapping.FirstKey(b, r.Bearer(), bodyKey(env)); err != nil {
 		return err
 	}
+	if env.Fields.Get("historical_migration").Kind == scan.True {
+		b.History()
+	}
 	d := &decoder{r: r, b: b, migrated: env.Fields.Get("historical_migration"), retries: mapping.NewRetryIDs(r.Body), sdk: mapping.Valid(r.Header("PostHog-Sdk-Info"))}
 	var ok bool
-	if d.sentAt, ok = ingest.ParseTime(r.Header("PostHog-Request-Timestamp")); !ok {
+	if d.sentAt, ok = instant.Parse(r.Header("PostHog-Request-Timestamp")); !ok {
 		d.sentAt, _ = mapping.Instant(env.Fields.Get("created_at"))
 	}
 	for _, it := range env.Items {
@@ -167,10 +173,8 @@ func bodyKey(env *mapping.Envelope) string {
 // "sent_at".
 func sentAtOfQuery(r *ingest.Request) event.Micros {
 	for _, name := range []string{"_", "sent_at"} {
-		if ms, err := strconv.ParseFloat(r.QueryValue(name), 64); err == nil && ms > 0 {
-			if us, ok := ingest.FromMillis(ms); ok {
-				return us
-			}
+		if us, ok := instant.Number(r.QueryValue(name)); ok && us > 0 {
+			return us
 		}
 	}
 	return 0
@@ -215,8 +219,7 @@ func (d *decoder) item(it mapping.Item) {
 	// context.
 	if timestamp.Kind != scan.Number {
 		d.top.Take("timestamp")
-		if ev.Timestamp, ok = mapping.Instant(timestamp); !ok {
-			mapping.RejectTime(d.b, "timestamp", timestamp)
+		if !mapping.Time(d.b, ev, "timestamp", timestamp) {
 			return
 		}
 	}

@@ -25,10 +25,10 @@ type message struct {
 	anonymousID string
 	groupID     string
 	previousID  string
-	timestamp   string
-	original    string // originalTimestamp
-	forwarded   bool   // has receivedAt: a collector took it before and corrected timestamp
-	sentAt      string
+	timestamp   scan.Value
+	original    scan.Value // originalTimestamp
+	forwarded   bool       // has receivedAt: a collector took it before and corrected timestamp
+	sentAt      scan.Value
 	writeKey    string
 	category    scan.Value
 	properties  []byte
@@ -55,7 +55,7 @@ type contextFields struct {
 // envelope is the body around messages.
 type envelope struct {
 	writeKey string
-	sentAt   string
+	sentAt   scan.Value
 	context  contextFields
 }
 
@@ -237,7 +237,7 @@ func (d *decoder) readEnvelope(env *envelope, maxMessages int) error {
 			env.writeKey = s.Value().Text()
 		case "sentAt":
 			bit = seenSentAt
-			env.sentAt = s.Value().Text()
+			env.sentAt = s.Value()
 		case "context":
 			bit = seenContext
 			s.Mark()
@@ -313,13 +313,13 @@ func (d *decoder) read(m *message) {
 		case "previousId":
 			bit, m.previousID = seenPreviousID, m.id(s.Value(), "previousId")
 		case "timestamp":
-			bit, m.timestamp = seenTimestamp, m.instant(s.Value(), "timestamp")
+			bit, m.timestamp = seenTimestamp, s.Value()
 		case "originalTimestamp":
-			bit, m.original = seenOriginal, m.instant(s.Value(), "originalTimestamp")
+			bit, m.original = seenOriginal, s.Value()
 		case "receivedAt":
 			bit, m.forwarded = 0, !s.Value().IsNull()
 		case "sentAt":
-			bit, m.sentAt = seenSentAt, s.Value().Text()
+			bit, m.sentAt = seenSentAt, s.Value()
 		case "writeKey":
 			bit, m.writeKey = seenWriteKey, s.Value().Text()
 		case "category":
@@ -404,17 +404,6 @@ func (m *message) id(v scan.Value, field string) string {
 		m.reject(ingest.CodeWrongType, field, field+" is "+v.Kind.String())
 	}
 	return id
-}
-
-func (m *message) instant(v scan.Value, field string) string {
-	switch v.Kind {
-	case scan.String:
-		return v.Text()
-	case scan.Null, scan.Invalid:
-	default:
-		m.reject(ingest.CodeBadTimestamp, field, field+" is "+v.Kind.String()+", not an ISO 8601 string")
-	}
-	return ""
 }
 
 func (m *message) object(v scan.Value, field string) []byte {
@@ -588,26 +577,29 @@ func (d *decoder) take(b *ingest.Batch, m *message, env *envelope) {
 	// RudderStack's SDKs add originalTimestamp to each message, of the moment of the
 	// call; a timestamp beside it is the caller's own word. Of a message that comes
 	// from another collector it is what that made of the original one.
-	when, field := m.timestamp, "timestamp"
-	if m.original != "" && (when == "" || m.forwarded) {
-		when, field = m.original, "originalTimestamp"
+	// Where one of the two cannot be read the other counts.
+	first, field, second := m.timestamp, "timestamp", m.original
+	if !absent(m.original) && (absent(m.timestamp) || (m.forwarded && !b.IsHistory())) {
+		first, field, second = m.original, "originalTimestamp", m.timestamp
 	}
-	if when != "" {
-		ts, ok := ingest.ParseTime(when)
-		if !ok {
-			b.Reject(ingest.CodeBadTimestamp, field, "not an ISO 8601 instant: "+ingest.Shorten(when, 64))
+	ts, ok := mapping.Instant(first)
+	if !ok {
+		if ts, ok = mapping.Instant(second); ok && ts != 0 {
+			mapping.OtherTime(b, first)
+		} else if !mapping.Time(b, ev, field, first) {
 			return
 		}
-		ev.Timestamp = ts
 	}
+	ev.Timestamp = ts
 	// sentAt is evidence about the client's clock and no more: one that cannot
-	// be read is none.
+	// be read is none, and of history it says nothing, since its receipt was
+	// another's. There timestamp is what was made of it.
 	sentAt := env.sentAt
-	if sentAt == "" {
+	if absent(sentAt) {
 		sentAt = m.sentAt
 	}
-	if ts, ok := ingest.ParseTime(sentAt); ok {
-		ev.SentAt = ts
+	if !b.IsHistory() {
+		ev.SentAt, _ = mapping.Instant(sentAt)
 	}
 
 	quantity, field := c.quantity, quantityField
@@ -637,6 +629,11 @@ func (d *decoder) take(b *ingest.Batch, m *message, env *envelope) {
 		ev.IP = c.address
 	}
 	b.Add()
+}
+
+// absent reports whether an instant was not sent.
+func absent(v scan.Value) bool {
+	return v.IsNull() || (v.Kind == scan.String && len(v.Raw) == len(`""`))
 }
 
 const (

@@ -279,6 +279,7 @@ func Stored(res ingesttest.Result) string {
 			{"account", e.AccountID},
 			{"at", instant(e.Timestamp)},
 			{"sent", instant(e.SentAt)},
+			{"unread", string(e.Unread)},
 			{"library", e.Library},
 			{"ip", unlessDefault(e.IP, "203.0.113.77")},
 			{"agent", unlessDefault(e.UserAgent, "ingesttest/1")},

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/instant"
 )
 
 // mendRaw patches the raw record that an enricher rejected.
@@ -60,11 +61,11 @@ func apply(e *event.RawEvent, changes map[string]any) error {
 		}
 		if to, ok := instants(e)[name]; ok {
 			text, ok := v.(string)
-			at, err := time.Parse(time.RFC3339Nano, text)
-			if (!ok || err != nil) && v != nil {
+			at, readable := instant.Parse(text)
+			if (!ok || !readable) && v != nil {
 				return fmt.Errorf("%s must be an instant like 2026-11-21T10:00:00Z", name)
 			}
-			*to = event.FromTime(at)
+			*to = at
 			continue
 		}
 		if to, ok := objects(e)[name]; ok {
