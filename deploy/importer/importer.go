@@ -18,6 +18,8 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -104,6 +106,8 @@ type Result struct {
 	Sent     int64 `json:"sent"`      // taken by the gateway
 	PutAside int64 `json:"put_aside"` // of these: not usable, kept as rejected; as far as the source's answers tell
 	Skipped  int64 `json:"skipped"`   // no JSON object, or too large: not sent
+
+	FirstSkipped string `json:"first_skipped,omitempty"` // why the first was
 }
 
 // Run imports the file from where the state file says to its end, or until ctx
@@ -153,6 +157,7 @@ type run struct {
 	bytes   int
 	end     int64 // offset behind the last line that is in the batch or before
 	line    int64 // its number
+	sum     [sha256.Size]byte
 	skipped int64 // lines skipped since the state was saved
 
 	started, told time.Time
@@ -200,26 +205,49 @@ func open(path string) (*export, int64, error) {
 			return nil, 0, fmt.Errorf("unpack %s: %w", path, err)
 		}
 	}
+	if e.Reader, err = objects(e.Reader); err != nil {
+		f.Close()
+		return nil, 0, fmt.Errorf("%s: %w", path, err)
+	}
 	return e, info.Size(), nil
 }
 
 func (r *run) all(ctx context.Context, file *export) (Result, error) {
+	lines := newLines(file, r.cfg.MaxLineBytes)
 	if r.state.Offset > 0 {
-		r.log.Info("going on where an earlier run ended", "lines", r.state.Lines, "sent", r.state.Sent)
-		if _, err := io.CopyN(io.Discard, file, r.state.Offset); err != nil {
-			return r.state.Result, fmt.Errorf("%s is shorter than %s says; remove the state file to import it from its start: %w", r.cfg.File, r.cfg.State, err)
+		same, err := lines.skip(r.state.Offset, r.state.Sum)
+		switch {
+		case err != nil:
+			return r.state.Result, fmt.Errorf("read %s: %w", r.cfg.File, err)
+		case !same && !r.state.Done:
+			return r.state.Result, fmt.Errorf("%s changed since the run that %s is of, which did not reach its end; remove the state file to import it from its start", r.cfg.File, r.cfg.State)
+		case !same:
+			r.log.Info("another file under the name of one that was imported: from its start")
+			*r.state = state{Version: r.state.Version, From: r.state.From, File: r.state.File, Gateway: r.state.Gateway}
+			if err := file.Close(); err != nil {
+				return r.state.Result, err
+			}
+			again, _, err := open(r.cfg.File)
+			if err != nil {
+				return r.state.Result, err
+			}
+			defer again.Close()
+			file, lines = again, newLines(again, r.cfg.MaxLineBytes)
+		default:
+			r.log.Info("going on where an earlier run ended", "lines", r.state.Lines, "sent", r.state.Sent)
 		}
 	}
-	r.end, r.line, r.before = r.state.Offset, r.state.Lines, r.state.Lines
+	r.end, r.line, r.before, r.sum = r.state.Offset, r.state.Lines, r.state.Lines, lines.sum
+	r.state.Done = false
 	r.started = r.now()
 	r.told = r.started
-	lines := newLines(file, r.cfg.MaxLineBytes)
 	for {
 		text, n, err := lines.next()
 		if n > 0 {
 			if err := r.take(ctx, text, n); err != nil {
 				return r.state.Result, err
 			}
+			r.sum = lines.sum
 		}
 		if errors.Is(err, io.EOF) {
 			break
@@ -229,13 +257,20 @@ func (r *run) all(ctx context.Context, file *export) (Result, error) {
 		}
 		r.tell(file)
 	}
+	r.state.Done = true
 	if err := r.flush(ctx); err != nil {
 		return r.state.Result, err
 	}
 	r.log.Info("done", "lines", r.state.Lines, "sent", r.state.Sent, "put_aside", r.state.PutAside, "skipped", r.state.Skipped,
 		"seconds", r.now().Sub(r.started).Seconds())
+	if n := r.state.Skipped; n > 0 {
+		return r.state.Result, fmt.Errorf("%w: %d of %d lines of %s; the first: %s", ErrUnread, n, r.state.Lines, r.cfg.File, r.state.FirstSkipped)
+	}
 	return r.state.Result, nil
 }
+
+// ErrUnread is the error of an import that could not send all that the file has.
+var ErrUnread = errors.New("not everything was read")
 
 // take adds a line of n bytes to the batch, which is sent before when the line
 // would be too much. text is nil of a line that is too long.
@@ -266,7 +301,14 @@ func (r *run) take(ctx context.Context, text []byte, n int) error {
 
 func (r *run) skip(why error) {
 	r.log.Warn("line skipped", "line", r.line+1, "error", why)
+	r.first(fmt.Sprintf("line %d: %v", r.line+1, why))
 	r.skipped++
+}
+
+func (r *run) first(why string) {
+	if r.state.FirstSkipped == "" {
+		r.state.FirstSkipped = why
+	}
 }
 
 // flush sends the batch and saves how far the import is.
@@ -277,12 +319,15 @@ func (r *run) flush(ctx context.Context) error {
 			return fmt.Errorf("send lines %d to %d: %w", r.state.Lines+1, r.line, err)
 		}
 		r.state.Sent += int64(len(r.batch) - tooLarge)
+		if tooLarge > 0 {
+			r.first(fmt.Sprintf("too large for the gateway, between lines %d and %d", r.state.Lines+1, r.line))
+		}
 		r.skipped += int64(tooLarge)
 		r.state.PutAside += int64(putAside)
 		clear(r.batch)
 		r.batch, r.bytes = r.batch[:0], 0
 	}
-	r.state.Offset, r.state.Lines = r.end, r.line
+	r.state.Offset, r.state.Lines, r.state.Sum = r.end, r.line, hex.EncodeToString(r.sum[:])
 	r.state.Skipped += r.skipped
 	r.skipped = 0
 	return r.state.save(r.cfg.State)
@@ -306,8 +351,10 @@ func (r *run) tell(file *export) {
 	r.log.Info("importing", attrs...)
 }
 
-// lines reads lines of bounded length.
+// lines reads lines of bounded length. sum is of all that were read: the hash of
+// the sum before and of the line's hash.
 type lines struct {
+	sum     [sha256.Size]byte
 	r       *bufio.Reader
 	maximum int
 	buf     []byte
@@ -317,15 +364,39 @@ func newLines(r io.Reader, maximum int) *lines {
 	return &lines{r: bufio.NewReaderSize(r, 64<<10), maximum: maximum}
 }
 
+// skip moves over what an earlier run did, and reports whether it is the same as
+// then.
+func (l *lines) skip(offset int64, sum string) (same bool, err error) {
+	for at := int64(0); at < offset; {
+		_, n, err := l.next()
+		at += int64(n)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return false, err
+		}
+		if at > offset || (err != nil && at < offset) {
+			return false, nil
+		}
+	}
+	return hex.EncodeToString(l.sum[:]) == sum, nil
+}
+
 // next returns the next line and how many bytes it takes in the file. A line that
 // is too long is nil. At the end it returns io.EOF, with a last line that has no
 // newline or with none.
 func (l *lines) next() ([]byte, int, error) {
 	l.buf = l.buf[:0]
 	n := 0
+	h := sha256.New()
+	defer func() {
+		if n > 0 {
+			h.Write(l.sum[:])
+			h.Sum(l.sum[:0])
+		}
+	}()
 	for {
 		part, err := l.r.ReadSlice('\n')
 		n += len(part)
+		h.Write(part)
 		if n <= l.maximum {
 			l.buf = append(l.buf, part...)
 		}

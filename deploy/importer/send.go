@@ -85,6 +85,7 @@ func (s *sender) once(ctx context.Context, f format, body []byte) (status int, r
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Content-Encoding", "gzip")
 	req.Header.Set("User-Agent", "uptake-import")
+	req.Header.Set("X-Uptake-History", "1") // what cannot be read is rejected, and does not count as of today
 	f.authorize(req, s.cfg.Key)
 	res, err := s.client.Do(req)
 	if err != nil {

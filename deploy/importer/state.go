@@ -16,10 +16,12 @@ type state struct {
 	File    string `json:"file"`
 	Gateway string `json:"gateway"`
 	Offset  int64  `json:"offset"` // bytes of the unpacked file that are done
+	Sum     string `json:"sum"`    // of what is done, see lines
+	Done    bool   `json:"done"`   // the file was read to its end
 	Result
 }
 
-const stateVersion = 1
+const stateVersion = 2
 
 // loadState reads the state file, or starts anew where there is none. A state of
 // another import is an error: going on from it would leave events out.

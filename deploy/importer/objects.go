@@ -1,0 +1,74 @@
+package importer
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+)
+
+// objects returns a reader of JSON lines of an unpacked export, which is that, with
+// a byte order mark or without, or one JSON array. Of anything else the error says
+// what it looks like.
+func objects(r io.Reader) (io.Reader, error) {
+	in := bufio.NewReaderSize(r, 64<<10)
+	if mark, _ := in.Peek(3); bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
+		_, _ = in.Discard(len(mark)) // was peeked
+	}
+	head, _ := in.Peek(512) // its error comes again with the first read
+	switch text := bytes.TrimLeft(head, " \t\r\n"); {
+	case len(text) == 0 || text[0] == '{':
+		return in, nil
+	case bytes.HasPrefix(head, []byte("\xff\xfe")), bytes.HasPrefix(head, []byte("\xfe\xff")):
+		return nil, errors.New("is UTF-16: convert it to UTF-8")
+	case bytes.HasPrefix(head, []byte("PK\x03\x04")):
+		return nil, errors.New("is a zip archive: unpack it")
+	case text[0] == '<':
+		return nil, errors.New("is HTML or XML, perhaps a login page in place of the export")
+	case text[0] == '[':
+		dec := json.NewDecoder(in)
+		if _, err := dec.Token(); err != nil {
+			return nil, err
+		}
+		return &elements{dec: dec}, nil
+	}
+	return in, nil
+}
+
+// elements reads the elements of a JSON array as lines.
+type elements struct {
+	dec *json.Decoder // behind the opening bracket
+	buf bytes.Buffer
+	end bool
+}
+
+// Read implements io.Reader.
+func (e *elements) Read(p []byte) (int, error) {
+	for e.buf.Len() == 0 {
+		if e.end {
+			return 0, io.EOF
+		}
+		if !e.dec.More() {
+			if _, err := e.dec.Token(); errors.Is(err, io.EOF) { // or a file that was cut short would be whole
+				return 0, io.ErrUnexpectedEOF
+			} else if err != nil {
+				return 0, err
+			}
+			if _, err := e.dec.Token(); !errors.Is(err, io.EOF) {
+				return 0, errors.New("something follows the JSON array")
+			}
+			e.end = true
+			continue
+		}
+		var v json.RawMessage
+		if err := e.dec.Decode(&v); err != nil {
+			return 0, err
+		}
+		if err := json.Compact(&e.buf, v); err != nil {
+			return 0, err
+		}
+		e.buf.WriteByte('\n')
+	}
+	return e.buf.Read(p)
+}
