@@ -504,6 +504,13 @@ func TestRefusals(t *testing.T) {
 			halted: []string{"a rebuild was cut short: run `rollup-writer rebuild` to its end"},
 		},
 		{
+			name: "commit of the rule before", prepare: func(b *bench) {
+				b.init()
+				commit(b, 0, "v1|50000|50|AAAA|0|0|clean")
+			},
+			halted: []string{"by another rule (v1)", "stop them with SIGTERM", "rollup-writer init"},
+		},
+		{
 			name: "topic made again", prepare: func(b *bench) {
 				b.init()
 				commit(b, 0, block.Commit{Shape: b.cfg.Shape(), TopicID: "another"}.Metadata())
@@ -721,6 +728,42 @@ func TestInit(t *testing.T) {
 	}
 	b.start()
 	b.Send(events(2, 40))
+	b.Check()
+}
+
+// Commits of the rule before are taken over where no block is open, and refused
+// where one may be.
+func TestInitTakesOverCommitsOfTheRuleBefore(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	w := b.start()
+	b.Send(events(1, 60))
+	b.Check()
+	w.End()
+	old := func(state string) {
+		t.Helper()
+		st, err := boundary.Read(context.Background(), b.Admin, boundary.Topics)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var offsets kadm.Offsets
+		st.Commits.Each(func(o kadm.OffsetResponse) {
+			f := strings.Split(o.Metadata, "|")
+			f[0], f[len(f)-1] = "v1", state
+			offsets.Add(kadm.Offset{Topic: o.Topic, Partition: o.Partition, At: o.At, LeaderEpoch: -1, Metadata: strings.Join(f, "|")})
+		})
+		if _, err := b.Admin.CommitOffsets(context.Background(), topic.GroupRollupWriter, offsets); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old("open")
+	if err := repair.Init(context.Background(), b.cfg.Config, b.Log); !errors.Is(err, block.ErrVersion1) {
+		t.Errorf("a block may be open: got %v, want %v", err, block.ErrVersion1)
+	}
+	old("clean")
+	b.init()
+	b.start()
+	b.Send(events(2, 60))
 	b.Check()
 }
 
