@@ -37,6 +37,7 @@ Commands:
   recount   store what enrichers counted again, where audit says that it was lost; writers may run
   replay-rejected  send rejected events through again, mended, with their message ids
   retention  have events expire as the privacy rules say
+  console   serve the pages that show who uses what; only reads
   erase     forget a person, and tell what is left; enrichers and writers must run
 
 Flags of a command: rollup-writer <command> -help
@@ -68,6 +69,8 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		return retain(c, stdout)
 	case "erase":
 		return forget(c, stdout)
+	case "console":
+		return serveConsole(c)
 	case "help":
 		fmt.Fprint(stdout, usage)
 		return nil

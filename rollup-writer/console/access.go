@@ -1,0 +1,124 @@
+package console
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"net/http"
+	"os"
+	"strings"
+)
+
+// access decides who may see a page. Other users of the machine reach a loopback
+// port too, and so does every page that a browser has open: the first are kept
+// out by the token of the printed address, which becomes a cookie; the second by
+// Host, which a page that rebinds its name cannot set, and by the cookie, which
+// browsers send to no other site (SameSite=Strict).
+type access struct {
+	token string
+	hosts []string
+}
+
+const cookieName = "uptake_console"
+
+func newAccess(token string, hosts []string) *access { return &access{token: token, hosts: hosts} }
+
+// readToken returns the token in the file and makes one where there is none.
+func readToken(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err == nil {
+		token := strings.TrimSpace(string(b))
+		if len(token) < 32 {
+			return "", errors.New(path + " holds no token of at least 32 characters: remove it to have one made")
+		}
+		return token, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	var raw [24]byte
+	if _, err := rand.Read(raw[:]); err != nil {
+		return "", err
+	}
+	token := hex.EncodeToString(raw[:])
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) { // another console made it meanwhile
+		return readToken(path)
+	}
+	if err != nil {
+		return "", err
+	}
+	_, err = f.WriteString(token + "\n")
+	return token, errors.Join(err, f.Close())
+}
+
+// cookie is what the token becomes. It is not the token, so that a cookie that
+// was seen opens no printed address.
+func (a *access) cookie() string {
+	sum := sha256.Sum256([]byte("cookie:" + a.token))
+	return hex.EncodeToString(sum[:])
+}
+
+func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
+
+// allowed reports whether r comes from somebody who has the token: as a cookie,
+// or, for programs, as a bearer token.
+func (a *access) allowed(r *http.Request) bool {
+	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+		return same(bearer, a.token)
+	}
+	c, err := r.Cookie(cookieName)
+	return err == nil && same(c.Value, a.cookie())
+}
+
+// policy lets a page load from where it came from and nowhere else.
+const policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// guard answers what may not be seen, and sets the headers of all answers.
+func (a *access) guard(c *Console, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+		if !hasHost(a.hosts, r.Host) {
+			http.Error(w, "The console is not addressed by this host name. console-hosts names more.", http.StatusMisdirectedRequest)
+			return
+		}
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			h.Set("Allow", "GET, HEAD")
+			http.Error(w, "The console only reads.", http.StatusMethodNotAllowed)
+			return
+		}
+		if token := r.URL.Query().Get("token"); token != "" && same(token, a.token) {
+			http.SetCookie(w, &http.Cookie{Name: cookieName, Value: a.cookie(), Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, MaxAge: 90 * 24 * 3600})
+			// The token leaves the address, and with it the browser's history.
+			q := r.URL.Query()
+			q.Del("token")
+			target := r.URL.Path
+			if len(q) > 0 {
+				target += "?" + q.Encode()
+			}
+			if target == "/" || strings.HasPrefix(target, "//") || !strings.HasPrefix(target, "/") {
+				target = "/overview"
+			}
+			http.Redirect(w, r, target, http.StatusFound)
+			return
+		}
+		if strings.HasPrefix(r.URL.Path, "/static/") {
+			h.Set("Cache-Control", "max-age=300")
+		} else if !a.allowed(r) {
+			c.fail(w, r, http.StatusUnauthorized, "This console opens with the address that it printed when it started.",
+				"The address contains a token. It is in the log of the console, in the banner of standalone, and in the file that console-token-file names.")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,214 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/uptakehq/uptake/rollup-writer/console/question"
+)
+
+// Column of a result.
+type Column struct {
+	Name string `json:"name"`
+	Type string `json:"type"` // ClickHouse's name
+}
+
+// Result is what a question was answered with. It is shared between readers and
+// never changed.
+type Result struct {
+	Question *question.Question
+	Values   question.Values
+	Columns  []Column
+	Rows     [][]any
+	AsOf     time.Time // when it was asked
+}
+
+// cell returns a value by the name of its column, nil for one that is not there.
+func (r *Result) cell(row int, name string) any {
+	i := slices.IndexFunc(r.Columns, func(c Column) bool { return c.Name == name })
+	if i < 0 || row >= len(r.Rows) {
+		return nil
+	}
+	return r.Rows[row][i]
+}
+
+// refusal is an error that is told to people as it stands.
+type refusal struct {
+	what, todo string
+}
+
+func (e *refusal) Error() string { return e.what + " " + e.todo }
+
+// asker asks ClickHouse, within bounds, and keeps answers for a moment.
+type asker struct {
+	cfg     Config
+	conn    driver.Conn
+	metrics *metrics
+	now     func() time.Time
+	slots   chan struct{} // at most so many questions at once
+
+	mu    sync.Mutex // covers cache
+	cache map[string]*Result
+}
+
+const (
+	cacheFor     = 5 * time.Second
+	cacheAnswers = 200
+	askAtOnce    = 8
+)
+
+func newAsker(cfg Config, conn driver.Conn, m *metrics, now func() time.Time) *asker {
+	return &asker{cfg: cfg, conn: conn, metrics: m, now: now, slots: make(chan struct{}, askAtOnce), cache: map[string]*Result{}}
+}
+
+// key of a question with its values in the cache.
+func key(q *question.Question, v question.Values) string {
+	var b strings.Builder
+	b.WriteString(q.Name)
+	for _, p := range q.Parameters {
+		fmt.Fprintf(&b, "\x00%s", v[p])
+	}
+	return b.String()
+}
+
+// ask answers a question. Its values are bound by the caller: app among them.
+func (a *asker) ask(ctx context.Context, name string, values question.Values) (*Result, error) {
+	q := question.Get(name)
+	if q == nil {
+		return nil, fmt.Errorf("no question %q", name)
+	}
+	v, err := q.Bound(values)
+	if err != nil {
+		return nil, err
+	}
+	k, now := key(q, v), a.now()
+	a.mu.Lock()
+	kept := a.cache[k]
+	a.mu.Unlock()
+	if kept != nil && now.Sub(kept.AsOf) < cacheFor {
+		a.metrics.asked.WithLabelValues("cached").Inc()
+		return kept, nil
+	}
+	select {
+	case a.slots <- struct{}{}:
+		defer func() { <-a.slots }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	r, err := a.query(ctx, q, v, now)
+	switch {
+	case err == nil:
+		a.metrics.asked.WithLabelValues("answered").Inc()
+	case errors.As(err, new(*refusal)):
+		a.metrics.asked.WithLabelValues("refused").Inc()
+		return nil, err
+	default:
+		a.metrics.asked.WithLabelValues("failed").Inc()
+		return nil, fmt.Errorf("ask %s: %w", name, err)
+	}
+	a.metrics.seconds.Observe(a.now().Sub(now).Seconds())
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.cache) >= cacheAnswers {
+		for old, r := range a.cache {
+			if now.Sub(r.AsOf) >= cacheFor {
+				delete(a.cache, old)
+			}
+		}
+		if len(a.cache) >= cacheAnswers {
+			clear(a.cache)
+		}
+	}
+	a.cache[k] = r
+	return r, nil
+}
+
+func (a *asker) query(ctx context.Context, q *question.Question, v question.Values, now time.Time) (*Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.QueryTimeout+2*time.Second)
+	defer cancel()
+	ctx = clickhousego.Context(ctx, clickhousego.WithParameters(clickhousego.Parameters(v)), clickhousego.WithSettings(clickhousego.Settings{
+		// Whatever the user's rights are, a page only reads.
+		"readonly":             2,
+		"max_execution_time":   int(a.cfg.QueryTimeout.Seconds()),
+		"max_rows_to_read":     a.cfg.QueryRows,
+		"max_memory_usage":     a.cfg.QueryMemory,
+		"max_result_rows":      10_000,
+		"result_overflow_mode": "throw",
+	}))
+	rows, err := a.conn.Query(ctx, q.SQL)
+	if err != nil {
+		return nil, a.told(err)
+	}
+	defer func() { _ = rows.Close() }() // Err has what matters
+	types := rows.ColumnTypes()
+	r := &Result{Question: q, Values: v, AsOf: now}
+	for _, t := range types {
+		r.Columns = append(r.Columns, Column{Name: t.Name(), Type: t.DatabaseTypeName()})
+	}
+	for rows.Next() {
+		into := make([]any, len(types))
+		for i, t := range types {
+			into[i] = reflect.New(t.ScanType()).Interface()
+		}
+		if err := rows.Scan(into...); err != nil {
+			return nil, err
+		}
+		row := make([]any, len(types))
+		for i := range into {
+			row[i] = plain(reflect.ValueOf(into[i]).Elem())
+		}
+		r.Rows = append(r.Rows, row)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, a.told(err)
+	}
+	return r, nil
+}
+
+// plain turns pointers (of Nullable columns) into what they point to, or nil.
+func plain(v reflect.Value) any {
+	if v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			return nil
+		}
+		return v.Elem().Interface()
+	}
+	return v.Interface()
+}
+
+// Codes of ClickHouse's exceptions that mean a bound was reached.
+const (
+	tooManyRows   = 158
+	timeout       = 159
+	memoryLimit   = 241
+	tooManyResult = 396
+)
+
+// told makes a refusal of an exception that a bound caused.
+func (a *asker) told(err error) error {
+	var e *clickhousego.Exception
+	if !errors.As(err, &e) {
+		return err
+	}
+	const shorter = "Choose a shorter period, or ask it with SQL."
+	switch e.Code {
+	case tooManyRows:
+		return &refusal{fmt.Sprintf("This question would read more than %d rows.", a.cfg.QueryRows), shorter}
+	case timeout:
+		return &refusal{fmt.Sprintf("This question takes longer than %s.", a.cfg.QueryTimeout), shorter}
+	case memoryLimit:
+		return &refusal{"This question needs more memory than the console may use.", shorter}
+	case tooManyResult:
+		return &refusal{"This question has more than 10,000 rows as its answer.", "Ask it with SQL."}
+	}
+	return err
+}

@@ -1,0 +1,215 @@
+// Package console serves the pages that people look at: who uses what, whether
+// events arrive, whether the pipeline is well.
+//
+// It is a process of its own that only reads ClickHouse, with a user who may do
+// nothing else. It owns the HTTP server, who may see a page, and the view models
+// of the pages. The statements are in console/question, the templates, charts
+// and the script in console/page. Nothing on a page comes from another host.
+package console
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/uptakehq/uptake/rollup-writer/console/page"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/svc/setting"
+)
+
+// Config says where the console listens and what bounds a question.
+type Config struct {
+	Addr string
+	// Hosts are names under which the console may be addressed beside the
+	// address that it listens on.
+	Hosts setting.Strings
+	// TokenFile keeps the token that the address printed at the first start
+	// contains. It is made, with mode 0600, where it is missing.
+	TokenFile string
+	// Zone of days where an address names none.
+	Zone string
+	// GatewayURL and WriteKey stand in the copyable first event of an empty page.
+	// WriteKey is shown to whoever may see the console.
+	GatewayURL string
+	WriteKey   string
+
+	// Bounds of one question: processor time is not bounded by ClickHouse, so
+	// rows and time are.
+	QueryTimeout time.Duration
+	QueryRows    uint64
+	QueryMemory  uint64
+}
+
+// DefaultConfig is a console for this machine only.
+func DefaultConfig() Config {
+	return Config{
+		Addr:         "127.0.0.1:8088",
+		TokenFile:    "console-token",
+		Zone:         "UTC",
+		GatewayURL:   "http://127.0.0.1:8080",
+		QueryTimeout: 20 * time.Second,
+		QueryRows:    2_000_000_000,
+		QueryMemory:  2 << 30,
+	}
+}
+
+// Flags binds the config to flags of set.
+func (c *Config) Flags(set *flag.FlagSet) {
+	set.StringVar(&c.Addr, "console-addr", c.Addr, "`host:port` of the pages; a loopback address, since there is no sign-in")
+	set.Var(&c.Hosts, "console-hosts", "comma-separated `names` under which a browser may address the console, beside the address it listens on")
+	set.StringVar(&c.TokenFile, "console-token-file", c.TokenFile, "`file` with the token of the printed address; created with mode 0600 where it is missing")
+	set.StringVar(&c.Zone, "console-zone", c.Zone, "time `zone` of days where an address names none, such as Europe/Vienna")
+	set.StringVar(&c.GatewayURL, "console-gateway-url", c.GatewayURL, "`URL` of the gateway in the example event of an empty page")
+	set.StringVar(&c.WriteKey, "console-write-key", c.WriteKey, "write `key` in the example event of an empty page; empty shows a placeholder")
+	set.DurationVar(&c.QueryTimeout, "console-query-timeout", c.QueryTimeout, "bound on the time of one question")
+	set.Uint64Var(&c.QueryRows, "console-query-rows", c.QueryRows, "bound on the `rows` that one question reads")
+	set.Uint64Var(&c.QueryMemory, "console-query-memory", c.QueryMemory, "bound on the `bytes` of memory of one question")
+}
+
+// Validate reports all faults.
+func (c *Config) Validate() error {
+	var errs []error
+	host, _, err := net.SplitHostPort(c.Addr)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("console-addr must be host:port: %w", err))
+	} else if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		errs = append(errs, fmt.Errorf("console-addr must be a loopback address, since the console has no sign-in of its own (got %q): put a proxy with sign-in before it and name its host in console-hosts", c.Addr))
+	}
+	if c.TokenFile == "" {
+		errs = append(errs, errors.New("console-token-file must be named"))
+	}
+	if _, err := time.LoadLocation(c.Zone); err != nil || c.Zone == "" || c.Zone == "Local" {
+		errs = append(errs, fmt.Errorf("console-zone must be a zone of the tz database, such as Europe/Vienna (got %q)", c.Zone))
+	}
+	if c.QueryTimeout < time.Second {
+		errs = append(errs, fmt.Errorf("console-query-timeout must be at least 1s (got %s)", c.QueryTimeout))
+	}
+	if c.QueryRows == 0 || c.QueryMemory == 0 {
+		errs = append(errs, errors.New("console-query-rows and console-query-memory must be > 0"))
+	}
+	return errors.Join(errs...)
+}
+
+// Dependencies are what a Console is given. Conn stays the caller's to close.
+type Dependencies struct {
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+	Conn    driver.Conn
+	Now     func() time.Time // time.Now where nil
+}
+
+// Console is the server. Make it with New, then call Run once.
+type Console struct {
+	cfg     Config
+	log     *slog.Logger
+	asker   *asker
+	pages   *page.Set
+	access  *access
+	metrics *metrics
+	now     func() time.Time
+	ln      net.Listener
+}
+
+// New returns a console that listens already. cfg must be valid.
+func New(cfg Config, deps Dependencies) (*Console, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	pages, err := page.Load()
+	if err != nil {
+		return nil, err
+	}
+	token, err := readToken(cfg.TokenFile)
+	if err != nil {
+		return nil, fmt.Errorf("console-token-file: %w", err)
+	}
+	ln, err := net.Listen("tcp", cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("console-addr: %w", err)
+	}
+	c := &Console{
+		cfg: cfg, log: deps.Logger, pages: pages, now: deps.Now, ln: ln,
+		access:  newAccess(token, append(listenHosts(ln.Addr().String()), cfg.Hosts...)),
+		metrics: newMetrics(deps.Metrics),
+	}
+	if c.now == nil {
+		c.now = time.Now
+	}
+	c.asker = newAsker(cfg, deps.Conn, c.metrics, c.now)
+	return c, nil
+}
+
+// listenHosts are the values of Host under which a listener is addressed.
+func listenHosts(addr string) []string {
+	_, port, _ := net.SplitHostPort(addr) // it is a listener's
+	return []string{addr, net.JoinHostPort("localhost", port), net.JoinHostPort("127.0.0.1", port)}
+}
+
+// URL is the address to open, with the token that lets its reader in.
+func (c *Console) URL() string {
+	return "http://" + c.ln.Addr().String() + "/?token=" + c.access.token
+}
+
+const stopTimeout = 5 * time.Second
+
+// Run serves until signals.Stop ends.
+func (c *Console) Run(signals process.Signals) error {
+	streams, endStreams := context.WithCancel(signals.Stop)
+	defer endStreams()
+	server := &http.Server{
+		Handler:           c.handler(streams),
+		ReadHeaderTimeout: 5 * time.Second,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(c.ln) }() // ends with Shutdown or Close
+	select {
+	case err := <-served:
+		return fmt.Errorf("console: %w", err)
+	case <-signals.Stop.Done():
+	}
+	endStreams()
+	ctx, cancel := context.WithTimeout(signals.Kill, stopTimeout)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		_ = server.Close() // readers of pages are cut off
+	}
+	<-served
+	return nil
+}
+
+// handler is everything that the console answers.
+func (c *Console) handler(streams context.Context) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /static/", http.StripPrefix("/static/", c.pages.Static()))
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/overview", http.StatusFound) })
+	for path, view := range map[string]view{
+		"overview": c.overview, "usage": c.usage, "feature": c.feature, "accounts": c.accounts, "account": c.account, "person": c.person,
+		"explore": c.explore, "live": c.live, "quality": c.quality, "health": c.health, "search": c.search, "question": c.questionPage,
+	} {
+		mux.HandleFunc("GET /"+path, c.serve(path, view))
+	}
+	mux.HandleFunc("GET /live/events", func(w http.ResponseWriter, r *http.Request) { c.stream(streams, w, r) })
+	mux.HandleFunc("GET /api/v1/{question}", c.data)
+	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+		c.fail(w, r, http.StatusNotFound, "There is no such page.", "Choose one from the menu above.")
+	})
+	return c.access.guard(c, mux)
+}
+
+// hasHost reports whether host is one that the console is addressed by.
+func hasHost(hosts []string, host string) bool {
+	return slices.ContainsFunc(hosts, func(h string) bool { return strings.EqualFold(h, host) })
+}

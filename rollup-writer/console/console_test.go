@@ -1,0 +1,513 @@
+package console
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/uptakehq/uptake/rollup-writer/console/question"
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
+	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+)
+
+func TestMain(m *testing.M) { embedded.TestMain(m, nil) }
+
+// today of the tests: an instant in the middle of a day.
+var today = time.Date(2026, 11, 20, 15, 30, 0, 0, time.UTC)
+
+type stage struct {
+	t    *testing.T
+	c    *Console
+	conn driver.Conn
+	h    http.Handler
+}
+
+func start(t *testing.T) *stage {
+	t.Helper()
+	addr, db := embedded.Database(t)
+	cfg := clickhouse.DefaultConfig()
+	cfg.Addr, cfg.Database = addr, db
+	conn, err := clickhouse.OpenSQL(&cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if _, err := tables.Apply(t.Context(), conn, tables.SingleForm()); err != nil {
+		t.Fatal(err)
+	}
+	own := DefaultConfig()
+	own.Addr, own.TokenFile = "127.0.0.1:0", filepath.Join(t.TempDir(), "token")
+	c, err := New(own, Dependencies{Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Conn: conn, Now: func() time.Time { return today }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.ln.Close() })
+	return &stage{t: t, c: c, conn: conn, h: c.handler(t.Context())}
+}
+
+// usage is one event of a test.
+type usage struct {
+	account, kind, actor, feature, event string
+	at                                   time.Time
+}
+
+func (s *stage) insert(events ...usage) {
+	s.t.Helper()
+	b, err := s.conn.PrepareBatch(s.t.Context(), "INSERT INTO events (app_id, kind, event, message_id, actor_id, actor_kind, account_id, account_source, feature_id, module_id, product_id, event_time, received_at, quantity, source_offset)")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for i, e := range events {
+		module, product := "", ""
+		if e.feature != "" {
+			module, product = "billing", "sales"
+		}
+		if err := b.Append("dev", "track", e.event, fmt.Sprintf("m%d", i), e.actor, e.kind, e.account, "event", e.feature, module, product, e.at, today.Add(-time.Minute), int64(1), int64(i)); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	if err := b.Send(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *stage) do(change func(*http.Request), target string) *httptest.ResponseRecorder {
+	s.t.Helper()
+	r := httptest.NewRequest(http.MethodGet, target, nil)
+	r.Host = s.c.access.hosts[0]
+	r.Header.Set("Authorization", "Bearer "+s.c.access.token)
+	if change != nil {
+		change(r)
+	}
+	w := httptest.NewRecorder()
+	s.h.ServeHTTP(w, r)
+	return w
+}
+
+func (s *stage) page(target string) string {
+	s.t.Helper()
+	w := s.do(nil, target)
+	if w.Code != http.StatusOK {
+		s.t.Fatalf("%s: got %d\n%s", target, w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+type answer struct {
+	Closed bool `json:"period_is_closed"`
+	Rows   []map[string]any
+}
+
+func (s *stage) ask(name, query string) answer {
+	s.t.Helper()
+	var a answer
+	if err := json.Unmarshal([]byte(s.page("/api/v1/"+name+"?app=dev&"+query)), &a); err != nil {
+		s.t.Fatal(err)
+	}
+	return a
+}
+
+// random events of 70 days, with ties, visitors, events of the account itself and
+// events without a feature.
+func random(seed uint64) []usage {
+	rnd := rand.New(rand.NewPCG(seed, 7))
+	var events []usage
+	for range 600 {
+		e := usage{
+			account: fmt.Sprintf("acct-%d", rnd.IntN(6)), kind: "user", actor: fmt.Sprintf("user-%d", rnd.IntN(25)),
+			feature: fmt.Sprintf("feature_%d", rnd.IntN(5)), event: "Some Event",
+			at: today.Add(-time.Duration(rnd.IntN(70*24)) * time.Hour).Add(time.Duration(rnd.IntN(3600)) * time.Second),
+		}
+		switch rnd.IntN(10) {
+		case 0:
+			e.kind, e.actor = "anonymous", fmt.Sprintf("user-%d", rnd.IntN(4)) // a visitor's id may be a user's
+		case 1:
+			e.kind, e.actor = "account", ""
+		case 2:
+			e.feature, e.event = "", "Odd Event"
+		case 3:
+			e.account = ""
+		}
+		if e.at.After(today) {
+			e.at = today
+		}
+		events = append(events, e)
+	}
+	return events
+}
+
+// The numbers of the summary, of the days, of the lifecycle and of retention are
+// those that a loop over the events counts.
+func TestNumbersAreWhatTheEventsSay(t *testing.T) {
+	s := start(t)
+	events := random(1)
+	s.insert(events...)
+	for _, zone := range []string{"UTC", "America/New_York", "Pacific/Auckland"} {
+		loc, err := time.LoadLocation(zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const days = 14
+		local := today.In(loc)
+		midnight := func(back int) time.Time {
+			return time.Date(local.Year(), local.Month(), local.Day()-back, 0, 0, 0, 0, loc)
+		}
+		from, before, to := midnight(days-1), midnight(2*days-1), midnight(-1)
+		type set map[string]bool
+		people, peopleBefore, accounts, ever := set{}, set{}, set{}, map[string]time.Time{}
+		byDay := map[string]set{}
+		count := 0
+		for _, e := range events {
+			who := e.kind + "/" + e.actor
+			in, prior := !e.at.Before(from) && e.at.Before(to), !e.at.Before(before) && e.at.Before(from)
+			if in {
+				count++
+				if e.account != "" {
+					accounts[e.account] = true
+				}
+			}
+			if e.kind == "account" {
+				continue
+			}
+			if first, ok := ever[who]; !ok || e.at.Before(first) {
+				ever[who] = e.at
+			}
+			if in {
+				people[who] = true
+				day := e.at.In(loc).Format(time.DateOnly)
+				if byDay[day] == nil {
+					byDay[day] = set{}
+				}
+				byDay[day][who] = true
+			}
+			if prior {
+				peopleBefore[who] = true
+			}
+		}
+		query := fmt.Sprintf("p=%dd&zone=%s", days, url.QueryEscape(zone))
+		check := func(what string, got any, want int) {
+			t.Helper()
+			if n, ok := got.(float64); !ok || int(n) != want {
+				t.Errorf("%s, %s: got %v, want %d", zone, what, got, want)
+			}
+		}
+		row := s.ask("summary", query).Rows[0]
+		check("people", row["people"], len(people))
+		check("people before", row["people_before"], len(peopleBefore))
+		check("accounts", row["accounts"], len(accounts))
+		check("events", row["events"], count)
+
+		var fresh, returning, resurrected, dormant int
+		for who := range people {
+			switch {
+			case peopleBefore[who]:
+				returning++
+			case ever[who].Before(before):
+				resurrected++
+			default:
+				fresh++
+			}
+		}
+		for who := range peopleBefore {
+			if !people[who] {
+				dormant++
+			}
+		}
+		row = s.ask("lifecycle", query).Rows[0]
+		check("new", row["new"], fresh)
+		check("returning", row["returning"], returning)
+		check("resurrected", row["resurrected"], resurrected)
+		check("dormant", row["dormant"], dormant)
+
+		rows := s.ask("active_by_day", query).Rows
+		if len(rows) != days {
+			t.Errorf("%s: %d days, want %d", zone, len(rows), days)
+		}
+		sum := 0
+		for _, r := range rows {
+			day := r["day"].(string)[:10]
+			check("people on "+day, r["people"], len(byDay[day]))
+			sum += len(byDay[day])
+		}
+		stick := s.ask("stickiness", query).Rows[0]["stickiness"].(float64)
+		if want := float64(sum) / days / float64(len(people)); stick < want-1e-9 || stick > want+1e-9 {
+			t.Errorf("%s, stickiness: got %v, want %v", zone, stick, want)
+		}
+		// The page says what the question says.
+		html := s.page("/overview?app=dev&" + query)
+		if want := fmt.Sprintf("%d accounts and %d people were active", len(accounts), len(people)); !strings.Contains(html, want) {
+			t.Errorf("%s: the overview does not say %q", zone, want)
+		}
+	}
+}
+
+// Cohorts, their sizes and who came back.
+func TestRetention(t *testing.T) {
+	s := start(t)
+	events := random(2)
+	s.insert(events...)
+	monday := func(at time.Time) time.Time {
+		d := at.Truncate(24 * time.Hour)
+		return d.AddDate(0, 0, -(int(d.Weekday())+6)%7)
+	}
+	weeks := map[string]map[time.Time]bool{}
+	for _, e := range events {
+		if e.kind == "account" {
+			continue
+		}
+		who := e.kind + "/" + e.actor
+		if weeks[who] == nil {
+			weeks[who] = map[time.Time]bool{}
+		}
+		weeks[who][monday(e.at)] = true
+	}
+	want := map[string]int{}
+	for _, active := range weeks {
+		var first time.Time
+		for w := range active {
+			if first.IsZero() || w.Before(first) {
+				first = w
+			}
+		}
+		for w := range active {
+			want[fmt.Sprintf("%s %d", first.Format(time.DateOnly), int(w.Sub(first)/week))]++
+		}
+	}
+	got := map[string]int{}
+	for _, r := range s.ask("retention", "feature=").Rows {
+		got[fmt.Sprintf("%s %d", r["cohort"].(string)[:10], int(r["week_number"].(float64)))] = int(r["people"].(float64))
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// Whoever was moved away is counted where he is now, at once.
+func TestCorrectionsShowAtOnce(t *testing.T) {
+	s := start(t)
+	at := today.Add(-2 * time.Hour).Truncate(time.Hour)
+	s.insert(usage{"shop", "anonymous", "a1", "scan", "Scan", at}, usage{"shop", "user", "maria", "scan", "Scan", at})
+	if got := s.ask("summary", "p=7d").Rows[0]["people"]; got != 2.0 {
+		t.Fatalf("before: %v people", got)
+	}
+	for _, row := range []struct {
+		kind, actor string
+		n           int64
+	}{{"anonymous", "a1", -1}, {"user", "maria", 1}} {
+		err := s.conn.Exec(t.Context(), "INSERT INTO corrections (app_id, account_id, account_source, actor_id, actor_kind, feature_id, module_id, product_id, event, hour, events, quantity) VALUES ('dev', 'shop', 'event', ?, ?, 'scan', 'billing', 'sales', 'Scan', ?, ?, ?)",
+			row.actor, row.kind, at, row.n, row.n)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.c.asker.cache = map[string]*Result{}
+	if got := s.ask("summary", "p=7d").Rows[0]["people"]; got != 1.0 {
+		t.Errorf("after the visitor was recognised: %v people, want 1", got)
+	}
+	if html := s.page("/feature?app=dev&feature=scan"); strings.Contains(html, "a1") {
+		t.Error("the feature's page still shows the visitor")
+	}
+}
+
+// Every page and every question can be drawn, with and without data, and with
+// names that are HTML, SQL or formulas.
+func TestEveryPageIsDrawn(t *testing.T) {
+	const evil = `<script>alert(1)</script>' OR 1=1 --{{.}}`
+	paths := []string{"/overview?app=dev", "/usage?app=dev", "/accounts?app=dev", "/explore?app=dev", "/live?app=dev", "/quality?app=dev", "/health?app=dev", "/search?app=dev&q=a"}
+	for _, id := range []string{"shop", evil, "nobody"} {
+		q := url.QueryEscape(id)
+		paths = append(paths, "/feature?app=dev&feature="+q, "/account?app=dev&account="+q, "/person?app=dev&person="+q, "/overview?app="+q, "/live?app=dev&q="+q, "/search?app=dev&q="+q, "/explore?app=dev&feature="+q)
+	}
+	for _, name := range question.Names() {
+		paths = append(paths, "/question?app=dev&name="+name+"&account=shop&person=maria&feature=scan", "/api/v1/"+name+"?app=dev&format=csv&account=shop&person=maria&feature=scan")
+	}
+	s := start(t)
+	for i := range 2 {
+		for _, path := range paths {
+			body := s.page(path)
+			if strings.Contains(body, "<script>alert") {
+				t.Errorf("%s: a name became HTML", path)
+			}
+			for _, m := range regexp.MustCompile(`(?:src|href|action)="([a-z]+:[^"]*|//[^"]*)"`).FindAllStringSubmatch(body, -1) {
+				if !strings.HasPrefix(m[1], "data:") {
+					t.Errorf("%s leads to another host: %s", path, m[1])
+				}
+			}
+		}
+		if i == 0 {
+			s.c.asker.cache = map[string]*Result{}
+			events := random(3)
+			for _, name := range []string{evil, "=HYPERLINK(1)"} {
+				events = append(events, usage{name, "user", name, name, name, today.Add(-time.Hour)}, usage{name, "anonymous", name, "", name, today.Add(-time.Hour)})
+			}
+			events = append(events, usage{"shop", "user", "maria", "scan", "Scan", today.Add(-time.Hour)})
+			s.insert(events...)
+			if err := s.conn.Exec(t.Context(), "INSERT INTO rejected_events (app_id, stage, code, field, detail, protocol, received_at, rejected_at, original) VALUES ('dev', 'gateway', 'bad_field', ?, ?, 'segment', ?, ?, ?)",
+				evil, evil, today.Add(-time.Minute), today.Add(-time.Minute), evil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if csv := s.page("/api/v1/accounts?app=dev&format=csv"); !strings.Contains(csv, "\n'=HYPERLINK(1)") {
+		t.Error("an account's name is a formula in the CSV")
+	}
+	// The values of a question never become part of its text.
+	if rows := s.ask("summary", "p=7d&account="+url.QueryEscape("' OR 1=1 --")).Rows; len(rows) != 1 {
+		t.Errorf("%d rows", len(rows))
+	}
+}
+
+func TestWhoMaySeeIt(t *testing.T) {
+	s := start(t)
+	without := func(r *http.Request) { r.Header.Del("Authorization") }
+	for name, tt := range map[string]struct {
+		change func(*http.Request)
+		target string
+		want   int
+	}{
+		"the token":     {nil, "/overview", 200},
+		"nothing":       {without, "/overview", 401},
+		"data without":  {without, "/api/v1/summary?app=dev", 401},
+		"live without":  {without, "/live/events?app=dev", 401},
+		"another token": {func(r *http.Request) { r.Header.Set("Authorization", "Bearer x") }, "/overview", 401},
+		"a wrong cookie": {func(r *http.Request) {
+			without(r)
+			r.AddCookie(&http.Cookie{Name: cookieName, Value: s.c.access.token})
+		}, "/overview", 401},
+		"the cookie": {func(r *http.Request) {
+			without(r)
+			r.AddCookie(&http.Cookie{Name: cookieName, Value: s.c.access.cookie()})
+		}, "/overview", 200},
+		"a name that is bound":  {func(r *http.Request) { r.Host = "evil.example:8088" }, "/overview", 421},
+		"no name":               {func(r *http.Request) { r.Host = "" }, "/overview", 421},
+		"a write":               {func(r *http.Request) { r.Method = http.MethodPost }, "/overview", 405},
+		"the printed address":   {without, "/?token=" + s.c.access.token, 302},
+		"style needs no token":  {without, "/static/console.css", 200},
+		"no files beside it":    {nil, "/static/../console.go", 404},
+		"a page that is not":    {nil, "/nope", 404},
+		"a period that is none": {nil, "/overview?p=x", 400},
+		"a zone that is none":   {nil, "/overview?zone=Mars", 400},
+		"a zone of half hours":  {nil, "/overview?zone=Asia%2FKolkata", 400},
+		"a question that is no": {nil, "/api/v1/x?app=dev", 404},
+		"no app":                {nil, "/api/v1/summary", 400},
+	} {
+		w := s.do(tt.change, tt.target)
+		if w.Code != tt.want && !(tt.want == 404 && w.Code == http.StatusTemporaryRedirect) {
+			t.Errorf("%s: got %d, want %d", name, w.Code, tt.want)
+		}
+		if csp := w.Header().Get("Content-Security-Policy"); csp != policy {
+			t.Errorf("%s: Content-Security-Policy %q", name, csp)
+		}
+	}
+	w := s.do(without, "/?token="+s.c.access.token)
+	c := w.Result().Cookies()
+	if len(c) != 1 || c[0].SameSite != http.SameSiteStrictMode || !c[0].HttpOnly || strings.Contains(w.Header().Get("Location"), "token") {
+		t.Errorf("got %v, to %s", c, w.Header().Get("Location"))
+	}
+	if again, err := readToken(s.c.cfg.TokenFile); err != nil || again != s.c.access.token {
+		t.Errorf("the token did not stay: %v", err)
+	}
+}
+
+func TestConfigFaultsAreAllNamed(t *testing.T) {
+	err := (&Config{Addr: "0.0.0.0:80", Zone: "Nowhere"}).Validate()
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, name := range []string{"console-addr", "console-token-file", "console-zone", "console-query-timeout", "console-query-rows"} {
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("%s is not named in %v", name, err)
+		}
+	}
+}
+
+// A question past its bounds is refused in words that people can use.
+func TestBoundsAreSaid(t *testing.T) {
+	s := start(t)
+	s.insert(random(4)...)
+	s.c.asker.cfg.QueryRows = 10
+	w := s.do(nil, "/overview?app=dev")
+	if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "would read more than 10 rows") {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+	// A page never writes, whatever its user may.
+	ctx := context.Background()
+	_, err := s.c.asker.query(ctx, &question.Question{Name: "x", SQL: "CREATE TABLE x (a UInt8) ENGINE = Memory"}, nil, today)
+	if err == nil || !strings.Contains(err.Error(), "readonly") {
+		t.Errorf("got %v, want a refusal of readonly mode", err)
+	}
+}
+
+// What arrives shows in the open live view, each event once.
+func TestLiveViewLightsUp(t *testing.T) {
+	s := start(t)
+	now := func() time.Time { return time.Now() }
+	s.c.now, s.c.asker.now = now, func() time.Time { return time.Now().Add(time.Hour * time.Duration(rand.IntN(1e6))) } // nothing is kept
+	server := httptest.NewServer(s.h)
+	defer server.Close()
+	s.c.access.hosts = append(s.c.access.hosts, strings.TrimPrefix(server.URL, "http://"))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/live/events?app=dev", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+s.c.access.token)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := s.conn.Exec(t.Context(), "INSERT INTO events (app_id, kind, event, message_id, actor_id, actor_kind, feature_id, event_time, received_at) VALUES ('dev', 'track', 'First One', 'id-1', 'maria', 'user', 'scan', now64(6), now64(6)), ('dev', 'track', 'Odd', 'id-2', 'maria', 'user', '', now64(6), now64(6))"); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	var data []string
+	for lines.Scan() {
+		if text, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+			data = append(data, text)
+			break
+		}
+	}
+	var html string
+	if len(data) == 0 || json.Unmarshal([]byte(data[0]), &html) != nil {
+		t.Fatalf("got %v, %v", data, lines.Err())
+	}
+	for _, want := range []string{"First One", "● counted", "○ unmapped", "id-2"} {
+		if !strings.Contains(html, want) {
+			t.Errorf("%q is missing in %s", want, html)
+		}
+	}
+	_ = resp.Body.Close() // the stream has no end of its own
+	_, _ = io.Copy(io.Discard, resp.Body)
+}
+
+func TestNearestFeature(t *testing.T) {
+	features := []string{"item_scanned", "invoice_printed", "button_click"}
+	for event, want := range map[string]string{"Scan Item": "item_scanned", "Clicked Button": "button_click", "invoicePrinted": "invoice_printed", "Something": ""} {
+		if got := nearest(event, features); got != want {
+			t.Errorf("%s: got %q, want %q", event, got, want)
+		}
+	}
+	if got := shellQuote("it's"); got != `'it'\''s'` {
+		t.Errorf("got %s", got)
+	}
+	if !slices.IsSorted(question.Names()) {
+		t.Error("names are not sorted")
+	}
+}

@@ -1,0 +1,156 @@
+package console
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/uptakehq/uptake/rollup-writer/console/page"
+	"github.com/uptakehq/uptake/rollup-writer/console/question"
+)
+
+// scope is what a page is about, all of it from its address: a link that is
+// copied opens the same page.
+type scope struct {
+	App      string
+	Days     int // length of the period
+	Zone     *time.Location
+	From, To time.Time // whole hours, UTC; To is in the future while today is not over
+	Before   time.Time // start of the period before
+	Now      time.Time
+	values   question.Values
+	names    map[string]string // of accounts, by id
+}
+
+// periods that the menu offers, in days.
+var periods = []int{1, 7, 28, 90, 365}
+
+const defaultDays = 28
+
+// scopeOf reads the address. What it cannot use is an error that names it.
+func (c *Console) scopeOf(r *http.Request, app string) (*scope, error) {
+	q := r.URL.Query()
+	s := &scope{App: app, Days: defaultDays, Now: c.now()}
+	if text := q.Get("p"); text != "" {
+		n, err := strconv.Atoi(strings.TrimSuffix(text, "d"))
+		if err != nil || n < 1 || n > 400 {
+			return nil, &refusal{fmt.Sprintf("The period %q cannot be used.", text), "Give 1d to 400d."}
+		}
+		s.Days = n
+	}
+	zone := q.Get("zone")
+	if zone == "" {
+		zone = c.cfg.Zone
+	}
+	var err error
+	if s.Zone, err = time.LoadLocation(zone); err != nil || zone == "Local" {
+		return nil, &refusal{fmt.Sprintf("The time zone %q is unknown.", zone), "Give a name such as Europe/Vienna."}
+	}
+	local := s.Now.In(s.Zone)
+	day := func(back int) time.Time {
+		return time.Date(local.Year(), local.Month(), local.Day()-back, 0, 0, 0, 0, s.Zone).UTC()
+	}
+	s.To, s.From, s.Before = day(-1), day(s.Days-1), day(2*s.Days-1)
+	// Totals are kept by UTC hour: a zone whose days begin between two of them
+	// would be silently wrong.
+	for _, t := range []time.Time{s.To, s.From, s.Before} {
+		if t.Minute() != 0 || t.Second() != 0 {
+			return nil, &refusal{fmt.Sprintf("Days of the zone %s begin at half or quarter past a UTC hour, and the totals are kept by UTC hour.", zone), "Choose a zone with whole hours, such as UTC."}
+		}
+	}
+	s.values = question.Values{
+		"app": app, "zone": s.Zone.String(), "from": stamp(s.From), "to": stamp(s.To), "before": stamp(s.Before),
+		"account": q.Get("account"), "person": q.Get("person"), "feature": q.Get("feature"), "q": q.Get("q"), "since": "0",
+	}
+	if s.values["since"] = q.Get("since"); s.values["since"] == "" {
+		s.values["since"] = "0"
+	}
+	if _, err := strconv.ParseInt(s.values["since"], 10, 64); err != nil {
+		return nil, &refusal{fmt.Sprintf("since=%q is not a number of microseconds.", s.values["since"]), "Leave it out."}
+	}
+	return s, nil
+}
+
+// stamp is an instant as ClickHouse reads it: whole seconds since 1970.
+func stamp(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
+
+// query is the part of every address that says what a page is about.
+func (s *scope) query(extra ...string) string {
+	v := url.Values{"app": {s.App}, "p": {fmt.Sprintf("%dd", s.Days)}, "zone": {s.Zone.String()}}
+	for i := 0; i+1 < len(extra); i += 2 {
+		v.Set(extra[i], extra[i+1])
+	}
+	return v.Encode()
+}
+
+func (s *scope) link(path string, extra ...string) string { return path + "?" + s.query(extra...) }
+
+// period in words.
+func (s *scope) period() string {
+	switch s.Days {
+	case 1:
+		return "today"
+	case 365:
+		return "the last 365 days"
+	}
+	return fmt.Sprintf("the last %d days", s.Days)
+}
+
+func (s *scope) before() string {
+	if s.Days == 1 {
+		return "yesterday"
+	}
+	return fmt.Sprintf("the %d days before", s.Days)
+}
+
+// days lists the days of the period, in the zone.
+func (s *scope) days() []time.Time {
+	var days []time.Time
+	for d := s.From.In(s.Zone); d.Before(s.To); d = time.Date(d.Year(), d.Month(), d.Day()+1, 0, 0, 0, 0, s.Zone) {
+		days = append(days, d)
+	}
+	return days
+}
+
+// menu of the page head.
+func (s *scope) menu(current string, r *http.Request, apps []string) page.Menu {
+	m := page.Menu{App: s.App, Zone: s.Zone.String(), Path: r.URL.Path, AsOf: s.Now.In(s.Zone).Format("15:04:05"), Period: fmt.Sprintf("%dd", s.Days)}
+	for _, e := range []struct{ path, name string }{
+		{"overview", "Overview"}, {"usage", "Usage"}, {"accounts", "Accounts"}, {"explore", "Explore"}, {"live", "Live"}, {"quality", "Quality"}, {"health", "Health"},
+	} {
+		m.Entries = append(m.Entries, page.Link{Text: e.name, URL: s.link("/" + e.path), Current: e.path == current})
+	}
+	keep := func(name, value string) string {
+		v := r.URL.Query()
+		v.Set("app", s.App)
+		v.Set(name, value)
+		return r.URL.Path + "?" + v.Encode()
+	}
+	for _, days := range periods {
+		text := fmt.Sprintf("%d days", days)
+		if days == 1 {
+			text = "today"
+		}
+		m.Periods = append(m.Periods, page.Link{Text: text, URL: keep("p", fmt.Sprintf("%dd", days)), Current: days == s.Days})
+	}
+	for _, app := range apps {
+		m.Apps = append(m.Apps, page.Link{Text: app, URL: s.withApp(current, app), Current: app == s.App})
+	}
+	for name, values := range r.URL.Query() {
+		if name != "zone" && name != "token" && len(values) > 0 {
+			m.Hidden = append(m.Hidden, page.Pair{Name: name, Value: values[0]})
+		}
+	}
+	return m
+}
+
+// withApp is the page of the menu for another app: ids of one app mean nothing in
+// another.
+func (s *scope) withApp(current, app string) string {
+	other := *s
+	other.App = app
+	return other.link("/" + current)
+}
