@@ -1,25 +1,36 @@
 package main
 
 import (
-	"errors"
+	"flag"
+	"fmt"
 
 	"github.com/uptakehq/uptake/rollup-writer/console"
-	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
 
-// serveConsole serves the pages until it is told to stop.
-func serveConsole(c *invocation) (err error) {
-	set := c.flags("console")
+// serveConsole serves the pages until it is told to stop. Its settings are its
+// own: it needs neither Kafka nor what the writer is set to.
+func serveConsole(c *invocation) error {
+	set := flag.NewFlagSet("rollup-writer console", flag.ContinueOnError)
+	set.SetOutput(c.stderr)
 	cfg := console.DefaultConfig()
 	cfg.Flags(set)
 	metricsAddr := set.String("metrics-addr", "127.0.0.1:9104", "`host:port` of /metrics, /healthz, /readyz and /debug/pprof; empty for none")
 	check := set.Bool("check", false, "check the settings and exit")
-	logger, err := c.parse()
+	logFormat := set.String("log-format", "text", "text or json")
+	logLevel := set.String("log-level", "info", "debug, info, warn or error")
+	rest, err := setting.Parse(set, c.args, c.getenv)
 	if err != nil {
-		return err
+		return usageError(err)
+	}
+	if len(rest) > 0 {
+		return fmt.Errorf("%w: unexpected argument %q", process.ErrUsage, rest[0])
+	}
+	logger, err := process.NewLogger(c.stderr, *logFormat, *logLevel)
+	if err != nil {
+		return usageError(err)
 	}
 	if err := cfg.Validate(); err != nil {
 		return usageError(err)
@@ -30,11 +41,6 @@ func serveConsole(c *invocation) (err error) {
 	logger.Info("settings in force", setting.Effective(set)...)
 	signals, release := process.Notify()
 	defer release()
-	conn, err := clickhouse.OpenSQL(&c.cfg.ClickHouse)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
 	reg := ops.NewRegistry()
 	var health ops.Health
 	server, err := ops.Listen(*metricsAddr, ops.Handler(reg, &health), logger)
@@ -42,7 +48,7 @@ func serveConsole(c *invocation) (err error) {
 		return err
 	}
 	defer func() { _ = server.Close(signals.Kill) }() // only readers of metrics are cut off
-	service, err := console.New(cfg, console.Dependencies{Logger: logger, Metrics: reg, Conn: conn})
+	service, err := console.New(cfg, console.Dependencies{Logger: logger, Metrics: reg})
 	if err != nil {
 		return err
 	}

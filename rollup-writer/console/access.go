@@ -8,7 +8,9 @@ import (
 	"errors"
 	"io/fs"
 	"net/http"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -17,14 +19,25 @@ import (
 // out by the token of the printed address, which becomes a cookie; the second by
 // Host, which a page that rebinds its name cannot set, and by the cookie, which
 // browsers send to no other site (SameSite=Strict).
+//
+// Behind a proxy with sign-in the proxy names the user. Its word counts only from
+// the networks that are listed, with the secret beside it.
 type access struct {
-	token string
-	hosts []string
+	token  string
+	hosts  []string
+	peers  []netip.Prefix
+	secret string
 }
 
 const cookieName = "uptake_console"
 
-func newAccess(token string, hosts []string) *access { return &access{token: token, hosts: hosts} }
+func newAccess(token string, hosts, peers []string, secret string) *access {
+	a := &access{token: token, hosts: hosts, secret: secret}
+	for _, p := range peers {
+		a.peers = append(a.peers, netip.MustParsePrefix(p)) // Validate has read it
+	}
+	return a
+}
 
 // readToken returns the token in the file and makes one where there is none.
 func readToken(path string) (string, error) {
@@ -64,9 +77,25 @@ func (a *access) cookie() string {
 
 func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
-// allowed reports whether r comes from somebody who has the token: as a cookie,
-// or, for programs, as a bearer token.
+// signedIn returns the user that a listed proxy names.
+func (a *access) signedIn(r *http.Request) string {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || a.secret == "" || !same(r.Header.Get("X-Proxy-Secret"), a.secret) {
+		return ""
+	}
+	from := peer.Addr().Unmap()
+	if !slices.ContainsFunc(a.peers, func(p netip.Prefix) bool { return p.Contains(from) }) {
+		return ""
+	}
+	return r.Header.Get("Remote-User")
+}
+
+// allowed reports whether r comes from a user of the proxy, or from somebody who
+// has the token: as a cookie, or, for programs, as a bearer token.
 func (a *access) allowed(r *http.Request) bool {
+	if a.signedIn(r) != "" {
+		return true
+	}
 	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 		return same(bearer, a.token)
 	}

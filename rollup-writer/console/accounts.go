@@ -277,6 +277,8 @@ func (c *Console) person(r *http.Request, s *scope) (*page.Page, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Who looked at whom.
+	c.log.Info("person viewed", "viewer", cmp.Or(c.access.signedIn(r), "holder of the token"), "app", s.App, "person", id)
 	b := &personBody{ID: id, Doors: map[string]door{}}
 	for name := range a {
 		b.Doors[name] = s.door(name, "person", id)

@@ -24,19 +24,29 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/uptakehq/uptake/rollup-writer/console/page"
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
 
-// Config says where the console listens and what bounds a question.
+// Config says where the console listens, whom it lets in, and what bounds a
+// question.
 type Config struct {
-	Addr string
+	// ClickHouse is the server that is asked. Its user should have no right but
+	// to read; what the console sends is read-only in any case.
+	ClickHouse clickhouse.Config
+	Addr       string
 	// Hosts are names under which the console may be addressed beside the
 	// address that it listens on.
 	Hosts setting.Strings
 	// TokenFile keeps the token that the address printed at the first start
 	// contains. It is made, with mode 0600, where it is missing.
 	TokenFile string
+	// ProxyPeers are networks from which a proxy with sign-in may name the user
+	// in the header Remote-User, if the header X-Proxy-Secret holds ProxySecret.
+	// From anybody else the header is ignored.
+	ProxyPeers  setting.Strings
+	ProxySecret setting.Secret
 	// Zone of days where an address names none.
 	Zone string
 	// GatewayURL and WriteKey stand in the copyable first event of an empty page.
@@ -54,6 +64,7 @@ type Config struct {
 // DefaultConfig is a console for this machine only.
 func DefaultConfig() Config {
 	return Config{
+		ClickHouse:   clickhouse.DefaultConfig(),
 		Addr:         "127.0.0.1:8088",
 		TokenFile:    "console-token",
 		Zone:         "UTC",
@@ -66,9 +77,12 @@ func DefaultConfig() Config {
 
 // Flags binds the config to flags of set.
 func (c *Config) Flags(set *flag.FlagSet) {
-	set.StringVar(&c.Addr, "console-addr", c.Addr, "`host:port` of the pages; a loopback address, since there is no sign-in")
+	c.ClickHouse.Flags(set)
+	set.StringVar(&c.Addr, "console-addr", c.Addr, "`host:port` of the pages; another than a loopback address needs console-proxy-peers")
 	set.Var(&c.Hosts, "console-hosts", "comma-separated `names` under which a browser may address the console, beside the address it listens on")
 	set.StringVar(&c.TokenFile, "console-token-file", c.TokenFile, "`file` with the token of the printed address; created with mode 0600 where it is missing")
+	set.Var(&c.ProxyPeers, "console-proxy-peers", "comma-separated `networks` of a proxy with sign-in that names the user in Remote-User, such as 10.0.3.0/24; nobody else's header counts")
+	set.Var(&c.ProxySecret, "console-proxy-secret", "`secret` that the proxy sends in X-Proxy-Secret, or file:PATH; at least 16 characters")
 	set.StringVar(&c.Zone, "console-zone", c.Zone, "time `zone` of days where an address names none, such as Europe/Vienna")
 	set.StringVar(&c.GatewayURL, "console-gateway-url", c.GatewayURL, "`URL` of the gateway in the example event of an empty page")
 	set.StringVar(&c.WriteKey, "console-write-key", c.WriteKey, "write `key` in the example event of an empty page; empty shows a placeholder")
@@ -83,9 +97,21 @@ func (c *Config) Validate() error {
 	host, _, err := net.SplitHostPort(c.Addr)
 	if err != nil {
 		errs = append(errs, fmt.Errorf("console-addr must be host:port: %w", err))
-	} else if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
-		errs = append(errs, fmt.Errorf("console-addr must be a loopback address, since the console has no sign-in of its own (got %q): put a proxy with sign-in before it and name its host in console-hosts", c.Addr))
+	} else if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) && len(c.ProxyPeers) == 0 {
+		errs = append(errs, fmt.Errorf("console-addr must be a loopback address where no sign-in is configured (got %q): put a proxy with sign-in before the console and name it in console-proxy-peers", c.Addr))
 	}
+	for _, peer := range c.ProxyPeers {
+		if _, err := netip.ParsePrefix(peer); err != nil {
+			errs = append(errs, fmt.Errorf("console-proxy-peers must list networks such as 10.0.3.0/24 (got %q)", peer))
+		}
+	}
+	switch {
+	case len(c.ProxyPeers) > 0 && len(c.ProxySecret) < 16:
+		errs = append(errs, errors.New("console-proxy-peers needs a console-proxy-secret of at least 16 characters"))
+	case len(c.ProxyPeers) == 0 && c.ProxySecret != "":
+		errs = append(errs, errors.New("console-proxy-secret needs console-proxy-peers"))
+	}
+	errs = append(errs, c.ClickHouse.Validate())
 	if c.TokenFile == "" {
 		errs = append(errs, errors.New("console-token-file must be named"))
 	}
@@ -101,11 +127,10 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Dependencies are what a Console is given. Conn stays the caller's to close.
+// Dependencies are what a Console is given.
 type Dependencies struct {
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
-	Conn    driver.Conn
 	Now     func() time.Time // time.Now where nil
 }
 
@@ -118,10 +143,12 @@ type Console struct {
 	access  *access
 	metrics *metrics
 	now     func() time.Time
+	conn    driver.Conn
 	ln      net.Listener
 }
 
-// New returns a console that listens already. cfg must be valid.
+// New returns a console that listens already. cfg must be valid. Run closes what
+// New has opened.
 func New(cfg Config, deps Dependencies) (*Console, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -134,19 +161,23 @@ func New(cfg Config, deps Dependencies) (*Console, error) {
 	if err != nil {
 		return nil, fmt.Errorf("console-token-file: %w", err)
 	}
+	conn, err := clickhouse.OpenSQL(&cfg.ClickHouse)
+	if err != nil {
+		return nil, err
+	}
 	ln, err := net.Listen("tcp", cfg.Addr)
 	if err != nil {
-		return nil, fmt.Errorf("console-addr: %w", err)
+		return nil, errors.Join(fmt.Errorf("console-addr: %w", err), conn.Close())
 	}
 	c := &Console{
-		cfg: cfg, log: deps.Logger, pages: pages, now: deps.Now, ln: ln,
-		access:  newAccess(token, append(listenHosts(ln.Addr().String()), cfg.Hosts...)),
+		cfg: cfg, log: deps.Logger, pages: pages, now: deps.Now, ln: ln, conn: conn,
+		access:  newAccess(token, append(listenHosts(ln.Addr().String()), cfg.Hosts...), cfg.ProxyPeers, cfg.ProxySecret.Reveal()),
 		metrics: newMetrics(deps.Metrics),
 	}
 	if c.now == nil {
 		c.now = time.Now
 	}
-	c.asker = newAsker(cfg, deps.Conn, c.metrics, c.now)
+	c.asker = newAsker(cfg, conn, c.metrics, c.now)
 	return c, nil
 }
 
@@ -164,7 +195,8 @@ func (c *Console) URL() string {
 const stopTimeout = 5 * time.Second
 
 // Run serves until signals.Stop ends.
-func (c *Console) Run(signals process.Signals) error {
+func (c *Console) Run(signals process.Signals) (err error) {
+	defer func() { err = errors.Join(err, c.conn.Close()) }()
 	streams, endStreams := context.WithCancel(signals.Stop)
 	defer endStreams()
 	server := &http.Server{

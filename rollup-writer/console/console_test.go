@@ -25,6 +25,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
 
 func TestMain(m *testing.M) { embedded.TestMain(m, nil) }
@@ -53,12 +54,13 @@ func start(t *testing.T) *stage {
 		t.Fatal(err)
 	}
 	own := DefaultConfig()
-	own.Addr, own.TokenFile = "127.0.0.1:0", filepath.Join(t.TempDir(), "token")
-	c, err := New(own, Dependencies{Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Conn: conn, Now: func() time.Time { return today }})
+	own.ClickHouse, own.Addr, own.TokenFile = cfg, "127.0.0.1:0", filepath.Join(t.TempDir(), "token")
+	own.ProxyPeers, own.ProxySecret = setting.Strings{"10.1.0.0/16"}, "a secret of the proxy"
+	c, err := New(own, Dependencies{Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: func() time.Time { return today }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.ln.Close() })
+	t.Cleanup(func() { c.ln.Close(); c.conn.Close() })
 	return &stage{t: t, c: c, conn: conn, h: c.handler(t.Context())}
 }
 
@@ -377,6 +379,11 @@ func TestEveryPageIsDrawn(t *testing.T) {
 func TestWhoMaySeeIt(t *testing.T) {
 	s := start(t)
 	without := func(r *http.Request) { r.Header.Del("Authorization") }
+	proxied := func(r *http.Request, from, secret string) {
+		r.RemoteAddr = from
+		r.Header.Set("X-Proxy-Secret", secret)
+		r.Header.Set("Remote-User", "maria")
+	}
 	for name, tt := range map[string]struct {
 		change func(*http.Request)
 		target string
@@ -395,18 +402,21 @@ func TestWhoMaySeeIt(t *testing.T) {
 			without(r)
 			r.AddCookie(&http.Cookie{Name: cookieName, Value: s.c.access.cookie()})
 		}, "/overview", 200},
-		"a name that is bound":  {func(r *http.Request) { r.Host = "evil.example:8088" }, "/overview", 421},
-		"no name":               {func(r *http.Request) { r.Host = "" }, "/overview", 421},
-		"a write":               {func(r *http.Request) { r.Method = http.MethodPost }, "/overview", 405},
-		"the printed address":   {without, "/?token=" + s.c.access.token, 302},
-		"style needs no token":  {without, "/static/console.css", 200},
-		"no files beside it":    {nil, "/static/../console.go", 404},
-		"a page that is not":    {nil, "/nope", 404},
-		"a period that is none": {nil, "/overview?p=x", 400},
-		"a zone that is none":   {nil, "/overview?zone=Mars", 400},
-		"a zone of half hours":  {nil, "/overview?zone=Asia%2FKolkata", 400},
-		"a question that is no": {nil, "/api/v1/x?app=dev", 404},
-		"no app":                {nil, "/api/v1/summary", 400},
+		"a proxy's user":                 {func(r *http.Request) { without(r); proxied(r, "10.1.2.3:999", "a secret of the proxy") }, "/overview", 200},
+		"a proxy without its secret":     {func(r *http.Request) { without(r); proxied(r, "10.1.2.3:999", "another") }, "/overview", 401},
+		"somebody else who names a user": {func(r *http.Request) { without(r); proxied(r, "10.2.2.3:999", "a secret of the proxy") }, "/overview", 401},
+		"a name that is bound":           {func(r *http.Request) { r.Host = "evil.example:8088" }, "/overview", 421},
+		"no name":                        {func(r *http.Request) { r.Host = "" }, "/overview", 421},
+		"a write":                        {func(r *http.Request) { r.Method = http.MethodPost }, "/overview", 405},
+		"the printed address":            {without, "/?token=" + s.c.access.token, 302},
+		"style needs no token":           {without, "/static/console.css", 200},
+		"no files beside it":             {nil, "/static/../console.go", 404},
+		"a page that is not":             {nil, "/nope", 404},
+		"a period that is none":          {nil, "/overview?p=x", 400},
+		"a zone that is none":            {nil, "/overview?zone=Mars", 400},
+		"a zone of half hours":           {nil, "/overview?zone=Asia%2FKolkata", 400},
+		"a question that is no":          {nil, "/api/v1/x?app=dev", 404},
+		"no app":                         {nil, "/api/v1/summary", 400},
 	} {
 		w := s.do(tt.change, tt.target)
 		if w.Code != tt.want && !(tt.want == 404 && w.Code == http.StatusTemporaryRedirect) {
@@ -427,11 +437,11 @@ func TestWhoMaySeeIt(t *testing.T) {
 }
 
 func TestConfigFaultsAreAllNamed(t *testing.T) {
-	err := (&Config{Addr: "0.0.0.0:80", Zone: "Nowhere"}).Validate()
+	err := (&Config{Addr: "0.0.0.0:80", Zone: "Nowhere", ProxySecret: "x"}).Validate()
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, name := range []string{"console-addr", "console-token-file", "console-zone", "console-query-timeout", "console-query-rows"} {
+	for _, name := range []string{"console-addr", "console-proxy-secret", "clickhouse-addr", "console-token-file", "console-zone", "console-query-timeout", "console-query-rows"} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not named in %v", name, err)
 		}
