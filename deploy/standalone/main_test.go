@@ -67,10 +67,10 @@ func command(t *testing.T, data string) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addrs := freeAddrs(t, 5)
+	addrs := freeAddrs(t, 6)
 	args := []string{
 		"-data", data, "-gateway-addr", addrs[0], "-kafka-addr", addrs[1],
-		"-clickhouse-addr", addrs[2], "-clickhouse-http-addr", addrs[3], "-metrics-addr", addrs[4],
+		"-clickhouse-addr", addrs[2], "-clickhouse-http-addr", addrs[3], "-metrics-addr", addrs[4], "-console-addr", addrs[5],
 	}
 	log, err := os.Create(filepath.Join(t.TempDir(), "out"))
 	if err != nil {

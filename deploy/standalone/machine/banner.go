@@ -1,12 +1,15 @@
 package machine
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 )
 
 const bannerText = `
 Uptake runs on this machine. Everything it keeps is in %[1]s
+
+  see usage         %[10]s
 
   take events       http://%[2]s       app %[7]s, write key %[8]s
   SQL               http://%[3]s/play  database %[9]s; native protocol on %[4]s
@@ -27,7 +30,7 @@ Ctrl-C stops it in order. What was acked is kept, whatever happens to this proce
 
 func (m *Machine) banner(data string) {
 	fmt.Fprintf(m.out, bannerText, data, dialable(m.cfg.GatewayAddr), dialable(m.cfg.ClickHouseHTTPAddr), dialable(m.cfg.ClickHouseAddr),
-		m.cfg.KafkaAddr, dialable(m.cfg.MetricsAddr), App, WriteKey, m.cfg.ClickHouseDatabase)
+		m.cfg.KafkaAddr, dialable(m.cfg.MetricsAddr), App, WriteKey, m.cfg.ClickHouseDatabase, cmp.Or(m.consoleURL, "(no console: -console-addr is empty)"))
 }
 
 // dialable is an address to connect to for one to listen on.

@@ -24,6 +24,8 @@ type Config struct {
 	ClickHouseAddr     string
 	ClickHouseHTTPAddr string
 	MetricsAddr        string
+	// ConsoleAddr is where the pages are; empty: there are none.
+	ConsoleAddr string
 
 	// ExternalClickHouse uses the server at ClickHouseAddr and
 	// ClickHouseHTTPAddr in place of the embedded one.
@@ -53,6 +55,7 @@ func DefaultConfig() Config {
 		ClickHouseAddr:     "127.0.0.1:9000",
 		ClickHouseHTTPAddr: "127.0.0.1:8123",
 		MetricsAddr:        "127.0.0.1:9100",
+		ConsoleAddr:        "127.0.0.1:8088",
 		ClickHouseUser:     "default",
 		ClickHouseDatabase: "uptake",
 	}
@@ -66,13 +69,17 @@ type addr struct {
 }
 
 func (c *Config) addrs() []addr {
-	return []addr{
+	all := []addr{
 		{"gateway-addr", c.GatewayAddr, true},
 		{"kafka-addr", c.KafkaAddr, true},
 		{"clickhouse-addr", c.ClickHouseAddr, !c.ExternalClickHouse},
 		{"clickhouse-http-addr", c.ClickHouseHTTPAddr, !c.ExternalClickHouse},
 		{"metrics-addr", c.MetricsAddr, true},
 	}
+	if c.ConsoleAddr != "" {
+		all = append(all, addr{"console-addr", c.ConsoleAddr, true})
+	}
+	return all
 }
 
 // Flags binds the config to flags of set.
@@ -83,6 +90,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.ClickHouseAddr, "clickhouse-addr", c.ClickHouseAddr, "`host:port` of ClickHouse's native protocol")
 	set.StringVar(&c.ClickHouseHTTPAddr, "clickhouse-http-addr", c.ClickHouseHTTPAddr, "`host:port` of ClickHouse's HTTP interface")
 	set.StringVar(&c.MetricsAddr, "metrics-addr", c.MetricsAddr, "`host:port` of /metrics, /healthz, /readyz and /debug/pprof")
+	set.StringVar(&c.ConsoleAddr, "console-addr", c.ConsoleAddr, "`host:port` of the pages that show who uses what; empty for none")
 	set.BoolVar(&c.ExternalClickHouse, "clickhouse-external", c.ExternalClickHouse, "use the ClickHouse server that runs at -clickhouse-addr in place of the embedded one")
 	set.StringVar(&c.ClickHouseUser, "clickhouse-user", c.ClickHouseUser, "`name` of the user on the external server")
 	set.Var(&c.ClickHousePassword, "clickhouse-password", "`password` of that user, or file:PATH")

@@ -22,6 +22,7 @@ import (
 	"github.com/uptakehq/uptake/enricher/enrich"
 	"github.com/uptakehq/uptake/ingest-gateway/gateway"
 	"github.com/uptakehq/uptake/rollup-writer/repair"
+	"github.com/uptakehq/uptake/rollup-writer/console"
 	"github.com/uptakehq/uptake/rollup-writer/rollup"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/svc/process"
@@ -41,6 +42,8 @@ type Machine struct {
 	cfg Config
 	log *slog.Logger
 	out io.Writer
+
+	consoleURL string
 }
 
 // New returns a machine. cfg must be valid.
@@ -73,6 +76,9 @@ func (m *Machine) Run(signals process.Signals) (err error) {
 	services := []*service{newService("ingest-gateway", m.log), newService("enricher", m.log)}
 	if !m.cfg.WithoutWriter {
 		services = append(services, newService("rollup-writer", m.log))
+	}
+	if m.cfg.ConsoleAddr != "" {
+		services = append(services, newService(consoleName, m.log))
 	}
 	health, err := m.serveHealth(services)
 	if err != nil {
@@ -202,6 +208,22 @@ func (m *Machine) writer(brokers string) rollup.Config {
 	return w
 }
 
+const consoleName = "console"
+
+// console returns the pages, with the first event to send for the app and the key
+// that exist from the first start.
+func (m *Machine) console(data *dataDir, s *service) (*console.Console, error) {
+	cfg := console.DefaultConfig()
+	cfg.ClickHouse = m.writer("").ClickHouse
+	cfg.Addr, cfg.TokenFile = m.cfg.ConsoleAddr, data.in("console-token")
+	cfg.GatewayURL, cfg.WriteKey = "http://"+dialable(m.cfg.GatewayAddr), WriteKey
+	pages, err := console.New(cfg, console.Dependencies{Logger: s.logger, Metrics: s.registry})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.name, err)
+	}
+	return pages, nil
+}
+
 func (m *Machine) startServices(kill context.Context, services []*service, data *dataDir, brokers string, ended chan<- *service) error {
 	keys, err := data.keysFile()
 	if err != nil {
@@ -228,6 +250,15 @@ func (m *Machine) startServices(kill context.Context, services []*service, data 
 
 	// From the end of the path to its beginning.
 	for _, writer := range services[2:] {
+		if writer.name == consoleName {
+			pages, err := m.console(data, writer)
+			if err != nil {
+				return err
+			}
+			m.consoleURL = pages.URL()
+			writer.start(kill, pages.Run, ended)
+			continue
+		}
 		wr, err := rollup.New(m.writer(brokers), rollup.Dependencies{Logger: writer.logger, Metrics: writer.registry, Health: writer.health})
 		if err != nil {
 			return fmt.Errorf("%s: %w", writer.name, err)

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/cookiejar"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -37,7 +38,7 @@ func freePorts(t *testing.T, data string) machine.Config {
 	t.Helper()
 	cfg := machine.DefaultConfig()
 	cfg.Data = data
-	for _, addr := range []*string{&cfg.GatewayAddr, &cfg.KafkaAddr, &cfg.ClickHouseAddr, &cfg.ClickHouseHTTPAddr, &cfg.MetricsAddr} {
+	for _, addr := range []*string{&cfg.GatewayAddr, &cfg.KafkaAddr, &cfg.ClickHouseAddr, &cfg.ClickHouseHTTPAddr, &cfg.MetricsAddr, &cfg.ConsoleAddr} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -210,7 +211,7 @@ func TestMachine(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	r := start(t, freePorts(t, data))
 	r.eventually("banner", func() error {
-		for _, want := range []string{r.cfg.GatewayAddr, r.cfg.ClickHouseHTTPAddr, r.cfg.ClickHouseAddr, r.cfg.KafkaAddr, r.cfg.MetricsAddr, "curl -s", data} {
+		for _, want := range []string{r.cfg.GatewayAddr, r.cfg.ClickHouseHTTPAddr, r.cfg.ClickHouseAddr, r.cfg.KafkaAddr, r.cfg.MetricsAddr, "http://" + r.cfg.ConsoleAddr + "/?token=", "curl -s", data} {
 			if !strings.Contains(r.out.String(), want) {
 				return fmt.Errorf("says nothing of %q:\n%s", want, r.out)
 			}
@@ -227,11 +228,32 @@ func TestMachine(t *testing.T) {
 	}
 	r.shows(usage, row("pay", 1)+row("scan", 2))
 
+	// The address that the banner prints shows the pages, also to a browser that
+	// has no cookie yet.
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := &http.Client{Jar: jar}
+	address := regexp.MustCompile(`http://\S+/\?token=\S+`).FindString(r.out.String())
+	r.eventually("pages", func() error {
+		resp, err := browser.Get(address)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		html, err := io.ReadAll(resp.Body)
+		if err == nil && !strings.Contains(string(html), "1 account and 2 people were active") {
+			err = fmt.Errorf("%s: %d, no sentence about what was sent", address, resp.StatusCode)
+		}
+		return err
+	})
+
 	code, metrics, err := get("http://" + r.cfg.MetricsAddr + "/metrics")
 	if err != nil || code != http.StatusOK {
 		t.Fatalf("metrics: %d %v", code, err)
 	}
-	for _, service := range []string{"ingest-gateway", "enricher", "rollup-writer"} {
+	for _, service := range []string{"ingest-gateway", "enricher", "rollup-writer", "console"} {
 		if !strings.Contains(metrics, `service="`+service+`"`) {
 			t.Errorf("no metric has the label service=%q", service)
 		}
@@ -361,6 +383,7 @@ func TestAddressInUseNamesItsFlag(t *testing.T) {
 		{"clickhouse-addr", &cfg.ClickHouseAddr},
 		{"clickhouse-http-addr", &cfg.ClickHouseHTTPAddr},
 		{"metrics-addr", &cfg.MetricsAddr},
+		{"console-addr", &cfg.ConsoleAddr},
 	} {
 		l, err := net.Listen("tcp", *tc.addr)
 		if err != nil {

@@ -37,7 +37,7 @@ func StartStandalone(ctx context.Context, cfg StandaloneConfig) (*Standalone, er
 	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("start standalone: %w", err)
 	}
-	addrs, err := freeAddrs(5)
+	addrs, err := freeAddrs(6)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func StartStandalone(ctx context.Context, cfg StandaloneConfig) (*Standalone, er
 			Name: "standalone", Metrics: addrs[4], binary: binary, log: filepath.Join(cfg.Dir, "standalone.log"),
 			args: []string{
 				"-data", filepath.Join(cfg.Dir, "data"), "-gateway-addr", addrs[0], "-kafka-addr", addrs[1],
-				"-clickhouse-addr", addrs[2], "-clickhouse-http-addr", addrs[3], "-metrics-addr", addrs[4],
+				"-clickhouse-addr", addrs[2], "-clickhouse-http-addr", addrs[3], "-metrics-addr", addrs[4], "-console-addr", addrs[5],
 			},
 		},
 		cfg: cfg,
