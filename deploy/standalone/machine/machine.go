@@ -21,8 +21,8 @@ import (
 
 	"github.com/uptakehq/uptake/enricher/enrich"
 	"github.com/uptakehq/uptake/ingest-gateway/gateway"
-	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/rollup-writer/console"
+	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/rollup-writer/rollup"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/svc/process"
