@@ -218,7 +218,7 @@ func (c *Console) Run(signals process.Signals) (err error) {
 	if err := server.Shutdown(ctx); err != nil {
 		_ = server.Close() // readers of pages are cut off
 	}
-	<-served
+	_ = <-served // ErrServerClosed
 	return nil
 }
 

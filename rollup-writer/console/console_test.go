@@ -419,7 +419,7 @@ func TestWhoMaySeeIt(t *testing.T) {
 		"no app":                         {nil, "/api/v1/summary", 400},
 	} {
 		w := s.do(tt.change, tt.target)
-		if w.Code != tt.want && !(tt.want == 404 && w.Code == http.StatusTemporaryRedirect) {
+		if w.Code != tt.want && (tt.want != 404 || w.Code != http.StatusTemporaryRedirect) {
 			t.Errorf("%s: got %d, want %d", name, w.Code, tt.want)
 		}
 		if csp := w.Header().Get("Content-Security-Policy"); csp != policy {
