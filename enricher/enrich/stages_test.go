@@ -268,7 +268,6 @@ func TestPoison(t *testing.T) {
 		{change(func(e *event.RawEvent) { e.AppID = "d\xff" }), reason{codeBadEvent, "app_id"}},
 		{change(func(e *event.RawEvent) { e.Quantity = -1 }), reason{codeBadQuantity, "quantity"}},
 		{change(func(e *event.RawEvent) { e.Kind = "dance" }), reason{codeUnknownKind, "type"}},
-		{change(func(e *event.RawEvent) { e.UserID, e.AccountID = "", "" }), reason{codeMissingField, "user_id"}},
 	} {
 		tc.record.Topic = topic.Raw
 		before := len(c.rejects())
