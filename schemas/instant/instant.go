@@ -125,7 +125,8 @@ func digitsOnly(s string) (event.Micros, bool) {
 		return 0, false
 	}
 	if digits(s) {
-		year, month, day, clock := 0, 1, 1, 0
+		var year int
+		month, day, clock := 1, 1, 0
 		switch len(s) {
 		case 14:
 			h, m, sec := num(s[8:10]), num(s[10:12]), num(s[12:14])
@@ -323,8 +324,8 @@ func clockOf(s string) (us int64, rest string, ok bool) {
 	n := leading(s)
 	var hour, minute, second int
 	seconds := false
-	switch {
-	case n == 1 || n == 2:
+	switch n {
+	case 1, 2:
 		hour = num(s[:n])
 		s = s[n:]
 		if len(s) < 3 || s[0] != ':' || leading(s[1:]) != 2 {
@@ -337,7 +338,7 @@ func clockOf(s string) (us int64, rest string, ok bool) {
 		if len(s) >= 3 && s[0] == ':' && leading(s[1:]) == 2 {
 			second, s, seconds = num(s[1:3]), s[3:], true
 		}
-	case n == 4 || n == 6:
+	case 4, 6:
 		hour, minute = num(s[:2]), num(s[2:4])
 		if n == 6 {
 			second, seconds = num(s[4:6]), true
@@ -529,9 +530,7 @@ func words(s string) (us event.Micros, local, ok bool) {
 			return 0, false, false
 		}
 		s = s[n:]
-		if strings.HasPrefix(s, ".") {
-			s = s[1:]
-		}
+		s = strings.TrimPrefix(s, ".")
 	}
 	if year < 1 || month == 0 || day < 1 || day > daysIn(year, month) {
 		return 0, false, false

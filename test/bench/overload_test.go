@@ -61,6 +61,7 @@ func TestOverload(t *testing.T) {
 		}
 	}()
 	w, err := c.whole(ctx, r, "overload", "-max-inflight-events", strconv.Itoa(inflightEvents), "-max-inflight-bytes", strconv.Itoa(inflightBytes),
+		"-max-import-bytes", strconv.Itoa(inflightBytes/4), "-max-address-share", "1", // the load is one address
 		"-max-batch-events", "1000", "-max-body-bytes", "4194304")
 	if err != nil {
 		t.Fatal(err)

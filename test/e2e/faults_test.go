@@ -123,7 +123,7 @@ func TestPartialBatch(t *testing.T) {
 	// Bytes that a decoder would write otherwise: spaces, escapes, an order.
 	events[2] = `{"messageId":"part-2", "type":"track",  "userId":"\u00fc", "properties":{"n":1.50}}`
 	events[5] = `{"type":"pick up","event":"x","userId":"u","messageId":"part-5"}`
-	events[9] = `{"type":"track","event":"x","userId":"u","messageId":"part-9","timestamp":"soon"}`
+	events[9] = `{"type":"track","event":"x","userId":"u","messageId":"part-9","context":{"quantity":-1}}`
 	r := post(t, ctx, s.URLs()[0]+"/v1/batch", stack.WriteKeyOf(appBad), []byte(`{"batch":[`+strings.Join(events, ",")+`]}`))
 	if r.status != 200 || r.body.Accepted != 7 || len(r.body.Rejected) != 3 {
 		t.Fatalf("got %d %s, want 200, 7 accepted and 3 rejected", r.status, r.text)
@@ -135,7 +135,7 @@ func TestPartialBatch(t *testing.T) {
 	for i, want := range []verdict{
 		{2, "part-2", "missing_field", "event"},
 		{5, "part-5", "unknown_kind", "type"},
-		{9, "part-9", "bad_timestamp", "timestamp"},
+		{9, "part-9", "bad_quantity", "context.quantity"},
 	} {
 		v := r.body.Rejected[i]
 		if got := (verdict{v.Index, v.MessageID, v.Code, v.Field}); got != want || v.Detail == "" {
@@ -165,7 +165,7 @@ func TestPartialBatch(t *testing.T) {
 	for _, want := range [][5]string{
 		{"part-2", "gateway", "missing_field", "event", events[2]},
 		{"part-5", "gateway", "unknown_kind", "type", events[5]},
-		{"part-9", "gateway", "bad_timestamp", "timestamp", events[9]},
+		{"part-9", "gateway", "bad_quantity", "context.quantity", events[9]},
 	} {
 		var got [5]string
 		if !rows.Next() {
