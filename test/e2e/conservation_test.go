@@ -82,7 +82,7 @@ func TestReplayRejected(t *testing.T) {
 	key := stack.WriteKeyOf(appBad)
 	for i, bad := range []string{
 		`{"type":"pick up","event":"Item Bagged","userId":"r-u1","messageId":"again-gateway-1"}`,
-		`{"type":"track","event":"Item Bagged","userId":"r-u1","messageId":"again-gateway-2","timestamp":"soon"}`,
+		`{"type":"track","event":"Item Bagged","userId":"r-u1","messageId":"again-gateway-2","context":{"quantity":-1}}`,
 	} {
 		if r := post(t, ctx, s.URLs()[0]+"/v1/batch", key, []byte(`{"batch":[`+bad+`]}`)); len(r.body.Rejected) != 1 {
 			t.Fatalf("event %d was not rejected: %s", i, r.text)
@@ -130,7 +130,7 @@ func TestReplayRejected(t *testing.T) {
 	for range 2 { // the second time there is nothing to send
 		for _, args := range [][]string{
 			{"-where", where + " AND stage = 'enricher'", "-patch", "kind=track"},
-			{"-where", where + " AND stage = 'gateway'", "-patch", `{"type":"track","timestamp":null}`, "-gateway", s.URLs()[0], "-write-key", key},
+			{"-where", where + " AND stage = 'gateway'", "-patch", `{"type":"track","context":{"quantity":null}}`, "-gateway", s.URLs()[0], "-write-key", key},
 		} {
 			out, err := s.Run(ctx, stack.Writer, "replay-rejected", args...)
 			if err != nil {
