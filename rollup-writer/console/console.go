@@ -218,7 +218,9 @@ func (c *Console) Run(signals process.Signals) (err error) {
 	if err := server.Shutdown(ctx); err != nil {
 		_ = server.Close() // readers of pages are cut off
 	}
-	_ = <-served // ErrServerClosed
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("console: %w", err)
+	}
 	return nil
 }
 
