@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"reflect"
 	"testing"
 
@@ -15,11 +14,12 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/plan"
 	"github.com/uptakehq/uptake/rollup-writer/internal/writertest"
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/longtest"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-var long = os.Getenv("UPTAKE_LONG") != ""
+var long = longtest.Enabled()
 
 // mixed are logs full of events and orders of every kind, one for each partition.
 type mixed [partitions][]writertest.Entry
@@ -253,7 +253,7 @@ func TestZombiesAmongMixedBlocks(t *testing.T) {
 	}
 	schedules := 8
 	if long {
-		schedules = 400
+		schedules = 40
 	}
 	for n := range schedules {
 		r := rand.New(rand.NewPCG(uint64(n), 9))

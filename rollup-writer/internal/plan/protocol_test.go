@@ -2,8 +2,9 @@ package plan
 
 import (
 	"fmt"
-	"os"
 	"testing"
+
+	"github.com/uptakehq/uptake/schemas/longtest"
 )
 
 // The protocol by which a block with moves is carried out, explored in full: two
@@ -298,7 +299,7 @@ func logs(n int, fn func(blocks)) {
 // The protocol is right for every short log and every way it can go; the same
 // exploration finds what is wrong with those that look as good.
 func TestProtocolIsRightHoweverItGoes(t *testing.T) {
-	long := os.Getenv("UPTAKE_LONG") != ""
+	long := longtest.Enabled()
 	for _, tc := range []struct {
 		protocol
 		right bool
