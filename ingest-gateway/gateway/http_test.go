@@ -487,7 +487,11 @@ func TestKeysAreReadAgain(t *testing.T) {
 // Imports of Mixpanel's size, 2,000 events and 10 MB, fit the default bounds on
 // their path, and on no other.
 func TestImportsFit(t *testing.T) {
-	g, _ := quick(t, "", nil)
+	if testing.Short() {
+		t.Skip("10 MB take a minute under the race detector; not under -short")
+	}
+	// On a busy machine the embedded log takes its time.
+	g, _ := quick(t, "", func(c *Config, _ *Dependencies) { c.AckTimeout = 2 * time.Minute })
 	var b strings.Builder
 	for i := range 2000 {
 		fmt.Fprintf(&b, `,{"event":"Old","properties":{"distinct_id":"u%d","time":1577836800,"$insert_id":"i-%d","text":"`, i, i)
