@@ -549,7 +549,7 @@ func TestTablesTakeAnotherMix(t *testing.T) {
 			t.Fatalf("hash %d is lost", i)
 		}
 	}
-	if f.factor == known || f.probes > 40*n {
+	if f.factor == known || f.probes > n*maxProbes/4 {
 		t.Errorf("front: factor kept: %v, %d slots looked at for %d hashes", f.factor == known, f.probes, n)
 	}
 
@@ -569,7 +569,7 @@ func TestTablesTakeAnotherMix(t *testing.T) {
 			t.Fatalf("id %d is lost", i)
 		}
 	}
-	if x.salt == 0 || x.probes > 40*n {
+	if x.salt == 0 || x.probes > n*maxProbes/4 {
 		t.Errorf("index: salt kept: %v, %d slots looked at for %d ids", x.salt == 0, x.probes, n)
 	}
 }
