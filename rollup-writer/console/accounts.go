@@ -256,7 +256,6 @@ type identityRow struct {
 	Since, SinceUTC string
 	Last            string
 	InForce         bool
-	Undo            string
 }
 
 type personBody struct {

@@ -14,7 +14,6 @@ type featureRow struct {
 	Kind, Status, Owner string
 	People              int64
 	Change              page.Difference
-	Breadth             float64
 	BreadthText         string
 	BreadthWidth        int // 0 to 20, for a class
 	Accounts, Uses      int64
@@ -68,7 +67,7 @@ func (c *Console) usage(r *http.Request, s *scope) (*page.Page, error) {
 		m.Features = append(m.Features, featureRow{
 			Feature: s.featureLink(text(f.cell(i, "feature_id")), text(f.cell(i, "feature_name"))),
 			Kind:    text(f.cell(i, "kind")), Status: text(f.cell(i, "status")), Owner: text(f.cell(i, "owner")),
-			People: people, Change: page.Change(people, before), Breadth: breadth, BreadthText: page.Percent(breadth), BreadthWidth: int(breadth*20 + 0.5),
+			People: people, Change: page.Change(people, before), BreadthText: page.Percent(breadth), BreadthWidth: int(breadth*20 + 0.5),
 			Accounts: number(f.cell(i, "accounts")), Uses: number(f.cell(i, "uses")),
 			Depth: strconv.FormatFloat(fraction(f.cell(i, "depth")), 'f', 1, 64), Spark: s.byDay(f.cell(i, "by_day")),
 		})

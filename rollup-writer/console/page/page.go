@@ -44,7 +44,6 @@ type Page struct {
 	Menu  *Menu
 	// Sentence answers the page's question in its first line.
 	Sentence string
-	Notes    []string
 	Body     any
 }
 
