@@ -177,6 +177,17 @@ func (v vocabulary) keys(name string) (key, plain string) {
 	return strings.Join(stems, " "), plain
 }
 
+// Senses returns a function of names of events that is equal for names that say
+// the same in another style, form or order ("Clicked Button", "button_click"), or by
+// the catalog's synonyms; empty for a name without words.
+func Senses(c *Catalog) func(name string) string {
+	v := newVocabulary(c.Lint.Synonyms)
+	return func(name string) string {
+		key, _ := v.keys(name)
+		return key
+	}
+}
+
 // nearly says that two keys differ by one letter, typed wrong, left out or
 // swapped with its neighbour; numbers that differ are different things.
 func nearly(a, b string) bool {

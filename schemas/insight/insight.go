@@ -1,6 +1,7 @@
 // Package insight defines what views about usage go by: which usage counts as
 // activity, who is left out, which events are milestones, how long a session's gap
-// is.
+// is; and the signals that are evaluated over it: segments, health scores, steps
+// and alerts.
 //
 // It owns the YAML format, its strict parser, the lint against a catalog, and the
 // rules that definitions become in ClickHouse. It reads no files and speaks to no
@@ -62,6 +63,9 @@ type Rule struct {
 // String is a rule as plans show it.
 func (r Rule) String() string {
 	s := r.Use
+	if v := signalVersion(r); v > 0 {
+		return fmt.Sprintf("%s %s version %d", s, r.Key, v)
+	}
 	if r.Match != "" {
 		s += " " + r.Match
 	}
@@ -77,8 +81,11 @@ type Definitions struct {
 	Description string
 	// Rules are sorted and distinct, without the row that holds the text.
 	Rules []Rule
+	// Signals are what is evaluated; Rules have them as rows, too.
+	Signals Signals
 
 	lines map[Rule]position
+	names []named // what signals refer to
 }
 
 type position struct{ line, column int }

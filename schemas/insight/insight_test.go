@@ -59,7 +59,7 @@ func TestFaultsNameLineAndColumn(t *testing.T) {
 		"insight: [":                        "not YAML: did not find expected node content",
 		"- a":                               "line 1, column 1: must be a mapping (got a list)",
 		"activity: [a]":                     "insight: must name the definitions",
-		"insight: a\nactvity: [b]":          `line 2, column 1: actvity: unknown field "actvity"; there are activity, description,`,
+		"insight: a\nactvity: [b]":          `line 2, column 1: actvity: unknown field "actvity"; there are activity, alerts, description,`,
 		"insight: a\nactivity: b":           `line 2, column 11: activity: must be a list (got "b")`,
 		"insight: a\nactivity: [event:b]":   `line 2, column 12: activity[0]: must be a feature id or one of feature:, module:, product: and a name (got "event:b")`,
 		"insight: a\nactivity: ['module:']": `line 2, column 12: activity[0]: must name something after "module:"`,

@@ -23,12 +23,9 @@ func (f Finding) String() string {
 
 // Lint reports what d names and the catalog does not have, and what d lacks.
 func Lint(d *Definitions, c *catalog.Catalog) []Finding {
-	known := map[string]map[string]string{MatchFeature: {}, MatchModule: {}, MatchProduct: {}, MatchEvent: {}}
+	known := map[string]map[string]string{MatchFeature: {}, MatchModule: {}, MatchProduct: {}}
 	c.Each(func(p *catalog.Product, m *catalog.Module, f *catalog.Feature) {
 		known[MatchProduct][p.ID], known[MatchModule][m.ID], known[MatchFeature][f.ID] = p.Status, m.Status, f.Status
-		for _, n := range f.Names {
-			known[MatchEvent][n] = f.ID
-		}
 	})
 	var found []Finding
 	add := func(r Rule, format string, args ...any) {
@@ -40,10 +37,7 @@ func Lint(d *Definitions, c *catalog.Catalog) []Finding {
 		uses[r.Use] = true
 		things, ok := known[r.Match]
 		switch status, has := things[r.Value]; {
-		case !ok: // of users and accounts, which no catalog has
-		case r.Match == MatchEvent && has:
-			add(r, "event %q is of feature %s: name the feature, so that its other names count too", r.Value, status)
-		case r.Match == MatchEvent: // an unmapped event
+		case !ok: // of users and accounts, which no catalog has, and of events, see lintSignals
 		case !has:
 			add(r, "the catalog has no %s %q", r.Match, r.Value)
 		case status == catalog.StatusDeprecated:
@@ -62,6 +56,7 @@ func Lint(d *Definitions, c *catalog.Catalog) []Finding {
 			found = append(found, Finding{Text: "milestones." + need + " is not defined: fit and time_to_value have nothing to say of it"})
 		}
 	}
+	found = append(found, d.lintSignals(c)...)
 	slices.SortStableFunc(found, func(a, b Finding) int { return a.Line - b.Line })
 	return found
 }

@@ -38,6 +38,10 @@ func Parse(text []byte) (*Definitions, error) {
 	if p.d.Name == "" && len(p.faults) == 0 {
 		p.fault("insight", doc.Content[0], "must name the definitions")
 	}
+	if len(p.faults) == 0 {
+		p.resolve()
+	}
+	p.d.Rules = append(p.d.Rules, p.d.Signals.rules()...)
 	if len(p.d.Rules) > MaxRules {
 		p.faults = append(p.faults, Fault{Text: fmt.Sprintf("must be at most %d rules (got %d)", MaxRules, len(p.d.Rules))})
 	}
@@ -64,6 +68,7 @@ func syntaxFault(err error) Fault {
 type parser struct {
 	d      *Definitions
 	faults Faults
+	count  int // of signals
 }
 
 func (p *parser) fault(path string, n *yaml.Node, format string, args ...any) {
@@ -77,6 +82,7 @@ func (p *parser) file(n *yaml.Node) {
 	for _, m := range Milestones() {
 		milestones[m] = p.references(m, MatchFeature, MatchEvent)
 	}
+	milestones["steps"] = p.steps()
 	p.mapping("", n, map[string]field{
 		"insight":     p.text(&p.d.Name),
 		"description": p.text(&p.d.Description),
@@ -93,6 +99,9 @@ func (p *parser) file(n *yaml.Node) {
 		},
 		"milestones": func(path string, n *yaml.Node) { p.mapping(path, n, milestones) },
 		"friction":   p.references(UseFriction, MatchFeature, MatchEvent),
+		"segments":   p.segments(),
+		"health":     p.health(),
+		"alerts":     p.alerts(),
 		"sessions": func(path string, n *yaml.Node) {
 			p.mapping(path, n, map[string]field{"gap": p.gap})
 		},
@@ -182,24 +191,35 @@ func (p *parser) add(path string, n *yaml.Node, r Rule) {
 func (p *parser) references(use string, kinds ...string) field {
 	return func(path string, n *yaml.Node) {
 		p.list(path, n, func(path string, n *yaml.Node) {
-			s, ok := p.scalar(path, n)
+			match, value, ok := p.reference(path, n, kinds...)
 			if !ok {
 				return
 			}
-			match, value := kinds[0], s
-			if kind, rest, found := strings.Cut(s, ":"); found {
-				if match, value = kind, strings.TrimSpace(rest); !slices.Contains(kinds, kind) {
-					p.fault(path, n, "must be a feature id or one of %s: and a name (got %q)", strings.Join(kinds, ":, "), s)
-					return
-				}
-			}
-			if value == "" {
-				p.fault(path, n, "must name something after %q", match+":")
-				return
-			}
 			p.add(path, n, Rule{Use: use, Match: match, Value: value})
+			if match == MatchEvent {
+				p.d.names = append(p.d.names, named{MatchEvent, value, "", position{n.Line, n.Column}})
+			}
 		})
 	}
+}
+
+func (p *parser) reference(path string, n *yaml.Node, kinds ...string) (match, value string, ok bool) {
+	s, ok := p.scalar(path, n)
+	if !ok {
+		return "", "", false
+	}
+	match, value = kinds[0], s
+	if kind, rest, found := strings.Cut(s, ":"); found {
+		if match, value = kind, strings.TrimSpace(rest); !slices.Contains(kinds, kind) {
+			p.fault(path, n, "must be a feature id or one of %s: and a name (got %q)", strings.Join(kinds, ":, "), s)
+			return "", "", false
+		}
+	}
+	if value == "" {
+		p.fault(path, n, "must name something after %q", match+":")
+		return "", "", false
+	}
+	return match, value, true
 }
 
 func (p *parser) values(use, match string) field {
