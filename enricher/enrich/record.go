@@ -105,7 +105,7 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 	if err := w.identify(raw, e); err != nil {
 		return w.tooMuchWork(err, func(f *fault) { w.rejectRaw(r, f) })
 	}
-	w.mapFeature(e)
+	w.mapFeature(raw, e)
 	e.Flags = w.flags.text()
 	w.objects.kept.redact(rules, e, raw.Unread)
 	w.report(raw, rules, e)
@@ -302,14 +302,15 @@ func (w *worker) emitLearnt() {
 	}
 }
 
-// mapFeature sets what the event is usage of.
-func (w *worker) mapFeature(e *event.EnrichedEvent) {
+// mapFeature sets what the event is usage of. Rules see the properties as they were
+// sent: in the columns a value may be a conflict for the type that its key has.
+func (w *worker) mapFeature(raw *event.RawEvent, e *event.EnrichedEvent) {
 	c := (*w.catalogs)[e.AppID]
 	if c == nil {
 		return
 	}
 	e.CatalogVersion = c.number
-	if m, ok := c.matcher.Match(e.Kind, e.Event, e.Properties, e.Context); ok {
+	if m, ok := c.matcher.Match(e.Kind, e.Event, raw.Properties, e.Context); ok {
 		e.FeatureID, e.ModuleID, e.ProductID = m.FeatureID, m.ModuleID, m.ProductID
 	}
 }

@@ -3,6 +3,7 @@ package enrich
 import (
 	"bytes"
 	"context"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
@@ -211,6 +212,55 @@ func TestCatalogSwap(t *testing.T) {
 		if got, want := strings.Join(ids, " "), "catalog-dev-2-0 catalog-dev-3-0 catalog-dev-5-0"; got != want {
 			t.Errorf("partition %d: control records %q, want %q", p, got, want)
 		}
+	}
+}
+
+// Rules see what was sent: the type that the first value gave a key, which may
+// send later ones to conflicts, does not decide what an event is usage of.
+func TestRulesSeeWhatWasSent(t *testing.T) {
+	c := newCluster(t)
+	c.apply("dev", 1, `catalog: test
+products:
+  - name: P
+    modules:
+      - name: M
+        features:
+          - {name: Discount, events: [], rules: [{event: Clicked, where: [{property: button_id, equals: discount}]}]}
+          - {name: Twelve, events: [], rules: [{event: Clicked, where: [{property: button_id, equals: 12}]}]}
+          - {name: Anonymous Click, events: [], rules: [{event: Clicked, where: [{property: button_id, exists: false}]}]}
+          - {name: Crash, events: [], rules: [{event: Crashed, where: [{property: stack_trace, contains: "main\n"}]}]}
+`)
+	i := c.start(filepath.Join(t.TempDir(), "a"))
+	long := strings.Repeat("x", 70_000) // above metadata-value-bytes
+	want := map[string]string{}
+	for n, tc := range []struct{ event, properties, feature string }{
+		{"Clicked", `{"button_id":7}`, ""},
+		{"Clicked", `{"button_id":"discount"}`, "discount"},
+		{"Clicked", `{"button_id":12.0}`, "twelve"},
+		{"Clicked", `{"button_id":"12"}`, "twelve"},
+		{"Clicked", `{"button_id":1.2e1}`, "twelve"},
+		{"Clicked", `{"button_id":{"a":1}}`, ""},
+		{"Clicked", `{"button_id":{}}`, "anonymous_click"},
+		{"Clicked", `{"button.id":"discount"}`, "discount"},
+		{"Clicked", `{"button.id":"other","button_id":"discount"}`, "discount"},
+		{"Crashed", `{"stack.trace":"` + long + `main\n"}`, "crash"},
+	} {
+		e := track("dev", 0)
+		e.MessageID, e.Event, e.Properties = string(rune('a'+n)), tc.event, []byte(tc.properties)
+		want[e.MessageID] = tc.feature
+		c.send(c.raw(e))
+		if n == 0 {
+			c.drained() // the integer comes first
+		}
+	}
+	c.drained()
+	i.stopped()
+	got := map[string]string{}
+	for id, e := range c.find() {
+		got[id] = e.FeatureID
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("features: got %v, want %v", got, want)
 	}
 }
 

@@ -21,7 +21,8 @@ type Mapping struct {
 }
 
 // Matcher maps events to features. It is immutable, safe for concurrent use
-// and allocates nothing.
+// and allocates nothing, but for a text of more than MaxValueBytes with escapes
+// that a rule looks into.
 //
 // One rule decides between all exact names and rules that fit an event. The
 // first of these that differs decides:
@@ -182,13 +183,13 @@ func candidates(c *Catalog) ([]*candidate, []Mapping) {
 // right.
 func Compile(c *Catalog) *Matcher {
 	m := &Matcher{events: map[string]*eventEntry{}, properties: newKeyTree(), context: newKeyTree()}
+	paths := pathTable{m: m, next: reservedPaths}
 	for at, path := range reservedProperties {
-		m.properties.add(path, at)
+		m.properties.add(path, at, &paths.nodes)
 	}
 	for i, path := range reservedContext {
-		m.context.add(path, atContextPath+i)
+		m.context.add(path, atContextPath+i, &paths.nodes)
 	}
-	paths := pathTable{m: m, next: reservedPaths}
 	all, mappings := candidates(c)
 	m.mappings = mappings
 	for rank, cd := range all {
@@ -264,8 +265,8 @@ func (m *Matcher) Features() int { return len(m.mappings) }
 
 // Match returns the feature that an event is usage of. kind is that of the
 // call; calls that are no usage match nothing. properties and context are JSON
-// object text with normalized keys, or empty. The Mapping's strings live as
-// long as the matcher.
+// object text as it was sent, or empty: what type the columns give a property must
+// not decide whether a rule fits. The Mapping's strings live as long as the matcher.
 func (m *Matcher) Match(kind, eventName string, properties, context []byte) (Mapping, bool) {
 	k := kindIndex(kind)
 	if k < 0 {
@@ -293,7 +294,7 @@ func (m *Matcher) matchRules(k int, eventName string, e *eventEntry, best int32,
 	if e != nil {
 		s.mapping = e.mapping
 	}
-	m.properties.scan(properties, &s.spans)
+	m.properties.scan(properties, &s)
 	var pathBuf [512]byte // grows on the heap for a longer path with escapes
 	var methodBuf [16]byte
 	s.path = s.findPath(k, eventName, pathBuf[:0])
@@ -326,17 +327,23 @@ type search struct {
 
 	spans   spans // those of the context are there once scanned
 	scanned bool
-	value   [maxComparable]byte // scratch of text
+	seen    nodeSet             // of the trees' nodes, those whose key was there
+	plain   nodeSet             // of these, those whose key was written without dots
+	value   [MaxValueBytes]byte // scratch of text
+	long    *longText           // the last one that was looked into
 }
 
-// maxComparable is the longest text that can be equal to a rule's value.
-const maxComparable = MaxValueBytes
+// longText is what a text with escapes says that does not fit into search.value.
+type longText struct {
+	of   key
+	text []byte
+}
 
 // raw returns the JSON of what was found at a path of the table.
 func (s *search) raw(at int, inContext bool) []byte {
 	if inContext && !s.scanned {
 		s.scanned = true // most events are decided without
-		s.m.context.scan(s.context, &s.spans)
+		s.m.context.scan(s.context, s)
 	}
 	sp := s.spans[at]
 	if inContext {
@@ -527,7 +534,7 @@ func (b *bucket) match(s *search) {
 		if ix.minRank >= s.best {
 			return // sorted by minRank
 		}
-		if text, ok := ix.key.text(s); ok {
+		if text, ok := ix.key.comparable(s); ok {
 			try(ix.values[string(text)], s)
 		}
 	}

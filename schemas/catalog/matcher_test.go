@@ -115,12 +115,61 @@ func TestConditions(t *testing.T) {
 		{`{where: [{context: library.name, equals: web}]}`, "track", "", ``, `{"library":{"name":"web"}}`, true},
 		{`{where: [{property: a, equals: 1}, {property: b, equals: 2}]}`, "track", "", `{"a":1,"b":3}`, "", false},
 		{`{where: [{property: a, equals: 1}]}`, "track", "", `{"a":1`, "", true},
+		{`{where: [{property: n, equals: 12}]}`, "track", "", `{"n":1.2e1}`, "", true},
+		{`{where: [{property: n, equals: 12}]}`, "track", "", `{"n":"12"}`, "", true},
+		{`{where: [{property: n, in: ["12"]}]}`, "track", "", `{"n":12.0}`, "", true},
+		{`{where: [{property: n, prefix: "12"}]}`, "track", "", `{"n":1.25e1}`, "", true},
+		{`{where: [{property: a, contains: "\n"}]}`, "track", "", `{"a":"x\ny"}`, "", true},
+		{`{where: [{property: a, contains: "\n"}]}`, "track", "", `{"a":"xy"}`, "", false},
+		{`{where: [{property: a, suffix: "d\n"}]}`, "track", "", `{"a":"end"}`, "", false},
+		{`{event: "E\n", where: [{property: a, exists: true}]}`, "track", "E\n", `{"a":1}`, "", true},
+		// Keys as the sender wrote them: docs/metadata.md.
+		{`{where: [{property: a_b, equals: 1}]}`, "track", "", `{"a.b":1}`, "", true},
+		{`{where: [{property: a_b, equals: 1}]}`, "track", "", `{"a\u002eb":1}`, "", true},
+		{`{where: [{property: a_b, equals: 1}]}`, "track", "", `{"a_b":1,"a.b":2}`, "", true},
+		{`{where: [{property: a_b, equals: 1}]}`, "track", "", `{"a.b":2,"a_b":1}`, "", true},
+		{`{where: [{property: a_b, equals: 1}]}`, "track", "", `{"a.b":2,"a.b":1}`, "", true},
+		{`{where: [{property: a, equals: 1}]}`, "track", "", `{"a":2,"a":1}`, "", true},
+		{`{where: [{property: a_b.c, exists: true}]}`, "track", "", `{"a.b":{"c":1},"a_b":{"d":1}}`, "", false},
+		{`{where: [{property: a_b.c, exists: true}]}`, "track", "", `{"a_b":{"c":1},"a.b":{"d":1}}`, "", true},
+		{`{where: [{property: a.b, exists: true}]}`, "track", "", `{"a":{"b":1},"a":2}`, "", false},
+		{`{where: [{property: a.b_c, equals: 1}, {property: a.d, exists: false}]}`, "track", "", `{"a":{"b_c":0,"d":1},"a":{"b.c":1}}`, "", true},
+		// What leaves no trace in columns is not there.
+		{`{where: [{property: a, exists: true}]}`, "track", "", `{"a":{}}`, "", false},
+		{`{where: [{property: a, exists: false}]}`, "track", "", `{"a": { "b" : { } , "c" : null } }`, "", true},
+		{`{where: [{property: a, exists: true}]}`, "track", "", `{"a":{"b":{},"c":[]}}`, "", true},
+		{`{where: [{property: a, exists: true}]}`, "track", "", `{"a":""}`, "", true},
 		{`{where: [{property: b, equals: 1}]}`, "track", "", `{"a":1,,"b":1}`, "", false},
 	} {
 		c := mustParse(t, flat("    - {name: F, events: [], rules: ["+tc.rule+"]}"))
 		_, got := Compile(c).Match(tc.kind, tc.event, []byte(tc.props), []byte(tc.context))
 		if got != tc.want {
 			t.Errorf("%s, %s %q %s %s: got %v, want %v", tc.rule, tc.kind, tc.event, tc.props, tc.context, got, tc.want)
+		}
+	}
+}
+
+// A text with one escape in it, such as every stack trace, is as long as it is.
+func TestLongTextsWithEscapes(t *testing.T) {
+	for _, size := range []int{10, 250, 255, 256, 257, 1530, 1538, 1600, 60_000} {
+		body := strings.Repeat("x", size)
+		props := []byte(`{"a":"` + "head\\n" + body + `tail","b":"\u00e4` + body + `"}`)
+		for rule, want := range map[string]bool{
+			`{property: a, prefix: "head\nx"}`:                               true,
+			`{property: a, suffix: xtail}`:                                   true,
+			`{property: a, contains: "d\nxx"}`:                               true,
+			`{property: a, contains: "dxx"}`:                                 false,
+			`{property: a, prefix: head, suffix: tail, not_equals: head}`:    true,
+			`{property: a, gt: 1}`:                                           false,
+			`{property: a, equals: head}`:                                    false,
+			`{property: b, prefix: ä, suffix: x}`:                            true,
+			`{property: a, contains: tail}, {property: b, prefix: äx}`:       true,
+			`{property: a, contains: tail}, {property: b, contains: "tail"}`: false,
+		} {
+			m := Compile(mustParse(t, flat("    - {name: F, events: [], rules: [{where: ["+rule+"]}]}")))
+			if _, got := m.Match("track", "E", props, nil); got != want {
+				t.Errorf("%s, text of %d bytes: got %v, want %v", rule, size, got, want)
+			}
 		}
 	}
 }

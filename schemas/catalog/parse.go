@@ -176,13 +176,18 @@ func list[T any](d *decoder, path string, n *yaml.Node, into *[]T, read func(pat
 	}
 }
 
-// text reads a scalar of any type as what it says.
+// text reads a scalar of any type as what it says. The line end that closes a block
+// (|, >) is none of it; one in quotes is.
 func (d *decoder) text(path string, n *yaml.Node, into *string) {
 	if n.Kind != yaml.ScalarNode {
 		d.fault(path, n, "must be text (got %s)", shape(n))
 		return
 	}
-	if n.Tag != "!!null" {
+	if n.Tag == "!!null" {
+		return
+	}
+	*into = n.Value
+	if n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
 		*into = strings.TrimRight(n.Value, "\n")
 	}
 }

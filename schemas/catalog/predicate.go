@@ -23,8 +23,8 @@ type key struct {
 	inContext bool
 }
 
-// text returns the comparable text of the value; false if there is none, or
-// nothing a rule's value could equal. It is valid until the next call.
+// text returns what the value says as text; false if there is none. It is valid
+// until the next call.
 func (k key) text(s *search) ([]byte, bool) {
 	raw := s.raw(k.at, k.inContext)
 	if len(raw) == 0 {
@@ -35,15 +35,13 @@ func (k key) text(s *search) ([]byte, bool) {
 		if bytes.IndexByte(raw, '\\') < 0 {
 			return raw[1 : len(raw)-1], true
 		}
-		// Six bytes of text are at least one byte of what it says.
-		if len(raw) > 6*maxComparable+2 {
-			return nil, false
-		}
-		if len(raw)-2 <= maxComparable {
+		if len(raw)-2 <= len(s.value) {
 			return rawjson.AppendUnquoted(s.value[:0], raw), true
 		}
-		text := rawjson.AppendUnquoted(nil, raw)
-		return text, true
+		if s.long == nil || s.long.of != k {
+			s.long = &longText{of: k, text: rawjson.AppendUnquoted(nil, raw)}
+		}
+		return s.long.text, true
 	case rawjson.Number:
 		return appendNumber(s.value[:0], raw), true
 	case rawjson.Bool:
@@ -52,9 +50,19 @@ func (k key) text(s *search) ([]byte, bool) {
 	return nil, false
 }
 
+// comparable returns the value's text as text does, if a rule's value can be
+// equal to it.
+func (k key) comparable(s *search) ([]byte, bool) {
+	// A byte of text takes up to six as it is written.
+	if len(s.raw(k.at, k.inContext)) > 6*MaxValueBytes+2 {
+		return nil, false
+	}
+	return k.text(s)
+}
+
 // number returns the value as a number; a string that holds one counts.
 func (k key) number(s *search) (float64, bool) {
-	text, ok := k.text(s)
+	text, ok := k.comparable(s)
 	if !ok || len(text) == 0 || len(text) > 64 {
 		return 0, false
 	}
@@ -92,8 +100,9 @@ type predicate struct {
 
 // pathTable numbers the properties that rules look at.
 type pathTable struct {
-	m    *Matcher
-	next int
+	m     *Matcher
+	next  int
+	nodes int // of both trees
 }
 
 func compilePredicate(p *Predicate, paths *pathTable) predicate {
@@ -101,7 +110,7 @@ func compilePredicate(p *Predicate, paths *pathTable) predicate {
 	if p.Context != "" {
 		tree, path, inContext = paths.m.context, p.Context, true
 	}
-	at := tree.add(path, paths.next)
+	at := tree.add(path, paths.next, &paths.nodes)
 	if at == paths.next {
 		paths.next++
 	}
@@ -129,8 +138,7 @@ func (p *predicate) values() []string {
 func (p *predicate) fits(s *search) bool {
 	src := p.src
 	raw := s.raw(p.key.at, p.key.inContext)
-	exists := len(raw) > 0 && raw[0] != 'n'
-	if src.Exists != nil && *src.Exists != exists {
+	if src.Exists != nil && *src.Exists != saysSomething(raw) {
 		return false
 	}
 	if src.GT != nil || src.GTE != nil || src.LT != nil || src.LTE != nil {
@@ -159,16 +167,63 @@ func (p *predicate) fits(s *search) bool {
 	return true
 }
 
-// keyTree finds the values of certain key paths in one pass over an object.
+// saysSomething reports whether a value is there: null is not, and neither is an
+// object in which nothing is. Columns of ClickHouse keep no trace of either, and
+// what a rule makes of an event must not depend on whether it is asked before or
+// after.
+func saysSomething(raw []byte) bool {
+	if len(raw) == 0 || raw[0] == 'n' {
+		return false
+	}
+	if raw[0] != '{' {
+		return true
+	}
+	for i := rawjson.Space(raw, 1); i < len(raw) && raw[i] == '"'; {
+		end, _ := rawjson.EndString(raw, i)
+		if end == rawjson.Bad {
+			return false
+		}
+		value := rawjson.Colon(raw, end)
+		if value == rawjson.Bad {
+			return false
+		}
+		if end = rawjson.EndValue(raw, value, maxScanDepth); end == rawjson.Bad || saysSomething(raw[value:end]) {
+			return end != rawjson.Bad
+		}
+		next, more := rawjson.Next(raw, end, '}')
+		if !more {
+			return false
+		}
+		i = next
+	}
+	return false
+}
+
+// keyTree finds the values of certain key paths in one pass over an object, whose
+// keys are as the sender wrote them. A dot in a key is an underscore, and of two
+// keys of one object that come out alike one counts, as docs/metadata.md says: one
+// without dots before one with, and the last of several.
 type keyTree struct {
 	children map[string]*keyTree
 	at       int // -1: only on the way to others
+	number   int // among all nodes of a matcher
 }
 
 func newKeyTree() *keyTree { return &keyTree{at: -1} }
 
-// add asks for a key path; it returns the place the path had, or at.
-func (t *keyTree) add(path string, at int) int {
+// maxNodes bounds the nodes of a matcher's trees.
+const maxNodes = (reservedPaths + MaxRuleProperties) * MaxPathSegments
+
+// nodeSet is a set of nodes by their numbers.
+type nodeSet [maxNodes / 64]uint64
+
+func (n *nodeSet) has(number int) bool { return n[number/64]&(1<<(number%64)) != 0 }
+func (n *nodeSet) add(number int)      { n[number/64] |= 1 << (number % 64) }
+func (n *nodeSet) remove(number int)   { n[number/64] &^= 1 << (number % 64) }
+
+// add asks for a key path; it returns the place the path had, or at. nodes are
+// counted on.
+func (t *keyTree) add(path string, at int, nodes *int) int {
 	for part := range strings.SplitSeq(path, ".") {
 		next := t.children[part]
 		if next == nil {
@@ -176,6 +231,8 @@ func (t *keyTree) add(path string, at int) int {
 				t.children = map[string]*keyTree{}
 			}
 			next = newKeyTree()
+			next.number = *nodes
+			*nodes++
 			t.children[part] = next
 		}
 		t = next
@@ -186,20 +243,20 @@ func (t *keyTree) add(path string, at int) int {
 	return t.at
 }
 
-// maxScanDepth bounds what scan steps over; normalized objects are flatter.
-const maxScanDepth = 128
+// maxScanDepth bounds what scan steps over, as the normalizer does.
+const maxScanDepth = 512
 
-// scan sets the spans of what it finds in the JSON object doc. Of a key that is
-// there twice the first counts. Where doc is no valid JSON it stops.
-func (t *keyTree) scan(doc []byte, into *spans) {
+// scan sets the spans of what it finds in the JSON object doc. Where doc is no
+// valid JSON it stops.
+func (t *keyTree) scan(doc []byte, s *search) {
 	if len(t.children) == 0 || len(doc) > math.MaxUint32 {
 		return
 	}
-	t.scanObject(doc, rawjson.Space(doc, 0), into)
+	t.scanObject(doc, rawjson.Space(doc, 0), s)
 }
 
 // scanObject returns the index after the object at i, or Bad.
-func (t *keyTree) scanObject(doc []byte, i int, into *spans) int {
+func (t *keyTree) scanObject(doc []byte, i int, s *search) int {
 	if i >= len(doc) || doc[i] != '{' {
 		return rawjson.Bad
 	}
@@ -212,31 +269,77 @@ func (t *keyTree) scanObject(doc []byte, i int, into *spans) int {
 		if end == rawjson.Bad {
 			return rawjson.Bad
 		}
-		var next *keyTree
-		if !escaped {
-			next = t.children[string(doc[i+1:end-1])]
-		} else {
-			var buf [64]byte
-			next = t.children[string(rawjson.AppendUnquoted(buf[:0], doc[i:end]))]
-		}
+		next := t.take(doc[i:end], escaped, s)
 		if i = rawjson.Colon(doc, end); i == rawjson.Bad {
 			return rawjson.Bad
 		}
 		if next != nil && len(next.children) > 0 && i < len(doc) && doc[i] == '{' {
-			end = next.scanObject(doc, i, into)
+			end = next.scanObject(doc, i, s)
 		} else {
 			end = rawjson.EndValue(doc, i, maxScanDepth)
 		}
 		if end == rawjson.Bad {
 			return rawjson.Bad
 		}
-		if next != nil && next.at >= 0 && into[next.at].end == 0 {
-			into[next.at] = span{start: uint32(i), end: uint32(end)}
+		if next != nil && next.at >= 0 {
+			s.spans[next.at] = span{start: uint32(i), end: uint32(end)}
 		}
 		next2, more := rawjson.Next(doc, end, '}')
 		if !more {
 			return next2
 		}
 		i = next2
+	}
+}
+
+// take returns the node of a key as it is written, with quotes; nil if no rule
+// looks at it, or another key of the object has the name.
+func (t *keyTree) take(written []byte, escaped bool, s *search) *keyTree {
+	next, dotted := t.children[string(written[1:len(written)-1])], false
+	if next == nil || escaped {
+		var buf [64]byte
+		name := written[1 : len(written)-1]
+		if dotted = bytes.IndexByte(name, '.') >= 0; !dotted && !escaped {
+			return nil
+		}
+		if name = buf[:0]; escaped {
+			name = rawjson.AppendUnquoted(name, written)
+		} else {
+			name = append(name, written[1:len(written)-1]...)
+		}
+		for at, c := range name {
+			if c == '.' {
+				name[at], dotted = '_', true
+			}
+		}
+		if next = t.children[string(name)]; next == nil {
+			return nil
+		}
+	}
+	if s.seen.has(next.number) {
+		if dotted && s.plain.has(next.number) {
+			return nil
+		}
+		next.forget(s)
+	}
+	s.seen.add(next.number)
+	if !dotted {
+		s.plain.add(next.number)
+	}
+	return next
+}
+
+// forget takes back what was found at the node and below.
+func (t *keyTree) forget(s *search) {
+	if !s.seen.has(t.number) {
+		return
+	}
+	s.seen.remove(t.number)
+	s.plain.remove(t.number)
+	if t.at >= 0 {
+		s.spans[t.at] = span{}
+	}
+	for _, child := range t.children {
+		child.forget(s)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -30,7 +31,9 @@ func mapping() *yaml.Node { return &yaml.Node{Kind: yaml.MappingNode} }
 
 func text(s string) *yaml.Node {
 	n := &yaml.Node{}
-	n.SetString(s)
+	if n.SetString(s); strings.HasSuffix(s, "\n") {
+		n.Style = yaml.DoubleQuotedStyle // the end of a block is none of its text
+	}
 	return n
 }
 

@@ -34,7 +34,7 @@ products:
       - {event: E, path: "/a/{b}/:c/**", kind: screen, priority: -3}
       - {method: get, route: /}
       - where:
-        - {property: a.b, equals: 12.50, not_equals: "012", prefix: "#", exists: true}
+        - {property: a.b, equals: 12.50, not_equals: "012", prefix: "#\n", exists: true}
         - {context: os, in: [1, yes, x], not_in: [true], gt: 1e400, contains: c, suffix: "'"}
         - {context: os, gte: -1.5, lt: 7, lte: 1e21, gt: 0}
     - {name: F2, events: [], status: planned}

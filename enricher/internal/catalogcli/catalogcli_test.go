@@ -490,3 +490,18 @@ func TestFlagsFirst(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// plan asks rules of stored events what the enricher asked them when they came.
+func TestPlanSeesWhatWasSent(t *testing.T) {
+	for _, tc := range []struct{ columns, conflicts, want string }{
+		{`{"a":1}`, "", `{"a":1}`},
+		{`{"a":1}`, `{"properties.b":"x","traits.c":1}`, `{"a":1,"b":"x"}`},
+		{`{"a":{"b":1}}`, `{"properties.a.c":{"$raw":"1e400"}}`, `{"a":{"b":1,"c":1e400}}`},
+		{`{"a":1}`, `{"properties.a":"lost its name"}`, `{"a":1}`},
+		{`{}`, `{"properties.a":{"$base64":"/w=="}}`, `{}`},
+	} {
+		if got := string(sentProperties(tc.columns, tc.conflicts)); got != tc.want {
+			t.Errorf("%s and conflicts %s: got %s, want %s", tc.columns, tc.conflicts, got, tc.want)
+		}
+	}
+}

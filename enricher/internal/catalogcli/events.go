@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/uptakehq/uptake/enricher/internal/metadata"
 	"github.com/uptakehq/uptake/schemas/catalog"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
@@ -184,15 +185,16 @@ func (ch *clickHouse) flows(ctx context.Context, app string, live, next *catalog
 	// than the first ones in the table's order, and the same ones every time.
 	type pair struct{ from, to string }
 	sampled := map[call]map[pair]uint64{}
-	err = ch.rows(ctx, `SELECT kind, event, toString(properties), context FROM events WHERE `+usage+`
+	err = ch.rows(ctx, `SELECT kind, event, toString(properties), context, conflicts FROM events WHERE `+usage+`
 		ORDER BY kind, event, cityHash64(message_id) LIMIT {samples:UInt32} BY kind, event`, app, func(dec *json.Decoder) error {
 		var c call
-		var properties, callContext string
-		if err := dec.Decode(&[]any{&c.kind, &c.event, &properties, &callContext}); err != nil {
+		var columns, callContext, conflicts string
+		if err := dec.Decode(&[]any{&c.kind, &c.event, &columns, &callContext, &conflicts}); err != nil {
 			return err
 		}
-		from, _ := now.Match(c.kind, c.event, []byte(properties), []byte(callContext))
-		to, _ := then.Match(c.kind, c.event, []byte(properties), []byte(callContext))
+		properties := sentProperties(columns, conflicts)
+		from, _ := now.Match(c.kind, c.event, properties, []byte(callContext))
+		to, _ := then.Match(c.kind, c.event, properties, []byte(callContext))
 		if sampled[c] == nil {
 			sampled[c] = map[pair]uint64{}
 		}
@@ -219,4 +221,25 @@ func (ch *clickHouse) flows(ctx context.Context, app string, live, next *catalog
 		return cmp.Or(-cmp.Compare(a.events, b.events), cmp.Compare(a.event, b.event), cmp.Compare(a.kind, b.kind), cmp.Compare(a.to, b.to))
 	})
 	return out, nil
+}
+
+// sentProperties returns the properties of an event as rules saw them when it came:
+// those in the columns, and what is kept under conflicts for want of a place there.
+func sentProperties(columns, conflicts string) []byte {
+	doc := []byte(columns)
+	var kept map[string]json.RawMessage
+	if json.Unmarshal([]byte(conflicts), &kept) != nil {
+		return doc
+	}
+	for path, value := range kept {
+		keys, ok := strings.CutPrefix(path, metadata.Properties+".")
+		if value = original(value); !ok || value == nil {
+			continue
+		}
+		// What has no place stands beside a key that has its name: rules see that one.
+		if with, err := insert(doc, strings.Split(keys, "."), value); err == nil {
+			doc = with
+		}
+	}
+	return doc
 }
