@@ -111,7 +111,7 @@ func (c *cluster) ctx(d time.Duration) context.Context {
 // wait waits until ok says so.
 func (c *cluster) wait(what string, ok func() bool) {
 	c.t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(3 * time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
 			c.t.Fatalf("waited too long for %s", what)
