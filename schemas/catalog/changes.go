@@ -20,7 +20,7 @@ const (
 // FeatureChange is a feature whose place in the rollups changes.
 type FeatureChange struct {
 	Kind string  `json:"kind"`
-	From Mapping `json:"from"` // module and product empty: the feature was gone before
+	From Mapping `json:"from"` // module and product empty: no version had the feature
 	To   Mapping `json:"to"`
 	// History is what the new version says of what was counted so far: move,
 	// keep or empty.
@@ -65,6 +65,20 @@ type placed struct {
 	*Feature
 }
 
+func (p placed) replaces() []string {
+	if p.Feature == nil {
+		return nil
+	}
+	return p.Replaces
+}
+
+func (p placed) names() []string {
+	if p.Feature == nil {
+		return nil
+	}
+	return p.Names
+}
+
 func indexed(c *Catalog) (byID map[string]placed, byName map[string]string, order []string) {
 	byID, byName = map[string]placed{}, map[string]string{}
 	if c == nil {
@@ -80,21 +94,56 @@ func indexed(c *Catalog) (byID map[string]placed, byName map[string]string, orde
 	return byID, byName, order
 }
 
-// Compare says what next changes against old, which may be nil.
+// removed returns the features of these ids as they were in the last version that
+// had them.
+func removed(versions []*Version, ids []string) map[string]placed {
+	found := map[string]placed{}
+	for i := len(versions) - 1; i >= 0 && len(found) < len(ids); i-- {
+		byID, _, _ := indexed(versions[i].Catalog)
+		for _, id := range ids {
+			if f, ok := byID[id]; ok && found[id].Feature == nil {
+				found[id] = f
+			}
+		}
+	}
+	return found
+}
+
+// Compare says what next changes against the last of versions, which are all of
+// the app so far, the first one first.
 //
 // What can move exactly: all of a feature's history, and of an exact event name
 // what was counted under it with a given feature or with none. What rules matched
 // depends on properties, which the base rollup does not hold, so no rule ever
 // reaches back; and a name does not either when a rule of the new version comes
 // before it and could claim some of the same events.
-func Compare(old, next *Catalog) *Changes {
+//
+// A feature that stands for one which an earlier version removed takes over what
+// was counted for that one. What came under its names since then was of no feature
+// by that version's word, and stays so, unless history.unmapped is given.
+func Compare(versions []*Version, next *Catalog) *Changes {
 	c := &Changes{}
+	var old *Catalog
+	if len(versions) > 0 {
+		old = versions[len(versions)-1].Catalog
+	}
 	was, wasName, wasOrder := indexed(old)
 	is, isName, isOrder := indexed(next)
 	replacedBy := map[string]string{} // id that is gone to the feature that stands for it
+	var before []string               // those of them that an earlier version removed
 	for _, id := range isOrder {
 		for _, gone := range is[id].Replaces {
 			replacedBy[gone] = id
+			if was[gone].Feature == nil && !slices.Contains(was[id].replaces(), gone) {
+				before = append(before, gone)
+			}
+		}
+	}
+	past := removed(versions, before)
+	pastName := map[string]string{} // names of those to their ids
+	for _, gone := range before {
+		for _, name := range past[gone].names() {
+			pastName[name] = gone
 		}
 	}
 	undecided := map[string]bool{}
@@ -125,10 +174,12 @@ func Compare(old, next *Catalog) *Changes {
 		for _, gone := range f.Replaces {
 			g, there := was[gone]
 			if !there {
-				if before.Feature != nil && slices.Contains(before.Replaces, gone) {
+				if slices.Contains(before.replaces(), gone) {
 					continue // done by an earlier version
 				}
-				g.at = Mapping{FeatureID: gone}
+				if g, there = past[gone]; !there {
+					g.at = Mapping{FeatureID: gone}
+				}
 			}
 			ch := FeatureChange{Kind: ChangeRenamed, From: g.at, To: f.at, History: decide(id)}
 			if before.Feature != nil || stands {
@@ -172,6 +223,9 @@ func Compare(old, next *Catalog) *Changes {
 			ch := NameChange{Event: name, From: from, To: id}
 			to := is[id].at
 			switch {
+			case from == "" && next.History.Unmapped == "" && replacedBy[pastName[name]] == id:
+				ch.History = HistoryKeep
+				ch.Why = fmt.Sprintf("feature %s, which had the name, was removed by an earlier version; history.unmapped: move takes what came since then", pastName[name])
 			case from == "":
 				if ch.History = next.History.Unmapped; ch.History == "" {
 					ch.History = HistoryMove
@@ -261,22 +315,22 @@ func (c claims) before(name string) string {
 // MaxHistoryMoves bounds what one version moves.
 const MaxHistoryMoves = 10_000
 
-// NewVersion makes the version that follows live, which is nil for the first
-// one of an app. It refuses a version that moves features without a word on
-// their history.
-func NewVersion(live *Version, app string, c *Catalog, author, reason string, at time.Time) (*Version, *Changes, error) {
+// NewVersion makes the version that follows the last of versions, which are all of
+// the app so far, the first one first. It refuses a version that moves features
+// without a word on their history.
+func NewVersion(versions []*Version, app string, c *Catalog, author, reason string, at time.Time) (*Version, *Changes, error) {
 	v := &Version{App: app, Number: 1, Author: author, Reason: reason, AppliedAt: at.UTC(), Catalog: c}
-	var before *Catalog
-	if live != nil {
+	if len(versions) > 0 {
+		live := versions[len(versions)-1]
 		if live.App != app {
 			return nil, nil, fmt.Errorf("live version is of app %q, not of %q", live.App, app)
 		}
-		v.Number, before = live.Number+1, live.Catalog
+		v.Number = live.Number + 1
 	}
 	if err := v.check(); err != nil {
 		return nil, nil, err
 	}
-	changes := Compare(before, c)
+	changes := Compare(versions, c)
 	if len(changes.Undecided) > 0 {
 		return nil, changes, fmt.Errorf("features change their module, product, id or event names, and history says neither move nor keep of them: %s", strings.Join(changes.Undecided, ", "))
 	}

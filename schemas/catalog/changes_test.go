@@ -38,6 +38,63 @@ func carryOut(rows []row, chunks []event.Moves) []row {
 	return rows
 }
 
+// A feature that stands for one which an earlier version removed takes over what
+// was counted for that one, and not what came under its names since.
+func TestReplacesWhatWasRemovedEarlier(t *testing.T) {
+	wrap := func(features string) *Catalog {
+		return mustParse(t, "catalog: t\nproducts:\n- name: P\n  modules:\n  - name: M\n    features: ["+features+"]\n  - name: N\n    features: [{name: Other}]\nhistory: {default: move}")
+	}
+	const a, b = `{name: A, events: [a1, a2]}`, `{name: B, events: [a1, b1], replaces: [a]}`
+	rows := func() []row {
+		return []row{
+			{"a", "m", "p", "a1"},
+			{"a", "attic", "p", "a1"}, // kept there by a version before
+			{"", "", "", "a1"},        // since a was removed
+			{"", "", "", "b1"},
+			{"", "", "", "a2"},
+		}
+	}
+	for _, tc := range []struct {
+		name     string
+		versions []*Catalog
+		last     *Catalog
+		want     []row
+	}{
+		{
+			"removed by the version before the last", []*Catalog{wrap(a), wrap(`{name: C}`), wrap(`{name: C}, {name: D}`)}, wrap(b),
+			[]row{{"b", "m", "p", "a1"}, {"b", "attic", "p", "a1"}, {"", "", "", "a1"}, {"b", "m", "p", "b1"}, {"", "", "", "a2"}},
+		},
+		{
+			"removed by the same version", []*Catalog{wrap(a)}, wrap(b),
+			[]row{{"b", "m", "p", "a1"}, {"b", "attic", "p", "a1"}, {"", "", "", "a1"}, {"b", "m", "p", "b1"}, {"", "", "", "a2"}},
+		},
+		{
+			"done before", []*Catalog{wrap(a), wrap(b)}, wrap(`{name: B, events: [a1, b1, a2], replaces: [a]}`),
+			[]row{{"a", "m", "p", "a1"}, {"a", "attic", "p", "a1"}, {"", "", "", "a1"}, {"", "", "", "b1"}, {"b", "m", "p", "a2"}},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var versions []*Version
+			for _, c := range append(tc.versions, tc.last) {
+				v, _, err := NewVersion(versions, "dev", c, "x", "y", time.Time{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				versions = append(versions, v)
+			}
+			if got := carryOut(rows(), versions[len(versions)-1].Moves()); !slices.Equal(got, tc.want) {
+				t.Errorf("got  %v\nwant %v", got, tc.want)
+			}
+		})
+	}
+	all := wrap(b)
+	all.History.Unmapped = HistoryMove
+	changes := Compare([]*Version{{Catalog: wrap(a)}, {Catalog: wrap(`{name: C}`)}}, all)
+	if got, want := carryOut(rows(), (&Version{HistoryMoves: changes.Moves}).Moves())[2], (row{"b", "m", "p", "a1"}); got != want {
+		t.Errorf("with history.unmapped move: got %v, want %v", got, want)
+	}
+}
+
 const before = `catalog: t
 products:
 - name: P
@@ -120,7 +177,7 @@ history: {unmapped: keep}`, map[row]row{}},
 		t.Run(tc.name, func(t *testing.T) {
 			live := &Version{App: "dev", Number: 4, Catalog: mustParse(t, before)}
 			c := mustParse(t, "catalog: t\nproducts:\n- name: P\n  modules:"+tc.after)
-			v, _, err := NewVersion(live, "dev", c, "a", "r", time.Time{})
+			v, _, err := NewVersion([]*Version{live}, "dev", c, "a", "r", time.Time{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -159,7 +216,7 @@ products:
   - name: N
     features: [{name: A}]
 `)
-	_, changes, err := NewVersion(live, "dev", next, "a", "r", time.Time{})
+	_, changes, err := NewVersion([]*Version{live}, "dev", next, "a", "r", time.Time{})
 	if err == nil || !strings.Contains(err.Error(), ": b2, a") {
 		t.Errorf("got %v, want a refusal that names b2 and a", err)
 	}
@@ -175,11 +232,11 @@ func TestReplacesIsDoneOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v2, ch2, err := NewVersion(v1, "dev", c2, "a", "r", time.Time{})
+	v2, ch2, err := NewVersion([]*Version{v1}, "dev", c2, "a", "r", time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	v3, ch3, err := NewVersion(v2, "dev", c2, "a", "r", time.Time{})
+	v3, ch3, err := NewVersion([]*Version{v1, v2}, "dev", c2, "a", "r", time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,15 +86,16 @@ func (c *command) catalogPlan(ctx context.Context, args []string) error {
 		return err
 	}
 	defer vs.close()
-	live, err := vs.live(ctx)
+	all, err := vs.all(ctx)
 	if err != nil {
 		return err
 	}
 	var before *catalog.Catalog
+	live := last(all)
 	if live != nil {
 		before = live.Catalog
 	}
-	changes := catalog.Compare(before, cat)
+	changes := catalog.Compare(all, cat)
 	if *asJSON {
 		enc := json.NewEncoder(c.stdout)
 		enc.SetIndent("", "  ")
@@ -154,11 +155,12 @@ func (c *command) catalogApply(ctx context.Context, args []string) error {
 		return err
 	}
 	defer vs.close()
-	live, err := vs.live(ctx)
+	all, err := vs.all(ctx)
 	if err != nil {
 		return err
 	}
 	inForce := int64(0)
+	live := last(all)
 	if live != nil {
 		inForce = live.Number
 		if same, err := sameCatalog(live.Catalog, cat); err != nil {
@@ -171,7 +173,7 @@ func (c *command) catalogApply(ctx context.Context, args []string) error {
 	if *expect >= 0 && *expect != inForce {
 		return fmt.Errorf("version %d of %s is in force, expected %d: %w", inForce, c.app, *expect, errBeaten)
 	}
-	next, changes, err := catalog.NewVersion(live, c.app, cat, *author, *reason, c.now())
+	next, changes, err := catalog.NewVersion(all, c.app, cat, *author, *reason, c.now())
 	if err != nil {
 		if changes != nil && len(changes.Undecided) > 0 {
 			return fmt.Errorf("apply %s: %w; say so in its history, or with -history", rest[0], err)

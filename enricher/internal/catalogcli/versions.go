@@ -75,10 +75,15 @@ func (v *versions) all(ctx context.Context) ([]*catalog.Version, error) {
 // live returns the version in force, nil if there is none.
 func (v *versions) live(ctx context.Context) (*catalog.Version, error) {
 	all, err := v.all(ctx)
-	if err != nil || len(all) == 0 {
-		return nil, err
+	return last(all), err
+}
+
+// last returns the version in force, nil if there is none.
+func last(all []*catalog.Version) *catalog.Version {
+	if len(all) == 0 {
+		return nil
 	}
-	return all[len(all)-1], nil
+	return all[len(all)-1]
 }
 
 // errBeaten is the error of apply when another version came first.
