@@ -124,8 +124,18 @@ func (l *linter) done() []Finding {
 }
 
 func (l *linter) things() {
+	products, modules := map[string]string{}, map[string]string{} // ids, by name without its case
+	same := func(seen map[string]string, what, key, id, name string) {
+		key = strings.ToLower(key)
+		if other, ok := seen[key]; ok {
+			l.find(CheckDuplicate, id, ".name", "%s %q has the name of %s %s", what, name, what, other)
+			return
+		}
+		seen[key] = id
+	}
 	for i := range l.c.Products {
 		p := &l.c.Products[i]
+		same(products, "product", p.Name, p.ID, p.Name)
 		if len(p.Modules) == 0 {
 			l.find(CheckEmpty, p.ID, "", "product has no modules")
 		}
@@ -135,6 +145,7 @@ func (l *linter) things() {
 		features := 0
 		for j := range p.Modules {
 			m := &p.Modules[j]
+			same(modules, "module", p.ID+"\x00"+m.Name, m.ID, m.Name)
 			features += len(m.Features)
 			if len(m.Features) == 0 {
 				l.find(CheckEmpty, m.ID, "", "module has no features")

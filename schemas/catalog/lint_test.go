@@ -13,6 +13,25 @@ func TestSampleHasNoFindings(t *testing.T) {
 	}
 }
 
+func TestLintNamesInOtherCase(t *testing.T) {
+	c := mustParse(t, `catalog: t
+products:
+- name: Shop
+  owner: o
+  modules:
+  - {name: Till, features: [{name: Item Scanned, purpose: p}]}
+  - {name: TILL, id: till2, features: [{name: Day Closed, purpose: p}]}
+- name: Office
+  owner: o
+  modules:
+  - {name: till, id: till3, features: [{name: Report Opened, purpose: p}]}
+`)
+	want := `line 7: duplicate: till2: module "TILL" has the name of module till`
+	if got := Lint(c); len(got) != 1 || got[0].String() != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}
+
 func TestLint(t *testing.T) {
 	const text = `catalog: t
 products:

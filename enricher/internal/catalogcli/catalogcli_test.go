@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -349,6 +350,56 @@ func TestImportCSV(t *testing.T) {
 	for _, want := range []string{`unknown column "Colour"`, `column "Module" is missing`, `column "Product" is missing`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("bad head: got %v, want %q in it", err, want)
+		}
+	}
+}
+
+// What people fill in a table: one module in three spellings, names that no id can
+// be made of, and files that a spreadsheet saved otherwise.
+func TestImportCSVOfPeople(t *testing.T) {
+	w := newWorld(t)
+	out := w.must("catalog", "import", w.file("case.csv", "Feature,Module,Product\nA,Till,Shop\nB,till,shop\nC,TILL,Shop\nD,Till  ,SHOP\nE,Till  2,Shop\n"))
+	c, err := catalog.Parse([]byte(out))
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, out)
+	}
+	var got []string
+	for _, p := range c.Products {
+		for _, m := range p.Modules {
+			got = append(got, fmt.Sprintf("%s/%s %d", p.Name, m.Name, len(m.Features)))
+		}
+	}
+	if want := []string{"Shop/Till 4", "Shop/Till  2 1"}; !slices.Equal(got, want) {
+		t.Errorf("modules: got %q, want %q", got, want)
+	}
+	im := newImporter("x", "x")
+	if err := im.csv([]byte("Feature,Module,Product\nA,Till,Shop\nB,till,Shop\nC,till,Shop\n")); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{`duplicate: module "till" is taken for "Till"`}; !slices.Equal(im.findings, want) {
+		t.Errorf("findings: got %q, want %q", im.findings, want)
+	}
+	wide := func(s string) string {
+		b := []byte{0xff, 0xfe}
+		for _, c := range utf16.Encode([]rune(s)) {
+			b = append(b, byte(c), byte(c>>8))
+		}
+		return string(b)
+	}
+	long := strings.Repeat("x", 300)
+	for text, want := range map[string]string{
+		"Feature,Module,Product\nA,M,P\n🎉,M,P\n":                     `line 3: feature name must have a letter or a digit`,
+		"Feature,Module,Product\nA,🎉🎉,P\n":                           `line 2: module name must have a letter or a digit`,
+		"Feature,Module,Product,Events\nA,M,P," + long + "\n":        `line 2: names[0]: event name must be 1 to 256 bytes`,
+		"Feature,Module,Product\n" + long + ",M,P\n":                 `line 2: name: must be at most 256 bytes`,
+		"Feature\tModule\tProduct\nA\tM\tP\n":                        `separated by tabs`,
+		wide("Feature,Module,Product\nA,M,P\n"):                     `UTF-16`,
+		wide("Feature,Module,Product\nA,M,P\n")[2:]:                 `UTF-16`,
+		"Feature,Module,Product\nA,M,P\nR\xe4umung,M,P\n":            `line 3: file is no UTF-8`,
+		"Feature,Module,Product\nA,M,P\n\n\nB,\"M\n2\",\U0001F389\n": `line 5: `,
+	} {
+		if _, err := w.run("catalog", "import", w.file("odd.csv", text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.60q: got %v, want %q in it", text, err, want)
 		}
 	}
 }

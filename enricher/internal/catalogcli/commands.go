@@ -401,19 +401,26 @@ func (c *command) catalogImport(_ context.Context, args []string) error {
 		kind = map[bool]string{strings.HasSuffix(rest[0], ".csv"): "csv", strings.HasSuffix(rest[0], ".json"): "segment"}[true]
 	}
 	im := newImporter(*name, cmp.Or(*product, *name))
+	var read func([]byte) error
 	switch kind {
 	case "csv":
-		err = im.csv(text)
+		read = im.csv
 	case "segment":
-		err = im.segment(text)
+		read = im.segment
 	default:
 		return usage(fmt.Errorf("format must be csv or segment (got %q)", *format))
+	}
+	if err = checkEncoding(text); err == nil {
+		err = read(text)
 	}
 	if err != nil {
 		return fmt.Errorf("import %s:\n%w", rest[0], err)
 	}
 	if err := im.cat.Check(); err != nil {
 		return fmt.Errorf("import %s:\n%w", rest[0], err)
+	}
+	for _, finding := range im.findings {
+		fmt.Fprintln(c.stderr, finding)
 	}
 	yaml, err := im.cat.YAML()
 	if err != nil {

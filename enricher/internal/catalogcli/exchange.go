@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/uptakehq/uptake/schemas/catalog"
 )
@@ -19,8 +20,9 @@ type importer struct {
 	cat     *catalog.Catalog
 	product string // where a feature names none
 
-	taken map[string]bool // ids, with their kind before them
-	names map[string]bool // event names
+	taken    map[string]bool // ids, with their kind before them
+	names    map[string]bool // event names
+	findings []string        // as of lint, on what is read otherwise than it stands there
 }
 
 func newImporter(name, product string) *importer {
@@ -41,24 +43,69 @@ func (im *importer) id(kind, name, within string) string {
 	return id
 }
 
+// sameName reports whether two names of products, or of modules of one product,
+// differ in case and blanks only: people who fill in a table write Till, till and
+// TILL and mean one module.
+func sameName(a, b string) bool {
+	return strings.EqualFold(strings.Join(strings.Fields(a), " "), strings.Join(strings.Fields(b), " "))
+}
+
+// check reports what is wrong with a feature and the names of where it belongs,
+// while the line is known that they come from.
+func (im *importer) check(product, module string, f catalog.Feature) error {
+	for _, it := range [...]struct{ what, name string }{{"feature", f.Name}, {"module", module}, {"product", product}} {
+		if catalog.Slug(it.name) == "" {
+			return fmt.Errorf("%s name must have a letter or a digit, of which its id is made (got %q)", it.what, it.name)
+		}
+	}
+	f.ID = catalog.Slug(f.Name)
+	one := catalog.Catalog{Name: "one", Products: []catalog.Product{{
+		ID: catalog.Slug(product), Name: product, Status: catalog.StatusActive,
+		Modules: []catalog.Module{{ID: catalog.Slug(module), Name: module, Status: catalog.StatusActive, Features: []catalog.Feature{f}}},
+	}}}
+	var faults catalog.Faults
+	if !errors.As(one.Check(), &faults) {
+		return nil
+	}
+	texts := make([]string, len(faults))
+	for i, fault := range faults {
+		_, field, _ := strings.Cut(fault.Path, "modules[0].")
+		texts[i] = strings.TrimPrefix(strings.TrimPrefix(cmp.Or(field, fault.Path), "features[0]"), ".") + ": " + fault.Text
+	}
+	return errors.New(strings.Join(texts, "; "))
+}
+
+// find notes what lint would find if it knew how a name was written.
+func (im *importer) find(kind, written, taken string) {
+	text := fmt.Sprintf("%s: %s %q is taken for %q", catalog.CheckDuplicate, kind, written, taken)
+	if written != taken && !slices.Contains(im.findings, text) {
+		im.findings = append(im.findings, text)
+	}
+}
+
 // add adds a feature to its module, which is made when it is new. f has no id
 // yet; its names are its event names.
 func (im *importer) add(product, module string, f catalog.Feature) error {
 	product = cmp.Or(product, im.product)
 	module = cmp.Or(module, product)
 	f.Kind, f.Status = cmp.Or(f.Kind, catalog.KindCore), cmp.Or(f.Status, catalog.StatusActive)
-	i := slices.IndexFunc(im.cat.Products, func(p catalog.Product) bool { return p.Name == product })
+	if err := im.check(product, module, f); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(im.cat.Products, func(p catalog.Product) bool { return sameName(p.Name, product) })
 	if i < 0 {
 		i = len(im.cat.Products)
 		im.cat.Products = append(im.cat.Products, catalog.Product{ID: im.id("p/", product, ""), Name: product, Status: catalog.StatusActive})
 	}
 	p := &im.cat.Products[i]
-	j := slices.IndexFunc(p.Modules, func(m catalog.Module) bool { return m.Name == module })
+	im.find("product", product, p.Name)
+	j := slices.IndexFunc(p.Modules, func(m catalog.Module) bool { return sameName(m.Name, module) })
 	if j < 0 {
 		j = len(p.Modules)
 		p.Modules = append(p.Modules, catalog.Module{ID: im.id("m/", module, product), Name: module, Status: catalog.StatusActive})
 	}
 	m := &p.Modules[j]
+	im.find("module", module, m.Name)
 	if slices.ContainsFunc(m.Features, func(o catalog.Feature) bool { return o.Name == f.Name }) {
 		return fmt.Errorf("feature %q is in module %q already", f.Name, module)
 	}
@@ -75,6 +122,23 @@ func (im *importer) add(product, module string, f catalog.Feature) error {
 	return nil
 }
 
+// errEncoding is the error about a file that is not UTF-8.
+var errEncoding = errors.New(`file is no UTF-8: save it as "CSV UTF-8"`)
+
+// checkEncoding reports text that is in another encoding. UTF-16 begins with its
+// mark, or has a zero byte beside each letter of the first line.
+func checkEncoding(text []byte) error {
+	if bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")) || bytes.IndexByte(text[:min(len(text), 64)], 0) >= 0 {
+		return fmt.Errorf("%w (it is UTF-16, which spreadsheets call Unicode text)", errEncoding)
+	}
+	for n, line := range bytes.Split(text, []byte("\n")) {
+		if !utf8.Valid(line) {
+			return fmt.Errorf("line %d: %w", n+1, errEncoding)
+		}
+	}
+	return nil
+}
+
 // columns of the CSV form; the first three are needed in an import.
 var columns = []string{"Feature", "Module", "Product", "Kind", "Status", "Owner", "Purpose", "Events"}
 
@@ -88,7 +152,12 @@ func (im *importer) csv(text []byte) error {
 	r := csv.NewReader(bytes.NewReader(text))
 	r.FieldsPerRecord = -1
 	r.TrimLeadingSpace = true
-	if head, _, _ := bytes.Cut(text, []byte("\n")); bytes.Count(head, []byte(";")) > bytes.Count(head, []byte(",")) {
+	first, _, _ := bytes.Cut(text, []byte("\n"))
+	commas, semicolons := bytes.Count(first, []byte(",")), bytes.Count(first, []byte(";"))
+	if bytes.Count(first, []byte("\t")) > max(commas, semicolons) {
+		return errors.New("line 1: columns are separated by tabs: save the file as CSV, with commas or semicolons between them")
+	}
+	if semicolons > commas {
 		r.Comma = ';' // spreadsheets of many countries
 	}
 	head, err := r.Read()
