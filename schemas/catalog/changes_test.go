@@ -61,15 +61,21 @@ func TestReplacesWhatWasRemovedEarlier(t *testing.T) {
 		want     []row
 	}{
 		{
-			"removed by the version before the last", []*Catalog{wrap(a), wrap(`{name: C}`), wrap(`{name: C}, {name: D}`)}, wrap(b),
+			"removed by the version before the last",
+			[]*Catalog{wrap(a), wrap(`{name: C}`), wrap(`{name: C}, {name: D}`)},
+			wrap(b),
 			[]row{{"b", "m", "p", "a1"}, {"b", "attic", "p", "a1"}, {"", "", "", "a1"}, {"b", "m", "p", "b1"}, {"", "", "", "a2"}},
 		},
 		{
-			"removed by the same version", []*Catalog{wrap(a)}, wrap(b),
+			"removed by the same version",
+			[]*Catalog{wrap(a)},
+			wrap(b),
 			[]row{{"b", "m", "p", "a1"}, {"b", "attic", "p", "a1"}, {"", "", "", "a1"}, {"b", "m", "p", "b1"}, {"", "", "", "a2"}},
 		},
 		{
-			"done before", []*Catalog{wrap(a), wrap(b)}, wrap(`{name: B, events: [a1, b1, a2], replaces: [a]}`),
+			"done before",
+			[]*Catalog{wrap(a), wrap(b)},
+			wrap(`{name: B, events: [a1, b1, a2], replaces: [a]}`),
 			[]row{{"a", "m", "p", "a1"}, {"a", "attic", "p", "a1"}, {"", "", "", "a1"}, {"", "", "", "b1"}, {"b", "m", "p", "a2"}},
 		},
 	} {

@@ -393,8 +393,8 @@ func TestImportCSVOfPeople(t *testing.T) {
 		"Feature,Module,Product,Events\nA,M,P," + long + "\n":        `line 2: names[0]: event name must be 1 to 256 bytes`,
 		"Feature,Module,Product\n" + long + ",M,P\n":                 `line 2: name: must be at most 256 bytes`,
 		"Feature\tModule\tProduct\nA\tM\tP\n":                        `separated by tabs`,
-		wide("Feature,Module,Product\nA,M,P\n"):                     `UTF-16`,
-		wide("Feature,Module,Product\nA,M,P\n")[2:]:                 `UTF-16`,
+		wide("Feature,Module,Product\nA,M,P\n"):                      `UTF-16`,
+		wide("Feature,Module,Product\nA,M,P\n")[2:]:                  `UTF-16`,
 		"Feature,Module,Product\nA,M,P\nR\xe4umung,M,P\n":            `line 3: file is no UTF-8`,
 		"Feature,Module,Product\nA,M,P\n\n\nB,\"M\n2\",\U0001F389\n": `line 5: `,
 	} {
