@@ -3,6 +3,7 @@ package main
 import (
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/uptakehq/uptake/enricher/enrich"
+	"github.com/uptakehq/uptake/schemas/svc/process"
 )
 
 var update = flag.Bool("update", false, "write the tables of DESIGN.md")
@@ -59,8 +61,8 @@ func TestDesignListsSettingsAndMetrics(t *testing.T) {
 
 func settings(t *testing.T) string {
 	t.Helper()
-	set := flag.NewFlagSet("x", flag.ContinueOnError)
-	newServeFlags(set)
+	set := process.NewFlags("x", "info", io.Discard)
+	newServeFlags(set.FlagSet)
 	var b strings.Builder
 	set.VisitAll(func(f *flag.Flag) {
 		if strings.HasPrefix(f.Name, "kafka-") || strings.HasPrefix(f.Name, "schema-registry") {

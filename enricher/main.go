@@ -37,10 +37,7 @@ Every flag can be given as UPTAKE_<FLAG> in the environment or in a -config file
 `
 
 func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
-	command := "serve"
-	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
-		command, args = args[0], args[1:]
-	}
+	command, args := process.Command("enricher", usage, args, stdout, stderr)
 	switch command {
 	case "serve":
 		return serve(args, getenv, stderr)
@@ -52,35 +49,23 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		signals, release := process.Notify()
 		defer release()
 		return catalogcli.Main(signals.Stop, append([]string{command}, args...), stdout, stderr, getenv)
-	case "help":
-		fmt.Fprint(stdout, usage)
+	case "": // it is answered
 		return nil
 	}
 	return fmt.Errorf("%w: unknown command %q\n%s", process.ErrUsage, command, usage)
 }
 
 func serve(args []string, getenv func(string) (string, bool), stderr io.Writer) error {
-	set := flag.NewFlagSet("enricher serve", flag.ContinueOnError)
-	set.SetOutput(stderr)
-	f := newServeFlags(set)
-	rest, err := setting.Parse(set, args, getenv)
+	set := process.NewFlags("enricher serve", "info", stderr)
+	f := newServeFlags(set.FlagSet)
+	logger, err := set.Parse(args, getenv, f.cfg.Validate)
 	if err != nil {
-		return usageError(err)
-	}
-	if len(rest) > 0 {
-		return fmt.Errorf("%w: unexpected argument %q", process.ErrUsage, rest[0])
-	}
-	logger, err := process.NewLogger(stderr, f.logFormat, f.logLevel)
-	if err != nil {
-		return usageError(err)
-	}
-	if err := f.cfg.Validate(); err != nil {
-		return usageError(err)
+		return err
 	}
 	if f.check {
 		return nil
 	}
-	logger.Info("settings in force", setting.Effective(set)...)
+	logger.Info("settings in force", setting.Effective(set.FlagSet)...)
 
 	signals, release := process.Notify()
 	defer release()
@@ -102,8 +87,6 @@ func serve(args []string, getenv func(string) (string, bool), stderr io.Writer) 
 type serveFlags struct {
 	cfg         enrich.Config
 	metricsAddr string
-	logFormat   string
-	logLevel    string
 	check       bool
 }
 
@@ -111,16 +94,6 @@ func newServeFlags(set *flag.FlagSet) *serveFlags {
 	f := &serveFlags{cfg: enrich.DefaultConfig()}
 	f.cfg.Flags(set)
 	set.StringVar(&f.metricsAddr, "metrics-addr", "127.0.0.1:9102", "`host:port` of /metrics, /healthz, /readyz and /debug/pprof; empty for none")
-	set.StringVar(&f.logFormat, "log-format", "text", "text or json")
-	set.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	set.BoolVar(&f.check, "check", false, "check the settings and exit")
 	return f
-}
-
-// usageError marks err as one about the command line, unless help was asked for.
-func usageError(err error) error {
-	if err == flag.ErrHelp { //nolint:errorlint // the flag package returns it bare
-		return err
-	}
-	return fmt.Errorf("%w: %w", process.ErrUsage, err)
 }

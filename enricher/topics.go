@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"time"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/uptakehq/uptake/schemas/svc/kafka"
 	"github.com/uptakehq/uptake/schemas/svc/process"
-	"github.com/uptakehq/uptake/schemas/svc/setting"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
@@ -23,13 +21,17 @@ func topics(args []string, getenv func(string) (string, bool), stdout, stderr io
 	if len(args) > 0 {
 		verb, args = args[0], args[1:]
 	}
-	if verb != "apply" && verb != "check" {
+	switch verb {
+	case "apply", "check":
+	case "help", "-h", "-help", "--help":
+		_, err := fmt.Fprintln(stdout, "Usage: enricher topics apply|check [flags]\n\nFlags of a command: enricher topics <command> -help")
+		return err
+	default:
 		return fmt.Errorf("%w: topics needs apply or check (got %q)", process.ErrUsage, verb)
 	}
-	set := flag.NewFlagSet("enricher topics "+verb, flag.ContinueOnError)
-	set.SetOutput(stderr)
+	set := process.NewFlags("enricher topics "+verb, "warn", stderr)
 	k := kafka.DefaultConfig("uptake-topics")
-	k.Flags(set)
+	k.Flags(set.FlagSet)
 	layout := topic.DefaultLayout()
 	partitions, rejected, replication := int(layout.Partitions), int(layout.RejectedPartitions), int(layout.Replication)
 	if verb == "apply" {
@@ -40,16 +42,10 @@ func topics(args []string, getenv func(string) (string, bool), stdout, stderr io
 		set.IntVar(&layout.MaxMessageBytes, "max-message-bytes", layout.MaxMessageBytes, "`bytes` of the largest batch of records")
 	}
 	timeout := set.Duration("timeout", 30*time.Second, "how long to wait for the brokers")
-	if rest, err := setting.Parse(set, args, getenv); err != nil {
-		return usageError(err)
-	} else if len(rest) > 0 {
-		return fmt.Errorf("%w: unexpected argument %q", process.ErrUsage, rest[0])
-	}
-	layout.Partitions, layout.RejectedPartitions, layout.Replication = int32(partitions), int32(rejected), int16(replication)
-	if err := errors.Join(k.Validate(), layout.Validate()); err != nil {
-		return usageError(err)
-	}
-	logger, err := process.NewLogger(stderr, "text", "warn")
+	logger, err := set.Parse(args, getenv, k.Validate, func() error {
+		layout.Partitions, layout.RejectedPartitions, layout.Replication = int32(partitions), int32(rejected), int16(replication)
+		return layout.Validate()
+	})
 	if err != nil {
 		return err
 	}

@@ -35,10 +35,7 @@ Every flag can be given as UPTAKE_<FLAG> in the environment or in a -config file
 `
 
 func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
-	command := "serve"
-	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
-		command, args = args[0], args[1:]
-	}
+	command, args := process.Command("ingest-gateway", usage, args, stdout, stderr)
 	switch command {
 	case "serve":
 		return serve(args, getenv, stderr)
@@ -48,8 +45,7 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 			fmt.Fprintf(stdout, "write key (shown this once): %s\nline for the key file:       - %q\n", key, keys.HashOf(key).String())
 			return nil
 		}
-	case "help":
-		fmt.Fprint(stdout, usage)
+	case "": // it is answered
 		return nil
 	}
 	return fmt.Errorf("%w: unknown command %q\n%s", process.ErrUsage, command, usage)
@@ -57,8 +53,8 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 
 // options are the settings of the process, beside the gateway's.
 type options struct {
-	metricsAddr, logFormat, logLevel string
-	check                            bool
+	metricsAddr string
+	check       bool
 }
 
 // flags binds all settings.
@@ -66,30 +62,17 @@ func flags(set *flag.FlagSet, cfg *gateway.Config) *options {
 	var o options
 	cfg.Flags(set)
 	set.StringVar(&o.metricsAddr, "metrics-addr", "127.0.0.1:9101", "`host:port` of /metrics, /healthz, /readyz and /debug/pprof; empty for none")
-	set.StringVar(&o.logFormat, "log-format", "text", "text or json")
-	set.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	set.BoolVar(&o.check, "check", false, "check the settings, the key file and the privacy rules, and exit")
 	return &o
 }
 
 func serve(args []string, getenv func(string) (string, bool), stderr io.Writer) error {
-	set := flag.NewFlagSet("ingest-gateway serve", flag.ContinueOnError)
-	set.SetOutput(stderr)
+	set := process.NewFlags("ingest-gateway serve", "info", stderr)
 	cfg := gateway.DefaultConfig()
-	o := flags(set, &cfg)
-	rest, err := setting.Parse(set, args, getenv)
+	o := flags(set.FlagSet, &cfg)
+	logger, err := set.Parse(args, getenv, cfg.Validate)
 	if err != nil {
-		return usageError(err)
-	}
-	if len(rest) > 0 {
-		return fmt.Errorf("%w: unexpected argument %q", process.ErrUsage, rest[0])
-	}
-	logger, err := process.NewLogger(stderr, o.logFormat, o.logLevel)
-	if err != nil {
-		return usageError(err)
-	}
-	if err := cfg.Validate(); err != nil {
-		return usageError(err)
+		return err
 	}
 	if o.check {
 		_, err := keys.Load(cfg.Keys)
@@ -99,7 +82,7 @@ func serve(args []string, getenv func(string) (string, bool), stderr io.Writer) 
 		}
 		return err
 	}
-	logger.Info("settings in force", setting.Effective(set)...)
+	logger.Info("settings in force", setting.Effective(set.FlagSet)...)
 
 	signals, release := process.Notify()
 	defer release()
@@ -117,12 +100,4 @@ func serve(args []string, getenv func(string) (string, bool), stderr io.Writer) 
 	}
 	defer func() { _ = server.Close(signals.Kill) }() // only readers of metrics are cut off
 	return service.Run(signals)
-}
-
-// usageError marks err as one about the command line, unless help was asked for.
-func usageError(err error) error {
-	if err == flag.ErrHelp { //nolint:errorlint // the flag package returns it bare
-		return err
-	}
-	return fmt.Errorf("%w: %w", process.ErrUsage, err)
 }

@@ -119,8 +119,8 @@ func TestDesignListsAll(t *testing.T) {
 	}
 
 	cfg := gateway.DefaultConfig()
-	set := flag.NewFlagSet("x", flag.ContinueOnError)
-	flags(set, &cfg)
+	set := process.NewFlags("x", "info", io.Discard)
+	flags(set.FlagSet, &cfg)
 	settings := map[string]bool{}
 	set.VisitAll(func(f *flag.Flag) { settings[f.Name] = true })
 	compare("setting", settings, listed("(?m)^\\| `-([a-z-]+)` \\|"))

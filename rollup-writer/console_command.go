@@ -1,9 +1,6 @@
 package main
 
 import (
-	"flag"
-	"fmt"
-
 	"github.com/uptakehq/uptake/rollup-writer/console"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
@@ -13,32 +10,19 @@ import (
 // serveConsole serves the pages until it is told to stop. Its settings are its
 // own: it needs neither Kafka nor what the writer is set to.
 func serveConsole(c *invocation) error {
-	set := flag.NewFlagSet("rollup-writer console", flag.ContinueOnError)
-	set.SetOutput(c.stderr)
+	set := process.NewFlags("rollup-writer console", "info", c.stderr)
 	cfg := console.DefaultConfig()
-	cfg.Flags(set)
+	cfg.Flags(set.FlagSet)
 	metricsAddr := set.String("metrics-addr", "127.0.0.1:9104", "`host:port` of /metrics, /healthz, /readyz and /debug/pprof; empty for none")
 	check := set.Bool("check", false, "check the settings and exit")
-	logFormat := set.String("log-format", "text", "text or json")
-	logLevel := set.String("log-level", "info", "debug, info, warn or error")
-	rest, err := setting.Parse(set, c.args, c.getenv)
+	logger, err := set.Parse(c.args, c.getenv, cfg.Validate)
 	if err != nil {
-		return usageError(err)
-	}
-	if len(rest) > 0 {
-		return fmt.Errorf("%w: unexpected argument %q", process.ErrUsage, rest[0])
-	}
-	logger, err := process.NewLogger(c.stderr, *logFormat, *logLevel)
-	if err != nil {
-		return usageError(err)
-	}
-	if err := cfg.Validate(); err != nil {
-		return usageError(err)
+		return err
 	}
 	if *check {
 		return nil
 	}
-	logger.Info("settings in force", setting.Effective(set)...)
+	logger.Info("settings in force", setting.Effective(set.FlagSet)...)
 	signals, release := process.Notify()
 	defer release()
 	reg := ops.NewRegistry()

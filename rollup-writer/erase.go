@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,18 +23,15 @@ func forget(c *invocation, stdout io.Writer) (err error) {
 	cfg := erase.DefaultConfig()
 	cfg.Flags(set)
 	script := set.Bool("json", false, "write the receipt as JSON, for scripts")
-	logger, err := c.parse()
+	logger, err := c.parse(cfg.Validate)
 	if err != nil {
 		return err
-	}
-	if err := cfg.Validate(); err != nil {
-		return usageError(err)
 	}
 	signals, release := process.Notify()
 	defer release()
 	ctx := signals.Stop
-	if has, err := clickhouse.HasDatabase(ctx, &c.cfg.ClickHouse); err != nil || !has {
-		return cmp.Or(err, fmt.Errorf("no database %s: see `rollup-writer migrate`", c.cfg.ClickHouse.Database))
+	if err := c.database(ctx); err != nil {
+		return err
 	}
 	var shards []driver.Conn
 	defer func() {

@@ -1,14 +1,15 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/rollup"
 	"github.com/uptakehq/uptake/schemas/svc/process"
-	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
 
 // invocation is one command with its settings.
@@ -17,37 +18,29 @@ type invocation struct {
 	getenv func(string) (string, bool)
 	stderr io.Writer
 
-	set                 *flag.FlagSet
-	cfg                 rollup.Config
-	logFormat, logLevel *string
+	set *process.Flags
+	cfg rollup.Config
 }
 
 // flags makes the flag set that every command has.
 func (c *invocation) flags(command string) *flag.FlagSet {
-	c.set = flag.NewFlagSet("rollup-writer "+command, flag.ContinueOnError)
-	c.set.SetOutput(c.stderr)
+	c.set = process.NewFlags("rollup-writer "+command, "info", c.stderr)
 	c.cfg = rollup.DefaultConfig()
-	c.cfg.Flags(c.set)
-	c.logFormat = c.set.String("log-format", "text", "text or json")
-	c.logLevel = c.set.String("log-level", "info", "debug, info, warn or error")
-	return c.set
+	c.cfg.Flags(c.set.FlagSet)
+	return c.set.FlagSet
 }
 
-// parse reads the settings and returns the logger they ask for.
-func (c *invocation) parse() (*slog.Logger, error) {
-	rest, err := setting.Parse(c.set, c.args, c.getenv)
-	if err != nil {
-		return nil, usageError(err)
+// parse reads the settings, those of the writer and those that validate is of,
+// and returns the logger they ask for.
+func (c *invocation) parse(validate ...func() error) (*slog.Logger, error) {
+	return c.set.Parse(c.args, c.getenv, append(validate, c.cfg.Validate)...)
+}
+
+// database fails if the database does not exist.
+func (c *invocation) database(ctx context.Context) error {
+	has, err := clickhouse.HasDatabase(ctx, &c.cfg.ClickHouse)
+	if err != nil || has {
+		return err
 	}
-	if len(rest) > 0 {
-		return nil, fmt.Errorf("%w: unexpected argument %q", process.ErrUsage, rest[0])
-	}
-	logger, err := process.NewLogger(c.stderr, *c.logFormat, *c.logLevel)
-	if err != nil {
-		return nil, usageError(err)
-	}
-	if err := c.cfg.Validate(); err != nil {
-		return nil, usageError(err)
-	}
-	return logger, nil
+	return fmt.Errorf("no database %s: see `rollup-writer migrate`", c.cfg.ClickHouse.Database)
 }

@@ -3,9 +3,7 @@
 package main
 
 import (
-	"cmp"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -45,10 +43,7 @@ Every flag can be given as UPTAKE_<FLAG> in the environment or in a -config file
 `
 
 func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
-	command := "serve"
-	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
-		command, args = args[0], args[1:]
-	}
+	command, args := process.Command("rollup-writer", usage, args, stdout, stderr)
 	c := &invocation{args: args, getenv: getenv, stderr: stderr}
 	switch command {
 	case "serve":
@@ -71,19 +66,10 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		return forget(c, stdout)
 	case "console":
 		return serveConsole(c)
-	case "help":
-		fmt.Fprint(stdout, usage)
+	case "": // it is answered
 		return nil
 	}
 	return fmt.Errorf("%w: unknown command %q\n%s", process.ErrUsage, command, usage)
-}
-
-// usageError marks err as one about the command line, unless help was asked for.
-func usageError(err error) error {
-	if err == flag.ErrHelp { //nolint:errorlint // the flag package returns it bare
-		return err
-	}
-	return fmt.Errorf("%w: %w", process.ErrUsage, err)
 }
 
 func serve(c *invocation) error {
@@ -93,7 +79,7 @@ func serve(c *invocation) error {
 	if err != nil || *check {
 		return err
 	}
-	logger.Info("settings in force", setting.Effective(c.set)...)
+	logger.Info("settings in force", setting.Effective(c.set.FlagSet)...)
 
 	signals, release := process.Notify()
 	defer release()
@@ -144,17 +130,14 @@ func compare(c *invocation, stdout io.Writer) (err error) {
 	cfg.Flags(set)
 	script := set.Bool("json", false, "write JSON, for scripts")
 	inFlight := set.Int("in-flight-records", 1_000_000, "read up to this many records of the log to tell what is in flight; 0: do not ask Kafka")
-	logger, err := c.parse()
+	logger, err := c.parse(cfg.Validate)
 	if err != nil {
 		return err
 	}
-	if err := cfg.Validate(); err != nil {
-		return usageError(err)
-	}
 	signals, release := process.Notify()
 	defer release()
-	if has, err := clickhouse.HasDatabase(signals.Stop, &c.cfg.ClickHouse); err != nil || !has {
-		return cmp.Or(err, fmt.Errorf("no database %s: see `rollup-writer migrate`", c.cfg.ClickHouse.Database))
+	if err := c.database(signals.Stop); err != nil {
+		return err
 	}
 	conn, err := clickhouse.OpenSQL(&c.cfg.ClickHouse)
 	if err != nil {

@@ -14,12 +14,9 @@ func rebuild(c *invocation, stdout io.Writer) error {
 	set := c.flags("rebuild")
 	what := repair.DefaultRebuildConfig()
 	what.Flags(set)
-	logger, err := c.parse()
+	logger, err := c.parse(what.Validate)
 	if err != nil {
 		return err
-	}
-	if err := what.Validate(); err != nil {
-		return usageError(err)
 	}
 	signals, release := process.Notify()
 	defer release()

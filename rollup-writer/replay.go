@@ -19,12 +19,9 @@ func replayRejected(c *invocation, stdout io.Writer) error {
 	what := replay.DefaultConfig()
 	what.Flags(set)
 	script := set.Bool("json", false, "write the report as JSON, for scripts")
-	logger, err := c.parse()
+	logger, err := c.parse(what.Validate)
 	if err != nil {
 		return err
-	}
-	if err := what.Validate(); err != nil {
-		return usageError(err)
 	}
 	signals, release := process.Notify()
 	defer release()

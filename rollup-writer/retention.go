@@ -22,7 +22,7 @@ func retain(c *invocation, stdout io.Writer) (err error) {
 		return err
 	}
 	if *file == "" {
-		return usageError(errors.New("privacy-file must name a file"))
+		return process.UsageError(errors.New("privacy-file must name a file"))
 	}
 	policy, err := privacy.Load(*file)
 	if err != nil {
@@ -31,8 +31,8 @@ func retain(c *invocation, stdout io.Writer) (err error) {
 	signals, release := process.Notify()
 	defer release()
 	ctx := signals.Stop
-	if has, err := clickhouse.HasDatabase(ctx, &c.cfg.ClickHouse); err != nil || !has {
-		return cmp.Or(err, fmt.Errorf("no database %s: see `rollup-writer migrate`", c.cfg.ClickHouse.Database))
+	if err := c.database(ctx); err != nil {
+		return err
 	}
 	conn, err := clickhouse.OpenSQL(&c.cfg.ClickHouse)
 	if err != nil {

@@ -3,8 +3,6 @@
 package main
 
 import (
-	"flag"
-	"fmt"
 	"io"
 	"os"
 
@@ -22,41 +20,26 @@ func main() {
 }
 
 func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
-	set := flag.NewFlagSet("standalone", flag.ContinueOnError)
-	set.SetOutput(stderr)
+	if process.PrintVersion("standalone", args, stdout) {
+		return nil
+	}
+	set := process.NewFlags("standalone", "info", stderr)
 	cfg := machine.DefaultConfig()
-	cfg.Flags(set)
-	logFormat := set.String("log-format", "text", "text or json")
-	logLevel := set.String("log-level", "info", "debug, info, warn or error")
+	cfg.Flags(set.FlagSet)
 	check := set.Bool("check", false, "check the settings and exit")
-	rest, err := setting.Parse(set, args, getenv)
+	logger, err := set.Parse(args, getenv)
 	if err != nil {
-		return usageError(err)
-	}
-	if len(rest) > 0 {
-		return fmt.Errorf("%w: unexpected argument %q", process.ErrUsage, rest[0])
-	}
-	logger, err := process.NewLogger(stderr, *logFormat, *logLevel)
-	if err != nil {
-		return usageError(err)
+		return err
 	}
 	m, err := machine.New(cfg, machine.Dependencies{Logger: logger, Out: stdout})
 	if err != nil {
-		return usageError(err)
+		return process.UsageError(err)
 	}
 	if *check {
 		return nil
 	}
-	logger.Info("settings in force", setting.Effective(set)...)
+	logger.Info("settings in force", setting.Effective(set.FlagSet)...)
 	signals, release := process.Notify()
 	defer release()
 	return m.Run(signals)
-}
-
-// usageError marks err as one about the command line, unless help was asked for.
-func usageError(err error) error {
-	if err == flag.ErrHelp { //nolint:errorlint // the flag package returns it bare
-		return err
-	}
-	return fmt.Errorf("%w: %w", process.ErrUsage, err)
 }

@@ -99,7 +99,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.BoolVar(&c.ClickHouseFsync, "clickhouse-fsync", c.ClickHouseFsync, "have the embedded ClickHouse sync every insert to disk, against power cuts; without it an insert survives the death of every process")
 	set.BoolVar(&c.ClickHouseRemote, "clickhouse-remote", c.ClickHouseRemote, "let the embedded ClickHouse listen on an address beyond this machine: it has no password, so whoever reaches it reads and writes the tables")
 	set.StringVar(&c.PrivacyFile, "privacy-file", c.PrivacyFile, "YAML `file` of what must not be kept, not even in the log: docs/privacy.md; read again when it changes; empty for none")
-	set.BoolVar(&c.WithoutWriter, "without-writer", c.WithoutWriter, "do not run the rollup-writer, so that `rollup-writer rebuild` can mend tables; events are taken and wait in the log")
+	set.BoolVar(&c.WithoutWriter, "without-writer", c.WithoutWriter, "do not run the rollup-writer, so that the command \"rollup-writer rebuild\" can repair tables; events are accepted and wait in the log")
 }
 
 // Validate reports all faults at once, each with the name of its flag.

@@ -75,6 +75,11 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer, getenv f
 		"metadata recover": (*command).metadataRecover,
 	}
 	name := strings.Join(args[:min(len(args), 2)], " ")
+	switch strings.TrimPrefix(name, args[0]+" ") {
+	case "help", "-h", "-help", "--help":
+		_, err := fmt.Fprintf(stdout, "Usage: enricher %s <command> [flags]\n\nCommands:\n%s\nFlags of a command: enricher %[1]s <command> -help\n", args[0], usageOf(args[0]))
+		return err
+	}
 	do, ok := run[name]
 	if !ok {
 		return fmt.Errorf("%w: unknown command %q; there are:\n%s", process.ErrUsage, name, Usage)
@@ -87,6 +92,17 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer, getenv f
 	return do(c, ctx, args[2:])
 }
 
+// usageOf returns the lines of Usage about one group of commands.
+func usageOf(group string) string {
+	var b strings.Builder
+	for line := range strings.Lines(Usage) {
+		if strings.HasPrefix(line, "  "+group+" ") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
 // parse reads the flags, which may stand before and after the arguments, and
 // returns as many arguments as there are names.
 func (c *command) parse(args []string, names ...string) ([]string, error) {
@@ -96,7 +112,7 @@ func (c *command) parse(args []string, names ...string) ([]string, error) {
 	}
 	rest, err := setting.Parse(c.set, flagsFirst(c.set, args), c.getenv)
 	if err != nil {
-		return nil, usage(err)
+		return nil, process.UsageError(err)
 	}
 	if len(rest) != len(names) {
 		return nil, fmt.Errorf("%w: %s needs [%s] (got %d arguments)", process.ErrUsage, c.set.Name(), strings.Join(names, " "), len(rest))
@@ -135,14 +151,6 @@ func flagsFirst(set *flag.FlagSet, args []string) []string {
 	return append(append(flags, "--"), rest...)
 }
 
-// usage marks err as one of the command line, unless help was asked for.
-func usage(err error) error {
-	if errors.Is(err, flag.ErrHelp) {
-		return flag.ErrHelp
-	}
-	return fmt.Errorf("%w: %w", process.ErrUsage, err)
-}
-
 // needsLog adds the flags of the cluster and of the app.
 func (c *command) needsLog() {
 	c.kafka.Flags(c.set)
@@ -156,7 +164,7 @@ func (c *command) options() ([]kgo.Opt, error) {
 		errs = append(errs, errors.New("app must be named"))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return nil, usage(err)
+		return nil, process.UsageError(err)
 	}
 	return c.kafka.Options(c.logger(), nil)
 }

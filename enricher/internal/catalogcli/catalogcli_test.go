@@ -556,3 +556,16 @@ func TestPlanSeesWhatWasSent(t *testing.T) {
 		}
 	}
 }
+
+// A group of commands lists them, whichever way it is asked.
+func TestHelpOfAGroup(t *testing.T) {
+	w := newWorld(t)
+	for group, other := range map[string]string{"catalog": "metadata pin", "metadata": "catalog lint"} {
+		for _, ask := range []string{"help", "-h", "-help", "--help"} {
+			out := w.must(group, ask)
+			if !strings.HasPrefix(out, "Usage: enricher "+group+" <command>") || !strings.Contains(out, "\n  "+group+" ") || strings.Contains(out, other) {
+				t.Errorf("%s %s: got %s", group, ask, out)
+			}
+		}
+	}
+}

@@ -46,7 +46,7 @@ func (c *command) catalogLint(ctx context.Context, args []string) error {
 	findings := catalog.Lint(cat)
 	if ch.url != "" {
 		if c.app == "" {
-			return usage(errors.New("app must be named"))
+			return process.UsageError(errors.New("app must be named"))
 		}
 		used, err := ch.features(ctx, c.app)
 		if err != nil {
@@ -139,7 +139,7 @@ func (c *command) catalogApply(ctx context.Context, args []string) error {
 		if errors.Is(err, process.ErrUsage) {
 			return err
 		}
-		return usage(err)
+		return process.UsageError(err)
 	}
 	cat, err := load(rest[0])
 	if err != nil {
@@ -350,7 +350,7 @@ func (c *command) catalogExport(ctx context.Context, args []string) error {
 		text, err = json.MarshalIndent(v, "", "  ")
 		text = append(text, '\n')
 	default:
-		return usage(fmt.Errorf("format must be yaml, csv, json or segment (got %q)", *format))
+		return process.UsageError(fmt.Errorf("format must be yaml, csv, json or segment (got %q)", *format))
 	}
 	if err != nil {
 		return err
@@ -408,7 +408,7 @@ func (c *command) catalogImport(_ context.Context, args []string) error {
 	case "segment":
 		read = im.segment
 	default:
-		return usage(fmt.Errorf("format must be csv or segment (got %q)", *format))
+		return process.UsageError(fmt.Errorf("format must be csv or segment (got %q)", *format))
 	}
 	if err = checkEncoding(text); err == nil {
 		err = read(text)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/uptakehq/uptake/enricher/internal/metadata"
 	"github.com/uptakehq/uptake/schemas/catalog"
+	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
 
@@ -56,7 +57,7 @@ func (ch *clickHouse) check() error {
 		errs = append(errs, fmt.Errorf("clickhouse-http must be a url such as http://127.0.0.1:8123 (got %q)", ch.url))
 	}
 	if len(errs) > 0 {
-		return usage(errors.Join(errs...))
+		return process.UsageError(errors.Join(errs...))
 	}
 	return nil
 }

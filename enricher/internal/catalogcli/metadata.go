@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/uptakehq/uptake/enricher/internal/metadata"
+	"github.com/uptakehq/uptake/schemas/svc/process"
 )
 
 // agreement opens the metadata of the log.
@@ -65,7 +66,7 @@ func (c *command) metadataPin(ctx context.Context, args []string) error {
 		err = errors.Join(err, errors.New("author and reason must be given"))
 	}
 	if err != nil {
-		return usage(err)
+		return process.UsageError(err)
 	}
 	return c.decree(ctx, func(ctx context.Context, a *metadata.Agreement) error {
 		if err := a.Pin(ctx, metadata.Key{App: c.app, Path: rest[0]}, typ, *author, *reason); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/uptakehq/uptake/schemas/catalog"
 	"github.com/uptakehq/uptake/schemas/privacy"
+	"github.com/uptakehq/uptake/schemas/svc/process"
 )
 
 // catalogPage writes what an app collects and keeps, for people who want to know:
@@ -23,7 +24,7 @@ func (c *command) catalogPage(ctx context.Context, args []string) error {
 	}
 	file, err := privacy.Open(*rules)
 	if err != nil {
-		return usage(err)
+		return process.UsageError(err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

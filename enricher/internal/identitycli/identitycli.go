@@ -10,7 +10,6 @@ package identitycli
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,7 +23,6 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/kafka"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/svc/registry"
-	"github.com/uptakehq/uptake/schemas/svc/setting"
 	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
@@ -55,11 +53,10 @@ func Run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 	default:
 		return fmt.Errorf("%w: identity needs show or unlink (got %q)\n%s", process.ErrUsage, command, usage)
 	}
-	set := flag.NewFlagSet("enricher identity "+command, flag.ContinueOnError)
-	set.SetOutput(stderr)
+	set := process.NewFlags("enricher identity "+command, "warn", stderr)
 	c := client{kafka: kafka.DefaultConfig("uptake-identity"), out: stdout}
-	c.kafka.Flags(set)
-	c.registry.Flags(set)
+	c.kafka.Flags(set.FlagSet)
+	c.registry.Flags(set.FlagSet)
 	set.StringVar(&c.app, "app", "", "`app` that the id belongs to")
 	var anonymousID, userID, from, until string
 	set.StringVar(&anonymousID, "anonymous", "", "anonymous `id`")
@@ -73,40 +70,33 @@ func Run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 	} else {
 		set.BoolVar(&c.json, "json", false, "answer in JSON")
 	}
-	rest, err := setting.Parse(set, args, getenv)
-	if err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return fmt.Errorf("%w: %w", process.ErrUsage, err)
-	}
-	var faults []error
-	if len(rest) > 0 {
-		faults = append(faults, fmt.Errorf("unexpected argument %q", rest[0]))
-	}
-	if c.app == "" {
-		faults = append(faults, errors.New("-app must be named"))
-	}
-	if (anonymousID == "") == (userID == "") {
-		faults = append(faults, errors.New("one of -anonymous and -user must be named"))
-	}
-	if command == "unlink" && from == "" {
-		faults = append(faults, errors.New("-from must name the user"))
-	}
 	limit := time.Now()
-	if until != "" {
-		if limit, err = time.Parse(time.RFC3339, until); err != nil {
-			faults = append(faults, fmt.Errorf("-until: %w", err))
+	logger, err := set.Parse(args, getenv, c.kafka.Validate, c.registry.Validate, func() error {
+		var faults []error
+		if c.app == "" {
+			faults = append(faults, errors.New("-app must be named"))
 		}
-	}
-	faults = append(faults, c.kafka.Validate(), c.registry.Validate())
-	if err := errors.Join(faults...); err != nil {
-		return fmt.Errorf("%w: %w", process.ErrUsage, err)
+		if (anonymousID == "") == (userID == "") {
+			faults = append(faults, errors.New("one of -anonymous and -user must be named"))
+		}
+		if command == "unlink" && from == "" {
+			faults = append(faults, errors.New("-from must name the user"))
+		}
+		if until != "" {
+			var err error
+			if limit, err = time.Parse(time.RFC3339, until); err != nil {
+				faults = append(faults, fmt.Errorf("-until: %w", err))
+			}
+		}
+		return errors.Join(faults...)
+	})
+	if err != nil {
+		return err
 	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 	defer cancel()
-	if err := c.open(ctx, stderr); err != nil {
+	if err := c.open(ctx, logger); err != nil {
 		return err
 	}
 	defer c.close()
@@ -144,8 +134,7 @@ type client struct {
 	partitions int32
 }
 
-func (c *client) open(ctx context.Context, stderr io.Writer) error {
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+func (c *client) open(ctx context.Context, log *slog.Logger) error {
 	opts, err := c.kafka.Options(log, nil)
 	if err != nil {
 		return err

@@ -22,12 +22,21 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/uptakehq/uptake/schemas/svc/process"
 )
 
-// NewRegistry returns a registry with the Go runtime's and the process's
-// metrics.
+// NewRegistry returns a registry with the Go runtime's and the process's metrics,
+// and uptake_build_info, which is 1 and whose labels say what the binary is.
 func NewRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
+	build := process.ReadBuild()
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "uptake_build_info", Help: "1; the labels say which version and commit the binary was built from, and with which Go.",
+		ConstLabels: prometheus.Labels{"version": build.Version, "commit": build.Commit, "go_version": build.Go},
+	})
+	info.Set(1)
+	r.MustRegister(info)
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }

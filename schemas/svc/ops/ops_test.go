@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -37,7 +38,8 @@ func TestServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := "http://" + s.Addr()
-	if code, body := get(t, base+"/metrics"); code != 200 || !strings.Contains(body, "uptake_test_total 3") || !strings.Contains(body, "go_goroutines") {
+	if code, body := get(t, base+"/metrics"); code != 200 || !strings.Contains(body, "uptake_test_total 3") || !strings.Contains(body, "go_goroutines") ||
+		!strings.Contains(body, `go_version="`+runtime.Version()) {
 		t.Errorf("/metrics: %d, %.200s", code, body)
 	}
 	if code, body := get(t, base+"/healthz"); code != 200 || body != "ok" {

@@ -86,7 +86,7 @@ const configFlag = "config"
 // os.LookupEnv in programs. It returns the arguments left over. flag.ErrHelp
 // means that help was asked for and shown.
 func Parse(set *flag.FlagSet, args []string, getenv func(string) (string, bool)) ([]string, error) {
-	file := set.String(configFlag, "", "YAML file of settings, `name: value`, for those that neither a flag nor the environment gives")
+	file := set.String(configFlag, "", "YAML `file` with a line \"name: value\" for each setting; flags and the environment take precedence")
 	if err := set.Parse(args); err != nil {
 		return nil, err
 	}

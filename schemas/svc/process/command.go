@@ -1,0 +1,76 @@
+package process
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+)
+
+// Build is which source a binary was built from.
+type Build struct {
+	Version string // of the module: a tag, or (devel)
+	Commit  string // with "+" if files were changed since; empty where the toolchain has not stamped it
+	Go      string
+}
+
+// ReadBuild reads what the toolchain has stamped.
+func ReadBuild() Build {
+	b := Build{Version: "(devel)", Go: runtime.Version()}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	if info.Main.Version != "" {
+		b.Version = info.Main.Version
+	}
+	changed := false
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			b.Commit = s.Value
+		case "vcs.modified":
+			changed = s.Value == "true"
+		}
+	}
+	if changed {
+		b.Commit += "+"
+	}
+	return b
+}
+
+// PrintVersion answers -version, if that is what args ask for, and reports so.
+func PrintVersion(name string, args []string, stdout io.Writer) bool {
+	if len(args) == 0 || (args[0] != "-version" && args[0] != "--version") {
+		return false
+	}
+	b := ReadBuild()
+	if b.Commit == "" {
+		b.Commit = "unknown"
+	}
+	fmt.Fprintf(stdout, "%s %s, commit %s, %s\n", name, b.Version, b.Commit, b.Go)
+	return true
+}
+
+// Command splits the command off args; a service without one serves. It answers
+// help and -version itself and returns no command then. -help without a command
+// prints usage, which lists the commands, before serve lists its flags.
+func Command(name, usage string, args []string, stdout, stderr io.Writer) (command string, rest []string) {
+	switch {
+	case PrintVersion(name, args, stdout):
+		return "", nil
+	case len(args) == 0 || args[0] == "":
+		return "serve", args
+	}
+	switch args[0] {
+	case "help":
+		fmt.Fprint(stdout, usage)
+		return "", nil
+	case "-h", "-help", "--help":
+		fmt.Fprintf(stderr, "%s\n", usage)
+	}
+	if args[0][0] == '-' {
+		return "serve", args
+	}
+	return args[0], args[1:]
+}
