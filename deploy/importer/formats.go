@@ -11,15 +11,15 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
-	"time"
 )
 
 // format knows one source's export and the gateway's paths for it.
 type format interface {
-	// event makes the event of a line one that the source's SDKs could send. The
-	// result is kept.
-	event(line int64, text []byte) ([]byte, error)
+	// event makes the event of a line one that the source's SDKs could send, and
+	// reads into c when it happened. The result is kept.
+	event(line int64, text []byte, c *clock) ([]byte, error)
 	// envelope is the body of a request with the events.
 	envelope(events [][]byte) []byte
 	path() string
@@ -31,6 +31,7 @@ type format interface {
 
 var formats = map[string]func() format{
 	"segment":   func() format { return segment{} },
+	"csv":       func() format { return segment{} },
 	"posthog":   func() format { return posthog{} },
 	"mixpanel":  func() format { return mixpanel{} },
 	"amplitude": func() format { return &amplitude{said: map[string]uint64{}} },
@@ -119,7 +120,7 @@ func list(dst []byte, events [][]byte) []byte {
 // segment imports raw messages as Segment and RudderStack archive them.
 type segment struct{}
 
-func (segment) event(line int64, text []byte) ([]byte, error) {
+func (segment) event(line int64, text []byte, c *clock) ([]byte, error) {
 	f, err := read(text)
 	if err != nil {
 		return nil, err
@@ -131,6 +132,8 @@ func (segment) event(line int64, text []byte) ([]byte, error) {
 		return nil, errors.New("no type")
 	}
 	delete(f, "writeKey") // of the product that exported
+	c.read(f, false, "timestamp", "originalTimestamp", "sentAt", "receivedAt")
+	c.mark(f)
 	return f.write()
 }
 
@@ -153,7 +156,7 @@ func (segment) answer(status int, reply []byte) (int, bool) {
 // posthog imports events as PostHog's batch exports write them.
 type posthog struct{}
 
-func (posthog) event(line int64, text []byte) ([]byte, error) {
+func (posthog) event(line int64, text []byte, c *clock) ([]byte, error) {
 	f, err := read(text)
 	if err != nil {
 		return nil, err
@@ -177,6 +180,8 @@ func (posthog) event(line int64, text []byte) ([]byte, error) {
 	for _, name := range []string{"person", "person_id", "person_properties", "team_id", "elements"} {
 		delete(f, name)
 	}
+	c.read(f, false, "timestamp")
+	c.mark(f)
 	return f.write()
 }
 
@@ -209,7 +214,7 @@ func (posthog) answer(status int, reply []byte) (int, bool) {
 // mixpanel imports what its raw export API gives.
 type mixpanel struct{}
 
-func (mixpanel) event(line int64, text []byte) ([]byte, error) {
+func (mixpanel) event(line int64, text []byte, c *clock) ([]byte, error) {
 	f, err := read(text)
 	if err != nil {
 		return nil, err
@@ -226,6 +231,8 @@ func (mixpanel) event(line int64, text []byte) ([]byte, error) {
 		p.setText("$insert_id", idOf(line, text))
 	}
 	delete(p, "token")
+	c.read(p, true, "time")
+	c.mark(f)
 	if f["properties"], err = p.write(); err != nil {
 		return nil, err
 	}
@@ -262,7 +269,7 @@ type amplitude struct {
 // once more.
 const maxSaid = 200_000
 
-func (a *amplitude) event(line int64, text []byte) ([]byte, error) {
+func (a *amplitude) event(line int64, text []byte, c *clock) ([]byte, error) {
 	f, err := read(text)
 	if err != nil {
 		return nil, err
@@ -278,9 +285,10 @@ func (a *amplitude) event(line int64, text []byte) ([]byte, error) {
 			f.setText("insert_id", idOf(line, text))
 		}
 	}
-	if err := f.amplitudeTime(); err != nil {
+	if err := f.amplitudeTime(c); err != nil {
 		return nil, err
 	}
+	c.mark(f)
 	f.rename("ip_address", "ip")
 	for _, name := range []string{"event_properties", "user_properties", "group_properties", "groups"} {
 		f.unquote(name)
@@ -298,19 +306,18 @@ func (a *amplitude) event(line int64, text []byte) ([]byte, error) {
 
 // amplitudeTime makes the instants of an export those of the API. Exports have
 // them in UTC, without saying so.
-func (f fields) amplitudeTime() error {
+func (f fields) amplitudeTime(c *clock) error {
 	if _, ok := f["time"]; ok {
+		c.read(f, false, "time")
 		return nil
 	}
-	text := f.text("event_time")
-	if text == "" {
+	if f.text("event_time") == "" {
 		return nil
 	}
-	t, err := time.Parse("2006-01-02 15:04:05.999999", strings.Replace(strings.TrimSuffix(text, "Z"), "T", " ", 1))
-	if err != nil {
-		return fmt.Errorf("event_time: %w", err)
+	if c.read(f, false, "event_time"); c.at == 0 {
+		return fmt.Errorf("event_time: not an instant: %q", f.text("event_time"))
 	}
-	f["time"] = json.RawMessage(fmt.Sprint(t.UnixMilli()))
+	f["time"] = json.RawMessage(strconv.FormatInt(c.at/1000, 10))
 	delete(f, "event_time")
 	return nil
 }

@@ -1,7 +1,7 @@
-// Package importer sends exports of other products, files with a JSON object on
-// each line, to a gateway.
+// Package importer sends exports of other products to a gateway: files with a JSON
+// object on each line, one JSON array, or CSV with a header, plain, gzip or zip.
 //
-// It owns the reading of the file, the little that makes an exported event one
+// It owns the reading of the file (objects.go, csv.go, archive.go), the little that makes an exported event one
 // that the product's own SDK could have sent (formats.go), the sending with
 // retries (send.go), and the state file that lets a later run go on where one
 // ended (state.go). What an event means is the gateway's business: each export
@@ -16,7 +16,6 @@ package importer
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -30,15 +29,27 @@ import (
 	"slices"
 	"strings"
 	"time"
+	_ "time/tzdata" // for machines that have none
+
+	"github.com/uptakehq/uptake/schemas/event"
 )
 
 // Config is an import's settings.
 type Config struct {
-	From    string // segment, posthog, mixpanel or amplitude
-	File    string // JSON lines, plain or gzip
+	From    string // segment, posthog, mixpanel, amplitude or csv
+	File    string // see package doc
 	Gateway string // URL
 	Key     string // write key
 	State   string // state file; empty is File + ".import-state.json"
+
+	// Map names the columns that fields of a CSV file are in, see mappable.
+	Map map[string]string
+	// Zone is the IANA name of the zone that the export's times are in; empty is UTC.
+	Zone string
+	// MaxAge is the enricher's time-max-age: an export with older events is refused,
+	// unless History says that they count however old they are.
+	MaxAge  time.Duration
+	History bool
 
 	BatchEvents  int
 	BatchBytes   int
@@ -52,7 +63,7 @@ type Config struct {
 // DefaultConfig fits a gateway with default limits.
 func DefaultConfig() Config {
 	return Config{
-		Gateway: "http://127.0.0.1:8080", BatchEvents: 1000, BatchBytes: 4 << 20, MaxLineBytes: 4 << 20,
+		Gateway: "http://127.0.0.1:8080", MaxAge: 5 * 365 * 24 * time.Hour, BatchEvents: 1000, BatchBytes: 4 << 20, MaxLineBytes: 4 << 20,
 		Progress: 5 * time.Second, RetryMin: 500 * time.Millisecond, RetryMax: 30 * time.Second, Timeout: 60 * time.Second,
 	}
 }
@@ -73,6 +84,17 @@ func (c *Config) Validate() error {
 	if c.Key == "" {
 		fault("key must be the app's write key")
 	}
+	for field := range c.Map {
+		if c.From != "csv" || !slices.Contains(mappable, field) {
+			fault("map is of fields of csv: %s (got %q of %s)", strings.Join(mappable, ", "), field, c.From)
+		}
+	}
+	if c.From == "csv" && (c.Map["event"] == "" && c.Map["type"] == "" || c.Map["userId"]+c.Map["anonymousId"]+c.Map["groupId"] == "") {
+		fault("map must name the columns of event and of userId, anonymousId or groupId (got %v)", c.Map)
+	}
+	if _, err := time.LoadLocation(c.Zone); err != nil || c.Zone == "Local" {
+		fault("zone must be an IANA name like Europe/Vienna (got %q)", c.Zone)
+	}
 	if c.BatchEvents < 1 || c.BatchEvents > 100_000 {
 		fault("batch-events must be 1 to 100000 (got %d)", c.BatchEvents)
 	}
@@ -85,7 +107,7 @@ func (c *Config) Validate() error {
 	for _, d := range []struct {
 		name string
 		got  time.Duration
-	}{{"progress", c.Progress}, {"retry-min", c.RetryMin}, {"retry-max", c.RetryMax}, {"timeout", c.Timeout}} {
+	}{{"max-age", c.MaxAge}, {"progress", c.Progress}, {"retry-min", c.RetryMin}, {"retry-max", c.RetryMax}, {"timeout", c.Timeout}} {
 		if d.got <= 0 {
 			fault("%s must be > 0 (got %s)", d.name, d.got)
 		}
@@ -107,6 +129,8 @@ type Result struct {
 	PutAside int64 `json:"put_aside"` // of these: not usable, kept as rejected; as far as the source's answers tell
 	Skipped  int64 `json:"skipped"`   // no JSON object, or too large: not sent
 
+	Ambiguous int64 `json:"ambiguous,omitempty"` // of a local time that was shown twice, at the end of daylight saving time
+
 	FirstSkipped string `json:"first_skipped,omitempty"` // why the first was
 }
 
@@ -127,7 +151,7 @@ func Run(ctx context.Context, cfg Config, deps Dependencies) (Result, error) {
 		client = &http.Client{Timeout: cfg.Timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 		defer client.CloseIdleConnections()
 	}
-	file, size, err := open(cfg.File)
+	file, size, err := open(&cfg)
 	if err != nil {
 		return Result{}, err
 	}
@@ -139,6 +163,12 @@ func Run(ctx context.Context, cfg Config, deps Dependencies) (Result, error) {
 	im := &run{
 		cfg: cfg, log: deps.Logger, now: deps.Now, size: size, state: st, format: formats[cfg.From](),
 		send: sender{cfg: cfg, client: client, log: deps.Logger},
+	}
+	if cfg.Zone != "" {
+		im.clock.zone, _ = time.LoadLocation(cfg.Zone) // Validate loaded it
+	}
+	if err := im.look(ctx); err != nil {
+		return Result{}, err
 	}
 	return im.all(ctx, file)
 }
@@ -152,6 +182,8 @@ type run struct {
 	state  *state
 	format format
 	send   sender
+	clock  clock
+	least  event.Micros // events before it are too old
 
 	batch   [][]byte
 	bytes   int
@@ -159,6 +191,8 @@ type run struct {
 	line    int64 // its number
 	sum     [sha256.Size]byte
 	skipped int64 // lines skipped since the state was saved
+
+	ambiguous int64 // events of ambiguous time since then
 
 	started, told time.Time
 	before        int64 // lines of earlier runs
@@ -186,8 +220,8 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func open(path string) (*export, int64, error) {
-	f, err := os.Open(path)
+func open(cfg *Config) (*export, int64, error) {
+	f, err := os.Open(cfg.File)
 	if err != nil {
 		return nil, 0, fmt.Errorf("open export: %w", err)
 	}
@@ -198,16 +232,15 @@ func open(path string) (*export, int64, error) {
 	}
 	read := &counter{Reader: f}
 	buffered := bufio.NewReaderSize(read, 1<<20)
-	e := &export{Reader: buffered, file: f, read: read}
-	if magic, _ := buffered.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		if e.Reader, err = gzip.NewReader(buffered); err != nil {
-			f.Close()
-			return nil, 0, fmt.Errorf("unpack %s: %w", path, err)
-		}
+	e := &export{file: f, read: read}
+	if magic, _ := buffered.Peek(4); string(magic) == "PK\x03\x04" {
+		e.Reader, err = newArchive(f, info.Size(), cfg)
+	} else if e.Reader, err = unpack(buffered); err == nil {
+		e.Reader, err = objects(e.Reader, cfg)
 	}
-	if e.Reader, err = objects(e.Reader); err != nil {
+	if err != nil {
 		f.Close()
-		return nil, 0, fmt.Errorf("%s: %w", path, err)
+		return nil, 0, fmt.Errorf("%s: %w", cfg.File, err)
 	}
 	return e, info.Size(), nil
 }
@@ -227,7 +260,7 @@ func (r *run) all(ctx context.Context, file *export) (Result, error) {
 			if err := file.Close(); err != nil {
 				return r.state.Result, err
 			}
-			again, _, err := open(r.cfg.File)
+			again, _, err := open(&r.cfg)
 			if err != nil {
 				return r.state.Result, err
 			}
@@ -263,6 +296,9 @@ func (r *run) all(ctx context.Context, file *export) (Result, error) {
 	}
 	r.log.Info("done", "lines", r.state.Lines, "sent", r.state.Sent, "put_aside", r.state.PutAside, "skipped", r.state.Skipped,
 		"seconds", r.now().Sub(r.started).Seconds())
+	if n := r.state.Ambiguous; n > 0 {
+		r.log.Warn("events of local times that were shown twice, when daylight saving time ended: they count at the first, flagged time_ambiguous", "events", n)
+	}
 	if n := r.state.Skipped; n > 0 {
 		return r.state.Result, fmt.Errorf("%w: %d of %d lines of %s; the first: %s", ErrUnread, n, r.state.Lines, r.cfg.File, r.state.FirstSkipped)
 	}
@@ -281,8 +317,11 @@ func (r *run) take(ctx context.Context, text []byte, n int) error {
 		r.skip(fmt.Errorf("longer than max-line-bytes, %d", r.cfg.MaxLineBytes))
 	case len(blank) > 0:
 		var err error
-		if ev, err = r.format.event(r.line+1, blank); err != nil {
+		r.clock.at, r.clock.ambiguous = 0, false
+		if ev, err = r.format.event(r.line+1, blank, &r.clock); err != nil {
 			r.skip(err)
+		} else if err := r.tooOld(r.line+1, r.clock.at); err != nil {
+			return err
 		}
 	}
 	if ev != nil && len(r.batch) > 0 && (len(r.batch) >= r.cfg.BatchEvents || r.bytes+len(ev) > r.cfg.BatchBytes) {
@@ -295,6 +334,9 @@ func (r *run) take(ctx context.Context, text []byte, n int) error {
 	if ev != nil {
 		r.batch = append(r.batch, ev)
 		r.bytes += len(ev) + 1
+		if r.clock.ambiguous {
+			r.ambiguous++
+		}
 	}
 	return nil
 }
@@ -329,7 +371,8 @@ func (r *run) flush(ctx context.Context) error {
 	}
 	r.state.Offset, r.state.Lines, r.state.Sum = r.end, r.line, hex.EncodeToString(r.sum[:])
 	r.state.Skipped += r.skipped
-	r.skipped = 0
+	r.state.Ambiguous += r.ambiguous
+	r.skipped, r.ambiguous = 0, 0
 	return r.state.save(r.cfg.State)
 }
 

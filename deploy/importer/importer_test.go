@@ -62,7 +62,7 @@ func newTarget(t *testing.T) *target {
 	cfg.Addr = "127.0.0.1:0"
 	cfg.Kafka.Brokers = cluster.ListenAddrs()
 	cfg.Keys = filepath.Join(t.TempDir(), "keys.yaml")
-	text := fmt.Sprintf("apps:\n  - id: shop\n    keys: ['%s']\n    account_keys: [company]\n...\n", keys.HashOf(testKey))
+	text := fmt.Sprintf("apps:\n  - id: shop\n    keys: ['%s']\n    account_keys: [company]\n    ip: full\n...\n", keys.HashOf(testKey))
 	if err := os.WriteFile(cfg.Keys, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -118,6 +118,12 @@ func (g *target) stored(t *testing.T) []string {
 				event.ToTime(e.Timestamp).Format(time.RFC3339Nano))
 			for _, part := range [][]byte{e.Properties, e.Traits} {
 				line += " " + string(part)
+			}
+			if e.IP != "" || e.UserAgent != "" { // of the person, not of the machine that imports
+				line += " ip=" + e.IP + e.UserAgent
+			}
+			if e.TimeNotes != 0 {
+				line += fmt.Sprintf(" notes=%d", e.TimeNotes)
 			}
 			got = append(got, line)
 		})
@@ -194,9 +200,9 @@ null
 `,
 			result: Result{Lines: 4, Sent: 3, Skipped: 1},
 			want: []string{
-				`identify "$identify" id=i-1:set user=maria anonymous= account=corner-shop at=2026-01-02T03:04:05.678Z  {"plan":"pro"}`,
+				`identify "$identify" id=i-1:set user=maria anonymous= account=corner-shop at=2026-01-02T03:04:05.678Z  {"plan":"pro"} ip=198.51.100.7`,
 				`identify "$identify" id=x-3:set user=maria anonymous= account= at=2026-01-02T03:04:07Z  {"plan":"max"}`,
-				`track "Item Scanned" id=i-1 user=maria anonymous= account=corner-shop at=2026-01-02T03:04:05.678Z {"sku":"4006"} `,
+				`track "Item Scanned" id=i-1 user=maria anonymous= account=corner-shop at=2026-01-02T03:04:05.678Z {"sku":"4006"}  ip=198.51.100.7`,
 				`track "Paid" id=i-2 user=maria anonymous= account= at=2026-01-02T03:04:06Z  `,
 				`track "Paid" id=x-3 user=maria anonymous= account= at=2026-01-02T03:04:07Z  `,
 			},
@@ -372,7 +378,8 @@ func TestFiles(t *testing.T) {
 	one := strings.TrimSpace(scans(1))
 	for text, want := range map[string]string{
 		"\ufeff" + one + "\r\n" + one: "", "[" + one + "," + one + "]": "", "\ufeff [\n" + one + ",\n  " + strings.ReplaceAll(one, ",", ",\n") + "\n]\n": "",
-		"[" + one + "," + one: "EOF", "[" + one + "] x": "follows", "<!DOCTYPE html>": "login page", "\xff\xfe{\x00": "UTF-16", "PK\x03\x04": "zip",
+		"[" + one + "," + one: "EOF", "[" + one + "] x": "follows", "<!DOCTYPE html>": "login page", "PK\x03\x04": "zip", "event,user\na,b\n": "CSV",
+		utf16le(one + "\n" + one): "", zipped(t, map[string]string{"p/2.json": one, "p/1.json.gz": gzipped(t, one+"\n"), "__MACOSX/p/1.json": "x", "p/.x": "x"}): "",
 	} {
 		cfg = config(t, "segment", g.url, text)
 		result, err := Run(t.Context(), cfg, quiet())
@@ -387,9 +394,12 @@ func TestFiles(t *testing.T) {
 		t.Errorf("a refused key: got %v", err)
 	}
 	for _, from := range Sources() {
-		cfg.From = from
+		cfg.From, cfg.Map = from, nil
+		if from == "csv" {
+			cfg.Map = map[string]string{"event": "a", "userId": "u"}
+		}
 		cfg.State = filepath.Join(t.TempDir(), "state")
-		line := map[string]string{"segment": `{"type":"track"}`, "posthog": `{"event":"a"}`, "mixpanel": `{"event":"a","properties":{}}`, "amplitude": `{"event_type":"a"}`}[from]
+		line := map[string]string{"segment": `{"type":"track"}`, "posthog": `{"event":"a"}`, "mixpanel": `{"event":"a","properties":{}}`, "amplitude": `{"event_type":"a"}`, "csv": "a,u\ne,1\n"}[from]
 		if err := os.WriteFile(cfg.File, []byte(line), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -440,7 +450,7 @@ func noise(n int) string {
 func TestValidate(t *testing.T) {
 	var cfg Config
 	err := cfg.Validate()
-	for _, word := range []string{"from", "file", "gateway", "key", "batch-events", "batch-bytes", "max-line-bytes", "progress", "retry-min", "retry-max", "timeout"} {
+	for _, word := range []string{"from", "file", "gateway", "key", "batch-events", "batch-bytes", "max-line-bytes", "max-age", "progress", "retry-min", "retry-max", "timeout"} {
 		if err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("got %v, which does not name %s", err, word)
 		}
@@ -459,7 +469,7 @@ func FuzzFormats(f *testing.F) {
 	f.Add(`{"event_type":"e","event_time":"2026-01-02 03:04:05.678000","user_properties":"{\"a\":1}"}`)
 	f.Fuzz(func(t *testing.T, line string) {
 		for _, from := range Sources() {
-			ev, err := formats[from]().event(1, []byte(line))
+			ev, err := formats[from]().event(1, []byte(line), &clock{zone: time.UTC})
 			var object map[string]json.RawMessage
 			if err == nil && (json.Unmarshal(ev, &object) != nil || object == nil) {
 				t.Errorf("%s: %q gives %q", from, line, ev)

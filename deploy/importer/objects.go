@@ -6,24 +6,29 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
 )
 
-// objects returns a reader of JSON lines of an unpacked export, which is that, with
-// a byte order mark or without, or one JSON array. Of anything else the error says
-// what it looks like.
-func objects(r io.Reader) (io.Reader, error) {
+// objects returns a reader of JSON lines of an unpacked export, which is that or one
+// JSON array, in UTF-8 with a byte order mark or without or in UTF-16; or CSV with a
+// header, where the source exports such. Of anything else the error says what it
+// looks like.
+func objects(r io.Reader, cfg *Config) (io.Reader, error) {
 	in := bufio.NewReaderSize(r, 64<<10)
+	if mark, _ := in.Peek(2); bytes.Equal(mark, []byte("\xff\xfe")) || bytes.Equal(mark, []byte("\xfe\xff")) {
+		in = bufio.NewReaderSize(transform.NewReader(in, unicode.UTF16(unicode.BigEndian, unicode.ExpectBOM).NewDecoder()), 64<<10)
+	}
 	if mark, _ := in.Peek(3); bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
 		_, _ = in.Discard(len(mark)) // was peeked
 	}
-	head, _ := in.Peek(512) // its error comes again with the first read
+	head, _ := in.Peek(64 << 10) // its error comes again with the first read
 	switch text := bytes.TrimLeft(head, " \t\r\n"); {
+	case cfg.From == "csv":
+		return readCSV(in, head, cfg)
 	case len(text) == 0 || text[0] == '{':
 		return in, nil
-	case bytes.HasPrefix(head, []byte("\xff\xfe")), bytes.HasPrefix(head, []byte("\xfe\xff")):
-		return nil, errors.New("is UTF-16: convert it to UTF-8")
-	case bytes.HasPrefix(head, []byte("PK\x03\x04")):
-		return nil, errors.New("is a zip archive: unpack it")
 	case text[0] == '<':
 		return nil, errors.New("is HTML or XML, perhaps a login page in place of the export")
 	case text[0] == '[':
@@ -32,6 +37,8 @@ func objects(r io.Reader) (io.Reader, error) {
 			return nil, err
 		}
 		return &elements{dec: dec}, nil
+	case separator(head) != 0:
+		return readCSV(in, head, cfg)
 	}
 	return in, nil
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
 )
 
@@ -85,7 +86,11 @@ func (s *sender) once(ctx context.Context, f format, body []byte) (status int, r
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Content-Encoding", "gzip")
 	req.Header.Set("User-Agent", "uptake-import")
-	req.Header.Set("X-Uptake-History", "1") // what cannot be read is rejected, and does not count as of today
+	history := "1" // what cannot be read is rejected, and does not count as of today
+	if s.cfg.History {
+		history = ingest.HistoryAnyAge
+	}
+	req.Header.Set(ingest.HistoryHeader, history)
 	f.authorize(req, s.cfg.Key)
 	res, err := s.client.Do(req)
 	if err != nil {

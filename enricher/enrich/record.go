@@ -66,7 +66,7 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 		w.tally.accept(raw.AppID, raw.ReceivedAt).OptedOut++
 		return nil
 	}
-	at, timeFlags := w.n.svc.timing.Decide(raw.Timestamp, raw.SentAt, raw.ReceivedAt, raw.Library)
+	at, timeFlags := w.n.svc.timing.Decide(raw.Timestamp, raw.SentAt, raw.ReceivedAt, raw.Library, raw.TimeNotes&event.TimeAnyAge != 0)
 	f, err := w.normalize(raw, rest)
 	if err != nil {
 		return err
@@ -102,6 +102,9 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 	}
 	w.flags.clear()
 	w.flags.add(w.flagUnread(raw, timeFlags))
+	if raw.TimeNotes&event.TimeAmbiguous != 0 {
+		w.flags.add(flagTimeAmbiguous)
+	}
 	if err := w.identify(raw, e); err != nil {
 		return w.tooMuchWork(err, func(f *fault) { w.rejectRaw(r, f) })
 	}
@@ -219,6 +222,7 @@ const (
 	flagIDDropped      = "id_dropped"       // an id that is none: it is under conflicts
 	flagTimeUnreadable = "time_unreadable"  // no instant can be read: the event counts when it was received
 	flagTimeOtherField = "time_other_field" // of two fields that say when, one could not be read
+	flagTimeAmbiguous  = "time_ambiguous"   // its local time was shown twice; it counts at the first
 )
 
 // flagUnread flags and counts what was sent and not used; it returns the flags that

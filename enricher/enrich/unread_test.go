@@ -34,6 +34,10 @@ func TestUnread(t *testing.T) {
 	send(event.RawEvent{MessageID: "dropped", AnonymousID: "v2", Unread: []byte(`{"user_id":"kiosk"}`), IDRules: ids.Rules, Properties: []byte(`{"a":1,"a":2}`)})
 	send(event.RawEvent{MessageID: "time", AnonymousID: "v3", Unread: []byte(`{"timestamp":"yesterday"}`), IDRules: ids.Rules})
 	send(event.RawEvent{MessageID: "other time", AnonymousID: "v3", Timestamp: at - 1, Unread: []byte(`{"timestamp":"yesterday"}`), IDRules: ids.Rules})
+	old := at - (6 * 365 * 24 * time.Hour).Microseconds()
+	send(event.RawEvent{MessageID: "too old", AnonymousID: "v3", Timestamp: old, IDRules: ids.Rules})
+	send(event.RawEvent{MessageID: "history", AnonymousID: "v3", Timestamp: old, IDRules: ids.Rules, TimeNotes: event.TimeAnyAge})
+	send(event.RawEvent{MessageID: "ambiguous", AnonymousID: "v3", Timestamp: at - 1, IDRules: ids.Rules, TimeNotes: event.TimeAmbiguous})
 	c.drained()
 
 	got := c.find()
@@ -46,6 +50,9 @@ func TestUnread(t *testing.T) {
 		"kept":         {ActorKind: "user", ActorID: "undefined", EventTime: at, Flags: "time_from_received"},
 		"dropped":      {ActorKind: "anonymous", ActorID: "v2", EventTime: at, Flags: "id_dropped,time_from_received", Conflicts: []byte(`{"properties.a":1,"user_id":"kiosk"}`)},
 		"time":         {ActorKind: "anonymous", ActorID: "v3", EventTime: at, Flags: "time_unreadable", Conflicts: []byte(`{"timestamp":"yesterday"}`)},
+		"too old":      {ActorKind: "anonymous", ActorID: "v3", EventTime: at, Flags: "time_too_old"},
+		"history":      {ActorKind: "anonymous", ActorID: "v3", EventTime: old},
+		"ambiguous":    {ActorKind: "anonymous", ActorID: "v3", EventTime: at - 1, Flags: "time_ambiguous"},
 		"other time":   {ActorKind: "anonymous", ActorID: "v3", EventTime: at - 1, Flags: "time_other_field", Conflicts: []byte(`{"timestamp":"yesterday"}`)},
 	} {
 		e := got[id]

@@ -71,6 +71,8 @@ type Batch struct {
 	ev       event.RawEvent
 	noIDs    *ids.List
 	history  bool
+	imported bool // by deploy/import
+	anyAge   bool
 	unread   []byte // RawEvent.Unread of the item, without ids
 	dropped  []byte // the same with those of the event at hand
 	original []byte
@@ -126,9 +128,10 @@ func (b *Batch) Privacy(policy func() *privacy.Policy) { b.privacy = policy }
 func (b *Batch) Begin(r *Request, protocol string, fields Fields) {
 	clear(b.items)
 	clear(b.rejects)
+	header := r.Header(HistoryHeader)
 	*b = Batch{
-		history: strings.HasSuffix(r.Path, "/import") || r.Header(HistoryHeader) != "",
-		codec:   b.codec, auth: b.auth, limits: b.limits, reserve: b.reserve, privacy: b.privacy, kept: b.kept, request: r, protocol: protocol, fields: fields,
+		history: strings.HasSuffix(r.Path, "/import") || header != "", imported: header != "", anyAge: header == HistoryAnyAge,
+		codec: b.codec, auth: b.auth, limits: b.limits, reserve: b.reserve, privacy: b.privacy, kept: b.kept, request: r, protocol: protocol, fields: fields,
 		unread: b.unread[:0], dropped: b.dropped[:0], items: b.items[:0], rejects: b.rejects[:0], records: b.records[:0], slab: b.slab[:0], arena: b.arena[:0],
 	}
 }
@@ -194,6 +197,15 @@ func (b *Batch) Item(original []byte) *event.RawEvent {
 		IP:         b.ip,
 		UserAgent:  b.request.UserAgent(),
 		IDRules:    ids.Rules,
+	}
+	if b.history {
+		b.ev.IP = "" // it is that of the machine that imports
+	}
+	if b.imported {
+		b.ev.UserAgent = ""
+	}
+	if b.anyAge {
+		b.ev.TimeNotes = event.TimeAnyAge
 	}
 	b.unread = b.unread[:0]
 	return &b.ev
@@ -374,8 +386,24 @@ func (b *Batch) longID(ev *event.RawEvent) (code, field, detail string) {
 const maxDetail = 512
 
 // HistoryHeader marks a request whose events are history, whatever its path:
-// deploy/import sends it.
-const HistoryHeader = "X-Uptake-History"
+// deploy/import sends it. With the value HistoryAnyAge they count however old they
+// are.
+const (
+	HistoryHeader = "X-Uptake-History"
+	HistoryAnyAge = "any-age"
+)
+
+// AmbiguousField is a field beside those of an event's protocol that deploy/import
+// sends as true where the local time of an export was shown twice, at the end of
+// daylight saving time. It is read of history only.
+const AmbiguousField = "uptake_time_ambiguous"
+
+// Ambiguous notes that of the current item, see AmbiguousField.
+func (b *Batch) Ambiguous() {
+	if b.history {
+		b.ev.TimeNotes |= event.TimeAmbiguous
+	}
+}
 
 // IsHistory reports whether the batch is history.
 func (b *Batch) IsHistory() bool { return b.history }

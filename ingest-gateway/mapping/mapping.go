@@ -133,6 +133,9 @@ func Begin(b *ingest.Batch, it Item, o *Object) (*event.RawEvent, bool) {
 			b.Reject(ingest.CodeDuplicateField, o.duplicate, "the event has the field twice")
 			return ev, false
 		}
+		if b.IsHistory() && o.Take(ingest.AmbiguousField).Kind == scan.True {
+			b.Ambiguous()
+		}
 		return ev, true
 	}
 	return ev, false

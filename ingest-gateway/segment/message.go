@@ -28,6 +28,7 @@ type message struct {
 	timestamp   scan.Value
 	original    scan.Value // originalTimestamp
 	forwarded   bool       // has receivedAt: a collector took it before and corrected timestamp
+	ambiguous   bool       // see ingest.AmbiguousField
 	sentAt      scan.Value
 	writeKey    string
 	category    scan.Value
@@ -322,6 +323,8 @@ func (d *decoder) read(m *message) {
 			bit, m.sentAt = seenSentAt, s.Value()
 		case "writeKey":
 			bit, m.writeKey = seenWriteKey, s.Value().Text()
+		case ingest.AmbiguousField:
+			bit, m.ambiguous = 0, s.Value().Kind == scan.True
 		case "category":
 			bit, m.category = seenCategory, s.Value()
 		case "properties":
@@ -591,6 +594,9 @@ func (d *decoder) take(b *ingest.Batch, m *message, env *envelope) {
 		}
 	}
 	ev.Timestamp = ts
+	if m.ambiguous {
+		b.Ambiguous()
+	}
 	// sentAt is evidence about the client's clock and no more: one that cannot
 	// be read is none, and of history it says nothing, since its receipt was
 	// another's. There timestamp is what was made of it.

@@ -30,7 +30,7 @@ func sampleRaw() *RawEvent {
 		AnonymousID: "a-1", AccountID: "acct-1", Timestamp: 1_795_000_000_123_456, SentAt: 1_795_000_001_000_000,
 		ReceivedAt: 1_795_000_001_500_000, Quantity: 3, Properties: []byte(`{"sku":"4006381333931","price":1.5}`),
 		Context: []byte(`{"groupId":"acct-1"}`), Protocol: "segment", Library: "analytics-node/3.1.0",
-		IP: "192.0.2.0", UserAgent: "test/1", Unread: []byte(`{"previous_id":"null"}`), IDRules: 1,
+		IP: "192.0.2.0", UserAgent: "test/1", Unread: []byte(`{"previous_id":"null"}`), IDRules: 1, TimeNotes: TimeAmbiguous,
 	}
 }
 

@@ -108,7 +108,17 @@ type RawEvent struct {
 	// version of the rules by which ids were read; 0: none. Since version 2.
 	Unread  []byte
 	IDRules int64
+
+	// TimeNotes is what whoever sent it says of Timestamp, as bits of TimeAnyAge and
+	// TimeAmbiguous. Since version 3.
+	TimeNotes int64
 }
+
+// Bits of RawEvent.TimeNotes.
+const (
+	TimeAnyAge    = 1 // history that counts however old it is
+	TimeAmbiguous = 2 // of a local time that was shown twice, when daylight saving time ended
+)
 
 func (e *RawEvent) appendTo(b []byte) []byte {
 	b = appendString(b, e.AppID)
@@ -131,7 +141,8 @@ func (e *RawEvent) appendTo(b []byte) []byte {
 	b = appendString(b, e.IP)
 	b = appendString(b, e.UserAgent)
 	b = appendBytes(b, e.Unread)
-	return appendLong(b, e.IDRules)
+	b = appendLong(b, e.IDRules)
+	return appendLong(b, e.TimeNotes)
 }
 
 func (e *RawEvent) readFrom(r *reader) {
@@ -156,6 +167,7 @@ func (e *RawEvent) readFrom(r *reader) {
 	e.UserAgent = r.string()
 	e.Unread = r.bytes()
 	e.IDRules = r.long()
+	e.TimeNotes = r.long()
 }
 
 // EnrichedEvent is a raw event, resolved: see avro/enriched_event.v3.avsc for

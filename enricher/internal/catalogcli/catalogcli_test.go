@@ -429,6 +429,22 @@ func TestImportTrackingPlan(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
 	}
+	// A plan of several pages is read whole or refused.
+	page := func(key, next string) string {
+		return fmt.Sprintf(`{"data":{"rules":[{"key":%q,"type":"TRACK","version":1,"jsonSchema":{}}],"pagination":{"current":"x","next":%q,"totalEntries":2}}}`, key, next)
+	}
+	both := w.must("catalog", "import", "-catalog", "shop", "-product", "Shop", w.file("pages.json", page("A", "MQ==")+"\n"+page("B", "")))
+	if !strings.Contains(both, "name: A") || !strings.Contains(both, "name: B") {
+		t.Errorf("two pages: got\n%s", both)
+	}
+	for name, text := range map[string]string{
+		"first.json": page("A", "MQ=="), "second.json": page("B", ""),
+		"nototal.json": `{"data":{"rules":[{"key":"A","type":"TRACK"}]},"pagination":{"next":"MQ=="}}`,
+	} {
+		if out, err := w.run("catalog", "import", "-catalog", "shop", "-product", "Shop", w.file(name, text)); err == nil || !strings.Contains(err.Error(), "not whole") {
+			t.Errorf("%s: got %v and\n%s", name, err, out)
+		}
+	}
 	if _, err := w.run("catalog", "import", w.file("none.json", `{"rules":{"events":[]}}`)); err == nil {
 		t.Error("plan without events: got no error")
 	}

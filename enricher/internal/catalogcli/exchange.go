@@ -269,6 +269,11 @@ type trackingPlan struct {
 	Data        *trackingPlan   `json:"data"`
 	// The answer to a question for one plan has it here.
 	TrackingPlan *trackingPlan `json:"trackingPlan"`
+	// A list of rules comes in pages.
+	Pagination struct {
+		Next         string `json:"next"`
+		TotalEntries int    `json:"totalEntries"`
+	} `json:"pagination"`
 }
 
 type planEvent struct {
@@ -289,43 +294,35 @@ type planRule struct {
 	} `json:"jsonSchema"`
 }
 
-// segment reads a tracking plan. Its events become features of one module,
-// unless their labels product, module, kind and owner say more.
+// segment reads a tracking plan, in all of its pages one after the other. Its events
+// become features of one module, unless their labels product, module, kind and owner
+// say more.
 func (im *importer) segment(text []byte) error {
-	var plan trackingPlan
-	if err := json.Unmarshal(text, &plan); err != nil {
-		return fmt.Errorf("tracking plan: %w", err)
-	}
-	p := &plan
-	for p.Data != nil || p.TrackingPlan != nil {
-		if p.Data != nil {
-			p = p.Data
-			continue
-		}
-		p = p.TrackingPlan
-	}
+	var p trackingPlan // of all pages
 	var events []planEvent
-	var byName struct {
-		Events []planEvent `json:"events"`
+	rules := 0
+	for in := json.NewDecoder(bytes.NewReader(text)); ; {
+		var page trackingPlan
+		err := in.Decode(&page)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("tracking plan: %w", err)
+		}
+		more, n, err := page.events(&p)
+		if err != nil {
+			return err
+		}
+		events, rules = append(events, more...), rules+n
 	}
-	var byKey []planRule
-	switch rules := bytes.TrimSpace(p.Rules); {
-	case len(rules) == 0:
-		return errors.New("tracking plan has no rules")
-	case rules[0] == '[':
-		if err := json.Unmarshal(rules, &byKey); err != nil {
-			return fmt.Errorf("tracking plan: rules: %w", err)
-		}
-		for _, r := range byKey {
-			if strings.EqualFold(r.Type, "TRACK") && r.Key != "" {
-				events = append(events, planEvent{Name: r.Key, Description: r.JSONSchema.Description, Labels: r.JSONSchema.Labels, Version: r.Version})
-			}
-		}
-	default:
-		if err := json.Unmarshal(rules, &byName); err != nil {
-			return fmt.Errorf("tracking plan: rules: %w", err)
-		}
-		events = byName.Events
+	switch total := p.Pagination.TotalEntries; {
+	case p.Pagination.Next != "" && total > 0:
+		return fmt.Errorf("tracking plan is not whole: its last page says that another one follows; it has %d of %d rules. Put all pages into the file, one after the other", rules, total)
+	case p.Pagination.Next != "":
+		return errors.New("tracking plan is not whole: its last page says that another one follows. Put all pages into the file, one after the other")
+	case total > 0 && rules < total:
+		return fmt.Errorf("tracking plan is not whole: it has %d of %d rules. Put all pages into the file, one after the other", rules, total)
 	}
 	// An event may be there in several versions: the newest counts.
 	newest := map[string]int{}
@@ -364,6 +361,49 @@ func (im *importer) segment(text []byte) error {
 		errs = append(errs, errors.New("tracking plan has no track events"))
 	}
 	return errors.Join(errs...)
+}
+
+// events returns the track events of a page and how many rules it has, and takes the
+// plan's names and the page's place into all.
+func (p *trackingPlan) events(all *trackingPlan) (events []planEvent, rules int, err error) {
+	for {
+		all.DisplayName, all.Name = cmp.Or(all.DisplayName, p.DisplayName), cmp.Or(all.Name, p.Name)
+		next := p.Data
+		if next == nil {
+			next = p.TrackingPlan
+		}
+		if next == nil {
+			break
+		}
+		if next.Pagination.Next == "" && next.Pagination.TotalEntries == 0 {
+			next.Pagination = p.Pagination
+		}
+		p = next
+	}
+	all.Pagination = p.Pagination
+	switch text := bytes.TrimSpace(p.Rules); {
+	case len(text) == 0:
+		return nil, 0, errors.New("tracking plan has no rules")
+	case text[0] == '[':
+		var byKey []planRule
+		if err := json.Unmarshal(text, &byKey); err != nil {
+			return nil, 0, fmt.Errorf("tracking plan: rules: %w", err)
+		}
+		for _, r := range byKey {
+			if strings.EqualFold(r.Type, "TRACK") && r.Key != "" {
+				events = append(events, planEvent{Name: r.Key, Description: r.JSONSchema.Description, Labels: r.JSONSchema.Labels, Version: r.Version})
+			}
+		}
+		return events, len(byKey), nil
+	default:
+		var byName struct {
+			Events []planEvent `json:"events"`
+		}
+		if err := json.Unmarshal(text, &byName); err != nil {
+			return nil, 0, fmt.Errorf("tracking plan: rules: %w", err)
+		}
+		return byName.Events, len(byName.Events), nil
+	}
 }
 
 // cut shortens a description to what a purpose may have.

@@ -22,7 +22,8 @@
 //     offset may then be hours of retries with a clock that is right.
 //  3. An instant later than received_at by more than MaxFuture (time_future), or
 //     earlier by more than MaxAge (time_too_old), says nothing about when the
-//     event happened: it counts when it was received.
+//     event happened: it counts when it was received. MaxAge does not bound
+//     history whose sender says that it may be of any age.
 package timing
 
 import (
@@ -100,8 +101,8 @@ func New(c Config) *Rule {
 
 // Decide returns when an event counts, and the flags that say why, joined by
 // commas, empty if it counts at its timestamp. timestamp and sentAt may be
-// absent; receivedAt must not be.
-func (r *Rule) Decide(timestamp, sentAt, receivedAt event.Micros, library string) (event.Micros, string) {
+// absent; receivedAt must not be. anyAge lifts MaxAge.
+func (r *Rule) Decide(timestamp, sentAt, receivedAt event.Micros, library string, anyAge bool) (event.Micros, string) {
 	if timestamp == 0 {
 		return receivedAt, FlagFromReceived
 	}
@@ -113,7 +114,7 @@ func (r *Rule) Decide(timestamp, sentAt, receivedAt event.Micros, library string
 	switch {
 	case at > receivedAt+r.future:
 		return receivedAt, either(skewed, FlagSkew+","+FlagFuture, FlagFuture)
-	case at < receivedAt-r.age || at <= 0:
+	case (at < receivedAt-r.age && !anyAge) || at <= 0:
 		return receivedAt, either(skewed, FlagSkew+","+FlagTooOld, FlagTooOld)
 	}
 	return at, either(skewed, FlagSkew, "")

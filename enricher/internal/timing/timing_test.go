@@ -44,7 +44,12 @@ func TestDecide(t *testing.T) {
 		{"greatest instant", math.MaxInt64, math.MaxInt64, fresh, at(0), "time_future"},
 		{"least timestamp, greatest sent_at", math.MinInt64, math.MaxInt64, fresh, at(0), "time_too_old"},
 	} {
-		got, flags := New(DefaultConfig()).Decide(tc.timestamp, tc.sent, at(0), tc.library)
+		got, flags := New(DefaultConfig()).Decide(tc.timestamp, tc.sent, at(0), tc.library, false)
+		if tc.flags == "time_too_old" && tc.timestamp > 0 {
+			if at, flags := New(DefaultConfig()).Decide(tc.timestamp, tc.sent, at(0), tc.library, true); at != tc.timestamp || flags != "" {
+				t.Errorf("%s, of any age: got %s %q, want %s", tc.name, event.ToTime(at), flags, event.ToTime(tc.timestamp))
+			}
+		}
 		if got != tc.want || flags != tc.flags {
 			t.Errorf("%s: got %s %q, want %s %q", tc.name, event.ToTime(got), flags, event.ToTime(tc.want), tc.flags)
 		}
@@ -61,7 +66,7 @@ func FuzzDecide(f *testing.F) {
 		if received <= 0 || received > 4_000_000_000_000_000 {
 			return
 		}
-		got, flags := r.Decide(timestamp, sent, received, library)
+		got, flags := r.Decide(timestamp, sent, received, library, false)
 		if got <= 0 || got > received+r.future || got < received-r.age {
 			t.Errorf("got %d, received %d", got, received)
 		}
@@ -74,7 +79,7 @@ func FuzzDecide(f *testing.F) {
 func TestDecideDoesNotAllocate(t *testing.T) {
 	r := New(DefaultConfig())
 	now := event.FromTime(time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC))
-	if got := testing.AllocsPerRun(100, func() { r.Decide(now-1, now-1_000_000_000, now, "@segment/analytics-node/3.1.0") }); got != 0 {
+	if got := testing.AllocsPerRun(100, func() { r.Decide(now-1, now-1_000_000_000, now, "@segment/analytics-node/3.1.0", false) }); got != 0 {
 		t.Errorf("got %v allocations, want 0", got)
 	}
 }
