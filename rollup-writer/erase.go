@@ -62,7 +62,7 @@ func forget(c *invocation, stdout io.Writer) (err error) {
 	}
 	defer client.Close()
 	dep := erase.Dependencies{
-		Logger: logger, SQL: shards[0], Shards: shards, Database: c.cfg.ClickHouse.Database, Form: c.cfg.ClickHouse.Form(), Kafka: client, Codec: codec,
+		Logger: logger, SQL: shards[0], Shards: shards, Schema: c.cfg.ClickHouse.Schema(), Kafka: client, Codec: codec,
 	}
 	if cfg.Rejected {
 		done, err := erase.StripRejected(ctx, cfg.App, dep)

@@ -144,7 +144,8 @@ func compare(c *invocation, stdout io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	report, err := audit.Run(signals.Stop, conn, cfg)
+	schema := c.cfg.ClickHouse.Schema()
+	report, err := audit.Run(signals.Stop, conn, schema, cfg)
 	if err != nil {
 		return err
 	}
@@ -152,7 +153,7 @@ func compare(c *invocation, stdout io.Writer) (err error) {
 	if *inFlight > 0 {
 		tail = repair.NewTail(c.cfg.Config, logger, *inFlight)
 	}
-	if report.Conservation, err = audit.Conserve(signals.Stop, conn, cfg, tail); err != nil {
+	if report.Conservation, err = audit.Conserve(signals.Stop, conn, schema, cfg, tail); err != nil {
 		return err
 	}
 	report.Equal = report.Equal && report.Conservation.Balanced

@@ -39,7 +39,7 @@ func retain(c *invocation, stdout io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	changes, err := retention.Apply(ctx, conn, c.cfg.ClickHouse.Database, c.cfg.ClickHouse.Form(), policy.Retention(), *look)
+	changes, err := retention.Apply(ctx, conn, c.cfg.ClickHouse.Schema(), policy.Retention(), *look)
 	for _, ch := range changes {
 		fmt.Fprintf(stdout, "%s\n  was: %s\n  is:  %s\n", ch.Table, cmp.Or(ch.Was, "kept for ever"), cmp.Or(ch.Is, "kept for ever"))
 	}

@@ -18,7 +18,7 @@ func (b *bench) conserve() *audit.Conservation {
 	b.T.Helper()
 	cfg := audit.DefaultConfig()
 	cfg.Settle, cfg.SettleWait = 1, time.Millisecond
-	c, err := audit.Conserve(context.Background(), b.SQL, cfg, repair.NewTail(b.cfg.Config, b.Log, 1000))
+	c, err := audit.Conserve(context.Background(), b.SQL, b.Schema, cfg, repair.NewTail(b.cfg.Config, b.Log, 1000))
 	if err != nil {
 		b.T.Fatal(err)
 	}
@@ -53,12 +53,12 @@ func TestConservationAuditSees(t *testing.T) {
 		}
 	}
 	for _, name := range tables {
-		exec("CREATE TABLE kept_"+name+" AS "+name, "INSERT INTO kept_"+name+" SELECT * FROM "+name)
+		exec("CREATE TABLE "+b.Schema.Table("kept_"+name)+" AS "+b.Schema.Table(name), "INSERT INTO "+b.Schema.Table("kept_"+name)+" SELECT * FROM "+name)
 	}
 	restore := func() {
 		t.Helper()
 		for _, name := range tables {
-			exec("TRUNCATE TABLE "+name, "INSERT INTO "+name+" SETTINGS insert_deduplicate = 0 SELECT * FROM kept_"+name)
+			exec("TRUNCATE TABLE "+name, "INSERT INTO "+name+" SETTINGS insert_deduplicate = 0 SELECT * FROM "+b.Schema.Table("kept_"+name))
 		}
 	}
 	again := func(table, replace, where string) string {
@@ -78,8 +78,8 @@ func TestConservationAuditSees(t *testing.T) {
 		{"duplicate not counted", again("audit_blocks", "REPLACE(duplicates - 1 AS duplicates)", block), "do not add up: 1 are accepted", 1},
 		{"stored counted wrongly", again("audit_blocks", "REPLACE(stored + 1 AS stored)", block), "events lacks 1 of", 0},
 		{"duplicate invented", again("audit_blocks", "REPLACE(duplicates + 1 AS duplicates, accepted + 1 AS accepted)", block), "were counted twice", 0},
-		{"counts of the first block lost", "ALTER TABLE audit_blocks DELETE WHERE source_partition = 0 AND source_offset = (SELECT min(source_offset) FROM kept_audit_blocks WHERE source_partition = 0)" + sync, "from 0 on, were counted by nobody", 0},
-		{"counts of a block lost", "ALTER TABLE audit_blocks DELETE WHERE source_partition = 0 AND source_offset = (SELECT min(source_offset) FROM kept_audit_blocks WHERE source_partition = 0 AND source_offset > (SELECT min(source_offset) FROM kept_audit_blocks WHERE source_partition = 0))" + sync, "were counted by nobody", 0},
+		{"counts of the first block lost", "ALTER TABLE audit_blocks DELETE WHERE source_partition = 0 AND source_offset = (SELECT min(source_offset) FROM " + b.Schema.Table("kept_audit_blocks") + " WHERE source_partition = 0)" + sync, "from 0 on, were counted by nobody", 0},
+		{"counts of a block lost", "ALTER TABLE audit_blocks DELETE WHERE source_partition = 0 AND source_offset = (SELECT min(source_offset) FROM " + b.Schema.Table("kept_audit_blocks") + " WHERE source_partition = 0 AND source_offset > (SELECT min(source_offset) FROM " + b.Schema.Table("kept_audit_blocks") + " WHERE source_partition = 0))" + sync, "were counted by nobody", 0},
 	} {
 		exec(tc.statement)
 		c := b.conserve()
@@ -108,7 +108,7 @@ func TestConservationAuditSees(t *testing.T) {
 
 	// What was lost of the counts is in the log.
 	for range 2 {
-		exec("ALTER TABLE audit_blocks DELETE WHERE (source_partition, source_offset) NOT IN (SELECT source_partition, max(source_offset) FROM kept_audit_blocks GROUP BY source_partition)" + sync)
+		exec("ALTER TABLE audit_blocks DELETE WHERE (source_partition, source_offset) NOT IN (SELECT source_partition, max(source_offset) FROM " + b.Schema.Table("kept_audit_blocks") + " GROUP BY source_partition)" + sync)
 		if c := b.conserve(); c.Balanced {
 			t.Error("lost counts are not seen")
 		}
@@ -146,7 +146,7 @@ func TestConservationAuditSees(t *testing.T) {
 	// Without the log it is not known, and what is missing is told.
 	cfg := audit.DefaultConfig()
 	cfg.Settle = 0
-	if c, err := audit.Conserve(context.Background(), b.SQL, cfg, nil); err != nil || c.Balanced || c.InFlight == "" {
+	if c, err := audit.Conserve(context.Background(), b.SQL, b.Schema, cfg, nil); err != nil || c.Balanced || c.InFlight == "" {
 		t.Errorf("without the log: %+v, %v", c, err)
 	}
 	var text strings.Builder

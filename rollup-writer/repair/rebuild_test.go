@@ -119,7 +119,7 @@ func TestRebuildMends(t *testing.T) {
 		{name: "correction in usage_hourly", damage: func(b *bench) {
 			// The parts of a correction hold rows that are negative.
 			var part string
-			if err := b.SQL.QueryRow(context.Background(), "SELECT _part FROM usage_hourly WHERE events < 0 LIMIT 1").Scan(&part); err != nil {
+			if err := b.SQL.QueryRow(context.Background(), "SELECT _part FROM "+b.Schema.Table("usage_hourly")+" WHERE events < 0 LIMIT 1").Scan(&part); err != nil {
 				b.T.Fatal(err)
 			}
 			b.Exec("ALTER TABLE usage_hourly DROP PART '" + part + "'")

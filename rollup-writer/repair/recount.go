@@ -73,7 +73,7 @@ func (r *recounter) partition(ctx context.Context, codec *event.Codec, src colum
 		return err
 	}
 	defer conn.Close()
-	table := r.cfg.ClickHouse.Form().Local(boundary.CountsTable)
+	table := r.cfg.ClickHouse.Schema().Local(boundary.CountsTable)
 	have, err := r.counted(ctx, conn, table, src)
 	if err != nil {
 		return err
@@ -131,7 +131,7 @@ func (r *recounter) insert(ctx context.Context, conn *clickhouse.Conn, table str
 
 // counted are the ranges that audit_blocks holds of a partition.
 func (r *recounter) counted(ctx context.Context, conn *clickhouse.Conn, table string, src columns.Source) (ranges, error) {
-	if r.cfg.ClickHouse.Form().Cluster != "" {
+	if r.cfg.ClickHouse.Schema().Form.Cluster != "" {
 		if err := conn.Exec(ctx, "SYSTEM SYNC REPLICA "+table+" LIGHTWEIGHT"); err != nil {
 			return nil, fmt.Errorf("sync replica of %s: %w", table, err)
 		}

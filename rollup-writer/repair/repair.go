@@ -55,7 +55,7 @@ func withLog(ctx context.Context, cfg boundary.Config, log *slog.Logger, do func
 		return err
 	}
 	defer func() { err = errors.Join(err, s.sql.Close()) }()
-	if err := tables.Check(ctx, s.sql); err != nil {
+	if err := cfg.ClickHouse.Schema().Check(ctx, s.sql); err != nil {
 		return err
 	}
 	opts, err := cfg.Kafka.Options(log, nil)

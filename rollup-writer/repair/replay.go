@@ -38,7 +38,7 @@ func ReplayRejected(ctx context.Context, cfg boundary.Config, what replay.Config
 	}
 	raw := &rawProducer{cfg: &cfg, log: log, codec: codec}
 	defer raw.close()
-	return replay.Run(ctx, conn, cfg.ClickHouse.Form(), codec, raw, what, out)
+	return replay.Run(ctx, conn, cfg.ClickHouse.Schema(), codec, raw, what, out)
 }
 
 // rawProducer puts events into raw, as a gateway does. It connects with the first

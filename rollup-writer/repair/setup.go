@@ -13,17 +13,16 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/block"
 	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
-	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// Migrate makes the database and its tables what this release needs. It may be
+// Migrate makes the two databases what this release needs. It may be
 // run at any time, also again after it was cut short.
 func Migrate(ctx context.Context, cfg boundary.Config, log *slog.Logger) (err error) {
 	if err := cfg.ClickHouse.Validate(); err != nil {
 		return err
 	}
-	form := cfg.ClickHouse.Form()
+	schema := cfg.ClickHouse.Schema()
 	root, err := clickhouse.OpenServer(&cfg.ClickHouse)
 	if err != nil {
 		return err
@@ -33,28 +32,20 @@ func Migrate(ctx context.Context, cfg boundary.Config, log *slog.Logger) (err er
 	if err := root.QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
 		return fmt.Errorf("ask ClickHouse for its version: %w", err)
 	}
-	if _, err := clickhouse.CheckVersion(version, form.Cluster != ""); err != nil {
+	if _, err := clickhouse.CheckVersion(version, schema.Form.Cluster != ""); err != nil {
 		return err
 	}
-	if err := tables.CreateDatabase(ctx, root, cfg.ClickHouse.Database, form); err != nil {
-		return err
-	}
-	conn, err := clickhouse.OpenSQL(&cfg.ClickHouse)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	applied, err := tables.Apply(ctx, conn, form)
-	for _, m := range applied {
-		log.Info("migration applied", "name", m.Name, "database", cfg.ClickHouse.Database, "form", form.String())
+	applied, err := schema.Apply(ctx, root)
+	for _, name := range applied {
+		log.Debug("migration or view applied", "name", name)
 	}
 	if err != nil {
 		return fmt.Errorf("migrate database %s: %w", cfg.ClickHouse.Database, err)
 	}
-	if _, err := tables.Windows(ctx, conn, form); err != nil {
+	if _, err := schema.Windows(ctx, root); err != nil {
 		return err
 	}
-	log.Info("schema is up to date", "database", cfg.ClickHouse.Database, "applied", len(applied))
+	log.Info("schema is up to date", "database", schema.Database, "form", schema.Form.String(), "applied", len(applied))
 	return nil
 }
 
@@ -82,11 +73,12 @@ func Reset(ctx context.Context, cfg boundary.Config, log *slog.Logger) error {
 func (s *session) newest(ctx context.Context, name string) (map[int32]int64, error) {
 	const columns = "SELECT source_partition, source_offset FROM "
 	where := " WHERE source_topic_id = '" + s.state.Topics[name].ID.String() + "'"
-	from := columns + boundary.Table(name) + where
+	schema := s.cfg.ClickHouse.Schema()
+	from := columns + schema.Table(boundary.Table(name)) + where
 	if boundary.Table(name) == boundary.EventsTable {
 		// A block whose corrections are planned is done once, or by a rebuild; it
 		// must not be done again with tokens of another generation.
-		from += " UNION ALL SELECT source_partition, block_end - 1 FROM correction_plans" + where + " AND chunk = 0 AND block_end > 0"
+		from += " UNION ALL SELECT source_partition, block_end - 1 FROM " + schema.Table("correction_plans") + where + " AND chunk = 0 AND block_end > 0"
 	}
 	rows, err := s.sql.Query(ctx, "SELECT source_partition, max(source_offset) FROM ("+from+") GROUP BY source_partition")
 	if err != nil {

@@ -99,7 +99,7 @@ func (c *catalogCopy) readCopied(ctx context.Context) (err error) {
 
 // highest returns the highest version of each app that a table has rows of.
 func (c *catalogCopy) highest(ctx context.Context, table string) (map[string]int64, error) {
-	rows, err := c.s.sql.Query(ctx, "SELECT app_id, max(catalog_version) FROM "+c.s.form.Local(table)+" GROUP BY app_id")
+	rows, err := c.s.sql.Query(ctx, "SELECT app_id, max(catalog_version) FROM "+c.s.schema.Local(table)+" GROUP BY app_id")
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (c *catalogCopy) copy(ctx context.Context, v *catalog.Version) error {
 	if v.Number > c.copied[v.App] {
 		rows := featureRows(v, before)
 		for _, table := range []string{"catalog_features", "catalog_features_history"} {
-			if err := c.insert(ctx, c.s.form.Local(table), v, rows); err != nil {
+			if err := c.insert(ctx, c.s.schema.Local(table), v, rows); err != nil {
 				return fmt.Errorf("write version %d of %s: %w", v.Number, v.App, err)
 			}
 		}

@@ -46,7 +46,7 @@ func (c *catalogCopy) copyMetrics(ctx context.Context, v, before *catalog.Versio
 	if v.Number <= c.metrics[v.App] || len(rows) == 0 {
 		return nil
 	}
-	batch, err := c.s.sql.PrepareBatch(ctx, "INSERT INTO "+c.s.form.Local("catalog_metrics")+
+	batch, err := c.s.sql.PrepareBatch(ctx, "INSERT INTO "+c.s.schema.Local("catalog_metrics")+
 		" (app_id, event, metric_id, metric_name, semantics, unit, owner, purpose, catalog_version, applied_at, removed) SETTINGS async_insert = 0")
 	if err != nil {
 		return fmt.Errorf("write metrics of version %d of %s: %w", v.Number, v.App, err)

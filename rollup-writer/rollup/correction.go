@@ -164,14 +164,14 @@ func (c *correction) apply() error {
 // that p is connected to has what was written through any other, and while it has
 // rows of this partition that an insert left behind which was repeated.
 func (p *partition) readable(ctx context.Context, names ...string) error {
-	if p.s.form.Cluster == "" {
+	if p.s.schema.Form.Cluster == "" {
 		return nil
 	}
 	for _, n := range names {
 		if err := p.conn.Exec(ctx, "SYSTEM SYNC REPLICA "+p.table(n)+" LIGHTWEIGHT"); err != nil {
 			return fmt.Errorf("sync replica of %s: %w", n, err)
 		}
-		if err := p.conn.AllKnown(ctx, p.table(n), "source_partition = "+strconv.Itoa(int(p.number))); err != nil {
+		if err := p.conn.AllKnown(ctx, n, "source_partition = "+strconv.Itoa(int(p.number))); err != nil {
 			return err
 		}
 	}

@@ -139,7 +139,7 @@ func (p *partition) sayClean() {
 }
 
 func (p *partition) table(name string) string {
-	return p.s.form.Local(name)
+	return p.s.schema.Local(name)
 }
 
 // insert sends a block until the server says OK. It returns an error only if the

@@ -52,7 +52,7 @@ type Service struct {
 	health  *health
 	now     func() time.Time
 	skips   map[boundary.Place]bool
-	form    tables.Form
+	schema  tables.Schema
 	shards  int
 
 	// Set by Run before anything else runs.
@@ -91,7 +91,7 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, log: deps.Logger, reg: deps.Metrics, now: deps.Now, skips: skips,
-		form: cfg.ClickHouse.Form(), shards: len(cfg.ClickHouse.Shards()),
+		schema: cfg.ClickHouse.Schema(), shards: len(cfg.ClickHouse.Shards()),
 		health: newHealth(), metrics: newMetrics(deps.Metrics),
 		inserts:    make(chan struct{}, cfg.MaxInserts),
 		windows:    map[windowKey]*window{},
@@ -141,7 +141,7 @@ func (s *Service) Run(sig process.Signals) (err error) {
 		}
 	}
 	s.health.clear("start")
-	s.log.Info("serving", "block_records", s.cfg.BlockRecords, "block_interval", s.cfg.BlockInterval.String(), "tables", s.form.String())
+	s.log.Info("serving", "block_records", s.cfg.BlockRecords, "block_interval", s.cfg.BlockInterval.String(), "tables", s.schema.Form.String())
 
 	s.client.AddConsumeTopics(boundary.Topics...)
 	var beside sync.WaitGroup
@@ -218,20 +218,20 @@ func (s *Service) checkTables(ctx context.Context) error {
 	if err := s.sql.QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
 		return clickhouseFault("ask clickhouse for its version", err)
 	}
-	notice, err := clickhouse.CheckVersion(version, s.form.Cluster != "")
+	notice, err := clickhouse.CheckVersion(version, s.schema.Form.Cluster != "")
 	if err != nil {
 		return refuse(err)
 	}
 	if notice != "" {
 		s.log.Info("clickhouse version", "notice", notice)
 	}
-	if err := tables.Check(ctx, s.sql); err != nil {
+	if err := s.schema.Check(ctx, s.sql); err != nil {
 		if errors.Is(err, tables.ErrSchema) || errors.Is(err, tables.ErrNoSchema) {
 			return refuse(err)
 		}
 		return clickhouseFault("check the schema", err)
 	}
-	sizes, err := tables.Windows(ctx, s.sql, s.form)
+	sizes, err := s.schema.Windows(ctx, s.sql)
 	if err != nil {
 		if sizes != nil {
 			return refuse(err)
@@ -240,7 +240,7 @@ func (s *Service) checkTables(ctx context.Context) error {
 	}
 	for shard := range s.shards {
 		for _, table := range []string{boundary.EventsTable, boundary.RejectedTable} {
-			s.windows[windowKey{shard, table}] = newWindow(s.form, table, sizes)
+			s.windows[windowKey{shard, table}] = newWindow(s.schema, table, sizes)
 		}
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -48,14 +47,10 @@ var marked = map[string][]string{
 	boundary.RejectedTable: {"rejected_events"},
 }
 
-func newWindow(form tables.Form, table string, sizes map[string]tables.Window) *window {
+func newWindow(schema tables.Schema, table string, sizes map[string]tables.Window) *window {
 	w := &window{open: map[*partition]uint64{}, changed: make(chan struct{})}
-	var names []string
-	for _, t := range marked[table] {
-		names = append(names, "'"+form.Local(t)+"'")
-	}
-	w.query = "SELECT sum(m) AS mark FROM (SELECT max(max_block_number) AS m FROM system.parts WHERE database = currentDatabase() AND table IN (" +
-		strings.Join(names, ", ") + ") GROUP BY table, partition_id)"
+	w.query = "SELECT sum(m) AS mark FROM (SELECT max(max_block_number) AS m FROM system.parts WHERE " +
+		schema.Where("database", "table", marked[table]...) + " GROUP BY table, partition_id)"
 	all := tables.EventTables
 	if table == boundary.RejectedTable {
 		all = tables.RejectedTables

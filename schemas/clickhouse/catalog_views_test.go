@@ -22,20 +22,26 @@ func TestUnmappedAndConflicts(t *testing.T) {
 	same(t, "conflicts", table(t, conn, "SELECT path, events, last_value FROM metadata_conflicts ORDER BY path"),
 		`properties.a.b 1 {"x":1}`, `properties.total 2 "free"`)
 	// A version names them, and history moves: the last of them first.
-	exec(t, conn, `INSERT INTO corrections (app_id, actor_id, actor_kind, user_id, account_source, feature_id, event, hour, events, quantity)
+	exec(t, conn.machinery, `INSERT INTO corrections (app_id, actor_id, actor_kind, user_id, account_source, feature_id, event, hour, events, quantity)
 		VALUES ('dev', 'u', 'user', 'u', 'none', '', 'print', '2026-11-20 12:00:00', -1, -1), ('dev', 'u', 'user', 'u', 'none', 'printed', 'print', '2026-11-20 12:00:00', 1, 1),
 			('dev', 'u', 'user', 'u', 'none', '', 'drawer', '2026-11-20 11:00:00', -1, -1)`)
 	same(t, "after a move", table(t, conn, "SELECT event, events, formatDateTime(last_seen, '%H') FROM unmapped_events ORDER BY event"), "drawer 2 10")
 	same(t, "samples after it", table(t, conn, "SELECT DISTINCT event FROM unmapped_samples"), "drawer")
 }
 
-func TestCatalogDictionary(t *testing.T) {
+// The catalog in force is the newest version of each row, without what it removed;
+// the history has all of them.
+func TestCatalogInForce(t *testing.T) {
 	conn := schema(t)
-	exec(t, conn, `INSERT INTO catalog_features (app_id, feature_id, feature_name, module_id, kind, catalog_version, removed)
-		VALUES ('dev', 'scan', 'Item Scanned', 'till', 'core', 1, 0), ('dev', 'gone', 'Gone', 'till', 'risk', 1, 0)`)
-	exec(t, conn, `INSERT INTO catalog_features (app_id, feature_id, feature_name, module_id, kind, catalog_version, removed)
-		VALUES ('dev', 'scan', 'Item Scanned', 'desk', 'upsell', 2, 0), ('dev', 'gone', 'Gone', 'till', 'risk', 2, 1)`)
-	exec(t, conn, "SYSTEM RELOAD DICTIONARY catalog_features_dict")
-	same(t, "features", table(t, conn, `SELECT dictGet('catalog_features_dict', 'module_id', ('dev', 'scan')), dictGet('catalog_features_dict', 'kind', ('dev', 'scan')),
-		dictHas('catalog_features_dict', ('dev', 'gone'))`), "desk upsell 0")
+	for _, table := range []string{"catalog_features", "catalog_features_history"} {
+		for _, rows := range []string{
+			"('dev', 'scan', 'Item Scanned', 'till', 'core', 1, 0), ('dev', 'gone', 'Gone', 'till', 'risk', 1, 0)",
+			"('dev', 'scan', 'Item Scanned', 'desk', 'upsell', 2, 0), ('dev', 'gone', 'Gone', 'till', 'risk', 2, 1)",
+		} {
+			exec(t, conn.machinery, "INSERT INTO "+table+" (app_id, feature_id, feature_name, module_id, kind, catalog_version, removed) VALUES "+rows)
+		}
+	}
+	same(t, "features", table(t, conn, "SELECT feature_id, module_id, kind, catalog_version FROM catalog_features"), "scan desk upsell 2")
+	same(t, "history", table(t, conn, "SELECT feature_id, module_id, catalog_version, removed FROM catalog_features_history ORDER BY ALL"),
+		"gone till 1 0", "gone till 2 1", "scan desk 2 0", "scan till 1 0")
 }

@@ -5,13 +5,31 @@
 // It does not own what is written into the tables (rollup-writer), nor the
 // server (package embedded runs one for tests and for one machine).
 //
+// # Two databases
+//
+// [Schema.Database] is what people use: events, rejected_events and views, each
+// with comments, each with right answers in a plain SELECT. [Internal] of it
+// holds the machinery. [Schema] qualifies the names of both.
+//
 // # Migrations
 //
-// A migration is a file migrations/NNNN_name.sql: a text/template over [Form]
-// whose statements end with a semicolon at the end of a line. Every statement
-// can be run again, since ClickHouse has no transactions around DDL: Apply that
-// died half way is run again from the first statement of that file. A published
-// file is never edited; its checksum is in schema_migrations.
+// Tables and materialized views are made by migrations, files
+// migrations/NNNN_name.sql: a text/template whose statements end with a semicolon
+// at the end of a line. Every statement can be run again, since ClickHouse has no
+// transactions around DDL: when Apply died half way, the next one starts with the
+// first statement of that file. A published file is never edited; its checksum is
+// in schema_migrations.
+//
+// # Views
+//
+// A plain view is a file views/name.sql (views/internal/name.sql for those that
+// only programs read), which is edited in place: Apply carries it out again when
+// its statement differs from the checksum in schema_views, and drops a view whose
+// file is gone. It begins with {{.Create}}, the list of its columns with types and
+// comments, {{.Definer}} and a comment, and names what it reads by {{.Table}} (stored
+// rows) or {{.View}} (another view, which is made first). views/shared has
+// templates that several views share. Parameterized views declare their columns
+// in the same way; ClickHouse does not list those in system.columns, the tests do.
 //
 // # Dedup windows
 //
@@ -59,8 +77,9 @@ import (
 // Form is how the tables are laid out.
 type Form struct {
 	// Cluster names the ClickHouse cluster: tables are Replicated, made ON
-	// CLUSTER as <table>_local, with a Distributed <table> over them, and
-	// rollups are partitioned by month. Empty: a single server.
+	// CLUSTER as <table>_local in the internal database, with a Distributed
+	// <table> over them, and rollups are partitioned by month. Empty: a single
+	// server.
 	Cluster string
 	// WindowEntries is how many entries the dedup window of each table holds.
 	WindowEntries int
@@ -134,25 +153,25 @@ var (
 
 // Windows reads the dedup windows of the tables that blocks reach. It fails with
 // the tables that are missing or have none.
-func Windows(ctx context.Context, conn driver.Conn, form Form) (map[string]Window, error) {
+func (s Schema) Windows(ctx context.Context, conn driver.Conn) (map[string]Window, error) {
 	names := slices.Concat(EventTables, RejectedTables)
 	local := map[string]string{}
 	for _, n := range names {
-		local[form.Local(n)] = n
+		local[s.Local(n)] = n
 	}
-	rows, err := conn.Query(ctx, "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()")
+	rows, err := conn.Query(ctx, "SELECT database, name, engine_full FROM system.tables WHERE database IN (?, ?)", s.Database, Internal(s.Database))
 	if err != nil {
 		return nil, fmt.Errorf("read dedup windows: %w", err)
 	}
 	defer rows.Close()
 	windows := map[string]Window{}
 	for rows.Next() {
-		var name, engine string
-		if err := rows.Scan(&name, &engine); err != nil {
+		var database, name, engine string
+		if err := rows.Scan(&database, &name, &engine); err != nil {
 			return nil, fmt.Errorf("read dedup windows: %w", err)
 		}
-		if n, ok := local[name]; ok {
-			windows[n] = windowOf(form, engine)
+		if n, ok := local[quote(database)+"."+quote(name)]; ok {
+			windows[n] = windowOf(s.Form, engine)
 		}
 	}
 	if err := rows.Err(); err != nil {
@@ -163,10 +182,10 @@ func Windows(ctx context.Context, conn driver.Conn, form Form) (map[string]Windo
 		w, ok := windows[n]
 		switch {
 		case !ok:
-			errs = append(errs, fmt.Errorf("table %s does not exist", form.Local(n)))
+			errs = append(errs, fmt.Errorf("table %s does not exist", s.Local(n)))
 		case w.Entries == 0:
 			errs = append(errs, fmt.Errorf("table %s has no dedup window, so that a repeated block would count twice in it: "+
-				"ALTER TABLE %s MODIFY SETTING %s with all writers stopped", form.Local(n), form.Local(n), form.windowSettings()))
+				"%s MODIFY SETTING %s with all writers stopped", s.Local(n), s.Alter(n), s.Form.windowSettings()))
 		}
 	}
 	return windows, errors.Join(errs...)

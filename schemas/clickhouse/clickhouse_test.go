@@ -26,36 +26,80 @@ func TestMain(m *testing.M) { embedded.TestMain(m, nil) }
 func database(t *testing.T) (driver.Conn, string) {
 	t.Helper()
 	addr, db := embedded.Database(t)
+	return open(t, addr, db), db
+}
+
+func open(t testing.TB, addr, db string) driver.Conn {
+	t.Helper()
 	conn, err := clickhousego.Open(&clickhousego.Options{Addr: []string{addr}, Auth: clickhousego.Auth{Database: db}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return conn, db
+	return conn
 }
 
-// What is published never changes, so the DDL of both forms is pinned as a
-// whole: a change of a file or of the code that expands it shows here.
-func TestStatementsAreGolden(t *testing.T) {
+// installed is a connection to the database for people of a fresh installation.
+type installed struct {
+	driver.Conn
+	machinery driver.Conn // to the internal database
+	schema    Schema
+}
+
+func schema(t testing.TB) installed {
+	t.Helper()
+	addr, db := embedded.Database(t)
+	conn := installed{Conn: open(t, addr, db), schema: single(db)}
+	if _, err := conn.schema.Apply(context.Background(), conn); err != nil {
+		t.Fatal(err)
+	}
+	conn.machinery = open(t, addr, Internal(db))
+	return conn
+}
+
+func single(db string) Schema { return Schema{Database: db, Form: SingleForm()} }
+
+// golden is the DDL of a form: migrations, then views in the order in which they
+// are made.
+func golden(t *testing.T, form Form) string {
+	t.Helper()
 	ms, err := Migrations()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, form := range map[string]Form{"single": SingleForm(), "cluster": ClusterForm("main")} {
-		var b strings.Builder
-		for _, m := range ms {
-			statements, err := m.Statements(form, "uptake")
-			if err != nil {
-				t.Fatal(err)
-			}
-			fmt.Fprintf(&b, "-- %s\n\n", m.Name)
-			for _, s := range statements {
-				fmt.Fprintf(&b, "%s;\n\n", s)
-			}
+	s := Schema{Database: "uptake", Form: form, Definer: "uptake_views"}
+	var b strings.Builder
+	for _, m := range ms {
+		statements, err := m.Statements(s)
+		if err != nil {
+			t.Fatal(err)
 		}
-		path := filepath.Join("testdata", name+".sql")
+		fmt.Fprintf(&b, "-- %s\n\n", m.Name)
+		for _, s := range statements {
+			fmt.Fprintf(&b, "%s;\n\n", s)
+		}
+	}
+	views, err := Views()
+	if err != nil {
+		t.Fatal(err)
+	}
+	statements, order, err := s.ordered(views)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range order {
+		fmt.Fprintf(&b, "-- view %s\n\n%s;\n\n", v.Name, statements[v.Name])
+	}
+	return b.String()
+}
+
+// The DDL of both forms is pinned as a whole: migrations never change once they
+// are published, and a change of the code that expands the files shows here.
+func TestStatementsAreGolden(t *testing.T) {
+	for name, form := range map[string]Form{"single": SingleForm(), "cluster": ClusterForm("main")} {
+		got, path := golden(t, form), filepath.Join("testdata", name+".sql")
 		if *update {
-			if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -63,7 +107,7 @@ func TestStatementsAreGolden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := b.String(); got != string(want) {
+		if got != string(want) {
 			t.Errorf("DDL of form %s differs from %s; got:\n%s", name, path, got)
 		}
 	}
@@ -71,27 +115,32 @@ func TestStatementsAreGolden(t *testing.T) {
 
 func TestApplyIsRerunnableAndCheckAgrees(t *testing.T) {
 	ctx := context.Background()
-	conn, _ := database(t)
-	if err := Check(ctx, conn); !errors.Is(err, ErrNoSchema) {
+	conn, db := database(t)
+	s := single(db)
+	if err := s.Check(ctx, conn); !errors.Is(err, ErrNoSchema) {
 		t.Errorf("check of an empty database: got %v, want %v", err, ErrNoSchema)
 	}
 	all, err := Migrations()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []int{len(all), 0} {
-		got, err := Apply(ctx, conn, SingleForm())
+	views, err := Views()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int{len(all) + len(views), 0} {
+		got, err := s.Apply(ctx, conn)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if len(got) != want {
-			t.Errorf("run %d applied %d migrations, want %d", i, len(got), want)
+			t.Errorf("run %d applied %d migrations and views, want %d: %q", i, len(got), want, got)
 		}
 	}
-	if err := Check(ctx, conn); err != nil {
+	if err := s.Check(ctx, conn); err != nil {
 		t.Error(err)
 	}
-	windows, err := Windows(ctx, conn, SingleForm())
+	windows, err := s.Windows(ctx, conn)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +149,8 @@ func TestApplyIsRerunnableAndCheckAgrees(t *testing.T) {
 			t.Errorf("window of %s: got %+v, want %+v", table, got, want)
 		}
 	}
-	if _, err := Apply(ctx, conn, ClusterForm("main")); !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), "form") {
+	s.Form = ClusterForm("main")
+	if _, err := s.Apply(ctx, conn); !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), "form") {
 		t.Errorf("apply of another form: got %v", err)
 	}
 }
@@ -109,28 +159,43 @@ func TestApplyIsRerunnableAndCheckAgrees(t *testing.T) {
 func TestApplyResumes(t *testing.T) {
 	ctx := context.Background()
 	conn, db := database(t)
+	s := single(db)
 	all, err := Migrations()
 	if err != nil {
 		t.Fatal(err)
 	}
-	statements, err := all[0].Statements(SingleForm(), db)
+	statements, err := all[0].Statements(s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := conn.Exec(ctx, statements[0]); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := Apply(ctx, conn, SingleForm()); err != nil || len(got) != len(all) {
-		t.Errorf("applied %d of %d: %v", len(got), len(all), err)
+	got, err := s.Apply(ctx, conn)
+	if err != nil || !slices.Contains(got, all[0].Name) {
+		t.Errorf("applied %q: %v", got, err)
 	}
+}
+
+// What releases before the baseline made is refused, by Apply before it changes
+// anything and by Check, with what to do.
+func TestOldSchemaIsRefused(t *testing.T) {
+	ctx := context.Background()
+	conn, db := database(t)
+	exec(t, conn, "CREATE TABLE schema_migrations (version UInt32, name String, checksum String, form String, applied_at DateTime64(3, 'UTC')) ENGINE = MergeTree ORDER BY version")
+	exec(t, conn, "INSERT INTO schema_migrations VALUES (1, '0001_events', 'x', 'single', now())")
+	_, err := single(db).Apply(ctx, conn)
+	for what, err := range map[string]error{"apply": err, "check": single(db).Check(ctx, conn)} {
+		if !errors.Is(err, ErrOldSchema) || !strings.Contains(err.Error(), "rebuild -from-log") {
+			t.Errorf("%s: got %v, want %v", what, err, ErrOldSchema)
+		}
+	}
+	same(t, "what there is", table(t, conn, "SELECT name FROM system.tables WHERE startsWith(database, currentDatabase())"), "schema_migrations")
 }
 
 func TestCheckSaysWhatToDo(t *testing.T) {
 	ctx := context.Background()
-	conn, _ := database(t)
-	if _, err := Apply(ctx, conn, SingleForm()); err != nil {
-		t.Fatal(err)
-	}
+	conn := schema(t)
 	all, _ := Migrations()
 	last := all[len(all)-1]
 	for _, tc := range []struct{ change, want string }{
@@ -138,32 +203,28 @@ func TestCheckSaysWhatToDo(t *testing.T) {
 		{"ALTER TABLE schema_migrations UPDATE checksum = 'x' WHERE version = 1", "migration 0001_events was applied with checksum x and is"},
 		{"INSERT INTO schema_migrations VALUES (9001, '9001_later', 'y', 'single', now())", "it has migration 9001_later, which this binary does not know"},
 	} {
-		err := conn.Exec(clickhousego.Context(ctx, clickhousego.WithSettings(clickhousego.Settings{"mutations_sync": 1})), tc.change)
+		err := conn.machinery.Exec(clickhousego.Context(ctx, clickhousego.WithSettings(clickhousego.Settings{"mutations_sync": 1})), tc.change)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := Check(ctx, conn); !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), tc.want) {
+		if err := conn.schema.Check(ctx, conn); !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("after %s: got %v, want %q", tc.change, err, tc.want)
 		}
 	}
-	if _, err := Apply(ctx, conn, SingleForm()); !errors.Is(err, ErrSchema) {
+	if _, err := conn.schema.Apply(ctx, conn); !errors.Is(err, ErrSchema) {
 		t.Errorf("apply over a changed migration: got %v, want %v", err, ErrSchema)
 	}
 }
 
 func TestWindowsNamesTablesWithoutOne(t *testing.T) {
-	ctx := context.Background()
-	conn, _ := database(t)
-	if _, err := Apply(ctx, conn, SingleForm()); err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range []string{"ALTER TABLE user_feature_daily RESET SETTING non_replicated_deduplication_window", "DROP TABLE rejected_events"} {
-		if err := conn.Exec(ctx, s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	_, err := Windows(ctx, conn, SingleForm())
-	for _, want := range []string{"table user_feature_daily has no dedup window", "table rejected_events does not exist"} {
+	conn := schema(t)
+	exec(t, conn.machinery, "ALTER TABLE user_feature_daily RESET SETTING non_replicated_deduplication_window")
+	exec(t, conn, "DROP TABLE rejected_events")
+	_, err := conn.schema.Windows(context.Background(), conn)
+	for _, want := range []string{
+		fmt.Sprintf("table `%s_internal`.`user_feature_daily` has no dedup window", conn.schema.Database),
+		fmt.Sprintf("table `%s`.`rejected_events` does not exist", conn.schema.Database),
+	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
@@ -196,17 +257,17 @@ func TestFormValidate(t *testing.T) {
 func TestClusterStatementsParse(t *testing.T) {
 	ctx := context.Background()
 	conn, _ := database(t)
-	ms, _ := Migrations()
-	for _, m := range ms {
-		statements, err := m.Statements(ClusterForm("main"), "uptake")
-		if err != nil {
-			t.Fatal(err)
+	s := Schema{Database: "uptake", Form: ClusterForm("main")}
+	statements := []string{s.migrationsDDL(), s.viewsDDL()}
+	for _, part := range strings.Split(golden(t, s.Form), ";\n") {
+		if part = trimComments(part); part != "" {
+			statements = append(statements, part)
 		}
-		for _, s := range append(statements, dialect{ClusterForm("main"), "uptake"}.migrationsDDL()) {
-			var out string
-			if err := conn.QueryRow(ctx, "SELECT formatQuery(?)", s).Scan(&out); err != nil {
-				t.Errorf("%s: %v in\n%s", m.Name, err, s)
-			}
+	}
+	for _, s := range statements {
+		var out string
+		if err := conn.QueryRow(ctx, "SELECT formatQuery(?)", s).Scan(&out); err != nil {
+			t.Errorf("%v in\n%s", err, s)
 		}
 	}
 }

@@ -49,10 +49,7 @@ func table(t *testing.T, conn driver.Conn, query string, args ...any) []string {
 }
 
 func TestBaseRowsKnowHowTheyCameToTheirActor(t *testing.T) {
-	conn, _ := database(t)
-	if _, err := Apply(context.Background(), conn, SingleForm()); err != nil {
-		t.Fatal(err)
-	}
+	conn := schema(t)
 	at := "event_time=2026-11-21 11:30:00, kind=track, event=e"
 	insertEvents(t, conn,
 		at+", user_id=u, anonymous_id=a, actor_id=u, actor_kind=user, account_id=acct, account_source=event",
@@ -62,7 +59,7 @@ func TestBaseRowsKnowHowTheyCameToTheirActor(t *testing.T) {
 		at+", actor_kind=account, account_id=acct, account_source=event",
 	)
 	insert := "INSERT INTO corrections (app_id, actor_id, actor_kind, anonymous_id, account_source, event, hour, events, quantity) VALUES"
-	if err := conn.Exec(context.Background(), insert+" ('dev', 'b', 'anonymous', 'b', 'none', 'e', '2026-11-21 11:00:00', -1, -1)"); err != nil {
+	if err := conn.machinery.Exec(context.Background(), insert+" ('dev', 'b', 'anonymous', 'b', 'none', 'e', '2026-11-21 11:00:00', -1, -1)"); err != nil {
 		t.Fatal(err)
 	}
 	got := table(t, conn, `SELECT actor_kind, actor_id, concat('u=', user_id), concat('a=', anonymous_id), account_source, toString(sum(events) AS n)
@@ -71,16 +68,6 @@ func TestBaseRowsKnowHowTheyCameToTheirActor(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
-}
-
-// schema returns a connection to a database with all tables.
-func schema(t *testing.T) driver.Conn {
-	t.Helper()
-	conn, _ := database(t)
-	if _, err := Apply(context.Background(), conn, SingleForm()); err != nil {
-		t.Fatal(err)
-	}
-	return conn
 }
 
 func exec(t *testing.T, conn driver.Conn, query string) {
@@ -121,7 +108,7 @@ func TestWhoIsWho(t *testing.T) {
 		"51, kind=alias, user_id=x, previous_id=y",
 	)
 	// The plan of a correction says why, where an operator ordered it.
-	exec(t, conn, `INSERT INTO correction_plans (app_id, corrected_at, chunk, reason) VALUES
+	exec(t, conn.machinery, `INSERT INTO correction_plans (app_id, corrected_at, chunk, reason) VALUES
 		('dev', now(), 0, '{"kind":"unlink","id_kind":"anonymous","id":"a2","user_id":"wrong","until":1795262400000000}'), ('dev', now(), 0, ''), ('dev', now(), 1, '')`)
 	same(t, "identities", table(t, conn, `SELECT id_kind, id, user_id, formatDateTime(since, '%H:%i'), toString(in_force)
 		FROM identities WHERE id != 'x' AND id != 'y' ORDER BY id_kind, id, user_id`),
@@ -149,8 +136,6 @@ func TestTraitsAndMemberships(t *testing.T) {
 		FROM memberships_history ORDER BY account_id, valid_from`),
 		"u1 bank owner 11:16 23:59", "u1 shop clerk 11:12 11:18", "u1 shop admin 11:18 23:59")
 	same(t, "today", table(t, conn, "SELECT user_id, account_id, role FROM users_today"), "u1 shop admin")
-	same(t, "dictionaries", table(t, conn, `SELECT JSONExtractString(dictGet('users_dict', 'traits', ('dev', 'u1')), 'name'),
-		JSONExtractString(dictGet('accounts_dict', 'traits', ('dev', 'shop')), 'name'), dictGet('users_dict', 'account_id', ('dev', 'u1'))`), "Maria Shop shop")
 }
 
 func TestAccountsBelowAccounts(t *testing.T) {
@@ -209,73 +194,6 @@ func TestTraitOperators(t *testing.T) {
 	same(t, "accounts", table(t, conn, "SELECT account_id, toString(traits) FROM accounts"),
 		`shop {'seats':'5','sites':'[{"city":"Rome"}]','tills':'3'}`)
 	// The same rows once more, as after a window that was lost: nothing changes.
-	exec(t, conn, "INSERT INTO identity_facts SELECT * FROM identity_facts")
+	exec(t, conn.machinery, "INSERT INTO identity_facts SELECT * FROM identity_facts")
 	same(t, "users again", table(t, conn, "SELECT toString(traits['logins']) FROM users WHERE user_id = 'u1'"), "13.5")
-}
-
-// Dictionaries answer what the views say as of the last two minutes, or of the
-// last reload.
-func TestIdentityDictionaries(t *testing.T) {
-	conn := schema(t)
-	said(t, conn,
-		`10, kind=identify, user_id=u1, anonymous_id=phone, traits={"name":"Maria"}`,
-		`11, kind=identify, user_id=u2`,
-		`12, kind=group, user_id=u1, account_id=shop, account_source=event, role=clerk, traits={"name":"Shop"}`,
-		`13, kind=group, user_id=u1, account_id=bank, account_source=event, role=owner`,
-		`14, kind=group, account_id=shop, parent_account_id=north, account_source=event`,
-		`15, kind=alias, user_id=u1, previous_id=u0`,
-		`16, kind=identify, user_id=u0, anonymous_id=tablet`,
-	)
-	asked := []struct{ dictionary, key, attributes string }{
-		{"users_dict", "('dev', 'u1')", "('traits', 'account_id', 'role')"},
-		{"users_dict", "('dev', 'u2')", "('traits', 'account_id', 'role')"},
-		{"users_dict", "('other', 'u1')", "('traits', 'account_id', 'role')"},
-		{"accounts_dict", "('dev', 'shop')", "('traits', 'parent_account_id')"},
-		{"accounts_dict", "('dev', 'bank')", "('traits', 'parent_account_id')"},
-		{"memberships_dict", "('dev', 'u1', 'shop')", "('role', 'valid_from')"},
-		{"memberships_dict", "('dev', 'u1', 'bank')", "('role', 'valid_from')"},
-		{"memberships_dict", "('dev', 'u2', 'bank')", "('role')"},
-		{"user_roots_dict", "('dev', 'u0')", "('root_id')"},
-		{"user_roots_dict", "('dev', 'u1')", "('root_id')"},
-		{"anonymous_users_dict", "('dev', 'phone')", "('user_id')"},
-		{"anonymous_users_dict", "('dev', 'tablet')", "('user_id')"},
-	}
-	answers := func() (list []string) {
-		t.Helper()
-		for _, a := range asked {
-			list = append(list, table(t, conn, fmt.Sprintf("SELECT toString(dictGet('%s', %s, %s))", a.dictionary, a.attributes, a.key))...)
-		}
-		return list
-	}
-	before := []string{
-		`('{"name":"Maria"}','bank','owner')`, `('{}','','')`, `('','','')`,
-		`('{"name":"Shop"}','north')`, `('{}','')`,
-		`('clerk','2026-11-21 11:12:00.000000')`, `('owner','2026-11-21 11:13:00.000000')`, "",
-		"u1", "", "u1", "u1",
-	}
-	same(t, "at first", answers(), before...)
-	said(t, conn,
-		`20, kind=identify, user_id=u1, anonymous_id=phone, traits={"name":"M."}`,
-		`21, kind=group, user_id=u1, account_id=shop, account_source=event, role=admin, traits={"name":"Store"}`,
-		`22, kind=group, account_id=shop, parent_account_id=south, account_source=event`,
-		`23, kind=group, account_id=south, parent_account_id=shop, account_source=event`, // leads back
-		`24, kind=alias, user_id=u2, previous_id=u1`,
-		`25, kind=identify, user_id=u3, anonymous_id=tablet`,
-	)
-	after := []string{
-		`('{"name":"M."}','shop','admin')`, `('{}','','')`, `('','','')`,
-		`('{"name":"Store"}','south')`, `('{}','')`,
-		`('admin','2026-11-21 11:21:00.000000')`, `('owner','2026-11-21 11:13:00.000000')`, "",
-		"u2", "u2", "u2", "u3",
-	}
-	for i, got := range answers() { // of a dictionary that may have been read again
-		if got != before[i] && got != after[i] {
-			t.Errorf("%+v within its lifetime: got %s, want %s or %s", asked[i], got, before[i], after[i])
-		}
-	}
-	for _, d := range table(t, conn, "SELECT name FROM system.dictionaries WHERE database = currentDatabase() AND status = 'LOADED'") {
-		exec(t, conn, "SYSTEM RELOAD DICTIONARY "+d)
-	}
-	same(t, "read again", answers(), after...)
-	same(t, "lifetimes", table(t, conn, "SELECT DISTINCT toString((lifetime_min, lifetime_max)) FROM system.dictionaries WHERE database = currentDatabase() AND status = 'LOADED'"), "(60,120)")
 }

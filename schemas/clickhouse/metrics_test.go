@@ -6,16 +6,14 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
 
 // declare writes a catalog's metrics: "event metric_id semantics".
-func declare(t *testing.T, conn driver.Conn, version int, metrics ...string) {
+func declare(t *testing.T, conn installed, version int, metrics ...string) {
 	t.Helper()
 	for _, m := range metrics {
 		f := strings.Fields(m)
-		err := conn.Exec(context.Background(), `INSERT INTO catalog_metrics (app_id, event, metric_id, semantics, unit, catalog_version, removed)
+		err := conn.machinery.Exec(context.Background(), `INSERT INTO catalog_metrics (app_id, event, metric_id, semantics, unit, catalog_version, removed)
 			VALUES ('dev', ?, ?, ?, 'seats', ?, ?)`, f[0], f[1], f[2], version, len(f) > 3)
 		if err != nil {
 			t.Fatal(err)
@@ -86,7 +84,7 @@ func TestMetricsBySemantics(t *testing.T) {
 	check("as it came")
 	exec(t, conn, "INSERT INTO events SELECT * FROM events ORDER BY message_id DESC SETTINGS insert_deduplicate = 0")
 	check("a second time, backwards")
-	exec(t, conn, "OPTIMIZE TABLE metric_values FINAL")
+	exec(t, conn.machinery, "OPTIMIZE TABLE metric_values FINAL")
 	check("merged")
 	same(t, "usage", table(t, conn, "SELECT count() FROM usage_hourly"), "0")
 }

@@ -51,14 +51,14 @@ func Migrations() ([]Migration, error) {
 	return ms, nil
 }
 
-// Statements returns the migration's SQL for a form and a database.
-func (m Migration) Statements(form Form, database string) ([]string, error) {
+// Statements returns the migration's SQL for a schema.
+func (m Migration) Statements(schema Schema) ([]string, error) {
 	t, err := template.New(m.Name).Option("missingkey=error").Parse(m.text)
 	if err != nil {
 		return nil, fmt.Errorf("migration %s: %w", m.Name, err)
 	}
 	var b strings.Builder
-	if err := t.Execute(&b, dialect{form, database}); err != nil {
+	if err := t.Execute(&b, dialect{Schema: schema}); err != nil {
 		return nil, fmt.Errorf("migration %s: %w", m.Name, err)
 	}
 	var statements []string
@@ -81,155 +81,12 @@ func trimComments(s string) string {
 	return strings.TrimSpace(strings.Join(lines, "\n"))
 }
 
-// dialect is what the templates call.
-type dialect struct {
-	form     Form
-	database string
-}
-
-func quote(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
-
-func (d dialect) onCluster() string {
-	if d.form.Cluster == "" {
-		return ""
-	}
-	return " ON CLUSTER " + quote(d.form.Cluster)
-}
-
-// OnCluster is the clause of a statement that every server is to carry out.
-func (d dialect) OnCluster() string { return d.onCluster() }
-
-// DropLocal drops the table of name's rows, in the cluster form, where it is
-// another one than name.
-func (d dialect) DropLocal(name string) string {
-	if d.form.Cluster == "" {
-		return ""
-	}
-	return "DROP TABLE IF EXISTS " + d.Local(name) + d.onCluster() + " SYNC"
-}
-
-// Local is the qualified name of the table that holds name's rows.
-func (d dialect) Local(name string) string {
-	return quote(d.database) + "." + quote(d.form.Local(name))
-}
-
-// Table is the qualified name under which name is read.
-func (d dialect) Table(name string) string { return quote(d.database) + "." + quote(name) }
-
-// CreatePlainView starts the statement of a view that is only read.
-func (d dialect) CreatePlainView(name string) string {
-	return "CREATE VIEW IF NOT EXISTS " + d.Table(name) + d.onCluster()
-}
-
-// CreateDictionary starts the statement of a dictionary.
-func (d dialect) CreateDictionary(name string) string {
-	return "CREATE DICTIONARY IF NOT EXISTS " + d.Table(name) + d.onCluster()
-}
-
-// CreateTable starts the statement that makes the table of name's rows.
-func (d dialect) CreateTable(name string) string {
-	return "CREATE TABLE IF NOT EXISTS " + d.Local(name) + d.onCluster()
-}
-
-// AddColumn adds a column to the table of name's rows, and to what it is read by.
-func (d dialect) AddColumn(name, column, declaration string) string {
-	add := func(table string) string {
-		return fmt.Sprintf("ALTER TABLE %s%s ADD COLUMN IF NOT EXISTS %s %s", table, d.onCluster(), quote(column), declaration)
-	}
-	if d.form.Cluster == "" {
-		return add(d.Local(name))
-	}
-	return add(d.Local(name)) + ";\n" + add(d.Table(name))
-}
-
-// CreateDistributed makes name over the shards, in the cluster form. It has no
-// sharding key: the writer inserts on the shard that a log partition belongs to.
-func (d dialect) CreateDistributed(name string) string {
-	if d.form.Cluster == "" {
-		return ""
-	}
-	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s.%s%s AS %s ENGINE = Distributed(%s, %s, %s)",
-		quote(d.database), quote(name), d.onCluster(), d.Local(name),
-		quote(d.form.Cluster), quote(d.database), quote(d.form.Local(name)))
-}
-
-// CreateView starts the statement of a materialized view into target.
-func (d dialect) CreateView(name, target string) string {
-	return fmt.Sprintf("CREATE MATERIALIZED VIEW IF NOT EXISTS %s.%s%s TO %s",
-		quote(d.database), quote(name), d.onCluster(), d.Local(target))
-}
-
-func (d dialect) engine(name, args string) string {
-	if d.form.Cluster != "" {
-		name = "Replicated" + name
-	}
-	if args == "" {
-		return name
-	}
-	return name + "(" + args + ")"
-}
-
-// replicated engines take path and replica before their own arguments, or
-// neither: with {uuid} in the server's default path a table that is dropped and
-// made again does not meet its own past.
-
-func (d dialect) MergeTree() string { return d.engine("MergeTree", "") }
-
-func (d dialect) SummingMergeTree(columns string) string {
-	return d.engine("SummingMergeTree", "("+columns+")")
-}
-
-func (d dialect) AggregatingMergeTree() string { return d.engine("AggregatingMergeTree", "") }
-
-// AccountRollups are the rollups by account, for views over each.
-func (d dialect) AccountRollups() []string {
-	return Names(Select(func(t *Table) bool { return t.Kind == Rollup && !t.Plain && !t.Has("actor_id") }))
-}
-
-// grain is a unit of time that views sum by.
-type grain struct{ Name, Column, function string }
-
-// Of is the start of the unit that an instant is in.
-func (g grain) Of(instant string) string { return g.function + "(" + instant + ")" }
-
-// Grains are the units that metrics are summed by.
-func (d dialect) Grains() []grain {
-	return []grain{{"hourly", "hour", "toStartOfHour"}, {"daily", "day", "toDate"}, {"monthly", "month", "toStartOfMonth"}}
-}
-
-func (d dialect) ReplacingMergeTree(args string) string { return d.engine("ReplacingMergeTree", args) }
-
-// PartitionByMonth partitions a table that views feed, by the month of column,
-// in the cluster form. A single server is not asked for a version in which
-// ClickHouse #112649 is fixed: on others such tables must not be partitioned.
-func (d dialect) PartitionByMonth(column string) string {
-	if d.form.Cluster == "" {
-		return ""
-	}
-	return "PARTITION BY toYYYYMM(" + column + ")"
-}
-
-// Window is the settings of a table that blocks reach.
-func (d dialect) Window() string { return d.form.windowSettings() }
-
-func (f Form) windowSettings() string {
-	if f.Cluster == "" {
-		return fmt.Sprintf("non_replicated_deduplication_window = %d", f.WindowEntries)
-	}
-	return fmt.Sprintf("replicated_deduplication_window = %d, replicated_deduplication_window_seconds = %d",
-		f.WindowEntries, int64(f.Window.Seconds()))
-}
-
 const migrationsTable = "schema_migrations"
 
 // migrationsDDL makes the table of applied migrations. In the cluster form every
 // replica of every shard holds all of it.
-func (d dialect) migrationsDDL() string {
-	engine := "MergeTree"
-	if d.form.Cluster != "" {
-		engine = "ReplicatedMergeTree('/clickhouse/tables/{uuid}/all', '{shard}-{replica}')"
-	}
-	return fmt.Sprintf(`CREATE TABLE IF NOT EXISTS %s.%s%s
+func (s Schema) migrationsDDL() string {
+	return fmt.Sprintf(`CREATE TABLE IF NOT EXISTS %s%s
 (
     version UInt32,
     name String,
@@ -239,7 +96,7 @@ func (d dialect) migrationsDDL() string {
 )
 ENGINE = %s
 ORDER BY version
-COMMENT 'Migrations that were applied to this database'`, quote(d.database), quote(migrationsTable), d.onCluster(), engine)
+COMMENT 'Migrations that were applied to this database'`, s.Table(migrationsTable), s.onCluster(), s.sharedEngine("MergeTree", ""))
 }
 
 // applied is a row of schema_migrations.
@@ -255,15 +112,24 @@ var (
 	ErrSchema = errors.New("the schema of the database is not this binary's")
 )
 
-func readApplied(ctx context.Context, conn driver.Conn) (map[uint32]applied, error) {
-	var tables uint64
-	if err := conn.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = ?", migrationsTable).Scan(&tables); err != nil {
+// ErrOldSchema is in the chain of errors about a database that a release before
+// the baseline made, with all its tables in one database.
+var ErrOldSchema = fmt.Errorf("%w: a release with the migrations 0001_events to 0012_block_plans made it, and no migration leads from those to this release's two databases: "+
+	"choose a new database with -clickhouse-database, run `rollup-writer migrate`, and fill it from the log with `rollup-writer rebuild -from-log`", ErrSchema)
+
+func (s Schema) readApplied(ctx context.Context, conn driver.Conn) (map[uint32]applied, error) {
+	var tables, old uint64
+	if err := conn.QueryRow(ctx, "SELECT countIf(database = ?), countIf(database = ?) FROM system.tables WHERE database IN (?, ?) AND name = ?",
+		Internal(s.Database), s.Database, Internal(s.Database), s.Database, migrationsTable).Scan(&tables, &old); err != nil {
 		return nil, fmt.Errorf("look for %s: %w", migrationsTable, err)
 	}
-	if tables == 0 {
+	switch {
+	case old > 0:
+		return nil, ErrOldSchema
+	case tables == 0:
 		return nil, ErrNoSchema
 	}
-	rows, err := conn.Query(ctx, "SELECT version, any(name), any(checksum), any(form) FROM "+migrationsTable+" GROUP BY version")
+	rows, err := conn.Query(ctx, "SELECT version, any(name), any(checksum), any(form) FROM "+s.Table(migrationsTable)+" GROUP BY version")
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", migrationsTable, err)
 	}
@@ -307,66 +173,83 @@ func compare(ms []Migration, done map[uint32]applied) (missing []Migration, err 
 	return missing, errors.Join(errs...)
 }
 
-// Apply makes the tables of conn's database what this binary needs. It may be
-// run again at any time, also after it was cut short, and by two at once.
-// It returns the migrations that it carried out.
-func Apply(ctx context.Context, conn driver.Conn, form Form) ([]Migration, error) {
-	if err := form.Validate(); err != nil {
+// Apply makes both databases what this binary needs. It may be run again at any
+// time, also after it was cut short, and by two at once. It returns the names of
+// the migrations and views that it carried out. conn may be one to any database.
+func (s Schema) Apply(ctx context.Context, conn driver.Conn) (done []string, err error) {
+	if err := s.Validate(); err != nil {
 		return nil, err
+	}
+	if s.Definer == "" {
+		if err := conn.QueryRow(ctx, "SELECT currentUser()").Scan(&s.Definer); err != nil {
+			return nil, fmt.Errorf("read current user: %w", err)
+		}
 	}
 	ms, err := Migrations()
 	if err != nil {
 		return nil, err
 	}
-	var database string
-	if err := conn.QueryRow(ctx, "SELECT currentDatabase()").Scan(&database); err != nil {
-		return nil, fmt.Errorf("read current database: %w", err)
-	}
-	done, err := readApplied(ctx, conn)
+	had, err := s.readApplied(ctx, conn)
 	if err != nil && !errors.Is(err, ErrNoSchema) {
 		return nil, err
 	}
-	for _, a := range done {
-		if a.form != form.String() {
+	for _, a := range had {
+		if a.form != s.Form.String() {
 			return nil, fmt.Errorf("%w: it was made in the form %q, and this is to apply %q: tables cannot change their form; use another database",
-				ErrSchema, a.form, form)
+				ErrSchema, a.form, s.Form)
 		}
 	}
-	missing, err := compare(ms, done)
+	missing, err := compare(ms, had)
 	if err != nil {
 		return nil, err
 	}
-	d := dialect{form, database}
-	if err := conn.Exec(ctx, d.migrationsDDL()); err != nil {
-		return nil, fmt.Errorf("create %s: %w", migrationsTable, err)
-	}
-	for i, m := range missing {
-		statements, err := m.Statements(form, database)
-		if err != nil {
-			return missing[:i], err
-		}
-		for _, s := range statements {
-			if err := conn.Exec(ctx, s); err != nil {
-				return missing[:i], fmt.Errorf("migration %s: %w in:\n%s", m.Name, err, s)
-			}
-		}
-		err = conn.Exec(ctx, "INSERT INTO "+migrationsTable+" SETTINGS async_insert = 0 VALUES (?, ?, ?, ?, ?)",
-			m.Version, m.Name, m.Checksum, form.String(), time.Now().UTC())
-		if err != nil {
-			return missing[:i], fmt.Errorf("record migration %s: %w", m.Name, err)
+	for _, database := range []string{s.Database, Internal(s.Database)} {
+		if err := conn.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quote(database)+s.onCluster()); err != nil {
+			return nil, fmt.Errorf("create database %s: %w", database, err)
 		}
 	}
-	return missing, nil
+	for _, ddl := range []string{s.migrationsDDL(), s.viewsDDL()} {
+		if err := conn.Exec(ctx, ddl); err != nil {
+			return nil, fmt.Errorf("create the tables of what was applied: %w", err)
+		}
+	}
+	for _, m := range missing {
+		if err := s.applyMigration(ctx, conn, m); err != nil {
+			return done, err
+		}
+		done = append(done, m.Name)
+	}
+	views, err := s.applyViews(ctx, conn)
+	return append(done, views...), err
 }
 
-// Check reports why conn's database does not have the schema of this binary,
-// and what to do; nil when it has. It returns the form that the tables have.
-func Check(ctx context.Context, conn driver.Conn) error {
+func (s Schema) applyMigration(ctx context.Context, conn driver.Conn, m Migration) error {
+	statements, err := m.Statements(s)
+	if err != nil {
+		return err
+	}
+	for _, statement := range statements {
+		if err := conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("migration %s: %w in:\n%s", m.Name, err, statement)
+		}
+	}
+	err = conn.Exec(ctx, "INSERT INTO "+s.Table(migrationsTable)+" SETTINGS async_insert = 0 VALUES (?, ?, ?, ?, ?)",
+		m.Version, m.Name, m.Checksum, s.Form.String(), time.Now().UTC())
+	if err != nil {
+		return fmt.Errorf("record migration %s: %w", m.Name, err)
+	}
+	return nil
+}
+
+// Check reports why the databases do not have the tables of this binary, and
+// what to do; nil when they have. It does not look at views, which no service
+// writes through: an older writer runs beside the views of a newer release.
+func (s Schema) Check(ctx context.Context, conn driver.Conn) error {
 	ms, err := Migrations()
 	if err != nil {
 		return err
 	}
-	done, err := readApplied(ctx, conn)
+	done, err := s.readApplied(ctx, conn)
 	if err != nil {
 		return err
 	}
@@ -375,13 +258,4 @@ func Check(ctx context.Context, conn driver.Conn) error {
 		err = errors.Join(err, fmt.Errorf("%w: it lacks migration %s: run `rollup-writer migrate`", ErrSchema, missing[0].Name))
 	}
 	return err
-}
-
-// CreateDatabase makes the database; conn is one to any other, such as default.
-func CreateDatabase(ctx context.Context, conn driver.Conn, database string, form Form) error {
-	err := conn.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quote(database)+dialect{form: form}.onCluster())
-	if err != nil {
-		return fmt.Errorf("create database %s: %w", database, err)
-	}
-	return nil
 }

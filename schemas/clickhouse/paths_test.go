@@ -11,9 +11,6 @@ import (
 	"time"
 
 	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-
-	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 )
 
 // assignment says that an account is below another one from an instant on.
@@ -96,7 +93,7 @@ func (f forest) accounts() []string {
 const pathsStart = "2026-11-21 10:00:00"
 
 // plant says forests, one of each app, app0 and on.
-func plant(t testing.TB, conn driver.Conn, forests []forest) {
+func plant(t testing.TB, conn installed, forests []forest) {
 	t.Helper()
 	start, err := time.Parse(time.DateTime, pathsStart)
 	if err != nil {
@@ -110,7 +107,7 @@ func plant(t testing.TB, conn driver.Conn, forests []forest) {
 		}
 	}
 	ctx := clickhousego.Context(context.Background(), clickhousego.WithSettings(clickhousego.Settings{"max_query_size": 64 << 20}))
-	err = conn.Exec(ctx, "INSERT INTO identity_facts (app_id, fact, subject, object, at, first, last) VALUES "+strings.Join(values, ", "))
+	err = conn.machinery.Exec(ctx, "INSERT INTO identity_facts (app_id, fact, subject, object, at, first, last) VALUES "+strings.Join(values, ", "))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,15 +202,7 @@ func TestPathsAreBounded(t *testing.T) {
 func BenchmarkSubtree(b *testing.B) {
 	for _, n := range []int{20_000, 100_000} {
 		b.Run(fmt.Sprintf("accounts=%d", n), func(b *testing.B) {
-			addr, db := embedded.Database(b)
-			conn, err := clickhousego.Open(&clickhousego.Options{Addr: []string{addr}, Auth: clickhousego.Auth{Database: db}})
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer conn.Close()
-			if _, err := Apply(context.Background(), conn, SingleForm()); err != nil {
-				b.Fatal(err)
-			}
+			conn := schema(b)
 			rnd := rand.New(rand.NewPCG(1, 0))
 			var f forest
 			width := 7

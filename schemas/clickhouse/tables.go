@@ -80,6 +80,7 @@ var Tables = []Table{
 	{Name: "catalog_features_history", Kind: Machinery},
 	{Name: "catalog_metrics", Kind: Machinery},
 	{Name: migrationsTable, Kind: Machinery},
+	{Name: viewsTable, Kind: Machinery},
 }
 
 func rollup(name string, columns ...string) Table {
@@ -128,12 +129,3 @@ func (t *Table) Columns() string { return strings.Join(t.Key, ", ") }
 
 // Has reports whether a column is of the key.
 func (t *Table) Has(column string) bool { return slices.Contains(t.Key, column) }
-
-// DatabaseOf is the database that a table or view is in, where people's is
-// database. It is the only place that knows: today all are in one.
-func DatabaseOf(database, _ string) string { return database }
-
-// Qualified is a table's or view's name in SQL, wherever it is.
-func Qualified(database, name string) string {
-	return quote(DatabaseOf(database, name)) + "." + quote(name)
-}

@@ -222,7 +222,7 @@ func (j floorJob) insert(ctx context.Context) (func() (int, error), error) {
 	}
 	var block proto.Results
 	err = conn.Do(ctx, ch.Query{
-		Body:     fmt.Sprintf("SELECT * FROM bench_sample LIMIT %d", j.BlockRows),
+		Body:     fmt.Sprintf("SELECT * FROM uptake_internal.bench_sample LIMIT %d", j.BlockRows),
 		Result:   block.Auto(),
 		Settings: []ch.Setting{{Key: "max_block_size", Value: fmt.Sprint(j.BlockRows), Important: true}, {Key: "output_format_native_write_json_as_string", Value: "1", Important: true}},
 	})
@@ -248,7 +248,7 @@ func (j floorJob) insert(ctx context.Context) (func() (int, error), error) {
 		pending := 0
 		flush := func() error {
 			pending -= rows
-			return conn.Do(ctx, ch.Query{Body: input.Into("bench_null"), Input: input})
+			return conn.Do(ctx, ch.Query{Body: input.Into("uptake_internal.bench_null"), Input: input})
 		}
 		var failed error
 		err := j.each(ctx, cl, func(*kgo.Record) {

@@ -221,7 +221,7 @@ func (g *Grown) look(ctx context.Context, l *load, dir string) error {
 		g.DiskBytes, err = folderBytes(dir)
 		return err
 	case stageWriter:
-		const of = " FROM system.parts WHERE active AND database = 'uptake' AND "
+		const of = " FROM system.parts WHERE active AND startsWith(database, 'uptake') AND "
 		text, err := l.server.Query(ctx, "SELECT sumIf(rows, table = 'usage_hourly' OR table LIKE '%daily') / sumIf(rows, table = 'events')"+of+"rows > 0")
 		if err != nil {
 			return err

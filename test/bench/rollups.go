@@ -134,7 +134,7 @@ func (c *closers) lane(ctx context.Context, r *runner, lc layoutCase) (*lane, er
 		return nil, err
 	}
 	for _, view := range lc.drop {
-		if _, err := l.server.Query(ctx, "DROP VIEW uptake."+view+" SYNC"); err != nil {
+		if _, err := l.server.Query(ctx, "DROP VIEW uptake_internal."+view+" SYNC"); err != nil {
 			return nil, err
 		}
 	}
@@ -180,7 +180,7 @@ func (l *lane) cost(ctx context.Context) (RollupCost, error) {
 		return RollupCost{}, err
 	}
 	cost := RollupCost{Name: l.name, Micros: s.Micros(), Rows: l.rows}
-	text, err := l.server.Query(ctx, "SELECT sum(bytes_on_disk), count() FROM system.parts WHERE database = 'uptake' AND active")
+	text, err := l.server.Query(ctx, "SELECT sum(bytes_on_disk), count() FROM system.parts WHERE startsWith(database, 'uptake') AND active")
 	if err != nil {
 		return cost, err
 	}
@@ -193,7 +193,7 @@ func without(ctx context.Context, server *embedded.Server, columns []string) err
 	if len(columns) == 0 {
 		return nil
 	}
-	text, err := server.Query(ctx, "SHOW CREATE TABLE uptake.usage_hourly FORMAT TSVRaw")
+	text, err := server.Query(ctx, "SHOW CREATE TABLE uptake_internal.usage_hourly FORMAT TSVRaw")
 	if err != nil {
 		return err
 	}
@@ -210,7 +210,7 @@ func without(ctx context.Context, server *embedded.Server, columns []string) err
 		}
 		lines = append(lines, line)
 	}
-	for _, statement := range []string{"DROP TABLE uptake.usage_hourly SYNC", strings.Join(lines, "\n")} {
+	for _, statement := range []string{"DROP TABLE uptake_internal.usage_hourly SYNC", strings.Join(lines, "\n")} {
 		if _, err := server.Query(ctx, statement); err != nil {
 			return fmt.Errorf("make usage_hourly without %s: %w", strings.Join(columns, ", "), err)
 		}

@@ -195,7 +195,7 @@ func writerFloor(ctx context.Context, r *runner) (_ *load, err error) {
 func sampleRows(ctx context.Context, server *embedded.Server, cfg Config) error {
 	object := strings.ReplaceAll(string(propertiesJSON(nil, cfg.Properties, 0, 7)), "'", "''")
 	for _, statement := range []string{
-		`CREATE TABLE uptake.bench_sample ENGINE = Memory AS
+		`CREATE TABLE uptake_internal.bench_sample ENGINE = Memory AS
 		 SELECT 'dev'::LowCardinality(String) AS app_id, 'track'::LowCardinality(String) AS kind,
 		        ['Item Scanned','Item Invoiced','Item Bagged'][number % 3 + 1]::LowCardinality(String) AS event,
 		        concat('bench-', leftPad(toString(number), 12, '0')) AS message_id,
@@ -212,7 +212,7 @@ func sampleRows(ctx context.Context, server *embedded.Server, cfg Config) error 
 		        ''::LowCardinality(String) AS flags, number::Int64 AS raw_offset, 't'::LowCardinality(String) AS source_topic_id,
 		        1::Int32 AS source_partition, number::Int64 AS source_offset
 		 FROM numbers(` + strconv.Itoa(blockRows) + `)`,
-		`CREATE TABLE uptake.bench_null AS uptake.bench_sample ENGINE = Null`,
+		`CREATE TABLE uptake_internal.bench_null AS uptake_internal.bench_sample ENGINE = Null`,
 	} {
 		if _, err := server.Query(ctx, statement); err != nil {
 			return fmt.Errorf("make the floor's tables: %w", err)

@@ -326,7 +326,7 @@ func testRemap(t *testing.T, s *onKafka) {
 		t.Errorf("audit: %v\n%s", err, out)
 	}
 	var orders uint64
-	if err := s.Conn.QueryRow(context.WithoutCancel(ctx), "SELECT uniqExact(source_partition, source_offset) FROM "+stack.Database+".corrections WHERE app_id = ? AND feature_id = 'item_scanned'", appRemap).Scan(&orders); err != nil {
+	if err := s.Conn.QueryRow(context.WithoutCancel(ctx), "SELECT uniqExact(source_partition, source_offset) FROM "+stack.Internal+".corrections WHERE app_id = ? AND feature_id = 'item_scanned'", appRemap).Scan(&orders); err != nil {
 		t.Fatal(err)
 	}
 	if orders < 3 {

@@ -91,8 +91,8 @@ func (e *env) controlled(ctx context.Context, name string, mistaken bool) (*Repo
 // usage_hourly and no further, and starts them when they can.
 func killWhileViewThrows(ctx context.Context, e *env, f *fault) (string, error) {
 	defer e.pickAll(stack.Writer)()
-	view := fmt.Sprintf("%s.fault_view_%d", stack.Database, f.rng.Uint32())
-	err := e.throwingView(ctx, view, "usage_hourly")
+	view := fmt.Sprintf("%s.fault_view_%d", stack.Internal, f.rng.Uint32())
+	err := e.throwingView(ctx, view, stack.Internal+".usage_hourly")
 	half := false
 	if err == nil {
 		half = e.halfWritten(ctx)
@@ -129,7 +129,7 @@ func killWhileViewThrows(ctx context.Context, e *env, f *fault) (string, error) 
 func (e *env) halfWritten(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, controlMissedAfter)
 	defer cancel()
-	q := fmt.Sprintf("SELECT (SELECT sum(events) FROM %[1]s.usage_hourly) - (SELECT sum(events) FROM %[1]s.account_product_daily)", stack.Database)
+	q := fmt.Sprintf("SELECT (SELECT sum(events) FROM %[1]s.usage_hourly) - (SELECT sum(events) FROM %[1]s.account_product_daily)", stack.Internal)
 	for seen := 0; ctx.Err() == nil; wait(ctx, 150*time.Millisecond) {
 		var ahead int64
 		if e.stack.Conn.QueryRow(ctx, q).Scan(&ahead) == nil && ahead > 0 {

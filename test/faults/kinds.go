@@ -589,9 +589,9 @@ func pauseClickHouse(ctx context.Context, e *env, f *fault) (string, error) {
 // what the block had reached by then stays as it is, and the rest is missing,
 // until the view is gone and the writer repeats the block.
 func viewThrows(ctx context.Context, e *env, f *fault) (string, error) {
-	sources := []string{"events", "usage_hourly", "rejected_events"}
+	sources := []string{stack.Database + ".events", stack.Internal + ".usage_hourly", stack.Database + ".rejected_events"}
 	source := sources[f.rng.IntN(len(sources))]
-	view := fmt.Sprintf("%s.fault_view_%d", stack.Database, f.rng.Uint32())
+	view := fmt.Sprintf("%s.fault_view_%d", stack.Internal, f.rng.Uint32())
 	lasts := between(f.rng, 200*time.Millisecond, 2*time.Second)
 	makeErr := e.throwingView(ctx, view, source)
 	if makeErr == nil {
@@ -623,8 +623,8 @@ func (e *env) throwingView(ctx context.Context, view, source string) error {
 	e.store.Lock()
 	defer e.store.Unlock()
 	for _, q := range []string{
-		"CREATE TABLE IF NOT EXISTS " + stack.Database + ".fault_sink (n UInt64) ENGINE = Null",
-		"CREATE MATERIALIZED VIEW " + view + " TO " + stack.Database + ".fault_sink AS SELECT toUInt64(throwIf(app_id != '', 'injected')) AS n FROM " + stack.Database + "." + source,
+		"CREATE TABLE IF NOT EXISTS " + stack.Internal + ".fault_sink (n UInt64) ENGINE = Null",
+		"CREATE MATERIALIZED VIEW " + view + " TO " + stack.Internal + ".fault_sink AS SELECT toUInt64(throwIf(app_id != '', 'injected')) AS n FROM " + source,
 	} {
 		if err := e.stack.Conn.Exec(ctx, q); err != nil {
 			return fmt.Errorf("make a view that throws: %w", err)

@@ -27,7 +27,8 @@ func TestCompareOverRealTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := tables.Apply(ctx, conn, tables.SingleForm()); err != nil {
+	schema := tables.Schema{Database: db, Form: tables.SingleForm()}
+	if _, err := schema.Apply(ctx, conn); err != nil {
 		t.Fatal(err)
 	}
 	c := testConfig()
@@ -54,11 +55,11 @@ func TestCompareOverRealTables(t *testing.T) {
 		table, statement string
 		lost, doubled    int64
 	}{
-		{"account_module_daily", "INSERT INTO account_module_daily SELECT * REPLACE (1 AS events, 1 AS quantity) FROM account_module_daily LIMIT 1", 0, 1},
-		{"account_product_daily", "INSERT INTO account_product_daily SELECT * REPLACE (-1 AS events, -1 AS quantity) FROM account_product_daily LIMIT 1", 1, 0},
-		{"rejected_events", "INSERT INTO rejected_events SELECT * FROM rejected_events LIMIT 1", 0, 1},
+		{"account_module_daily", "INSERT INTO %s SELECT * REPLACE (1 AS events, 1 AS quantity) FROM account_module_daily LIMIT 1", 0, 1},
+		{"account_product_daily", "INSERT INTO %s SELECT * REPLACE (-1 AS events, -1 AS quantity) FROM account_product_daily LIMIT 1", 1, 0},
+		{"rejected_events", "INSERT INTO %s SELECT * FROM rejected_events LIMIT 1", 0, 1},
 	} {
-		if err := conn.Exec(ctx, spoil.statement); err != nil {
+		if err := conn.Exec(ctx, fmt.Sprintf(spoil.statement, schema.Table(spoil.table))); err != nil {
 			t.Fatal(err)
 		}
 		d, err := Compare(ctx, conn, db, o)

@@ -235,7 +235,7 @@ func (e *env) number(t *testing.T, query string) int {
 // through the services that ship gives what it should.
 func TestClusterForm(t *testing.T) {
 	e := forTest(t)
-	const local = "FROM system.tables WHERE database = '" + stack.Database + "' AND engine LIKE '%MergeTree'"
+	const local = "FROM system.tables WHERE database IN ('" + stack.Database + "', '" + stack.Internal + "') AND engine LIKE '%MergeTree'"
 	if n := e.number(t, "SELECT count() "+local+" AND engine NOT LIKE 'Replicated%'"); n > 0 {
 		t.Errorf("%d tables are not replicated", n)
 	}
@@ -270,7 +270,7 @@ func TestKilledBeforeARename(t *testing.T) {
 			var ids []string
 			if err := e.stack.Conn.QueryRow(ctx, `SELECT t.data_paths[1], groupUniqArray(p.partition_id) FROM system.parts AS p
 				INNER JOIN system.tables AS t ON t.database = p.database AND t.name = p.table
-				WHERE p.database = ? AND p.table = ? GROUP BY t.data_paths`, stack.Database, table+"_local").Scan(&data, &ids); err != nil {
+				WHERE p.database = ? AND p.table = ? GROUP BY t.data_paths`, stack.Internal, table+"_local").Scan(&data, &ids); err != nil {
 				t.Fatal(err)
 			}
 			var paths []string
@@ -423,7 +423,7 @@ func TestStartedWithoutItsKeeper(t *testing.T) {
 	var path, month string
 	var block int64
 	if err := e.stack.Conn.QueryRow(ctx, `SELECT path, partition_id, max_block_number FROM system.parts
-		WHERE database = ? AND table = ? AND active ORDER BY rows DESC LIMIT 1`, stack.Database, table).Scan(&path, &month, &block); err != nil {
+		WHERE database = ? AND table = ? AND active ORDER BY rows DESC LIMIT 1`, stack.Internal, table).Scan(&path, &month, &block); err != nil {
 		t.Fatal(err)
 	}
 	e.keeper.Kill()
@@ -448,7 +448,7 @@ func TestStartedWithoutItsKeeper(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.oracle.Add(p, ledger)
-	want := "parts " + left + " of " + table + ": its Keeper has not heard of them"
+	want := "parts " + left + " of `" + stack.Internal + "`.`" + table + "`: its Keeper has not heard of them"
 	if err := stack.Await(ctx, "a correction to wait", func() error {
 		for _, w := range e.stack.Writers {
 			if _, body, err := w.Get(ctx, "/readyz"); err == nil && strings.Contains(body, want) {

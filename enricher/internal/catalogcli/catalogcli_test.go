@@ -224,8 +224,11 @@ func migrate(t *testing.T, db string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := embedded.ForTest(t).Query(t.Context(), "CREATE DATABASE "+clickhouse.Internal(db)); err != nil {
+		t.Fatal(err)
+	}
 	for _, m := range ms {
-		statements, err := m.Statements(clickhouse.SingleForm(), db)
+		statements, err := m.Statements(clickhouse.Schema{Database: db, Form: clickhouse.SingleForm()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -70,6 +70,7 @@ import (
 	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
 )
 
@@ -176,15 +177,16 @@ var settings = clickhousego.Settings{
 
 // auditor is one run.
 type auditor struct {
-	conn driver.Conn
-	cfg  Config
-	wait func(context.Context, time.Duration) error
+	conn   driver.Conn
+	schema tables.Schema
+	cfg    Config
+	wait   func(context.Context, time.Duration) error
 }
 
 // Run compares what cfg, which is valid, asks for. An error means that it could
 // not be compared; differences are in the report.
-func Run(ctx context.Context, conn driver.Conn, cfg Config) (*Report, error) {
-	a := &auditor{conn: conn, cfg: cfg, wait: backoff.Sleep}
+func Run(ctx context.Context, conn driver.Conn, schema tables.Schema, cfg Config) (*Report, error) {
+	a := &auditor{conn: conn, schema: schema, cfg: cfg, wait: backoff.Sleep}
 	return a.run(ctx)
 }
 
@@ -238,7 +240,7 @@ func (a *auditor) app(ctx context.Context, name string) (*App, error) {
 		report.Checks = append(report.Checks, result)
 		parts := chunks
 		if k.shares {
-			parts = shares(name, rows, a.cfg)
+			parts = a.shares(name, rows)
 		}
 		for _, c := range parts {
 			s, err := a.look(ctx, k, c, nil)

@@ -16,6 +16,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/rollup-writer/internal/sqltest"
 	schema "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/event"
@@ -27,6 +28,7 @@ func TestMain(m *testing.M) { embedded.TestMain(m, nil) }
 type bench struct {
 	t      *testing.T
 	conn   driver.Conn
+	schema schema.Schema
 	offset int
 }
 
@@ -35,15 +37,7 @@ func newBench(t *testing.T) *bench {
 	addr, db := embedded.Database(t)
 	cfg := clickhouse.DefaultConfig()
 	cfg.Addr, cfg.Database = addr, db
-	conn, err := clickhouse.OpenSQL(&cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	if _, err := schema.Apply(context.Background(), conn, schema.SingleForm()); err != nil {
-		t.Fatal(err)
-	}
-	return &bench{t: t, conn: conn}
+	return &bench{t: t, conn: sqltest.Open(t, &cfg), schema: cfg.Schema()}
 }
 
 func (b *bench) exec(query string) {
@@ -128,7 +122,7 @@ func (b *bench) audit(between func(), change ...func(*Config)) *Report {
 	if err := cfg.Validate(); err != nil {
 		b.t.Fatal(err)
 	}
-	a := &auditor{conn: b.conn, cfg: cfg, wait: func(context.Context, time.Duration) error {
+	a := &auditor{conn: b.conn, schema: b.schema, cfg: cfg, wait: func(context.Context, time.Duration) error {
 		if between != nil {
 			between()
 		}
@@ -269,8 +263,8 @@ func TestDamageIsFoundAndNamed(t *testing.T) {
 		{
 			"block twice in usage_hourly alone",
 			func(b *bench) {
-				b.exec("CREATE TABLE hourly_copy AS usage_hourly")
-				b.exec("INSERT INTO hourly_copy SELECT * FROM usage_hourly WHERE app_id = 'shop' AND source_partition = 1")
+				b.exec("CREATE TABLE hourly_copy AS " + b.schema.Table("usage_hourly"))
+				b.exec("INSERT INTO hourly_copy SELECT * FROM " + b.schema.Table("usage_hourly") + " WHERE app_id = 'shop' AND source_partition = 1")
 				b.exec("ALTER TABLE usage_hourly ATTACH PARTITION tuple() FROM hourly_copy") // past the views
 			},
 			nil,

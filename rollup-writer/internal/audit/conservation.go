@@ -14,6 +14,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
 )
 
@@ -99,8 +100,8 @@ type Log interface {
 // rejected_events. Without a log nothing is known of what is in flight, and of
 // rejects that are on their way it can only wait for them. From and To of cfg
 // bound the hours of receipt here.
-func Conserve(ctx context.Context, conn driver.Conn, cfg Config, log Log) (*Conservation, error) {
-	a := &auditor{conn: conn, cfg: cfg, wait: backoff.Sleep}
+func Conserve(ctx context.Context, conn driver.Conn, schema tables.Schema, cfg Config, log Log) (*Conservation, error) {
+	a := &auditor{conn: conn, schema: schema, cfg: cfg, wait: backoff.Sleep}
 	return a.conserve(ctx, log)
 }
 
@@ -209,7 +210,7 @@ func (a *auditor) hours(ctx context.Context) ([]*Hour, error) {
 		where += " AND app_id = " + clickhouse.Quote(a.cfg.App)
 	}
 	rows, err := a.conn.Query(ctx, `SELECT toString(app_id), hour, accepted, event_rows, duplicates, rejected_rows, opted_out, refused, difference,
-	stored, rejected, stored_difference, rejected_difference FROM audit_differences WHERE `+where+" ORDER BY app_id, hour")
+	stored, rejected, stored_difference, rejected_difference FROM `+a.schema.View("audit_differences")+" WHERE "+where+" ORDER BY app_id, hour")
 	if err != nil {
 		return nil, fmt.Errorf("read audit_differences: %w", err)
 	}
@@ -228,7 +229,7 @@ func (a *auditor) hours(ctx context.Context) ([]*Hour, error) {
 }
 
 func (a *auditor) positions(ctx context.Context) ([]Position, error) {
-	rows, err := a.conn.Query(ctx, "SELECT toString(raw_topic_id), source_partition, max(raw_next) FROM audit_positions GROUP BY raw_topic_id, source_partition ORDER BY source_partition")
+	rows, err := a.conn.Query(ctx, "SELECT toString(raw_topic_id), source_partition, max(raw_next) FROM "+a.schema.Table("audit_positions")+" GROUP BY raw_topic_id, source_partition ORDER BY source_partition")
 	if err != nil {
 		return nil, fmt.Errorf("read audit_positions: %w", err)
 	}
@@ -248,16 +249,17 @@ func (a *auditor) positions(ctx context.Context) ([]Position, error) {
 // is so long ago that the first ones have expired, and go on from one another, and
 // whether as many events were counted as there are offsets.
 func (a *auditor) gaps(ctx context.Context) ([]Gap, error) {
-	const blocks = `(SELECT DISTINCT raw_topic_id, source_topic_id, source_partition, source_offset, raw_first, raw_next FROM audit_blocks FINAL WHERE raw_topic_id != '')`
+	table := a.schema.Table("audit_blocks")
+	blocks := `(SELECT DISTINCT raw_topic_id, source_topic_id, source_partition, source_offset, raw_first, raw_next FROM ` + table + ` FINAL WHERE raw_topic_id != '')`
 	var list []Gap
 	for _, q := range []string{
 		`SELECT source_partition, due, raw_first FROM (
 	SELECT source_partition, raw_first, lagInFrame(raw_next, 1, raw_first) OVER (PARTITION BY raw_topic_id, source_partition ORDER BY raw_first, source_offset) AS due
 	FROM ` + blocks + `) WHERE due != raw_first
 UNION ALL
-SELECT source_partition, toInt64(0), min(raw_first) AS first FROM audit_blocks FINAL WHERE raw_topic_id != ''
+SELECT source_partition, toInt64(0), min(raw_first) AS first FROM ` + table + ` FINAL WHERE raw_topic_id != ''
 	GROUP BY raw_topic_id, source_partition HAVING first > 0 AND min(counted_at) > now() - INTERVAL 90 DAY`,
-		`SELECT source_partition, min(raw_first) + sum(accepted) AS reached, max(raw_next) AS wanted FROM audit_blocks FINAL WHERE raw_topic_id != ''
+		`SELECT source_partition, min(raw_first) + sum(accepted) AS reached, max(raw_next) AS wanted FROM ` + table + ` FINAL WHERE raw_topic_id != ''
 	GROUP BY raw_topic_id, source_partition HAVING reached != wanted ORDER BY source_partition`,
 	} {
 		rows, err := a.conn.Query(ctx, q)
@@ -283,7 +285,7 @@ SELECT source_partition, toInt64(0), min(raw_first) AS first FROM audit_blocks F
 
 // present are the offsets from one on that rejected_events holds of a partition.
 func (a *auditor) present(ctx context.Context, topicID string, partition int32, from int64) (map[int64]bool, error) {
-	rows, err := a.conn.Query(ctx, "SELECT source_offset FROM rejected_events WHERE source_topic_id = ? AND source_partition = ? AND source_offset >= ?", topicID, partition, from)
+	rows, err := a.conn.Query(ctx, "SELECT source_offset FROM "+a.schema.Table("rejected_events")+" WHERE source_topic_id = ? AND source_partition = ? AND source_offset >= ?", topicID, partition, from)
 	if err != nil {
 		return nil, fmt.Errorf("read rejected_events: %w", err)
 	}

@@ -20,8 +20,11 @@ type chunk struct {
 	first, end time.Time // days, end excluded
 	from, to   time.Time // hours of them, to excluded
 	share, of  int
+	schema     tables.Schema
 	window     time.Duration
 }
+
+func (c chunk) table(name string) string { return c.schema.Table(name) }
 
 func (c chunk) where(column string) string {
 	return fmt.Sprintf("app_id = %s AND %s", clickhouse.Quote(c.app), between(column, c.from, c.to))
@@ -89,8 +92,8 @@ var (
 // planned selects, by the columns of a block, rows of blocks that have a plan
 // which is written whole and will not expire while they are compared: of an
 // expired one some parts may be gone before others.
-func planned(columns string) string {
-	return "(" + columns + ") GLOBAL IN (SELECT " + columns + " FROM correction_plans WHERE " + youngHeads + ")"
+func (c chunk) planned(columns string) string {
+	return "(" + columns + ") GLOBAL IN (SELECT " + columns + " FROM " + c.table("correction_plans") + " WHERE " + youngHeads + ")"
 }
 
 const (
@@ -112,43 +115,43 @@ var checks = slices.Concat([]check{{
 	if(e.user_id != '', e.user_id, e.linked_user_id) AS user_id, if(e.user_id = '', e.anonymous_id, '') AS anonymous_id,
 	e.feature_id AS feature_id, e.module_id AS module_id, e.product_id AS product_id, e.role AS role, e.event AS event,
 	toStartOfHour(e.event_time) AS hour, e.source_partition AS source_partition, toInt64(1) AS events, e.quantity AS quantity
-FROM events AS e WHERE kind IN ('track', 'page', 'screen', 'api_call') AND ` + c.events() + `
+FROM ` + c.table("events") + ` AS e WHERE kind IN ('track', 'page', 'screen', 'api_call') AND ` + c.events() + `
 UNION ALL
-SELECT ` + base + `, events, quantity FROM corrections WHERE ` + c.hours()
+SELECT ` + base + `, events, quantity FROM ` + c.table("corrections") + " WHERE " + c.hours()
 	},
 	got: func(c chunk) string {
-		return "SELECT " + base + ", events, quantity FROM usage_hourly WHERE " + c.hours()
+		return "SELECT " + base + ", events, quantity FROM " + c.table("usage_hourly") + " WHERE " + c.hours()
 	},
 }}, overBase(), []check{{
 	table: "corrections", against: "correction_plans", columns: slices.Concat(recordColumns[:1], recordColumns[2:], []string{"row"}, baseColumns),
 	want: func(c chunk) string {
-		return "SELECT source_topic_id, source_offset, row, " + base + ", events, quantity FROM correction_plans WHERE chunk > 0 AND " + c.hours() +
-			" AND " + planned(planColumns)
+		return "SELECT source_topic_id, source_offset, row, " + base + ", events, quantity FROM " + c.table("correction_plans") + " WHERE chunk > 0 AND " + c.hours() +
+			" AND " + c.planned(planColumns)
 	},
 	got: func(c chunk) string {
-		return "SELECT source_topic_id, source_offset, row, " + base + ", events, quantity FROM corrections WHERE " + c.hours() +
-			" AND " + planned("source_topic_id, source_partition, block")
+		return "SELECT source_topic_id, source_offset, row, " + base + ", events, quantity FROM " + c.table("corrections") + " WHERE " + c.hours() +
+			" AND " + c.planned("source_topic_id, source_partition, block")
 	},
 }, {
 	// As events they count rows.
 	table: "correction_plans", against: "what their heads say", columns: []string{"source_topic_id", "source_partition", "block", "plan", "chunk"}, shares: true,
 	want: func(c chunk) string {
-		return "SELECT " + planColumns + ", n AS chunk, toInt64(r) AS events, e AS quantity FROM (SELECT " + planColumns + ", chunk_rows, chunk_events FROM correction_plans WHERE " + c.heads() +
+		return "SELECT " + planColumns + ", n AS chunk, toInt64(r) AS events, e AS quantity FROM (SELECT " + planColumns + ", chunk_rows, chunk_events FROM " + c.table("correction_plans") + " WHERE " + c.heads() +
 			") ARRAY JOIN chunk_rows AS r, chunk_events AS e, arrayEnumerate(chunk_rows) AS n"
 	},
 	got: func(c chunk) string {
-		return "SELECT " + planColumns + ", p.chunk AS chunk, toInt64(1) AS events, if(p.row % 2 = 0, p.events, 0) AS quantity FROM correction_plans AS p WHERE p.chunk > 0 AND (" +
-			planColumns + ") GLOBAL IN (SELECT " + planColumns + " FROM correction_plans WHERE " + c.heads() + ")"
+		return "SELECT " + planColumns + ", p.chunk AS chunk, toInt64(1) AS events, if(p.row % 2 = 0, p.events, 0) AS quantity FROM " + c.table("correction_plans") + " AS p WHERE p.chunk > 0 AND (" +
+			planColumns + ") GLOBAL IN (SELECT " + planColumns + " FROM " + c.table("correction_plans") + " WHERE " + c.heads() + ")"
 	},
 }, {
 	table: "events", against: "one row per record", columns: recordColumns,
 	cells: func(c chunk) string {
 		return "SELECT " + record + `, toInt64(1) AS want_events, any(quantity) AS want_quantity, toInt64(count()) AS got_events, sum(quantity) AS got_quantity
-FROM events WHERE ` + c.events() + " GROUP BY " + record
+FROM ` + c.table("events") + " WHERE " + c.events() + " GROUP BY " + record
 	},
 }, {
 	table: "events", against: "one record per message", columns: []string{"message_id", "message_of"}, shares: true,
-	total: func(c chunk) string { return "SELECT count() FROM events WHERE " + c.messages() },
+	total: func(c chunk) string { return "SELECT count() FROM " + c.table("events") + " WHERE " + c.messages() },
 	// Of the same record twice the check before this one tells.
 	cells: func(c chunk) string {
 		const message = "message_id, " + event.MessageSQL + " AS message_of"
@@ -156,8 +159,8 @@ FROM events WHERE ` + c.events() + " GROUP BY " + record
 FROM (
 	SELECT ` + message + `, arraySort(groupUniqArray(1000)((toUnixTimestamp64Micro(received_at), ` + record + `))) AS seen,
 		arrayCount((a, b) -> b.1 - a.1 < ` + strconv.FormatInt(c.window.Microseconds(), 10) + `, arrayPopBack(seen), arrayPopFront(seen)) AS repeats
-	FROM events WHERE ` + c.messages() + ` AND (message_id, message_of) GLOBAL IN (
-		SELECT ` + message + ` FROM events WHERE ` + c.messages() + ` GROUP BY message_id, message_of HAVING min((` + record + `)) != max((` + record + `)))
+	FROM ` + c.table("events") + ` WHERE ` + c.messages() + ` AND (message_id, message_of) GLOBAL IN (
+		SELECT ` + message + ` FROM ` + c.table("events") + ` WHERE ` + c.messages() + ` GROUP BY message_id, message_of HAVING min((` + record + `)) != max((` + record + `)))
 	GROUP BY message_id, message_of)
 WHERE repeats > 0`
 	},
@@ -174,10 +177,10 @@ func overBase() []check {
 		list = append(list, check{
 			table: r.Name, against: "usage_hourly", columns: r.Key,
 			want: func(c chunk) string {
-				return "SELECT " + columns + ", toDate(hour) AS day, events, quantity FROM usage_hourly WHERE " + c.wholeDays()
+				return "SELECT " + columns + ", toDate(hour) AS day, events, quantity FROM " + c.table("usage_hourly") + " WHERE " + c.wholeDays()
 			},
 			got: func(c chunk) string {
-				return "SELECT " + columns + ", day, events, quantity FROM " + r.Name + " WHERE " + c.days()
+				return "SELECT " + columns + ", day, events, quantity FROM " + c.table(r.Name) + " WHERE " + c.days()
 			},
 		})
 	}
@@ -295,9 +298,9 @@ FROM (`+o.check.query(o.chunk, o.held)+") WHERE "+differs+" GROUP BY source_part
 }
 
 func (a *auditor) topics(ctx context.Context, app string, p Partition) ([]TopicRows, error) {
-	c := chunk{app: app, from: p.FirstHour, to: p.LastHour.Add(time.Hour)}
+	c := chunk{schema: a.schema, app: app, from: p.FirstHour, to: p.LastHour.Add(time.Hour)}
 	c.first, c.end = day(c.from), day(c.to.Add(24*time.Hour-1))
-	rows, err := a.conn.Query(ctx, "SELECT source_topic_id, count(), min(source_offset), max(source_offset) FROM events WHERE "+c.events()+
+	rows, err := a.conn.Query(ctx, "SELECT source_topic_id, count(), min(source_offset), max(source_offset) FROM "+c.table("events")+" WHERE "+c.events()+
 		fmt.Sprintf(" AND source_partition = %d GROUP BY source_topic_id ORDER BY source_topic_id", p.Number))
 	if err != nil {
 		return nil, fmt.Errorf("look for rows of partition %d: %w", p.Number, err)
@@ -323,7 +326,7 @@ func (a *auditor) apps(ctx context.Context) ([]string, error) {
 	}
 	var from []string
 	for _, t := range audited {
-		from = append(from, "SELECT toString(app_id) AS app FROM "+t.Name+" GROUP BY app")
+		from = append(from, "SELECT toString(app_id) AS app FROM "+a.schema.Table(t.Name)+" GROUP BY app")
 	}
 	rows, err := a.conn.Query(ctx, "SELECT DISTINCT app FROM ("+strings.Join(from, " UNION ALL ")+") ORDER BY app")
 	if err != nil {
@@ -348,7 +351,7 @@ func day(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }
 func (a *auditor) chunks(ctx context.Context, app string) (list []chunk, events uint64, err error) {
 	var from []string
 	for _, t := range audited {
-		from = append(from, fmt.Sprintf("SELECT %s AS date, count() AS n, %t AS event FROM %s WHERE app_id = %s GROUP BY date", t.Day, t.Name == "events", t.Name, clickhouse.Quote(app)))
+		from = append(from, fmt.Sprintf("SELECT %s AS date, count() AS n, %t AS event FROM %s WHERE app_id = %s GROUP BY date", t.Day, t.Name == "events", a.schema.Table(t.Name), clickhouse.Quote(app)))
 	}
 	where := "1"
 	if !a.cfg.From.IsZero() {
@@ -371,7 +374,7 @@ func (a *auditor) chunks(ctx context.Context, app string) (list []chunk, events 
 		}
 		events += e
 		if inChunk += n; len(list) == 0 || inChunk > uint64(a.cfg.ChunkRows) {
-			list = append(list, chunk{app: app, first: day(on)})
+			list = append(list, chunk{schema: a.schema, app: app, first: day(on)})
 			inChunk = n
 		}
 		list[len(list)-1].end = day(on).AddDate(0, 0, 1)
@@ -390,11 +393,12 @@ func (a *auditor) chunks(ctx context.Context, app string) (list []chunk, events 
 }
 
 // shares divides the message ids of an app's events.
-func shares(app string, events uint64, cfg Config) []chunk {
+func (a *auditor) shares(app string, events uint64) []chunk {
+	cfg := a.cfg
 	n := max(1, (int(events)+cfg.ChunkRows-1)/cfg.ChunkRows)
 	list := make([]chunk, n)
 	for i := range list {
-		list[i] = chunk{app: app, from: cfg.From, to: cfg.To, share: i, of: n, window: cfg.DedupWindow}
+		list[i] = chunk{schema: a.schema, app: app, from: cfg.From, to: cfg.To, share: i, of: n, window: cfg.DedupWindow}
 	}
 	return list
 }

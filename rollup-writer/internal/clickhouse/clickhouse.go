@@ -21,6 +21,8 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/uptakehq/uptake/schemas/clickhouse"
 )
 
 // Setting is one that a request pins.
@@ -127,7 +129,7 @@ func (c *Conn) dial(ctx context.Context) error {
 	handshake, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.DialTimeout)
 	defer cancel()
 	client, err := ch.Connect(handshake, quiet, ch.Options{
-		Address: addr, Database: c.cfg.Database, User: c.cfg.User, Password: c.cfg.Password.Reveal(),
+		Address: addr, Database: clickhouse.Internal(c.cfg.Database), User: c.cfg.User, Password: c.cfg.Password.Reveal(),
 		Compression: compression, ClientName: "uptake-rollup-writer",
 		ReadTimeout: ch.NoTimeout, HandshakeTimeout: c.cfg.DialTimeout,
 	})
@@ -296,15 +298,17 @@ func (q *quietConn) explain(err error) error {
 	return *q.shutBy.Load()
 }
 
-// OpenSQL returns a pool of connections to the configured database, for
-// statements and questions, to any replica of shard 0. Nothing is connected yet;
+// OpenSQL returns a pool of connections to the internal database, for statements
+// and questions, to any replica of shard 0. Nothing is connected yet;
 // ask HasDatabase before the first use of a database that may not be there.
-func OpenSQL(cfg *Config) (driver.Conn, error) { return open(cfg, cfg.Database) }
+func OpenSQL(cfg *Config) (driver.Conn, error) {
+	return open(cfg, clickhouse.Internal(cfg.Database))
+}
 
 // OpenServer is OpenSQL without the database: names have to be qualified.
 func OpenServer(cfg *Config) (driver.Conn, error) { return open(cfg, "system") }
 
-// HasDatabase tells whether the configured database exists. It asks without
+// HasDatabase tells whether the internal database exists. It asks without
 // connecting to it, which the embedded ClickHouse would die of if it does not.
 func HasDatabase(ctx context.Context, cfg *Config) (has bool, err error) {
 	conn, err := OpenServer(cfg)
@@ -313,7 +317,7 @@ func HasDatabase(ctx context.Context, cfg *Config) (has bool, err error) {
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	var n uint64
-	if err := conn.QueryRow(ctx, "SELECT count() FROM system.databases WHERE name = ?", cfg.Database).Scan(&n); err != nil {
+	if err := conn.QueryRow(ctx, "SELECT count() FROM system.databases WHERE name = ?", clickhouse.Internal(cfg.Database)).Scan(&n); err != nil {
 		return false, fmt.Errorf("look for database %s: %w", cfg.Database, err)
 	}
 	return n > 0, nil

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ClickHouse/ch-go/proto"
 
+	"github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 )
 
@@ -23,6 +24,9 @@ func config(t *testing.T) Config {
 	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Addr, cfg.Database = embedded.Database(t)
+	if _, err := embedded.ForTest(t).Query(t.Context(), "CREATE DATABASE "+clickhouse.Internal(cfg.Database)); err != nil {
+		t.Fatal(err)
+	}
 	return cfg
 }
 

@@ -17,7 +17,8 @@ import (
 type Config struct {
 	// Addr lists the native addresses: replicas of a shard separated by commas,
 	// shards by semicolons, in the order of their numbers.
-	Addr     string
+	Addr string
+	// Database is the one for people; connections use the internal one beside it.
 	Database string
 	User     string
 	Password setting.Secret
@@ -37,6 +38,9 @@ type Config struct {
 	Cluster       string
 	WindowEntries int
 	Window        time.Duration
+	// ViewDefiner is the user that the views in Database run as; empty: the user
+	// that migrates.
+	ViewDefiner string
 }
 
 // DefaultConfig is one server on this machine.
@@ -54,7 +58,7 @@ func DefaultConfig() Config {
 // Flags binds the config to flags of set.
 func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.Addr, "clickhouse-addr", c.Addr, "native `host:port` of ClickHouse; replicas separated by commas, shards by semicolons")
-	set.StringVar(&c.Database, "clickhouse-database", c.Database, "`name` of the database")
+	set.StringVar(&c.Database, "clickhouse-database", c.Database, "`name` of the database that people use; the machinery is in <name>_internal beside it")
 	set.StringVar(&c.User, "clickhouse-user", c.User, "`name` to log in with")
 	set.Var(&c.Password, "clickhouse-password", "`password`, or file:PATH")
 	set.BoolVar(&c.TLS, "clickhouse-tls", c.TLS, "speak TLS")
@@ -66,10 +70,15 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.Cluster, "clickhouse-cluster", c.Cluster, "`name` of the cluster for the replicated form of the tables; empty for one server")
 	set.IntVar(&c.WindowEntries, "clickhouse-window-entries", c.WindowEntries, "entries of each table's dedup window, when the tables are made; 0 for the form's default")
 	set.DurationVar(&c.Window, "clickhouse-window", c.Window, "age of each table's dedup window in the replicated form, when the tables are made; 0 for the form's default")
+	set.StringVar(&c.ViewDefiner, "clickhouse-view-definer", c.ViewDefiner, "`name` of the user that views run as, when migrate makes them: it needs SELECT on both databases and nothing else; empty for the user that migrates")
 }
 
-// Form is how the tables are laid out.
-func (c *Config) Form() clickhouse.Form {
+// Schema says where the tables are and how they are laid out.
+func (c *Config) Schema() clickhouse.Schema {
+	return clickhouse.Schema{Database: c.Database, Form: c.form(), Definer: c.ViewDefiner}
+}
+
+func (c *Config) form() clickhouse.Form {
 	f := clickhouse.SingleForm()
 	if c.Cluster != "" {
 		f = clickhouse.ClusterForm(c.Cluster)
@@ -125,7 +134,7 @@ func (c *Config) Validate() error {
 	if c.Silence < time.Second {
 		errs = append(errs, fmt.Errorf("clickhouse-silence must be at least 1s (got %s)", c.Silence))
 	}
-	return errors.Join(append(errs, c.Form().Validate())...)
+	return errors.Join(append(errs, c.form().Validate())...)
 }
 
 func (c *Config) tlsConfig() (*tls.Config, error) {

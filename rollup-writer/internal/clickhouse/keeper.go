@@ -29,9 +29,11 @@ var ErrUnknownParts = errors.New("its Keeper has not heard of them, and what the
 const lookAgain = 200 * time.Millisecond
 
 // AllKnown fails with [ErrUnknownParts] if a replicated table has parts that its
-// Keeper has not heard of and that hold rows of a condition.
-func (c *Conn) AllKnown(ctx context.Context, table, condition string) error {
-	unknown, err := c.unknownParts(ctx, table)
+// Keeper has not heard of and that hold rows of a condition. name is one of the
+// schema's, without database.
+func (c *Conn) AllKnown(ctx context.Context, name, condition string) error {
+	table := c.cfg.Schema().Local(name)
+	unknown, err := c.unknownParts(ctx, name)
 	if err == nil && len(unknown) > 0 {
 		for i, name := range unknown {
 			unknown[i] = Quote(name)
@@ -47,18 +49,19 @@ func (c *Conn) AllKnown(ctx context.Context, table, condition string) error {
 	return nil
 }
 
-// unknownParts of a replicated table of the current database. A look can take a
+// unknownParts of a replicated table. A look can take a
 // part for unknown that becomes known meanwhile, so that two have to agree.
-func (c *Conn) unknownParts(ctx context.Context, table string) ([]string, error) {
-	paths, err := c.names(ctx, "SELECT replica_path AS name FROM system.replicas WHERE database = currentDatabase() AND table = "+Quote(table))
+func (c *Conn) unknownParts(ctx context.Context, name string) ([]string, error) {
+	here := c.cfg.Schema().Where("database", "table", name)
+	paths, err := c.names(ctx, "SELECT replica_path AS name FROM system.replicas WHERE "+here)
 	if err != nil {
 		return nil, err
 	}
 	if len(paths) != 1 {
-		return nil, fmt.Errorf("%s has %d replicas on this server, want 1", table, len(paths))
+		return nil, fmt.Errorf("%s has %d replicas on this server, want 1", name, len(paths))
 	}
 	// system.zookeeper is asked for a path that stands in the query.
-	query := "SELECT name FROM system.parts WHERE database = currentDatabase() AND table = " + Quote(table) + " AND active" +
+	query := "SELECT name FROM system.parts WHERE " + here + " AND active" +
 		" AND name NOT IN (SELECT name FROM system.zookeeper WHERE path = " + Quote(paths[0]+"/parts") + ") ORDER BY name"
 	names, err := c.names(ctx, query)
 	if err != nil || len(names) == 0 {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
+	"github.com/uptakehq/uptake/rollup-writer/internal/sqltest"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/event"
@@ -30,25 +31,28 @@ func TestMain(m *testing.M) { embedded.TestMain(m, nil) }
 var source = columns.Source{TopicID: "AAAA", Partition: 3}
 
 // server returns a migrated database, by SQL and as a connection of the writer.
-func server(t testing.TB) (driver.Conn, *clickhouse.Conn) {
+func server(t testing.TB) (driver.Conn, writer) {
 	t.Helper()
 	addr, db := embedded.Database(t)
 	cfg := clickhouse.DefaultConfig()
 	cfg.Addr, cfg.Database = addr, db
-	sql, err := clickhouse.OpenSQL(&cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { sql.Close() })
-	if _, err := tables.Apply(context.Background(), sql, tables.SingleForm()); err != nil {
-		t.Fatal(err)
-	}
+	sql := sqltest.Open(t, &cfg)
 	conn, err := clickhouse.NewConn(&cfg, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(conn.Close)
-	return sql, conn
+	return sql, writer{conn, cfg.Schema()}
+}
+
+// writer names tables without databases.
+type writer struct {
+	*clickhouse.Conn
+	schema tables.Schema
+}
+
+func (w writer) Insert(ctx context.Context, table string, b clickhouse.Block, token string) error {
+	return w.Conn.Insert(ctx, w.schema.Local(table), b, token)
 }
 
 func sample(i int) *event.EnrichedEvent {
@@ -465,7 +469,7 @@ func BenchmarkBuild(b *testing.B) {
 	// storage so that building and sending is what is measured.
 	ctx := context.Background()
 	sql, conn := server(b)
-	if err := sql.Exec(ctx, "CREATE TABLE nothing AS events ENGINE = Null"); err != nil {
+	if err := sql.Exec(ctx, "CREATE TABLE "+conn.schema.Table("nothing")+" AS events ENGINE = Null"); err != nil {
 		b.Fatal(err)
 	}
 	b.Run("own and send", func(b *testing.B) {

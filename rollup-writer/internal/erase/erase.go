@@ -118,11 +118,10 @@ func (c *Config) Validate() error {
 
 // Dependencies are what a run works with. They stay the caller's.
 type Dependencies struct {
-	Logger   *slog.Logger
-	SQL      driver.Conn   // to the database
-	Shards   []driver.Conn // to each shard, SQL among them
-	Database string
-	Form     tables.Form
+	Logger *slog.Logger
+	SQL    driver.Conn
+	Shards []driver.Conn // to each shard, SQL among them
+	Schema tables.Schema
 	// Kafka produces to the partition that a record names, with acks of all.
 	Kafka *kgo.Client
 	Codec *event.Codec

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/event"
 )
@@ -91,7 +90,7 @@ func TestOrdersAreCut(t *testing.T) {
 func TestUnknownTablesAreCounted(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	conn, db := newTables(t, ctx)
+	conn, schema := newTables(t)
 	for _, q := range []string{
 		"CREATE TABLE notes (app_id String, user_id String, note String) ENGINE = MergeTree ORDER BY app_id",
 		"INSERT INTO notes VALUES ('shop', 'jane', 'x'), ('shop', 'joan', 'y'), ('till', 'jane', 'z')",
@@ -101,7 +100,7 @@ func TestUnknownTablesAreCounted(t *testing.T) {
 		}
 	}
 	e := &eraser{
-		Dependencies: Dependencies{Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), SQL: conn, Database: db, Form: tables.SingleForm()},
+		Dependencies: Dependencies{Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), SQL: conn, Schema: schema},
 		cfg:          Config{App: "shop", User: "jane"},
 	}
 	ctx = e.context(ctx)

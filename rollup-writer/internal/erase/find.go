@@ -78,7 +78,7 @@ func (e *eraser) openList(ctx context.Context) error {
 	l := &e.list
 	l.users, l.anonymous, l.shared = map[string]bool{}, map[string]bool{}, map[string]bool{}
 	var left []string
-	err := e.each(ctx, "SELECT name, '' FROM system.tables WHERE database = "+clickhouse.Quote(e.Database)+" AND startsWith(name, '"+listPrefix+"') ORDER BY name",
+	err := e.each(ctx, "SELECT name, '' FROM system.tables WHERE database = "+clickhouse.Quote(tables.Internal(e.Schema.Database))+" AND startsWith(name, '"+listPrefix+"') ORDER BY name",
 		func(name, _ string) { left = append(left, name) })
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ func (e *eraser) openList(ctx context.Context) error {
 	for _, name := range left {
 		ours := false
 		ids := map[string][]string{}
-		err := e.each(ctx, "SELECT DISTINCT toString(kind), id FROM "+e.qualified(name)+" WHERE "+e.app(), func(kind, id string) {
+		err := e.each(ctx, "SELECT DISTINCT toString(kind), id FROM "+e.Schema.Table(name)+" WHERE "+e.app(), func(kind, id string) {
 			ours = ours || (kind == kindUser && id == e.cfg.User)
 			ids[kind] = append(ids[kind], id)
 		})
@@ -113,8 +113,8 @@ func (e *eraser) openList(ctx context.Context) error {
 		}
 		l.name = listPrefix + hex.EncodeToString(random[:])
 	}
-	l.table = e.qualified(l.name)
-	ddl := e.Form.CreateShared(e.Database, l.name, "app_id String, kind LowCardinality(String), id String, listed_at DateTime DEFAULT now()", "(kind, id) TTL listed_at + INTERVAL 30 DAY")
+	l.table = e.Schema.Table(l.name)
+	ddl := e.Schema.CreateShared(l.name, "app_id String, kind LowCardinality(String), id String, listed_at DateTime DEFAULT now()", "(kind, id) TTL listed_at + INTERVAL 30 DAY")
 	if err := e.SQL.Exec(ctx, ddl); err != nil {
 		return fmt.Errorf("make the list of ids: %w", err)
 	}
@@ -122,8 +122,6 @@ func (e *eraser) openList(ctx context.Context) error {
 }
 
 const listPrefix = "erasing_"
-
-func (e *eraser) qualified(table string) string { return tables.Qualified(e.Database, table) }
 
 func (l *list) set(kind string) map[string]bool {
 	switch kind {
@@ -168,8 +166,8 @@ func (e *eraser) add(ctx context.Context, kind string, ids ...string) error {
 	if err = errors.Join(err, batch.Send()); err != nil {
 		return fmt.Errorf("list ids: %w", err)
 	}
-	if e.Form.Cluster != "" {
-		if err := e.SQL.Exec(ctx, fmt.Sprintf("SYSTEM SYNC REPLICA ON CLUSTER `%s` %s", e.Form.Cluster, e.list.table)); err != nil {
+	if e.Schema.Form.Cluster != "" {
+		if err := e.SQL.Exec(ctx, fmt.Sprintf("SYSTEM SYNC REPLICA ON CLUSTER `%s` %s", e.Schema.Form.Cluster, e.list.table)); err != nil {
 			return fmt.Errorf("list ids on every replica: %w", err)
 		}
 	}
@@ -207,7 +205,7 @@ func spellings(id string) []string {
 }
 
 func (e *eraser) dropList(ctx context.Context) error {
-	if err := e.SQL.Exec(ctx, e.Form.DropShared(e.Database, e.list.name)); err != nil {
+	if err := e.SQL.Exec(ctx, e.Schema.DropShared(e.list.name)); err != nil {
 		return fmt.Errorf("drop the list of ids: %w", err)
 	}
 	return nil
@@ -232,11 +230,11 @@ func (e *eraser) each(ctx context.Context, query string, f func(a, b string)) er
 
 // find lists the ids that are the person's by what ClickHouse holds.
 func (e *eraser) find(ctx context.Context) error {
-	l := &e.list
+	l, identities := &e.list, e.Schema.View("identities")
 	for n := -1; n != len(l.users); {
 		n = len(l.users)
 		var users []string
-		err := e.each(ctx, "SELECT DISTINCT id, user_id FROM identities WHERE "+e.app()+" AND id_kind = 'user' AND in_force AND (id IN "+
+		err := e.each(ctx, "SELECT DISTINCT id, user_id FROM "+identities+" WHERE "+e.app()+" AND id_kind = 'user' AND in_force AND (id IN "+
 			l.of(kindUser)+" OR user_id IN "+l.of(kindUser)+")", func(a, b string) { users = append(users, a, b) })
 		if err != nil {
 			return err
@@ -246,8 +244,8 @@ func (e *eraser) find(ctx context.Context) error {
 		}
 	}
 	others := map[string]bool{} // anonymous ids, and whether they are others' too
-	err := e.each(ctx, "SELECT DISTINCT id, user_id FROM identities WHERE "+e.app()+` AND id_kind = 'anonymous' AND id GLOBAL IN (
-		SELECT id FROM identities WHERE `+e.app()+" AND id_kind = 'anonymous' AND user_id IN "+l.of(kindUser)+")", func(id, user string) {
+	err := e.each(ctx, "SELECT DISTINCT id, user_id FROM "+identities+" WHERE "+e.app()+` AND id_kind = 'anonymous' AND id GLOBAL IN (
+		SELECT id FROM `+identities+" WHERE "+e.app()+" AND id_kind = 'anonymous' AND user_id IN "+l.of(kindUser)+")", func(id, user string) {
 		others[id] = others[id] || !l.users[user]
 	})
 	if err != nil {
@@ -268,7 +266,7 @@ func (e *eraser) find(ctx context.Context) error {
 	}
 	if len(shared) > 0 {
 		moved := map[string]bool{}
-		err := e.each(ctx, "SELECT DISTINCT anonymous_id, '' FROM corrections WHERE "+e.app()+" AND anonymous_id != '' AND events > 0 AND user_id IN "+
+		err := e.each(ctx, "SELECT DISTINCT anonymous_id, '' FROM "+e.Schema.Table("corrections")+" WHERE "+e.app()+" AND anonymous_id != '' AND events > 0 AND user_id IN "+
 			l.of(kindUser), func(id, _ string) { moved[id] = true })
 		if err != nil {
 			return err
@@ -278,7 +276,7 @@ func (e *eraser) find(ctx context.Context) error {
 			return err
 		}
 	}
-	err = e.each(ctx, "SELECT DISTINCT object, subject FROM identity_facts WHERE "+e.app()+" AND fact = 'anonymous' AND (object IN "+
+	err = e.each(ctx, "SELECT DISTINCT object, subject FROM "+e.Schema.Table("identity_facts")+" WHERE "+e.app()+" AND fact = 'anonymous' AND (object IN "+
 		l.of(kindUser)+" OR subject IN "+l.of(kindAnonymous)+")", func(user, id string) { e.known[event.KnownPair{UserID: user, AnonymousID: id}] = true })
 	if err != nil {
 		return err
@@ -315,7 +313,7 @@ const notZero = " HAVING sum(events) != 0 OR sum(quantity) != 0"
 // person besides those whose actor is one of the ids.
 func (e *eraser) counted(ctx context.Context) ([]event.Attribution, error) {
 	rows, err := e.SQL.Query(ctx, `SELECT DISTINCT actor_id, toString(actor_kind), user_id, anonymous_id FROM (
-		SELECT `+baseCells+" FROM usage_hourly WHERE "+e.app()+" AND "+e.list.attribution()+" AND NOT ((actor_kind = 'user' AND actor_id IN "+
+		SELECT `+baseCells+" FROM "+e.Schema.Table("usage_hourly")+" WHERE "+e.app()+" AND "+e.list.attribution()+" AND NOT ((actor_kind = 'user' AND actor_id IN "+
 		e.list.of(kindUser)+") OR (actor_kind = 'anonymous' AND actor_id IN "+e.list.of(kindAnonymous)+")) GROUP BY "+baseCells+notZero+")")
 	if err != nil {
 		return nil, fmt.Errorf("look for what is counted: %w", err)
@@ -335,14 +333,14 @@ func (e *eraser) counted(ctx context.Context) ([]event.Attribution, error) {
 // remaining is how many cells of the rollups count something for the person.
 func (e *eraser) remaining(ctx context.Context) (uint64, error) {
 	var n uint64
-	err := e.SQL.QueryRow(ctx, "SELECT count() FROM (SELECT "+baseCells+" FROM usage_hourly WHERE "+e.app()+" AND "+e.list.attribution()+
+	err := e.SQL.QueryRow(ctx, "SELECT count() FROM (SELECT "+baseCells+" FROM "+e.Schema.Table("usage_hourly")+" WHERE "+e.app()+" AND "+e.list.attribution()+
 		" GROUP BY "+baseCells+notZero+")").Scan(&n)
 	for _, r := range byActor(false) {
 		if err != nil {
 			break
 		}
 		var daily uint64
-		err = e.SQL.QueryRow(ctx, "SELECT count() FROM (SELECT "+r.Columns()+" FROM "+r.Name+" WHERE "+e.app()+" AND "+e.list.actor()+
+		err = e.SQL.QueryRow(ctx, "SELECT count() FROM (SELECT "+r.Columns()+" FROM "+e.Schema.Table(r.Name)+" WHERE "+e.app()+" AND "+e.list.actor()+
 			" GROUP BY "+r.Columns()+notZero+")").Scan(&daily)
 		n += daily
 	}

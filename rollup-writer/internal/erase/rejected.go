@@ -65,7 +65,7 @@ func StripRejected(ctx context.Context, app string, dep Dependencies) (*Stripped
 			places = places[len(some):]
 			change := " UPDATE original = '', detail = '', message_id = '' WHERE " + e.app() +
 				" AND (source_topic_id, source_partition, source_offset) IN (" + strings.Join(some, ", ") + ")"
-			if err := e.SQL.Exec(ctx, e.Form.Alter(e.Database, "rejected_events")+change); err != nil {
+			if err := e.SQL.Exec(ctx, e.Schema.Alter("rejected_events")+change); err != nil {
 				return done, fmt.Errorf("strip rejected events: %w", err)
 			}
 			done.Stripped += uint64(len(some))
@@ -77,7 +77,7 @@ func StripRejected(ctx context.Context, app string, dep Dependencies) (*Stripped
 // rejected returns where the rows of a shard that have an erased id come from, as
 // SQL tuples.
 func (f *Forgotten) rejected(ctx context.Context, conn driver.Conn, e *eraser, done *Stripped) (places []string, err error) {
-	rows, err := conn.Query(ctx, "SELECT toString(source_topic_id), source_partition, source_offset, original FROM "+e.Form.Local("rejected_events")+
+	rows, err := conn.Query(ctx, "SELECT toString(source_topic_id), source_partition, source_offset, original FROM "+e.Schema.Local("rejected_events")+
 		" WHERE "+e.app()+" AND stage = 'gateway' AND original != ''")
 	if err != nil {
 		return nil, err

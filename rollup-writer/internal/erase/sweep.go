@@ -12,6 +12,7 @@ import (
 	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 )
 
 // target is a table that names people, or a view of one.
@@ -109,7 +110,7 @@ func (e *eraser) keepMetrics(ctx context.Context) error {
 	mac.Write([]byte("metrics"))
 	sum := mac.Sum(nil)
 	secret := fmt.Sprintf("(%d, %d)", binary.LittleEndian.Uint64(sum), binary.LittleEndian.Uint64(sum[8:]))
-	table := e.Form.Local("metric_values")
+	table := e.Schema.Local("metric_values")
 	statement := `INSERT INTO ` + table + ` (app_id, event, number, user_id, anonymous_id, account_id, dimensions, period_start, period_end, message_id, last)
 SELECT app_id, event, number, '', concat('erased:', hex(sipHash128Keyed(` + secret + `, user_id, anonymous_id))), account_id, dimensions, period_start, period_end,
 	if(message_id = '', '', hex(sipHash128Keyed(` + secret + `, message_id))),
@@ -133,34 +134,38 @@ func inReason(l *list) string {
 // idColumns name people wherever they occur.
 var idColumns = []string{"actor_id", "user_id", "anonymous_id", "linked_user_id", "previous_id", "distinct_id"}
 
-// dictionaries that name people.
-var dictionaries = []string{"users_dict", "user_roots_dict", "memberships_dict", "anonymous_users_dict"}
+// place is a target with the qualified name under which it is read.
+type place struct {
+	table string
+	target
+}
 
 // others are tables with a column for ids that this release does not know of:
 // they are counted, so that no receipt is silent about them.
-func (e *eraser) others(ctx context.Context) ([]target, error) {
+func (e *eraser) others(ctx context.Context) ([]place, error) {
 	var known []string
 	for _, t := range targets {
-		known = append(known, clickhouse.Quote(e.Form.Local(t.name)), clickhouse.Quote(t.name))
+		known = append(known, clickhouse.Quote(e.Schema.Form.Local(t.name)), clickhouse.Quote(t.name))
 	}
-	rows, err := e.SQL.Query(ctx, fmt.Sprintf(`SELECT table, groupArray(name) FROM system.columns
-		WHERE database = %s AND name IN ('%s', 'app_id') AND table NOT IN (%s)
-			AND table IN (SELECT name FROM system.tables WHERE database = %s AND engine LIKE '%%MergeTree')
-		GROUP BY table HAVING has(groupArray(name), 'app_id') AND count() > 1 ORDER BY table`,
-		clickhouse.Quote(e.Database), strings.Join(idColumns, "', '"), strings.Join(known, ", "), clickhouse.Quote(e.Database)))
+	databases := clickhouse.Quote(e.Schema.Database) + ", " + clickhouse.Quote(tables.Internal(e.Schema.Database))
+	rows, err := e.SQL.Query(ctx, fmt.Sprintf(`SELECT database, table, groupArray(name) FROM system.columns
+		WHERE database IN (%s) AND name IN ('%s', 'app_id') AND table NOT IN (%s)
+			AND (database, table) IN (SELECT database, name FROM system.tables WHERE engine LIKE '%%MergeTree')
+		GROUP BY database, table HAVING has(groupArray(name), 'app_id') AND count() > 1 ORDER BY table`,
+		databases, strings.Join(idColumns, "', '"), strings.Join(known, ", ")))
 	if err != nil {
 		return nil, fmt.Errorf("list tables: %w", err)
 	}
 	defer rows.Close()
-	var found []target
+	var found []place
 	for rows.Next() {
-		var name string
+		var database, name string
 		var columns []string
-		if err := rows.Scan(&name, &columns); err != nil {
+		if err := rows.Scan(&database, &name, &columns); err != nil {
 			return nil, fmt.Errorf("list tables: %w", err)
 		}
 		slices.Sort(columns)
-		found = append(found, target{name: strings.TrimSuffix(name, "_local"), where: func(l *list) string {
+		found = append(found, place{fmt.Sprintf("`%s`.`%s`", database, name), target{name: strings.TrimSuffix(name, "_local"), where: func(l *list) string {
 			var any []string
 			for _, c := range columns {
 				switch c {
@@ -174,7 +179,7 @@ func (e *eraser) others(ctx context.Context) ([]target, error) {
 				}
 			}
 			return "(" + strings.Join(any, " OR ") + ")"
-		}})
+		}}})
 	}
 	return found, rows.Err()
 }
@@ -192,13 +197,8 @@ func (e *eraser) sweep(ctx context.Context) error {
 			}
 		}
 		change := t.change(&e.list, e.app(), e.app()+" AND "+t.where(&e.list))
-		if err := e.SQL.Exec(ctx, e.Form.Alter(e.Database, t.name)+" "+change); err != nil {
+		if err := e.SQL.Exec(ctx, e.Schema.Alter(t.name)+" "+change); err != nil {
 			return fmt.Errorf("erase from %s: %w", t.name, err)
-		}
-	}
-	for _, d := range dictionaries {
-		if err := e.SQL.Exec(ctx, e.Form.ReloadDictionary(e.Database, d)); err != nil {
-			return fmt.Errorf("reload %s: %w", d, err)
 		}
 	}
 	return nil
@@ -210,10 +210,18 @@ func (e *eraser) counts(ctx context.Context) ([]Rows, error) {
 	if err != nil {
 		return nil, err
 	}
+	var places []place
+	for _, t := range targets {
+		if t.change == nil {
+			places = append(places, place{e.Schema.View(t.name), t})
+		} else {
+			places = append(places, place{e.Schema.Table(t.name), t})
+		}
+	}
 	var list []Rows
-	for _, t := range slices.Concat(targets, others) {
+	for _, t := range append(places, others...) {
 		var n uint64
-		if err := e.SQL.QueryRow(ctx, "SELECT count() FROM "+t.name+" WHERE "+e.app()+" AND "+t.where(&e.list)).Scan(&n); err != nil {
+		if err := e.SQL.QueryRow(ctx, "SELECT count() FROM "+t.table+" WHERE "+e.app()+" AND "+t.where(&e.list)).Scan(&n); err != nil {
 			return nil, fmt.Errorf("count rows of %s: %w", t.name, err)
 		}
 		list = append(list, Rows{Table: t.name, Left: n})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/audit"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/rollup-writer/internal/sqltest"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/event"
@@ -46,20 +47,12 @@ func (c *cutConn) Exec(ctx context.Context, query string, args ...any) error {
 }
 
 // newTables makes all tables in a database of the test's own.
-func newTables(t *testing.T, ctx context.Context) (conn driver.Conn, db string) {
+func newTables(t *testing.T) (driver.Conn, tables.Schema) {
 	t.Helper()
 	addr, db := embedded.Database(t)
 	cfg := clickhouse.DefaultConfig()
 	cfg.Addr, cfg.Database = addr, db
-	conn, err := clickhouse.OpenSQL(&cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	if _, err := tables.Apply(ctx, conn, tables.SingleForm()); err != nil {
-		t.Fatal(err)
-	}
-	return conn, db
+	return sqltest.Open(t, &cfg), cfg.Schema()
 }
 
 // TestSweepIsFinishedByAnotherRun cuts the rewriting of tables short before and
@@ -68,7 +61,7 @@ func newTables(t *testing.T, ctx context.Context) (conn driver.Conn, db string) 
 func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	conn, db := newTables(t, ctx)
+	conn, schema := newTables(t)
 	exec := func(query string) {
 		t.Helper()
 		if err := conn.Exec(ctx, query); err != nil {
@@ -113,7 +106,7 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 	run := func(c *cutConn) ([]Rows, error) {
 		e := &eraser{
 			Dependencies: Dependencies{
-				Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), SQL: c, Shards: []driver.Conn{c}, Database: db, Form: tables.SingleForm(),
+				Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), SQL: c, Shards: []driver.Conn{c}, Schema: schema,
 			},
 			cfg: Config{App: "shop AND b", User: "jane"}, key: []byte(strings.Repeat("k", event.EraseKeyBytes)),
 		}
@@ -163,7 +156,7 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 	}
 	settings := audit.DefaultConfig()
 	settings.Settle = 0
-	report, err := audit.Run(ctx, conn, settings)
+	report, err := audit.Run(ctx, conn, schema, settings)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ func (s *Shard) dropAside(ctx context.Context, table string) error {
 // attachAside gives the rows to the table and drops what is left. Parts are
 // attached month by month; a crash leaves some of them attached.
 func (s *Shard) attachAside(ctx context.Context, table string) error {
-	months, err := s.texts(ctx, "SELECT DISTINCT partition_id FROM system.parts WHERE database = currentDatabase() AND table = '"+s.aside(table)+"' AND active ORDER BY partition_id")
+	months, err := s.texts(ctx, "SELECT DISTINCT partition_id FROM system.parts WHERE "+s.schema.Where("database", "table", table+"_rebuild")+" AND active ORDER BY partition_id")
 	if err != nil {
 		return fmt.Errorf("list parts of %s: %w", s.aside(table), err)
 	}
@@ -254,7 +254,7 @@ ORDER BY v.name`)
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return nil, fmt.Errorf("list views over events: %w", err)
 	}
-	source := regexp.MustCompile("FROM [`a-zA-Z0-9_]+\\.`?" + regexp.QuoteMeta(s.local("events")) + "`?( AS |\\s|$)")
+	source := regexp.MustCompile("FROM [`a-zA-Z0-9_]+\\.`?" + regexp.QuoteMeta(s.schema.Form.Local("events")) + "`?( AS |\\s|$)")
 	var done []string
 	for _, f := range feeds {
 		at := source.FindStringIndex(f.query)

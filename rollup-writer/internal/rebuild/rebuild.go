@@ -136,7 +136,7 @@ type Shard struct {
 	Number int
 	cfg    Config
 	ch     clickhouse.Config // of that replica alone
-	form   tables.Form
+	schema tables.Schema
 	conn   driver.Conn
 }
 
@@ -155,7 +155,7 @@ func Open(ctx context.Context, cfg Config, ch clickhouse.Config, shard int) (*Sh
 			errs = append(errs, fmt.Errorf("%s: %w", addr, err), conn.Close())
 			continue
 		}
-		return &Shard{Number: shard, cfg: cfg, ch: one, form: ch.Form(), conn: conn}, nil
+		return &Shard{Number: shard, cfg: cfg, ch: one, schema: ch.Schema(), conn: conn}, nil
 	}
 	return nil, fmt.Errorf("connect to shard %d: %w", shard, errors.Join(errs...))
 }
@@ -163,7 +163,7 @@ func Open(ctx context.Context, cfg Config, ch clickhouse.Config, shard int) (*Sh
 // Close closes the connection.
 func (s *Shard) Close() error { return s.conn.Close() }
 
-func (s *Shard) local(table string) string { return s.form.Local(table) }
+func (s *Shard) local(table string) string { return s.schema.Local(table) }
 
 func with(ctx context.Context) context.Context {
 	return clickhousego.Context(ctx, clickhousego.WithSettings(settings))
@@ -185,7 +185,7 @@ func (s *Shard) exec(ctx context.Context, what, statement string) error {
 // Sync waits until this replica has what was written through any other, and fails
 // if it has what will be taken out of it again.
 func (s *Shard) Sync(ctx context.Context) error {
-	if s.form.Cluster == "" {
+	if s.schema.Form.Cluster == "" {
 		return nil
 	}
 	conn, err := clickhouse.NewConn(&s.ch, 0)
@@ -197,7 +197,7 @@ func (s *Shard) Sync(ctx context.Context) error {
 		if err := s.conn.Exec(ctx, "SYSTEM SYNC REPLICA "+s.local(t)); err != nil {
 			return fmt.Errorf("sync replica of %s: %w", t, err)
 		}
-		if err := conn.AllKnown(ctx, s.local(t), "1"); err != nil {
+		if err := conn.AllKnown(ctx, t, "1"); err != nil {
 			return err
 		}
 	}
@@ -211,8 +211,8 @@ const quietPause = 200 * time.Millisecond
 // rebuild: one that was killed leaves its last one behind.
 func (s *Shard) Quiet(ctx context.Context, waiting func(statements uint64)) error {
 	from := "system.processes"
-	if s.form.Cluster != "" {
-		from = "clusterAllReplicas(" + clickhouse.Quote(s.form.Cluster) + ", system.processes)"
+	if s.schema.Form.Cluster != "" {
+		from = "clusterAllReplicas(" + clickhouse.Quote(s.schema.Form.Cluster) + ", system.processes)"
 	}
 	for said := false; ; {
 		var n uint64

@@ -114,9 +114,9 @@ type Report struct {
 
 // Run sends what cfg, which is valid, selects. Lines of a dry run go to out.
 // The report is of what was done also when there is an error.
-func Run(ctx context.Context, conn driver.Conn, form tables.Form, codec *event.Codec, raw Raw, cfg Config, out io.Writer) (*Report, error) {
+func Run(ctx context.Context, conn driver.Conn, schema tables.Schema, codec *event.Codec, raw Raw, cfg Config, out io.Writer) (*Report, error) {
 	r := &run{
-		conn: conn, form: form, codec: codec, raw: raw, cfg: cfg, out: out,
+		conn: conn, schema: schema, codec: codec, raw: raw, cfg: cfg, out: out,
 		seen:   map[id]bool{},
 		report: &Report{Sent: map[string]int{}, Skipped: map[string]int{}, DryRun: cfg.DryRun},
 	}
@@ -126,12 +126,12 @@ func Run(ctx context.Context, conn driver.Conn, form tables.Form, codec *event.C
 type id struct{ app, message string }
 
 type run struct {
-	conn  driver.Conn
-	form  tables.Form
-	codec *event.Codec
-	raw   Raw
-	cfg   Config
-	out   io.Writer
+	conn   driver.Conn
+	schema tables.Schema
+	codec  *event.Codec
+	raw    Raw
+	cfg    Config
+	out    io.Writer
 
 	gateway client
 	seen    map[id]bool // in this run
@@ -183,7 +183,7 @@ func (r *run) page(ctx context.Context, last *row, n int) ([]row, error) {
 	// not reach the next line.
 	rows, err := r.conn.Query(ctx, `SELECT toString(app_id), toString(stage), toString(code), field, detail, message_id, toString(protocol), received_at, original,
 	toString(source_topic_id) AS topic_id, source_partition, source_offset
-FROM rejected_events WHERE (`+r.cfg.Where+`
+FROM `+r.schema.Table("rejected_events")+` WHERE (`+r.cfg.Where+`
 ) AND NOT (stage = 'enricher' AND field = 'links') AND `+behind+`
 ORDER BY received_at, topic_id, source_partition, source_offset LIMIT `+fmt.Sprint(n), args...)
 	if err != nil {
@@ -323,7 +323,7 @@ func (r *run) replayed(ctx context.Context, rows []row) (map[place]bool, error) 
 	for i := range rows {
 		offsets[i] = rows[i].place.offset
 	}
-	found, err := r.conn.Query(ctx, "SELECT toString(source_topic_id), source_partition, source_offset FROM replayed_events WHERE source_offset IN (?)", offsets)
+	found, err := r.conn.Query(ctx, "SELECT toString(source_topic_id), source_partition, source_offset FROM "+r.schema.Table("replayed_events")+" WHERE source_offset IN (?)", offsets)
 	if err != nil {
 		return nil, fmt.Errorf("read replayed_events: %w", err)
 	}
@@ -348,7 +348,7 @@ func (r *run) stored(ctx context.Context, ready []*mended) (map[id]bool, error) 
 	set := map[id]bool{}
 	for app, messages := range byApp {
 		err := func() error {
-			rows, err := r.conn.Query(ctx, "SELECT DISTINCT message_id FROM events WHERE app_id = ? AND message_id IN (?)", app, messages)
+			rows, err := r.conn.Query(ctx, "SELECT DISTINCT message_id FROM "+r.schema.Table("events")+" WHERE app_id = ? AND message_id IN (?)", app, messages)
 			if err != nil {
 				return err
 			}
@@ -377,7 +377,7 @@ func (r *run) mark(ctx context.Context, done []*mended) error {
 	// What was sent must be marked, also when the command is being stopped.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	batch, err := r.conn.PrepareBatch(ctx, "INSERT INTO "+r.form.Local("replayed_events")+
+	batch, err := r.conn.PrepareBatch(ctx, "INSERT INTO "+r.schema.Local("replayed_events")+
 		" (app_id, replayed_at, sent_to, changed, source_topic_id, source_partition, source_offset)")
 	if err != nil {
 		return fmt.Errorf("mark what was sent: %w", err)

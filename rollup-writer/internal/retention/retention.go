@@ -31,12 +31,12 @@ var Tables = []string{"events", "rejected_events"}
 // Change is what Apply found of a table and made of it: TTL clauses, "" for none.
 type Change struct{ Table, Was, Is string }
 
-// Apply gives the tables of a database the TTL that keeps each app's events for
+// Apply gives the tables of a schema the TTL that keeps each app's events for
 // that many days, and no other. It returns the tables that had another one; with
 // look it changes nothing. Where a TTL changes, ClickHouse works it out anew for
 // all parts, in the background; on a table that has the right one already nothing
 // is done.
-func Apply(ctx context.Context, conn driver.Conn, database string, form tables.Form, days map[string]int, look bool) ([]Change, error) {
+func Apply(ctx context.Context, conn driver.Conn, schema tables.Schema, days map[string]int, look bool) ([]Change, error) {
 	want := clause(days)
 	if want != "" {
 		// As ClickHouse writes it.
@@ -55,7 +55,7 @@ func Apply(ctx context.Context, conn driver.Conn, database string, form tables.F
 	}
 	var changes []Change
 	for _, t := range Tables {
-		was, err := current(ctx, conn, form.Local(t))
+		was, err := current(ctx, conn, schema, t)
 		if err != nil {
 			return changes, err
 		}
@@ -66,9 +66,9 @@ func Apply(ctx context.Context, conn driver.Conn, database string, form tables.F
 		if look {
 			continue
 		}
-		statement := form.Alter(database, t) + " MODIFY TTL " + want
+		statement := schema.Alter(t) + " MODIFY TTL " + want
 		if want == "" {
-			statement = form.Alter(database, t) + " REMOVE TTL"
+			statement = schema.Alter(t) + " REMOVE TTL"
 		}
 		if err := conn.Exec(ctx, statement); err != nil {
 			return changes, fmt.Errorf("set the ttl of %s: %w", t, err)
@@ -91,8 +91,8 @@ func clause(days map[string]int) string {
 }
 
 // current reads the TTL that a table has.
-func current(ctx context.Context, conn driver.Conn, table string) (string, error) {
-	rows, err := conn.Query(ctx, "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = ?", table)
+func current(ctx context.Context, conn driver.Conn, schema tables.Schema, table string) (string, error) {
+	rows, err := conn.Query(ctx, "SELECT engine_full FROM system.tables WHERE "+schema.Where("database", "name", table))
 	if err != nil {
 		return "", fmt.Errorf("read the ttl of %s: %w", table, err)
 	}
@@ -108,7 +108,7 @@ func current(ctx context.Context, conn driver.Conn, table string) (string, error
 		return "", fmt.Errorf("read the ttl of %s: %w", table, err)
 	}
 	if !found {
-		return "", fmt.Errorf("there is no table %s: see `rollup-writer migrate`", table)
+		return "", fmt.Errorf("there is no table %s: see `rollup-writer migrate`", schema.Local(table))
 	}
 	_, ttl, _ := strings.Cut(engine, " TTL ")
 	ttl, _, _ = strings.Cut(ttl, " SETTINGS ")

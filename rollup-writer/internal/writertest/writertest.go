@@ -26,8 +26,9 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/audit"
 	"github.com/uptakehq/uptake/rollup-writer/internal/block"
 	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
-	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/rollup-writer/internal/sqltest"
 	"github.com/uptakehq/uptake/rollup-writer/repair"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
@@ -50,6 +51,7 @@ type Bench struct {
 	Admin  *kadm.Client
 	Codec  *event.Codec
 	SQL    driver.Conn
+	Schema tables.Schema
 	Log    *slog.Logger
 	Lines  *Lines
 
@@ -102,10 +104,8 @@ func (b *Bench) Migrate(cfg boundary.Config) {
 	if err != nil {
 		b.T.Fatal(err)
 	}
-	if b.SQL, err = clickhouse.OpenSQL(&cfg.ClickHouse); err != nil {
-		b.T.Fatal(err)
-	}
-	b.T.Cleanup(func() { b.SQL.Close() })
+	b.Schema = cfg.ClickHouse.Schema()
+	b.SQL = sqltest.Open(b.T, &cfg.ClickHouse)
 }
 
 // Writer is a running writer.
@@ -553,7 +553,7 @@ func (b *Bench) Audited() (equal bool, findings string) {
 	b.T.Helper()
 	cfg := audit.DefaultConfig()
 	cfg.Settle = 0
-	r, err := audit.Run(context.Background(), b.SQL, cfg)
+	r, err := audit.Run(context.Background(), b.SQL, b.Schema, cfg)
 	if err != nil {
 		b.T.Fatal(err)
 	}

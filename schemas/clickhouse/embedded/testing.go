@@ -114,7 +114,7 @@ func startShared() {
 
 // Database makes a fresh database on the shared server and returns the address
 // of the native protocol and the database's name. It is dropped when the test
-// ends.
+// ends, as is the one named <database>_internal that a schema has beside it.
 func Database(t testing.TB) (nativeAddr, db string) {
 	t.Helper()
 	s := ForTest(t)
@@ -130,8 +130,10 @@ func Database(t testing.TB) (nativeAddr, db string) {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		if _, err := s.Query(ctx, "DROP DATABASE "+db+" SYNC"); err != nil {
-			t.Error(err)
+		for _, name := range []string{db, db + "_internal"} {
+			if _, err := s.Query(ctx, "DROP DATABASE IF EXISTS "+name+" SYNC"); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 	return s.NativeAddr(), db

@@ -1,7 +1,13 @@
--- The base rollup and the six rollups over it. All are signed sums, so that a
--- correction subtracts as exactly as an event adds; sum(events) is right at any
--- time, merged or not. Each has a dedup window: a repeated block that one of
--- them had not taken yet is filled in there and skipped everywhere else.
+-- The stored rollups: the base, by account and by user. All are signed sums, so
+-- that a correction subtracts exactly what an event added; sum(events) is right at
+-- any time, merged or not. A row that a correction emptied stays until a merge
+-- removes it, and a key has a row in each part: people read the views of the same
+-- names, which hide both. Each table has a dedup window: a repeated block that one
+-- of them does not have yet is inserted there and skipped everywhere else.
+--
+-- There is no table by user and module, nor by user and product: their views sum
+-- user_feature_daily. To fill two more tables cost as much as the three account
+-- rollups together, and a query would only save the features of a module.
 --
 -- actor_kind is in every key with an actor: an anonymous id and a user id that
 -- are the same string are two actors. account_source, user_id and anonymous_id
@@ -28,15 +34,15 @@
     `event` LowCardinality(String),
     `hour` DateTime('UTC') COMMENT 'Start of the hour of event_time',
     `source_partition` Int32 COMMENT 'Partition of the log that it was counted from: sum over it',
-    `events` Int64 COMMENT 'How many events: sum it',
-    `quantity` Int64 COMMENT 'How many actions they stand for: sum it'
+    `events` Int64 COMMENT 'How many events: signed, sum it',
+    `quantity` Int64 COMMENT 'How many actions they stand for: signed, sum it'
 )
 ENGINE = {{.SummingMergeTree "events, quantity"}}
 {{.PartitionByMonth "hour"}}
 PRIMARY KEY (app_id, actor_id)
 ORDER BY (app_id, actor_id, actor_kind, account_id, feature_id, hour, module_id, product_id, role, event, source_partition, account_source, user_id, anonymous_id)
 SETTINGS {{.Window}}, index_granularity = 1024
-COMMENT 'Usage by app, account, actor, feature, module, product, role, event name and hour: use sum(events), sum(quantity)';
+COMMENT 'Stored rollup: usage by app, account, actor, feature, module, product, role, event name and hour';
 
 {{.CreateDistributed "usage_hourly"}};
 
@@ -48,14 +54,14 @@ COMMENT 'Usage by app, account, actor, feature, module, product, role, event nam
     `module_id` LowCardinality(String),
     `product_id` LowCardinality(String),
     `day` Date COMMENT 'UTC day of event_time',
-    `events` Int64 COMMENT 'How many events: sum it',
-    `quantity` Int64 COMMENT 'How many actions they stand for: sum it'
+    `events` Int64 COMMENT 'How many events: signed, sum it',
+    `quantity` Int64 COMMENT 'How many actions they stand for: signed, sum it'
 )
 ENGINE = {{.SummingMergeTree "events, quantity"}}
 {{.PartitionByMonth "day"}}
 ORDER BY (app_id, account_id, feature_id, day, module_id, product_id)
 SETTINGS {{.Window}}
-COMMENT 'Usage of a feature by an account in a day: use sum(events), sum(quantity)';
+COMMENT 'Stored rollup: usage of a feature by an account in a day';
 
 {{.CreateDistributed "account_feature_daily"}};
 
@@ -66,14 +72,14 @@ COMMENT 'Usage of a feature by an account in a day: use sum(events), sum(quantit
     `module_id` LowCardinality(String) COMMENT 'Empty: unmapped',
     `product_id` LowCardinality(String),
     `day` Date COMMENT 'UTC day of event_time',
-    `events` Int64 COMMENT 'How many events: sum it',
-    `quantity` Int64 COMMENT 'How many actions they stand for: sum it'
+    `events` Int64 COMMENT 'How many events: signed, sum it',
+    `quantity` Int64 COMMENT 'How many actions they stand for: signed, sum it'
 )
 ENGINE = {{.SummingMergeTree "events, quantity"}}
 {{.PartitionByMonth "day"}}
 ORDER BY (app_id, account_id, module_id, day, product_id)
 SETTINGS {{.Window}}
-COMMENT 'Usage of a module by an account in a day: use sum(events), sum(quantity)';
+COMMENT 'Stored rollup: usage of a module by an account in a day';
 
 {{.CreateDistributed "account_module_daily"}};
 
@@ -83,14 +89,14 @@ COMMENT 'Usage of a module by an account in a day: use sum(events), sum(quantity
     `account_id` String COMMENT 'Empty: no account is known',
     `product_id` LowCardinality(String) COMMENT 'Empty: unmapped',
     `day` Date COMMENT 'UTC day of event_time',
-    `events` Int64 COMMENT 'How many events: sum it',
-    `quantity` Int64 COMMENT 'How many actions they stand for: sum it'
+    `events` Int64 COMMENT 'How many events: signed, sum it',
+    `quantity` Int64 COMMENT 'How many actions they stand for: signed, sum it'
 )
 ENGINE = {{.SummingMergeTree "events, quantity"}}
 {{.PartitionByMonth "day"}}
 ORDER BY (app_id, account_id, product_id, day)
 SETTINGS {{.Window}}
-COMMENT 'Usage of a product by an account in a day: use sum(events), sum(quantity)';
+COMMENT 'Stored rollup: usage of a product by an account in a day';
 
 {{.CreateDistributed "account_product_daily"}};
 
@@ -105,34 +111,19 @@ COMMENT 'Usage of a product by an account in a day: use sum(events), sum(quantit
     `module_id` LowCardinality(String),
     `product_id` LowCardinality(String),
     `day` Date COMMENT 'UTC day of event_time',
-    `events` Int64 COMMENT 'How many events: sum it',
-    `quantity` Int64 COMMENT 'How many actions they stand for: sum it'
+    `events` Int64 COMMENT 'How many events: signed, sum it',
+    `quantity` Int64 COMMENT 'How many actions they stand for: signed, sum it'
 )
 ENGINE = {{.SummingMergeTree "events, quantity"}}
 {{.PartitionByMonth "day"}}
 PRIMARY KEY (app_id, account_id, actor_id)
 ORDER BY (app_id, account_id, actor_id, actor_kind, feature_id, day, role, module_id, product_id)
 SETTINGS {{.Window}}
-COMMENT 'Usage of a feature by a user in a day: use sum(events), sum(quantity), uniqExact(actor_id)';
+COMMENT 'Stored rollup: usage of a feature by a user in a day';
 
 {{.CreateDistributed "user_feature_daily"}};
 
--- By module and by product the same rows are read from user_feature_daily: to
--- fill two more tables cost as much as the three account rollups together, and
--- saves a query only the features per module and user and day.
-
-{{.CreatePlainView "user_module_daily"}} AS
-SELECT app_id, account_id, actor_id, actor_kind, role, module_id, product_id, day, events, quantity
-FROM {{.Table "user_feature_daily"}}
-COMMENT 'Usage of a module by a user in a day: use sum(events), sum(quantity), uniqExact(actor_id)';
-
-{{.CreatePlainView "user_product_daily"}} AS
-SELECT app_id, account_id, actor_id, actor_kind, role, product_id, day, events, quantity
-FROM {{.Table "user_feature_daily"}}
-COMMENT 'Usage of a product by a user in a day: use sum(events), sum(quantity), uniqExact(actor_id)';
-
--- The views over usage_hourly come first: from the moment that something fills
--- usage_hourly, everything that hangs on it is there.
+-- The views over usage_hourly come first: they exist before anything fills it.
 
 {{.CreateView "account_feature_daily_view" "account_feature_daily"}} AS
 SELECT app_id, account_id, feature_id, module_id, product_id, toDate(hour) AS day, events, quantity
@@ -150,9 +141,9 @@ FROM {{.Local "usage_hourly"}};
 SELECT app_id, account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, toDate(hour) AS day, events, quantity
 FROM {{.Local "usage_hourly"}};
 
--- A row per event, without GROUP BY: the table sums a block's rows as it writes
--- them, a block of seconds has few that are alike, and one block in gives one
--- block out in the order in which it came.
+-- A row for each event, without GROUP BY: the table sums the rows of a block as it
+-- writes them, a block of a few seconds has few rows of one key, and one block in
+-- gives one block out in the same order.
 {{.CreateView "usage_hourly_from_events" "usage_hourly"}} AS
 SELECT
     e.app_id AS app_id, e.account_id AS account_id, e.account_source AS account_source, e.actor_id AS actor_id, e.actor_kind AS actor_kind,

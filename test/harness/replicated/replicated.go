@@ -122,21 +122,12 @@ func Prepare(ctx context.Context, cfg embedded.Config, keeper string, nodes *Lis
 
 // Migrate makes a database in the cluster form, as rollup-writer's migrate does.
 func Migrate(ctx context.Context, nativeAddr, database string) (err error) {
-	form := tables.ClusterForm(Cluster)
 	root, err := open(nativeAddr, "system")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	if err := tables.CreateDatabase(ctx, root, database, form); err != nil {
-		return err
-	}
-	conn, err := open(nativeAddr, database)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	_, err = tables.Apply(ctx, conn, form)
+	_, err = tables.Schema{Database: database, Form: tables.ClusterForm(Cluster)}.Apply(ctx, root)
 	return err
 }
 

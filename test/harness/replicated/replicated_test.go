@@ -18,7 +18,7 @@ func TestLocal(t *testing.T) {
 	unique := regexp.MustCompile(` UUID '[0-9a-f-]{36}'`)
 	replicated := 0
 	for _, m := range ms {
-		statements, err := m.Statements(tables.ClusterForm(Cluster), "uptake")
+		statements, err := m.Statements(tables.Schema{Database: "uptake", Form: tables.ClusterForm(Cluster)})
 		if err != nil {
 			t.Fatal(err)
 		}

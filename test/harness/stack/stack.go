@@ -42,6 +42,8 @@ const (
 const (
 	App      = "dev"
 	Database = "uptake"
+	// Internal is the database of the machinery.
+	Internal = Database + "_internal"
 )
 
 // WriteKeyOf returns the write key of an app.
