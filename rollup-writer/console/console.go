@@ -161,7 +161,7 @@ func New(cfg Config, deps Dependencies) (*Console, error) {
 	if err != nil {
 		return nil, fmt.Errorf("console-token-file: %w", err)
 	}
-	conn, err := clickhouse.OpenSQL(&cfg.ClickHouse)
+	conn, err := clickhouse.OpenViews(&cfg.ClickHouse)
 	if err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/console/question"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
-	tables "github.com/uptakehq/uptake/schemas/clickhouse"
+	"github.com/uptakehq/uptake/rollup-writer/internal/sqltest"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
@@ -45,14 +45,7 @@ func start(t *testing.T) *stage {
 	addr, db := embedded.Database(t)
 	cfg := clickhouse.DefaultConfig()
 	cfg.Addr, cfg.Database = addr, db
-	conn, err := clickhouse.OpenSQL(&cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	if _, err := tables.Apply(t.Context(), conn, tables.SingleForm()); err != nil {
-		t.Fatal(err)
-	}
+	conn := sqltest.Open(t, &cfg)
 	own := DefaultConfig()
 	own.ClickHouse, own.Addr, own.TokenFile = cfg, "127.0.0.1:0", filepath.Join(t.TempDir(), "token")
 	own.ProxyPeers, own.ProxySecret = setting.Strings{"10.1.0.0/16"}, "a secret of the proxy"

@@ -305,6 +305,9 @@ func OpenSQL(cfg *Config) (driver.Conn, error) {
 	return open(cfg, clickhouse.Internal(cfg.Database))
 }
 
+// OpenViews is OpenSQL to the database for people.
+func OpenViews(cfg *Config) (driver.Conn, error) { return open(cfg, cfg.Database) }
+
 // OpenServer is OpenSQL without the database: names have to be qualified.
 func OpenServer(cfg *Config) (driver.Conn, error) { return open(cfg, "system") }
 

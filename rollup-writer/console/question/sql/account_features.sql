@@ -3,7 +3,7 @@
 SELECT
     c.product_id AS product_id, c.module_id AS module_id, c.feature_id AS feature_id, c.feature_name AS feature_name, c.kind AS kind,
     u.people AS people, u.uses AS uses, u.uses_before AS uses_before, u.last_day AS last_day, u.by_day AS by_day
-FROM (SELECT * FROM catalog_features FINAL WHERE removed = 0 AND app_id = {app:String} AND status != 'planned') AS c
+FROM (SELECT * FROM catalog_features WHERE app_id = {app:String} AND status != 'planned') AS c
 LEFT JOIN
 (
     SELECT
@@ -15,7 +15,7 @@ LEFT JOIN
     FROM
     (
         SELECT *, hour >= {from:DateTime('UTC')} AS now_in
-        FROM usage_hourly FINAL
+        FROM usage_hourly
         WHERE app_id = {app:String} AND account_id = {account:String} AND feature_id != '' AND hour >= {before:DateTime('UTC')} AND hour < {to:DateTime('UTC')}
     ) AS h
     GROUP BY feature_id

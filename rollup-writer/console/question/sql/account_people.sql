@@ -14,7 +14,7 @@ FROM
 FULL OUTER JOIN
 (
     SELECT actor_kind, actor_id, sumIf(h.events, hour >= {from:DateTime('UTC')}) AS uses, uniqExactIf(feature_id, feature_id != '' AND hour >= {from:DateTime('UTC')}) AS features, max(hour) AS last_use
-    FROM usage_hourly AS h FINAL
+    FROM usage_hourly AS h
     WHERE app_id = {app:String} AND account_id = {account:String} AND actor_kind != 'account' AND actor_id != '' AND hour < {to:DateTime('UTC')}
     GROUP BY actor_kind, actor_id
 ) AS u ON u.actor_id = m.user_id AND u.actor_kind = 'user'

@@ -14,7 +14,7 @@ SELECT
 FROM
 (
     SELECT *, hour >= {from:DateTime('UTC')} AS now_in, actor_kind != 'account' AND actor_id != '' AS person
-    FROM usage_hourly FINAL
+    FROM usage_hourly
     WHERE app_id = {app:String} AND hour >= {before:DateTime('UTC')} AND hour < {to:DateTime('UTC')} AND account_id != ''
 ) AS u
 LEFT JOIN (SELECT account_id, traits FROM accounts WHERE app_id = {app:String}) AS a ON a.account_id = u.account_id

@@ -5,7 +5,7 @@ SELECT
     uniqExactIf((actor_kind, actor_id), actor_kind != 'account' AND actor_id != '') AS people,
     uniqExactIf(account_id, account_id != '') AS accounts,
     sum(u.events) AS events
-FROM usage_hourly AS u FINAL
+FROM usage_hourly AS u
 WHERE app_id = {app:String} AND hour >= {from:DateTime('UTC')} AND hour < {to:DateTime('UTC')}
 GROUP BY day
 ORDER BY day WITH FILL FROM toDate({from:DateTime('UTC')}, {zone:String}) TO toDate({to:DateTime('UTC')} - INTERVAL 1 SECOND, {zone:String}) + 1

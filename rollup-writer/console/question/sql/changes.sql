@@ -9,7 +9,7 @@ SELECT
 FROM
 (
     SELECT feature_id, account_id, max(hour >= {from:DateTime('UTC')}) AS in_now, max(hour < {from:DateTime('UTC')}) AS in_before
-    FROM usage_hourly FINAL
+    FROM usage_hourly
     WHERE app_id = {app:String} AND hour >= {before:DateTime('UTC')} AND hour < {to:DateTime('UTC')} AND feature_id != '' AND account_id != ''
     GROUP BY feature_id, account_id
 )

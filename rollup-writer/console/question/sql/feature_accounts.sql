@@ -10,7 +10,7 @@ SELECT
 FROM
 (
     SELECT *, hour >= {from:DateTime('UTC')} AS now_in
-    FROM usage_hourly FINAL
+    FROM usage_hourly
     WHERE app_id = {app:String} AND feature_id = {feature:String} AND account_id != '' AND hour >= {before:DateTime('UTC')} AND hour < {to:DateTime('UTC')}
 ) AS u
 GROUP BY account_id

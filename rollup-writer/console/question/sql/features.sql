@@ -3,7 +3,7 @@
 WITH active AS
 (
     SELECT uniqExact(actor_kind, actor_id) AS people
-    FROM usage_hourly FINAL
+    FROM usage_hourly
     WHERE app_id = {app:String} AND hour >= {from:DateTime('UTC')} AND hour < {to:DateTime('UTC')} AND actor_kind != 'account' AND actor_id != ''
 )
 SELECT
@@ -20,10 +20,10 @@ SELECT
 FROM
 (
     SELECT *, hour >= {from:DateTime('UTC')} AS now_in, actor_kind != 'account' AND actor_id != '' AS person
-    FROM usage_hourly FINAL
+    FROM usage_hourly
     WHERE app_id = {app:String} AND hour >= {before:DateTime('UTC')} AND hour < {to:DateTime('UTC')} AND feature_id != ''
 ) AS f
 CROSS JOIN active
-LEFT JOIN (SELECT * FROM catalog_features FINAL WHERE removed = 0 AND app_id = {app:String}) AS c ON c.feature_id = f.feature_id
+LEFT JOIN (SELECT * FROM catalog_features WHERE app_id = {app:String}) AS c ON c.feature_id = f.feature_id
 GROUP BY product_id, module_id, feature_id
 ORDER BY product_id, module_id, people DESC, feature_id

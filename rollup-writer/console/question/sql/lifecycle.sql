@@ -11,7 +11,7 @@ FROM
         actor_kind, actor_id, min(hour) AS first,
         max(hour >= {from:DateTime('UTC')}) AS in_now,
         max(hour >= {before:DateTime('UTC')} AND hour < {from:DateTime('UTC')}) AS in_before
-    FROM usage_hourly FINAL
+    FROM usage_hourly
     WHERE app_id = {app:String} AND hour < {to:DateTime('UTC')} AND actor_kind != 'account' AND actor_id != ''
     GROUP BY actor_kind, actor_id
 )

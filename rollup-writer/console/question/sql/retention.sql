@@ -3,7 +3,7 @@
 WITH weeks AS
 (
     SELECT DISTINCT actor_kind, actor_id, toMonday(toDate(hour, {zone:String})) AS week
-    FROM usage_hourly FINAL
+    FROM usage_hourly
     WHERE app_id = {app:String} AND hour < {to:DateTime('UTC')} AND actor_kind != 'account' AND actor_id != ''
         AND ({feature:String} = '' OR feature_id = {feature:String})
 ),

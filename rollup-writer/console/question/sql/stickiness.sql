@@ -10,6 +10,6 @@ FROM
         uniqExact(toDate(hour, {zone:String}), actor_kind, actor_id) AS person_days,
         uniqExact(actor_kind, actor_id) AS people,
         dateDiff('day', toDate({from:DateTime('UTC')}, {zone:String}), toDate({to:DateTime('UTC')} - INTERVAL 1 SECOND, {zone:String})) + 1 AS days
-    FROM usage_hourly FINAL
+    FROM usage_hourly
     WHERE app_id = {app:String} AND hour >= {from:DateTime('UTC')} AND hour < {to:DateTime('UTC')} AND actor_kind != 'account' AND actor_id != ''
 )

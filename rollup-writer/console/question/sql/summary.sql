@@ -11,6 +11,6 @@ SELECT
 FROM
 (
     SELECT *, hour >= {from:DateTime('UTC')} AS now_in, actor_kind != 'account' AND actor_id != '' AS person
-    FROM usage_hourly FINAL
+    FROM usage_hourly
     WHERE app_id = {app:String} AND hour >= {before:DateTime('UTC')} AND hour < {to:DateTime('UTC')}
 ) AS u
