@@ -34,7 +34,7 @@ func TestAuditExitStatus(t *testing.T) {
 		t.Errorf("equal: got %d: %s", code, out)
 	}
 	s := embedded.ForTest(t)
-	if _, err := s.Query(t.Context(), "INSERT INTO "+db+".account_product_daily VALUES ('shop', 'acct', 'p', '2026-11-21', 1, 1)"); err != nil {
+	if _, err := s.Query(t.Context(), "INSERT INTO "+db+"_internal.account_product_daily VALUES ('shop', 'acct', 'p', '2026-11-21', 1, 1)"); err != nil {
 		t.Fatal(err)
 	}
 	if code, out := call("audit", "-settle", "0"); code != process.ExitFailed || !strings.Contains(out, "account_product_daily is doubled") || !strings.Contains(out, "tables differ") {
@@ -52,7 +52,7 @@ func TestAuditExitStatus(t *testing.T) {
 		t.Errorf("-json: got %d, %v: %s", code, err, out)
 	}
 	// Two were accepted, and events has one of them.
-	if _, err := s.Query(t.Context(), "INSERT INTO "+db+".audit_blocks (app_id, hour, accepted, stored, raw_topic_id, raw_next, source_topic_id, source_offset, counted_at) "+
+	if _, err := s.Query(t.Context(), "INSERT INTO "+db+"_internal.audit_blocks (app_id, hour, accepted, stored, raw_topic_id, raw_next, source_topic_id, source_offset, counted_at) "+
 		"SELECT 'shop', toStartOfHour(now('UTC')), 2, 2, 'raw', 2, 'enriched', 9, now()"); err != nil {
 		t.Fatal(err)
 	}

@@ -587,7 +587,7 @@ func TestRefusals(t *testing.T) {
 					b.T.Fatal(err)
 				}
 			},
-			fails: []string{"account_module_daily has no dedup window", "ALTER TABLE"},
+			fails: []string{"account_module_daily` has no dedup window", "ALTER TABLE"},
 		},
 		{
 			name: "unknown schema", prepare: func(b *bench) {

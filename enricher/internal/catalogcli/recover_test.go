@@ -44,7 +44,7 @@ func newShop(t *testing.T) *shop {
 
 func (s *shop) query(q string) string {
 	s.t.Helper()
-	out, err := embedded.ForTest(s.t).Query(s.t.Context(), strings.NewReplacer("INTO events", "INTO "+s.db+".events", "FROM ", "FROM "+s.db+".", "TABLE ", "TABLE "+s.db+".").Replace(q))
+	out, err := embedded.ForTest(s.t).Query(s.t.Context(), strings.NewReplacer("INTO events", "INTO "+s.db+".events", "FROM usage_hourly", "FROM "+s.db+"_internal.usage_hourly", "FROM ", "FROM "+s.db+".", "TABLE ", "TABLE "+s.db+".").Replace(q))
 	if err != nil {
 		s.t.Fatal(err)
 	}
