@@ -23,6 +23,7 @@ import (
 	"github.com/uptakehq/uptake/deploy/standalone/machine"
 	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/rollup-writer/rollup"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
@@ -276,7 +277,7 @@ func TestMachine(t *testing.T) {
 	// are taken.
 	r.cfg.WithoutWriter = true
 	r = start(t, r.cfg)
-	if _, err := r.query("TRUNCATE TABLE account_feature_daily"); err != nil {
+	if _, err := r.query("TRUNCATE TABLE " + tables.Internal(r.cfg.ClickHouseDatabase) + ".account_feature_daily"); err != nil {
 		t.Fatal(err)
 	}
 	r.track("u2", "Payment Received", "acme", "m7")
