@@ -97,7 +97,7 @@ type Rule struct {
 
 func (r *Rule) needed(t Tick) bool {
 	for _, n := range r.Needs {
-		if ok, _ := n.Bound.Holds(n.Value, t); ok == n.Not {
+		if ok, _ := n.Holds(n.Value, t); ok == n.Not {
 			return false
 		}
 	}

@@ -201,7 +201,6 @@ func (w *world) oracle(now Tick) []Episode {
 type log struct {
 	t      *testing.T
 	states map[string]string
-	spans  map[string]Episode
 }
 
 func (l *log) take(outcomes []Outcome) {
@@ -219,8 +218,11 @@ func (l *log) take(outcomes []Outcome) {
 // away, while definitions change and the subject leaves and enters the segment, and
 // compares all that was said and not retracted with what the oracle makes of the end.
 func TestIncrementalEqualsFromScratch(t *testing.T) {
-	histories := 300
-	if os.Getenv("UPTAKE_LONG") == "1" {
+	histories := 150
+	switch {
+	case testing.Short():
+		histories = 40
+	case os.Getenv("UPTAKE_LONG") == "1":
 		histories = 10_000
 	}
 	retracted, resolved, reopened, left := 0, 0, 0, 0
