@@ -125,6 +125,7 @@ func (c *Config) metadataFlags(set *flag.FlagSet) {
 	set.IntVar(&m.KeyBytes, "metadata-key-bytes", m.KeyBytes, "`bytes` of a key")
 	set.IntVar(&m.ValueBytes, "metadata-value-bytes", m.ValueBytes, "`bytes` of a string")
 	set.IntVar(&m.AppKeys, "metadata-app-keys", m.AppKeys, "different key paths of one app")
+	set.IntVar(&m.SourceKeys, "metadata-source-keys", m.SourceKeys, "new key paths that one source (a network of senders) of an app may make within an hour, and no more than a quarter of those that the app has left; what is beyond is kept under conflicts")
 }
 
 // identityFlags binds what identity keeps and reads.

@@ -35,6 +35,7 @@ type metrics struct {
 	idsDropped         *prometheus.CounterVec // field
 	converted          prometheus.Counter
 	conflicts          *prometheus.CounterVec // reason
+	noRoom             *prometheus.CounterVec // bound
 	catalogVersion     *prometheus.GaugeVec   // app
 	catalogErrors      prometheus.Counter
 	waiting            prometheus.Gauge
@@ -83,6 +84,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		idsDropped:         counterVec("ids_dropped_total", "Ids that are none, such as undefined or null, by field: the event counts without them.", "field"),
 		converted:          counter("metadata_converted_total", "Values of properties and traits that were converted to their key's type."),
 		conflicts:          counterVec("metadata_conflicts_total", "Values of properties and traits that are kept under conflicts, by reason.", "reason"),
+		noRoom:             counterVec("metadata_no_room_total", "Values of new keys that got no column, by the bound that was reached: app (metadata-app-keys) or source (metadata-source-keys).", "bound"),
 		catalogVersion:     gaugeVec("catalog_version", "Version of the catalog in force.", "app"),
 		catalogErrors:      counter("catalog_errors_total", "Catalog versions that could not be read."),
 		waiting:            prometheus.NewGauge(prometheus.GaugeOpts{Name: name("waiting_seconds"), Help: "How long records of an assigned partition have waited while nothing was committed of it; 0 when none waits."}),
@@ -92,7 +94,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	if reg != nil {
 		reg.MustRegister(m.records, m.rejectedBy, m.transactions, m.transactionRecords, m.transactionSeconds, m.endSeconds,
 			m.sessions, m.fetchErrors, m.assigned, m.lagRecords, m.lost, m.restoreRecords, m.restoreTotal, m.restoreSeconds,
-			m.restoreSkipped, m.dedupKeys, m.dedupBytes, m.dedupReach, m.identityIDs, m.identityBytes, m.links, m.times, m.idsDropped, m.converted, m.conflicts, m.catalogVersion, m.catalogErrors,
+			m.restoreSkipped, m.dedupKeys, m.dedupBytes, m.dedupReach, m.identityIDs, m.identityBytes, m.links, m.times, m.idsDropped, m.converted, m.conflicts, m.noRoom, m.catalogVersion, m.catalogErrors,
 			m.waiting, m.stalls, m.maxRecords)
 	}
 	return m

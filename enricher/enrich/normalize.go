@@ -38,6 +38,7 @@ func (w *worker) normalize(raw *event.RawEvent, rest []*kgo.Record) (*fault, err
 func (w *worker) normalizeWith(view *metadata.View, raw *event.RawEvent) *fault {
 	n, out := w.norm, &w.objects
 	n.Begin(view, raw.AppID)
+	n.SentFrom(raw.IP, w.n.svc.agreement)
 	var err error
 	if out.properties, err = n.Append(out.properties[:0], metadata.Properties, raw.Properties); err != nil {
 		return &fault{codeBadEvent, "properties", err.Error()}
@@ -191,6 +192,7 @@ func scalarText(v []byte) []byte {
 type metadataStats struct {
 	converted uint64
 	conflicts [metadata.NumReasons]uint64
+	noRoom    struct{ app, source uint64 }
 }
 
 func (s *metadataStats) add(one metadata.Stats) {
@@ -198,6 +200,8 @@ func (s *metadataStats) add(one metadata.Stats) {
 	for i, n := range one.Conflicts {
 		s.conflicts[i] += uint64(n)
 	}
+	s.noRoom.app += uint64(one.NoRoom.App)
+	s.noRoom.source += uint64(one.NoRoom.Source)
 }
 
 func (s *metadataStats) flush(m *metrics) {
@@ -208,6 +212,12 @@ func (s *metadataStats) flush(m *metrics) {
 		if n > 0 {
 			m.conflicts.WithLabelValues(fmt.Sprint(metadata.Reason(i))).Add(float64(n))
 		}
+	}
+	if s.noRoom.app > 0 {
+		m.noRoom.WithLabelValues("app").Add(float64(s.noRoom.app))
+	}
+	if s.noRoom.source > 0 {
+		m.noRoom.WithLabelValues("source").Add(float64(s.noRoom.source))
 	}
 	*s = metadataStats{}
 }

@@ -3,6 +3,7 @@ package enrich
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
@@ -261,6 +262,47 @@ products:
 	}
 	if !maps.Equal(got, want) {
 		t.Errorf("features: got %v, want %v", got, want)
+	}
+}
+
+// A sender that floods an app with keys gets some, and later ones of another sender
+// still have columns.
+func TestKeyFloodLeavesRoom(t *testing.T) {
+	c := newCluster(t)
+	i := c.start(filepath.Join(t.TempDir(), "a"), func(cfg *Config) {
+		cfg.Metadata.AppKeys, cfg.Metadata.SourceKeys = 200, 40
+	})
+	send := func(id, ip, prefix string) {
+		e := track("dev", 0)
+		var doc strings.Builder
+		for k := range 50 {
+			fmt.Fprintf(&doc, ",%q:1", fmt.Sprintf("%s%d", prefix, k))
+		}
+		e.MessageID, e.IP, e.Properties = id, ip, []byte("{"+doc.String()[1:]+"}")
+		c.send(c.raw(e))
+	}
+	for n := range 8 {
+		send(fmt.Sprintf("flood%d", n), "203.0.113.7", fmt.Sprintf("f%d_", n))
+	}
+	c.drained()
+	send("honest", "198.51.100.7", "h")
+	c.drained()
+	got := i.metric("uptake_enricher_metadata_no_room_total", "bound=source")
+	i.stopped()
+	if want := 8*50 - 40 + 10.0; got != want {
+		t.Errorf("values without room: got %v, want %v", got, want)
+	}
+	columns := 0
+	for id, e := range c.find() {
+		switch n := strings.Count(string(e.Properties), ":"); {
+		case id == "honest" && n != 40:
+			t.Errorf("the honest event has %d columns, want 40", n)
+		case id != "honest":
+			columns += n
+		}
+	}
+	if columns != 40 {
+		t.Errorf("the flood has %d columns, want 40", columns)
 	}
 }
 

@@ -38,7 +38,7 @@ const Usage = `  catalog init      write a sample catalog to start from
   catalog page      write what an app collects and keeps, as Markdown
   metadata show     list the types of keys
   metadata pin      fix the type of a key
-  metadata reset    forget the type of a key and of all within
+  metadata reset    forget the types of a key and all within, of a prefix, or of a source's keys
   metadata recover  put values of a key from conflicts into its column
 `
 

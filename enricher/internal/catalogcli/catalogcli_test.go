@@ -503,6 +503,15 @@ func TestMetadata(t *testing.T) {
 	if _, err := w.run("metadata", "reset", "-app", "dev", "properties.cart"); err == nil {
 		t.Error("reset of a key without a type: got no error")
 	}
+	// Of many at once those stay that somebody pinned.
+	for _, args := range [][]string{{"*"}, {"properties"}, {"properties.pr*"}, {"-source", "3f2a", "*"}} {
+		if out := w.must(append([]string{"metadata", "reset", "-app", "dev"}, args...)...); out != "0 keys of dev have no type now; their next values decide\n" {
+			t.Errorf("reset %v: got %s", args, out)
+		}
+	}
+	if out = w.must("metadata", "show", "-app", "dev", "-sources"); !strings.Contains(out, "unknown  1") {
+		t.Errorf("show of sources: got\n%s", out)
+	}
 }
 
 func TestPage(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -45,6 +46,9 @@ type Agreement struct {
 	ready   chan struct{} // closed when the log was read to its end once
 	once    sync.Once
 
+	warnedMu sync.Mutex // covers warned
+	warned   map[origin]time.Time
+
 	turn chan struct{} // one writer at a time; covers next
 	next int64         // the log is applied up to here by writers
 }
@@ -69,13 +73,31 @@ func NewAgreement(cfg AgreementConfig) (*Agreement, error) {
 	}
 	a := &Agreement{
 		cfg: cfg, reg: NewRegistry(), reader: r, metrics: newMetrics(cfg.Metrics),
-		ready: make(chan struct{}), turn: make(chan struct{}, 1),
+		ready: make(chan struct{}), turn: make(chan struct{}, 1), warned: map[origin]time.Time{},
 	}
 	return a, nil
 }
 
 // Close ends the client. Run must have returned.
 func (a *Agreement) Close() { a.reader.Close() }
+
+// Room returns how many new keys a source of an app may make now. That a source
+// has none left is logged once an hour.
+func (a *Agreement) Room(app, source string) int {
+	now := a.cfg.Now()
+	room := a.reg.Room(app, source, a.cfg.Limits, now)
+	if room > 0 {
+		return room
+	}
+	a.warnedMu.Lock()
+	defer a.warnedMu.Unlock()
+	if o := (origin{app, source}); now.Sub(a.warned[o]) >= sourceWindow {
+		a.warned[o] = now
+		a.cfg.Logger.Warn("source makes no more new keys for now, their values are kept under conflicts; see metadata show and reset -source",
+			"app", app, "source", source, "keys", a.View().Count(app), "metadata-source-keys", a.cfg.Limits.SourceKeys, "metadata-app-keys", a.cfg.Limits.AppKeys)
+	}
+	return 0
+}
 
 // View returns the types that are known now.
 func (a *Agreement) View() *View { return a.reg.View() }
@@ -179,8 +201,8 @@ func (a *Agreement) Load(ctx context.Context) error {
 
 // Agree returns when each of the keys has a type that all instances use: the
 // proposed one, or that of whoever came first; a widened one, unless somebody
-// pinned it. View knows them then. Keys beyond
-// Limits.AppKeys stay without one, and View has as many keys as there may be.
+// pinned it. View knows them then. Keys beyond Limits.AppKeys stay without one, and
+// View has as many keys as there may be; so do those beyond Room.
 func (a *Agreement) Agree(ctx context.Context, proposals []Proposal) error {
 	start := a.cfg.Now()
 	byApp := map[string][]Proposal{}
@@ -209,9 +231,9 @@ func (a *Agreement) agree(ctx context.Context, app string, proposals []Proposal)
 		var records []*kgo.Record
 		now := a.cfg.Now()
 		for _, p := range a.fresh(app, proposals) {
-			e := Entry{Type: p.Type, At: now}
-			if a.reg.View().Type(p.Key) != None {
-				e.Reason = widened
+			e := Entry{Type: p.Type, At: now, Source: p.Source}
+			if was, known := a.reg.Entry(p.Key); known {
+				e.Reason, e.Source = widened, was.Source
 			}
 			rec, err := record(p.Key, e)
 			if err != nil {
@@ -229,21 +251,28 @@ func (a *Agreement) agree(ctx context.Context, app string, proposals []Proposal)
 const widened = "widened from integer: a value has a fraction"
 
 // fresh returns the proposals that change what is known, of each key the first,
-// and no more new keys than the app may have.
+// and no more new keys than the app may have and each source may make.
 func (a *Agreement) fresh(app string, proposals []Proposal) []Proposal {
 	v := a.reg.View()
 	room := a.cfg.Limits.AppKeys - v.Count(app)
-	seen := map[string]bool{}
+	seen, bySource := map[string]bool{}, map[string]int{}
 	var out []Proposal
 	for _, p := range proposals {
 		if seen[p.Path] || !v.takes(p) {
 			continue
 		}
 		if v.Type(p.Key) == None {
-			if room <= 0 {
+			if _, asked := bySource[p.Source]; !asked {
+				bySource[p.Source] = room
+				if p.Source != "" {
+					bySource[p.Source] = a.reg.Room(app, p.Source, a.cfg.Limits, a.cfg.Now())
+				}
+			}
+			if room <= 0 || bySource[p.Source] <= 0 {
 				continue
 			}
 			room--
+			bySource[p.Source]--
 		}
 		seen[p.Path] = true
 		out = append(out, p)
@@ -293,6 +322,52 @@ func (a *Agreement) Reset(ctx context.Context, k Key) error {
 
 // ErrUnknownKey is in the chain of Reset's error about a key without a type.
 var ErrUnknownKey = errors.New("key has no type")
+
+// ResetAll takes the types from all keys of an app that a pattern names and, if
+// source is not empty, that this source made. A pattern is a path, for the key and
+// all within, properties and traits too; or the beginning of paths with a * behind
+// it, * alone for all keys. It returns how many there were. Keys that a person
+// pinned, and what they lie in, stay: Reset takes them by their path.
+func (a *Agreement) ResetAll(ctx context.Context, app, pattern, source string) (int, error) {
+	prefix, open := strings.CutSuffix(pattern, "*")
+	if first, _, _ := strings.Cut(prefix, "."); !open && first != Properties && first != Traits {
+		return 0, fmt.Errorf("key path must start with %s or %s (got %q)", Properties, Traits, pattern)
+	}
+	named := func(path string) bool {
+		return open && strings.HasPrefix(path, prefix) || path == prefix || strings.HasPrefix(path, prefix+".")
+	}
+	if err := a.take(ctx); err != nil {
+		return 0, err
+	}
+	defer a.release()
+	return a.write(ctx, app, func() ([]*kgo.Record, error) {
+		entries := a.reg.Entries(app)
+		keep := map[string]bool{}
+		for path, e := range entries {
+			if !e.Pinned {
+				continue
+			}
+			for at, c := range path {
+				if c == '.' {
+					keep[path[:at]] = true
+				}
+			}
+			keep[path] = true
+		}
+		var records []*kgo.Record
+		for _, path := range slices.Sorted(maps.Keys(entries)) {
+			if keep[path] || !named(path) || (source != "" && entries[path].Source != source) {
+				continue
+			}
+			rec, err := record(Key{App: app, Path: path}, Entry{})
+			if err != nil {
+				return nil, err
+			}
+			records = append(records, rec)
+		}
+		return records, nil
+	})
+}
 
 func (a *Agreement) decree(ctx context.Context, k Key, e Entry) error {
 	if err := checkPath(k.Path); err != nil {

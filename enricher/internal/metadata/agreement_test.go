@@ -202,7 +202,7 @@ func TestInstancesWidenTogether(t *testing.T) {
 		follow(t, all[i])
 	}
 	price, pinned, fresh := Key{"a", "properties.price"}, Key{"a", "properties.id"}, Key{"a", "properties.l.[]"}
-	if err := all[0].Agree(t.Context(), []Proposal{{price, Integer}, {pinned, Integer}}); err != nil {
+	if err := all[0].Agree(t.Context(), []Proposal{{Key: price, Type: Integer}, {Key: pinned, Type: Integer}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := all[0].Pin(t.Context(), pinned, Integer, "an analyst", "ids have no fraction"); err != nil {
@@ -213,7 +213,7 @@ func TestInstancesWidenTogether(t *testing.T) {
 	for i, a := range all {
 		wg.Go(func() {
 			<-start
-			if err := a.Agree(t.Context(), []Proposal{{price, Float}, {pinned, Float}, {fresh, []Type{Integer, Float, Integer}[i]}}); err != nil {
+			if err := a.Agree(t.Context(), []Proposal{{Key: price, Type: Float}, {Key: pinned, Type: Float}, {Key: fresh, Type: []Type{Integer, Float, Integer}[i]}}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -248,7 +248,7 @@ func TestPinAndReset(t *testing.T) {
 	follow(t, a)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	prop := func(path string, typ Type) Proposal { return Proposal{Key{"a", path}, typ} }
+	prop := func(path string, typ Type) Proposal { return Proposal{Key: Key{"a", path}, Type: typ} }
 	if err := a.Agree(ctx, []Proposal{
 		prop("properties.price", Integer), prop("properties.cart", Object), prop("properties.cart.id", String), prop("properties.cart.lines", Array),
 		prop("properties.cart.lines.[]", Object), prop("properties.cart.lines.[].sku", String), prop("properties.cartoon", String),
@@ -313,7 +313,7 @@ func TestAgreementKeepsTheLimit(t *testing.T) {
 		wg.Go(func() {
 			var ps []Proposal
 			for k := range 4 {
-				ps = append(ps, Proposal{Key{"a", fmt.Sprintf("properties.i%dk%d", i, k)}, String})
+				ps = append(ps, Proposal{Key: Key{"a", fmt.Sprintf("properties.i%dk%d", i, k)}, Type: String})
 			}
 			if err := a.Agree(ctx, ps); err != nil {
 				t.Error(err)
@@ -329,6 +329,94 @@ func TestAgreementKeepsTheLimit(t *testing.T) {
 	}
 	if got := one.View().Count("a"); got != limits.AppKeys {
 		t.Errorf("keys: got %d, want %d", got, limits.AppKeys)
+	}
+}
+
+// One sender who has a public key and floods an app with keys takes part of the
+// room, in one instance or several, over restarts and with keys that widen; the
+// others go on, and what it made can be taken away.
+func TestKeyFlood(t *testing.T) {
+	opts := cluster(t)
+	limits := DefaultLimits()
+	limits.AppKeys, limits.SourceKeys = 400, 60
+	now := time.Unix(1_800_000_000, 0)
+	start := func() *Agreement {
+		a := newAgreement(t, opts, limits)
+		a.cfg.Now = func() time.Time { return now }
+		if err := a.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	flooder, other := Source("a", "203.0.113.7"), Source("a", "198.51.100.7")
+	keys := func(prefix, source string, n int, typ Type) []Proposal {
+		var ps []Proposal
+		for k := range n {
+			ps = append(ps, Proposal{Key: Key{"a", fmt.Sprintf("properties.%s%03d", prefix, k)}, Type: typ, Source: source})
+		}
+		return ps
+	}
+	agree := func(a *Agreement, ps []Proposal, want int) {
+		t.Helper()
+		if err := a.Agree(t.Context(), ps); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.View().Count("a"); got != want {
+			t.Errorf("keys: got %d, want %d", got, want)
+		}
+	}
+	a := start()
+	agree(a, keys("flood", flooder, 300, Integer), 60)
+	agree(a, keys("flood", flooder, 300, Float), 60) // those it has are widened
+	a = start()
+	if got := a.Room("a", flooder); got > 0 {
+		t.Errorf("room of the flooder after a restart: got %d, want none", got)
+	}
+	agree(a, keys("more", flooder, 300, String), 60)
+	agree(a, keys("mine", other, 50, String), 110)
+	// Hour after hour it takes a quarter of what is left at most.
+	for hour := range 8 {
+		now = now.Add(sourceWindow + time.Minute)
+		if err := a.Agree(t.Context(), keys(fmt.Sprintf("hour%d.", hour), flooder, 300, String)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, room := limits.AppKeys-a.View().Count("a"), a.Room("a", other); left < 16 || room < 16 {
+		t.Errorf("after 8 hours %d keys are left, and room for %d of others", left, room)
+	}
+	if err := a.Pin(t.Context(), Key{"a", "properties.flood000"}, Float, "x", "y"); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := a.ResetAll(t.Context(), "a", "properties.flood00*", ""); n != 9 || err != nil {
+		t.Errorf("reset of a prefix: got %d, %v, want 9", n, err)
+	}
+	if n, err := a.ResetAll(t.Context(), "a", "*", flooder); n < 60 || err != nil {
+		t.Errorf("reset of a source: got %d, %v", n, err)
+	}
+	if got, want := a.View().Count("a"), 51; got != want { // the other's, and what a person pinned
+		t.Errorf("keys after the resets: got %d, want %d", got, want)
+	}
+	if n, err := a.ResetAll(t.Context(), "a", "properties", ""); n != 50 || err != nil {
+		t.Errorf("reset of the root: got %d, %v, want 50", n, err)
+	}
+}
+
+func TestSource(t *testing.T) {
+	for _, tc := range []struct {
+		a, b string
+		same bool
+	}{
+		{"203.0.113.7", "203.0.113.200", true},
+		{"203.0.113.7", "::ffff:203.0.113.9", true},
+		{"203.0.113.7", "203.0.114.7", false},
+		{"2001:db8:1:2::1", "2001:db8:1:3::1", true},
+		{"2001:db8:1::1", "2001:db8:2::1", false},
+		{"", "unix", true},
+		{"", "203.0.113.7", false},
+	} {
+		if got := Source("a", tc.a) == Source("a", tc.b); got != tc.same {
+			t.Errorf("%q and %q are one source: got %v, want %v", tc.a, tc.b, got, tc.same)
+		}
 	}
 }
 

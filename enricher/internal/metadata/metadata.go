@@ -69,11 +69,12 @@ type Limits struct {
 	KeyBytes   int
 	ValueBytes int // of one string
 	AppKeys    int // different key paths of one app
+	SourceKeys int // new key paths of one source of an app within an hour, see Source
 }
 
 // DefaultLimits are far above what people look at.
 func DefaultLimits() Limits {
-	return Limits{Keys: 512, Depth: 8, KeyBytes: 256, ValueBytes: 64 << 10, AppKeys: 4096}
+	return Limits{Keys: 512, Depth: 8, KeyBytes: 256, ValueBytes: 64 << 10, AppKeys: 4096, SourceKeys: 1024}
 }
 
 // Validate reports all faults.
@@ -89,6 +90,7 @@ func (l Limits) Validate() error {
 	within("metadata-key-bytes", l.KeyBytes, 1, 4096)
 	within("metadata-value-bytes", l.ValueBytes, 1, 16<<20)
 	within("metadata-app-keys", l.AppKeys, 1, 100_000)
+	within("metadata-source-keys", l.SourceKeys, 1, 100_000)
 	return errors.Join(errs...)
 }
 

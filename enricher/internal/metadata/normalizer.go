@@ -44,7 +44,8 @@ type Key struct {
 // that is an integer so far, and Float.
 type Proposal struct {
 	Key
-	Type Type
+	Type   Type
+	Source string // of the event; empty: not bounded
 }
 
 // Stats count what happened to the values of an event.
@@ -52,6 +53,7 @@ type Stats struct {
 	Keys      int // with those in conflicts
 	Converted int
 	Conflicts [NumReasons]int
+	NoRoom    struct{ App, Source int } // values whose key may not be made: by Limits.AppKeys and SourceKeys
 }
 
 // Normalizer normalizes the objects of one event after the other. Its buffers
@@ -62,6 +64,11 @@ type Normalizer struct {
 	memo  memo
 	at    *appMemo // of the event's app
 	known int      // keys of the app, with the new ones in missing
+
+	address string // of the sender
+	rooms   Rooms  // nil: sources are not bounded
+	source  string // empty: not looked up yet
+	room    int    // keys that the source may still make
 
 	missing  []Proposal
 	proposed map[string]int // their paths, with the places in missing
@@ -112,6 +119,7 @@ func New(limits Limits) *Normalizer {
 // Begin starts an event of an app, with the types that view knows.
 func (n *Normalizer) Begin(view *View, app string) {
 	n.at, n.stats = n.memo.of(view, app), Stats{}
+	n.address, n.rooms, n.source = "", nil, ""
 	n.known = n.at.count
 	if len(n.missing) > 0 {
 		n.missing = n.missing[:0]
@@ -407,6 +415,7 @@ func (n *Normalizer) array(dst, value []byte, t *node, depth int) ([]byte, Reaso
 	giveUp := func(reason Reason) ([]byte, Reason, bool) {
 		// What objects in it sent to conflicts goes there with all of it. Their
 		// paths stay taken, which does no harm.
+		stats.NoRoom = n.stats.NoRoom
 		n.conflicts, n.stats, n.keysLeft = n.conflicts[:conflicts], stats, keysLeft
 		return dst, reason, false
 	}
@@ -709,6 +718,11 @@ func (n *Normalizer) typePath() []byte {
 func (n *Normalizer) propose(typ Type) bool {
 	if _, ok := n.proposed[string(n.typePath())]; !ok {
 		if n.known >= n.limits.AppKeys {
+			n.stats.NoRoom.App++
+			return false
+		}
+		if !n.admit() {
+			n.stats.NoRoom.Source++
 			return false
 		}
 		n.known++
@@ -727,7 +741,7 @@ func (n *Normalizer) note(typ Type) {
 		}
 		return
 	}
-	p := Proposal{Key: Key{App: n.at.name, Path: string(path)}, Type: typ}
+	p := Proposal{Key: Key{App: n.at.name, Path: string(path)}, Type: typ, Source: n.source}
 	n.proposed[p.Path] = len(n.missing)
 	n.missing = append(n.missing, p)
 }

@@ -17,6 +17,7 @@ type Entry struct {
 	Author string
 	Reason string
 	At     time.Time
+	Source string // of the event that brought the key first; empty in older records
 }
 
 // Registry holds the types that the keys of all apps have. It is a view of the
@@ -24,14 +25,15 @@ type Entry struct {
 type Registry struct {
 	now atomic.Pointer[View]
 
-	mu      sync.Mutex // covers entries and offsets
+	mu      sync.Mutex // covers what follows
 	entries map[Key]Entry
-	offsets map[Key]int64 // of the record that decided, deleted keys too
+	offsets map[Key]int64          // of the record that decided, deleted keys too
+	times   map[origin][]time.Time // of the keys that a source made in the last sourceWindow, in any order
 }
 
 // NewRegistry returns a registry that knows nothing.
 func NewRegistry() *Registry {
-	r := &Registry{entries: map[Key]Entry{}, offsets: map[Key]int64{}}
+	r := &Registry{entries: map[Key]Entry{}, offsets: map[Key]int64{}, times: map[origin][]time.Time{}}
 	r.now.Store(&View{apps: map[string]*appTypes{}})
 	return r
 }
@@ -63,6 +65,11 @@ func (r *Registry) Apply(changes ...Change) {
 		if c.Entry.Type == None {
 			delete(r.entries, c.Key)
 		} else {
+			if _, known := r.entries[c.Key]; !known && c.Entry.Source != "" {
+				o := origin{c.App, c.Entry.Source}
+				r.made(o, c.Entry.At.Add(-sourceWindow))
+				r.times[o] = append(r.times[o], c.Entry.At)
+			}
 			r.entries[c.Key] = c.Entry
 		}
 		next.set(c.Key, c.Entry.Type, c.Entry.Pinned, fresh)
@@ -71,6 +78,14 @@ func (r *Registry) Apply(changes ...Change) {
 	if changed {
 		r.now.Store(next)
 	}
+}
+
+// Entry returns what is known of a key.
+func (r *Registry) Entry(k Key) (Entry, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e, ok := r.entries[k]
+	return e, ok
 }
 
 // Entries returns what is known of an app's keys, by path.

@@ -22,6 +22,7 @@ type wireEntry struct {
 	Author string    `json:"author,omitempty"`
 	Reason string    `json:"reason,omitempty"`
 	At     time.Time `json:"at"`
+	Source string    `json:"source,omitempty"`
 }
 
 // record returns the record that gives a key an entry; of type None it takes
@@ -32,7 +33,7 @@ func record(k Key, e Entry) (*kgo.Record, error) {
 		return rec, nil
 	}
 	var err error
-	rec.Value, err = json.Marshal(wireEntry{Type: e.Type.String(), Pinned: e.Pinned, Author: e.Author, Reason: e.Reason, At: e.At.UTC()})
+	rec.Value, err = json.Marshal(wireEntry{Type: e.Type.String(), Pinned: e.Pinned, Author: e.Author, Reason: e.Reason, At: e.At.UTC(), Source: e.Source})
 	if err != nil {
 		return nil, fmt.Errorf("encode type of %s of %s: %w", k.Path, k.App, err)
 	}
@@ -57,7 +58,7 @@ func parse(rec *kgo.Record) (Change, error) {
 	if err != nil {
 		return Change{}, fmt.Errorf("metadata record at offset %d: %w", rec.Offset, err)
 	}
-	c.Entry = Entry{Type: typ, Pinned: w.Pinned, Author: w.Author, Reason: w.Reason, At: w.At}
+	c.Entry = Entry{Type: typ, Pinned: w.Pinned, Author: w.Author, Reason: w.Reason, At: w.At, Source: w.Source}
 	return c, nil
 }
 
