@@ -19,7 +19,7 @@ import (
 type format interface {
 	// event makes the event of a line one that the source's SDKs could send, and
 	// reads into c when it happened. The result is kept.
-	event(line int64, text []byte, c *clock) ([]byte, error)
+	event(line int64, text []byte, c *row) ([]byte, error)
 	// envelope is the body of a request with the events.
 	envelope(events [][]byte) []byte
 	path() string
@@ -29,12 +29,12 @@ type format interface {
 	answer(status int, reply []byte) (putAside int, taken bool)
 }
 
-var formats = map[string]func() format{
-	"segment":   func() format { return segment{} },
-	"csv":       func() format { return segment{} },
-	"posthog":   func() format { return posthog{} },
-	"mixpanel":  func() format { return mixpanel{} },
-	"amplitude": func() format { return &amplitude{said: map[string]uint64{}} },
+var formats = map[string]func(*persons) format{
+	"segment":   func(*persons) format { return segment{} },
+	"csv":       func(*persons) format { return segment{} },
+	"posthog":   func(p *persons) format { return posthog{p} },
+	"mixpanel":  func(*persons) format { return mixpanel{} },
+	"amplitude": func(p *persons) format { return &amplitude{said: map[string]uint64{}, persons: p} },
 }
 
 // Sources lists whose exports can be imported.
@@ -120,7 +120,7 @@ func list(dst []byte, events [][]byte) []byte {
 // segment imports raw messages as Segment and RudderStack archive them.
 type segment struct{}
 
-func (segment) event(line int64, text []byte, c *clock) ([]byte, error) {
+func (segment) event(line int64, text []byte, c *row) ([]byte, error) {
 	f, err := read(text)
 	if err != nil {
 		return nil, err
@@ -154,9 +154,9 @@ func (segment) answer(status int, reply []byte) (int, bool) {
 }
 
 // posthog imports events as PostHog's batch exports write them.
-type posthog struct{}
+type posthog struct{ persons *persons }
 
-func (posthog) event(line int64, text []byte, c *clock) ([]byte, error) {
+func (ph posthog) event(line int64, text []byte, c *row) ([]byte, error) {
 	f, err := read(text)
 	if err != nil {
 		return nil, err
@@ -176,11 +176,12 @@ func (posthog) event(line int64, text []byte, c *clock) ([]byte, error) {
 			delete(f, name)
 		}
 	}
+	c.read(f, false, "timestamp")
+	ph.persons.posthog(f, c)
 	// What the person was when the export was made is no part of the event.
 	for _, name := range []string{"person", "person_id", "person_properties", "team_id", "elements"} {
 		delete(f, name)
 	}
-	c.read(f, false, "timestamp")
 	c.mark(f)
 	return f.write()
 }
@@ -214,7 +215,7 @@ func (posthog) answer(status int, reply []byte) (int, bool) {
 // mixpanel imports what its raw export API gives.
 type mixpanel struct{}
 
-func (mixpanel) event(line int64, text []byte, c *clock) ([]byte, error) {
+func (mixpanel) event(line int64, text []byte, c *row) ([]byte, error) {
 	f, err := read(text)
 	if err != nil {
 		return nil, err
@@ -232,6 +233,11 @@ func (mixpanel) event(line int64, text []byte, c *clock) ([]byte, error) {
 	}
 	delete(p, "token")
 	c.read(p, true, "time")
+	// The gateway keys it by the id before identity. Of a device that does not say so,
+	// and not whether somebody was logged in, it may have been either.
+	id, device := p.text("distinct_id"), p.text("$device_id")
+	c.unmatched = device != "" && p.text("$user_id") == "" && p.text("$distinct_id_before_identity") == "" &&
+		id != device && !strings.HasPrefix(id, "$device:") && !strings.HasPrefix(f.text("event"), "$")
 	c.mark(f)
 	if f["properties"], err = p.write(); err != nil {
 		return nil, err
@@ -262,14 +268,15 @@ func (mixpanel) answer(status int, reply []byte) (int, bool) {
 type amplitude struct {
 	// said is what was last said of whom: exports repeat all of a user's
 	// properties on every event, and what changes is what is worth saying.
-	said map[string]uint64
+	said    map[string]uint64
+	persons *persons
 }
 
 // maxSaid bounds the memory of it. When it is full it is forgotten, and said
 // once more.
 const maxSaid = 200_000
 
-func (a *amplitude) event(line int64, text []byte, c *clock) ([]byte, error) {
+func (a *amplitude) event(line int64, text []byte, c *row) ([]byte, error) {
 	f, err := read(text)
 	if err != nil {
 		return nil, err
@@ -298,6 +305,7 @@ func (a *amplitude) event(line int64, text []byte, c *clock) ([]byte, error) {
 			delete(f, name)
 		}
 	}
+	a.persons.amplitude(f, c)
 	if event := f.text("event_type"); event != "$identify" && a.knows(f) {
 		delete(f, "user_properties")
 	}
@@ -306,7 +314,7 @@ func (a *amplitude) event(line int64, text []byte, c *clock) ([]byte, error) {
 
 // amplitudeTime makes the instants of an export those of the API. Exports have
 // them in UTC, without saying so.
-func (f fields) amplitudeTime(c *clock) error {
+func (f fields) amplitudeTime(c *row) error {
 	if _, ok := f["time"]; ok {
 		c.read(f, false, "time")
 		return nil

@@ -129,6 +129,7 @@ type Result struct {
 	PutAside int64 `json:"put_aside"` // of these: not usable, kept as rejected; as far as the source's answers tell
 	Skipped  int64 `json:"skipped"`   // no JSON object, or too large: not sent
 
+	Unmatched int64 `json:"unmatched,omitempty"` // the export no longer has the id under which it was sent
 	Ambiguous int64 `json:"ambiguous,omitempty"` // of a local time that was shown twice, at the end of daylight saving time
 
 	FirstSkipped string `json:"first_skipped,omitempty"` // why the first was
@@ -161,11 +162,12 @@ func Run(ctx context.Context, cfg Config, deps Dependencies) (Result, error) {
 		return Result{}, err
 	}
 	im := &run{
-		cfg: cfg, log: deps.Logger, now: deps.Now, size: size, state: st, format: formats[cfg.From](),
+		cfg: cfg, log: deps.Logger, now: deps.Now, size: size, state: st, persons: newPersons(),
 		send: sender{cfg: cfg, client: client, log: deps.Logger},
 	}
+	im.format = formats[cfg.From](im.persons)
 	if cfg.Zone != "" {
-		im.clock.zone, _ = time.LoadLocation(cfg.Zone) // Validate loaded it
+		im.row.zone, _ = time.LoadLocation(cfg.Zone) // Validate loaded it
 	}
 	if err := im.look(ctx); err != nil {
 		return Result{}, err
@@ -175,15 +177,16 @@ func Run(ctx context.Context, cfg Config, deps Dependencies) (Result, error) {
 
 // run is one run over a file.
 type run struct {
-	cfg    Config
-	log    *slog.Logger
-	now    func() time.Time
-	size   int64 // of the file as it lies on disk
-	state  *state
-	format format
-	send   sender
-	clock  clock
-	least  event.Micros // events before it are too old
+	cfg     Config
+	log     *slog.Logger
+	now     func() time.Time
+	size    int64 // of the file as it lies on disk
+	state   *state
+	format  format
+	send    sender
+	row     row
+	persons *persons
+	least   event.Micros // events before it are too old
 
 	batch   [][]byte
 	bytes   int
@@ -193,6 +196,8 @@ type run struct {
 	skipped int64 // lines skipped since the state was saved
 
 	ambiguous int64 // events of ambiguous time since then
+	unmatched int64
+	claims    int // in the batch
 
 	started, told time.Time
 	before        int64 // lines of earlier runs
@@ -299,6 +304,9 @@ func (r *run) all(ctx context.Context, file *export) (Result, error) {
 	if n := r.state.Ambiguous; n > 0 {
 		r.log.Warn("events of local times that were shown twice, when daylight saving time ended: they count at the first, flagged time_ambiguous", "events", n)
 	}
+	if n := r.state.Unmatched; n > 0 {
+		r.log.Warn("events of which the export no longer has the id under which they were sent: those that also came live count twice", "events", n)
+	}
 	if n := r.state.Skipped; n > 0 {
 		return r.state.Result, fmt.Errorf("%w: %d of %d lines of %s; the first: %s", ErrUnread, n, r.state.Lines, r.cfg.File, r.state.FirstSkipped)
 	}
@@ -317,10 +325,10 @@ func (r *run) take(ctx context.Context, text []byte, n int) error {
 		r.skip(fmt.Errorf("longer than max-line-bytes, %d", r.cfg.MaxLineBytes))
 	case len(blank) > 0:
 		var err error
-		r.clock.at, r.clock.ambiguous = 0, false
-		if ev, err = r.format.event(r.line+1, blank, &r.clock); err != nil {
+		r.row.begin()
+		if ev, err = r.format.event(r.line+1, blank, &r.row); err != nil {
 			r.skip(err)
-		} else if err := r.tooOld(r.line+1, r.clock.at); err != nil {
+		} else if err := r.tooOld(r.line+1, r.row.at); err != nil {
 			return err
 		}
 	}
@@ -334,8 +342,16 @@ func (r *run) take(ctx context.Context, text []byte, n int) error {
 	if ev != nil {
 		r.batch = append(r.batch, ev)
 		r.bytes += len(ev) + 1
-		if r.clock.ambiguous {
+		if r.row.claim != nil {
+			r.batch = append(r.batch, r.row.claim)
+			r.bytes += len(r.row.claim) + 1
+			r.claims++
+		}
+		if r.row.ambiguous {
 			r.ambiguous++
+		}
+		if r.row.unmatched {
+			r.unmatched++
 		}
 	}
 	return nil
@@ -360,19 +376,20 @@ func (r *run) flush(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("send lines %d to %d: %w", r.state.Lines+1, r.line, err)
 		}
-		r.state.Sent += int64(len(r.batch) - tooLarge)
+		r.state.Sent += int64(len(r.batch) - r.claims - tooLarge)
 		if tooLarge > 0 {
 			r.first(fmt.Sprintf("too large for the gateway, between lines %d and %d", r.state.Lines+1, r.line))
 		}
 		r.skipped += int64(tooLarge)
 		r.state.PutAside += int64(putAside)
 		clear(r.batch)
-		r.batch, r.bytes = r.batch[:0], 0
+		r.batch, r.bytes, r.claims = r.batch[:0], 0, 0
 	}
 	r.state.Offset, r.state.Lines, r.state.Sum = r.end, r.line, hex.EncodeToString(r.sum[:])
 	r.state.Skipped += r.skipped
 	r.state.Ambiguous += r.ambiguous
-	r.skipped, r.ambiguous = 0, 0
+	r.state.Unmatched += r.unmatched
+	r.skipped, r.ambiguous, r.unmatched = 0, 0, 0
 	return r.state.save(r.cfg.State)
 }
 

@@ -469,7 +469,7 @@ func FuzzFormats(f *testing.F) {
 	f.Add(`{"event_type":"e","event_time":"2026-01-02 03:04:05.678000","user_properties":"{\"a\":1}"}`)
 	f.Fuzz(func(t *testing.T, line string) {
 		for _, from := range Sources() {
-			ev, err := formats[from]().event(1, []byte(line), &clock{zone: time.UTC})
+			ev, err := formats[from](newPersons()).event(1, []byte(line), &row{zone: time.UTC})
 			var object map[string]json.RawMessage
 			if err == nil && (json.Unmarshal(ev, &object) != nil || object == nil) {
 				t.Errorf("%s: %q gives %q", from, line, ev)

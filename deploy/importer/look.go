@@ -16,8 +16,8 @@ import (
 // they are received.
 var ErrTooOld = errors.New("older than max-age")
 
-// look reads the whole export before anything of it is sent, and refuses one with
-// events that are too old. What cannot be read the import itself reports.
+// look reads the whole export before anything of it is sent: it learns who its persons
+// are, and refuses one with events that are too old. What cannot be read the import itself reports.
 func (r *run) look(ctx context.Context) error {
 	if !r.cfg.History {
 		r.least = event.FromTime(r.now()) - r.cfg.MaxAge.Microseconds()
@@ -30,11 +30,13 @@ func (r *run) look(ctx context.Context) error {
 		return err
 	}
 	defer file.Close()
-	format, c := formats[r.cfg.From](), clock{zone: r.clock.zone}
+	r.persons.learning = true
+	defer func() { r.persons.learning = false }()
+	format, c := formats[r.cfg.From](r.persons), row{zone: r.row.zone}
 	all := newLines(file, r.cfg.MaxLineBytes)
 	for line := int64(1); ctx.Err() == nil; line++ {
 		text, _, err := all.next()
-		c.at = 0
+		c.begin()
 		if text = bytes.TrimSpace(text); len(text) > 0 {
 			if _, err := format.event(line, text, &c); err == nil {
 				if err := r.tooOld(line, c.at); err != nil {

@@ -64,6 +64,8 @@ type decoder struct {
 	token string // of the first event
 	noIP  bool   // the request's address is not the user's
 
+	claimed map[string]string // persons by visitor, of claims in this request
+
 	top, properties         mapping.Object
 	traits, context, nested mapping.Writer
 }
@@ -150,7 +152,14 @@ func (d *decoder) event(it mapping.Item) {
 	ev.Kind, ev.Event = event.KindTrack, f.ID("event")
 	p := mapping.Fields{Object: &d.properties}
 	ev.MessageID = p.ID("$insert_id")
-	d.identity(ev, p.ID("$user_id"), p.ID("$device_id"), p.ID("distinct_id"))
+	user, device, distinct := p.ID("$user_id"), p.ID("$device_id"), p.ID("distinct_id")
+	// Exports name the person to whom Mixpanel gave an event later, and beside it the
+	// id under which it was sent, by which one that also came live is known.
+	person := ""
+	if before := p.ID("$distinct_id_before_identity"); before != "" && before != distinct && d.b.IsHistory() {
+		person, distinct = distinct, before
+	}
+	d.identity(ev, user, device, distinct)
 	if p.Wrong != "" {
 		d.b.Reject(ingest.CodeWrongType, "properties."+p.Wrong, "must be text or a number")
 		return
@@ -194,6 +203,30 @@ func (d *decoder) event(it mapping.Item) {
 	}
 	d.top.Rest(&d.context)
 	ev.Context = d.context.Object()
+	if ev.MessageID == "" {
+		ev.MessageID = d.b.NewID()
+	}
+	id, visitor := ev.MessageID, ev.AnonymousID
+	if ev.UserID != "" {
+		visitor = ev.UserID
+	}
+	if usage := event.IsUsage(ev.Kind); d.b.Add() && usage {
+		d.claim(ev, id, visitor, person)
+	}
+}
+
+// claim adds that a visitor of an export was the person, once in a request.
+func (d *decoder) claim(ev *event.RawEvent, id, visitor, person string) {
+	if person == "" || person == visitor || strings.HasPrefix(person, devicePrefix) || d.claimed[visitor] == person {
+		return
+	}
+	if d.claimed == nil {
+		d.claimed = map[string]string{}
+	}
+	d.claimed[visitor] = person
+	ev.Kind, ev.Event, ev.MessageID = event.KindIdentify, "$identify", mapping.Suffixed(d.b, id, "claim")
+	ev.UserID, ev.AnonymousID, ev.AccountID = person, visitor, ""
+	ev.Properties, ev.Context, ev.Quantity = nil, nil, 1
 	d.b.Add()
 }
 

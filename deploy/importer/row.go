@@ -11,18 +11,27 @@ import (
 	"github.com/uptakehq/uptake/schemas/instant"
 )
 
-// clock reads when an event happened, and makes local times instants.
-type clock struct {
+// row is what is known of a row beside its event: when it happened, and whose it is.
+type row struct {
 	zone *time.Location // of texts that name none; nil leaves fields as they are
 
 	at        event.Micros // when the event at hand happened; 0: it does not say so
 	ambiguous bool         // at is of a local time that was shown twice
+
+	// claim is a further event that says whose this one's visitor was, nil for none.
+	claim []byte
+	// unmatched: the export no longer has the id under which it was sent, so it counts
+	// twice where it also came live.
+	unmatched bool
 }
+
+// begin makes it ready for another row.
+func (c *row) begin() { *c = row{zone: c.zone} }
 
 // read reads the fields that say when an event happened, of which the first that is
 // an instant counts. With a zone they become instants in UTC: texts that name no zone
 // and, if local says so, numbers that count the seconds of local time.
-func (c *clock) read(f fields, local bool, names ...string) {
+func (c *row) read(f fields, local bool, names ...string) {
 	for _, name := range names {
 		text := f.text(name)
 		if text == "" {
@@ -53,7 +62,7 @@ func (c *clock) read(f fields, local bool, names ...string) {
 }
 
 // mark writes into the event what the gateway has to know of its time.
-func (c *clock) mark(f fields) {
+func (c *row) mark(f fields) {
 	delete(f, ingest.AmbiguousField)
 	if c.ambiguous {
 		f[ingest.AmbiguousField] = json.RawMessage("true")
