@@ -25,6 +25,8 @@ type Config struct {
 
 	TLS           bool
 	TLSCA         string // PEM file; empty: the system's
+	TLSCert       string // PEM file of the client's certificate
+	TLSKey        string // PEM file of its key
 	TLSServerName string
 
 	// Compression of what is sent: none or lz4.
@@ -63,6 +65,8 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.Var(&c.Password, "clickhouse-password", "`password`, or file:PATH")
 	set.BoolVar(&c.TLS, "clickhouse-tls", c.TLS, "speak TLS")
 	set.StringVar(&c.TLSCA, "clickhouse-tls-ca", c.TLSCA, "PEM `file` of the authorities to trust, in place of the system's")
+	set.StringVar(&c.TLSCert, "clickhouse-tls-cert", c.TLSCert, "PEM `file` of the client certificate, for servers that ask for one")
+	set.StringVar(&c.TLSKey, "clickhouse-tls-key", c.TLSKey, "PEM `file` of the client certificate's key")
 	set.StringVar(&c.TLSServerName, "clickhouse-tls-server-name", c.TLSServerName, "`name` to verify in place of the host")
 	set.StringVar(&c.Compression, "clickhouse-compression", c.Compression, "of what is sent: none, or lz4 where the network costs more than the processor")
 	set.DurationVar(&c.DialTimeout, "clickhouse-dial-timeout", c.DialTimeout, "bound on connecting")
@@ -125,8 +129,11 @@ func (c *Config) Validate() error {
 	if c.Compression != "none" && c.Compression != "lz4" {
 		errs = append(errs, fmt.Errorf("clickhouse-compression must be none or lz4 (got %q)", c.Compression))
 	}
-	if !c.TLS && (c.TLSCA != "" || c.TLSServerName != "") {
-		errs = append(errs, errors.New("clickhouse-tls-ca and clickhouse-tls-server-name need clickhouse-tls"))
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		errs = append(errs, fmt.Errorf("clickhouse-tls-cert and clickhouse-tls-key go together (got %q and %q)", c.TLSCert, c.TLSKey))
+	}
+	if !c.TLS && (c.TLSCA != "" || c.TLSCert != "" || c.TLSServerName != "") {
+		errs = append(errs, errors.New("clickhouse-tls-ca, -cert, -key and -server-name need clickhouse-tls"))
 	}
 	if c.DialTimeout <= 0 {
 		errs = append(errs, fmt.Errorf("clickhouse-dial-timeout must be > 0 (got %s)", c.DialTimeout))
@@ -147,6 +154,13 @@ func (c *Config) tlsConfig() (*tls.Config, error) {
 		if tc.RootCAs, err = setting.CertPool("clickhouse-tls-ca", c.TLSCA); err != nil {
 			return nil, err
 		}
+	}
+	if c.TLSCert != "" {
+		pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+		if err != nil {
+			return nil, fmt.Errorf("clickhouse-tls-cert and clickhouse-tls-key: %w", err)
+		}
+		tc.Certificates = []tls.Certificate{pair}
 	}
 	return tc, nil
 }

@@ -15,7 +15,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
 	"sort"
+	"strings"
 	"sync"
 	"time"
 
@@ -80,7 +82,9 @@ func (h *Health) Ready() map[string]string {
 }
 
 // Handler serves /metrics, /healthz, /readyz and /debug/pprof/. /readyz answers
-// 200 and {"ready":true}, or 503 and what is not ready and why.
+// 200 and {"ready":true}, or 503 and what is not ready and why. Profiles show
+// memory and cost CPU, so they are served only to clients on the same host (see
+// [local]); `kubectl port-forward` is one, and asks for Kubernetes' permission.
 func Handler(metrics prometheus.Gatherer, health *Health) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
@@ -105,12 +109,40 @@ func Handler(metrics prometheus.Gatherer, health *Health) http.Handler {
 			Faults []fault `json:"faults,omitempty"`
 		}{len(list) == 0, list})
 	})
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	profiles := http.NewServeMux()
+	profiles.HandleFunc("/debug/pprof/", pprof.Index)
+	profiles.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	profiles.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	profiles.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	profiles.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /debug/pprof/", func(w http.ResponseWriter, r *http.Request) {
+		if !local(r) {
+			http.Error(w, "profiles are served to clients on this host only: use a port-forward or a tunnel", http.StatusForbidden)
+			return
+		}
+		profiles.ServeHTTP(w, r)
+	})
 	return mux
+}
+
+// local reports whether a request comes from this host. Only the two usual
+// loopback addresses count: service meshes deliver what comes from other hosts
+// from further addresses of 127.0.0.0/8. A Host that is a name was not typed by
+// an operator but resolved by a browser, on behalf of some page.
+func local(r *http.Request) bool {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return false
+	}
+	if a := from.Addr().Unmap(); a != netip.AddrFrom4([4]byte{127, 0, 0, 1}) && a != netip.IPv6Loopback() {
+		return false
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	_, err = netip.ParseAddr(strings.Trim(host, "[]"))
+	return host == "localhost" || err == nil
 }
 
 // Server is the HTTP server on the metrics address.

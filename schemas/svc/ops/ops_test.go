@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
@@ -61,5 +62,31 @@ func TestServer(t *testing.T) {
 	}
 	if err := s.Close(context.Background()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestProfilesAreForThisHost(t *testing.T) {
+	h := Handler(prometheus.NewRegistry(), &Health{})
+	for _, tc := range []struct {
+		from, host string
+		want       int
+	}{
+		{"127.0.0.1:5000", "127.0.0.1:9101", 200},
+		{"127.0.0.1:5000", "localhost:9101", 200},
+		{"[::1]:5000", "[::1]:9101", 200},
+		{"[::ffff:127.0.0.1]:5000", "127.0.0.1", 200},
+		{"10.0.0.7:5000", "10.0.0.8:9101", 403},
+		{"127.0.0.6:5000", "10.0.0.8:9101", 403}, // a mesh's proxy, for another host
+		{"127.0.0.1:5000", "rebound.example:9101", 403},
+		{"", "localhost", 403},
+	} {
+		for path, want := range map[string]int{"/debug/pprof/goroutine?debug=1": tc.want, "/debug/pprof/cmdline": tc.want, "/metrics": 200, "/healthz": 200} {
+			r := httptest.NewRequest(http.MethodGet, path, nil)
+			r.RemoteAddr, r.Host = tc.from, tc.host
+			w := httptest.NewRecorder()
+			if h.ServeHTTP(w, r); w.Code != want {
+				t.Errorf("%s from %q to %q: got %d, want %d", path, tc.from, tc.host, w.Code, want)
+			}
+		}
 	}
 }
