@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/uptakehq/uptake/ingest-gateway/gateway"
 	"github.com/uptakehq/uptake/ingest-gateway/keys"
@@ -27,8 +28,12 @@ func main() {
 const usage = `Usage: ingest-gateway [command] [flags]
 
 Commands:
-  serve     take events until told to stop (the default)
-  key new   print a fresh write key, once, and the line for the key file
+  serve        take events until told to stop (the default)
+  key new      print a fresh write key, once, and the line for the key file
+  key list     list the keys of the key file: what each may do, and until when
+  key add      make a key of an app and write its hash into the key file
+  key rotate   make a key in place of another, which expires after an overlap
+  key revoke   remove a key from the key file
 
 Flags of serve: ingest-gateway serve -help
 Every flag can be given as UPTAKE_<FLAG> in the environment or in a -config file.
@@ -40,11 +45,7 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 	case "serve":
 		return serve(args, getenv, stderr)
 	case "key":
-		if len(args) == 1 && args[0] == "new" {
-			key := keys.New()
-			fmt.Fprintf(stdout, "write key (shown this once): %s\nline for the key file:       - %q\n", key, keys.HashOf(key).String())
-			return nil
-		}
+		return keyCommand(args, getenv, stdout, stderr, time.Now())
 	case "": // it is answered
 		return nil
 	}

@@ -12,7 +12,7 @@ import (
 // is not.
 func status(k ingest.Kind) int {
 	switch k {
-	case ingest.BadKey, ingest.BadOrigin, ingest.BadBody:
+	case ingest.BadKey, ingest.BadOrigin, ingest.BadScope, ingest.BadBody:
 		return http.StatusBadRequest
 	}
 	return k.Status()
@@ -41,7 +41,7 @@ func writeFault(b *ingest.Batch, fault *ingest.Fault, w *ingest.Reply) {
 	w.Body = strconv.AppendInt(w.Body, int64(w.Status), 10)
 	w.WriteString(`,"error":`)
 	switch fault.Kind {
-	case ingest.BadKey, ingest.BadOrigin:
+	case ingest.BadKey, ingest.BadOrigin, ingest.BadScope:
 		w.WriteQuoted(invalidKey + fault.Error())
 	case ingest.BadBody:
 		// Named, a missing field ends the SDKs' retries.

@@ -134,7 +134,10 @@ func (x *exchange) carriesKey() bool {
 	r, table := &x.request, x.gateway.keys.Table()
 	user, password := r.Basic()
 	for _, key := range [...]string{user, password, r.Bearer(), r.Header(x.keyHeader), r.Header("X-Api-Key"), r.QueryValue("writeKey"), r.QueryValue("api_key"), r.QueryValue("token")} {
-		if key != "" && table.App(key) != nil {
+		if key == "" {
+			continue
+		}
+		if app := table.App(key); app != nil && !app.Key.Expired(r.ReceivedAt) {
 			return true
 		}
 	}
@@ -216,7 +219,7 @@ func (x *exchange) process(candidates ingest.Candidates, fault *ingest.Fault) {
 	if app := b.App(); app != nil {
 		m = g.meters.of(app)
 		if fault == nil && b.Len() > 0 {
-			fault = m.take(app, b.Len(), x.received)
+			fault = g.meters.take(app, b.Len(), x.received)
 		}
 	}
 	taken := fault == nil
@@ -228,7 +231,7 @@ func (x *exchange) process(candidates ingest.Candidates, fault *ingest.Fault) {
 	}
 	if m != nil {
 		if taken && fault != nil {
-			m.give(b.Count(ingest.Unstored))
+			g.meters.give(b.App(), b.Count(ingest.Unstored))
 		}
 		g.metrics.count(m, b)
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -517,4 +518,63 @@ func TestImportsFit(t *testing.T) {
 		t.Errorf("more than the bound: got %d %s", res.status, res.body)
 	}
 	g.idle()
+}
+
+// A key may do less than its app: protocols, origins, rate, quota, time.
+func TestKeyScopes(t *testing.T) {
+	c := &clock{t: time.Now().UTC().Truncate(24 * time.Hour).Add(24 * time.Hour)}
+	hash := keys.HashOf("narrow")
+	extra := fmt.Sprintf("  - id: lab\n    keys:\n      - {hash: %q, expires: %s, protocols: [segment], origins: [https://lab.example], rate: 2, daily_quota: 6}\n      - %q\n",
+		hash, c.now().Add(time.Hour).Format(time.RFC3339), keys.HashOf("wide"))
+	g, cluster := quick(t, extra, func(_ *Config, d *Dependencies) { d.Now = c.now })
+	n := 0
+	send := func(key, origin string, events, status int, code string) {
+		t.Helper()
+		var all []string
+		for range events {
+			n++
+			all = append(all, track(fmt.Sprintf("s%d", n), "u"))
+		}
+		res := g.do("POST", "/v1/batch", strings.NewReader(batchOf(all...)), "Authorization", basicAuth(key), "Origin", origin)
+		if v := res.verdict(t); res.status != status || v.Error.Code != code {
+			t.Errorf("%s from %q: got %d %s, want %d %s", key, origin, res.status, res.body, status, code)
+		}
+	}
+	const lab = "https://lab.example"
+	send("narrow", lab, 4, 200, "") // the burst
+	send("narrow", lab, 1, 429, "rate_limited")
+	send("wide", "", 20, 200, "") // the app has no bound
+	c.add(10 * time.Second)
+	send("narrow", lab, 2, 200, "")
+	c.add(10 * time.Second)
+	send("narrow", lab, 1, 429, "over_quota")
+	send("wide", "", 20, 200, "")
+	send("narrow", "https://other.example", 1, 403, "bad_origin")
+	capture := func(key string) int {
+		return g.do("POST", "/capture/", strings.NewReader(`{"api_key":"`+key+`","event":"e","distinct_id":"u"}`)).status
+	}
+	if got := capture("narrow"); got != 403 {
+		t.Errorf("PostHog by a key for Segment: got %d, want 403", got)
+	}
+	if got := capture("wide"); got != 200 {
+		t.Errorf("PostHog by a key for all: got %d, want 200", got)
+	}
+	c.add(time.Hour)
+	send("narrow", lab, 1, 401, "bad_key")
+	send("wide", lab, 1, 200, "")
+	if got, want := len(readLog(t, cluster.ListenAddrs()).events), 4+20+2+20+1+1; got != want {
+		t.Errorf("log holds %d events, want %d", got, want)
+	}
+}
+
+// The key file may name each protocol, and no other.
+func TestKeyFileKnowsTheProtocols(t *testing.T) {
+	var names []string
+	for _, p := range Protocols() {
+		names = append(names, p.Name())
+	}
+	slices.Sort(names)
+	if !slices.Equal(names, keys.Protocols) {
+		t.Errorf("keys.Protocols is %v, the gateway has %v", keys.Protocols, names)
+	}
 }

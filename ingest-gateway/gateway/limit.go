@@ -29,11 +29,12 @@ func (b *budget) take(n int64) bool {
 
 func (b *budget) give(n int64) { b.used.Add(-n) }
 
-// meters hold what the gateway counts for each app. There are as many as apps
-// were ever in the key file.
+// meters hold what the gateway counts for each app, and the bounds of write keys
+// that have their own. There are as many as were ever in the key file.
 type meters struct {
 	metrics *metrics
 	apps    sync.Map // app id to *meter
+	keys    sync.Map // id of a key's scope to *bucket
 }
 
 func (m *meters) of(app *ingest.App) *meter {
@@ -44,19 +45,50 @@ func (m *meters) of(app *ingest.App) *meter {
 	return v.(*meter)
 }
 
-// meter is one app's rate, quota and counters. Rate and quota are of this
-// process: several gateways share nothing, and a restart begins anew.
+// take asks for n events of the app by the key of the request: both must have
+// room.
+func (m *meters) take(app *ingest.App, n int, now time.Time) *ingest.Fault {
+	if n == 0 {
+		return nil
+	}
+	key := allowance{what: "write key " + app.Key.ID, rate: app.Key.RatePerSecond, burst: app.Key.Burst, quota: app.Key.DailyQuota}
+	if fault := m.key(app).take(key, n, now); fault != nil {
+		return fault
+	}
+	fault := m.of(app).bucket.take(allowance{what: "app " + app.ID, rate: app.RatePerSecond, burst: app.Burst, quota: app.DailyQuota}, n, now)
+	if fault != nil {
+		m.key(app).give(n)
+	}
+	return fault
+}
+
+// give returns to the quotas what was not stored after all.
+func (m *meters) give(app *ingest.App, n int) {
+	if n == 0 {
+		return
+	}
+	m.key(app).give(n)
+	m.of(app).bucket.give(n)
+}
+
+// key is the bucket of a key with bounds of its own, or nil.
+func (m *meters) key(app *ingest.App) *bucket {
+	if app.Key.RatePerSecond == 0 && app.Key.DailyQuota == 0 {
+		return nil
+	}
+	if v, ok := m.keys.Load(app.Key.ID); ok {
+		return v.(*bucket)
+	}
+	v, _ := m.keys.LoadOrStore(app.Key.ID, new(bucket))
+	return v.(*bucket)
+}
+
+// meter is one app's bucket and counters.
 type meter struct {
 	events [ingest.Unstored + 1]prometheus.Counter
 	codes  map[string]prometheus.Counter
 	opted  prometheus.Counter
-
-	mu     sync.Mutex // covers what follows
-	full   bool       // tokens was set
-	tokens float64    // events that may come now; negative after a batch larger than what was left
-	at     time.Time  // when tokens was right
-	day    int64      // days since the epoch, UTC, that used is of
-	used   int64
+	bucket bucket
 }
 
 func newMeter(m *metrics, app string) *meter {
@@ -71,40 +103,59 @@ func newMeter(m *metrics, app string) *meter {
 	return t
 }
 
-// take asks for n events of the app. A batch passes when one event would, and
-// what it takes beyond is owed, so that a batch larger than the burst is not
-// refused for ever.
-func (t *meter) take(app *ingest.App, n int, now time.Time) *ingest.Fault {
-	if n == 0 || (app.RatePerSecond == 0 && app.DailyQuota == 0) {
+// bucket is what an app or a key sent of its rate and quota. They are of this
+// process: several gateways share nothing, and a restart begins anew. A nil
+// bucket has no bounds.
+type bucket struct {
+	mu     sync.Mutex // covers all
+	full   bool       // tokens was set
+	tokens float64    // events that may come now; negative after a batch larger than what was left
+	at     time.Time  // when tokens was right
+	day    int64      // days since the epoch, UTC, that used is of
+	used   int64
+}
+
+// allowance bounds a bucket; 0 is no bound.
+type allowance struct {
+	what  string // for the fault
+	rate  float64
+	burst int
+	quota int64
+}
+
+// take asks for n events. A batch passes when one event would, and what it takes
+// beyond is owed, so that a batch larger than the burst is not refused for ever.
+func (t *bucket) take(b allowance, n int, now time.Time) *ingest.Fault {
+	if t == nil || (b.rate == 0 && b.quota == 0) {
 		return nil
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if app.DailyQuota > 0 {
+	if b.quota > 0 {
 		const day = 24 * 60 * 60
 		today := now.Unix() / day
 		if today != t.day {
 			t.day, t.used = today, 0
 		}
-		if t.used >= app.DailyQuota {
+		if t.used >= b.quota {
 			return &ingest.Fault{
 				Kind: ingest.OverQuota, Setting: settingQuota, RetryAfter: int((today+1)*day - now.Unix()),
-				Detail: fmt.Sprintf("app %s sent its %d events of today", app.ID, app.DailyQuota),
+				Detail: fmt.Sprintf("%s sent its %d events of today", b.what, b.quota),
 			}
 		}
 	}
-	if app.RatePerSecond > 0 {
-		if burst := max(float64(app.Burst), 1); !t.full {
+	if b.rate > 0 {
+		if burst := max(float64(b.burst), 1); !t.full {
 			t.full, t.tokens = true, burst
 		} else if passed := now.Sub(t.at).Seconds(); passed > 0 {
-			t.tokens = math.Min(burst, t.tokens+passed*app.RatePerSecond)
+			t.tokens = math.Min(burst, t.tokens+passed*b.rate)
 		}
 		t.at = now
 		if t.tokens < 1 {
 			return &ingest.Fault{
 				Kind: ingest.RateLimited, Setting: settingRate,
-				RetryAfter: max(1, int(math.Ceil((1-t.tokens)/app.RatePerSecond))),
-				Detail:     fmt.Sprintf("app %s sends more than %v events a second", app.ID, app.RatePerSecond),
+				RetryAfter: max(1, int(math.Ceil((1-t.tokens)/b.rate))),
+				Detail:     fmt.Sprintf("%s sends more than %v events a second", b.what, b.rate),
 			}
 		}
 		t.tokens -= float64(n)
@@ -114,8 +165,8 @@ func (t *meter) take(app *ingest.App, n int, now time.Time) *ingest.Fault {
 }
 
 // give returns to the quota what was not stored after all.
-func (t *meter) give(n int) {
-	if n == 0 {
+func (t *bucket) give(n int) {
+	if t == nil {
 		return
 	}
 	t.mu.Lock()

@@ -3,6 +3,7 @@ package ingest
 import (
 	"net/netip"
 
+	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/ids"
 )
 
@@ -39,7 +40,26 @@ type App struct {
 
 	// IPMode is what of a client's address may be stored.
 	IPMode IPMode
+
+	// Key is what the write key of the request may do less than the app. The
+	// zero value takes nothing away.
+	Key Scope
 }
+
+// Scope narrows what one write key of an app may do.
+type Scope struct {
+	ID        string       // the first digits of the key's hash, for logs and replies
+	Expires   event.Micros // from when on the key is not known any more; 0: never
+	Protocols []string     // names of those that it may be used with; empty: all
+
+	// Bounds of the key alone, beside the app's: as App has them.
+	RatePerSecond float64
+	Burst         int
+	DailyQuota    int64
+}
+
+// Expired reports whether the key is not known any more at an instant.
+func (s *Scope) Expired(at event.Micros) bool { return s.Expires != 0 && at >= s.Expires }
 
 // AllowsOrigin reports whether a browser on a page of that origin may send.
 func (a *App) AllowsOrigin(origin string) bool {

@@ -3,6 +3,7 @@ package ingest
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -151,6 +152,12 @@ func (b *Batch) Authenticate(key string) error {
 	app := b.auth.App(key)
 	if app == nil {
 		return &Fault{Kind: BadKey, Detail: "unknown write key"}
+	}
+	if app.Key.Expired(b.request.ReceivedAt) {
+		return &Fault{Kind: BadKey, Detail: "write key " + app.Key.ID + " has expired"}
+	}
+	if allowed := app.Key.Protocols; len(allowed) > 0 && !slices.Contains(allowed, b.protocol) {
+		return &Fault{Kind: BadScope, Detail: "write key " + app.Key.ID + " may not be used with " + b.protocol}
 	}
 	if origin := b.request.Header("Origin"); origin != "" && !app.AllowsOrigin(origin) {
 		return &Fault{Kind: BadOrigin, Detail: "origin " + Shorten(origin, 128) + " is not allowed for this write key"}

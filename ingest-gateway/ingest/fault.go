@@ -12,7 +12,8 @@ type Kind uint8
 // Kinds of faults.
 const (
 	BadKey      Kind = iota + 1 // no write key, or none that is known
-	BadOrigin                   // the app does not allow the page's origin
+	BadOrigin                   // the app or the key does not allow the page's origin
+	BadScope                    // the key may not be used with this protocol
 	BadBody                     // cannot be read: packing, syntax, shape
 	TooLarge                    // body or batch above a bound
 	RateLimited                 // the app sends more per second than it may
@@ -25,7 +26,7 @@ const (
 	numKinds
 )
 
-var kindNames = [numKinds]string{"none", "bad_key", "bad_origin", "bad_body", "too_large", "rate_limited", "over_quota", "too_slow", "overloaded", "unavailable", "stopping", "broken"}
+var kindNames = [numKinds]string{"none", "bad_key", "bad_origin", "bad_scope", "bad_body", "too_large", "rate_limited", "over_quota", "too_slow", "overloaded", "unavailable", "stopping", "broken"}
 
 // String is the word for replies, logs and metrics.
 func (k Kind) String() string {
@@ -41,7 +42,7 @@ func (k Kind) Status() int {
 	switch k {
 	case BadKey:
 		return http.StatusUnauthorized
-	case BadOrigin:
+	case BadOrigin, BadScope:
 		return http.StatusForbidden
 	case BadBody:
 		return http.StatusBadRequest

@@ -19,11 +19,13 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 	"unsafe"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/ids"
 	"github.com/uptakehq/uptake/schemas/svc/wholefile"
 )
@@ -38,6 +40,9 @@ func HashOf(key string) Hash {
 
 // String is how the file writes a hash.
 func (h Hash) String() string { return "sha256:" + hex.EncodeToString(h[:]) }
+
+// ID is what people and commands call a key: the first 8 digits of its hash.
+func (h Hash) ID() string { return hex.EncodeToString(h[:4]) }
 
 // New returns a fresh write key.
 func New() string {
@@ -93,11 +98,63 @@ type fileApp struct {
 	IP          string   `yaml:"ip"`
 }
 
-// appKeys are hashes, or the word none: the app may not send any more.
+// appKeys are keys, or the word none: the app may not send any more.
 type appKeys struct {
-	none   bool
-	hashes []string
+	none bool
+	list []fileKey
 }
+
+// fileKey is a hash alone, or a hash with what the key may do less than the app.
+type fileKey struct {
+	Hash       string   `yaml:"hash"`
+	Note       string   `yaml:"note,omitempty"`
+	Expires    instant  `yaml:"expires,omitempty"`
+	Protocols  []string `yaml:"protocols,flow,omitempty"`
+	Origins    []string `yaml:"origins,flow,omitempty"`
+	Rate       float64  `yaml:"rate,omitempty"`
+	Burst      int      `yaml:"burst,omitempty"`
+	DailyQuota int64    `yaml:"daily_quota,omitempty"`
+}
+
+// UnmarshalYAML reads either. Names that a key does not have are refused here,
+// since decoding a node does not know that the file's decoder refuses them.
+func (k *fileKey) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode {
+		return n.Decode(&k.Hash)
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		switch name := n.Content[i].Value; name {
+		case "hash", "note", "expires", "protocols", "origins", "rate", "burst", "daily_quota":
+		default:
+			return fmt.Errorf("line %d: field %s not found in a key", n.Content[i].Line, name)
+		}
+	}
+	type plain fileKey
+	return n.Decode((*plain)(k))
+}
+
+// plain reports whether the key may do all that the app may, and never expires.
+func (k *fileKey) plain() bool {
+	return k.Expires.IsZero() && len(k.Protocols) == 0 && len(k.Origins) == 0 && k.Rate == 0 && k.Burst == 0 && k.DailyQuota == 0
+}
+
+// instant is a date, which means its first moment in UTC, or an instant of RFC 3339.
+type instant struct{ time.Time }
+
+// UnmarshalYAML reads either.
+func (t *instant) UnmarshalYAML(n *yaml.Node) error {
+	var err error
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if t.Time, err = time.Parse(layout, n.Value); err == nil {
+			t.Time = t.UTC()
+			return nil
+		}
+	}
+	return fmt.Errorf("line %d: %q is no date such as 2027-01-31 and no instant such as 2027-01-31T12:00:00Z", n.Line, n.Value)
+}
+
+// MarshalYAML writes it so that it is read again.
+func (t instant) MarshalYAML() (any, error) { return t.Format(time.RFC3339), nil }
 
 // UnmarshalYAML reads either.
 func (k *appKeys) UnmarshalYAML(n *yaml.Node) error {
@@ -105,7 +162,7 @@ func (k *appKeys) UnmarshalYAML(n *yaml.Node) error {
 		k.none = true
 		return nil
 	}
-	return n.Decode(&k.hashes)
+	return n.Decode(&k.list)
 }
 
 // maxFile bounds the key file.
@@ -204,25 +261,30 @@ func Parse(text []byte) (*Table, error) {
 				t.all = true
 				continue
 			}
-			u, err := url.Parse(o)
-			if err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil {
+			if !validOrigin(o) {
 				fault("origins: %q is no origin, write scheme://host or scheme://host:port", o)
 			}
 			t.origins[o] = true
 		}
-		if len(fa.Keys.hashes) == 0 && !fa.Keys.none {
+		if len(fa.Keys.list) == 0 && !fa.Keys.none {
 			fault("has no keys; make one with `ingest-gateway key new`, or write `keys: none`")
 		}
-		for _, k := range fa.Keys.hashes {
-			h, err := parseHash(k)
+		for _, k := range fa.Keys.list {
+			h, err := parseHash(k.Hash)
 			if err != nil {
 				fault("keys: %w", err)
 				continue
 			}
 			if other := t.apps[h]; other != nil {
-				fault("key %s… is also of app %s", k[:min(len(k), 20)], other.ID)
+				fault("key %s… is also of app %s", k.Hash[:min(len(k.Hash), 20)], other.ID)
 			}
-			t.apps[h] = app
+			for _, err := range k.faults(fa.Origins) {
+				fault("key %s: %w", h.ID(), err)
+			}
+			t.apps[h] = k.narrow(app, h)
+			for _, o := range k.Origins {
+				t.origins[o] = true
+			}
 		}
 		t.list = append(t.list, app)
 	}
@@ -233,6 +295,63 @@ func Parse(text []byte) (*Table, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// Protocols are the names that `protocols` of a key may list: those of the
+// gateway, as a test of package gateway checks.
+var Protocols = []string{"amplitude", "cloudevents", "csb", "gainsightpx", "mixpanel", "moesif", "otlp", "posthog", "segment"}
+
+// faults reports what is wrong with a key's scope. A key may use no origin that
+// its app does not allow.
+func (k *fileKey) faults(origins []string) []error {
+	var errs []error
+	for _, p := range k.Protocols {
+		if !slices.Contains(Protocols, p) {
+			errs = append(errs, fmt.Errorf("protocols: %q is none of %s", p, strings.Join(Protocols, ", ")))
+		}
+	}
+	for _, o := range k.Origins {
+		switch {
+		case !validOrigin(o):
+			errs = append(errs, fmt.Errorf("origins: %q is no origin, write scheme://host or scheme://host:port", o))
+		case len(origins) > 0 && !slices.Contains(origins, o) && !slices.Contains(origins, "*"):
+			errs = append(errs, fmt.Errorf("origins: the app does not allow %q", o))
+		}
+	}
+	if !(k.Rate >= 0 && k.Rate <= 1e9) {
+		errs = append(errs, fmt.Errorf("rate must be 0 (no bound) to 1e9 events per second (got %v)", k.Rate))
+	}
+	if k.Burst < 0 || (k.Burst > 0 && k.Rate == 0) {
+		errs = append(errs, fmt.Errorf("burst must be at least 0, and needs a rate (got %d)", k.Burst))
+	}
+	if k.DailyQuota < 0 {
+		errs = append(errs, fmt.Errorf("daily_quota must be at least 0 (got %d)", k.DailyQuota))
+	}
+	return errs
+}
+
+// narrow returns the app as the key may use it.
+func (k *fileKey) narrow(app *ingest.App, h Hash) *ingest.App {
+	if k.plain() {
+		return app
+	}
+	a := *app
+	if len(k.Origins) > 0 {
+		a.AllowedOrigins = k.Origins
+	}
+	a.Key = ingest.Scope{
+		ID: h.ID(), Expires: event.FromTime(k.Expires.Time), Protocols: k.Protocols,
+		RatePerSecond: k.Rate, Burst: k.Burst, DailyQuota: k.DailyQuota,
+	}
+	if k.Burst == 0 {
+		a.Key.Burst = int(math.Ceil(2 * k.Rate))
+	}
+	return &a
+}
+
+func validOrigin(o string) bool {
+	u, err := url.Parse(o)
+	return err == nil && u.Scheme != "" && u.Host != "" && u.Path == "" && u.RawQuery == "" && u.User == nil
 }
 
 func parseHash(s string) (Hash, error) {

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -206,5 +207,54 @@ apps:
 	}
 	if _, err := Parse(fmt.Appendf(nil, strings.Replace(text, "[Kiosk]", `[" "]`, 1), 0, 0, 0)); err == nil || !strings.Contains(err.Error(), "no_ids") {
 		t.Errorf("a blank text: got %v", err)
+	}
+}
+
+func TestScopes(t *testing.T) {
+	text := fmt.Sprintf(`
+apps:
+  - id: a
+    keys:
+      - %q
+      - {hash: %q, expires: 2027-01-31, protocols: [segment], rate: 1.5}
+      - {hash: %q, expires: 2027-01-31T12:00:00+02:00, origins: [https://a.example], daily_quota: 7, note: kiosk}
+    rate: 100
+...
+`, HashOf("1"), HashOf("2"), HashOf("3"))
+	table, err := Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	micros := func(s string) int64 {
+		at, err := time.Parse(time.RFC3339, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at.UnixMicro()
+	}
+	for key, want := range map[string]ingest.Scope{
+		"1": {},
+		"2": {ID: HashOf("2").ID(), Expires: micros("2027-01-31T00:00:00Z"), Protocols: []string{"segment"}, RatePerSecond: 1.5, Burst: 3},
+		"3": {ID: HashOf("3").ID(), Expires: micros("2027-01-31T10:00:00Z"), DailyQuota: 7},
+	} {
+		if got := table.App(key); got == nil || !reflect.DeepEqual(got.Key, want) || got.ID != "a" || got.RatePerSecond != 100 {
+			t.Errorf("key %s: got %+v, want %+v", key, got, want)
+		}
+	}
+	if got := table.App("3"); got.AllowsOrigin("https://b.example") || !got.AllowsOrigin("https://a.example") {
+		t.Error("origins of the key do not count")
+	}
+	for part, want := range map[string]string{
+		"expires: tomorrow":   "no date",
+		"expire: 2027-01-31":  "field expire not found",
+		"protocols: [segmnt]": "is none of",
+		"origins: [a]":        "no origin",
+		"rate: -1":            "rate must be",
+		"daily_quota: -1":     "daily_quota must be",
+	} {
+		_, err := Parse(fmt.Appendf(nil, "apps:\n  - id: a\n    keys: [{hash: %q, %s}]\n...\n", HashOf("1"), part))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", part, err, want)
+		}
 	}
 }

@@ -153,7 +153,7 @@ func FirstKey(b *ingest.Batch, keys ...string) error {
 		if err == nil {
 			return nil
 		}
-		if first == nil || ingest.AsFault(err).Kind == ingest.BadOrigin {
+		if first == nil || ingest.AsFault(err).Kind != ingest.BadKey {
 			first = err
 		}
 	}

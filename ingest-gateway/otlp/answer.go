@@ -89,7 +89,7 @@ func writeStatus(w *ingest.Reply, json bool, fault *ingest.Fault) {
 
 func grpcCode(k ingest.Kind) byte {
 	switch k {
-	case ingest.BadKey, ingest.BadOrigin:
+	case ingest.BadKey, ingest.BadOrigin, ingest.BadScope:
 		return 16 // UNAUTHENTICATED
 	case ingest.BadBody:
 		return 3 // INVALID_ARGUMENT

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/uptakehq/uptake/ingest-gateway/keys"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/svc/setting"
+)
+
+const keyUsage = `Usage: ingest-gateway key COMMAND [flags]
+
+Commands:
+  key new      print a fresh write key, once, and the line for the key file
+  key list     list the keys of the key file: what each may do, and until when
+  key add      make a key of an app and write its hash into the key file
+  key rotate   make a key in place of another, which expires after an overlap
+  key revoke   remove a key from the key file
+
+Flags of each: ingest-gateway key COMMAND -help
+Gateways read the file again within seconds (keys-poll).
+`
+
+// keyCommand looks after write keys in the key file.
+func keyCommand(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer, now time.Time) error {
+	command := ""
+	if len(args) > 0 {
+		command, args = args[0], args[1:]
+	}
+	set := flag.NewFlagSet("ingest-gateway key "+command, flag.ContinueOnError)
+	set.SetOutput(stderr)
+	if command != "new" {
+		set.String("keys", "keys.yaml", "`file` of apps and their write keys")
+	}
+	text := func(name string) string { return set.Lookup(name).Value.String() }
+	var act func() error
+	switch command {
+	case "help", "-h", "-help", "--help":
+		fmt.Fprint(stdout, keyUsage)
+		return nil
+	case "new":
+		act = func() error {
+			key := keys.New()
+			fmt.Fprintf(stdout, "write key (shown this once): %s\nline for the key file:       - %q\n", key, keys.HashOf(key).String())
+			return nil
+		}
+	case "list":
+		act = func() error { return listKeys(stdout, text("keys"), now) }
+	case "add":
+		act = addKey(set, stdout, now)
+	case "rotate":
+		app, id := oneKey(set)
+		overlap := set.Duration("overlap", 7*24*time.Hour, "how long the old key goes on to work")
+		act = func() error {
+			key, err := keys.Rotate(text("keys"), *app, *id, now.Add(*overlap))
+			return shown(stdout, *app, key, err)
+		}
+	case "revoke":
+		app, id := oneKey(set)
+		act = func() error { return keys.Revoke(text("keys"), *app, *id) }
+	default:
+		return fmt.Errorf("%w: unknown command %q\n%s", process.ErrUsage, "key "+command, keyUsage)
+	}
+	rest, err := setting.Parse(set, args, getenv)
+	if err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return fmt.Errorf("%w: %w", process.ErrUsage, err)
+	}
+	if len(rest) > 0 {
+		return fmt.Errorf("%w: unexpected argument %q", process.ErrUsage, rest[0])
+	}
+	return act()
+}
+
+// oneKey binds the flags that name a key.
+func oneKey(set *flag.FlagSet) (app, id *string) {
+	return set.String("app", "", "`id` of the app"), set.String("key", "", "`id` of the key, as `key list` shows it")
+}
+
+// addKey binds the flags of a new key's terms.
+func addKey(set *flag.FlagSet, stdout io.Writer, now time.Time) func() error {
+	var t keys.Terms
+	app := set.String("app", "", "`id` of the app, which is in the file")
+	set.StringVar(&t.Note, "note", "", "`text` that says what the key is for")
+	lifetime := set.Duration("expires-in", 0, "how long the key works, such as 2160h; 0: until it is revoked")
+	set.Var((*setting.Strings)(&t.Protocols), "protocols", "comma-separated `names` of the only protocols that the key may be used with: "+strings.Join(keys.Protocols, ", "))
+	set.Var((*setting.Strings)(&t.Origins), "origins", "comma-separated `origins` of the only pages that may use the key")
+	set.Float64Var(&t.Rate, "rate", 0, "events a second that the key may send to each gateway; 0: as the app")
+	set.IntVar(&t.Burst, "burst", 0, "events that may come at once; 0: twice the rate")
+	set.Int64Var(&t.DailyQuota, "daily-quota", 0, "events per UTC day that the key may send to each gateway; 0: as the app")
+	return func() error {
+		if *lifetime != 0 {
+			t.Expires = now.Add(*lifetime).UTC().Truncate(time.Second)
+		}
+		key, err := keys.Add(set.Lookup("keys").Value.String(), *app, t)
+		return shown(stdout, *app, key, err)
+	}
+}
+
+func shown(w io.Writer, app, key string, err error) error {
+	if err == nil {
+		fmt.Fprintf(w, "write key of app %s (shown this once): %s\nid of the key: %s\n", app, key, keys.HashOf(key).ID())
+	}
+	return err
+}
+
+// listKeys prints a table.
+func listKeys(w io.Writer, path string, now time.Time) error {
+	all, err := keys.List(path, now)
+	if err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "APP\tKEY\tSTATE\tEXPIRES\tPROTOCOLS\tORIGINS\tRATE\tDAILY QUOTA\tNOTE")
+	for _, k := range all {
+		state, expires := "active", "never"
+		switch {
+		case k.ID == "":
+			k.ID, state, expires = "-", "may not send", "-"
+		case k.Expired:
+			state = "expired"
+		}
+		if !k.Expires.IsZero() {
+			expires = k.Expires.Format(time.RFC3339)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.App, k.ID, state, expires,
+			orAll(strings.Join(k.Protocols, ",")), orAll(strings.Join(k.Origins, ",")),
+			orAll(strconv.FormatFloat(k.RatePerSecond, 'g', -1, 64)), orAll(strconv.FormatInt(k.DailyQuota, 10)), k.Note)
+	}
+	return t.Flush()
+}
+
+// orAll shows what a key does not bound by itself: it is as its app's.
+func orAll(s string) string {
+	if s == "" || s == "0" {
+		return "app's"
+	}
+	return s
+}
