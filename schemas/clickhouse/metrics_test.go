@@ -103,3 +103,57 @@ func TestMetricFollowsItsActor(t *testing.T) {
 	same(t, "counted once, for the user", table(t, conn, "SELECT account_id, actor_id, actor_kind, value FROM metric_daily"), "acme u user 11")
 	same(t, "on the user", table(t, conn, "SELECT user_id, value FROM user_metrics"), "u 11")
 }
+
+// The timestamp that a report was sent with says which one is the latest, whatever
+// became of it in event_time; of one request the last one counts.
+func TestMetricIsTheLatestSent(t *testing.T) {
+	conn := schema(t)
+	declare(t, conn, 1, "Seats seats gauge")
+	offset := 0
+	sent := func(value int, timestamp, eventTime string) string {
+		offset++
+		return report("Seats", fmt.Sprintf(`"":%d`, value), days(20, 21)+fmt.Sprintf(", timestamp=2026-11-%s, event_time=2026-11-%s, source_offset=%d", timestamp, eventTime, offset))
+	}
+	insertEvents(t, conn,
+		sent(2, "21 03:00:00", "21 03:00:00"),
+		sent(3, "21 09:00:00", "21 02:00:00"), // a clock ahead, which was corrected
+		sent(1, "21 01:00:00", "21 08:00:00"))
+	same(t, "by the timestamp sent", table(t, conn, "SELECT value, said_at FROM metric_points"), "3 2026-11-21 09:00:00.000000")
+	insertEvents(t, conn,
+		sent(7, "22 01:00:00", "22 01:00:00"),
+		sent(5, "22 01:00:00", "22 01:00:00"),
+		sent(6, "22 01:00:00", "22 01:00:00"))
+	same(t, "within a request by order", table(t, conn, "SELECT value FROM metric_points"), "6")
+}
+
+// All names of a user are one series: with and without the anonymous id beside
+// it, a visitor that turned out to be the user, and an alias.
+func TestMetricOfAUserWithTwoNames(t *testing.T) {
+	conn := schema(t)
+	declare(t, conn, 1, "Sent sent cumulative", "Seats seats gauge")
+	name := func(event string, value int, who, period, clock string) string {
+		return fmt.Sprintf("kind=metric, event=%s, account_source=none, %s, event_time=2026-11-21 %s, timestamp=2026-11-21 %s, metric={\"numbers\":{\"\":%d}%s", event, who, clock, clock, value, period)
+	}
+	instant := `,"dimensions":"{}"}`
+	const (
+		visitor = "anonymous_id=a, actor_id=a, actor_kind=anonymous"
+		both    = "user_id=u, anonymous_id=a, actor_id=u, actor_kind=user"
+		user    = "user_id=u, actor_id=u, actor_kind=user"
+		old     = "user_id=w, actor_id=w, actor_kind=user"
+		other   = "user_id=x, actor_id=x, actor_kind=user"
+	)
+	insertEvents(t, conn,
+		"kind=identify, user_id=u, anonymous_id=a, actor_id=u, actor_kind=user, event_time=2026-11-21 02:30:00",
+		"kind=alias, user_id=u, previous_id=w, actor_id=u, actor_kind=user, event_time=2026-11-21 02:40:00",
+		name("Sent", 100, visitor, instant, "01:00:00"),
+		name("Sent", 130, both, instant, "03:00:00"),
+		name("Sent", 150, user, instant, "04:00:00"),
+		name("Sent", 170, old, instant, "05:00:00"),
+		name("Sent", 10, other, instant, "06:00:00"),
+		name("Seats", 5, visitor, days(20, 21), "01:00:00"),
+		name("Seats", 7, user, days(20, 21), "02:00:00"),
+		name("Seats", 6, both, days(20, 21), "01:30:00"),
+		name("Seats", 1, other, days(20, 21), "07:00:00"))
+	same(t, "increases", table(t, conn, "SELECT sum(increase) FROM metric_increases WHERE metric_id = 'sent' GROUP BY series ORDER BY ALL"), "10", "170")
+	same(t, "a period", table(t, conn, "SELECT actor_id, value FROM metric_points WHERE metric_id = 'seats' ORDER BY ALL"), "u 7", "x 1")
+}

@@ -1,5 +1,6 @@
 -- What metric events report: numbers of a period, of which the one stated last
--- counts. metric_values is keyed by the ids that the calls named and not by whom
+-- counts: by the timestamp that it was sent with, whatever became of that in
+-- event_time, and of those of one request the last. metric_values is keyed by the ids that the calls named and not by whom
 -- they were counted for: a report that comes again replaces the first one,
 -- whatever became known of its actor in between. It is a maximum, so that any
 -- order and any repeat of the same calls give the same result.
@@ -38,7 +39,7 @@ SELECT
     if(named, fromUnixTimestamp64Micro(JSONExtractInt(e.metric, 'period', 1), 'UTC'), e.event_time) AS period_start,
     if(named, fromUnixTimestamp64Micro(JSONExtractInt(e.metric, 'period', 2), 'UTC'), e.event_time) AS period_end,
     if(named, '', e.message_id) AS message_id,
-    (e.event_time, e.received_at, e.source_offset, n.2, e.actor_id, toString(e.actor_kind), e.account_id) AS last
+    (ifNull(e.timestamp, e.event_time), e.received_at, e.source_offset, n.2, e.actor_id, toString(e.actor_kind), e.account_id) AS last
 FROM {{.Local "events"}} AS e
 ARRAY JOIN if(e.metric = '', [], JSONExtractKeysAndValues(e.metric, 'numbers', 'Float64')) AS n
 WHERE e.metric != '';

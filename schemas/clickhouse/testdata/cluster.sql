@@ -507,7 +507,7 @@ SELECT
     if(named, fromUnixTimestamp64Micro(JSONExtractInt(e.metric, 'period', 1), 'UTC'), e.event_time) AS period_start,
     if(named, fromUnixTimestamp64Micro(JSONExtractInt(e.metric, 'period', 2), 'UTC'), e.event_time) AS period_end,
     if(named, '', e.message_id) AS message_id,
-    (e.event_time, e.received_at, e.source_offset, n.2, e.actor_id, toString(e.actor_kind), e.account_id) AS last
+    (ifNull(e.timestamp, e.event_time), e.received_at, e.source_offset, n.2, e.actor_id, toString(e.actor_kind), e.account_id) AS last
 FROM `uptake_internal`.`events_local` AS e
 ARRAY JOIN if(e.metric = '', [], JSONExtractKeysAndValues(e.metric, 'numbers', 'Float64')) AS n
 WHERE e.metric != '';
@@ -742,6 +742,82 @@ AS
 SELECT app_id, account_id, feature_id, module_id, product_id, day, events, quantity
 FROM `uptake_internal`.`account_feature_daily`;
 
+-- view identity_links
+
+CREATE OR REPLACE VIEW `uptake`.`identity_links` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `id_kind` String COMMENT 'What id is: anonymous or user (an alias)',
+    `id` String COMMENT 'The anonymous id, or the user id before the alias',
+    `user_id` String COMMENT 'User that it belongs to',
+    `since` DateTime64(6, 'UTC') COMMENT 'Event time of the first call that stated it',
+    `last_said` DateTime64(6, 'UTC') COMMENT 'Event time of the last call that stated it'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Identity links as calls stated them: an anonymous id that belongs to a user, or a user id that is an alias of another. Links that count today: identities'
+AS
+SELECT app_id, if(fact = 'alias', 'user', 'anonymous') AS id_kind, subject AS id, object AS user_id, CAST(min(f.first) AS DateTime64(6, 'UTC')) AS since, max(f.last).1 AS last_said
+FROM `uptake_internal`.`identity_facts` AS f
+WHERE fact IN ('anonymous', 'alias')
+GROUP BY app_id, fact, subject, object;
+
+-- view identities
+
+CREATE OR REPLACE VIEW `uptake`.`identities` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `id_kind` String COMMENT 'What id is: anonymous or user (an alias)',
+    `id` String COMMENT 'The anonymous id, or the user id before the alias',
+    `user_id` String COMMENT 'User that it belongs to',
+    `since` DateTime64(6, 'UTC') COMMENT 'Event time of the first call that stated it',
+    `last_said` DateTime64(6, 'UTC') COMMENT 'Event time of the last call that stated it',
+    `in_force` UInt8 COMMENT '1: of the links of this id, the one that counts now, since it was stated last'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Identity links that count: all that calls stated, without those that operators undid'
+AS
+SELECT
+    app_id, id_kind, id, user_id, since, last_said,
+    row_number() OVER (PARTITION BY app_id, id_kind, id ORDER BY last_said DESC, user_id DESC) = 1 AS in_force
+FROM `uptake`.`identity_links` AS said
+LEFT JOIN
+(
+    SELECT app_id, id_kind, id, user_id, max(u.until) AS until
+    FROM `uptake_internal`.`identity_unlinks` AS u
+    GROUP BY app_id, id_kind, id, user_id
+) AS undone USING (app_id, id_kind, id, user_id)
+WHERE last_said > until;
+
+-- view user_roots
+
+CREATE OR REPLACE VIEW `uptake`.`user_roots` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `user_id` String COMMENT 'A user id that is an alias',
+    `root_id` String COMMENT 'User that its events count for'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Aliased users and the user that each counts for after all aliases'
+AS
+WITH RECURSIVE
+    aliases AS (SELECT app_id, id, user_id, since FROM `uptake`.`identities` WHERE id_kind = 'user' AND in_force),
+    walk AS
+    (
+        SELECT app_id, id AS user_id, [id] AS path, [since] AS said, a.user_id AS next
+        FROM aliases AS a
+        UNION ALL
+        SELECT w.app_id, w.user_id, arrayPushBack(w.path, w.next), arrayPushBack(w.said, a.since), a.user_id
+        FROM walk AS w
+        LEFT JOIN aliases AS a ON a.app_id = w.app_id AND a.id = w.next
+        WHERE w.next != '' AND NOT has(w.path, w.next) AND length(w.path) < 100
+    )
+SELECT
+    app_id, user_id,
+    if(next = '', path[-1],
+        tupleElement(arraySort(arraySlice(arrayZip(said, path), indexOf(path, next)))[-1], 2)) AS root_id
+FROM walk
+WHERE next = '' OR has(path, next);
+
 -- view metric_points
 
 CREATE OR REPLACE VIEW `uptake`.`metric_points` ON CLUSTER `main`
@@ -759,9 +835,9 @@ CREATE OR REPLACE VIEW `uptake`.`metric_points` ON CLUSTER `main`
     `period_end` DateTime64(6, 'UTC') COMMENT 'End of the period; equal to the start: the number is of an instant',
     `at` DateTime64(6, 'UTC') COMMENT 'Instant that a gauge or a cumulative number is of: the last one of its period',
     `value` Float64 COMMENT 'The number',
-    `said_at` DateTime64(6, 'UTC') COMMENT 'Event time of the report that counts',
+    `said_at` DateTime64(6, 'UTC') COMMENT 'Timestamp of the report that counts, as it was sent',
     `received_at` DateTime64(6, 'UTC') COMMENT 'When the gateway received that report',
-    `series` UInt64 COMMENT 'Reports of the same account, user, anonymous id and dimensions'
+    `series` UInt64 COMMENT 'Reports of the same account, actor and dimensions: all names of one user are one actor'
 )
 DEFINER = `uptake_views` SQL SECURITY DEFINER
 COMMENT 'Numbers of metric events: one row for each number of each period, as it was reported last'
@@ -777,12 +853,32 @@ FROM
     SELECT
         v.app_id AS app_id, if(c.id = '', toString(v.event), c.id) AS metric_id, v.number AS number, any(c.meaning) AS semantics, any(c.of) AS unit,
         v.dimensions AS dimensions_text, v.period_start AS period_start, v.period_end AS period_end,
-        cityHash64(v.account_id, v.user_id, v.anonymous_id, v.dimensions) AS series, max(v.newest) AS said
+        cityHash64(v.account_id, v.kind, v.who, v.dimensions) AS series, max(v.newest) AS said
     FROM
     (
-        SELECT app_id, event, number, account_id, user_id, anonymous_id, dimensions, period_start, period_end, message_id, max(m.last) AS newest
-        FROM `uptake_internal`.`metric_values` AS m
-        GROUP BY app_id, event, number, account_id, user_id, anonymous_id, dimensions, period_start, period_end, message_id
+        -- Whose report it is: of the user that it counted for or that the visitor first
+        -- turned out to be, after all aliases; else of the visitor.
+        SELECT
+            n.app_id AS app_id, n.event AS event, n.number AS number, n.account_id AS account_id, n.dimensions AS dimensions,
+            n.period_start AS period_start, n.period_end AS period_end, n.message_id AS message_id, n.newest AS newest,
+            tupleElement(n.newest, 'actor_kind') AS told_kind, tupleElement(n.newest, 'actor_id') AS told,
+            multiIf(told_kind = 'user', told, told_kind = 'anonymous', l.user_id, '') AS user,
+            if(user = '', told_kind, 'user') AS kind, multiIf(user = '', told, r.root_id = '', user, r.root_id) AS who
+        FROM
+        (
+            SELECT app_id, event, number, account_id, user_id, anonymous_id, dimensions, period_start, period_end, message_id, max(m.last) AS newest
+            FROM `uptake_internal`.`metric_values` AS m
+            GROUP BY app_id, event, number, account_id, user_id, anonymous_id, dimensions, period_start, period_end, message_id
+        ) AS n
+        LEFT JOIN
+        (
+            SELECT app_id, id, argMin(user_id, (since, user_id)) AS user_id
+            FROM `uptake`.`identities`
+            WHERE id_kind = 'anonymous'
+            GROUP BY app_id, id
+        ) AS l ON l.app_id = n.app_id AND l.id = tupleElement(n.newest, 'actor_id')
+        LEFT JOIN `uptake`.`user_roots` AS r ON r.app_id = n.app_id
+            AND r.user_id = if(tupleElement(n.newest, 'actor_kind') = 'user', tupleElement(n.newest, 'actor_id'), l.user_id)
     ) AS v
     LEFT JOIN
     (
@@ -791,7 +887,7 @@ FROM
         GROUP BY app_id, event
         HAVING argMax(removed, catalog_version) = 0
     ) AS c ON c.app_id = v.app_id AND c.event = v.event
-    GROUP BY v.app_id, metric_id, v.number, v.account_id, v.user_id, v.anonymous_id, v.dimensions, v.period_start, v.period_end, v.message_id
+    GROUP BY v.app_id, metric_id, v.number, v.account_id, v.kind, v.who, v.dimensions, v.period_start, v.period_end, v.message_id
 );
 
 -- view account_metrics
@@ -1258,52 +1354,6 @@ SELECT app_id, event, metric_id, metric_name, semantics, unit, owner, purpose, c
 FROM `uptake_internal`.`catalog_metrics` FINAL
 WHERE removed = 0;
 
--- view identity_links
-
-CREATE OR REPLACE VIEW `uptake`.`identity_links` ON CLUSTER `main`
-(
-    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
-    `id_kind` String COMMENT 'What id is: anonymous or user (an alias)',
-    `id` String COMMENT 'The anonymous id, or the user id before the alias',
-    `user_id` String COMMENT 'User that it belongs to',
-    `since` DateTime64(6, 'UTC') COMMENT 'Event time of the first call that stated it',
-    `last_said` DateTime64(6, 'UTC') COMMENT 'Event time of the last call that stated it'
-)
-DEFINER = `uptake_views` SQL SECURITY DEFINER
-COMMENT 'Identity links as calls stated them: an anonymous id that belongs to a user, or a user id that is an alias of another. Links that count today: identities'
-AS
-SELECT app_id, if(fact = 'alias', 'user', 'anonymous') AS id_kind, subject AS id, object AS user_id, CAST(min(f.first) AS DateTime64(6, 'UTC')) AS since, max(f.last).1 AS last_said
-FROM `uptake_internal`.`identity_facts` AS f
-WHERE fact IN ('anonymous', 'alias')
-GROUP BY app_id, fact, subject, object;
-
--- view identities
-
-CREATE OR REPLACE VIEW `uptake`.`identities` ON CLUSTER `main`
-(
-    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
-    `id_kind` String COMMENT 'What id is: anonymous or user (an alias)',
-    `id` String COMMENT 'The anonymous id, or the user id before the alias',
-    `user_id` String COMMENT 'User that it belongs to',
-    `since` DateTime64(6, 'UTC') COMMENT 'Event time of the first call that stated it',
-    `last_said` DateTime64(6, 'UTC') COMMENT 'Event time of the last call that stated it',
-    `in_force` UInt8 COMMENT '1: of the links of this id, the one that counts now, since it was stated last'
-)
-DEFINER = `uptake_views` SQL SECURITY DEFINER
-COMMENT 'Identity links that count: all that calls stated, without those that operators undid'
-AS
-SELECT
-    app_id, id_kind, id, user_id, since, last_said,
-    row_number() OVER (PARTITION BY app_id, id_kind, id ORDER BY last_said DESC, user_id DESC) = 1 AS in_force
-FROM `uptake`.`identity_links` AS said
-LEFT JOIN
-(
-    SELECT app_id, id_kind, id, user_id, max(u.until) AS until
-    FROM `uptake_internal`.`identity_unlinks` AS u
-    GROUP BY app_id, id_kind, id, user_id
-) AS undone USING (app_id, id_kind, id, user_id)
-WHERE last_said > until;
-
 -- view memberships
 
 CREATE OR REPLACE VIEW `uptake`.`memberships` ON CLUSTER `main`
@@ -1392,9 +1442,9 @@ CREATE OR REPLACE VIEW `uptake`.`metric_increases` ON CLUSTER `main`
     `period_end` DateTime64(6, 'UTC') COMMENT 'End of the period; equal to the start: the number is of an instant',
     `at` DateTime64(6, 'UTC') COMMENT 'Instant that a gauge or a cumulative number is of: the last one of its period',
     `value` Float64 COMMENT 'The number',
-    `said_at` DateTime64(6, 'UTC') COMMENT 'Event time of the report that counts',
+    `said_at` DateTime64(6, 'UTC') COMMENT 'Timestamp of the report that counts, as it was sent',
     `received_at` DateTime64(6, 'UTC') COMMENT 'When the gateway received that report',
-    `series` UInt64 COMMENT 'Reports of the same account, user, anonymous id and dimensions',
+    `series` UInt64 COMMENT 'Reports of the same account, actor and dimensions: all names of one user are one actor',
     `value_before` Float64 COMMENT 'The number before it in its series; 0: none',
     `place` UInt64 COMMENT 'Its place in the series, from 1',
     `increase` Nullable(Float64) COMMENT 'What it adds to a sum; NULL: nothing, as a gauge or a metric that no catalog declares'
@@ -1801,36 +1851,6 @@ SELECT app_id, account_id, actor_id, actor_kind, role, product_id, day,
 FROM `uptake_internal`.`user_feature_daily` AS r
 GROUP BY app_id, account_id, actor_id, actor_kind, role, product_id, day
 HAVING events != 0 OR quantity != 0;
-
--- view user_roots
-
-CREATE OR REPLACE VIEW `uptake`.`user_roots` ON CLUSTER `main`
-(
-    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
-    `user_id` String COMMENT 'A user id that is an alias',
-    `root_id` String COMMENT 'User that its events count for'
-)
-DEFINER = `uptake_views` SQL SECURITY DEFINER
-COMMENT 'Aliased users and the user that each counts for after all aliases'
-AS
-WITH RECURSIVE
-    aliases AS (SELECT app_id, id, user_id, since FROM `uptake`.`identities` WHERE id_kind = 'user' AND in_force),
-    walk AS
-    (
-        SELECT app_id, id AS user_id, [id] AS path, [since] AS said, a.user_id AS next
-        FROM aliases AS a
-        UNION ALL
-        SELECT w.app_id, w.user_id, arrayPushBack(w.path, w.next), arrayPushBack(w.said, a.since), a.user_id
-        FROM walk AS w
-        LEFT JOIN aliases AS a ON a.app_id = w.app_id AND a.id = w.next
-        WHERE w.next != '' AND NOT has(w.path, w.next) AND length(w.path) < 100
-    )
-SELECT
-    app_id, user_id,
-    if(next = '', path[-1],
-        tupleElement(arraySort(arraySlice(arrayZip(said, path), indexOf(path, next)))[-1], 2)) AS root_id
-FROM walk
-WHERE next = '' OR has(path, next);
 
 -- view user_traits
 

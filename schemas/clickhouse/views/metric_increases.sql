@@ -17,9 +17,9 @@
     `period_end` DateTime64(6, 'UTC') COMMENT 'End of the period; equal to the start: the number is of an instant',
     `at` DateTime64(6, 'UTC') COMMENT 'Instant that a gauge or a cumulative number is of: the last one of its period',
     `value` Float64 COMMENT 'The number',
-    `said_at` DateTime64(6, 'UTC') COMMENT 'Event time of the report that counts',
+    `said_at` DateTime64(6, 'UTC') COMMENT 'Timestamp of the report that counts, as it was sent',
     `received_at` DateTime64(6, 'UTC') COMMENT 'When the gateway received that report',
-    `series` UInt64 COMMENT 'Reports of the same account, user, anonymous id and dimensions',
+    `series` UInt64 COMMENT 'Reports of the same account, actor and dimensions: all names of one user are one actor',
     `value_before` Float64 COMMENT 'The number before it in its series; 0: none',
     `place` UInt64 COMMENT 'Its place in the series, from 1',
     `increase` Nullable(Float64) COMMENT 'What it adds to a sum; NULL: nothing, as a gauge or a metric that no catalog declares'

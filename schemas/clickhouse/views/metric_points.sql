@@ -13,9 +13,9 @@
     `period_end` DateTime64(6, 'UTC') COMMENT 'End of the period; equal to the start: the number is of an instant',
     `at` DateTime64(6, 'UTC') COMMENT 'Instant that a gauge or a cumulative number is of: the last one of its period',
     `value` Float64 COMMENT 'The number',
-    `said_at` DateTime64(6, 'UTC') COMMENT 'Event time of the report that counts',
+    `said_at` DateTime64(6, 'UTC') COMMENT 'Timestamp of the report that counts, as it was sent',
     `received_at` DateTime64(6, 'UTC') COMMENT 'When the gateway received that report',
-    `series` UInt64 COMMENT 'Reports of the same account, user, anonymous id and dimensions'
+    `series` UInt64 COMMENT 'Reports of the same account, actor and dimensions: all names of one user are one actor'
 )
 {{.Definer}}
 COMMENT 'Numbers of metric events: one row for each number of each period, as it was reported last'
@@ -31,12 +31,32 @@ FROM
     SELECT
         v.app_id AS app_id, if(c.id = '', toString(v.event), c.id) AS metric_id, v.number AS number, any(c.meaning) AS semantics, any(c.of) AS unit,
         v.dimensions AS dimensions_text, v.period_start AS period_start, v.period_end AS period_end,
-        cityHash64(v.account_id, v.user_id, v.anonymous_id, v.dimensions) AS series, max(v.newest) AS said
+        cityHash64(v.account_id, v.kind, v.who, v.dimensions) AS series, max(v.newest) AS said
     FROM
     (
-        SELECT app_id, event, number, account_id, user_id, anonymous_id, dimensions, period_start, period_end, message_id, max(m.last) AS newest
-        FROM {{.Table "metric_values"}} AS m
-        GROUP BY app_id, event, number, account_id, user_id, anonymous_id, dimensions, period_start, period_end, message_id
+        -- Whose report it is: of the user that it counted for or that the visitor first
+        -- turned out to be, after all aliases; else of the visitor.
+        SELECT
+            n.app_id AS app_id, n.event AS event, n.number AS number, n.account_id AS account_id, n.dimensions AS dimensions,
+            n.period_start AS period_start, n.period_end AS period_end, n.message_id AS message_id, n.newest AS newest,
+            tupleElement(n.newest, 'actor_kind') AS told_kind, tupleElement(n.newest, 'actor_id') AS told,
+            multiIf(told_kind = 'user', told, told_kind = 'anonymous', l.user_id, '') AS user,
+            if(user = '', told_kind, 'user') AS kind, multiIf(user = '', told, r.root_id = '', user, r.root_id) AS who
+        FROM
+        (
+            SELECT app_id, event, number, account_id, user_id, anonymous_id, dimensions, period_start, period_end, message_id, max(m.last) AS newest
+            FROM {{.Table "metric_values"}} AS m
+            GROUP BY app_id, event, number, account_id, user_id, anonymous_id, dimensions, period_start, period_end, message_id
+        ) AS n
+        LEFT JOIN
+        (
+            SELECT app_id, id, argMin(user_id, (since, user_id)) AS user_id
+            FROM {{.View "identities"}}
+            WHERE id_kind = 'anonymous'
+            GROUP BY app_id, id
+        ) AS l ON l.app_id = n.app_id AND l.id = tupleElement(n.newest, 'actor_id')
+        LEFT JOIN {{.View "user_roots"}} AS r ON r.app_id = n.app_id
+            AND r.user_id = if(tupleElement(n.newest, 'actor_kind') = 'user', tupleElement(n.newest, 'actor_id'), l.user_id)
     ) AS v
     LEFT JOIN
     (
@@ -45,5 +65,5 @@ FROM
         GROUP BY app_id, event
         HAVING argMax(removed, catalog_version) = 0
     ) AS c ON c.app_id = v.app_id AND c.event = v.event
-    GROUP BY v.app_id, metric_id, v.number, v.account_id, v.user_id, v.anonymous_id, v.dimensions, v.period_start, v.period_end, v.message_id
+    GROUP BY v.app_id, metric_id, v.number, v.account_id, v.kind, v.who, v.dimensions, v.period_start, v.period_end, v.message_id
 )
