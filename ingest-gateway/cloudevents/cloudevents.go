@@ -83,7 +83,7 @@ func structured(r *ingest.Request) []byte {
 		if !ok || attribute == "data" || attribute == "data_base64" {
 			return
 		}
-		w.Text(mapping.Valid(attribute), headerValue(value))
+		w.Sent(mapping.Valid(attribute), headerValue(value))
 	})
 	contentType := r.Header("Content-Type")
 	w.Text("datacontenttype", mapping.Valid(contentType))
@@ -104,7 +104,7 @@ func structured(r *ingest.Request) []byte {
 
 // headerValue undoes the percent-encoding of the HTTP binding, and its quotes.
 // Some senders leave spaces and other characters as they are: Go in UTF-8, Node in
-// Latin-1.
+// Latin-1. What is encoded must be UTF-8: else the event is rejected.
 func headerValue(value []byte) string {
 	s := string(value)
 	if !utf8.ValidString(s) {
@@ -120,7 +120,7 @@ func headerValue(value []byte) string {
 	if decoded, err := url.PathUnescape(s); err == nil {
 		s = decoded
 	}
-	return mapping.Valid(s)
+	return s
 }
 
 // decoder is the state of one request.

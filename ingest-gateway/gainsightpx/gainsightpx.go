@@ -15,6 +15,7 @@ package gainsightpx
 import (
 	"net/http"
 	"net/url"
+	"unicode/utf8"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/ingest-gateway/mapping"
@@ -232,5 +233,8 @@ func pathID(r *ingest.Request) string {
 	if err != nil {
 		id = r.Param("id")
 	}
-	return mapping.Valid(id)
+	if !utf8.ValidString(id) {
+		return url.PathEscape(id) // ids that differ in such bytes alone are two
+	}
+	return id
 }

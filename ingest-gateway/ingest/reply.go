@@ -69,8 +69,14 @@ func (w *Reply) WriteString(s string) { w.Body = append(w.Body, s...) }
 func (w *Reply) WriteQuoted(s string) { w.Body = AppendQuoted(w.Body, s) }
 
 // AppendQuoted appends s as a JSON string. Bytes that are not UTF-8 become
-// U+FFFD.
-func AppendQuoted(dst []byte, s string) []byte {
+// U+FFFD: for what the gateway says. See AppendSent.
+func AppendQuoted(dst []byte, s string) []byte { return appendQuoted(dst, s, false) }
+
+// AppendSent is AppendQuoted of text that a client sent in a form that is not JSON:
+// bytes that are not UTF-8 stay, so that its event is rejected as one in JSON is.
+func AppendSent(dst []byte, s string) []byte { return appendQuoted(dst, s, true) }
+
+func appendQuoted(dst []byte, s string, keep bool) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
 	start := 0
@@ -82,7 +88,7 @@ func AppendQuoted(dst []byte, s string) []byte {
 		}
 		if c >= utf8.RuneSelf {
 			r, n := utf8.DecodeRuneInString(s[i:])
-			if r != utf8.RuneError || n > 1 {
+			if r != utf8.RuneError || n > 1 || keep {
 				i += n
 				continue
 			}

@@ -218,6 +218,14 @@ func (w *Writer) Text(name, s string) {
 	}
 }
 
+// Sent writes a string that a client sent in a form that is not JSON, see
+// ingest.AppendSent.
+func (w *Writer) Sent(name, s string) {
+	if s != "" && w.begin(name) {
+		w.buf = ingest.AppendSent(w.buf, s)
+	}
+}
+
 // Int writes a number.
 func (w *Writer) Int(name string, n int64) {
 	if w.begin(name) {

@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"net/http"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/ingest-gateway/mapping"
@@ -97,6 +98,8 @@ type decoder struct {
 	b *ingest.Batch
 
 	resource, scope     attributes // around the records
+	badResource         bool       // what is around them is not UTF-8
+	badScope            bool
 	scopeText, library  string
 	retries             mapping.RetryIDs
 	top                 mapping.Object
@@ -119,6 +122,7 @@ func (a *attributes) read(list scan.Value) {
 func (d *decoder) resourceLogs(o *mapping.Object) error {
 	var resource mapping.Object
 	resource.Of(o.Get("resource"))
+	d.badResource = !utf8.Valid(resource.Raw)
 	d.resource.read(resource.Get("attributes"))
 	d.library = mapping.Library(d.b, d.resource.object.Get("telemetry.sdk.name"), d.resource.object.Get("telemetry.sdk.version"))
 	return each(o.First("scopeLogs", "scope_logs"), d.scopeLogs)
@@ -127,6 +131,7 @@ func (d *decoder) resourceLogs(o *mapping.Object) error {
 func (d *decoder) scopeLogs(o *mapping.Object) error {
 	var scope mapping.Object
 	scope.Of(o.Get("scope"))
+	d.badScope = !utf8.Valid(scope.Raw)
 	d.scope.read(scope.Get("attributes"))
 	var w mapping.Writer
 	w.Value("name", scope.Get("name"))
@@ -155,6 +160,10 @@ func (d *decoder) scopeLogs(o *mapping.Object) error {
 func (d *decoder) item(it mapping.Item) {
 	ev, ok := mapping.Begin(d.b, it, &d.top)
 	if !ok {
+		return
+	}
+	if d.badResource || d.badScope {
+		d.b.Reject(ingest.CodeBadEncoding, "", "resource or scope is not UTF-8")
 		return
 	}
 	d.own.read(d.top.Take("attributes"))

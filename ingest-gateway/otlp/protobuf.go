@@ -169,7 +169,7 @@ func (w *writer) value(f field, s shape, depth int) error {
 	return nil
 }
 
-func text(dst []byte, f field) []byte { return ingest.AppendQuoted(dst, ingest.String(f.bytes)) }
+func text(dst []byte, f field) []byte { return ingest.AppendSent(dst, ingest.String(f.bytes)) }
 
 func hexText(dst []byte, f field) []byte {
 	dst = append(dst, '"')

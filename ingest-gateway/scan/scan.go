@@ -11,12 +11,13 @@
 // Two faults do not end the walk, because they concern one event and not its
 // neighbours: bytes that are not UTF-8 and nesting past MaxDepth. They are noted,
 // see Noted. An escape of half a surrogate pair (what JavaScript writes for text
-// cut in the middle of an emoji) is mended in place: it becomes \ufffd, which is
-// as long.
+// cut in the middle of an emoji) is no character. In values it stays as it is, for
+// the enricher to put under conflicts; in a text that is read, such as an id, it
+// stands for itself (Value.Text), so that ids that differ in it alone are two.
 //
 // It walks on its own and not by package rawjson, which reads text that is known
 // to be valid, or is small, a value at a time: this one is given what anybody
-// sends, says at which byte it is wrong and why, checks UTF-8 and depth and mends
+// sends, says at which byte it is wrong and why, checks UTF-8 and depth
 // in the same pass, and keeps its place in itself. What both do once a string is
 // known to be one, its escapes, is rawjson's.
 package scan
@@ -64,13 +65,14 @@ type Value struct {
 func (v Value) IsNull() bool { return v.Kind <= Null }
 
 // Text returns a string's text or a number as it is written. It aliases the
-// value's bytes, unless a string has escapes. Of other kinds it is empty.
+// value's bytes, unless a string has escapes. Of half a surrogate pair it has the
+// escape in lower case, \ud83d. Of other kinds it is empty.
 func (v Value) Text() string {
 	switch v.Kind {
 	case String:
 		inner := v.Raw[1 : len(v.Raw)-1]
 		if v.escaped {
-			return string(rawjson.AppendUnquoted(make([]byte, 0, len(inner)), v.Raw))
+			return string(rawjson.AppendText(make([]byte, 0, len(inner)), v.Raw))
 		}
 		return alias(inner)
 	case Number:
@@ -125,7 +127,7 @@ type Scanner struct {
 	key      []byte                 // the last key that had escapes
 }
 
-// Reset starts at the beginning of text, which the scanner may mend in place.
+// Reset starts at the beginning of text.
 // MaxDepth bounds the nesting below Mark.
 func (s *Scanner) Reset(text []byte, maxDepth int) {
 	s.b, s.i, s.first, s.notes, s.level, s.base, s.err = text, 0, false, 0, 0, 0, nil
@@ -375,8 +377,7 @@ func (s *Scanner) escape(i int) int {
 			return i + 12
 		}
 	}
-	copy(s.b[i+2:], "fffd")
-	return i + 6
+	return i + 6 // half a pair, or an escape that is no hexadecimal comes next
 }
 
 // hex4 returns the code unit at b[i:i+4], or -1.

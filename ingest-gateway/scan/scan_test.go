@@ -5,10 +5,14 @@ import (
 	"encoding/json"
 	"math"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf8"
 )
+
+// loneSurrogate finds escapes of surrogates, whose halves encoding/json reads as U+FFFD.
+var loneSurrogate = regexp.MustCompile(`\\u[dD][89a-fA-F]`)
 
 // samples are texts of every shape, right and wrong; also the seed of fuzzing.
 var samples = []string{
@@ -103,10 +107,12 @@ func check(t *testing.T, in []byte) {
 		if !utf8.Valid(in) {
 			return
 		}
-		if !reflect.DeepEqual(got, want) {
+		if !loneSurrogate.Match(in) && !reflect.DeepEqual(got, want) {
 			t.Fatalf("%q at depth %d: got %#v, want %#v", in, depth, got, want)
 		}
-		checkStrict(t, text)
+		if !loneSurrogate.Match(in) {
+			checkStrict(t, text)
+		}
 	}
 }
 
@@ -175,14 +181,17 @@ func TestDepthIsNotedAndBounded(t *testing.T) {
 	}
 }
 
-func TestHalfSurrogatesAreMendedInPlace(t *testing.T) {
-	text := []byte(`{"t":"cut \ud83d","u":"\uDE00 ok \ud83d\ude00"}`)
-	var s Scanner
-	s.Reset(text, 8)
-	v := s.Value()
-	want := `{"t":"cut \ufffd","u":"\ufffd ok \ud83d\ude00"}`
-	if string(v.Raw) != want || s.Noted() != 0 {
-		t.Errorf("got %s, %v, want %s", v.Raw, s.Noted(), want)
+// Half a surrogate pair stays as it was sent, and stands for itself in a text.
+func TestHalfSurrogates(t *testing.T) {
+	for raw, text := range map[string]string{
+		`"cut \ud83d"`: `cut \ud83d`, `"\uDE00 ok \ud83d\ude00\uD83D"`: "\\ude00 ok \U0001F600\\ud83d", `"\ud83d\u0041"`: `\ud83dA`, `"\ufffd"`: "\uFFFD",
+	} {
+		var s Scanner
+		s.Reset([]byte(raw), 8)
+		v := s.Value()
+		if string(v.Raw) != raw || v.Text() != text || s.Noted() != 0 {
+			t.Errorf("%s: got %s, %q, %v, want %q", raw, v.Raw, v.Text(), s.Noted(), text)
+		}
 	}
 }
 

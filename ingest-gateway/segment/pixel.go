@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 )
@@ -30,7 +31,7 @@ func (p Protocol) decodePixel(r *ingest.Request, b *ingest.Batch, kind string) e
 		name, value, _ := strings.Cut(pair, "=")
 		name, err1 := url.QueryUnescape(name)
 		value, err2 := url.QueryUnescape(value)
-		if err1 != nil || err2 != nil {
+		if err1 != nil || err2 != nil || !utf8.ValidString(name) || !utf8.ValidString(value) {
 			return ingest.Unreadable("query parameter %q is not percent-encoded well", pair)
 		}
 		if !put(root, name, value) {

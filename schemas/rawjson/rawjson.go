@@ -292,7 +292,14 @@ func Next(b []byte, i int, closing byte) (next int, more bool) {
 
 // AppendUnquoted appends what a string says; quoted is the whole string with
 // its quotes, as EndString delimits it. A lone surrogate reads as U+FFFD.
-func AppendUnquoted(dst, quoted []byte) []byte {
+func AppendUnquoted(dst, quoted []byte) []byte { return appendUnquoted(dst, quoted, false) }
+
+// AppendText is AppendUnquoted of a text that is held against others, such as an id:
+// a lone surrogate reads as its escape in lower case, \ud83d, so that two texts that
+// differ in it alone are two.
+func AppendText(dst, quoted []byte) []byte { return appendUnquoted(dst, quoted, true) }
+
+func appendUnquoted(dst, quoted []byte, lone bool) []byte {
 	s := quoted[1 : len(quoted)-1]
 	for i := 0; i < len(s); i++ {
 		if s[i] != '\\' {
@@ -319,8 +326,14 @@ func AppendUnquoted(dst, quoted []byte) []byte {
 				if i+6 < len(s) && s[i+1] == '\\' && s[i+2] == 'u' {
 					low = rune(hex4(s[i+3:]))
 				}
-				if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
-					i += 6
+				switch pair := utf16.DecodeRune(r, low); {
+				case pair != utf8.RuneError:
+					r, i = pair, i+6
+				case lone:
+					dst = append(dst, '\\', 'u', hexDigits[r>>12], hexDigits[r>>8&15], hexDigits[r>>4&15], hexDigits[r&15])
+					continue
+				default:
+					r = utf8.RuneError
 				}
 			}
 			dst = utf8.AppendRune(dst, r)
