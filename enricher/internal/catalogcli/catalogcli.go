@@ -40,6 +40,7 @@ const Usage = `  catalog init      write a sample catalog to start from
   metadata pin      fix the type of a key
   metadata reset    forget the types of a key and all within, of a prefix, or of a source's keys
   metadata recover  put values of a key from conflicts into its column
+  metadata suggest  find keys whose first value was odd; pin and recover them
 `
 
 // ErrFindings is the error of lint when it found something.
@@ -73,6 +74,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer, getenv f
 		"metadata pin":     (*command).metadataPin,
 		"metadata reset":   (*command).metadataReset,
 		"metadata recover": (*command).metadataRecover,
+		"metadata suggest": (*command).metadataSuggest,
 	}
 	name := strings.Join(args[:min(len(args), 2)], " ")
 	switch strings.TrimPrefix(name, args[0]+" ") {

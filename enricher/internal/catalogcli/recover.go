@@ -33,7 +33,6 @@ func (c *command) metadataRecover(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	r.path = rest[0]
 	a, err := c.agreement()
 	if err != nil {
 		return err
@@ -45,7 +44,13 @@ func (c *command) metadataRecover(ctx context.Context, args []string) error {
 	if err := a.Load(ctx); err != nil {
 		return err
 	}
-	r.view = a.View()
+	return c.recoverKey(ctx, a, &r, rest[0])
+}
+
+// recoverKey recovers the values of one key, with the types that a knows, and says
+// how many there were.
+func (c *command) recoverKey(ctx context.Context, a *metadata.Agreement, r *recovery, path string) error {
+	r.path, r.view = path, a.View()
 	r.norm = metadata.New(metadata.DefaultLimits())
 	if r.view.Type(metadata.Key{App: c.app, Path: r.path}) == metadata.None {
 		return fmt.Errorf("%s of %s: %w", r.path, c.app, metadata.ErrUnknownKey)

@@ -3,8 +3,12 @@ package catalogcli
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/enricher/internal/metadata"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
@@ -95,6 +99,66 @@ func TestRecover(t *testing.T) {
 	}
 	if _, err := s.run("metadata", "recover", "-app", "dev", "properties.nobody"); !errors.Is(err, metadata.ErrUnknownKey) {
 		t.Errorf("a key without a type: got %v, want ErrUnknownKey", err)
+	}
+}
+
+// A key whose first value was odd is proposed when more than nine of ten of at
+// least a hundred values are texts without a place, and mended in one step.
+func TestSuggest(t *testing.T) {
+	s := newShop(t)
+	a, err := metadata.NewAgreement(metadata.AgreementConfig{
+		Options: []kgo.Opt{kgo.SeedBrokers(strings.Split(s.env["UPTAKE_KAFKA_BROKERS"], ",")...)}, Limits: metadata.DefaultLimits(), Logger: slog.New(slog.DiscardHandler), Now: time.Now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	var proposals []metadata.Proposal
+	for path, typ := range map[string]metadata.Type{"utm": metadata.Integer, "few": metadata.Integer, "half": metadata.Integer, "amount": metadata.Bool, "nested": metadata.Object, "nested.a": metadata.Integer} {
+		proposals = append(proposals, metadata.Proposal{Key: metadata.Key{App: "dev", Path: "properties." + path}, Type: typ})
+	}
+	if err := a.Agree(t.Context(), proposals); err != nil {
+		t.Fatal(err)
+	}
+	var rows strings.Builder
+	add := func(n int, properties, conflicts string) {
+		fmt.Fprintf(&rows, `{"app_id":"dev","kind":"track","event":"Visited","message_id":"s%d","received_at":"2026-11-01 00:00:00","event_time":"2026-11-01 00:00:00","quantity":1,
+			"source_topic_id":"t","source_partition":1,"source_offset":%d,"properties":%s,"conflicts":%q}`+"\n", n, n, properties, conflicts)
+	}
+	for n := range 120 {
+		switch {
+		case n < 10:
+			add(n, `{"utm":21546,"half":1,"amount":true,"nested":{"a":1}}`, "")
+		case n < 60:
+			add(n, `{"half":2}`, `{"properties.utm":"spring","properties.amount":"12.50","properties.nested":"flat","properties.price":"free"}`)
+		default:
+			add(n, `{}`, fmt.Sprintf(`{"properties.utm":"autumn","properties.half":"x","properties.amount":"0.5","properties.few":"%d","properties.nested":"flat","properties.price":"free"}`, n))
+		}
+	}
+	s.query("INSERT INTO events SETTINGS input_format_try_infer_dates = 0, input_format_try_infer_datetimes = 0 FORMAT JSONEachRow " + rows.String())
+	out := s.must("metadata", "suggest", "-app", "dev")
+	for _, want := range []string{`properties.utm     integer  string     110                    120`, `properties.amount  bool     float      110`, `properties.nested  object   string     110                    120`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("got\n%s\nwant %q in it", out, want)
+		}
+	}
+	for _, not := range []string{"few", "half", "price", "recovered"} { // too few, too small a share, pinned, not asked for
+		if strings.Contains(out, not) {
+			t.Errorf("got\n%s\nwith %s in it", out, not)
+		}
+	}
+	if _, err := s.run("metadata", "suggest", "-app", "dev", "-apply"); err == nil {
+		t.Error("-apply without an author: got no error")
+	}
+	out = s.must("metadata", "suggest", "-app", "dev", "-apply", "-author", "shop team", "-keys", "properties.utm,properties.amount")
+	if !strings.Contains(out, "recovered 110 values of properties.utm") || !strings.Contains(out, "recovered 110 values of properties.amount") || strings.Contains(out, "nested") {
+		t.Errorf("apply: got\n%s", out)
+	}
+	if got, want := s.query("SELECT countIf(properties.utm::Nullable(String) = 'autumn'), sum(properties.amount.:Float64), countIf(JSONHas(conflicts, 'properties.utm')) FROM events WHERE event = 'Visited'"), "60\t655\t0"; got != want {
+		t.Errorf("after it: got %s, want %s", got, want)
+	}
+	if out = s.must("metadata", "suggest", "-app", "dev", "-keys", "properties.utm"); !strings.HasPrefix(out, "no key") {
+		t.Errorf("again: got\n%s", out)
 	}
 }
 
