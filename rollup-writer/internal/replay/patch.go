@@ -11,7 +11,8 @@ import (
 
 // Patch is a JSON merge patch (RFC 7396): an object that is merged into another,
 // where null removes. It is a flag that may be given more than once, as such an
-// object or as path=value; what comes later goes over what came before.
+// object or as path=value; what comes later goes over what came before. A value may
+// be a call over the event's own fields as they were sent, see expression.
 type Patch struct{ changes map[string]any }
 
 // String is the patch as JSON.
@@ -35,7 +36,12 @@ func (p *Patch) Set(s string) error {
 		if err != nil {
 			return fmt.Errorf("not a JSON object: %w", err)
 		}
-		more, _ = v.(map[string]any)
+		if v, err = expressions(v); err != nil {
+			return err
+		}
+		if more, _ = v.(map[string]any); more == nil {
+			return errors.New("a call needs the path=… that it is for")
+		}
 	} else {
 		path, value, ok := strings.Cut(s, "=")
 		if !ok || path == "" {
@@ -43,7 +49,13 @@ func (p *Patch) Set(s string) error {
 		}
 		v, err := decode([]byte(value))
 		if err != nil {
-			v = value
+			call, err := parseExpression(value)
+			if err != nil {
+				return err
+			}
+			if v = value; call != nil {
+				v = call
+			}
 		}
 		keys := strings.Split(path, ".")
 		for i := len(keys) - 1; i >= 0; i-- {
@@ -53,6 +65,9 @@ func (p *Patch) Set(s string) error {
 			v = map[string]any{keys[i]: v}
 		}
 		more = v.(map[string]any)
+	}
+	if err := fixedIn(more, ""); err != nil {
+		return err
 	}
 	if p.changes == nil {
 		p.changes = map[string]any{}

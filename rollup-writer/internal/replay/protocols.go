@@ -176,7 +176,14 @@ func (r *run) mendDocument(x *row) (*mended, string) {
 	if err != nil || !ok {
 		return nil, "its bytes are no JSON object, or were cut"
 	}
-	doc, _ = merge(doc, r.cfg.Patch.changes).(map[string]any)
+	if err := fixedIn(r.cfg.Patch.changes, x.protocol); err != nil {
+		return nil, err.Error()
+	}
+	changes, err := evaluated(r.cfg.Patch.changes, doc)
+	if err != nil {
+		return nil, "the patch fails: " + err.Error()
+	}
+	doc, _ = merge(doc, changes).(map[string]any)
 	to, why := p.route(x, doc)
 	if why != "" {
 		return nil, why

@@ -18,7 +18,11 @@ func (r *run) mendRaw(x *row) (*mended, string) {
 	if err := r.codec.DecodeRaw([]byte(x.original), e); err != nil {
 		return nil, "its bytes are no raw record, or were cut"
 	}
-	if err := apply(e, r.cfg.Patch.changes); err != nil {
+	changes, err := evaluated(r.cfg.Patch.changes, document(e))
+	if err != nil {
+		return nil, "the patch fails: " + err.Error()
+	}
+	if err := apply(e, changes.(map[string]any)); err != nil {
 		return nil, "the patch does not fit: " + err.Error()
 	}
 	if e.ReceivedAt <= 0 || e.ReceivedAt >= event.MaxReceived {

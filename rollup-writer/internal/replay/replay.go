@@ -54,7 +54,7 @@ func DefaultConfig() Config { return Config{Limit: 10_000} }
 // Flags binds the config to flags of set.
 func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.Where, "where", c.Where, "SQL `condition` over the columns of rejected_events, such as \"app_id = 'shop' AND code = 'bad_timestamp'\"")
-	set.Var(&c.Patch, "patch", "`change` of each event: path=value, or a JSON object that is merged into it, where null removes; may be given more than once")
+	set.Var(&c.Patch, "patch", "`change` of each event: path=value, or a JSON object that is merged into it, where null removes; a value may be parse, trim, lower or first of its own fields; may be given more than once")
 	set.IntVar(&c.Limit, "limit", c.Limit, "send at most this many events, those that were received first")
 	set.BoolVar(&c.DryRun, "dry-run", c.DryRun, "show what would be sent, a line of JSON each, and send nothing")
 	set.StringVar(&c.Gateway, "gateway", c.Gateway, "`URL` of a gateway, for events that a gateway rejected")
