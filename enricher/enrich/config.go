@@ -25,6 +25,9 @@ type Config struct {
 	DataDir    string
 	Group      string
 	InstanceID string
+	// NewInstallation lets it begin where the state or the group's offsets are
+	// gone.
+	NewInstallation bool
 
 	CommitInterval     time.Duration
 	MaxRecords         int
@@ -52,8 +55,9 @@ type Config struct {
 	// Identity bounds what is kept of users. Its Partitions are the topics'.
 	Identity identity.Config
 
-	extra      []kgo.Opt     // of every client; for tests
-	watchPause time.Duration // for tests; 0: as usual
+	extra      []kgo.Opt        // of every client; for tests
+	watchPause time.Duration    // for tests; 0: as usual
+	now        func() time.Time // for tests; nil: that of Dependencies
 }
 
 // DefaultConfig returns the settings for one instance on one machine.
@@ -88,6 +92,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.DataDir, "data-dir", c.DataDir, "`folder` for what the instance keeps between runs; all of it can be rebuilt from the log")
 	set.StringVar(&c.Group, "group", c.Group, "consumer `group` that the instances share")
 	set.StringVar(&c.InstanceID, "instance-id", c.InstanceID, "`name` of this instance, unlike every other's and the same after a restart; empty keeps one in data-dir")
+	set.BoolVar(&c.NewInstallation, "new-installation", c.NewInstallation, "begin anew although something began before: read raw from its start where the group has no offsets, and without the state that is gone; for one start")
 	set.DurationVar(&c.CommitInterval, "commit-interval", c.CommitInterval, "how long a transaction gathers records: the greater part of the latency")
 	set.IntVar(&c.MaxRecords, "max-records", c.MaxRecords, "records at which a transaction ends early")
 	set.DurationVar(&c.TransactionTimeout, "transaction-timeout", c.TransactionTimeout, "when brokers abort the transaction of an instance that hangs; it holds back all readers of its partitions that long")

@@ -98,6 +98,9 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 		now:    deps.Now,
 		parked: map[int32]*partition{},
 	}
+	if cfg.now != nil {
+		s.now = cfg.now
+	}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -339,9 +342,11 @@ func (s *Service) checkTopics(ctx context.Context) error {
 			if err == nil {
 				cancel()
 				s.rejected = s.topics[topic.Rejected].Partitions
-				return nil
+				if err = s.checkInstallation(ctx, kadm.NewClient(cl)); err == nil {
+					return nil
+				}
 			}
-			if wrong, ok := errors.AsType[*topic.FaultError](err); ok && !wrong.Passes() {
+			if wrong, ok := errors.AsType[*topic.FaultError](err); ok && !wrong.Passes() || errors.Is(err, errPermanent) {
 				cancel()
 				return err
 			}
@@ -406,7 +411,6 @@ func (s *Service) dedupConfig() dedup.Config {
 	c.CacheSize = s.cfg.DedupCacheBytes
 	c.Recent = s.cfg.DedupRecentBytes
 	c.MaxIDs = s.cfg.DedupMaxIDs
-	c.Now = s.now
 	return c
 }
 

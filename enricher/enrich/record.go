@@ -119,7 +119,7 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 		return nil
 	}
 	value = w.out.keep(value)
-	w.part.seen.Add(raw.ReceivedAt)
+	w.part.seen.Add(raw.ReceivedAt, r.Timestamp)
 	w.emit(topic.Enriched, w.id, r.Key, value)
 	w.counts.metadata.add(w.norm.Stats())
 	w.counts.time(timeFlags)

@@ -17,7 +17,7 @@ import (
 )
 
 // restoreSlack is added to the window when a set is rebuilt from nothing: the
-// brokers' clocks, which stamp enriched, and the gateways' may differ.
+// brokers' clocks, which stamp raw and enriched, and the gateways' may differ.
 const restoreSlack = time.Hour
 
 // restoreBatch is how many ids are taken in between two writes to disk.
@@ -104,7 +104,12 @@ func (w *worker) restoreSeen(ctx context.Context) (int64, error) {
 	}
 	from := p.seen.Next()
 	if from == dedup.Unknown {
-		since := w.n.svc.now().Add(-w.n.svc.cfg.DedupWindow - restoreSlack)
+		// By the brokers' clock: a machine with a new disk may have a wrong one.
+		newest, err := w.n.reader.NewestTime(ctx, topic.Enriched, w.id)
+		if err != nil {
+			return 0, err
+		}
+		since := newest.Add(-w.n.svc.cfg.DedupWindow - restoreSlack)
 		if from, err = w.n.reader.OffsetAt(ctx, topic.Enriched, w.id, since); err != nil {
 			return 0, err
 		}
@@ -195,7 +200,7 @@ func (w *worker) remember(set *dedup.Set, r *kgo.Record) error {
 	w.message = w.enr.Message().AppendTo(w.message[:0])
 	seen, err := set.Seen(w.enr.AppID, view(w.message))
 	if err == nil && !seen {
-		set.Add(w.enr.ReceivedAt)
+		set.Add(w.enr.ReceivedAt, r.Timestamp)
 	}
 	return err
 }

@@ -190,6 +190,10 @@ func (n *session) assigned(ctx context.Context, _ *kgo.Client, topics map[string
 			errPermanent, raw, topic.Raw, links, topic.Links, n.svc.cfg.Group))
 		return
 	}
+	if most := n.svc.topics[topic.Raw].Partitions; len(raw) > 0 && raw[len(raw)-1] >= most {
+		n.fail(fmt.Errorf("%w: %w", errPermanent, topic.ErrRaised))
+		return
+	}
 	n.stopWorkers() // the library skips the second of two revokes without a transaction in between
 	n.svc.health.assign(raw)
 	n.svc.metrics.assigned.Set(float64(len(raw)))

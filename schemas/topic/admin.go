@@ -15,7 +15,7 @@ import (
 )
 
 // Ensure makes the topics that are missing. Topics that exist are left as they
-// are: Check says whether they will do.
+// are, but for who stamps raw and links: Check says whether they will do.
 func Ensure(ctx context.Context, adm *kadm.Client, l Layout) error {
 	if err := l.Validate(); err != nil {
 		return err
@@ -30,6 +30,31 @@ func Ensure(ctx context.Context, adm *kadm.Client, l Layout) error {
 			return fmt.Errorf("create topic %s: %w", s.Name, err)
 		}
 	}
+	return stampByBroker(ctx, adm)
+}
+
+// stampByBroker sets who stamps the records of raw and links on topics of earlier
+// releases. Nothing depends on the times of their older records.
+func stampByBroker(ctx context.Context, adm *kadm.Client) error {
+	set := []kadm.AlterConfig{{Op: kadm.SetConfig, Name: configTimestampType, Value: kadm.StringPtr(appendTime)}}
+	configs, err := adm.DescribeTopicConfigs(ctx, Raw, Links)
+	if err != nil {
+		return fmt.Errorf("describe topics: %w", err)
+	}
+	for _, c := range configs {
+		for _, kv := range c.Configs {
+			if c.Err != nil || kv.Key != configTimestampType || kv.MaybeValue() == appendTime {
+				continue
+			}
+			responses, err := adm.AlterTopicConfigs(ctx, set, c.Name)
+			if err == nil {
+				_, err = responses.On(c.Name, func(r *kadm.AlterConfigsResponse) error { return r.Err }) //nolint:wrapcheck // below
+			}
+			if err != nil {
+				return fmt.Errorf("set %s of topic %s: %w", configTimestampType, c.Name, err)
+			}
+		}
+	}
 	return nil
 }
 
@@ -41,6 +66,11 @@ type Info struct {
 
 // ErrMissing is in the chain of Check's error when a topic does not exist.
 var ErrMissing = errors.New("topic does not exist; make the topics with `enricher topics apply`")
+
+// ErrRaised is in the chain of Check's error when partitions were added to topics
+// after the enrichers began.
+var ErrRaised = errors.New("partitions were added after the installation was made, so ids belong to other partitions than what is known of them; " +
+	"Kafka cannot take them away again: docs/operations.md, \"What is never begun anew\"")
 
 // FaultError is what Check found wrong with the topics. Every other error of
 // Check says that the cluster could not be asked, which may pass.
@@ -83,7 +113,7 @@ func Check(ctx context.Context, adm *kadm.Client, names ...string) (infos map[st
 		infos, err = check(ctx, adm, names...)
 		return err
 	}, func(err error) bool {
-		return errors.Is(err, ErrMissing) || errors.Is(err, kerr.UnknownTopicOrPartition)
+		return errors.Is(err, ErrMissing) || errors.Is(err, ErrRaised) || errors.Is(err, kerr.UnknownTopicOrPartition)
 	})
 	return infos, err
 }
@@ -110,6 +140,13 @@ func check(ctx context.Context, adm *kadm.Client, names ...string) (map[string]I
 		return nil, &FaultError{faults}
 	}
 	faults = append(faults, checkCounts(infos)...)
+	if _, ok := infos[EnricherState]; !ok { // who reads that looks closer
+		raised, err := checkRaised(ctx, adm, infos)
+		if err != nil {
+			return nil, err
+		}
+		faults = append(faults, raised...)
+	}
 
 	configs, err := adm.DescribeTopicConfigs(ctx, names...)
 	if err != nil {
@@ -130,7 +167,11 @@ func check(ctx context.Context, adm *kadm.Client, names ...string) (map[string]I
 		}
 		for _, key := range []string{configCleanup, configTimestampType} {
 			if got, wanted := have[key], want[c.Name].Configs[key]; got != wanted {
-				faults = append(faults, fmt.Errorf("topic %s has %s=%q, must be %q: set it with kafka-configs, before any record is written", c.Name, key, got, wanted))
+				when := ", before any record is written"
+				if c.Name == Raw || c.Name == Links {
+					when = ""
+				}
+				faults = append(faults, fmt.Errorf("topic %s has %s=%q, must be %q: set it with kafka-configs%s", c.Name, key, got, wanted, when))
 			}
 		}
 		faults = append(faults, checkInsync(c.Name, have[configMinInsync], details[c.Name])...)
@@ -157,6 +198,43 @@ func checkCounts(infos map[string]Info) []error {
 		}
 	}
 	return faults
+}
+
+// checkRaised holds the topics that share partition numbers against
+// enricher-state. The first enricher writes to every partition of that before it
+// reads anything, so one that is empty beside others was added later.
+func checkRaised(ctx context.Context, adm *kadm.Client, infos map[string]Info) ([]error, error) {
+	ends, err := adm.ListEndOffsets(ctx, EnricherState)
+	if err != nil {
+		return nil, fmt.Errorf("end of %s: %w", EnricherState, err)
+	}
+	partitions, empty := 0, 0
+	var failed error
+	ends.Each(func(o kadm.ListedOffset) {
+		switch {
+		case errors.Is(o.Err, kerr.UnknownTopicOrPartition): // nothing to hold against
+		case o.Err != nil:
+			failed = fmt.Errorf("end of %s/%d: %w", EnricherState, o.Partition, o.Err)
+		default:
+			partitions++
+			if o.Offset == 0 {
+				empty++
+			}
+		}
+	})
+	if failed != nil {
+		return nil, failed
+	}
+	if partitions == empty { // no enricher has begun yet
+		return nil, nil
+	}
+	var faults []error
+	for _, name := range []string{Raw, Links, Enriched} {
+		if i, ok := infos[name]; ok && (empty > 0 || int(i.Partitions) != partitions) {
+			faults = append(faults, fmt.Errorf("topic %s has %d partitions, and %s has state in %d of %d: %w", name, i.Partitions, EnricherState, partitions-empty, partitions, ErrRaised))
+		}
+	}
+	return faults, nil
 }
 
 // checkInsync refuses a replicated topic that acks on one replica: an ack there

@@ -114,10 +114,12 @@ func Specs(l Layout) []Spec {
 		return Spec{Name: name, Partitions: partitions, Replication: l.Replication, Configs: configs}
 	}
 	// Blocks are cut by the append time of enriched and rejected records
-	// (rollup-writer), so the brokers' clock stamps those, not the producers'.
+	// (rollup-writer), and the windows of message ids are measured by that of raw
+	// and enriched ones, so the brokers' clock stamps those, not the producers'.
+	// So does retention: a producer whose clock is behind loses nothing.
 	return []Spec{
-		spec(Raw, l.Partitions, deletes, 7*day, createTime),
-		spec(Links, l.Partitions, deletes, 7*day, createTime),
+		spec(Raw, l.Partitions, deletes, 7*day, appendTime),
+		spec(Links, l.Partitions, deletes, 7*day, appendTime),
 		spec(Enriched, l.Partitions, deletes, 14*day, appendTime),
 		spec(Rejected, l.RejectedPartitions, deletes, 30*day, appendTime),
 		spec(Catalog, 1, compact, 0, createTime),

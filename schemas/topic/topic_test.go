@@ -94,6 +94,25 @@ func TestCheckNamesEveryDifference(t *testing.T) {
 	}
 }
 
+// Topics of a release whose producers stamped raw and links are set right.
+func TestEnsureSetsWhoStamps(t *testing.T) {
+	ctx, adm := context.Background(), admin(t)
+	for _, name := range []string{Raw, Links} {
+		if _, err := adm.CreateTopic(ctx, SingleLayout().Partitions, 1, map[string]*string{configTimestampType: kadm.StringPtr(createTime)}, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Check(ctx, adm, Raw, Links); err == nil {
+		t.Error("check passed before")
+	}
+	if err := Ensure(ctx, adm, SingleLayout()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Check(ctx, adm, allNames()...); err != nil {
+		t.Error(err)
+	}
+}
+
 // A cluster that cannot be asked is no fault of its topics.
 func TestCheckOfACutConnection(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())

@@ -49,19 +49,18 @@ import (
 // whole buckets, so they stay up to this fraction longer than the window.
 const bucketsPerWindow = 28
 
-// maxAhead bounds how far a received_at may lie ahead of this machine's clock
-// and still move the window: one gateway with a wrong clock must not make a
-// partition forget.
+// maxAhead bounds how far a received_at may lie ahead of the time at which the
+// brokers appended its record and still move the window: one gateway with a wrong
+// clock must not make a partition forget, nor must this machine's.
 const maxAhead = time.Hour
 
 // Config says where and how much a Store holds.
 type Config struct {
 	Dir       string
 	Window    time.Duration
-	CacheSize int64            // bytes of blocks kept in memory
-	Recent    int              // bytes of ids that a partition gathers before they go to disk
-	MaxIDs    int              // of a partition; more make its window shorter, by whole buckets. 0: no bound
-	Now       func() time.Time // nil: time.Now
+	CacheSize int64 // bytes of blocks kept in memory
+	Recent    int   // bytes of ids that a partition gathers before they go to disk
+	MaxIDs    int   // of a partition; more make its window shorter, by whole buckets. 0: no bound
 }
 
 // DefaultConfig remembers a week.
@@ -99,7 +98,6 @@ type Store struct {
 	width    int64 // of a bucket, microseconds
 	recent   int
 	maxIDs   int
-	now      func() time.Time
 	hash     func([]byte) uint64 // of ids in memory
 	patience time.Duration       // with a disk that takes nothing
 	late     sync.WaitGroup      // closes what that disk kept open
@@ -117,9 +115,6 @@ type state struct {
 func Open(cfg Config, logger *slog.Logger) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
-	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
 	}
 	state, seed := &state{}, maphash.MakeSeed()
 	db, lock, err := openDB(cfg, logger, state)
@@ -140,7 +135,6 @@ func Open(cfg Config, logger *slog.Logger) (*Store, error) {
 		width:  (cfg.Window / bucketsPerWindow).Microseconds(),
 		recent: cfg.Recent,
 		maxIDs: cfg.MaxIDs,
-		now:    cfg.Now,
 		hash:   func(id []byte) uint64 { return maphash.Bytes(seed, id) },
 
 		patience: 5 * time.Second,
@@ -538,10 +532,10 @@ func (t *Set) shortened(head uint32) uint32 {
 
 // bucket returns the bucket of an instant, held within the window, and moves
 // the window's head on.
-func (t *Set) bucket(received int64) uint32 {
+func (t *Set) bucket(received int64, appended time.Time) uint32 {
 	b := uint32(max(received, 0) / t.store.width)
 	if b > t.live { // once per bucket
-		limit := uint32(t.store.now().Add(maxAhead).UnixMicro() / t.store.width)
+		limit := uint32(max(appended.Add(maxAhead).UnixMicro(), 0) / t.store.width)
 		t.live = max(t.live, min(b, limit))
 	}
 	return min(max(b, oldest(t.live)), t.live)
@@ -567,10 +561,11 @@ func (t *Set) Seen(app, id string) (bool, error) {
 }
 
 // Add adds the message that Seen was last asked for, and that was not seen.
-// received is its received_at in microseconds since the epoch.
-func (t *Set) Add(received int64) {
+// received is its received_at in microseconds since the epoch, and appended when
+// the brokers appended the record that says so.
+func (t *Set) Add(received int64, appended time.Time) {
 	t.ids = append(t.ids, recentID{
-		hash: t.asked, bucket: t.bucket(received), off: uint32(t.kept), n: uint32(len(t.arena) - t.kept),
+		hash: t.asked, bucket: t.bucket(received, appended), off: uint32(t.kept), n: uint32(len(t.arena) - t.kept),
 	})
 	t.kept = len(t.arena)
 	t.index.add(t.asked, uint32(len(t.ids)-1), t.ids)

@@ -46,7 +46,6 @@ type fixture struct {
 
 func newFixture(t testing.TB) *fixture {
 	f := &fixture{t: t, cfg: DefaultConfig(filepath.Join(t.TempDir(), "dedup")), now: start.Add(30 * 24 * time.Hour)}
-	f.cfg.Now = func() time.Time { return f.now }
 	f.cfg.Recent = 1 << 10
 	f.open()
 	t.Cleanup(f.close)
@@ -91,7 +90,7 @@ func (f *fixture) add(app, id string, received int64) bool {
 		f.t.Fatal(err)
 	}
 	if !seen {
-		f.set.Add(received)
+		f.set.Add(received, f.now)
 	}
 	return seen
 }
@@ -708,7 +707,7 @@ func BenchmarkSeenNew(b *testing.B) {
 		if seen, err := f.set.Seen("mypos", all[k%len(all)]); err != nil {
 			b.Fatal(err)
 		} else if !seen {
-			f.set.Add(at(0))
+			f.set.Add(at(0), f.now)
 		}
 	}
 	for k := range 10_000 { // the room for a transaction is there
@@ -747,7 +746,7 @@ func BenchmarkNewAndCommit(b *testing.B) {
 		if seen, err := f.set.Seen("mypos", string(id[:])); err != nil {
 			b.Fatal(err)
 		} else if !seen {
-			f.set.Add(at(int64(n / 1_000_000)))
+			f.set.Add(at(int64(n/1_000_000)), f.now)
 		}
 		if n%10_000 == 0 {
 			next += 10_000

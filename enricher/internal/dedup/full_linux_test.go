@@ -44,7 +44,7 @@ func TestFullDiskKeepsTheStore(t *testing.T) {
 		if seen, err := f.set.Seen("dev", fmt.Sprint("m", i)); err != nil || seen {
 			t.Fatal(seen, err)
 		}
-		f.set.Add(at(0))
+		f.set.Add(at(0), f.now)
 	}
 	if err := f.set.Commit(1000); err != nil {
 		t.Fatal(err)

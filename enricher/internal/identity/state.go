@@ -70,6 +70,9 @@ func (s *State) Apply(key, value []byte) error {
 	if value == nil {
 		return s.withdraw(key)
 	}
+	if len(key) > 0 && key[0] == 0 {
+		return nil // of no app: about the installation
+	}
 	var rec event.IdentityState
 	if err := s.codec.DecodeIdentityState(value, &rec); err != nil {
 		return fmt.Errorf("identity state of partition %d: %w", s.partition, err)

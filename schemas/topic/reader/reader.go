@@ -116,7 +116,7 @@ func (r *Reader) bounds(ctx context.Context, topic string, partition int32) (Bou
 // OffsetAt returns the offset of the first record with a timestamp of at or
 // later, or the end.
 func (r *Reader) OffsetAt(ctx context.Context, topic string, partition int32, at time.Time) (int64, error) {
-	offsets, err := r.adm.ListOffsetsAfterMilli(ctx, at.UnixMilli(), topic)
+	offsets, err := r.adm.ListOffsetsAfterMilli(ctx, max(at.UnixMilli(), 0), topic)
 	if err != nil {
 		return 0, fmt.Errorf("offset of %s/%d at %s: %w", topic, partition, at.UTC().Format(time.RFC3339), err)
 	}
@@ -128,6 +128,23 @@ func (r *Reader) OffsetAt(ctx context.Context, topic string, partition int32, at
 		return 0, fmt.Errorf("offset of %s/%d at %s: %w", topic, partition, at.UTC().Format(time.RFC3339), o.Err)
 	}
 	return o.Offset, nil
+}
+
+// NewestTime returns the latest timestamp of a partition's records, the epoch if there
+// are none.
+func (r *Reader) NewestTime(ctx context.Context, topic string, partition int32) (time.Time, error) {
+	offsets, err := r.adm.ListMaxTimestampOffsets(ctx, topic)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("newest record of %s/%d: %w", topic, partition, err)
+	}
+	o, ok := offsets.Lookup(topic, partition)
+	if !ok {
+		return time.Time{}, fmt.Errorf("newest record of %s/%d: %w", topic, partition, kerr.UnknownTopicOrPartition)
+	}
+	if o.Err != nil {
+		return time.Time{}, fmt.Errorf("newest record of %s/%d: %w", topic, partition, o.Err)
+	}
+	return time.UnixMilli(max(o.Timestamp, 0)), nil
 }
 
 // Position is how far a Read has come.

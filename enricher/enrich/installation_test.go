@@ -1,0 +1,125 @@
+package enrich
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// refused waits for the end of an instance that must not serve.
+func (i *instance) refused(want string) {
+	i.t.Helper()
+	err := i.ended()
+	if err == nil || !strings.Contains(err.Error(), want) {
+		i.t.Errorf("the instance ended with %v, want a refusal: %s", err, want)
+	}
+}
+
+// began has an instance enrich some events, and stops it.
+func (c *cluster) began(dir string) {
+	c.t.Helper()
+	i := c.start(dir)
+	for n := range 40 {
+		c.send(c.raw(track("dev", n)))
+	}
+	c.drained()
+	i.stopped()
+}
+
+// A gateway may be there first: nothing was taken yet, so nothing is taken twice.
+func TestNewInstallation(t *testing.T) {
+	parallel(t)
+	c := newCluster(t)
+	for n := range 40 {
+		c.send(c.raw(track("dev", n)))
+	}
+	dir := t.TempDir()
+	c.began(dir)
+	c.check()
+	for p := range int32(partitions) {
+		var rec event.IdentityState
+		list := c.committed(topic.EnricherState, p)
+		if len(list) == 0 || string(list[0].Key) != string(markKey) || c.codec.DecodeIdentityState(list[0].Value, &rec) != nil || rec.Version != partitions {
+			t.Errorf("partition %d of the state begins with %+v, want the mark of %d partitions", p, rec, partitions)
+		}
+	}
+	c.start(dir).stopped() // and again
+}
+
+func TestOffsetsOfTheGroupGone(t *testing.T) {
+	parallel(t)
+	c := newCluster(t)
+	dir := t.TempDir()
+	c.began(dir)
+	if _, err := kadm.NewClient(c.cl).DeleteGroup(c.ctx(time.Minute), topic.GroupEnricher); err != nil {
+		t.Fatal(err)
+	}
+	c.start(dir).refused("has no offsets for partitions")
+	c.check()
+	c.start(dir, func(cfg *Config) { cfg.NewInstallation = true })
+	c.drained()
+	c.check() // the ids are known
+}
+
+func TestStateGone(t *testing.T) {
+	parallel(t)
+	c := newCluster(t)
+	dir := t.TempDir()
+	c.began(dir)
+	adm := kadm.NewClient(c.cl)
+	if _, err := adm.DeleteTopic(c.ctx(time.Minute), topic.EnricherState); err != nil {
+		t.Fatal(err)
+	}
+	layout := topic.SingleLayout()
+	layout.Partitions = partitions
+	c.wait("the topic to be made again", func() bool { return topic.Ensure(c.ctx(time.Minute), adm, layout) == nil })
+	c.start(dir).refused(topic.EnricherState + " is empty")
+	i := c.start(dir, func(cfg *Config) { cfg.NewInstallation = true })
+	c.send(c.raw(track("dev", 1000)))
+	c.drained()
+	i.stopped()
+	c.start(dir).stopped() // once is enough
+	c.check()
+}
+
+func TestPartitionsRaised(t *testing.T) {
+	parallel(t)
+	c := newCluster(t)
+	dir := t.TempDir()
+	c.began(dir)
+	adm := kadm.NewClient(c.cl)
+	if _, err := topic.Check(c.ctx(time.Minute), adm, topic.Raw, topic.Rejected); err != nil {
+		t.Fatalf("before: %v", err)
+	}
+	if _, err := adm.CreatePartitions(c.ctx(time.Minute), partitions, topic.Raw, topic.Links, topic.Enriched, topic.EnricherState); err != nil {
+		t.Fatal(err)
+	}
+	for _, names := range [][]string{{topic.Raw, topic.Rejected}, {topic.Enriched, topic.Rejected}} { // a gateway's, a writer's
+		if _, err := topic.Check(c.ctx(time.Minute), adm, names...); !errors.Is(err, topic.ErrRaised) {
+			t.Errorf("check of %v: %v, want %v", names, err, topic.ErrRaised)
+		}
+	}
+	c.start(dir).refused(topic.ErrRaised.Error())
+}
+
+// A machine whose clock is ahead, with a new disk, once forgot every id.
+func TestClockAheadOnANewDisk(t *testing.T) {
+	parallel(t)
+	c := newCluster(t)
+	c.began(t.TempDir())
+	i := c.start(t.TempDir(), func(cfg *Config) { cfg.now = func() time.Time { return time.Now().Add(90 * 24 * time.Hour) } })
+	for n := range 40 {
+		c.send(c.raw(track("dev", n)))
+	}
+	c.drained()
+	c.check()
+	if got := i.metric("uptake_enricher_records_total", "fate=duplicates"); got != 40 {
+		t.Errorf("%v duplicates, want 40", got)
+	}
+}
