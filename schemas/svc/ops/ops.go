@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"os"
 	"sort"
 	"strings"
 	"sync"
@@ -111,7 +112,7 @@ func Handler(metrics prometheus.Gatherer, health *Health) http.Handler {
 	})
 	profiles := http.NewServeMux()
 	profiles.HandleFunc("/debug/pprof/", pprof.Index)
-	profiles.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	profiles.HandleFunc("/debug/pprof/cmdline", cmdline)
 	profiles.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	profiles.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	profiles.HandleFunc("/debug/pprof/trace", pprof.Trace)
@@ -143,6 +144,30 @@ func local(r *http.Request) bool {
 	}
 	_, err = netip.ParseAddr(strings.Trim(host, "[]"))
 	return host == "localhost" || err == nil
+}
+
+// cmdline is pprof's, without the values of flags: they may be secrets.
+func cmdline(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprint(w, strings.Join(withoutValues(os.Args), "\x00"))
+}
+
+// withoutValues returns the program and the names of the flags that it was given.
+// What follows a flag may be its value, even where it looks like a flag.
+func withoutValues(args []string) []string {
+	out := args[:min(1, len(args)):min(1, len(args))]
+	for i := len(out); i < len(args); i++ {
+		name, _, whole := strings.Cut(args[i], "=")
+		if !strings.HasPrefix(name, "-") {
+			continue
+		}
+		out = append(out, name)
+		if !whole {
+			i++
+		}
+	}
+	return out
 }
 
 // Server is the HTTP server on the metrics address.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -88,5 +89,20 @@ func TestProfilesAreForThisHost(t *testing.T) {
 				t.Errorf("%s from %q to %q: got %d, want %d", path, tc.from, tc.host, w.Code, want)
 			}
 		}
+	}
+}
+
+func TestCommandLineHasNoValues(t *testing.T) {
+	args := []string{"enricher", "serve", "-kafka-sasl-password=hunter2", "--clickhouse-password", "-hunter3", "-check"}
+	got := strings.Join(withoutValues(args), " ")
+	if want := "enricher -kafka-sasl-password --clickhouse-password -check"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodGet, "/debug/pprof/cmdline", nil)
+	r.RemoteAddr, r.Host = "127.0.0.1:1", "127.0.0.1"
+	Handler(NewRegistry(), &Health{}).ServeHTTP(w, r)
+	if body := w.Body.String(); !strings.Contains(body, os.Args[0]) || strings.Contains(body, "=") {
+		t.Errorf("command line is %q", body)
 	}
 }
