@@ -107,12 +107,21 @@ func (s *Service) holdings(ctx context.Context, adm *kadm.Client, in *reader.Rea
 	if err != nil {
 		return nil, fmt.Errorf("starts of topics: %w", err)
 	}
-	ends, err := adm.ListEndOffsets(ctx, topic.Raw, topic.Enriched, topic.EnricherState)
+	ends, err := adm.ListEndOffsets(ctx, topic.Raw, topic.EnricherState)
 	if err == nil {
 		err = ends.Error()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ends of topics: %w", err)
+	}
+	// The last stable offsets: what lies behind them may be of a transaction that a
+	// process left open, and is for nobody to wait for here.
+	stable, err := adm.ListCommittedOffsets(ctx, topic.Enriched)
+	if err == nil {
+		err = stable.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("last stable offsets: %w", err)
 	}
 	committed, err := adm.FetchOffsets(ctx, s.cfg.Group)
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // that has no offsets
@@ -132,7 +141,7 @@ func (s *Service) holdings(ctx context.Context, adm *kadm.Client, in *reader.Rea
 		h.committed[p] = ok && o.At >= 0
 		if h.enriched[p] = h.committed[p]; !h.enriched[p] {
 			// An aborted transaction leaves offsets, and nothing else.
-			from, to := at(starts, topic.Enriched, p), at(ends, topic.Enriched, p)
+			from, to := at(starts, topic.Enriched, p), at(stable, topic.Enriched, p)
 			if h.enriched[p], err = holds(ctx, in, topic.Enriched, p, from, to, func(*kgo.Record) bool { return true }); err != nil {
 				return nil, err
 			}

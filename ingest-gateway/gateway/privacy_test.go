@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/uptakehq/uptake/schemas/topic"
 )
@@ -41,11 +42,11 @@ apps:
 
 	const private = `"card_holder":"MARIA-HOLDER","note":"to maria@private.example","n":1`
 	secrets := []string{"MARIA-HOLDER", "maria@private.example", "+43123456789", "4111111111111111", "203.0.113.77", "Till/7.1", "secret-corp", "GONE-VALUE"}
-	sent := 0
+	sent, now := 0, time.Now().UTC().Format(time.RFC3339)
 	post := func(path, body string, header ...string) {
 		t.Helper()
 		sent++
-		if got := r.post(path, body, append([]string{"Authorization", basicAuth(testKey), "User-Agent", "Till/7.1", "X-Forwarded-For", "203.0.113.77"}, header...)...); got.status != 200 && got.status != 202 && got.status != 201 {
+		if got := r.post(path, body, append([]string{"Authorization", basicAuth(testKey), "User-Agent", "Till/7.1", "X-Forwarded-For", "203.0.113.77"}, header...)...); got.status < 200 || got.status > 204 {
 			t.Errorf("%s: got %d %s", path, got.status, got.body)
 		}
 	}
@@ -66,6 +67,15 @@ apps:
 	post("/mixpanel/track?ip=1", `[{"event":"Paid","properties":{"token":"`+testKey+`","distinct_id":"u1","$insert_id":"mp",`+private+`}},{"properties":{"token":"`+testKey+`",`+private+`}}]`)
 	post("/posthog/batch/", `{"api_key":"`+testKey+`","batch":[{"event":"Paid","distinct_id":"u1","uuid":"0197c2f0-0000-7000-8000-000000000001","properties":{`+private+`,"$set":{"phone":"+43123456789"}}}]}`)
 	post("/amplitude/2/httpapi", `{"api_key":"`+testKey+`","events":[{"event_type":"Paid","user_id":"user-1","insert_id":"amp","event_properties":{`+private+`},"user_properties":{"phone":"+43123456789"},"ip":"203.0.113.77"}]}`)
+	// Addresses and agents where each protocol, or a proxy before it, leaves them.
+	const places = `"$ip":"203.0.113.77","ip":"203.0.113.77","x-forwarded-for":"203.0.113.77, 10.0.0.1","$raw_user_agent":"Till/7.1","user_agent":"Till/7.1"`
+	post("/v1/track", `{"event":"Paid","userId":"u1","messageId":"places","properties":{`+places+`},"traits":{`+places+`},"context":{"device":{`+places+`}}}`)
+	post("/mixpanel/track", `[{"event":"Paid","properties":{"token":"`+testKey+`","distinct_id":"u1","$insert_id":"mp-places",`+places+`}}]`)
+	post("/posthog/batch/", `{"api_key":"`+testKey+`","batch":[{"event":"Paid","distinct_id":"u1","uuid":"0197c2f0-0000-7000-8000-000000000002","properties":{`+places+`,"$set":{"$initial_raw_user_agent":"Till/7.1",`+places+`}}}]}`)
+	post("/amplitude/2/httpapi", `{"api_key":"`+testKey+`","events":[{"event_type":"Paid","user_id":"user-1","insert_id":"amp-places","event_properties":{`+places+`},"user_properties":{`+places+`},"ip":"203.0.113.77","user_agent":"Till/7.1"}]}`)
+	post("/moesif/v1/events", `{"request":{"time":"`+now+`","uri":"https://api.example/x","verb":"GET","ip_address":"203.0.113.77","headers":{"User-Agent":"Till/7.1","X-Real-IP":"203.0.113.77","Forwarded":"for=203.0.113.77"}},"response":{"time":"`+now+`","status":200},"user_id":"u1","metadata":{`+places+`}}`, "X-Moesif-Application-Id", testKey)
+	post("/otlp/v1/logs", `{"resourceLogs":[{"resource":{"attributes":[{"key":"user_agent.original","value":{"stringValue":"Till/7.1"}},{"key":"client.address","value":{"stringValue":"203.0.113.77"}}]},"scopeLogs":[{"logRecords":[{"eventName":"Paid","attributes":[{"key":"user.id","value":{"stringValue":"u1"}},{"key":"http.request.header.user-agent","value":{"arrayValue":{"values":[{"stringValue":"Till/7.1"}]}}},{"key":"network.peer.address","value":{"stringValue":"203.0.113.77"}},{"key":"http.user_agent","value":{"stringValue":"Till/7.1"}},{"key":"net.sock.peer.addr","value":{"stringValue":"203.0.113.77"}}]}]}]}]}`, "Content-Type", "application/json")
+	post("/cloudevents", `{"specversion":"1.0","id":"ce-places","source":"/till","type":"Paid","subject":"u1","data":{`+places+`}}`, "Content-Type", "application/cloudevents+json")
 	r.idle()
 
 	log := readLog(t, c.ListenAddrs())
@@ -92,7 +102,7 @@ apps:
 		}
 	}
 	ids := log.ids()
-	for id, want := range map[string]int{"kept": 1, "identified": 1, "late": 1, "mp": 1, "amp": 1, "gone": 0, "gone-alias": 0, "corp": 0, "gone-rejected": 0} {
+	for id, want := range map[string]int{"kept": 1, "identified": 1, "late": 1, "mp": 1, "amp": 1, "places": 1, "mp-places": 1, "amp-places": 1, "gone": 0, "gone-alias": 0, "corp": 0, "gone-rejected": 0} {
 		if ids[id] != want {
 			t.Errorf("events with id %s: got %d, want %d", id, ids[id], want)
 		}
@@ -111,8 +121,8 @@ apps:
 	for _, outcome := range outcomes {
 		in += r.metric("uptake_gateway_events_total", "app", "dev", "outcome", outcome)
 	}
-	if in != 15 {
-		t.Errorf("accepted, rejected, ignored and unstored are %v, want the 15 that came in", in)
+	if in != 22 {
+		t.Errorf("accepted, rejected, ignored and unstored are %v, want the 22 that came in", in)
 	}
 	for _, rec := range log.records {
 		if rec.Topic != topic.Raw && rec.Topic != topic.Rejected {

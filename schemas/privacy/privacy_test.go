@@ -210,6 +210,60 @@ func TestIP(t *testing.T) {
 	}
 }
 
+// Addresses and user agents go wherever a protocol or a proxy leaves them.
+func TestAddressesAndAgentsAnywhere(t *testing.T) {
+	const addr, agent = `"203.0.113.77"`, `"Mozilla/5.0 (Secret)"`
+	doc := func(ip, ua string) string {
+		member := func(key, v string) string {
+			if v == "" {
+				return ""
+			}
+			return `"` + key + `":` + v + `,`
+		}
+		out := `{`
+		for _, key := range []string{"ip", "$ip", "ip_address", "ipAddress", "client.address", "client_ip", "net.sock.peer.addr", "Forwarded", "x-real-ip", "http.request.header.x-client-ip"} {
+			out += member(key, ip)
+		}
+		for _, key := range []string{"userAgent", "$raw_user_agent", "$useragent", "$initial_raw_user_agent", "user_agent.original", "User-Agent", "http.request.header.user-agent", "user_agent_string", "userAgentData", "sec-ch-ua"} {
+			out += member(key, ua)
+		}
+		return out + `"ship":"a ship","description":"x","agent":"Maria"}`
+	}
+	for _, tc := range []struct{ rules, ip, ua string }{
+		{"    ip: none\n    user_agent: drop", "", ""},
+		{"    ip: truncated", `"203.0.113.0"`, agent},
+		{"    user_agent: drop", addr, ""},
+	} {
+		d := NewRedactor()
+		d.Begin(policy(t, tc.rules))
+		nested := func(s string) string { return `{"a":[{"request":{"headers":` + s + `}}],"b":` + s + `}` }
+		for _, object := range []string{Properties, Traits, Context} {
+			for _, wrap := range []func(string) string{nested, func(s string) string { return s }} {
+				if got, want := string(d.Append(nil, object, []byte(wrap(doc(addr, agent))))), wrap(doc(tc.ip, tc.ua)); got != want {
+					t.Errorf("%s: %s:\ngot  %s\nwant %s", tc.rules, object, got, want)
+				}
+			}
+		}
+		got, ok, _ := d.AppendOriginal(nil, []byte(nested(doc(addr, agent))))
+		if want := nested(doc(tc.ip, tc.ua)); !ok || string(got) != want {
+			t.Errorf("%s: original:\ngot  %s\nwant %s", tc.rules, got, want)
+		}
+	}
+	d := NewRedactor()
+	d.Begin(policy(t, "    ip: none\n    user_agent: drop"))
+	conflicts := `{"properties.ip":7,"properties.a.user_agent":1,"traits.$set.$ip#2":"x","properties.n":{"$raw":"{\"ip\":1"},"properties.m":"kept"}`
+	if got, want := string(d.AppendConflicts(nil, []byte(conflicts))), `{"properties.m":"kept"}`; got != want {
+		t.Errorf("conflicts: got %s, want %s", got, want)
+	}
+	if got := string(d.Append(nil, Properties, []byte(`{"x-forwarded-for":"203.0.113.77, 10.0.0.1"}`))); got != `{}` {
+		t.Errorf("a list of addresses: got %s", got)
+	}
+	d.Begin(policy(t, "    ip: truncated"))
+	if got := string(d.Append(nil, Properties, []byte(`{"x-forwarded-for":"203.0.113.77, 10.0.0.1","ip":["203.0.113.77"]}`))); got != `{}` {
+		t.Errorf("lists of addresses cannot be cut: got %s", got)
+	}
+}
+
 func TestTreatment(t *testing.T) {
 	r := policy(t, everyRule)
 	for path, want := range map[string]string{

@@ -49,8 +49,11 @@ func (d *Redactor) Append(dst []byte, object string, doc []byte) []byte {
 		return append(dst, doc...)
 	}
 	n := d.rules.root.children[object]
-	if n == nil {
+	if n == nil && len(d.rules.named) == 0 {
 		return append(dst, doc...)
+	}
+	if n == nil {
+		n = nothing
 	}
 	d.states, d.roots = append(d.states[:0], n), nil
 	start := len(dst)
@@ -140,6 +143,7 @@ func (d *Redactor) key(quoted []byte, escaped bool) []byte {
 // the rules that hold for all within. Those that end at the key are found by
 // ends.
 func (d *Redactor) enter(first, last int, key []byte, deep uint64) uint64 {
+	deep |= d.rules.namedBits(key)
 	for _, n := range d.states[first:last] {
 		if next := n.children[string(key)]; next != nil {
 			d.states = append(d.states, next)
@@ -172,7 +176,7 @@ func (d *Redactor) value(dst, doc []byte, i, first int, deep uint64, depth int) 
 		dst, keep = d.whole(dst, doc[i:end], kind, act)
 		return dst, end, keep
 	}
-	within := deep != 0 || len(d.states) > first || d.roots != nil
+	within := deep != 0 || len(d.states) > first || d.roots != nil || len(d.rules.named) > 0
 	switch {
 	case (kind == rawjson.Object || kind == rawjson.Array) && !within:
 		// No rule is about anything in here.
@@ -514,6 +518,13 @@ func (d *Redactor) walk(path string) uint64 {
 		}
 	}
 	read(d.rules.root, 0, 0)
+	if len(d.rules.named) > 0 {
+		for i := range parts {
+			for j := i + 1; j <= len(parts); j++ {
+				deep |= d.rules.namedBits([]byte(strings.Join(parts[i:j], "_")))
+			}
+		}
+	}
 	d.states = append(d.states[:0], ends...)
 	return deep
 }
@@ -531,7 +542,7 @@ func (d *Redactor) original(dst, doc []byte, i int, deep uint64) ([]byte, int, b
 		return d.value(dst, doc, i, 0, deep, 1)
 	}
 	mask := deep | ends(d.states)
-	hit := mask&d.rules.whole != 0
+	hit := mask&d.rules.whole != 0 || (len(d.rules.named) > 0 && bytes.IndexByte(text, '{') >= 0)
 	for _, n := range d.states {
 		hit = hit || len(n.children) > 0 || n.any != nil
 	}

@@ -35,6 +35,7 @@ type Rules struct {
 	whole uint64 // rules without detect
 	rules []rule
 	keys  []HashKey
+	named []namedRule
 
 	optUsers, optAnonymous, optAccounts map[string]struct{}
 }
@@ -63,14 +64,12 @@ func compile(name string, app App, keys []HashKey) *Rules {
 	}
 	switch app.IP {
 	case IPTruncated:
-		r.add(Context+".ip", rule{act: actTruncateIP})
+		r.addNamed(actTruncateIP, false)
 	case IPNone:
-		r.add(Context+".ip", rule{act: actDrop})
+		r.addNamed(actDrop, false)
 	}
 	if r.dropUserAgent {
-		for _, key := range []string{"userAgent", "user_agent", "userAgentData"} {
-			r.add(Context+"."+key, rule{act: actDrop})
-		}
+		r.addNamed(actDrop, true)
 	}
 	set := func(ids []string) map[string]struct{} {
 		m := make(map[string]struct{}, len(ids))
@@ -81,6 +80,71 @@ func compile(name string, app App, keys []HashKey) *Rules {
 	}
 	r.optUsers, r.optAnonymous, r.optAccounts = set(app.OptOut.Users), set(app.OptOut.Anonymous), set(app.OptOut.Accounts)
 	return r
+}
+
+// namedRule is a rule about keys by what they are called, wherever they are.
+type namedRule struct {
+	bit   uint64
+	agent bool // about user agents, else about addresses
+}
+
+func (r *Rules) addNamed(act action, agent bool) {
+	bit := uint64(1) << len(r.rules)
+	r.rules, r.whole = append(r.rules, rule{act: act}), r.whole|bit
+	r.named = append(r.named, namedRule{bit, agent})
+}
+
+// namedBits returns the rules that hold for a key, and for all within it, by its
+// name.
+func (r *Rules) namedBits(key []byte) (bits uint64) {
+	if len(r.named) == 0 || len(key) > maxName {
+		return 0
+	}
+	var buf [maxName]byte
+	name := plainName(buf[:0], key)
+	for _, n := range r.named {
+		if (n.agent && isUserAgent(name)) || (!n.agent && isAddress(name)) {
+			bits |= n.bit
+		}
+	}
+	return bits
+}
+
+// maxName bounds the keys that are looked up by name.
+const maxName = 64
+
+// plainName appends the letters and digits of a key in lower case, without what
+// OpenTelemetry puts before headers: $raw_user_agent is rawuseragent, and
+// http.request.header.x-real-ip is xrealip.
+func plainName(dst, key []byte) []byte {
+	for _, c := range key {
+		switch {
+		case c >= 'A' && c <= 'Z':
+			dst = append(dst, c+'a'-'A')
+		case (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'):
+			dst = append(dst, c)
+		}
+	}
+	return bytes.TrimPrefix(dst, []byte("httprequestheader"))
+}
+
+// isAddress says that a key has the address of a client: the fields of the
+// protocols, OpenTelemetry's attributes, and what proxies put into headers.
+func isAddress(name []byte) bool {
+	switch string(name) {
+	case "ip", "ipv4", "ipv6", "ipaddress", "ipaddr", "clientip", "clientipaddress", "clientaddress", "userip", "useripaddress", "lastip", "initialip",
+		"remoteip", "remoteaddr", "remoteaddress", "sourceip", "sourceaddress", "httpclientip", "netpeerip", "netpeeraddr", "netsockpeeraddr", "networkpeeraddress",
+		"forwarded", "forwardedfor", "xforwarded", "xforwardedfor", "xoriginalforwardedfor", "xrealip", "xclientip", "xclusterclientip", "xremoteip", "xremoteaddr",
+		"trueclientip", "cfconnectingip", "cfconnectingipv6", "cfpseudoipv4", "fastlyclientip", "flyclientip", "xazureclientip", "xazuresocketip", "xappengineuserip", "xenvoyexternaladdress":
+		return true
+	}
+	return false
+}
+
+// isUserAgent says that a key has a user agent, or a client hint that says the
+// same.
+func isUserAgent(name []byte) bool {
+	return bytes.Contains(name, []byte("useragent")) || bytes.HasPrefix(name, []byte("secchua"))
 }
 
 // empty says that all is kept of an app with these rules, and of everybody, for ever.
@@ -208,6 +272,7 @@ func (r *Rules) Treatment(path string) string {
 			}
 		}
 		states = next
+		deep |= r.namedBits([]byte(part))
 		for _, n := range states {
 			deep |= n.deep
 		}
