@@ -26,15 +26,16 @@ type writer struct {
 }
 
 // versions knows every published schema and resolves values of versions that
-// are not current to the current one. Only such values pay for hamba/avro.
+// are not current to the current one. hamba/avro parses schemas and never sees
+// values.
 type versions struct {
 	loadOnce sync.Once
 	loadErr  error
 
 	mu       sync.Mutex // covers all below
-	schemas  map[uint64]hamba.Schema
+	schemas  map[uint64]*hamba.RecordSchema
 	types    map[uint64]Type
-	resolved map[uint64]hamba.Schema // writer fingerprint to composite schema
+	plans    map[uint64]*plan // by the writer's fingerprint
 	ids      map[int]writer
 	missing  map[int]time.Time // ids that the registry did not know, and when it was asked
 	registry *sr.Client
@@ -42,11 +43,11 @@ type versions struct {
 
 func newVersions() *versions {
 	return &versions{
-		schemas:  map[uint64]hamba.Schema{},
-		types:    map[uint64]Type{},
-		resolved: map[uint64]hamba.Schema{},
-		ids:      map[int]writer{},
-		missing:  map[int]time.Time{},
+		schemas: map[uint64]*hamba.RecordSchema{},
+		types:   map[uint64]Type{},
+		plans:   map[uint64]*plan{},
+		ids:     map[int]writer{},
+		missing: map[int]time.Time{},
 	}
 }
 
@@ -94,6 +95,9 @@ func (v *versions) add(text string) (uint64, error) {
 	if typ == TypeUnknown {
 		return 0, fmt.Errorf("record %s has no Go type", rec.FullName())
 	}
+	if err := flat(rec); err != nil {
+		return 0, fmt.Errorf("record %s: %w", rec.FullName(), err)
+	}
 	b, err := s.FingerprintUsing(hamba.CRC64Avro)
 	if err != nil {
 		return 0, err
@@ -101,8 +105,22 @@ func (v *versions) add(text string) (uint64, error) {
 	fp := binary.BigEndian.Uint64(b)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.schemas[fp], v.types[fp] = s, typ
+	v.schemas[fp], v.types[fp] = rec, typ
 	return fp, nil
+}
+
+// flat refuses a record with any field but strings, bytes and longs: no published
+// version has others, and the library's decoders of arrays, maps and recursive
+// records have open advisories. A registry that is not only ours must not be able to
+// bring them into use.
+func flat(rec *hamba.RecordSchema) error {
+	for _, f := range rec.Fields() {
+		p, ok := f.Type().(*hamba.PrimitiveSchema)
+		if !ok || p.Logical() != nil || (p.Type() != hamba.String && p.Type() != hamba.Bytes && p.Type() != hamba.Long) {
+			return fmt.Errorf("field %s is of type %s: only string, bytes and long are read", f.Name(), f.Type().Type())
+		}
+	}
+	return nil
 }
 
 func (v *versions) byFingerprint(fp uint64) (writer, bool) {
@@ -115,30 +133,83 @@ func (v *versions) byFingerprint(fp uint64) (writer, bool) {
 	return writer{typ: t, fingerprint: fp, current: ok && fingerprints[t] == fp}, ok
 }
 
-// resolve rewrites body, written with w, in the current schema of w's type.
+// plan says how a value of another version becomes one of the current version.
+type plan struct {
+	longs []bool // of the writer's fields: long, else string or bytes, which look alike
+	from  []int  // of each current field: the writer's field, or -1
+	fill  [][]byte
+}
+
+// resolve rewrites body, written with w, in the current schema of w's type, by
+// the rules of Avro's schema resolution for flat records.
 func (v *versions) resolve(w writer, body []byte) ([]byte, error) {
 	if err := v.load(); err != nil {
 		return nil, err
 	}
 	v.mu.Lock()
-	composite, ok := v.resolved[w.fingerprint]
+	p, ok := v.plans[w.fingerprint]
 	if !ok {
 		var err error
-		composite, err = hamba.NewSchemaCompatibility().Resolve(v.schemas[fingerprints[w.typ]], v.schemas[w.fingerprint])
-		if err != nil {
+		if p, err = newPlan(v.schemas[w.fingerprint], v.schemas[fingerprints[w.typ]]); err != nil {
 			v.mu.Unlock()
 			return nil, err
 		}
-		v.resolved[w.fingerprint] = composite
+		v.plans[w.fingerprint] = p
 	}
-	current := v.schemas[fingerprints[w.typ]]
 	v.mu.Unlock()
 
-	var generic map[string]any
-	if err := hamba.Unmarshal(composite, body, &generic); err != nil {
+	r := reader{b: body}
+	spans := make([][]byte, len(p.longs))
+	for i, long := range p.longs {
+		rest := r.b
+		if long {
+			r.long()
+		} else {
+			r.bytes()
+		}
+		if r.err == nil {
+			spans[i] = rest[:len(rest)-len(r.b)]
+		}
+	}
+	if err := r.close(w.typ, body); err != nil {
 		return nil, err
 	}
-	return hamba.Marshal(current, generic)
+	out := make([]byte, 0, len(body)+64)
+	for i, from := range p.from {
+		if from >= 0 {
+			out = append(out, spans[from]...)
+		} else {
+			out = append(out, p.fill[i]...)
+		}
+	}
+	return out, nil
+}
+
+func newPlan(writer, current *hamba.RecordSchema) (*plan, error) {
+	p := &plan{}
+	at := map[string]int{}
+	for i, f := range writer.Fields() {
+		at[f.Name()] = i
+		p.longs = append(p.longs, f.Type().Type() == hamba.Long)
+	}
+	for _, f := range current.Fields() {
+		from, ok := at[f.Name()]
+		var fill []byte
+		switch {
+		case ok && p.longs[from] != (f.Type().Type() == hamba.Long):
+			return nil, fmt.Errorf("field %s is of another type", f.Name())
+		case !ok && !f.HasDefault():
+			return nil, fmt.Errorf("field %s is missing and has no default", f.Name())
+		case !ok:
+			var err error
+			if fill, err = hamba.Marshal(f.Type(), f.Default()); err != nil {
+				return nil, fmt.Errorf("default of field %s: %w", f.Name(), err)
+			}
+			from = -1
+		}
+		p.from, p.fill = append(p.from, from), append(p.fill, fill)
+	}
+	return p, nil
 }
 
 // askAgain is how long an id that the registry did not know stays unknown
