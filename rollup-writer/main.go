@@ -37,6 +37,7 @@ Commands:
   retention  have events expire as the privacy rules say
   console   serve the pages that show who uses what; only reads
   erase     forget a person, and tell what is left; enrichers and writers must run
+  insight   lint, plan, apply or show what views about usage go by: activity, exclusions, milestones
 
 Flags of a command: rollup-writer <command> -help
 Every flag can be given as UPTAKE_<FLAG> in the environment or in a -config file.
@@ -66,6 +67,8 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		return forget(c, stdout)
 	case "console":
 		return serveConsole(c)
+	case "insight":
+		return insights(c, stdout)
 	case "": // it is answered
 		return nil
 	}

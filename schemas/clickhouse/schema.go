@@ -181,6 +181,10 @@ func (d dialect) SummingMergeTree(columns string) string {
 
 func (d dialect) AggregatingMergeTree() string { return d.engine("AggregatingMergeTree", "") }
 
+// SharedMergeTree is the engine of a small table of which every replica of every
+// shard holds all rows.
+func (d dialect) SharedMergeTree() string { return d.sharedEngine("MergeTree", "") }
+
 func (d dialect) ReplacingMergeTree(args string) string { return d.engine("ReplacingMergeTree", args) }
 
 // PartitionByMonth partitions a table that views feed, by the month of column,

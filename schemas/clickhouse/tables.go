@@ -76,6 +76,7 @@ var Tables = []Table{
 	{Name: "identity_facts", Kind: Machinery},
 	{Name: "identity_unlinks", Kind: Machinery},
 	{Name: "metric_values", Kind: Machinery},
+	{Name: "insight_rules", Kind: Machinery},
 	{Name: "catalog_features", Kind: Machinery},
 	{Name: "catalog_features_history", Kind: Machinery},
 	{Name: "catalog_metrics", Kind: Machinery},

@@ -15,50 +15,50 @@ import (
 )
 
 // prepareLog makes the topics that are missing and, at the first start, applies
-// the sample catalog.
-func prepareLog(ctx context.Context, addr string, logger *slog.Logger) error {
+// the sample catalog: first says whether this is that start.
+func prepareLog(ctx context.Context, addr string, logger *slog.Logger) (first bool, err error) {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ClientID("uptake-standalone"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
-		return fmt.Errorf("kafka client: %w", err)
+		return false, fmt.Errorf("kafka client: %w", err)
 	}
 	defer cl.Close()
 	adm := kadm.NewClient(cl)
 	layout := topic.SingleLayout()
 	if err := topic.Ensure(ctx, adm, layout); err != nil {
-		return err
+		return false, err
 	}
 	var names []string
 	for _, s := range topic.Specs(layout) {
 		names = append(names, s.Name)
 	}
 	if _, err := topic.Check(ctx, adm, names...); err != nil {
-		return err
+		return false, err
 	}
 
 	ends, err := adm.ListEndOffsets(ctx, topic.Catalog)
 	if err != nil {
-		return fmt.Errorf("look for a catalog: %w", err)
+		return false, fmt.Errorf("look for a catalog: %w", err)
 	}
 	end, _ := ends.Lookup(topic.Catalog, 0)
 	if end.Err != nil || end.Offset > 0 { // some catalog was applied before
-		return end.Err
+		return false, end.Err
 	}
 	c, err := catalog.Parse(sample.MyPOS)
 	if err != nil {
-		return fmt.Errorf("read sample catalog: %w", err)
+		return false, fmt.Errorf("read sample catalog: %w", err)
 	}
 	v, _, err := catalog.NewVersion(nil, App, c, "standalone", "sample catalog of the first start", time.Now())
 	if err != nil {
-		return fmt.Errorf("apply sample catalog: %w", err)
+		return false, fmt.Errorf("apply sample catalog: %w", err)
 	}
 	value, err := v.Encode()
 	if err != nil {
-		return fmt.Errorf("apply sample catalog: %w", err)
+		return false, fmt.Errorf("apply sample catalog: %w", err)
 	}
 	r := &kgo.Record{Topic: topic.Catalog, Key: v.Key(), Value: value}
 	if err := cl.ProduceSync(ctx, r).FirstErr(); err != nil {
-		return fmt.Errorf("apply sample catalog: %w", err)
+		return false, fmt.Errorf("apply sample catalog: %w", err)
 	}
 	logger.Info("sample catalog applied", "app", App, "version", v.Number)
-	return nil
+	return true, nil
 }

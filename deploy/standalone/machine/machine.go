@@ -22,9 +22,11 @@ import (
 	"github.com/uptakehq/uptake/enricher/enrich"
 	"github.com/uptakehq/uptake/ingest-gateway/gateway"
 	"github.com/uptakehq/uptake/rollup-writer/console"
+	"github.com/uptakehq/uptake/rollup-writer/definitions"
 	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/rollup-writer/rollup"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	insightsample "github.com/uptakehq/uptake/schemas/insight/sample"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 	"github.com/uptakehq/uptake/schemas/topic/locallog"
@@ -113,11 +115,18 @@ func (m *Machine) Run(signals process.Signals) (err error) {
 			err = errors.Join(err, clickhouse.Close(ctx))
 		}()
 	}
-	if err := prepareLog(signals.Stop, log.Addr(), m.log); err != nil {
+	first, err := prepareLog(signals.Stop, log.Addr(), m.log)
+	if err != nil {
 		return withoutError(signals, err)
 	}
 	if err := repair.Migrate(signals.Stop, m.writer(log.Addr()).Config, m.log); err != nil {
 		return withoutError(signals, err)
+	}
+	if first {
+		w := m.writer(log.Addr())
+		if _, err := definitions.ApplyFirst(signals.Stop, &w.ClickHouse, App, "standalone", insightsample.MyPOS); err != nil {
+			return withoutError(signals, fmt.Errorf("apply sample definitions: %w", err))
+		}
 	}
 	if m.cfg.WithoutWriter {
 		m.log.Warn("the rollup-writer does not run: what arrives waits in the log", "rebuild", "rollup-writer rebuild -kafka-brokers "+log.Addr()+

@@ -512,6 +512,24 @@ FROM `uptake_internal`.`events_local` AS e
 ARRAY JOIN if(e.metric = '', [], JSONExtractKeysAndValues(e.metric, 'numbers', 'Float64')) AS n
 WHERE e.metric != '';
 
+-- 0008_insight
+
+CREATE TABLE IF NOT EXISTS `uptake_internal`.`insight_rules` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App that the definitions are of',
+    `version` UInt32 COMMENT 'Counts up with each apply',
+    `use` LowCardinality(String) COMMENT 'What the rule is for: version, activity, exclude, signup_page, signup, activation, value, subscription, paid, friction, seats or session_gap',
+    `match` LowCardinality(String) COMMENT 'What is matched: feature, module, product, event, user, mail_domain, trait, account, account_trait or role; empty: nothing',
+    `key` String COMMENT 'Trait, of rules that match traits',
+    `value` String COMMENT 'What it is matched with; of the row with use version the text of the file, of session_gap seconds',
+    `applied_by` String COMMENT 'Who applied the version',
+    `applied_at` DateTime64(3, 'UTC') COMMENT 'When it was applied'
+)
+ENGINE = ReplicatedMergeTree('/clickhouse/tables/{uuid}/all', '{shard}-{replica}')
+ORDER BY (app_id, version)
+SETTINGS replicated_deduplication_window = 200000, replicated_deduplication_window_seconds = 604800
+COMMENT 'Definitions that views about usage go by, by app and version';
+
 -- view account_feature_daily
 
 CREATE OR REPLACE VIEW `uptake`.`account_feature_daily` ON CLUSTER `main`
@@ -1079,28 +1097,6 @@ AS
 SELECT app_id, account_id, product_id, day, events, quantity
 FROM `uptake_internal`.`account_product_daily`;
 
--- view account_subtree
-
-CREATE OR REPLACE VIEW `uptake`.`account_subtree` ON CLUSTER `main`
-(
-    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
-    `account_id` String COMMENT 'The account above',
-    `member_id` String COMMENT 'The account itself or one below it',
-    `depth` UInt32 COMMENT 'How far member_id is below account_id; 0: it is the account itself'
-)
-DEFINER = `uptake_views` SQL SECURITY DEFINER
-COMMENT 'Each account with all accounts below it today, itself included'
-AS
-SELECT k.app_id AS app_id, ancestor AS account_id, k.account_id AS member_id, toUInt32(position - 1) AS depth
-FROM
-(
-    SELECT DISTINCT app_id, arrayJoin(multiIf(fact = 'account', [subject], fact = 'membership', [object], [subject, object])) AS account_id
-    FROM `uptake_internal`.`identity_facts`
-    WHERE fact IN ('account', 'membership', 'parent')
-) AS k
-LEFT JOIN `uptake`.`account_paths` AS p ON p.app_id = k.app_id AND p.account_id = k.account_id
-ARRAY JOIN if(empty(p.ancestors), [k.account_id], p.ancestors) AS ancestor, arrayEnumerate(if(empty(p.ancestors), [k.account_id], p.ancestors)) AS position;
-
 -- view account_traits
 
 CREATE OR REPLACE VIEW `uptake`.`account_traits` ON CLUSTER `main`
@@ -1173,6 +1169,940 @@ SELECT
     max(said_at) AS updated_at
 FROM (SELECT * FROM `uptake`.`account_traits` ORDER BY trait)
 GROUP BY app_id, account_id;
+
+-- view memberships
+
+CREATE OR REPLACE VIEW `uptake`.`memberships` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `user_id` String COMMENT 'User id',
+    `account_id` String COMMENT 'Customer account; empty: none is known',
+    `role` String COMMENT 'Role of the user in the account; empty: none was stated',
+    `since` DateTime64(6, 'UTC') COMMENT 'Event time of the call: the membership counts from it on'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Memberships of users in accounts, as group and identify calls stated them: one row for each event time. Spans of time: memberships_history'
+AS
+SELECT app_id, subject AS user_id, object AS account_id, max(f.last).2 AS role, at AS since
+FROM `uptake_internal`.`identity_facts` AS f
+WHERE fact = 'membership'
+GROUP BY app_id, subject, object, at;
+
+-- view memberships_history
+
+CREATE OR REPLACE VIEW `uptake`.`memberships_history` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `user_id` String COMMENT 'User id',
+    `account_id` String COMMENT 'Customer account; empty: none is known',
+    `role` String COMMENT 'Role of the user in the account; empty: none was stated',
+    `valid_from` DateTime64(6, 'UTC') COMMENT 'From when on',
+    `valid_to` DateTime64(6, 'UTC') COMMENT 'Until when; 2299-12-31: it counts today'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Roles of users in accounts over time: a role counts until the next one that the user has in the same account'
+AS
+SELECT
+    app_id, user_id, account_id, role, since AS valid_from,
+    leadInFrame(since, 1, toDateTime64('2299-12-31 23:59:59', 6, 'UTC')) OVER (
+        PARTITION BY app_id, user_id, account_id ORDER BY since, role ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS valid_to
+FROM
+(
+    SELECT *, lagInFrame(role, 1, '') OVER w AS role_before, row_number() OVER w AS n
+    FROM `uptake`.`memberships`
+    WINDOW w AS (PARTITION BY app_id, user_id, account_id ORDER BY since, role ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+)
+WHERE n = 1 OR role != role_before;
+
+-- view account_profile
+
+CREATE OR REPLACE VIEW `uptake`.`account_profile` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `account_id` String COMMENT 'Customer account',
+    `traits` Map(String, String) COMMENT 'Traits as last stated',
+    `ancestors` Array(String) COMMENT 'Parent account, its parent, and so on, today',
+    `children` Array(String) COMMENT 'Accounts whose parent it is today',
+    `roles` Map(String, UInt64) COMMENT 'Number of memberships in force by role',
+    `active_users` UInt64 COMMENT 'Users with usage in the range',
+    `active_visitors` UInt64 COMMENT 'Visitors with usage in the range',
+    `active_days` UInt64 COMMENT 'Days with usage in the range',
+    `events` Int64 COMMENT 'Events in the range',
+    `features_used` Array(String) COMMENT 'Features used in the range',
+    `core_features_used` Array(String) COMMENT 'Core features among them',
+    `core_features_missing` Array(String) COMMENT 'Active core features of the catalog that it did not use',
+    `first_seen_hour` DateTime('UTC') COMMENT 'Hour of the first usage of all time',
+    `last_seen_hour` DateTime('UTC') COMMENT 'Hour of the last usage before the end of the range',
+    `metrics` Map(String, Float64) COMMENT 'Latest value of each reported metric, summed over its dimensions'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'One row for each account: who it is, who uses it, what it uses. Filter by account_id. Parameters: app, from, to, zone.'
+AS
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    (SELECT groupArray(feature_id) FROM `uptake_internal`.`catalog_features` FINAL WHERE app_id = {app:String} AND kind = 'core' AND status = 'active' AND removed = 0) AS core
+SELECT toLowCardinality({app:String}) AS app_id, k.account_id AS account_id, t.traits AS traits, p.ancestors AS ancestors, c.children AS children, m.roles AS roles,
+    u.active_users AS active_users, u.active_visitors AS active_visitors, u.active_days AS active_days, u.events AS events, arraySort(u.features) AS features_used,
+    arraySort(arrayFilter(f -> has(u.features, f), core)) AS core_features_used, arraySort(arrayFilter(f -> NOT has(u.features, f), core)) AS core_features_missing,
+    u.first_hour AS first_seen_hour, u.last_hour AS last_seen_hour, v.latest AS metrics
+FROM
+(
+    SELECT DISTINCT account_id FROM
+    (
+        SELECT multiIf(fact = 'account', subject, object) AS account_id FROM `uptake_internal`.`identity_facts` WHERE app_id = {app:String} AND fact IN ('account', 'membership')
+        UNION ALL SELECT account_id FROM `uptake_internal`.`account_product_daily` WHERE app_id = {app:String} GROUP BY account_id HAVING sum(events) != 0
+    ) WHERE account_id != '' AND account_id NOT IN excluded_accounts
+) AS k
+LEFT JOIN (SELECT account_id, traits FROM `uptake`.`accounts` WHERE app_id = {app:String}) AS t ON t.account_id = k.account_id
+LEFT JOIN (SELECT account_id, arraySlice(a.ancestors, 2) AS ancestors FROM `uptake`.`account_paths` AS a WHERE app_id = {app:String}) AS p ON p.account_id = k.account_id
+LEFT JOIN
+(
+    SELECT x.ancestors[2] AS parent_id, arraySort(groupArray(x.account_id)) AS children
+    FROM `uptake`.`account_paths` AS x WHERE x.app_id = {app:String} AND length(x.ancestors) > 1 GROUP BY parent_id
+) AS c ON c.parent_id = k.account_id
+LEFT JOIN
+(
+    SELECT account_id, CAST(sumMap([role], [toUInt64(1)]), 'Map(String, UInt64)') AS roles
+    FROM (SELECT account_id, toString(role) AS role, user_id FROM `uptake`.`memberships_history` WHERE app_id = {app:String} AND valid_to = toDateTime64('2299-12-31 23:59:59', 6, 'UTC'))
+    GROUP BY account_id
+) AS m ON m.account_id = k.account_id
+LEFT JOIN
+(
+    SELECT account_id, uniqExactIf(actor_id, day >= {from:Date} AND actor_kind = 'user') AS active_users, uniqExactIf(actor_id, day >= {from:Date} AND actor_kind = 'anonymous') AS active_visitors,
+        uniqExactIf(day, day >= {from:Date}) AS active_days, toInt64(sumIf(w.events, day >= {from:Date})) AS events, groupUniqArrayIf(feature_id, day >= {from:Date} AND feature_id != '') AS features,
+        min(hour) AS first_hour, max(hour) AS last_hour
+    FROM (-- Usage of customers; active says whether it counts as activity: as defined, or
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arrayFilter(d -> d.1 = 'activity', defined) AS activity
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
+    if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
+        OR has(arrayMap(d -> (d.2, d.4), activity), ('module', module_id)) OR has(arrayMap(d -> (d.2, d.4), activity), ('product', product_id))) AS active
+FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
+SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
+    toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
+    hour, toDate(hour, {zone:String}) AS day, sum(u.events) AS events, sum(u.quantity) AS quantity
+FROM `uptake_internal`.`usage_hourly` AS u
+WHERE app_id = {app:String}
+    AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    AND toDate(hour, {zone:String}) >= toDate('1970-01-03') AND toDate(hour, {zone:String}) < {to:Date} AND toDate(hour, {zone:String}) = toDate(hour + 3599, {zone:String})
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day
+HAVING events > 0
+UNION ALL
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id,
+    hour, toDate(event_time, {zone:String}) AS day, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM
+(
+    SELECT *, toStartOfHour(toDateTime(event_time, 'UTC')) AS hour
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND arrayExists(i -> toUnixTimestamp(toDateTime(toDate('1970-01-03') + i, {zone:String})) % 3600 != 0, range(toUInt32({to:Date} - toDate('1970-01-03') + 1))) AND NOT toDate(toStartOfHour(toDateTime(event_time, 'UTC')), {zone:String}) = toDate(toStartOfHour(toDateTime(event_time, 'UTC')) + 3599, {zone:String})
+            AND toDate(event_time) >= toDate('1970-01-03') - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+) AS e
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS w
+    GROUP BY account_id
+) AS u ON u.account_id = k.account_id
+LEFT JOIN
+(
+    SELECT account_id, mapFromArrays(groupArray(name), groupArray(value)) AS latest
+    FROM (SELECT account_id, if(number = '', metric_id, concat(metric_id, '.', number)) AS name, sum(x.value) AS value FROM `uptake`.`account_metrics` AS x WHERE app_id = {app:String} GROUP BY account_id, name ORDER BY name)
+    GROUP BY account_id
+) AS v ON v.account_id = k.account_id
+ORDER BY account_id;
+
+-- view account_subtree
+
+CREATE OR REPLACE VIEW `uptake`.`account_subtree` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `account_id` String COMMENT 'The account above',
+    `member_id` String COMMENT 'The account itself or one below it',
+    `depth` UInt32 COMMENT 'How far member_id is below account_id; 0: it is the account itself'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Each account with all accounts below it today, itself included'
+AS
+SELECT k.app_id AS app_id, ancestor AS account_id, k.account_id AS member_id, toUInt32(position - 1) AS depth
+FROM
+(
+    SELECT DISTINCT app_id, arrayJoin(multiIf(fact = 'account', [subject], fact = 'membership', [object], [subject, object])) AS account_id
+    FROM `uptake_internal`.`identity_facts`
+    WHERE fact IN ('account', 'membership', 'parent')
+) AS k
+LEFT JOIN `uptake`.`account_paths` AS p ON p.app_id = k.app_id AND p.account_id = k.account_id
+ARRAY JOIN if(empty(p.ancestors), [k.account_id], p.ancestors) AS ancestor, arrayEnumerate(if(empty(p.ancestors), [k.account_id], p.ancestors)) AS position;
+
+-- view active_users
+
+CREATE OR REPLACE VIEW `uptake`.`active_users` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `period_start` Date COMMENT 'First day of the period, in the zone',
+    `active_people` UInt64 COMMENT 'People: users, and visitors who are not known to be users',
+    `active_users` UInt64 COMMENT 'Users among them',
+    `active_visitors` UInt64 COMMENT 'Visitors among them',
+    `active_accounts` UInt64 COMMENT 'Accounts with activity',
+    `events` Int64 COMMENT 'Events that count as activity'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Active users, visitors and accounts of each period: those with an event that counts as activity. Parameters: app, from, to, zone, period (day, week, sunday_week, month or quarter).'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, period_start, active_people, active_users, toUInt64(active_people - active_users) AS active_visitors, active_accounts, events
+FROM (-- Usage that counts as activity, counted once for each period and value.
+SELECT multiIf({period:String} = 'day', u.day, {period:String} = 'week', toStartOfWeek(u.day, 1), {period:String} = 'sunday_week', toStartOfWeek(u.day, 0), {period:String} = 'month', toStartOfMonth(u.day), toStartOfQuarter(u.day)) AS period_start, '' AS value,
+    uniqExact(u.actor_kind, u.actor_id) AS active_people, uniqExactIf(u.actor_id, u.actor_kind = 'user') AS active_users,
+    uniqExactIf(u.account_id, u.account_id != '') AS active_accounts, toInt64(sum(u.events)) AS events
+FROM (-- Usage of customers; active says whether it counts as activity: as defined, or
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arrayFilter(d -> d.1 = 'activity', defined) AS activity
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
+    if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
+        OR has(arrayMap(d -> (d.2, d.4), activity), ('module', module_id)) OR has(arrayMap(d -> (d.2, d.4), activity), ('product', product_id))) AS active
+FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
+SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
+    toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
+    hour, toDate(hour, {zone:String}) AS day, sum(u.events) AS events, sum(u.quantity) AS quantity
+FROM `uptake_internal`.`usage_hourly` AS u
+WHERE app_id = {app:String}
+    AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    AND toDate(hour, {zone:String}) >= {from:Date} AND toDate(hour, {zone:String}) < {to:Date} AND toDate(hour, {zone:String}) = toDate(hour + 3599, {zone:String})
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day
+HAVING events > 0
+UNION ALL
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id,
+    hour, toDate(event_time, {zone:String}) AS day, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM
+(
+    SELECT *, toStartOfHour(toDateTime(event_time, 'UTC')) AS hour
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND arrayExists(i -> toUnixTimestamp(toDateTime({from:Date} + i, {zone:String})) % 3600 != 0, range(toUInt32({to:Date} - {from:Date} + 1))) AND NOT toDate(toStartOfHour(toDateTime(event_time, 'UTC')), {zone:String}) = toDate(toStartOfHour(toDateTime(event_time, 'UTC')) + 3599, {zone:String})
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+) AS e
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+WHERE u.active AND NOT throwIf({period:String} NOT IN ('day', 'week', 'sunday_week', 'month', 'quarter'), 'period must be day, week, sunday_week, month or quarter') AND 1
+GROUP BY period_start, value
+ORDER BY period_start, value);
+
+-- view active_users_by
+
+CREATE OR REPLACE VIEW `uptake`.`active_users_by` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `period_start` Date COMMENT 'First day of the period, in the zone',
+    `value` String COMMENT 'Value of the dimension; empty: none',
+    `active_people` UInt64 COMMENT 'People: users, and visitors who are not known to be users',
+    `active_users` UInt64 COMMENT 'Users among them',
+    `active_accounts` UInt64 COMMENT 'Accounts with activity',
+    `events` Int64 COMMENT 'Events that count as activity'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Active users and accounts of each period by a dimension. A person may be active under several values. Parameters: app, from, to, zone, period, by (product, module, feature, account, role, account.<trait> or user.<trait>).'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, period_start, value, active_people, active_users, active_accounts, events
+FROM (-- Usage that counts as activity, counted once for each period and value.
+SELECT multiIf({period:String} = 'day', u.day, {period:String} = 'week', toStartOfWeek(u.day, 1), {period:String} = 'sunday_week', toStartOfWeek(u.day, 0), {period:String} = 'month', toStartOfMonth(u.day), toStartOfQuarter(u.day)) AS period_start, multiIf({by:String} = 'product', u.product_id, {by:String} = 'module', u.module_id, {by:String} = 'feature', u.feature_id, {by:String} = 'account', u.account_id, {by:String} = 'role', u.role, trait.value) AS value,
+    uniqExact(u.actor_kind, u.actor_id) AS active_people, uniqExactIf(u.actor_id, u.actor_kind = 'user') AS active_users,
+    uniqExactIf(u.account_id, u.account_id != '') AS active_accounts, toInt64(sum(u.events)) AS events
+FROM (-- Usage of customers; active says whether it counts as activity: as defined, or
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arrayFilter(d -> d.1 = 'activity', defined) AS activity
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
+    if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
+        OR has(arrayMap(d -> (d.2, d.4), activity), ('module', module_id)) OR has(arrayMap(d -> (d.2, d.4), activity), ('product', product_id))) AS active
+FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
+SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
+    toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
+    hour, toDate(hour, {zone:String}) AS day, sum(u.events) AS events, sum(u.quantity) AS quantity
+FROM `uptake_internal`.`usage_hourly` AS u
+WHERE app_id = {app:String}
+    AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    AND toDate(hour, {zone:String}) >= {from:Date} AND toDate(hour, {zone:String}) < {to:Date} AND toDate(hour, {zone:String}) = toDate(hour + 3599, {zone:String})
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day
+HAVING events > 0
+UNION ALL
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id,
+    hour, toDate(event_time, {zone:String}) AS day, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM
+(
+    SELECT *, toStartOfHour(toDateTime(event_time, 'UTC')) AS hour
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND arrayExists(i -> toUnixTimestamp(toDateTime({from:Date} + i, {zone:String})) % 3600 != 0, range(toUInt32({to:Date} - {from:Date} + 1))) AND NOT toDate(toStartOfHour(toDateTime(event_time, 'UTC')), {zone:String}) = toDate(toStartOfHour(toDateTime(event_time, 'UTC')) + 3599, {zone:String})
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+) AS e
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+LEFT ANY JOIN
+(
+    SELECT subject AS id, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS value
+    FROM `uptake_internal`.`identity_facts` AS f
+    WHERE app_id = {app:String} AND fact = substringIndex({by:String}, '.', 1) AND object != '' AND substringIndex(object, '\0', 1) = substring({by:String}, position({by:String}, '.') + 1)
+    GROUP BY id
+) AS trait ON trait.id = multiIf(startsWith({by:String}, 'account.'), u.account_id, u.actor_kind = 'user', u.actor_id, '')
+WHERE u.active AND NOT throwIf({period:String} NOT IN ('day', 'week', 'sunday_week', 'month', 'quarter'), 'period must be day, week, sunday_week, month or quarter') AND NOT throwIf({by:String} NOT IN ('', 'product', 'module', 'feature', 'account', 'role') AND NOT startsWith({by:String}, 'account.') AND NOT startsWith({by:String}, 'user.'), 'by must be product, module, feature, account, role, account.<trait>, user.<trait> or empty')
+GROUP BY period_start, value
+ORDER BY period_start, value);
+
+-- view active_users_hourly
+
+CREATE OR REPLACE VIEW `uptake`.`active_users_hourly` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `hour_start` DateTime('UTC') COMMENT 'Start of the hour of the zone',
+    `active_people` UInt64 COMMENT 'People: users, and visitors who are not known to be users',
+    `active_users` UInt64 COMMENT 'Users among them',
+    `active_accounts` UInt64 COMMENT 'Accounts with activity',
+    `events` Int64 COMMENT 'Events that count as activity'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Active users and accounts of each hour of UTC whose start lies in the days of the zone. Parameters: app, from, to, zone.'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, hour AS hour_start, uniqExact(actor_kind, actor_id) AS active_people, uniqExactIf(actor_id, actor_kind = 'user') AS active_users,
+    uniqExactIf(account_id, account_id != '') AS active_accounts, toInt64(sum(u.events)) AS events
+FROM (-- Usage of customers; active says whether it counts as activity: as defined, or
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arrayFilter(d -> d.1 = 'activity', defined) AS activity
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
+    if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
+        OR has(arrayMap(d -> (d.2, d.4), activity), ('module', module_id)) OR has(arrayMap(d -> (d.2, d.4), activity), ('product', product_id))) AS active
+FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
+SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
+    toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
+    hour, toDate(hour, {zone:String}) AS day, sum(u.events) AS events, sum(u.quantity) AS quantity
+FROM `uptake_internal`.`usage_hourly` AS u
+WHERE app_id = {app:String}
+    AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    AND toDate(hour, {zone:String}) >= {from:Date} AND toDate(hour, {zone:String}) < {to:Date} AND toDate(hour, {zone:String}) = toDate(hour + 3599, {zone:String})
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day
+HAVING events > 0
+UNION ALL
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id,
+    hour, toDate(event_time, {zone:String}) AS day, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM
+(
+    SELECT *, toStartOfHour(toDateTime(event_time, 'UTC')) AS hour
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND arrayExists(i -> toUnixTimestamp(toDateTime({from:Date} + i, {zone:String})) % 3600 != 0, range(toUInt32({to:Date} - {from:Date} + 1))) AND NOT toDate(toStartOfHour(toDateTime(event_time, 'UTC')), {zone:String}) = toDate(toStartOfHour(toDateTime(event_time, 'UTC')) + 3599, {zone:String})
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+) AS e
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+WHERE active
+GROUP BY hour
+ORDER BY hour;
+
+-- view adoption
+
+CREATE OR REPLACE VIEW `uptake`.`adoption` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `feature_id` String COMMENT 'Feature of the catalog',
+    `people` UInt64 COMMENT 'People who used it',
+    `breadth` Nullable(Float64) COMMENT 'Share of the active people who used it',
+    `accounts` UInt64 COMMENT 'Accounts that used it',
+    `account_breadth` Nullable(Float64) COMMENT 'Share of the active accounts that used it',
+    `events` Int64 COMMENT 'Events of it',
+    `events_per_person` Float64 COMMENT 'Depth: events / people',
+    `days_per_person` Float64 COMMENT 'Frequency: mean number of days on which a person used it'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Adoption of each feature in a range: breadth, depth and frequency. Parameters: app, from, to, zone.'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, u.id AS feature_id, uniqExact(u.actor_kind, u.actor_id) AS people, uniqExactIf((u.actor_kind, u.actor_id), u.active_person) / nullIf(any(u.all_people), 0) AS breadth,
+    uniqExactIf(u.account_id, u.account_id != '') AS accounts, uniqExactIf(u.account_id, u.account_id != '' AND u.active_account) / nullIf(any(u.all_accounts), 0) AS account_breadth,
+    toInt64(sum(u.events)) AS events, events / people AS events_per_person, uniqExact(u.actor_kind, u.actor_id, u.day) / people AS days_per_person
+FROM
+(
+    SELECT id, actor_kind, actor_id, account_id, day, events, max(active) OVER (PARTITION BY actor_kind, actor_id) AS active_person, max(active) OVER (PARTITION BY account_id) AS active_account,
+        uniqExactIf((actor_kind, actor_id), active) OVER () AS all_people, uniqExactIf(account_id, active AND account_id != '') OVER () AS all_accounts
+    FROM
+    (
+        SELECT multiIf('feature' = 'feature', feature_id, 'feature' = 'module', module_id, product_id) AS id, actor_kind, actor_id, account_id, day, sum(c.events) AS events, max(c.active) AS active
+        FROM (-- Usage of customers; active says whether it counts as activity: as defined, or
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arrayFilter(d -> d.1 = 'activity', defined) AS activity
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
+    if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
+        OR has(arrayMap(d -> (d.2, d.4), activity), ('module', module_id)) OR has(arrayMap(d -> (d.2, d.4), activity), ('product', product_id))) AS active
+FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
+SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
+    toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
+    hour, toDate(hour, {zone:String}) AS day, sum(u.events) AS events, sum(u.quantity) AS quantity
+FROM `uptake_internal`.`usage_hourly` AS u
+WHERE app_id = {app:String}
+    AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    AND toDate(hour, {zone:String}) >= {from:Date} AND toDate(hour, {zone:String}) < {to:Date} AND toDate(hour, {zone:String}) = toDate(hour + 3599, {zone:String})
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day
+HAVING events > 0
+UNION ALL
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id,
+    hour, toDate(event_time, {zone:String}) AS day, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM
+(
+    SELECT *, toStartOfHour(toDateTime(event_time, 'UTC')) AS hour
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND arrayExists(i -> toUnixTimestamp(toDateTime({from:Date} + i, {zone:String})) % 3600 != 0, range(toUInt32({to:Date} - {from:Date} + 1))) AND NOT toDate(toStartOfHour(toDateTime(event_time, 'UTC')), {zone:String}) = toDate(toStartOfHour(toDateTime(event_time, 'UTC')) + 3599, {zone:String})
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+) AS e
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS c
+        WHERE NOT throwIf('feature' NOT IN ('feature', 'module', 'product'), 'level must be feature, module or product')
+        GROUP BY id, actor_kind, actor_id, account_id, day
+    )
+) AS u
+WHERE u.id != ''
+GROUP BY u.id
+ORDER BY people DESC, u.id;
+
+-- view adoption_by
+
+CREATE OR REPLACE VIEW `uptake`.`adoption_by` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `id` String COMMENT 'Feature, module or product',
+    `people` UInt64 COMMENT 'People who used it',
+    `breadth` Nullable(Float64) COMMENT 'Share of the active people who used it',
+    `accounts` UInt64 COMMENT 'Accounts that used it',
+    `account_breadth` Nullable(Float64) COMMENT 'Share of the active accounts that used it',
+    `events` Int64 COMMENT 'Events of it',
+    `events_per_person` Float64 COMMENT 'Depth: events / people',
+    `days_per_person` Float64 COMMENT 'Frequency: mean number of days on which a person used it'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Adoption of each feature, module or product in a range. Parameters: app, from, to, zone, level (feature, module or product).'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, u.id AS id, uniqExact(u.actor_kind, u.actor_id) AS people, uniqExactIf((u.actor_kind, u.actor_id), u.active_person) / nullIf(any(u.all_people), 0) AS breadth,
+    uniqExactIf(u.account_id, u.account_id != '') AS accounts, uniqExactIf(u.account_id, u.account_id != '' AND u.active_account) / nullIf(any(u.all_accounts), 0) AS account_breadth,
+    toInt64(sum(u.events)) AS events, events / people AS events_per_person, uniqExact(u.actor_kind, u.actor_id, u.day) / people AS days_per_person
+FROM
+(
+    SELECT id, actor_kind, actor_id, account_id, day, events, max(active) OVER (PARTITION BY actor_kind, actor_id) AS active_person, max(active) OVER (PARTITION BY account_id) AS active_account,
+        uniqExactIf((actor_kind, actor_id), active) OVER () AS all_people, uniqExactIf(account_id, active AND account_id != '') OVER () AS all_accounts
+    FROM
+    (
+        SELECT multiIf({level:String} = 'feature', feature_id, {level:String} = 'module', module_id, product_id) AS id, actor_kind, actor_id, account_id, day, sum(c.events) AS events, max(c.active) AS active
+        FROM (-- Usage of customers; active says whether it counts as activity: as defined, or
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arrayFilter(d -> d.1 = 'activity', defined) AS activity
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
+    if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
+        OR has(arrayMap(d -> (d.2, d.4), activity), ('module', module_id)) OR has(arrayMap(d -> (d.2, d.4), activity), ('product', product_id))) AS active
+FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
+SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
+    toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
+    hour, toDate(hour, {zone:String}) AS day, sum(u.events) AS events, sum(u.quantity) AS quantity
+FROM `uptake_internal`.`usage_hourly` AS u
+WHERE app_id = {app:String}
+    AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    AND toDate(hour, {zone:String}) >= {from:Date} AND toDate(hour, {zone:String}) < {to:Date} AND toDate(hour, {zone:String}) = toDate(hour + 3599, {zone:String})
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day
+HAVING events > 0
+UNION ALL
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id,
+    hour, toDate(event_time, {zone:String}) AS day, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM
+(
+    SELECT *, toStartOfHour(toDateTime(event_time, 'UTC')) AS hour
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND arrayExists(i -> toUnixTimestamp(toDateTime({from:Date} + i, {zone:String})) % 3600 != 0, range(toUInt32({to:Date} - {from:Date} + 1))) AND NOT toDate(toStartOfHour(toDateTime(event_time, 'UTC')), {zone:String}) = toDate(toStartOfHour(toDateTime(event_time, 'UTC')) + 3599, {zone:String})
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+) AS e
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS c
+        WHERE NOT throwIf({level:String} NOT IN ('feature', 'module', 'product'), 'level must be feature, module or product')
+        GROUP BY id, actor_kind, actor_id, account_id, day
+    )
+) AS u
+WHERE u.id != ''
+GROUP BY u.id
+ORDER BY people DESC, u.id;
+
+-- view adoption_changes
+
+CREATE OR REPLACE VIEW `uptake`.`adoption_changes` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `account_id` String COMMENT 'Customer account',
+    `feature_id` String COMMENT 'Feature of the catalog',
+    `events_before` Int64 COMMENT 'Events in the range before, of equal length',
+    `events_now` Int64 COMMENT 'Events in the range',
+    `people_before` UInt64 COMMENT 'People of the account who used it in the range before',
+    `people_now` UInt64 COMMENT 'People of the account who used it in the range',
+    `change` String COMMENT 'adopted: used now and not before; dropped: the reverse; spreading: by more people; shrinking: by fewer; steady: by as many'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Use of each feature by each account in a range and in the range of equal length before it. Parameters: app, from, to, zone.'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, account_id, feature_id, toInt64(sumIf(u.events, day < {from:Date})) AS events_before, toInt64(sumIf(u.events, day >= {from:Date})) AS events_now,
+    uniqExactIf((actor_kind, actor_id), day < {from:Date}) AS people_before, uniqExactIf((actor_kind, actor_id), day >= {from:Date}) AS people_now,
+    multiIf(people_before = 0, 'adopted', people_now = 0, 'dropped', people_now > people_before, 'spreading', people_now < people_before, 'shrinking', 'steady') AS change
+FROM (-- Usage of customers; active says whether it counts as activity: as defined, or
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arrayFilter(d -> d.1 = 'activity', defined) AS activity
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
+    if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
+        OR has(arrayMap(d -> (d.2, d.4), activity), ('module', module_id)) OR has(arrayMap(d -> (d.2, d.4), activity), ('product', product_id))) AS active
+FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
+SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
+    toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
+    hour, toDate(hour, {zone:String}) AS day, sum(u.events) AS events, sum(u.quantity) AS quantity
+FROM `uptake_internal`.`usage_hourly` AS u
+WHERE app_id = {app:String}
+    AND hour >= toDateTime(({from:Date} - ({to:Date} - {from:Date})), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    AND toDate(hour, {zone:String}) >= ({from:Date} - ({to:Date} - {from:Date})) AND toDate(hour, {zone:String}) < {to:Date} AND toDate(hour, {zone:String}) = toDate(hour + 3599, {zone:String})
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day
+HAVING events > 0
+UNION ALL
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id,
+    hour, toDate(event_time, {zone:String}) AS day, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM
+(
+    SELECT *, toStartOfHour(toDateTime(event_time, 'UTC')) AS hour
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND arrayExists(i -> toUnixTimestamp(toDateTime(({from:Date} - ({to:Date} - {from:Date})) + i, {zone:String})) % 3600 != 0, range(toUInt32({to:Date} - ({from:Date} - ({to:Date} - {from:Date})) + 1))) AND NOT toDate(toStartOfHour(toDateTime(event_time, 'UTC')), {zone:String}) = toDate(toStartOfHour(toDateTime(event_time, 'UTC')) + 3599, {zone:String})
+            AND toDate(event_time) >= ({from:Date} - ({to:Date} - {from:Date})) - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= ({from:Date} - ({to:Date} - {from:Date})) AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime(({from:Date} - ({to:Date} - {from:Date})), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+) AS e
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+WHERE account_id != '' AND feature_id != ''
+GROUP BY account_id, feature_id
+ORDER BY account_id, feature_id;
+
+-- view api_usage
+
+CREATE OR REPLACE VIEW `uptake`.`api_usage` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `method` String COMMENT 'HTTP method',
+    `route` String COMMENT 'Route, with placeholders for ids',
+    `status_class` String COMMENT '2xx, 3xx, 4xx or 5xx',
+    `calls` UInt64 COMMENT 'Number of calls',
+    `people` UInt64 COMMENT 'People who called',
+    `accounts` UInt64 COMMENT 'Accounts that called',
+    `p50_ms` Nullable(Float64) COMMENT 'Median duration in milliseconds',
+    `p95_ms` Nullable(Float64) COMMENT '95th percentile of the duration in milliseconds'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'API calls by method, route and class of status, with latency. Parameters: app, from, to, zone.'
+AS
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+SELECT toLowCardinality({app:String}) AS app_id, toString(properties.method) AS method, toString(properties.route) AS route, concat(substring(toString(properties.status), 1, 1), 'xx') AS status_class,
+    count() AS calls, uniqExactIf((actor_kind, actor_id), actor_kind != 'account') AS people, uniqExactIf(e.account_id, e.account_id != '') AS accounts,
+    quantileExactInclusiveOrNull(0.5)(toFloat64OrNull(toString(properties.duration_ms))) AS p50_ms, quantileExactInclusiveOrNull(0.95)(toFloat64OrNull(toString(properties.duration_ms))) AS p95_ms
+FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, properties, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, properties, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, properties, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND kind = 'api_call'
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+)) AS e
+WHERE account_id NOT IN excluded_accounts AND NOT (actor_kind = 'user' AND actor_id IN excluded_users)
+GROUP BY method, route, status_class
+ORDER BY calls DESC, method, route, status_class;
 
 -- view audit_counts
 
@@ -1354,49 +2284,1473 @@ SELECT app_id, event, metric_id, metric_name, semantics, unit, owner, purpose, c
 FROM `uptake_internal`.`catalog_metrics` FINAL
 WHERE removed = 0;
 
--- view memberships
+-- view events_now
 
-CREATE OR REPLACE VIEW `uptake`.`memberships` ON CLUSTER `main`
+CREATE OR REPLACE VIEW `uptake`.`events_now` ON CLUSTER `main`
 (
     `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
-    `user_id` String COMMENT 'User id',
+    `event` LowCardinality(String) COMMENT 'Event name',
+    `kind` LowCardinality(String) COMMENT 'track, page, screen or api_call',
+    `message_id` String COMMENT 'Unique within the app',
+    `event_time` DateTime64(6, 'UTC') COMMENT 'The instant it counts at',
+    `received_at` DateTime64(6, 'UTC') COMMENT 'When the gateway received it',
+    `quantity` Int64 COMMENT 'How many actions it stands for',
+    `properties` JSON(max_dynamic_paths=256) COMMENT 'properties.key reads one',
+    `context` String COMMENT 'JSON text as sent',
+    `conflicts` String COMMENT 'JSON text of values whose type does not fit the key',
+    `session_id` String COMMENT 'Session id of the client',
+    `protocol` LowCardinality(String) COMMENT 'Protocol it came by',
+    `library` LowCardinality(String) COMMENT 'name/version of the SDK',
+    `user_agent` String COMMENT 'User agent of the request',
+    `user_id` String COMMENT 'User as the call named it',
+    `anonymous_id` String COMMENT 'Anonymous id as the call named it',
+    `source_partition` Int32 COMMENT 'Partition of the log',
+    `source_offset` Int64 COMMENT 'Offset in it',
+    `actor_id` String COMMENT 'User id or anonymous id',
+    `actor_kind` String COMMENT 'user, anonymous, account or erased',
     `account_id` String COMMENT 'Customer account; empty: none is known',
-    `role` String COMMENT 'Role of the user in the account; empty: none was stated',
-    `since` DateTime64(6, 'UTC') COMMENT 'Event time of the call: the membership counts from it on'
+    `account_source` String COMMENT 'How the account was found: event, membership or none',
+    `role` String COMMENT 'Role of the actor in the account',
+    `feature_id` String COMMENT 'Feature; empty: unmapped',
+    `module_id` String COMMENT 'Module of the feature',
+    `product_id` String COMMENT 'Product of the module'
 )
 DEFINER = `uptake_views` SQL SECURITY DEFINER
-COMMENT 'Memberships of users in accounts, as group and identify calls stated them: one row for each event time. Spans of time: memberships_history'
+COMMENT 'Usage events with the actor, account, role and feature that each counts for today: after identity links, moves of accounts, catalog changes and erasures. Its sums equal user_feature_daily. Parameters: app, from, to, zone.'
 AS
-SELECT app_id, subject AS user_id, object AS account_id, max(f.last).2 AS role, at AS since
-FROM `uptake_internal`.`identity_facts` AS f
-WHERE fact = 'membership'
-GROUP BY app_id, subject, object, at;
-
--- view memberships_history
-
-CREATE OR REPLACE VIEW `uptake`.`memberships_history` ON CLUSTER `main`
-(
-    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
-    `user_id` String COMMENT 'User id',
-    `account_id` String COMMENT 'Customer account; empty: none is known',
-    `role` String COMMENT 'Role of the user in the account; empty: none was stated',
-    `valid_from` DateTime64(6, 'UTC') COMMENT 'From when on',
-    `valid_to` DateTime64(6, 'UTC') COMMENT 'Until when; 2299-12-31: it counts today'
-)
-DEFINER = `uptake_views` SQL SECURITY DEFINER
-COMMENT 'Roles of users in accounts over time: a role counts until the next one that the user has in the same account'
-AS
-SELECT
-    app_id, user_id, account_id, role, since AS valid_from,
-    leadInFrame(since, 1, toDateTime64('2299-12-31 23:59:59', 6, 'UTC')) OVER (
-        PARTITION BY app_id, user_id, account_id ORDER BY since, role ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS valid_to
+SELECT toLowCardinality({app:String}) AS app_id, *
+FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event, kind, message_id, event_time, received_at, quantity, properties, context, conflicts, session_id, protocol, library, user_agent, user_id, anonymous_id, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
 FROM
 (
-    SELECT *, lagInFrame(role, 1, '') OVER w AS role_before, row_number() OVER w AS n
-    FROM `uptake`.`memberships`
-    WINDOW w AS (PARTITION BY app_id, user_id, account_id ORDER BY since, role ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+    SELECT event, kind, message_id, event_time, received_at, quantity, properties, context, conflicts, session_id, protocol, library, user_agent, user_id, anonymous_id, source_partition, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event, kind, message_id, event_time, received_at, quantity, properties, context, conflicts, session_id, protocol, library, user_agent, user_id, anonymous_id, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND 1
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
 )
-WHERE n = 1 OR role != role_before;
+GROUP BY k) AS m ON m.k = e.move_key
+));
+
+-- view excluded_usage
+
+CREATE OR REPLACE VIEW `uptake`.`excluded_usage` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `reason` String COMMENT 'Definition that leaves it out; usage that several leave out counts for each',
+    `people` UInt64 COMMENT 'People left out',
+    `accounts` UInt64 COMMENT 'Accounts left out',
+    `events` Int64 COMMENT 'Events left out'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'What the definitions leave out of a range, by reason. Parameters: app, from, to, zone.'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, x.reason AS reason, uniqExact(u.actor_kind, u.actor_id) AS people, uniqExactIf(u.account_id, u.account_id != '') AS accounts, toInt64(sum(u.events)) AS events
+FROM
+(
+    SELECT account_id, actor_id, actor_kind, events, arrayJoin([('user', if(actor_kind = 'user', actor_id, '')), ('account', account_id), ('role', role)]) AS part
+    FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
+SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
+    toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
+    hour, toDate(hour, {zone:String}) AS day, sum(u.events) AS events, sum(u.quantity) AS quantity
+FROM `uptake_internal`.`usage_hourly` AS u
+WHERE app_id = {app:String}
+    AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    AND toDate(hour, {zone:String}) >= {from:Date} AND toDate(hour, {zone:String}) < {to:Date} AND toDate(hour, {zone:String}) = toDate(hour + 3599, {zone:String})
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day
+HAVING events > 0
+UNION ALL
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id,
+    hour, toDate(event_time, {zone:String}) AS day, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM
+(
+    SELECT *, toStartOfHour(toDateTime(event_time, 'UTC')) AS hour
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND arrayExists(i -> toUnixTimestamp(toDateTime({from:Date} + i, {zone:String})) % 3600 != 0, range(toUInt32({to:Date} - {from:Date} + 1))) AND NOT toDate(toStartOfHour(toDateTime(event_time, 'UTC')), {zone:String}) = toDate(toStartOfHour(toDateTime(event_time, 'UTC')) + 3599, {zone:String})
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+) AS e
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
+    WHERE actor_kind NOT IN ('account', 'erased')
+) AS u
+INNER JOIN (SELECT kind, id, min(why) AS reason FROM (SELECT match AS kind, value AS id, concat(match, ' ', value) AS why
+FROM (SELECT toString(use) AS use, toString(match) AS match, value FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String})))
+WHERE use = 'exclude' AND match IN ('user', 'account', 'role')
+UNION ALL
+SELECT t.kind, t.id, if(i.match = 'mail_domain', concat('mail_domain ', i.value), concat(i.match, ' ', i.key, '=', i.value))
+FROM
+(
+    SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+    FROM `uptake_internal`.`identity_facts` AS f
+    WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != ''
+    GROUP BY kind, id, trait
+) AS t
+INNER JOIN
+(
+    SELECT toString(match) AS match, key, value, if(match = 'account_trait', 'account', 'user') AS kind, if(match = 'mail_domain', 'email', key) AS trait
+    FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))
+    WHERE use = 'exclude' AND match IN ('mail_domain', 'trait', 'account_trait')
+) AS i ON i.kind = t.kind AND i.trait = t.trait
+WHERE if(i.match = 'mail_domain', endsWith(lower(t.text), concat('@', lower(i.value))), t.text = i.value)) GROUP BY kind, id) AS x ON x.kind = u.part.1 AND x.id = u.part.2
+GROUP BY reason
+ORDER BY events DESC, reason;
+
+-- view exclusions
+
+CREATE OR REPLACE VIEW `uptake`.`exclusions` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `kind` LowCardinality(String) COMMENT 'user, account or role',
+    `id` String COMMENT 'User, account or role that is left out',
+    `reason` String COMMENT 'Definition that says so'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Who is left out of all views about usage, and why, as of now. Parameters: app.'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, kind, id, min(why) AS reason
+FROM (SELECT match AS kind, value AS id, concat(match, ' ', value) AS why
+FROM (SELECT toString(use) AS use, toString(match) AS match, value FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String})))
+WHERE use = 'exclude' AND match IN ('user', 'account', 'role')
+UNION ALL
+SELECT t.kind, t.id, if(i.match = 'mail_domain', concat('mail_domain ', i.value), concat(i.match, ' ', i.key, '=', i.value))
+FROM
+(
+    SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+    FROM `uptake_internal`.`identity_facts` AS f
+    WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != ''
+    GROUP BY kind, id, trait
+) AS t
+INNER JOIN
+(
+    SELECT toString(match) AS match, key, value, if(match = 'account_trait', 'account', 'user') AS kind, if(match = 'mail_domain', 'email', key) AS trait
+    FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))
+    WHERE use = 'exclude' AND match IN ('mail_domain', 'trait', 'account_trait')
+) AS i ON i.kind = t.kind AND i.trait = t.trait
+WHERE if(i.match = 'mail_domain', endsWith(lower(t.text), concat('@', lower(i.value))), t.text = i.value))
+GROUP BY kind, id
+ORDER BY kind, id;
+
+-- view feature_first_use
+
+CREATE OR REPLACE VIEW `uptake`.`feature_first_use` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `actor_kind` String COMMENT 'user, or anonymous for a visitor who is not known to be a user',
+    `actor_id` String COMMENT 'User id or anonymous id',
+    `feature_id` String COMMENT 'Feature of the catalog',
+    `first_hour` DateTime('UTC') COMMENT 'Hour of the first use',
+    `last_hour` DateTime('UTC') COMMENT 'Hour of the last use before the end of the range',
+    `days_used` UInt64 COMMENT 'Days of the zone on which it was used',
+    `events` Int64 COMMENT 'Events of it',
+    `hours_to_first_use` Int64 COMMENT 'Hours from the first usage of anything to the first use',
+    `abandoned` UInt8 COMMENT '1: used on one day alone, and not in the 28 days after it'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'People who used a feature for the first time ever in a range, and what became of it up to the end of the range. Parameters: app, from, to, zone.'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, actor_kind, actor_id, feature_id, first_hour, last_hour, days_used, events, hours_to_first_use, abandoned
+FROM (-- Each feature of each person: the first and the last use, of all time up to the end
+SELECT actor_kind, actor_id, feature_id, min(u.hour) AS first_hour, max(u.hour) AS last_hour, uniqExact(u.day) AS days_used, toInt64(sum(u.events)) AS events,
+    toInt64(dateDiff('hour', any(u.first_seen), first_hour)) AS hours_to_first_use, toUInt8(days_used = 1 AND max(u.day) + 28 < {to:Date}) AS abandoned
+FROM
+(
+    SELECT actor_kind, actor_id, feature_id, hour, day, events, min(hour) OVER (PARTITION BY actor_kind, actor_id) AS first_seen
+    FROM (-- Usage of customers; active says whether it counts as activity: as defined, or
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arrayFilter(d -> d.1 = 'activity', defined) AS activity
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
+    if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
+        OR has(arrayMap(d -> (d.2, d.4), activity), ('module', module_id)) OR has(arrayMap(d -> (d.2, d.4), activity), ('product', product_id))) AS active
+FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
+SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
+    toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
+    hour, toDate(hour, {zone:String}) AS day, sum(u.events) AS events, sum(u.quantity) AS quantity
+FROM `uptake_internal`.`usage_hourly` AS u
+WHERE app_id = {app:String}
+    AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    AND toDate(hour, {zone:String}) >= toDate('1970-01-03') AND toDate(hour, {zone:String}) < {to:Date} AND toDate(hour, {zone:String}) = toDate(hour + 3599, {zone:String})
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day
+HAVING events > 0
+UNION ALL
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id,
+    hour, toDate(event_time, {zone:String}) AS day, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM
+(
+    SELECT *, toStartOfHour(toDateTime(event_time, 'UTC')) AS hour
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND arrayExists(i -> toUnixTimestamp(toDateTime(toDate('1970-01-03') + i, {zone:String})) % 3600 != 0, range(toUInt32({to:Date} - toDate('1970-01-03') + 1))) AND NOT toDate(toStartOfHour(toDateTime(event_time, 'UTC')), {zone:String}) = toDate(toStartOfHour(toDateTime(event_time, 'UTC')) + 3599, {zone:String})
+            AND toDate(event_time) >= toDate('1970-01-03') - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+) AS e
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+) AS u
+WHERE feature_id != ''
+GROUP BY actor_kind, actor_id, feature_id
+HAVING min(u.day) >= {from:Date});
+
+-- view feature_first_use_summary
+
+CREATE OR REPLACE VIEW `uptake`.`feature_first_use_summary` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `feature_id` String COMMENT 'Feature of the catalog',
+    `new_people` UInt64 COMMENT 'People who used it for the first time ever',
+    `abandoned_people` UInt64 COMMENT 'Those of them who used it on one day alone, and not in the 28 days after it',
+    `median_hours_to_first_use` Float64 COMMENT 'Median of the hours from the first usage of anything to the first use'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'First use of each feature in a range: how many people, how long it took them, how many abandoned it. Parameters: app, from, to, zone.'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, feature_id, count() AS new_people, countIf(abandoned) AS abandoned_people, quantileExactInclusive(0.5)(hours_to_first_use) AS median_hours_to_first_use
+FROM (-- Each feature of each person: the first and the last use, of all time up to the end
+SELECT actor_kind, actor_id, feature_id, min(u.hour) AS first_hour, max(u.hour) AS last_hour, uniqExact(u.day) AS days_used, toInt64(sum(u.events)) AS events,
+    toInt64(dateDiff('hour', any(u.first_seen), first_hour)) AS hours_to_first_use, toUInt8(days_used = 1 AND max(u.day) + 28 < {to:Date}) AS abandoned
+FROM
+(
+    SELECT actor_kind, actor_id, feature_id, hour, day, events, min(hour) OVER (PARTITION BY actor_kind, actor_id) AS first_seen
+    FROM (-- Usage of customers; active says whether it counts as activity: as defined, or
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arrayFilter(d -> d.1 = 'activity', defined) AS activity
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
+    if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
+        OR has(arrayMap(d -> (d.2, d.4), activity), ('module', module_id)) OR has(arrayMap(d -> (d.2, d.4), activity), ('product', product_id))) AS active
+FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
+SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
+    toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
+    hour, toDate(hour, {zone:String}) AS day, sum(u.events) AS events, sum(u.quantity) AS quantity
+FROM `uptake_internal`.`usage_hourly` AS u
+WHERE app_id = {app:String}
+    AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    AND toDate(hour, {zone:String}) >= toDate('1970-01-03') AND toDate(hour, {zone:String}) < {to:Date} AND toDate(hour, {zone:String}) = toDate(hour + 3599, {zone:String})
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day
+HAVING events > 0
+UNION ALL
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id,
+    hour, toDate(event_time, {zone:String}) AS day, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM
+(
+    SELECT *, toStartOfHour(toDateTime(event_time, 'UTC')) AS hour
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND arrayExists(i -> toUnixTimestamp(toDateTime(toDate('1970-01-03') + i, {zone:String})) % 3600 != 0, range(toUInt32({to:Date} - toDate('1970-01-03') + 1))) AND NOT toDate(toStartOfHour(toDateTime(event_time, 'UTC')), {zone:String}) = toDate(toStartOfHour(toDateTime(event_time, 'UTC')) + 3599, {zone:String})
+            AND toDate(event_time) >= toDate('1970-01-03') - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+) AS e
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+) AS u
+WHERE feature_id != ''
+GROUP BY actor_kind, actor_id, feature_id
+HAVING min(u.day) >= {from:Date})
+GROUP BY feature_id
+ORDER BY feature_id;
+
+-- view fit
+
+CREATE OR REPLACE VIEW `uptake`.`fit` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `saw_signup_page` UInt64 COMMENT 'People who first saw a sign-up page in the range',
+    `signed_up_after_page` UInt64 COMMENT 'Those of them who signed up at or after it, whenever',
+    `signup_rate` Nullable(Float64) COMMENT 'signed_up_after_page / saw_signup_page',
+    `mean_seconds_to_signup` Nullable(Float64) COMMENT 'Mean time from the page to the sign-up',
+    `median_seconds_to_signup` Nullable(Float64) COMMENT 'Median of it',
+    `signups` UInt64 COMMENT 'People who first signed up in the range',
+    `activated` UInt64 COMMENT 'Those of them with an activation event at or after it, whenever',
+    `activation_rate` Nullable(Float64) COMMENT 'activated / signups',
+    `median_seconds_to_activation` Nullable(Float64) COMMENT 'Median time from sign-up to activation',
+    `new_subscribers` UInt64 COMMENT 'People who first subscribed in the range',
+    `new_paying` UInt64 COMMENT 'People who first paid in the range',
+    `converted` UInt64 COMMENT 'Of the signups those who paid at or after it, whenever',
+    `free_to_paid_rate` Nullable(Float64) COMMENT 'converted / signups',
+    `median_seconds_to_paid` Nullable(Float64) COMMENT 'Median time from sign-up to payment'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Product-market fit of a range: sign-up rate, activation, free-to-paid conversion, and how long they take. Parameters: app, from, to, zone.'
+AS
+WITH at -> ifNull(toDate(at, {zone:String}) >= {from:Date} AND toDate(at, {zone:String}) < {to:Date}, 0) AS within, (a, b) -> ifNull(b >= a, 0) AS reached,
+    (a, b) -> (toUnixTimestamp64Micro(assumeNotNull(b)) - toUnixTimestamp64Micro(assumeNotNull(a))) / 1000000 AS seconds
+SELECT toLowCardinality({app:String}) AS app_id, countIf(within(signup_page_at)) AS saw_signup_page, countIf(within(signup_page_at) AND reached(signup_page_at, signup_at)) AS signed_up_after_page,
+    signed_up_after_page / nullIf(saw_signup_page, 0) AS signup_rate,
+    avgOrNullIf(seconds(signup_page_at, signup_at), within(signup_page_at) AND reached(signup_page_at, signup_at)) AS mean_seconds_to_signup,
+    quantileExactInclusiveOrNullIf(0.5)(seconds(signup_page_at, signup_at), within(signup_page_at) AND reached(signup_page_at, signup_at)) AS median_seconds_to_signup,
+    countIf(within(signup_at)) AS signups, countIf(within(signup_at) AND reached(signup_at, activation_at)) AS activated, activated / nullIf(signups, 0) AS activation_rate,
+    quantileExactInclusiveOrNullIf(0.5)(seconds(signup_at, activation_at), within(signup_at) AND reached(signup_at, activation_at)) AS median_seconds_to_activation,
+    countIf(within(subscription_at)) AS new_subscribers, countIf(within(paid_at)) AS new_paying,
+    countIf(within(signup_at) AND reached(signup_at, paid_at)) AS converted, converted / nullIf(signups, 0) AS free_to_paid_rate,
+    quantileExactInclusiveOrNullIf(0.5)(seconds(signup_at, paid_at), within(signup_at) AND reached(signup_at, paid_at)) AS median_seconds_to_paid
+FROM (-- Of each person the first event of any kind and the first one of each milestone, of
+WITH
+    (SELECT groupArray((use, concat(match, ':', value))) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))
+     WHERE use IN ('signup_page', 'signup', 'activation', 'value', 'subscription', 'paid')) AS defined,
+    (use, feature, event) -> has(defined, (use, concat('feature:', feature))) OR has(defined, (use, concat('event:', event))) AS matches
+SELECT actor_kind, actor_id, argMax(e.account_id, (e.event_time, e.source_partition, e.source_offset)) AS account_id, min(e.event_time) AS first_seen_at,
+    minOrNullIf(e.event_time, matches('signup_page', e.feature_id, e.event)) AS signup_page_at, minOrNullIf(e.event_time, matches('signup', e.feature_id, e.event)) AS signup_at,
+    minOrNullIf(e.event_time, matches('activation', e.feature_id, e.event)) AS activation_at, minOrNullIf(e.event_time, matches('value', e.feature_id, e.event)) AS value_at,
+    minOrNullIf(e.event_time, matches('subscription', e.feature_id, e.event)) AS subscription_at, minOrNullIf(e.event_time, matches('paid', e.feature_id, e.event)) AS paid_at
+FROM (WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+SELECT *
+FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND 1
+            AND toDate(event_time) >= toDate('1970-01-03') - 1 AND toDate(event_time) <= toDate('2100-01-01') + 1
+            AND toDate(event_time, 'UTC') >= toDate('1970-01-03') AND toDate(event_time, 'UTC') < toDate('2100-01-01')
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime(toDate('2100-01-01'), 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS e
+GROUP BY actor_kind, actor_id);
+
+-- view fit_people
+
+CREATE OR REPLACE VIEW `uptake`.`fit_people` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `actor_kind` String COMMENT 'user, or anonymous for a visitor who is not known to be a user',
+    `actor_id` String COMMENT 'User id or anonymous id',
+    `account_id` String COMMENT 'Account of the last event; empty: none is known',
+    `first_seen_at` DateTime64(6, 'UTC') COMMENT 'First event of any kind, also as a visitor',
+    `signup_page_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'First view of a sign-up page; NULL: never',
+    `signup_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'First sign-up',
+    `activation_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'First activation event',
+    `value_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'First value event',
+    `subscription_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'First subscription',
+    `paid_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'First payment'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'The first event and the first of each defined milestone of every person, of all time. Parameters: app.'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, actor_kind, actor_id, account_id, first_seen_at, signup_page_at, signup_at, activation_at, value_at, subscription_at, paid_at
+FROM (-- Of each person the first event of any kind and the first one of each milestone, of
+WITH
+    (SELECT groupArray((use, concat(match, ':', value))) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))
+     WHERE use IN ('signup_page', 'signup', 'activation', 'value', 'subscription', 'paid')) AS defined,
+    (use, feature, event) -> has(defined, (use, concat('feature:', feature))) OR has(defined, (use, concat('event:', event))) AS matches
+SELECT actor_kind, actor_id, argMax(e.account_id, (e.event_time, e.source_partition, e.source_offset)) AS account_id, min(e.event_time) AS first_seen_at,
+    minOrNullIf(e.event_time, matches('signup_page', e.feature_id, e.event)) AS signup_page_at, minOrNullIf(e.event_time, matches('signup', e.feature_id, e.event)) AS signup_at,
+    minOrNullIf(e.event_time, matches('activation', e.feature_id, e.event)) AS activation_at, minOrNullIf(e.event_time, matches('value', e.feature_id, e.event)) AS value_at,
+    minOrNullIf(e.event_time, matches('subscription', e.feature_id, e.event)) AS subscription_at, minOrNullIf(e.event_time, matches('paid', e.feature_id, e.event)) AS paid_at
+FROM (WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+SELECT *
+FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND 1
+            AND toDate(event_time) >= toDate('1970-01-03') - 1 AND toDate(event_time) <= toDate('2100-01-01') + 1
+            AND toDate(event_time, 'UTC') >= toDate('1970-01-03') AND toDate(event_time, 'UTC') < toDate('2100-01-01')
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime(toDate('2100-01-01'), 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS e
+GROUP BY actor_kind, actor_id);
+
+-- view friction
+
+CREATE OR REPLACE VIEW `uptake`.`friction` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `step` String COMMENT 'Feature, or event: and the name of an unmapped event',
+    `events` UInt64 COMMENT 'Events of it',
+    `people` UInt64 COMMENT 'People who met it',
+    `accounts` UInt64 COMMENT 'Accounts that met it',
+    `people_repeating` UInt64 COMMENT 'People who met it three times within ten seconds'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Friction: events of features of kind friction, and those defined as friction, with rage repeats. Parameters: app, from, to, zone.'
+AS
+WITH
+    (SELECT groupArray(feature_id) FROM `uptake_internal`.`catalog_features` FINAL WHERE app_id = {app:String} AND kind = 'friction' AND removed = 0) AS marked,
+    (SELECT groupArray(concat(match, ':', value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String})) WHERE use = 'friction') AS defined
+SELECT toLowCardinality({app:String}) AS app_id, step, toUInt64(sum(n)) AS events, count() AS people, uniqExactArray(accounts_of) AS accounts,
+    countIf(arrayExists((t, third) -> third - t <= 10000000, arraySlice(times, 1, greatest(n, 2) - 2), arraySlice(times, 3))) AS people_repeating
+FROM
+(
+    SELECT if(feature_id != '', feature_id, concat('event:', event)) AS step, actor_kind, actor_id, count() AS n, arraySort(groupArray(toUnixTimestamp64Micro(event_time))) AS times,
+        groupUniqArrayIf(account_id, account_id != '') AS accounts_of
+    FROM (WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+SELECT *
+FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event, event_time, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event, event_time, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event, event_time, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND 1
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+    WHERE has(marked, feature_id) OR has(defined, concat('feature:', feature_id)) OR has(defined, concat('event:', event))
+    GROUP BY step, actor_kind, actor_id
+)
+GROUP BY step
+ORDER BY events DESC, step;
+
+-- view funnel
+
+CREATE OR REPLACE VIEW `uptake`.`funnel` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `step` UInt32 COMMENT 'Number of the step, from 1',
+    `step_name` String COMMENT 'Feature, or event: and the name of an event',
+    `people` UInt64 COMMENT 'People who came this far',
+    `conversion_from_first` Float64 COMMENT 'Share of those of the first step',
+    `conversion_from_previous` Nullable(Float64) COMMENT 'Share of those of the step before',
+    `median_seconds_from_previous` Nullable(Float64) COMMENT 'Median time from the step before',
+    `p90_seconds_from_previous` Nullable(Float64) COMMENT '90th percentile of the time from the step before'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Ordered funnel of people: all steps in order within window seconds of the first; other events may lie between. Parameters: app, from, to, zone, steps (array of feature ids or event:<name>), window (seconds).'
+AS
+SELECT app_id, step, step_name, reached AS people, conversion_from_first, conversion_from_previous, median_seconds_from_previous, p90_seconds_from_previous
+FROM (SELECT toLowCardinality({app:String}) AS app_id, value, toUInt32(step) AS step, {steps:Array(String)}[step] AS step_name, countIf(level >= step) AS reached, reached / countIf(level >= 1) AS conversion_from_first,
+    reached / nullIf(countIf(level + 1 >= step), 0) AS conversion_from_previous,
+    quantileExactInclusiveOrNullIf(0.5)(seconds, step > 1 AND length(step_times) >= step) AS median_seconds_from_previous,
+    quantileExactInclusiveOrNullIf(0.9)(seconds, step > 1 AND length(step_times) >= step) AS p90_seconds_from_previous
+FROM
+(
+    SELECT value, level, step_times, step, if(step > 1, (toUnixTimestamp64Micro(step_times[step]) - toUnixTimestamp64Micro(step_times[step - 1])) / 1000000, 0) AS seconds
+    FROM (-- How far each one came (windowFunnel, exact for steps at the same instant), and
+SELECT who.1 AS unit_kind, who.2 AS unit_id, level, arrayMap(t -> fromUnixTimestamp64Micro(t, 'UTC'), times) AS step_times,
+    arrayFirst(e -> e.1 = times[1] AND has(e.5, 1), entries).6 AS value
+FROM
+(
+    SELECT if('person' = 'account', ('account', account_id), (actor_kind, actor_id)) AS who,
+        windowFunnel({window:UInt64} * 1000000, 'strict_once')(toUInt64(toUnixTimestamp64Micro(event_time)),
+            has(ixs, 1), has(ixs, 2), has(ixs, 3), has(ixs, 4), has(ixs, 5), has(ixs, 6), has(ixs, 7), has(ixs, 8)) AS level,
+        arraySort(e -> (e.1, e.2, e.3, e.4), groupArray((toUnixTimestamp64Micro(event_time), arrayMin(ixs), source_partition, source_offset, ixs, label))) AS entries,
+        arrayFold((acc, x) -> if(
+                x.2 != 1 AND (empty(acc.1[x.2 - 1]) OR x.1 - acc.1[x.2 - 1][1] > {window:UInt64} * 1000000), acc,
+                (arrayMap((c, j) -> if(j = x.2, if(j = 1, [x.1], arrayPushBack(acc.1[j - 1], x.1)), c), acc.1, arrayEnumerate(acc.1)),
+                 if(x.2 > length(acc.2), if(x.2 = 1, [x.1], arrayPushBack(acc.1[x.2 - 1], x.1)), acc.2))),
+            arrayFlatten(arrayMap(e -> arrayMap(i -> (e.1, i), arrayReverseSort(e.5)), entries)),
+            (arrayMap(s -> CAST([], 'Array(Int64)'), {steps:Array(String)}), CAST([], 'Array(Int64)'))).2 AS times
+    FROM
+    (
+        SELECT u.actor_kind AS actor_kind, u.actor_id AS actor_id, u.account_id AS account_id, u.event_time AS event_time, u.source_partition AS source_partition, u.source_offset AS source_offset,
+            '' AS label,
+            arrayFilter((i, s) -> s = u.feature_id OR s = concat('event:', u.event), arrayEnumerate({steps:Array(String)}), {steps:Array(String)}) AS ixs
+        FROM (WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+SELECT *
+FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND 1
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+        WHERE NOT throwIf('person' NOT IN ('person', 'account'), 'unit must be person or account') AND ('person' = 'person' OR account_id != '') AND 1 AND NOT throwIf(length({steps:Array(String)}) NOT BETWEEN 1 AND 8, 'a funnel has 1 to 8 steps') AND notEmpty(ixs)
+    )
+    GROUP BY who
+)
+WHERE level > 0)
+    ARRAY JOIN arrayEnumerate({steps:Array(String)}) AS step
+)
+GROUP BY value, step
+ORDER BY value, step);
+
+-- view funnel_by
+
+CREATE OR REPLACE VIEW `uptake`.`funnel_by` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `value` String COMMENT 'Value of the dimension at the first step; empty: none',
+    `step` UInt32 COMMENT 'Number of the step, from 1',
+    `step_name` String COMMENT 'Feature, or event: and the name of an event',
+    `reached` UInt64 COMMENT 'People or accounts who came this far',
+    `conversion_from_first` Float64 COMMENT 'Share of those of the first step',
+    `conversion_from_previous` Nullable(Float64) COMMENT 'Share of those of the step before',
+    `median_seconds_from_previous` Nullable(Float64) COMMENT 'Median time from the step before',
+    `p90_seconds_from_previous` Nullable(Float64) COMMENT '90th percentile of the time from the step before'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Ordered funnel of people or accounts, broken down by a dimension at the first step. Parameters: app, from, to, zone, steps, window (seconds), unit (person or account), by (as active_users_by; empty: none).'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, value, toUInt32(step) AS step, {steps:Array(String)}[step] AS step_name, countIf(level >= step) AS reached, reached / countIf(level >= 1) AS conversion_from_first,
+    reached / nullIf(countIf(level + 1 >= step), 0) AS conversion_from_previous,
+    quantileExactInclusiveOrNullIf(0.5)(seconds, step > 1 AND length(step_times) >= step) AS median_seconds_from_previous,
+    quantileExactInclusiveOrNullIf(0.9)(seconds, step > 1 AND length(step_times) >= step) AS p90_seconds_from_previous
+FROM
+(
+    SELECT value, level, step_times, step, if(step > 1, (toUnixTimestamp64Micro(step_times[step]) - toUnixTimestamp64Micro(step_times[step - 1])) / 1000000, 0) AS seconds
+    FROM (-- How far each one came (windowFunnel, exact for steps at the same instant), and
+SELECT who.1 AS unit_kind, who.2 AS unit_id, level, arrayMap(t -> fromUnixTimestamp64Micro(t, 'UTC'), times) AS step_times,
+    arrayFirst(e -> e.1 = times[1] AND has(e.5, 1), entries).6 AS value
+FROM
+(
+    SELECT if({unit:String} = 'account', ('account', account_id), (actor_kind, actor_id)) AS who,
+        windowFunnel({window:UInt64} * 1000000, 'strict_once')(toUInt64(toUnixTimestamp64Micro(event_time)),
+            has(ixs, 1), has(ixs, 2), has(ixs, 3), has(ixs, 4), has(ixs, 5), has(ixs, 6), has(ixs, 7), has(ixs, 8)) AS level,
+        arraySort(e -> (e.1, e.2, e.3, e.4), groupArray((toUnixTimestamp64Micro(event_time), arrayMin(ixs), source_partition, source_offset, ixs, label))) AS entries,
+        arrayFold((acc, x) -> if(
+                x.2 != 1 AND (empty(acc.1[x.2 - 1]) OR x.1 - acc.1[x.2 - 1][1] > {window:UInt64} * 1000000), acc,
+                (arrayMap((c, j) -> if(j = x.2, if(j = 1, [x.1], arrayPushBack(acc.1[j - 1], x.1)), c), acc.1, arrayEnumerate(acc.1)),
+                 if(x.2 > length(acc.2), if(x.2 = 1, [x.1], arrayPushBack(acc.1[x.2 - 1], x.1)), acc.2))),
+            arrayFlatten(arrayMap(e -> arrayMap(i -> (e.1, i), arrayReverseSort(e.5)), entries)),
+            (arrayMap(s -> CAST([], 'Array(Int64)'), {steps:Array(String)}), CAST([], 'Array(Int64)'))).2 AS times
+    FROM
+    (
+        SELECT u.actor_kind AS actor_kind, u.actor_id AS actor_id, u.account_id AS account_id, u.event_time AS event_time, u.source_partition AS source_partition, u.source_offset AS source_offset,
+            multiIf({by:String} = 'product', u.product_id, {by:String} = 'module', u.module_id, {by:String} = 'feature', u.feature_id, {by:String} = 'account', u.account_id, {by:String} = 'role', u.role, trait.value) AS label,
+            arrayFilter((i, s) -> s = u.feature_id OR s = concat('event:', u.event), arrayEnumerate({steps:Array(String)}), {steps:Array(String)}) AS ixs
+        FROM (WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+SELECT *
+FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND 1
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+        LEFT ANY JOIN
+(
+    SELECT subject AS id, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS value
+    FROM `uptake_internal`.`identity_facts` AS f
+    WHERE app_id = {app:String} AND fact = substringIndex({by:String}, '.', 1) AND object != '' AND substringIndex(object, '\0', 1) = substring({by:String}, position({by:String}, '.') + 1)
+    GROUP BY id
+) AS trait ON trait.id = multiIf(startsWith({by:String}, 'account.'), u.account_id, u.actor_kind = 'user', u.actor_id, '')
+        WHERE NOT throwIf({unit:String} NOT IN ('person', 'account'), 'unit must be person or account') AND ({unit:String} = 'person' OR account_id != '') AND NOT throwIf({by:String} NOT IN ('', 'product', 'module', 'feature', 'account', 'role') AND NOT startsWith({by:String}, 'account.') AND NOT startsWith({by:String}, 'user.'), 'by must be product, module, feature, account, role, account.<trait>, user.<trait> or empty') AND NOT throwIf(length({steps:Array(String)}) NOT BETWEEN 1 AND 8, 'a funnel has 1 to 8 steps') AND notEmpty(ixs)
+    )
+    GROUP BY who
+)
+WHERE level > 0)
+    ARRAY JOIN arrayEnumerate({steps:Array(String)}) AS step
+)
+GROUP BY value, step
+ORDER BY value, step;
+
+-- view funnel_people
+
+CREATE OR REPLACE VIEW `uptake`.`funnel_people` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `unit_kind` String COMMENT 'user, anonymous or account',
+    `unit_id` String COMMENT 'Id of the person or account',
+    `level` UInt8 COMMENT 'Number of the furthest step',
+    `step_times` Array(DateTime64(6, 'UTC')) COMMENT 'Times of the steps, where the order of equal times allows to tell',
+    `value` String COMMENT 'Value of the dimension at the first step'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'How far each person or account came in a funnel, and when. Parameters: app, from, to, zone, steps, window (seconds), unit (person or account), by (as active_users_by; empty: none).'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, unit_kind, unit_id, level, step_times, value
+FROM (-- How far each one came (windowFunnel, exact for steps at the same instant), and
+SELECT who.1 AS unit_kind, who.2 AS unit_id, level, arrayMap(t -> fromUnixTimestamp64Micro(t, 'UTC'), times) AS step_times,
+    arrayFirst(e -> e.1 = times[1] AND has(e.5, 1), entries).6 AS value
+FROM
+(
+    SELECT if({unit:String} = 'account', ('account', account_id), (actor_kind, actor_id)) AS who,
+        windowFunnel({window:UInt64} * 1000000, 'strict_once')(toUInt64(toUnixTimestamp64Micro(event_time)),
+            has(ixs, 1), has(ixs, 2), has(ixs, 3), has(ixs, 4), has(ixs, 5), has(ixs, 6), has(ixs, 7), has(ixs, 8)) AS level,
+        arraySort(e -> (e.1, e.2, e.3, e.4), groupArray((toUnixTimestamp64Micro(event_time), arrayMin(ixs), source_partition, source_offset, ixs, label))) AS entries,
+        arrayFold((acc, x) -> if(
+                x.2 != 1 AND (empty(acc.1[x.2 - 1]) OR x.1 - acc.1[x.2 - 1][1] > {window:UInt64} * 1000000), acc,
+                (arrayMap((c, j) -> if(j = x.2, if(j = 1, [x.1], arrayPushBack(acc.1[j - 1], x.1)), c), acc.1, arrayEnumerate(acc.1)),
+                 if(x.2 > length(acc.2), if(x.2 = 1, [x.1], arrayPushBack(acc.1[x.2 - 1], x.1)), acc.2))),
+            arrayFlatten(arrayMap(e -> arrayMap(i -> (e.1, i), arrayReverseSort(e.5)), entries)),
+            (arrayMap(s -> CAST([], 'Array(Int64)'), {steps:Array(String)}), CAST([], 'Array(Int64)'))).2 AS times
+    FROM
+    (
+        SELECT u.actor_kind AS actor_kind, u.actor_id AS actor_id, u.account_id AS account_id, u.event_time AS event_time, u.source_partition AS source_partition, u.source_offset AS source_offset,
+            multiIf({by:String} = 'product', u.product_id, {by:String} = 'module', u.module_id, {by:String} = 'feature', u.feature_id, {by:String} = 'account', u.account_id, {by:String} = 'role', u.role, trait.value) AS label,
+            arrayFilter((i, s) -> s = u.feature_id OR s = concat('event:', u.event), arrayEnumerate({steps:Array(String)}), {steps:Array(String)}) AS ixs
+        FROM (WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+SELECT *
+FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND 1
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+        LEFT ANY JOIN
+(
+    SELECT subject AS id, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS value
+    FROM `uptake_internal`.`identity_facts` AS f
+    WHERE app_id = {app:String} AND fact = substringIndex({by:String}, '.', 1) AND object != '' AND substringIndex(object, '\0', 1) = substring({by:String}, position({by:String}, '.') + 1)
+    GROUP BY id
+) AS trait ON trait.id = multiIf(startsWith({by:String}, 'account.'), u.account_id, u.actor_kind = 'user', u.actor_id, '')
+        WHERE NOT throwIf({unit:String} NOT IN ('person', 'account'), 'unit must be person or account') AND ({unit:String} = 'person' OR account_id != '') AND NOT throwIf({by:String} NOT IN ('', 'product', 'module', 'feature', 'account', 'role') AND NOT startsWith({by:String}, 'account.') AND NOT startsWith({by:String}, 'user.'), 'by must be product, module, feature, account, role, account.<trait>, user.<trait> or empty') AND NOT throwIf(length({steps:Array(String)}) NOT BETWEEN 1 AND 8, 'a funnel has 1 to 8 steps') AND notEmpty(ixs)
+    )
+    GROUP BY who
+)
+WHERE level > 0);
+
+-- view insight_definitions
+
+CREATE OR REPLACE VIEW `uptake`.`insight_definitions` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `version` UInt32 COMMENT 'Version in force',
+    `use` LowCardinality(String) COMMENT 'What it is for',
+    `match` LowCardinality(String) COMMENT 'What is matched',
+    `key` String COMMENT 'Trait, of rules that match traits',
+    `value` String COMMENT 'What it is matched with'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Definitions in force: what counts as active, who is left out, which events are milestones. Parameters: app.'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, version, toString(use) AS use, toString(match) AS match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String})
+ORDER BY use, match, key, value;
+
+-- view licence_use
+
+CREATE OR REPLACE VIEW `uptake`.`licence_use` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `account_id` String COMMENT 'Customer account',
+    `seats` UInt64 COMMENT 'Seats of the account, from the defined trait (seats by default)',
+    `active_users` UInt64 COMMENT 'Active users of the account in the range',
+    `utilization` Nullable(Float64) COMMENT 'active_users / seats'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Licence utilization: active users and seats of each account that states seats. Parameters: app, from, to, zone.'
+AS
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+SELECT toLowCardinality({app:String}) AS app_id, s.account_id AS account_id, s.seats AS seats, a.users AS active_users, active_users / nullIf(s.seats, 0) AS utilization
+FROM
+(
+    SELECT subject AS account_id, max(f.last).2 AS stated, toUInt64OrZero(trim(BOTH '"' FROM stated)) AS seats
+    FROM `uptake_internal`.`identity_facts` AS f
+    WHERE app_id = {app:String} AND fact = 'account' AND object != ''
+        AND substringIndex(object, '\0', 1) = (SELECT if(count() = 0, 'seats', max(key)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String})) WHERE use = 'seats')
+    GROUP BY account_id
+) AS s
+LEFT JOIN
+(
+    SELECT account_id, uniqExactIf(actor_id, actor_kind = 'user') AS users
+    FROM (-- Usage of customers; active says whether it counts as activity: as defined, or
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arrayFilter(d -> d.1 = 'activity', defined) AS activity
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
+    if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
+        OR has(arrayMap(d -> (d.2, d.4), activity), ('module', module_id)) OR has(arrayMap(d -> (d.2, d.4), activity), ('product', product_id))) AS active
+FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
+SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
+    toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
+    hour, toDate(hour, {zone:String}) AS day, sum(u.events) AS events, sum(u.quantity) AS quantity
+FROM `uptake_internal`.`usage_hourly` AS u
+WHERE app_id = {app:String}
+    AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    AND toDate(hour, {zone:String}) >= {from:Date} AND toDate(hour, {zone:String}) < {to:Date} AND toDate(hour, {zone:String}) = toDate(hour + 3599, {zone:String})
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day
+HAVING events > 0
+UNION ALL
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id,
+    hour, toDate(event_time, {zone:String}) AS day, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM
+(
+    SELECT *, toStartOfHour(toDateTime(event_time, 'UTC')) AS hour
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND arrayExists(i -> toUnixTimestamp(toDateTime({from:Date} + i, {zone:String})) % 3600 != 0, range(toUInt32({to:Date} - {from:Date} + 1))) AND NOT toDate(toStartOfHour(toDateTime(event_time, 'UTC')), {zone:String}) = toDate(toStartOfHour(toDateTime(event_time, 'UTC')) + 3599, {zone:String})
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+) AS e
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+    WHERE active
+    GROUP BY account_id
+) AS a ON a.account_id = s.account_id
+WHERE s.account_id NOT IN excluded_accounts
+ORDER BY account_id;
+
+-- view lifecycle
+
+CREATE OR REPLACE VIEW `uptake`.`lifecycle` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `period_start` Date COMMENT 'First day of the period, in the zone',
+    `new` UInt64 COMMENT 'Active for the first time ever',
+    `returning` UInt64 COMMENT 'Active in this period and in the one before',
+    `resurrected` UInt64 COMMENT 'Active in this period, not in the one before, and at some time before that',
+    `dormant` UInt64 COMMENT 'Active in the period before and not in this one',
+    `quick_ratio` Nullable(Float64) COMMENT '(new + resurrected) / dormant'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Growth accounting: new, returning, resurrected and dormant people of each period. Parameters: app, from, to, zone, period.'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, state.1 AS period_start, countIf(state.2 = 'new') AS new, countIf(state.2 = 'returning') AS returning,
+    countIf(state.2 = 'resurrected') AS resurrected, countIf(state.2 = 'dormant') AS dormant, (new + resurrected) / nullIf(dormant, 0) AS quick_ratio
+FROM
+(
+    SELECT arrayJoin(arrayConcat(
+        arrayMap((p, before, i) -> (p, multiIf(i = 1, 'new', toDate(multiIf({period:String} = 'day', before + 1, {period:String} IN ('week', 'sunday_week'), before + 7 * 1, {period:String} = 'month', addMonths(before, 1), addMonths(before, 3 * 1))) = p, 'returning', 'resurrected')),
+            periods, arrayPushFront(arrayPopBack(periods), toDate('1970-01-01')), arrayEnumerate(periods)),
+        arrayMap((p, after) -> (toDate(multiIf({period:String} = 'day', p + 1, {period:String} IN ('week', 'sunday_week'), p + 7 * 1, {period:String} = 'month', addMonths(p, 1), addMonths(p, 3 * 1))), if(after = toDate(multiIf({period:String} = 'day', p + 1, {period:String} IN ('week', 'sunday_week'), p + 7 * 1, {period:String} = 'month', addMonths(p, 1), addMonths(p, 3 * 1))), '', 'dormant')),
+            periods, arrayPushBack(arrayPopFront(periods), toDate('2149-06-06'))))) AS state
+    FROM
+    (
+        SELECT if('person' = 'account', ('account', account_id), (actor_kind, actor_id)) AS who, arraySort(groupUniqArray(multiIf({period:String} = 'day', day, {period:String} = 'week', toStartOfWeek(day, 1), {period:String} = 'sunday_week', toStartOfWeek(day, 0), {period:String} = 'month', toStartOfMonth(day), toStartOfQuarter(day)))) AS periods
+        FROM (-- Usage of customers; active says whether it counts as activity: as defined, or
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arrayFilter(d -> d.1 = 'activity', defined) AS activity
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
+    if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
+        OR has(arrayMap(d -> (d.2, d.4), activity), ('module', module_id)) OR has(arrayMap(d -> (d.2, d.4), activity), ('product', product_id))) AS active
+FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
+SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
+    toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
+    hour, toDate(hour, {zone:String}) AS day, sum(u.events) AS events, sum(u.quantity) AS quantity
+FROM `uptake_internal`.`usage_hourly` AS u
+WHERE app_id = {app:String}
+    AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    AND toDate(hour, {zone:String}) >= toDate('1970-01-03') AND toDate(hour, {zone:String}) < {to:Date} AND toDate(hour, {zone:String}) = toDate(hour + 3599, {zone:String})
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day
+HAVING events > 0
+UNION ALL
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id,
+    hour, toDate(event_time, {zone:String}) AS day, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM
+(
+    SELECT *, toStartOfHour(toDateTime(event_time, 'UTC')) AS hour
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND arrayExists(i -> toUnixTimestamp(toDateTime(toDate('1970-01-03') + i, {zone:String})) % 3600 != 0, range(toUInt32({to:Date} - toDate('1970-01-03') + 1))) AND NOT toDate(toStartOfHour(toDateTime(event_time, 'UTC')), {zone:String}) = toDate(toStartOfHour(toDateTime(event_time, 'UTC')) + 3599, {zone:String})
+            AND toDate(event_time) >= toDate('1970-01-03') - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+) AS e
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+        WHERE active AND NOT throwIf({period:String} NOT IN ('day', 'week', 'sunday_week', 'month', 'quarter'), 'period must be day, week, sunday_week, month or quarter') AND NOT throwIf('person' NOT IN ('person', 'account'), 'unit must be person or account') AND ('person' = 'person' OR account_id != '')
+        GROUP BY who
+    )
+)
+WHERE period_start >= multiIf({period:String} = 'day', {from:Date}, {period:String} = 'week', toStartOfWeek({from:Date}, 1), {period:String} = 'sunday_week', toStartOfWeek({from:Date}, 0), {period:String} = 'month', toStartOfMonth({from:Date}), toStartOfQuarter({from:Date})) AND period_start < {to:Date} AND state.2 != ''
+GROUP BY period_start
+ORDER BY period_start;
+
+-- view lifecycle_by
+
+CREATE OR REPLACE VIEW `uptake`.`lifecycle_by` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `period_start` Date COMMENT 'First day of the period, in the zone',
+    `new` UInt64 COMMENT 'Active for the first time ever',
+    `returning` UInt64 COMMENT 'Active in this period and in the one before',
+    `resurrected` UInt64 COMMENT 'Active in this period, not in the one before, and at some time before that',
+    `dormant` UInt64 COMMENT 'Active in the period before and not in this one',
+    `quick_ratio` Nullable(Float64) COMMENT '(new + resurrected) / dormant'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Growth accounting of people or of accounts. Parameters: app, from, to, zone, period, unit (person or account).'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, state.1 AS period_start, countIf(state.2 = 'new') AS new, countIf(state.2 = 'returning') AS returning,
+    countIf(state.2 = 'resurrected') AS resurrected, countIf(state.2 = 'dormant') AS dormant, (new + resurrected) / nullIf(dormant, 0) AS quick_ratio
+FROM
+(
+    SELECT arrayJoin(arrayConcat(
+        arrayMap((p, before, i) -> (p, multiIf(i = 1, 'new', toDate(multiIf({period:String} = 'day', before + 1, {period:String} IN ('week', 'sunday_week'), before + 7 * 1, {period:String} = 'month', addMonths(before, 1), addMonths(before, 3 * 1))) = p, 'returning', 'resurrected')),
+            periods, arrayPushFront(arrayPopBack(periods), toDate('1970-01-01')), arrayEnumerate(periods)),
+        arrayMap((p, after) -> (toDate(multiIf({period:String} = 'day', p + 1, {period:String} IN ('week', 'sunday_week'), p + 7 * 1, {period:String} = 'month', addMonths(p, 1), addMonths(p, 3 * 1))), if(after = toDate(multiIf({period:String} = 'day', p + 1, {period:String} IN ('week', 'sunday_week'), p + 7 * 1, {period:String} = 'month', addMonths(p, 1), addMonths(p, 3 * 1))), '', 'dormant')),
+            periods, arrayPushBack(arrayPopFront(periods), toDate('2149-06-06'))))) AS state
+    FROM
+    (
+        SELECT if({unit:String} = 'account', ('account', account_id), (actor_kind, actor_id)) AS who, arraySort(groupUniqArray(multiIf({period:String} = 'day', day, {period:String} = 'week', toStartOfWeek(day, 1), {period:String} = 'sunday_week', toStartOfWeek(day, 0), {period:String} = 'month', toStartOfMonth(day), toStartOfQuarter(day)))) AS periods
+        FROM (-- Usage of customers; active says whether it counts as activity: as defined, or
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arrayFilter(d -> d.1 = 'activity', defined) AS activity
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
+    if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
+        OR has(arrayMap(d -> (d.2, d.4), activity), ('module', module_id)) OR has(arrayMap(d -> (d.2, d.4), activity), ('product', product_id))) AS active
+FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
+SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
+    toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
+    hour, toDate(hour, {zone:String}) AS day, sum(u.events) AS events, sum(u.quantity) AS quantity
+FROM `uptake_internal`.`usage_hourly` AS u
+WHERE app_id = {app:String}
+    AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    AND toDate(hour, {zone:String}) >= toDate('1970-01-03') AND toDate(hour, {zone:String}) < {to:Date} AND toDate(hour, {zone:String}) = toDate(hour + 3599, {zone:String})
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day
+HAVING events > 0
+UNION ALL
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id,
+    hour, toDate(event_time, {zone:String}) AS day, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM
+(
+    SELECT *, toStartOfHour(toDateTime(event_time, 'UTC')) AS hour
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND arrayExists(i -> toUnixTimestamp(toDateTime(toDate('1970-01-03') + i, {zone:String})) % 3600 != 0, range(toUInt32({to:Date} - toDate('1970-01-03') + 1))) AND NOT toDate(toStartOfHour(toDateTime(event_time, 'UTC')), {zone:String}) = toDate(toStartOfHour(toDateTime(event_time, 'UTC')) + 3599, {zone:String})
+            AND toDate(event_time) >= toDate('1970-01-03') - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+) AS e
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+        WHERE active AND NOT throwIf({period:String} NOT IN ('day', 'week', 'sunday_week', 'month', 'quarter'), 'period must be day, week, sunday_week, month or quarter') AND NOT throwIf({unit:String} NOT IN ('person', 'account'), 'unit must be person or account') AND ({unit:String} = 'person' OR account_id != '')
+        GROUP BY who
+    )
+)
+WHERE period_start >= multiIf({period:String} = 'day', {from:Date}, {period:String} = 'week', toStartOfWeek({from:Date}, 1), {period:String} = 'sunday_week', toStartOfWeek({from:Date}, 0), {period:String} = 'month', toStartOfMonth({from:Date}), toStartOfQuarter({from:Date})) AND period_start < {to:Date} AND state.2 != ''
+GROUP BY period_start
+ORDER BY period_start;
+
+-- view metadata_breakdown
+
+CREATE OR REPLACE VIEW `uptake`.`metadata_breakdown` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `value` String COMMENT 'Value of the key as text; empty: the event has none',
+    `events` UInt64 COMMENT 'Number of events',
+    `quantity` Int64 COMMENT 'Number of actions that they stand for',
+    `people` UInt64 COMMENT 'People with such an event',
+    `accounts` UInt64 COMMENT 'Accounts with such an event'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Events of a step by the value of any metadata key. Parameters: app, from, to, zone, step (feature id, event:<name>, or empty for all), path (key path with dots).'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, value, count() AS events, sum(e.quantity) AS quantity, uniqExact(actor_kind, actor_id) AS people, uniqExactIf(account_id, account_id != '') AS accounts
+FROM
+(
+    SELECT arrayFold((had, key) -> JSONExtractRaw(had, key), splitByChar('.', {path:String}), toJSONString(properties)) AS raw, if(startsWith(raw, '"'), JSONExtractString(raw), raw) AS value, actor_kind, actor_id, account_id, quantity
+    FROM (WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+SELECT *
+FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event, event_time, properties, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event, event_time, properties, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event, event_time, properties, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND 1
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+    WHERE {step:String} = '' OR feature_id = {step:String} OR concat('event:', event) = {step:String}
+) AS e
+GROUP BY value
+ORDER BY events DESC, value;
 
 -- view metadata_conflicts
 
@@ -1560,6 +3914,184 @@ FROM
     GROUP BY app_id, metric_id, number, account_id, actor_id, actor_kind, dimensions, series, month
 );
 
+-- view paths_after
+
+CREATE OR REPLACE VIEW `uptake`.`paths_after` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `path` Array(String) COMMENT 'Steps in order, repeats folded',
+    `sessions` UInt64 COMMENT 'Sessions with that path',
+    `people` UInt64 COMMENT 'People with such a session'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'What people do after a step, within the session: paths from the first occurrence of the step. Parameters: app, from, to, zone, step (feature id or event:<name>), length (steps of a path).'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, arraySlice(folded, indexOf(folded, {step:String}), {length:UInt8}) AS path, count() AS sessions, uniqExact(actor_kind, actor_id) AS people
+FROM
+(
+    SELECT actor_kind, actor_id, arrayCompact(steps) AS folded
+    FROM (-- Events of each person in order of time, and of the log where the time is the same,
+SELECT actor_kind, actor_id, s.2[1].6 AS account_id, toUInt32(s.1) AS session_number, fromUnixTimestamp64Micro(s.2[1].1, 'UTC') AS started_at, fromUnixTimestamp64Micro(s.2[-1].1, 'UTC') AS ended_at,
+    (s.2[-1].1 - s.2[1].1) / 1000000 AS seconds, length(s.2) AS events, arrayMap(e -> if(e.4 != '', e.4, concat('event:', e.5)), s.2) AS steps
+FROM
+(
+    SELECT actor_kind, actor_id, arraySort(e -> (e.1, e.2, e.3), groupArray((toUnixTimestamp64Micro(event_time), source_partition, source_offset, feature_id, toString(event), account_id))) AS es,
+        arraySplit((e, begins) -> begins, es, arrayMap((e, before) -> e.1 - before.1 > gap * 1000000, es, arrayPushFront(arrayPopBack(es), es[1]))) AS ss,
+        (SELECT if(count() = 0, 1800, max(toInt64OrZero(value))) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String})) WHERE use = 'session_gap') AS gap
+    FROM (WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+SELECT *
+FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND 1
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+    GROUP BY actor_kind, actor_id
+)
+ARRAY JOIN arrayZip(arrayEnumerate(ss), ss) AS s)
+    WHERE has(steps, {step:String})
+)
+GROUP BY path
+ORDER BY sessions DESC, path;
+
+-- view paths_before
+
+CREATE OR REPLACE VIEW `uptake`.`paths_before` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `path` Array(String) COMMENT 'Steps in order, repeats folded',
+    `sessions` UInt64 COMMENT 'Sessions with that path',
+    `people` UInt64 COMMENT 'People with such a session'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'What people do before a step, within the session: paths up to the first occurrence of the step. Parameters: app, from, to, zone, step (feature id or event:<name>), length (steps of a path).'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, arraySlice(arraySlice(folded, 1, indexOf(folded, {step:String})), -toInt16({length:UInt8})) AS path, count() AS sessions, uniqExact(actor_kind, actor_id) AS people
+FROM
+(
+    SELECT actor_kind, actor_id, arrayCompact(steps) AS folded
+    FROM (-- Events of each person in order of time, and of the log where the time is the same,
+SELECT actor_kind, actor_id, s.2[1].6 AS account_id, toUInt32(s.1) AS session_number, fromUnixTimestamp64Micro(s.2[1].1, 'UTC') AS started_at, fromUnixTimestamp64Micro(s.2[-1].1, 'UTC') AS ended_at,
+    (s.2[-1].1 - s.2[1].1) / 1000000 AS seconds, length(s.2) AS events, arrayMap(e -> if(e.4 != '', e.4, concat('event:', e.5)), s.2) AS steps
+FROM
+(
+    SELECT actor_kind, actor_id, arraySort(e -> (e.1, e.2, e.3), groupArray((toUnixTimestamp64Micro(event_time), source_partition, source_offset, feature_id, toString(event), account_id))) AS es,
+        arraySplit((e, begins) -> begins, es, arrayMap((e, before) -> e.1 - before.1 > gap * 1000000, es, arrayPushFront(arrayPopBack(es), es[1]))) AS ss,
+        (SELECT if(count() = 0, 1800, max(toInt64OrZero(value))) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String})) WHERE use = 'session_gap') AS gap
+    FROM (WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+SELECT *
+FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND 1
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+    GROUP BY actor_kind, actor_id
+)
+ARRAY JOIN arrayZip(arrayEnumerate(ss), ss) AS s)
+    WHERE has(steps, {step:String})
+)
+GROUP BY path
+ORDER BY sessions DESC, path;
+
 -- view replayed_events
 
 CREATE OR REPLACE VIEW `uptake`.`replayed_events` ON CLUSTER `main`
@@ -1577,6 +4109,735 @@ COMMENT 'Rejected events that `rollup-writer replay-rejected` repaired and sent 
 AS
 SELECT app_id, replayed_at, sent_to, changed, source_topic_id, source_partition, source_offset
 FROM `uptake_internal`.`replayed_events` FINAL;
+
+-- view retention
+
+CREATE OR REPLACE VIEW `uptake`.`retention` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `cohort` Date COMMENT 'First day of the period in which they started',
+    `age` UInt32 COMMENT 'Number of periods since then',
+    `cohort_size` UInt64 COMMENT 'Size of the cohort',
+    `retained_on` UInt64 COMMENT 'Those who came back in that period',
+    `retained_on_or_after` UInt64 COMMENT 'Those who came back in that period or a later one',
+    `rate_on` Float64 COMMENT 'retained_on / cohort_size',
+    `rate_on_or_after` Float64 COMMENT 'retained_on_or_after / cohort_size',
+    `complete` UInt8 COMMENT '1: the period of that age ends before the end of the range'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Retention of people by the period of their first activity. Parameters: app, from, to, zone, period.'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, cohort, toUInt32(k) AS age, any(size) AS cohort_size, countIf(has(ages, k)) AS retained_on, countIf(oldest >= k) AS retained_on_or_after,
+    retained_on / cohort_size AS rate_on, retained_on_or_after / cohort_size AS rate_on_or_after, toUInt8(toDate(multiIf({period:String} = 'day', cohort + (k + 1), {period:String} IN ('week', 'sunday_week'), cohort + 7 * (k + 1), {period:String} = 'month', addMonths(cohort, (k + 1)), addMonths(cohort, 3 * (k + 1)))) <= {to:Date}) AS complete
+FROM
+(
+    SELECT cohort, ages, arrayMax(ages) AS oldest, count() OVER (PARTITION BY cohort) AS size
+    FROM
+    (
+        SELECT who, minIf(p, starts) AS cohort, arrayMap(q -> multiIf({period:String} = 'day', toInt32(q - cohort), {period:String} IN ('week', 'sunday_week'), toInt32(intDiv(q - cohort, 7)), {period:String} = 'month', toInt32(dateDiff('month', cohort, q)), toInt32(intDiv(dateDiff('month', cohort, q), 3))), groupUniqArrayIf(p, returns)) AS distances, arrayPushBack(arrayFilter(n -> n >= 0, distances), -1) AS ages
+        FROM
+        (
+            SELECT if('person' = 'account', ('account', account_id), (actor_kind, actor_id)) AS who, multiIf({period:String} = 'day', day, {period:String} = 'week', toStartOfWeek(day, 1), {period:String} = 'sunday_week', toStartOfWeek(day, 0), {period:String} = 'month', toStartOfMonth(day), toStartOfQuarter(day)) AS p,
+                if(empty(CAST([], 'Array(String)')), active, has(CAST([], 'Array(String)'), feature_id)) AS starts,
+                if(empty(CAST([], 'Array(String)')), active, has(CAST([], 'Array(String)'), feature_id)) AS returns
+            FROM (-- Usage of customers; active says whether it counts as activity: as defined, or
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arrayFilter(d -> d.1 = 'activity', defined) AS activity
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
+    if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
+        OR has(arrayMap(d -> (d.2, d.4), activity), ('module', module_id)) OR has(arrayMap(d -> (d.2, d.4), activity), ('product', product_id))) AS active
+FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
+SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
+    toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
+    hour, toDate(hour, {zone:String}) AS day, sum(u.events) AS events, sum(u.quantity) AS quantity
+FROM `uptake_internal`.`usage_hourly` AS u
+WHERE app_id = {app:String}
+    AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    AND toDate(hour, {zone:String}) >= toDate('1970-01-03') AND toDate(hour, {zone:String}) < {to:Date} AND toDate(hour, {zone:String}) = toDate(hour + 3599, {zone:String})
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day
+HAVING events > 0
+UNION ALL
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id,
+    hour, toDate(event_time, {zone:String}) AS day, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM
+(
+    SELECT *, toStartOfHour(toDateTime(event_time, 'UTC')) AS hour
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND arrayExists(i -> toUnixTimestamp(toDateTime(toDate('1970-01-03') + i, {zone:String})) % 3600 != 0, range(toUInt32({to:Date} - toDate('1970-01-03') + 1))) AND NOT toDate(toStartOfHour(toDateTime(event_time, 'UTC')), {zone:String}) = toDate(toStartOfHour(toDateTime(event_time, 'UTC')) + 3599, {zone:String})
+            AND toDate(event_time) >= toDate('1970-01-03') - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+) AS e
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+            WHERE NOT throwIf({period:String} NOT IN ('day', 'week', 'sunday_week', 'month', 'quarter'), 'period must be day, week, sunday_week, month or quarter') AND NOT throwIf('person' NOT IN ('person', 'account'), 'unit must be person or account') AND ('person' = 'person' OR account_id != '')
+        )
+        GROUP BY who
+        HAVING countIf(starts) > 0
+    )
+    WHERE cohort >= multiIf({period:String} = 'day', {from:Date}, {period:String} = 'week', toStartOfWeek({from:Date}, 1), {period:String} = 'sunday_week', toStartOfWeek({from:Date}, 0), {period:String} = 'month', toStartOfMonth({from:Date}), toStartOfQuarter({from:Date}))
+)
+ARRAY JOIN range(toUInt32(multiIf({period:String} = 'day', toInt32(multiIf({period:String} = 'day', ({to:Date} - 1), {period:String} = 'week', toStartOfWeek(({to:Date} - 1), 1), {period:String} = 'sunday_week', toStartOfWeek(({to:Date} - 1), 0), {period:String} = 'month', toStartOfMonth(({to:Date} - 1)), toStartOfQuarter(({to:Date} - 1))) - cohort), {period:String} IN ('week', 'sunday_week'), toInt32(intDiv(multiIf({period:String} = 'day', ({to:Date} - 1), {period:String} = 'week', toStartOfWeek(({to:Date} - 1), 1), {period:String} = 'sunday_week', toStartOfWeek(({to:Date} - 1), 0), {period:String} = 'month', toStartOfMonth(({to:Date} - 1)), toStartOfQuarter(({to:Date} - 1))) - cohort, 7)), {period:String} = 'month', toInt32(dateDiff('month', cohort, multiIf({period:String} = 'day', ({to:Date} - 1), {period:String} = 'week', toStartOfWeek(({to:Date} - 1), 1), {period:String} = 'sunday_week', toStartOfWeek(({to:Date} - 1), 0), {period:String} = 'month', toStartOfMonth(({to:Date} - 1)), toStartOfQuarter(({to:Date} - 1))))), toInt32(intDiv(dateDiff('month', cohort, multiIf({period:String} = 'day', ({to:Date} - 1), {period:String} = 'week', toStartOfWeek(({to:Date} - 1), 1), {period:String} = 'sunday_week', toStartOfWeek(({to:Date} - 1), 0), {period:String} = 'month', toStartOfMonth(({to:Date} - 1)), toStartOfQuarter(({to:Date} - 1)))), 3))) + 1)) AS k
+GROUP BY cohort, k
+ORDER BY cohort, k;
+
+-- view retention_by
+
+CREATE OR REPLACE VIEW `uptake`.`retention_by` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `cohort` Date COMMENT 'First day of the period in which they started',
+    `age` UInt32 COMMENT 'Number of periods since then',
+    `cohort_size` UInt64 COMMENT 'Size of the cohort',
+    `retained_on` UInt64 COMMENT 'Those who came back in that period',
+    `retained_on_or_after` UInt64 COMMENT 'Those who came back in that period or a later one',
+    `rate_on` Float64 COMMENT 'retained_on / cohort_size',
+    `rate_on_or_after` Float64 COMMENT 'retained_on_or_after / cohort_size',
+    `complete` UInt8 COMMENT '1: the period of that age ends before the end of the range'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Retention of people or accounts by the period in which they first used one of the features of start; they come back with a feature of return. An empty list is any activity. Parameters: app, from, to, zone, period, unit (person or account), start, return (arrays of feature ids).'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, cohort, toUInt32(k) AS age, any(size) AS cohort_size, countIf(has(ages, k)) AS retained_on, countIf(oldest >= k) AS retained_on_or_after,
+    retained_on / cohort_size AS rate_on, retained_on_or_after / cohort_size AS rate_on_or_after, toUInt8(toDate(multiIf({period:String} = 'day', cohort + (k + 1), {period:String} IN ('week', 'sunday_week'), cohort + 7 * (k + 1), {period:String} = 'month', addMonths(cohort, (k + 1)), addMonths(cohort, 3 * (k + 1)))) <= {to:Date}) AS complete
+FROM
+(
+    SELECT cohort, ages, arrayMax(ages) AS oldest, count() OVER (PARTITION BY cohort) AS size
+    FROM
+    (
+        SELECT who, minIf(p, starts) AS cohort, arrayMap(q -> multiIf({period:String} = 'day', toInt32(q - cohort), {period:String} IN ('week', 'sunday_week'), toInt32(intDiv(q - cohort, 7)), {period:String} = 'month', toInt32(dateDiff('month', cohort, q)), toInt32(intDiv(dateDiff('month', cohort, q), 3))), groupUniqArrayIf(p, returns)) AS distances, arrayPushBack(arrayFilter(n -> n >= 0, distances), -1) AS ages
+        FROM
+        (
+            SELECT if({unit:String} = 'account', ('account', account_id), (actor_kind, actor_id)) AS who, multiIf({period:String} = 'day', day, {period:String} = 'week', toStartOfWeek(day, 1), {period:String} = 'sunday_week', toStartOfWeek(day, 0), {period:String} = 'month', toStartOfMonth(day), toStartOfQuarter(day)) AS p,
+                if(empty({start:Array(String)}), active, has({start:Array(String)}, feature_id)) AS starts,
+                if(empty({return:Array(String)}), active, has({return:Array(String)}, feature_id)) AS returns
+            FROM (-- Usage of customers; active says whether it counts as activity: as defined, or
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arrayFilter(d -> d.1 = 'activity', defined) AS activity
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
+    if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
+        OR has(arrayMap(d -> (d.2, d.4), activity), ('module', module_id)) OR has(arrayMap(d -> (d.2, d.4), activity), ('product', product_id))) AS active
+FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
+SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
+    toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
+    hour, toDate(hour, {zone:String}) AS day, sum(u.events) AS events, sum(u.quantity) AS quantity
+FROM `uptake_internal`.`usage_hourly` AS u
+WHERE app_id = {app:String}
+    AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    AND toDate(hour, {zone:String}) >= toDate('1970-01-03') AND toDate(hour, {zone:String}) < {to:Date} AND toDate(hour, {zone:String}) = toDate(hour + 3599, {zone:String})
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day
+HAVING events > 0
+UNION ALL
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id,
+    hour, toDate(event_time, {zone:String}) AS day, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM
+(
+    SELECT *, toStartOfHour(toDateTime(event_time, 'UTC')) AS hour
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND arrayExists(i -> toUnixTimestamp(toDateTime(toDate('1970-01-03') + i, {zone:String})) % 3600 != 0, range(toUInt32({to:Date} - toDate('1970-01-03') + 1))) AND NOT toDate(toStartOfHour(toDateTime(event_time, 'UTC')), {zone:String}) = toDate(toStartOfHour(toDateTime(event_time, 'UTC')) + 3599, {zone:String})
+            AND toDate(event_time) >= toDate('1970-01-03') - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+) AS e
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+            WHERE NOT throwIf({period:String} NOT IN ('day', 'week', 'sunday_week', 'month', 'quarter'), 'period must be day, week, sunday_week, month or quarter') AND NOT throwIf({unit:String} NOT IN ('person', 'account'), 'unit must be person or account') AND ({unit:String} = 'person' OR account_id != '')
+        )
+        GROUP BY who
+        HAVING countIf(starts) > 0
+    )
+    WHERE cohort >= multiIf({period:String} = 'day', {from:Date}, {period:String} = 'week', toStartOfWeek({from:Date}, 1), {period:String} = 'sunday_week', toStartOfWeek({from:Date}, 0), {period:String} = 'month', toStartOfMonth({from:Date}), toStartOfQuarter({from:Date}))
+)
+ARRAY JOIN range(toUInt32(multiIf({period:String} = 'day', toInt32(multiIf({period:String} = 'day', ({to:Date} - 1), {period:String} = 'week', toStartOfWeek(({to:Date} - 1), 1), {period:String} = 'sunday_week', toStartOfWeek(({to:Date} - 1), 0), {period:String} = 'month', toStartOfMonth(({to:Date} - 1)), toStartOfQuarter(({to:Date} - 1))) - cohort), {period:String} IN ('week', 'sunday_week'), toInt32(intDiv(multiIf({period:String} = 'day', ({to:Date} - 1), {period:String} = 'week', toStartOfWeek(({to:Date} - 1), 1), {period:String} = 'sunday_week', toStartOfWeek(({to:Date} - 1), 0), {period:String} = 'month', toStartOfMonth(({to:Date} - 1)), toStartOfQuarter(({to:Date} - 1))) - cohort, 7)), {period:String} = 'month', toInt32(dateDiff('month', cohort, multiIf({period:String} = 'day', ({to:Date} - 1), {period:String} = 'week', toStartOfWeek(({to:Date} - 1), 1), {period:String} = 'sunday_week', toStartOfWeek(({to:Date} - 1), 0), {period:String} = 'month', toStartOfMonth(({to:Date} - 1)), toStartOfQuarter(({to:Date} - 1))))), toInt32(intDiv(dateDiff('month', cohort, multiIf({period:String} = 'day', ({to:Date} - 1), {period:String} = 'week', toStartOfWeek(({to:Date} - 1), 1), {period:String} = 'sunday_week', toStartOfWeek(({to:Date} - 1), 0), {period:String} = 'month', toStartOfMonth(({to:Date} - 1)), toStartOfQuarter(({to:Date} - 1)))), 3))) + 1)) AS k
+GROUP BY cohort, k
+ORDER BY cohort, k;
+
+-- view session_summary
+
+CREATE OR REPLACE VIEW `uptake`.`session_summary` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `period_start` Date COMMENT 'First day of the period, in the zone',
+    `sessions` UInt64 COMMENT 'Sessions that started in the period',
+    `people` UInt64 COMMENT 'People with a session',
+    `sessions_per_person` Float64 COMMENT 'sessions / people',
+    `events_per_session` Float64 COMMENT 'Mean number of events',
+    `median_seconds` Float64 COMMENT 'Median duration',
+    `single_event_rate` Float64 COMMENT 'Share of sessions of one event'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Sessions of each period. Parameters: app, from, to, zone, period.'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, multiIf({period:String} = 'day', toDate(started_at, {zone:String}), {period:String} = 'week', toStartOfWeek(toDate(started_at, {zone:String}), 1), {period:String} = 'sunday_week', toStartOfWeek(toDate(started_at, {zone:String}), 0), {period:String} = 'month', toStartOfMonth(toDate(started_at, {zone:String})), toStartOfQuarter(toDate(started_at, {zone:String}))) AS period_start, count() AS sessions, uniqExact(actor_kind, actor_id) AS people, sessions / people AS sessions_per_person,
+    avg(s.events) AS events_per_session, quantileExactInclusive(0.5)(s.seconds) AS median_seconds, countIf(s.events = 1) / sessions AS single_event_rate
+FROM (-- Events of each person in order of time, and of the log where the time is the same,
+SELECT actor_kind, actor_id, s.2[1].6 AS account_id, toUInt32(s.1) AS session_number, fromUnixTimestamp64Micro(s.2[1].1, 'UTC') AS started_at, fromUnixTimestamp64Micro(s.2[-1].1, 'UTC') AS ended_at,
+    (s.2[-1].1 - s.2[1].1) / 1000000 AS seconds, length(s.2) AS events, arrayMap(e -> if(e.4 != '', e.4, concat('event:', e.5)), s.2) AS steps
+FROM
+(
+    SELECT actor_kind, actor_id, arraySort(e -> (e.1, e.2, e.3), groupArray((toUnixTimestamp64Micro(event_time), source_partition, source_offset, feature_id, toString(event), account_id))) AS es,
+        arraySplit((e, begins) -> begins, es, arrayMap((e, before) -> e.1 - before.1 > gap * 1000000, es, arrayPushFront(arrayPopBack(es), es[1]))) AS ss,
+        (SELECT if(count() = 0, 1800, max(toInt64OrZero(value))) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String})) WHERE use = 'session_gap') AS gap
+    FROM (WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+SELECT *
+FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND 1
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+    GROUP BY actor_kind, actor_id
+)
+ARRAY JOIN arrayZip(arrayEnumerate(ss), ss) AS s) AS s
+WHERE NOT throwIf({period:String} NOT IN ('day', 'week', 'sunday_week', 'month', 'quarter'), 'period must be day, week, sunday_week, month or quarter')
+GROUP BY period_start
+ORDER BY period_start;
+
+-- view sessions
+
+CREATE OR REPLACE VIEW `uptake`.`sessions` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `actor_kind` String COMMENT 'user, or anonymous for a visitor who is not known to be a user',
+    `actor_id` String COMMENT 'User id or anonymous id',
+    `account_id` String COMMENT 'Account of the first event; empty: none is known',
+    `session_number` UInt32 COMMENT 'Number of the session of the person in the range, from 1',
+    `started_at` DateTime64(6, 'UTC') COMMENT 'First event',
+    `ended_at` DateTime64(6, 'UTC') COMMENT 'Last event',
+    `seconds` Float64 COMMENT 'Time from the first to the last event',
+    `events` UInt64 COMMENT 'Number of events',
+    `steps` Array(String) COMMENT 'Feature of each event in order; of unmapped ones event: and the name'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Sessions: events of a person without a gap longer than the defined one (30 minutes by default). A session that crosses an end of the range is cut there. Parameters: app, from, to, zone.'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, actor_kind, actor_id, account_id, session_number, started_at, ended_at, seconds, events, steps
+FROM (-- Events of each person in order of time, and of the log where the time is the same,
+SELECT actor_kind, actor_id, s.2[1].6 AS account_id, toUInt32(s.1) AS session_number, fromUnixTimestamp64Micro(s.2[1].1, 'UTC') AS started_at, fromUnixTimestamp64Micro(s.2[-1].1, 'UTC') AS ended_at,
+    (s.2[-1].1 - s.2[1].1) / 1000000 AS seconds, length(s.2) AS events, arrayMap(e -> if(e.4 != '', e.4, concat('event:', e.5)), s.2) AS steps
+FROM
+(
+    SELECT actor_kind, actor_id, arraySort(e -> (e.1, e.2, e.3), groupArray((toUnixTimestamp64Micro(event_time), source_partition, source_offset, feature_id, toString(event), account_id))) AS es,
+        arraySplit((e, begins) -> begins, es, arrayMap((e, before) -> e.1 - before.1 > gap * 1000000, es, arrayPushFront(arrayPopBack(es), es[1]))) AS ss,
+        (SELECT if(count() = 0, 1800, max(toInt64OrZero(value))) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String})) WHERE use = 'session_gap') AS gap
+    FROM (WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+SELECT *
+FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND 1
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+    GROUP BY actor_kind, actor_id
+)
+ARRAY JOIN arrayZip(arrayEnumerate(ss), ss) AS s);
+
+-- view stickiness
+
+CREATE OR REPLACE VIEW `uptake`.`stickiness` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `day` Date COMMENT 'Day of the zone',
+    `dau` UInt64 COMMENT 'People active on the day',
+    `wau` UInt64 COMMENT 'People active in the 7 days up to it',
+    `mau` UInt64 COMMENT 'People active in the 28 days up to it',
+    `dau_mau` Nullable(Float64) COMMENT 'Stickiness: dau / mau',
+    `dau_wau` Nullable(Float64) COMMENT 'dau / wau'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Rolling active people and stickiness of each day, also of days without activity. Parameters: app, from, to, zone.'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, day, toUInt64(n1) AS dau, toUInt64(n7) AS wau, toUInt64(n28) AS mau, dau / nullIf(mau, 0) AS dau_mau, dau / nullIf(wau, 0) AS dau_wau
+FROM
+(
+    SELECT day, sum(c1) OVER w AS n1, sum(c7) OVER w AS n7, sum(c28) OVER w AS n28
+    FROM
+    (
+        SELECT change.1 AS day, sumIf(change.3, change.2 = 1) AS c1, sumIf(change.3, change.2 = 7) AS c7, sumIf(change.3, change.2 = 28) AS c28
+        FROM
+        (
+            SELECT arrayJoin(arrayConcat(
+                arrayMap((d, before, n) -> (d, n, toInt64(d - before >= n)), days3, before3, windows3),
+                arrayMap((d, after, n) -> (d + n, n, -toInt64(after - d >= n)), days3, after3, windows3))) AS change
+            FROM
+            (
+                SELECT days, arrayConcat(days, days, days) AS days3,
+                    arrayPushFront(arrayPopBack(days), toDate('1970-01-01')) AS before, arrayConcat(before, before, before) AS before3,
+                    arrayPushBack(arrayPopFront(days), toDate('2149-06-06')) AS after, arrayConcat(after, after, after) AS after3,
+                    arrayConcat(arrayMap(d -> toUInt16(1), days), arrayMap(d -> toUInt16(7), days), arrayMap(d -> toUInt16(28), days)) AS windows3
+                FROM
+                (
+                    SELECT arraySort(groupUniqArray(day)) AS days
+                    FROM (-- Usage of customers; active says whether it counts as activity: as defined, or
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arrayFilter(d -> d.1 = 'activity', defined) AS activity
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
+    if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
+        OR has(arrayMap(d -> (d.2, d.4), activity), ('module', module_id)) OR has(arrayMap(d -> (d.2, d.4), activity), ('product', product_id))) AS active
+FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
+SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
+    toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
+    hour, toDate(hour, {zone:String}) AS day, sum(u.events) AS events, sum(u.quantity) AS quantity
+FROM `uptake_internal`.`usage_hourly` AS u
+WHERE app_id = {app:String}
+    AND hour >= toDateTime(({from:Date} - 27), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    AND toDate(hour, {zone:String}) >= ({from:Date} - 27) AND toDate(hour, {zone:String}) < {to:Date} AND toDate(hour, {zone:String}) = toDate(hour + 3599, {zone:String})
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day
+HAVING events > 0
+UNION ALL
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id,
+    hour, toDate(event_time, {zone:String}) AS day, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM
+(
+    SELECT *, toStartOfHour(toDateTime(event_time, 'UTC')) AS hour
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND arrayExists(i -> toUnixTimestamp(toDateTime(({from:Date} - 27) + i, {zone:String})) % 3600 != 0, range(toUInt32({to:Date} - ({from:Date} - 27) + 1))) AND NOT toDate(toStartOfHour(toDateTime(event_time, 'UTC')), {zone:String}) = toDate(toStartOfHour(toDateTime(event_time, 'UTC')) + 3599, {zone:String})
+            AND toDate(event_time) >= ({from:Date} - 27) - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= ({from:Date} - 27) AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime(({from:Date} - 27), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+) AS e
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+                    WHERE active
+                    GROUP BY actor_kind, actor_id
+                )
+            )
+            UNION ALL
+            SELECT (arrayJoin(arrayMap(i -> {from:Date} + i, range(toUInt32({to:Date} - {from:Date})))), toUInt16(1), toInt64(0))
+        )
+        GROUP BY day
+    )
+    WINDOW w AS (ORDER BY day ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+)
+WHERE day >= {from:Date} AND day < {to:Date}
+ORDER BY day;
+
+-- view stickiness_histogram
+
+CREATE OR REPLACE VIEW `uptake`.`stickiness_histogram` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `days_active` UInt64 COMMENT 'Number of days with activity',
+    `people` UInt64 COMMENT 'People who were active on that many days of the range'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'How many people were active on 1, 2, 3, ... days of a range. Parameters: app, from, to, zone.'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, days_active, count() AS people
+FROM
+(
+    SELECT uniqExact(day) AS days_active
+    FROM (-- Usage of customers; active says whether it counts as activity: as defined, or
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arrayFilter(d -> d.1 = 'activity', defined) AS activity
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
+    if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
+        OR has(arrayMap(d -> (d.2, d.4), activity), ('module', module_id)) OR has(arrayMap(d -> (d.2, d.4), activity), ('product', product_id))) AS active
+FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
+SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
+    toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
+    hour, toDate(hour, {zone:String}) AS day, sum(u.events) AS events, sum(u.quantity) AS quantity
+FROM `uptake_internal`.`usage_hourly` AS u
+WHERE app_id = {app:String}
+    AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    AND toDate(hour, {zone:String}) >= {from:Date} AND toDate(hour, {zone:String}) < {to:Date} AND toDate(hour, {zone:String}) = toDate(hour + 3599, {zone:String})
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day
+HAVING events > 0
+UNION ALL
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id,
+    hour, toDate(event_time, {zone:String}) AS day, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM
+(
+    SELECT *, toStartOfHour(toDateTime(event_time, 'UTC')) AS hour
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND arrayExists(i -> toUnixTimestamp(toDateTime({from:Date} + i, {zone:String})) % 3600 != 0, range(toUInt32({to:Date} - {from:Date} + 1))) AND NOT toDate(toStartOfHour(toDateTime(event_time, 'UTC')), {zone:String}) = toDate(toStartOfHour(toDateTime(event_time, 'UTC')) + 3599, {zone:String})
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+) AS e
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+    WHERE active
+    GROUP BY actor_kind, actor_id
+)
+GROUP BY days_active
+ORDER BY days_active;
+
+-- view time_to_value
+
+CREATE OR REPLACE VIEW `uptake`.`time_to_value` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `people` UInt64 COMMENT 'People first seen in the range',
+    `activated` UInt64 COMMENT 'Those of them with an activation event, whenever',
+    `median_seconds_to_activation` Nullable(Float64) COMMENT 'Median time from the first event of any kind to it',
+    `reached_value` UInt64 COMMENT 'Those with a value event, whenever',
+    `value_rate` Nullable(Float64) COMMENT 'reached_value / people',
+    `median_seconds_to_value` Nullable(Float64) COMMENT 'Median time from the first event of any kind to the first value event',
+    `p90_seconds_to_value` Nullable(Float64) COMMENT '90th percentile of it'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Time to first value: from the first event of any kind, also as a visitor, to the first value event. Parameters: app, from, to, zone.'
+AS
+WITH at -> (toUnixTimestamp64Micro(assumeNotNull(at)) - toUnixTimestamp64Micro(first_seen_at)) / 1000000 AS seconds
+SELECT toLowCardinality({app:String}) AS app_id, count() AS people, countIf(activation_at IS NOT NULL) AS activated, quantileExactInclusiveOrNullIf(0.5)(seconds(activation_at), activation_at IS NOT NULL) AS median_seconds_to_activation,
+    countIf(value_at IS NOT NULL) AS reached_value, reached_value / nullIf(people, 0) AS value_rate,
+    quantileExactInclusiveOrNullIf(0.5)(seconds(value_at), value_at IS NOT NULL) AS median_seconds_to_value,
+    quantileExactInclusiveOrNullIf(0.9)(seconds(value_at), value_at IS NOT NULL) AS p90_seconds_to_value
+FROM (-- Of each person the first event of any kind and the first one of each milestone, of
+WITH
+    (SELECT groupArray((use, concat(match, ':', value))) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))
+     WHERE use IN ('signup_page', 'signup', 'activation', 'value', 'subscription', 'paid')) AS defined,
+    (use, feature, event) -> has(defined, (use, concat('feature:', feature))) OR has(defined, (use, concat('event:', event))) AS matches
+SELECT actor_kind, actor_id, argMax(e.account_id, (e.event_time, e.source_partition, e.source_offset)) AS account_id, min(e.event_time) AS first_seen_at,
+    minOrNullIf(e.event_time, matches('signup_page', e.feature_id, e.event)) AS signup_page_at, minOrNullIf(e.event_time, matches('signup', e.feature_id, e.event)) AS signup_at,
+    minOrNullIf(e.event_time, matches('activation', e.feature_id, e.event)) AS activation_at, minOrNullIf(e.event_time, matches('value', e.feature_id, e.event)) AS value_at,
+    minOrNullIf(e.event_time, matches('subscription', e.feature_id, e.event)) AS subscription_at, minOrNullIf(e.event_time, matches('paid', e.feature_id, e.event)) AS paid_at
+FROM (WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+SELECT *
+FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND 1
+            AND toDate(event_time) >= toDate('1970-01-03') - 1 AND toDate(event_time) <= toDate('2100-01-01') + 1
+            AND toDate(event_time, 'UTC') >= toDate('1970-01-03') AND toDate(event_time, 'UTC') < toDate('2100-01-01')
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime(toDate('2100-01-01'), 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS e
+GROUP BY actor_kind, actor_id)
+WHERE toDate(first_seen_at, {zone:String}) >= {from:Date} AND toDate(first_seen_at, {zone:String}) < {to:Date};
 
 -- view unmapped_events
 
@@ -1851,6 +5112,68 @@ SELECT app_id, account_id, actor_id, actor_kind, role, product_id, day,
 FROM `uptake_internal`.`user_feature_daily` AS r
 GROUP BY app_id, account_id, actor_id, actor_kind, role, product_id, day
 HAVING events != 0 OR quantity != 0;
+
+-- view user_timeline
+
+CREATE OR REPLACE VIEW `uptake`.`user_timeline` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `event_time` DateTime64(6, 'UTC') COMMENT 'When it counts',
+    `kind` LowCardinality(String) COMMENT 'track, page, screen, api_call, identify, group, alias or metric',
+    `event` LowCardinality(String) COMMENT 'Event name',
+    `feature_id` String COMMENT 'Feature that it counts for today; empty: unmapped, or no usage',
+    `account_id` String COMMENT 'Customer account; empty: none is known',
+    `role` String COMMENT 'Role in the account',
+    `properties` String COMMENT 'JSON text of the properties, of identify and group calls of the traits',
+    `message_id` String COMMENT 'Message id of the event'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Everything that one person did, as of today: also what was done as a visitor before. Parameters: app, from, to, zone, user (user id or anonymous id).'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, event_time, kind, event, feature_id, account_id, role, text AS properties, message_id
+FROM
+(
+    SELECT event_time, toString(kind) AS kind, toString(event) AS event, feature_id, account_id, role, toJSONString(properties) AS text, message_id, source_partition, source_offset
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, kind, event, properties, message_id, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, kind, event, properties, message_id, source_partition, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, kind, event, properties, message_id, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND 1
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+    WHERE actor_id = {user:String} AND actor_kind IN ('user', 'anonymous')
+    UNION ALL
+    SELECT event_time, toString(kind), toString(event), '', account_id, toString(role), toJSONString(traits), message_id, source_partition, source_offset
+    FROM `uptake`.`events`
+    WHERE app_id = {app:String} AND kind NOT IN ('track', 'page', 'screen', 'api_call') AND {user:String} IN (actor_id, user_id, anonymous_id, previous_id)
+        AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+)
+ORDER BY event_time, source_partition, source_offset;
 
 -- view user_traits
 

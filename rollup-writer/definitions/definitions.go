@@ -1,0 +1,155 @@
+// Package definitions keeps the versions of an app's insight definitions in
+// ClickHouse: what is in force, and the next version. The format and its lint are
+// of schemas/insight.
+package definitions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/schemas/catalog"
+	"github.com/uptakehq/uptake/schemas/insight"
+)
+
+// ErrConflict is in the chain of the error of an apply that another one preceded.
+var ErrConflict = errors.New("another version was applied at the same time")
+
+// Store is the definitions of one app. Close it.
+type Store struct {
+	conn driver.Conn
+	app  string
+}
+
+// Open connects to the database, which must exist.
+func Open(ctx context.Context, cfg *clickhouse.Config, app string) (*Store, error) {
+	if app == "" {
+		return nil, errors.New("app must not be empty")
+	}
+	has, err := clickhouse.HasDatabase(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if !has {
+		return nil, fmt.Errorf("no database %s: see `rollup-writer migrate`", cfg.Database)
+	}
+	conn, err := clickhouse.OpenSQL(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{conn, app}, nil
+}
+
+// Close closes the connections.
+func (s *Store) Close() error { return s.conn.Close() }
+
+// Version is what was applied at once.
+type Version struct {
+	Number  uint32 // 0: nothing was applied yet
+	Text    string // of the file
+	By      string
+	Applied time.Time
+	Rules   []insight.Rule // without the row that holds the text
+}
+
+// InForce returns the newest version.
+func (s *Store) InForce(ctx context.Context) (v Version, err error) {
+	rows, err := s.conn.Query(ctx, `SELECT version, toString(use), toString(match), key, value, applied_by, applied_at FROM insight_rules
+		WHERE app_id = ? AND version = (SELECT max(version) FROM insight_rules WHERE app_id = ?) ORDER BY use, match, key, value`, s.app, s.app)
+	if err != nil {
+		return v, fmt.Errorf("read insight_rules: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var r insight.Rule
+		if err := rows.Scan(&v.Number, &r.Use, &r.Match, &r.Key, &r.Value, &v.By, &v.Applied); err != nil {
+			return v, fmt.Errorf("read insight_rules: %w", err)
+		}
+		if r.Use == insight.UseVersion {
+			v.Text = r.Value
+			continue
+		}
+		v.Rules = append(v.Rules, r)
+	}
+	return v, rows.Err()
+}
+
+// Apply makes d, of which text is the file, the version after v. All of its rows
+// are one block under a token that names the version: of two applies at once
+// ClickHouse takes one, and the other one returns [ErrConflict].
+func (s *Store) Apply(ctx context.Context, v Version, d *insight.Definitions, text, by string, now time.Time) (uint32, error) {
+	next := v.Number + 1
+	ctx = clickhousego.Context(ctx, clickhousego.WithSettings(clickhousego.Settings{
+		"async_insert": 0, "insert_deduplicate": 1, "insert_deduplication_token": fmt.Sprintf("insight|%s|%d", s.app, next),
+	}))
+	batch, err := s.conn.PrepareBatch(ctx, "INSERT INTO insight_rules (app_id, version, use, match, key, value, applied_by, applied_at)")
+	if err != nil {
+		return 0, fmt.Errorf("insert into insight_rules: %w", err)
+	}
+	for _, r := range append([]insight.Rule{{Use: insight.UseVersion, Value: text}}, d.Rules...) {
+		if err := batch.Append(s.app, next, r.Use, r.Match, r.Key, r.Value, by, now.UTC()); err != nil {
+			return 0, errors.Join(fmt.Errorf("insert into insight_rules: %w", err), batch.Abort())
+		}
+	}
+	if err := batch.Send(); err != nil {
+		return 0, fmt.Errorf("insert into insight_rules: %w", err)
+	}
+	got, err := s.InForce(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if got.Number < next || (got.Number == next && got.Text != text) {
+		return 0, fmt.Errorf("%w as version %d: look at it with `rollup-writer insight show`, and apply again", ErrConflict, got.Number)
+	}
+	return next, nil
+}
+
+// ApplyFirst applies the text of a file to an app that has no definitions yet.
+func ApplyFirst(ctx context.Context, cfg *clickhouse.Config, app, by string, text []byte) (applied bool, err error) {
+	d, err := insight.Parse(text)
+	if err != nil {
+		return false, err
+	}
+	s, err := Open(ctx, cfg, app)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	v, err := s.InForce(ctx)
+	if err != nil || v.Number > 0 {
+		return false, err
+	}
+	_, err = s.Apply(ctx, v, d, string(text), by, time.Now())
+	return err == nil, err
+}
+
+// Lint is [insight.Lint] against the features that the rollup-writer has of the
+// app's catalog.
+func (s *Store) Lint(ctx context.Context, d *insight.Definitions) (found []insight.Finding, err error) {
+	rows, err := s.conn.Query(ctx, `SELECT product_id, module_id, feature_id, toString(status) FROM catalog_features FINAL WHERE app_id = ? AND removed = 0 ORDER BY ALL`, s.app)
+	if err != nil {
+		return nil, fmt.Errorf("read catalog_features: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	var c catalog.Catalog
+	for rows.Next() {
+		var product, module string
+		var f catalog.Feature
+		if err := rows.Scan(&product, &module, &f.ID, &f.Status); err != nil {
+			return nil, fmt.Errorf("read catalog_features: %w", err)
+		}
+		c.Products = append(c.Products, catalog.Product{
+			ID: product, Status: catalog.StatusActive,
+			Modules: []catalog.Module{{ID: module, Status: catalog.StatusActive, Features: []catalog.Feature{f}}},
+		})
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read catalog_features: %w", err)
+	}
+	return insight.Lint(d, &c), nil
+}

@@ -1,0 +1,183 @@
+package analytics
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/uptakehq/uptake/schemas/catalog"
+	catalogsample "github.com/uptakehq/uptake/schemas/catalog/sample"
+	"github.com/uptakehq/uptake/schemas/insight"
+	"github.com/uptakehq/uptake/schemas/insight/sample"
+	"github.com/uptakehq/uptake/test/loadgen"
+)
+
+var update = flag.Bool("update", false, "rewrite the results in docs/questions.md")
+
+// demo loads a fixed week of the demo's traffic, as the pipeline leaves it, with
+// the sample catalog and the sample definitions.
+func demo(t *testing.T, s store) *World {
+	t.Helper()
+	c := loadgen.DefaultConfig(time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC))
+	c.Events, c.Accounts = 12_000, 60
+	p, err := loadgen.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := FromPlan("dev", p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.load(t, w)
+	features, err := catalog.Parse(catalogsample.MyPOS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []string
+	features.Each(func(p *catalog.Product, m *catalog.Module, f *catalog.Feature) {
+		rows = append(rows, tuple(w.App, f.ID, f.Name, m.ID, p.ID, f.Kind, f.Status, 1))
+	})
+	s.insert(t, s.internal+".catalog_features", "app_id, feature_id, feature_name, module_id, product_id, kind, status, catalog_version", rows)
+	d, err := insight.Parse(sample.MyPOS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows = nil
+	for _, r := range d.Rules {
+		rows = append(rows, tuple(w.App, 3, r.Use, r.Match, r.Key, r.Value))
+	}
+	s.insert(t, s.internal+".insight_rules", "app_id, version, use, match, key, value", rows)
+	w.Definitions = Definitions{
+		ActiveModules: []string{"billing"}, ActiveFeatures: []string{"payment_received"}, ExcludedDomains: []string{"mypos.example"}, ExcludedAccountTrait: [2]string{"plan", "internal"},
+		SignupPage: "event:Self Checkout", Signup: "feature:loyalty_program_opt_in", Activation: "feature:item_invoiced", Value: "feature:payment_received", Paid: "feature:invoice_generated",
+		Friction: "feature:refund_processed", SessionGap: 30 * time.Minute,
+	}
+	// An API's calls, which the demo does not send.
+	s.exec(t, `INSERT INTO events (app_id, kind, event, message_id, actor_id, actor_kind, user_id, account_id, event_time, received_at, quantity, properties, source_topic_id, source_partition, source_offset)
+		SELECT 'api', 'api_call', 'GET /v1/items/{id}', concat('c', toString(number)), concat('u', toString(number % 7)), 'user', concat('u', toString(number % 7)), concat('shop', toString(number % 3)),
+			toDateTime64('2026-11-16 09:00:00', 6, 'UTC') + number, now(), 1, concat('{"method":"', if(number % 4 = 0, 'PUT', 'GET'), '","route":"/v1/items/{id}","status":', toString(if(number % 10 = 0, 503, 200)), ',"duration_ms":', toString(5 + number % 40), '}'), 't1', 0, number FROM numbers(200)`)
+	return w
+}
+
+var (
+	block   = regexp.MustCompile("(?s)```sql\n(.*?)```\n\n```text\n(.*?)```")
+	section = regexp.MustCompile(`(?m)^## (.+)$`)
+)
+
+// Every statement of docs/questions.md returns what the page shows on the demo's
+// data, and what the oracle says of it.
+func TestQuestionsPage(t *testing.T) {
+	const page = "../../docs/questions.md"
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStore(t)
+	w := demo(t, s)
+	n := 0
+	out := block.ReplaceAllStringFunc(string(text), func(b string) string {
+		n++
+		m := block.FindStringSubmatch(b)
+		got, err := s.pretty(t, strings.TrimSuffix(strings.TrimSpace(m[1]), ";"))
+		if err != nil {
+			t.Errorf("%.800v\nin %s", err, m[1])
+			return b
+		}
+		if got != m[2] && !*update {
+			t.Errorf("%s\ngot:\n%s\nthe page has:\n%s", m[1], got, m[2])
+		}
+		return "```sql\n" + m[1] + "```\n\n```text\n" + got + "```"
+	})
+	if *update {
+		if err := os.WriteFile(page, []byte(out), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if headings := section.FindAllString(string(text), -1); n < 20 || len(headings) > n {
+		t.Errorf("%d statements with results under %d headings", n, len(headings))
+	}
+	o, err := NewOracle(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := fmt.Sprintf("(app = '%s', from = '%s', to = '%s', zone = '%s'", w.App, w.From, w.To, w.Zone)
+	for _, q := range []question{
+		{"SELECT * EXCEPT app_id FROM active_users" + base + ", period = 'day')", o.ActiveUsersBy("day", "")},
+		{"SELECT * EXCEPT app_id FROM stickiness" + base + ")", o.Stickiness()},
+		{"SELECT * EXCEPT app_id FROM retention" + base + ", period = 'day')", o.Retention("day", "person", nil, nil)},
+		{"SELECT * EXCEPT app_id FROM fit" + base + ")", o.Fit()},
+		{"SELECT * EXCEPT app_id FROM time_to_value" + base + ")", o.TimeToValue()},
+	} {
+		compare(t, s, q)
+	}
+	dashboard(t, s)
+}
+
+// dashboard runs the queries of the Grafana dashboard on the same data.
+func dashboard(t *testing.T, s store) {
+	t.Helper()
+	text, err := os.ReadFile("../../deploy/grafana/usage.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ RawSQL string }
+		}
+	}
+	if err := json.Unmarshal(text, &d); err != nil {
+		t.Fatal(err)
+	}
+	// What Grafana puts in for its macros and variables.
+	fill := strings.NewReplacer("$__fromTime", "toDateTime(1794787200)", "$__toTime", "toDateTime(1795305600)", "${app}", "dev", "${zone}", "Europe/Vienna", "${period}", "day")
+	for _, p := range d.Panels {
+		if len(p.Targets) != 1 {
+			t.Errorf("panel %q has %d queries, want 1", p.Title, len(p.Targets))
+			continue
+		}
+		q := fill.Replace(p.Targets[0].RawSQL)
+		rows, err := s.rows(t.Context(), q)
+		if err != nil || strings.Contains(q, "$") {
+			t.Errorf("panel %q: %.500v in %s", p.Title, err, q)
+		}
+		if len(rows) == 0 && p.Title != "Left out" {
+			t.Errorf("panel %q has no rows: %s", p.Title, q)
+		}
+	}
+	if len(d.Panels) < 10 {
+		t.Errorf("the dashboard has %d panels", len(d.Panels))
+	}
+}
+
+// pretty is a result with a line of names, columns aligned by spaces.
+func (s store) pretty(t *testing.T, q string) (string, error) {
+	t.Helper()
+	names, rows, err := s.table(t.Context(), q)
+	if err != nil {
+		return "", err
+	}
+	lines := append([]Row{names}, rows...)
+	widths := make([]int, len(lines[0]))
+	for _, l := range lines {
+		for i, c := range l {
+			widths[i] = max(widths[i], utf8.RuneCountInString(c))
+		}
+	}
+	var b strings.Builder
+	for _, l := range lines {
+		cells := slices.Clone(l)
+		for i := range cells {
+			cells[i] += strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cells[i]))
+		}
+		b.WriteString(strings.TrimRight(strings.Join(cells, "  "), " ") + "\n")
+	}
+	return b.String(), nil
+}
