@@ -117,6 +117,47 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// namedTest is a test that a document names as the proof of a claim.
+var namedTest = regexp.MustCompile(`^([a-z0-9/-]+)\.(Test[A-Za-z0-9]+)$`)
+
+// A claim on the security page is worth what its test is worth: each is there.
+func TestClaimsHaveTheirTests(t *testing.T) {
+	doc := documents(t)[filepath.Join("docs", "security.md")]
+	if doc == nil {
+		t.Fatal("there is no docs/security.md")
+	}
+	sources := map[string]string{} // of the tests of a folder
+	seen := 0
+	for _, span := range doc.spans {
+		m := namedTest.FindStringSubmatch(span)
+		if m == nil {
+			if strings.Contains(span, ".Test") {
+				t.Errorf("%s is no test as folder.Test", span)
+			}
+			continue
+		}
+		seen++
+		text, ok := sources[m[1]]
+		if !ok {
+			files, _ := filepath.Glob(filepath.Join(root, m[1], "*_test.go")) // the pattern is well-formed
+			for _, f := range files {
+				b, err := os.ReadFile(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				text += string(b)
+			}
+			sources[m[1]] = text
+		}
+		if !strings.Contains(text, "func "+m[2]+"(t *testing.T)") {
+			t.Errorf("docs/security.md names %s.%s, which is not there", m[1], m[2])
+		}
+	}
+	if seen < 30 {
+		t.Errorf("found %d tests, so this test sees little", seen)
+	}
+}
+
 // commands are what a document tells people to run.
 func (d *document) commands() []string {
 	var all []string
