@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"net/url"
 	"slices"
 	"sort"
 	"strings"
@@ -1008,6 +1009,32 @@ func (o *Oracle) Friction() (rows []Row) {
 		rows = append(rows, row(s, n, len(times[s]), len(accounts[s]), repeating))
 	}
 	return rows
+}
+
+// Touches answers touches.
+func (o *Oracle) Touches() (rows []Row) {
+	of := map[Who][]*Event{}
+	for i := range o.counted {
+		if e := &o.counted[i]; o.in(e) && e.Touch != (Touch{}) {
+			of[who(e)] = append(of[who(e)], e)
+		}
+	}
+	order := func(a, b *Event) int {
+		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
+	}
+	host := func(referrer string) string {
+		u, err := url.Parse(referrer)
+		if err != nil {
+			panic(err) // cannot happen: worlds have two referrers
+		}
+		return u.Hostname()
+	}
+	for person, events := range of {
+		first, last := slices.MinFunc(events, order), slices.MaxFunc(events, order)
+		rows = append(rows, row(person.Kind, person.ID, len(events), first.Time, host(first.Touch.Referrer), first.Touch.Source, first.Touch.Medium, first.Touch.Campaign,
+			last.Time, host(last.Touch.Referrer), last.Touch.Source, last.Touch.Medium, last.Touch.Campaign))
+	}
+	return byText(rows)
 }
 
 // ExcludedUsage answers excluded_usage.

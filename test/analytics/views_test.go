@@ -81,6 +81,7 @@ func questions(o *Oracle, seed uint64) []question {
 		{ask(all, "fit", ""), o.Fit()},
 		{ask(all, "time_to_value", ""), o.TimeToValue()},
 		{ask(all, "friction", ""), o.Friction()},
+		{ask(all, "touches", ""), o.Touches()},
 		{ask(all, "excluded_usage", ""), o.ExcludedUsage()},
 		{ask(all, "metadata_breakdown", ", step = '"+step+"', path = 'till.kind'"), o.Breakdown(step)},
 		{ask("event_time, kind, event, feature_id, account_id, role", "user_timeline", ", user = '"+person+"'") + " WHERE kind NOT IN ('identify', 'group')", o.Timeline(person)},

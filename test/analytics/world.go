@@ -28,7 +28,16 @@ type Event struct {
 	Partition       int32
 	Offset          int64
 	Properties      string // JSON text
+	Touch           Touch  // in its context
 	Arrival, Now    Whom
+}
+
+// Touch is the campaign and the referrer that an event names; empty: none.
+type Touch struct{ Referrer, Source, Medium, Campaign string }
+
+// Context is the context, JSON text, of an event with that touch.
+func (t Touch) Context() string {
+	return fmt.Sprintf(`{"campaign":{"source":%q,"medium":%q,"name":%q},"page":{"path":"/","referrer":%q}}`, t.Source, t.Medium, t.Campaign, t.Referrer)
 }
 
 // Move takes events from one attribution to another at an offset of a partition.
@@ -106,6 +115,11 @@ func NewWorld(app string, seed uint64, people, events int) *World {
 	w.people(r, people, events, start, days)
 	w.correct(r)
 	w.define(r)
+	for i := range w.Events {
+		if r.IntN(6) == 0 {
+			w.Events[i].Touch = pick(r, []Touch{{Referrer: "https://search.test/q?x=1"}, {Source: "news", Medium: "mail", Campaign: "may"}, {Campaign: "spring"}, {Referrer: "http://blog.test:8080/", Source: "blog"}})
+		}
+	}
 	return w
 }
 

@@ -4839,6 +4839,99 @@ actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_i
 GROUP BY actor_kind, actor_id)
 WHERE toDate(first_seen_at, {zone:String}) >= {from:Date} AND toDate(first_seen_at, {zone:String}) < {to:Date};
 
+-- view touches
+
+CREATE OR REPLACE VIEW `uptake`.`touches` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `actor_kind` String COMMENT 'user or anonymous',
+    `actor_id` String COMMENT 'Person',
+    `touches` UInt64 COMMENT 'Events of the range that name a campaign or a referrer',
+    `first_at` DateTime64(6, 'UTC') COMMENT 'When the first of them was',
+    `first_referrer` String COMMENT 'Host of its referrer; empty: none',
+    `first_source` String COMMENT 'Source of its campaign (utm_source); empty: none',
+    `first_medium` String COMMENT 'Medium of its campaign (utm_medium); empty: none',
+    `first_campaign` String COMMENT 'Name of its campaign (utm_campaign); empty: none',
+    `last_at` DateTime64(6, 'UTC') COMMENT 'When the last of them was',
+    `last_referrer` String COMMENT 'Host of its referrer; empty: none',
+    `last_source` String COMMENT 'Source of its campaign; empty: none',
+    `last_medium` String COMMENT 'Medium of its campaign; empty: none',
+    `last_campaign` String COMMENT 'Name of its campaign; empty: none'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'First and last touch: the campaign and the referrer that brought each person, also as a visitor before sign-up, from context.campaign and context.page.referrer. Parameters: app, from, to, zone.'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, actor_kind, actor_id, n AS touches,
+    first.1 AS first_at, first.2 AS first_referrer, first.3 AS first_source, first.4 AS first_medium, first.5 AS first_campaign,
+    last.1 AS last_at, last.2 AS last_referrer, last.3 AS last_source, last.4 AS last_medium, last.5 AS last_campaign
+FROM
+(
+    SELECT actor_kind, actor_id, count() AS n, argMin(touch, place) AS first, argMax(touch, place) AS last
+    FROM
+    (
+        SELECT actor_kind, actor_id, (event_time, source_partition, source_offset) AS place,
+            (event_time, domain(JSONExtractString(context, 'page', 'referrer')), JSONExtractString(context, 'campaign', 'source'), JSONExtractString(context, 'campaign', 'medium'), JSONExtractString(context, 'campaign', 'name')) AS touch
+        FROM (WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+SELECT *
+FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, context, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, context, source_partition, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, context, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND (position(context, 'campaign') > 0 OR position(context, 'referrer') > 0)
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+        WHERE touch.2 != '' OR touch.3 != '' OR touch.4 != '' OR touch.5 != ''
+    )
+    GROUP BY actor_kind, actor_id
+)
+ORDER BY actor_kind, actor_id;
+
 -- view unmapped_events
 
 CREATE OR REPLACE VIEW `uptake`.`unmapped_events` ON CLUSTER `main`
