@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/xml"
 	"fmt"
 	"net"
@@ -67,6 +68,19 @@ const configXML = `<?xml version="1.0"?>
 const refuseXML = `<handler><type>static</type><status>403</status><content_type>text/plain</content_type><response_content>A page of another origin may not ask this server.
 </response_content></handler>`
 
+// The users of a server with [Access]. startQueries run as default, whatever the
+// configuration says, and only if default needs no password and may come from
+// anywhere. So default has no more rights than they need, and a quota of as many
+// queries as they make: whoever connects as default afterwards has none left, but
+// for those that read no table. (Intervals
+// begin at multiples of their duration since the epoch, so this one ends in 2038.)
+const (
+	definerUser = "uptake_views"
+	readerUser  = "uptake_reader"
+
+	startQuota = "<interval><duration>2147483647</duration><queries>4</queries></interval>"
+)
+
 // ownHost is the Host of a request that names this server by an address or as
 // localhost. A page of a name that was made to lead here has the same origin in the
 // browser's eyes, and sends that name; an address cannot be made to lead elsewhere.
@@ -74,20 +88,32 @@ const ownHost = `<Host>regex:(localhost|[0-9.]+|\[[0-9a-fA-F:.]+\])(:[0-9]+)?</H
 
 // handlersXML returns the rules for HTTP requests, of which the first that fits
 // holds: a request without a Host of ours fits none but the last.
-func handlersXML(port int) string {
-	const query = `<handler><type>dynamic_query_handler</type><query_param_name>query</query_param_name></handler>`
+func handlersXML(port int, access *Access) string {
+	const query = `<handler><type>dynamic_query_handler</type><query_param_name>query</query_param_name>%s</handler>`
 	rule := func(url, headers, handler string) string {
 		if url != "" {
 			url = "<url>" + url + "</url>"
 		}
 		return "<rule>" + url + "<headers>" + headers + "</headers>" + handler + "</rule>\n"
 	}
+	// asks are the rules for a query. With Access a request is the reader's unless it
+	// has the headers by which one logs in. (Parameters cannot be matched here: those
+	// named user and password, as /play sends them, are ignored.)
+	asks := func(url, headers string) string {
+		plain := fmt.Sprintf(query, "")
+		if access == nil || !access.Reader {
+			return rule(url, headers, plain)
+		}
+		return rule(url, headers+"<X-ClickHouse-User>regex:.+</X-ClickHouse-User>", plain) +
+			rule(url, headers+"<Authorization>regex:.+</Authorization>", plain) +
+			rule(url, headers, fmt.Sprintf(query, "<user>"+readerUser+"</user>"))
+	}
 	var b strings.Builder
-	b.WriteString(rule("", ownHost+fmt.Sprintf(`<Origin>regex:http://(localhost|127\.0\.0\.1|\[::1\]):%d</Origin>`, port), query))
+	b.WriteString(asks("", ownHost+fmt.Sprintf(`<Origin>regex:http://(localhost|127\.0\.0\.1|\[::1\]):%d</Origin>`, port)))
 	b.WriteString(rule("", ownHost+`<Origin>regex:.+</Origin>`, refuseXML))
 	b.WriteString(rule("", ownHost+`<Sec-Fetch-Site>regex:cross-site|same-site</Sec-Fetch-Site>`, refuseXML))
 	b.WriteString(rule("/", ownHost+`<Sec-Fetch-Site>same-origin</Sec-Fetch-Site>`, refuseXML))
-	b.WriteString(rule("/", ownHost, query))
+	b.WriteString(asks("/", ownHost))
 	for _, page := range []string{"ping", "play", "dashboard"} {
 		b.WriteString(rule("/"+page, ownHost, "<handler><type>"+page+"</type></handler>"))
 	}
@@ -98,30 +124,78 @@ func handlersXML(port int) string {
 	return b.String()
 }
 
-const usersXML = `<?xml version="1.0"?>
+// ownerGrants are all that schemas, writers and analysts need.
+const ownerGrants = `
+                <query>GRANT CHECK, SHOW, SELECT, INSERT, ALTER, CREATE, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, MOVE PARTITION BETWEEN SHARDS, KILL QUERY, SYSTEM, dictGet, CLUSTER, TABLE ENGINE ON *.*</query>
+                <query>GRANT SET DEFINER ON *</query>`
+
+// startGrants are what startQueries need.
+const startGrants = `
+                <query>GRANT SYSTEM LISTEN, CREATE ARBITRARY TEMPORARY TABLE, TABLE ENGINE ON *.*</query>`
+
+// Bounds of the reader, for one query. A query that would go beyond them fails;
+// what it sets itself may only be less.
+const (
+	readerSeconds = 60
+	readerBytes   = 2 << 30
+	readerThreads = 4
+)
+
+// usersXML returns the users of a server: default alone, who may all that the
+// grants say; with access the owner, the reader, the views' definer, and default
+// for the start alone.
+func usersXML(access *Access) string {
+	const anywhere, nowhere = "<networks><ip>::/0</ip></networks>", "<networks><ip>0.0.0.0</ip></networks>"
+	user := func(name, password, networks, profile, quota, grants string) string {
+		return fmt.Sprintf(`
+        <%[1]s>
+            %[2]s
+            %[3]s
+            <profile>%[4]s</profile>
+            <quota>%[5]s</quota>
+            <grants>%[6]s
+            </grants>
+        </%[1]s>`, name, password, networks, profile, quota, grants)
+	}
+	const none, stdin = "<password></password>", `
+                <query>GRANT READ ON FILE('stdin')</query>`
+	users := user("default", none, anywhere, "default", "default", ownerGrants+stdin)
+	if access != nil {
+		sum := sha256.Sum256([]byte(access.Password))
+		both := fmt.Sprintf("<query>GRANT SELECT ON `%s`.*</query><query>GRANT SELECT ON `%s_internal`.*</query>", access.Database, access.Database)
+		users = user("default", none, anywhere, "default", "start", startGrants+stdin) +
+			user(access.Owner, fmt.Sprintf("<password_sha256_hex>%x</password_sha256_hex>", sum), anywhere, "default", "default", ownerGrants) +
+			user(definerUser, none, nowhere, "default", "default", both)
+		if access.Reader {
+			users += user(readerUser, none, anywhere, "reader", "default", fmt.Sprintf("<query>GRANT SELECT ON `%s`.*</query>", access.Database))
+		}
+	}
+	return fmt.Sprintf(`<?xml version="1.0"?>
 <clickhouse>
     <profiles>
         <default>
             <allow_introspection_functions>0</allow_introspection_functions>
             <poll_interval>1</poll_interval>
         </default>
+        <reader>
+            <readonly>2</readonly>
+            <poll_interval>1</poll_interval>
+            <max_execution_time>%[2]d</max_execution_time>
+            <max_memory_usage>%[3]d</max_memory_usage>
+            <max_threads>%[4]d</max_threads>
+            <constraints>
+                <max_execution_time><min>1</min><max>%[2]d</max></max_execution_time>
+                <max_memory_usage><min>1</min><max>%[3]d</max></max_memory_usage>
+                <max_threads><min>1</min><max>%[4]d</max></max_threads>
+            </constraints>
+        </reader>
     </profiles>
-    <quotas><default/></quotas>
-    <users>
-        <default>
-            <password></password>
-            <networks><ip>::/0</ip></networks>
-            <profile>default</profile>
-            <quota>default</quota>
-            <grants>
-                <query>GRANT CHECK, SHOW, SELECT, INSERT, ALTER, CREATE, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, MOVE PARTITION BETWEEN SHARDS, KILL QUERY, SYSTEM, dictGet, CLUSTER, TABLE ENGINE ON *.*</query>
-                <query>GRANT SET DEFINER ON *</query>
-                <query>GRANT READ ON FILE('stdin')</query>
-            </grants>
-        </default>
+    <quotas><default/><start>%[5]s</start></quotas>
+    <users>%[1]s
     </users>
 </clickhouse>
-`
+`, users, readerSeconds, readerBytes, readerThreads, startQuota)
+}
 
 // writeConfig makes the directories and configuration files of a server and
 // returns the arguments of the child.
@@ -142,7 +216,11 @@ func writeConfig(cfg Config, nativeAddr, httpAddr, instance string) ([]string, e
 		return nil, fmt.Errorf("HTTPAddr: %w", err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		cfg.Logger.Warn("embedded clickhouse has no password and listens beyond this machine: whoever reaches it reads and writes the tables, in clear", "host", host)
+		what := "embedded clickhouse has no password and listens beyond this machine: whoever reaches it reads and writes the tables, in clear"
+		if cfg.Access != nil {
+			what = "embedded clickhouse listens beyond this machine without TLS: passwords and data travel in clear"
+		}
+		cfg.Logger.Warn(what, "host", host)
 	}
 
 	users := filepath.Join(dirs["config"], "users.xml")
@@ -156,8 +234,8 @@ func writeConfig(cfg Config, nativeAddr, httpAddr, instance string) ([]string, e
 	}
 	config := filepath.Join(dirs["config"], "config.xml")
 	for path, text := range map[string]string{
-		config: fmt.Sprintf(configXML, instance, escaped.String(), cfg.MemoryBytes, fsync, keepFree, httpPort, handlersXML(httpPort)),
-		users:  usersXML,
+		config: fmt.Sprintf(configXML, instance, escaped.String(), cfg.MemoryBytes, fsync, keepFree, httpPort, handlersXML(httpPort, cfg.Access)),
+		users:  usersXML(cfg.Access),
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			return nil, fmt.Errorf("write configuration: %w", err)

@@ -16,9 +16,9 @@
 //
 // # What it is not
 //
-// It is one process on one machine, for loopback. There is one user, default,
-// without a password: any program of the machine that can reach the ports can read
-// and write the tables. More than that it cannot: on Linux the child gives up all
+// It is one process on one machine, for loopback. Without [Access] there is one
+// user, default, without a password: any program of the machine that can reach the
+// ports can read and write the tables. More than that nobody can: on Linux the child gives up all
 // files but its data, all programs and all connections before it loads the library
 // (confine), since clickhouse-local would grant them to whoever may make a
 // dictionary, or call the function file. A page in a browser gets nowhere by its
@@ -28,7 +28,8 @@
 // that changes the number of rows feeds a partitioned table while
 // deduplication is on (ClickHouse #112649; fixed in 26.5.7.20, 26.6.3.19 and
 // 26.7.3.9). On it, therefore, no table that a view feeds may have a PARTITION
-// BY. CREATE USER has no place to store users in this form, and there are no
+// BY. A login that fails on the native port ends it (an exception that nobody
+// catches), which [Keep] answers with a new start. CREATE USER has no place to store users in this form, and there are no
 // system.*_log tables.
 package embedded
 
@@ -44,6 +45,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -65,6 +67,9 @@ type Config struct {
 	// listens on the same hosts with all its ports. Default 127.0.0.1:0.
 	NativeAddr string
 	HTTPAddr   string
+	// Access closes it to whoever has no password. Nil: everybody who reaches its
+	// ports is the user default, who may read and write the tables.
+	Access *Access
 	// Remote lets it listen beyond the loopback, where everybody who reaches it
 	// reads and writes the tables.
 	Remote bool
@@ -89,6 +94,43 @@ type Config struct {
 	Logger *slog.Logger
 	// Progress gets the lines of a download, if one is needed. Default: none.
 	Progress io.Writer
+}
+
+// Access says who may do what. The users are written when the server starts.
+type Access struct {
+	// Owner and Password are for those who make, write and read the tables, on
+	// both ports.
+	Owner, Password string
+	// Database is what people read. The user [Access.Definer] may read it and
+	// Database_internal, and cannot connect: views run as that user.
+	Database string
+	// Reader lets a request over HTTP without the headers by which one logs in, and
+	// the user uptake_reader without a password on the native port, SELECT from
+	// Database, within bounds of time, memory and threads, and nothing else. (The
+	// function file, which ClickHouse grants to all here, reads the server's own
+	// folders and no other: stored columns, and the hash of Password.)
+	Reader bool
+}
+
+// Definer is the user that views are made to run as.
+func (a *Access) Definer() string { return definerUser }
+
+var accessName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+func (a *Access) validate() error {
+	var errs []error
+	for _, f := range [][2]string{{"Owner", a.Owner}, {"Database", a.Database}} {
+		if !accessName.MatchString(f[1]) {
+			errs = append(errs, fmt.Errorf("Access.%s must be lower-case letters, digits and underscores (got %q)", f[0], f[1]))
+		}
+	}
+	if a.Owner == "default" || a.Owner == definerUser || a.Owner == readerUser {
+		errs = append(errs, fmt.Errorf("Access.Owner must not be %s", a.Owner))
+	}
+	if a.Password == "" {
+		errs = append(errs, errors.New("Access.Password must not be empty"))
+	}
+	return errors.Join(errs...)
 }
 
 func (c *Config) setDefaults() {
@@ -138,6 +180,9 @@ func (c *Config) Validate() error {
 		if a.name == "HTTPAddr" && port != 0 && c.NativeAddr == a.addr {
 			errs = append(errs, fmt.Errorf("HTTPAddr must differ from NativeAddr (both %s)", a.addr))
 		}
+	}
+	if c.Access != nil {
+		errs = append(errs, c.Access.validate())
 	}
 	if c.MemoryBytes < 0 || (c.MemoryBytes > 0 && c.MemoryBytes < 256<<20) {
 		errs = append(errs, fmt.Errorf("MemoryBytes must be at least 256 MiB (got %d)", c.MemoryBytes))
@@ -344,7 +389,11 @@ func (s *Server) probe(ctx context.Context) error {
 	if strings.TrimSpace(got) != s.instance {
 		return fmt.Errorf("another ClickHouse answers on %s", s.httpAddr)
 	}
-	conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{s.nativeAddr}, DialTimeout: 5 * time.Second})
+	auth := clickhouse.Auth{}
+	if a := s.cfg.Access; a != nil {
+		auth.Username, auth.Password = a.Owner, a.Password
+	}
+	conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{s.nativeAddr}, Auth: auth, DialTimeout: 5 * time.Second})
 	if err != nil {
 		return fmt.Errorf("open %s: %w", s.nativeAddr, err)
 	}
@@ -363,18 +412,22 @@ func (s *Server) probe(ctx context.Context) error {
 
 // Query runs one statement over HTTP and returns the body of the answer, in
 // TSV unless the statement names a format. It is for setting up and looking;
-// programs use a driver on NativeAddr.
+// programs use a driver on NativeAddr. With Access it asks as the owner.
 func (s *Server) Query(ctx context.Context, statement string) (string, error) {
-	return query(ctx, s.httpAddr, statement)
+	return query(ctx, s.httpAddr, s.cfg.Access, statement)
 }
 
-func query(ctx context.Context, addr, statement string) (string, error) {
+func query(ctx context.Context, addr string, access *Access, statement string) (string, error) {
 	u := url.URL{Scheme: "http", Host: addr, Path: "/"}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(statement))
 	if err != nil {
 		return "", fmt.Errorf("query %s: %w", addr, err)
 	}
 	req.Close = true
+	if access != nil {
+		req.Header.Set("X-ClickHouse-User", access.Owner)
+		req.Header.Set("X-ClickHouse-Key", access.Password)
+	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return "", fmt.Errorf("query: %w", err)

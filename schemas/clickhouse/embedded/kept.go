@@ -57,7 +57,7 @@ func (k *Kept) HTTPAddr() string { return k.cfg.HTTPAddr }
 
 // Query is [Server.Query].
 func (k *Kept) Query(ctx context.Context, statement string) (string, error) {
-	return query(ctx, k.cfg.HTTPAddr, statement)
+	return query(ctx, k.cfg.HTTPAddr, k.cfg.Access, statement)
 }
 
 // Pid is the process id of the server that runs, or of the last one.
