@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net"
+	"path/filepath"
 )
 
 const bannerText = `
@@ -13,6 +14,7 @@ Uptake runs on this machine. Everything it keeps is in %[1]s
 
   take events       http://%[2]s       app %[7]s, write key %[8]s
   SQL               http://%[3]s/play  database %[9]s; native protocol on %[4]s
+                    as uptake_reader; commands of rollup-writer need more:%[11]s
   log (Kafka)       %[5]s
   metrics, health   http://%[6]s/metrics and /readyz
 
@@ -30,7 +32,15 @@ Ctrl-C stops it in order. What was acked is kept, whatever happens to this proce
 
 func (m *Machine) banner(data string) {
 	fmt.Fprintf(m.out, bannerText, data, dialable(m.cfg.GatewayAddr), dialable(m.cfg.ClickHouseHTTPAddr), dialable(m.cfg.ClickHouseAddr),
-		m.cfg.KafkaAddr, dialable(m.cfg.MetricsAddr), App, WriteKey, m.cfg.ClickHouseDatabase, cmp.Or(m.consoleURL, "(no console: -console-addr is empty)"))
+		m.cfg.KafkaAddr, dialable(m.cfg.MetricsAddr), App, WriteKey, m.cfg.ClickHouseDatabase, cmp.Or(m.consoleURL, "(no console: -console-addr is empty)"), m.login(data))
+}
+
+// login is what a command of the rollup-writer needs to log in at ClickHouse.
+func (m *Machine) login(data string) string {
+	if m.access == nil {
+		return ""
+	}
+	return " -clickhouse-user " + m.access.Owner + " -clickhouse-password file:" + filepath.Join(data, ownerPassword)
 }
 
 // dialable is an address to connect to for one to listen on.

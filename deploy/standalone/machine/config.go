@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 
+	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
 
@@ -35,6 +36,8 @@ type Config struct {
 	ClickHouseDatabase string
 	ClickHouseLibrary  string
 	ClickHouseFsync    bool
+	// WithoutReader closes the embedded server to whoever does not log in.
+	WithoutReader bool
 	// ClickHouseRemote lets the embedded server listen beyond the loopback.
 	ClickHouseRemote bool
 
@@ -97,7 +100,12 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.ClickHouseDatabase, "clickhouse-database", c.ClickHouseDatabase, "`name` of the database; made when it is missing")
 	set.StringVar(&c.ClickHouseLibrary, "clickhouse-library", c.ClickHouseLibrary, "`path` of libchdb.so; empty: where it was fetched to, or through npm")
 	set.BoolVar(&c.ClickHouseFsync, "clickhouse-fsync", c.ClickHouseFsync, "have the embedded ClickHouse sync every insert to disk, against power cuts; without it an insert survives the death of every process")
-	set.BoolVar(&c.ClickHouseRemote, "clickhouse-remote", c.ClickHouseRemote, "let the embedded ClickHouse listen on an address beyond this machine: it has no password, so whoever reaches it reads and writes the tables")
+	set.Func("clickhouse-reader", "`true or false`: whether queries that do not log in may read the database of the embedded ClickHouse, as README's do (default true)", func(v string) error {
+		b, err := strconv.ParseBool(v)
+		c.WithoutReader = !b
+		return err
+	})
+	set.BoolVar(&c.ClickHouseRemote, "clickhouse-remote", c.ClickHouseRemote, "let the embedded ClickHouse listen on an address beyond this machine, where passwords travel in clear and everybody may read unless -clickhouse-reader=false")
 	set.StringVar(&c.PrivacyFile, "privacy-file", c.PrivacyFile, "YAML `file` of what must not be kept, not even in the log: docs/privacy.md; read again when it changes; empty for none")
 	set.BoolVar(&c.WithoutWriter, "without-writer", c.WithoutWriter, "do not run the rollup-writer, so that the command \"rollup-writer rebuild\" can repair tables; events are accepted and wait in the log")
 }
@@ -134,10 +142,10 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("clickhouse-addr and clickhouse-http-addr must have the same host (got %q and %q)", a, b))
 		}
 		if host := hostOf(c.ClickHouseAddr); !loopback(host) && !c.ClickHouseRemote {
-			errs = append(errs, fmt.Errorf("clickhouse-addr and clickhouse-http-addr must be on the loopback, or be allowed elsewhere by clickhouse-remote: the embedded ClickHouse has no password (got %q)", host))
+			errs = append(errs, fmt.Errorf("clickhouse-addr and clickhouse-http-addr must be on the loopback, or be allowed elsewhere by clickhouse-remote: the embedded ClickHouse has no TLS (got %q)", host))
 		}
 		if c.ClickHouseUser != "default" || c.ClickHousePassword != "" {
-			errs = append(errs, errors.New("clickhouse-user and clickhouse-password need clickhouse-external: the embedded server has one user, without a password"))
+			errs = append(errs, errors.New("clickhouse-user and clickhouse-password need clickhouse-external: the embedded server makes its users and their passwords itself"))
 		}
 	}
 	if c.ClickHouseDatabase == "" {
@@ -154,4 +162,14 @@ func loopback(host string) bool {
 func hostOf(addr string) string {
 	host, _, _ := net.SplitHostPort(addr) // Validate has told what is wrong with it
 	return host
+}
+
+// access says who may do what in the embedded ClickHouse.
+func (c *Config) access(data *dataDir) (*embedded.Access, error) {
+	owner, err := data.password(ownerPassword)
+	if err != nil {
+		return nil, err
+	}
+	pages, err := data.password(consolePassword)
+	return &embedded.Access{Owner: "uptake", Password: owner, ConsolePassword: pages, Database: c.ClickHouseDatabase, Reader: !c.WithoutReader}, err
 }

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,8 +13,8 @@ import (
 	"github.com/uptakehq/uptake/ingest-gateway/keys"
 )
 
-// dataDir is the folder of one standalone: log/, clickhouse/, enricher/ and
-// keys.yaml. It is locked while in use, since two logs would destroy each
+// dataDir is the folder of one standalone: log/, clickhouse/, enricher/, keys.yaml
+// and the passwords of ClickHouse's users. It is locked while in use, since two logs would destroy each
 // other's files.
 type dataDir struct {
 	path string
@@ -78,4 +79,29 @@ func (d *dataDir) keysFile() (string, error) {
 		return "", fmt.Errorf("make key file: %w", err)
 	}
 	return path, nil
+}
+
+// ownerPassword and consolePassword are the files of passwords that exist from the
+// first start.
+const (
+	ownerPassword   = "clickhouse-password"
+	consolePassword = "clickhouse-console-password"
+)
+
+// password returns the password in the file name and makes it at the first start.
+func (d *dataDir) password(name string) (string, error) {
+	path := d.in(name)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		b = []byte(rand.Text())
+		err = os.WriteFile(path, append(b, '\n'), 0o600)
+	}
+	if err != nil {
+		return "", fmt.Errorf("password of ClickHouse: %w", err)
+	}
+	p := strings.TrimSpace(string(b))
+	if p == "" {
+		return "", fmt.Errorf("password of ClickHouse: %s is empty: remove it, and a new one is made", path)
+	}
+	return p, nil
 }

@@ -45,6 +45,7 @@ type Machine struct {
 	log *slog.Logger
 	out io.Writer
 
+	access     *embedded.Access // nil: an external ClickHouse
 	consoleURL string
 }
 
@@ -100,8 +101,11 @@ func (m *Machine) Run(signals process.Signals) (err error) {
 	var clickhouse *embedded.Kept
 	var givenUp <-chan struct{}
 	if !m.cfg.ExternalClickHouse {
+		if m.access, err = m.cfg.access(data); err != nil {
+			return err
+		}
 		clickhouse, err = embedded.Keep(signals.Stop, embedded.Config{
-			DataDir: data.in("clickhouse"), NativeAddr: m.cfg.ClickHouseAddr, HTTPAddr: m.cfg.ClickHouseHTTPAddr,
+			Access: m.access, DataDir: data.in("clickhouse"), NativeAddr: m.cfg.ClickHouseAddr, HTTPAddr: m.cfg.ClickHouseHTTPAddr,
 			LibraryPath: m.cfg.ClickHouseLibrary, Fsync: m.cfg.ClickHouseFsync, Remote: m.cfg.ClickHouseRemote, Logger: m.log, Progress: m.out,
 		})
 		if err != nil {
@@ -130,7 +134,7 @@ func (m *Machine) Run(signals process.Signals) (err error) {
 	}
 	if m.cfg.WithoutWriter {
 		m.log.Warn("the rollup-writer does not run: what arrives waits in the log", "rebuild", "rollup-writer rebuild -kafka-brokers "+log.Addr()+
-			" -clickhouse-addr "+m.cfg.ClickHouseAddr+" -clickhouse-database "+m.cfg.ClickHouseDatabase)
+			" -clickhouse-addr "+m.cfg.ClickHouseAddr+" -clickhouse-database "+m.cfg.ClickHouseDatabase+m.login(data.path))
 	} else if err := repair.Init(signals.Stop, m.writer(log.Addr()).Config, m.log); err != nil {
 		return withoutError(signals, err)
 	}
@@ -214,6 +218,9 @@ func (m *Machine) writer(brokers string) rollup.Config {
 	w.Kafka.Brokers = setting.Strings{brokers}
 	w.ClickHouse.Addr, w.ClickHouse.Database = m.cfg.ClickHouseAddr, m.cfg.ClickHouseDatabase
 	w.ClickHouse.User, w.ClickHouse.Password = m.cfg.ClickHouseUser, m.cfg.ClickHousePassword
+	if a := m.access; a != nil {
+		w.ClickHouse.User, w.ClickHouse.Password, w.ClickHouse.ViewDefiner = a.Owner, setting.Secret(a.Password), a.Definer()
+	}
 	return w
 }
 
@@ -224,6 +231,9 @@ const consoleName = "console"
 func (m *Machine) console(data *dataDir, s *service) (*console.Console, error) {
 	cfg := console.DefaultConfig()
 	cfg.ClickHouse = m.writer("").ClickHouse
+	if a := m.access; a != nil {
+		cfg.ClickHouse.User, cfg.ClickHouse.Password = a.Console(), setting.Secret(a.ConsolePassword)
+	}
 	cfg.Addr, cfg.TokenFile = m.cfg.ConsoleAddr, data.in("console-token")
 	cfg.GatewayURL, cfg.WriteKey = "http://"+dialable(m.cfg.GatewayAddr), WriteKey
 	pages, err := console.New(cfg, console.Dependencies{Logger: s.logger, Metrics: s.registry})

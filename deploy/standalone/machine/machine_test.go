@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -174,8 +175,25 @@ func (r *running) track(user, event, account, messageID string) {
 	}
 }
 
-func (r *running) query(sql string) (string, error) {
-	res, err := http.Post("http://"+r.cfg.ClickHouseHTTPAddr+"/?database="+r.cfg.ClickHouseDatabase, "text/plain", strings.NewReader(sql))
+// query asks as somebody who does not log in.
+func (r *running) query(sql string) (string, error) { return r.ask(sql, nil) }
+
+// command asks as the owner.
+func (r *running) command(sql string) error {
+	password, err := os.ReadFile(filepath.Join(r.cfg.Data, "clickhouse-password"))
+	if err == nil {
+		_, err = r.ask(sql, http.Header{"X-Clickhouse-User": {"uptake"}, "X-Clickhouse-Key": {strings.TrimSpace(string(password))}})
+	}
+	return err
+}
+
+func (r *running) ask(sql string, header http.Header) (string, error) {
+	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, "http://"+r.cfg.ClickHouseHTTPAddr+"/?database="+r.cfg.ClickHouseDatabase, strings.NewReader(sql))
+	if err != nil {
+		return "", err
+	}
+	maps.Copy(req.Header, header)
+	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return "", err
 	}
@@ -277,11 +295,20 @@ func TestMachine(t *testing.T) {
 	// are taken.
 	r.cfg.WithoutWriter = true
 	r = start(t, r.cfg)
-	if _, err := r.query("TRUNCATE TABLE " + tables.Internal(r.cfg.ClickHouseDatabase) + ".account_feature_daily"); err != nil {
+	emptied := "TRUNCATE TABLE " + tables.Internal(r.cfg.ClickHouseDatabase) + ".account_feature_daily"
+	if _, err := r.query(emptied); err == nil || !strings.Contains(err.Error(), "uptake_reader: Not enough privileges") {
+		t.Errorf("as nobody: got %v", err)
+	}
+	if err := r.command(emptied); err != nil {
 		t.Fatal(err)
 	}
 	r.track("u2", "Payment Received", "acme", "m7")
 	cfg, what := rollup.DefaultConfig(), repair.DefaultRebuildConfig()
+	password := setting.Secret("")
+	if err := password.Set("file:" + filepath.Join(r.cfg.Data, "clickhouse-password")); err != nil {
+		t.Fatal(err)
+	}
+	cfg.ClickHouse.User, cfg.ClickHouse.Password = "uptake", password
 	cfg.Kafka.Brokers, cfg.ClickHouse.Addr, cfg.ClickHouse.Database = setting.Strings{r.cfg.KafkaAddr}, r.cfg.ClickHouseAddr, r.cfg.ClickHouseDatabase
 	what.App = machine.App
 	if report, err := repair.Rebuild(t.Context(), cfg.Config, what, slog.New(slog.DiscardHandler)); err != nil || !report.Done {

@@ -15,7 +15,7 @@ import (
 // With Access a request that names no user reads the database for people, within
 // bounds, and nothing else; default is nobody's; the owner has a password.
 func TestAccess(t *testing.T) {
-	access := &embedded.Access{Owner: "uptake", Password: "a&b<c", Database: "people", Reader: true}
+	access := &embedded.Access{Owner: "uptake", Password: "a&b<c", ConsolePassword: "pages", Database: "people", Reader: true}
 	s := startIn(t, embedded.Config{DataDir: t.TempDir(), Access: access})
 	for _, q := range []string{
 		"CREATE DATABASE people", "CREATE DATABASE people_internal",
@@ -89,7 +89,7 @@ func TestAccess(t *testing.T) {
 	for _, tc := range []struct {
 		user, password string
 		want           bool
-	}{{"uptake", access.Password, true}, {"default", "", false}, {"uptake_reader", "", true}} {
+	}{{"uptake", access.Password, true}, {"default", "", false}, {"uptake_reader", "", true}, {access.Console(), "pages", true}} {
 		conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{s.NativeAddr()}, Auth: clickhouse.Auth{Username: tc.user, Password: tc.password, Database: "system"}})
 		if err != nil {
 			t.Fatal(err)
@@ -104,7 +104,7 @@ func TestAccess(t *testing.T) {
 		conn.Close()
 	}
 
-	closed := startIn(t, embedded.Config{DataDir: t.TempDir(), Access: &embedded.Access{Owner: "uptake", Password: "x", Database: "people"}})
+	closed := startIn(t, embedded.Config{DataDir: t.TempDir(), Access: &embedded.Access{Owner: "uptake", Password: "x", ConsolePassword: "y", Database: "people"}})
 	res, err := http.Post("http://"+closed.HTTPAddr(), "text/plain", strings.NewReader("SELECT count() FROM numbers(1)"))
 	if err != nil {
 		t.Fatal(err)

@@ -77,6 +77,7 @@ const refuseXML = `<handler><type>static</type><status>403</status><content_type
 const (
 	definerUser = "uptake_views"
 	readerUser  = "uptake_reader"
+	consoleUser = "uptake_console"
 
 	startQuota = "<interval><duration>2147483647</duration><queries>4</queries></interval>"
 )
@@ -161,13 +162,16 @@ func usersXML(access *Access) string {
                 <query>GRANT READ ON FILE('stdin')</query>`
 	users := user("default", none, anywhere, "default", "default", ownerGrants+stdin)
 	if access != nil {
-		sum := sha256.Sum256([]byte(access.Password))
-		both := fmt.Sprintf("<query>GRANT SELECT ON `%s`.*</query><query>GRANT SELECT ON `%s_internal`.*</query>", access.Database, access.Database)
+		hash := func(password string) string {
+			return fmt.Sprintf("<password_sha256_hex>%x</password_sha256_hex>", sha256.Sum256([]byte(password)))
+		}
+		people := fmt.Sprintf("<query>GRANT SELECT ON `%s`.*</query>", access.Database)
 		users = user("default", none, anywhere, "default", "start", startGrants+stdin) +
-			user(access.Owner, fmt.Sprintf("<password_sha256_hex>%x</password_sha256_hex>", sum), anywhere, "default", "default", ownerGrants) +
-			user(definerUser, none, nowhere, "default", "default", both)
+			user(access.Owner, hash(access.Password), anywhere, "default", "default", ownerGrants) +
+			user(definerUser, none, nowhere, "default", "default", people+fmt.Sprintf("<query>GRANT SELECT ON `%s_internal`.*</query>", access.Database)) +
+			user(consoleUser, hash(access.ConsolePassword), anywhere, "reader", "default", people)
 		if access.Reader {
-			users += user(readerUser, none, anywhere, "reader", "default", fmt.Sprintf("<query>GRANT SELECT ON `%s`.*</query>", access.Database))
+			users += user(readerUser, none, anywhere, "reader", "default", people)
 		}
 	}
 	return fmt.Sprintf(`<?xml version="1.0"?>

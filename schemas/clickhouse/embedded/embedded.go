@@ -101,6 +101,8 @@ type Access struct {
 	// Owner and Password are for those who make, write and read the tables, on
 	// both ports.
 	Owner, Password string
+	// ConsolePassword is that of [Access.Console], who may read Database.
+	ConsolePassword string
 	// Database is what people read. The user [Access.Definer] may read it and
 	// Database_internal, and cannot connect: views run as that user.
 	Database string
@@ -111,6 +113,9 @@ type Access struct {
 	// folders and no other: stored columns, and the hash of Password.)
 	Reader bool
 }
+
+// Console is the user of a program that reads.
+func (a *Access) Console() string { return consoleUser }
 
 // Definer is the user that views are made to run as.
 func (a *Access) Definer() string { return definerUser }
@@ -124,11 +129,11 @@ func (a *Access) validate() error {
 			errs = append(errs, fmt.Errorf("Access.%s must be lower-case letters, digits and underscores (got %q)", f[0], f[1]))
 		}
 	}
-	if a.Owner == "default" || a.Owner == definerUser || a.Owner == readerUser {
+	if a.Owner == "default" || a.Owner == definerUser || a.Owner == readerUser || a.Owner == consoleUser {
 		errs = append(errs, fmt.Errorf("Access.Owner must not be %s", a.Owner))
 	}
-	if a.Password == "" {
-		errs = append(errs, errors.New("Access.Password must not be empty"))
+	if a.Password == "" || a.ConsolePassword == "" {
+		errs = append(errs, errors.New("Access.Password and Access.ConsolePassword must not be empty"))
 	}
 	return errors.Join(errs...)
 }

@@ -25,6 +25,8 @@ type settings struct {
 	plan       loadgen.Config
 	gateway    string // URL of a running one; empty: start a standalone
 	clickhouse string
+	user       string
+	password   setting.Secret
 	database   string
 	app        string
 	writeKey   string
@@ -35,7 +37,7 @@ type settings struct {
 
 func run(ctx context.Context, args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) (err error) {
 	s := settings{
-		plan: loadgen.DefaultConfig(time.Now()), clickhouse: "127.0.0.1:9000",
+		plan: loadgen.DefaultConfig(time.Now()), clickhouse: "127.0.0.1:9000", user: "uptake_reader",
 		database: "uptake", app: "dev", writeKey: "dev-write-key", wait: 2 * time.Minute,
 	}
 	set := flag.NewFlagSet("demo", flag.ContinueOnError)
@@ -43,6 +45,8 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 	s.plan.Flags(set)
 	set.StringVar(&s.gateway, "gateway-url", "", "`URL` of a running gateway, such as http://127.0.0.1:8080; empty: the demo starts a standalone of its own")
 	set.StringVar(&s.clickhouse, "clickhouse-addr", s.clickhouse, "`host:port` of the native protocol of its ClickHouse")
+	set.StringVar(&s.user, "clickhouse-user", s.user, "`name` of a user who may read the database")
+	set.Var(&s.password, "clickhouse-password", "`password` of that user, or file:PATH")
 	set.StringVar(&s.database, "database", s.database, "ClickHouse `database`")
 	set.StringVar(&s.app, "app", s.app, "`app` that the write key belongs to")
 	set.StringVar(&s.writeKey, "write-key", s.writeKey, "write `key`")
@@ -80,7 +84,7 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 	oracle := loadgen.NewOracle(s.app, loadgen.Resolved)
 	oracle.Add(p, ledger)
 	fmt.Fprintf(stderr, "%d distinct events were acked; waiting until ClickHouse shows them\n", oracle.Acked())
-	conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{s.clickhouse}})
+	conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{s.clickhouse}, Auth: clickhouse.Auth{Username: s.user, Password: s.password.Reveal()}})
 	if err != nil {
 		return fmt.Errorf("open ClickHouse %s: %w", s.clickhouse, err)
 	}
