@@ -134,10 +134,10 @@ const ownerGrants = `
 const startGrants = `
                 <query>GRANT SYSTEM LISTEN, CREATE ARBITRARY TEMPORARY TABLE, TABLE ENGINE ON *.*</query>`
 
-// Bounds of the reader, for one query. A query that would go beyond them fails;
-// what it sets itself may only be less.
+// Bounds of the reader, for one query: a query that would go beyond them fails.
 const (
-	readerSeconds = 60
+	readerSeconds = 60  // unless it asks for another bound,
+	readerMost    = 600 // up to this
 	readerBytes   = 2 << 30
 	readerThreads = 4
 )
@@ -188,7 +188,7 @@ func usersXML(access *Access) string {
             <max_memory_usage>%[3]d</max_memory_usage>
             <max_threads>%[4]d</max_threads>
             <constraints>
-                <max_execution_time><min>1</min><max>%[2]d</max></max_execution_time>
+                <max_execution_time><min>1</min><max>%[6]d</max></max_execution_time>
                 <max_memory_usage><min>1</min><max>%[3]d</max></max_memory_usage>
                 <max_threads><min>1</min><max>%[4]d</max></max_threads>
             </constraints>
@@ -198,7 +198,7 @@ func usersXML(access *Access) string {
     <users>%[1]s
     </users>
 </clickhouse>
-`, users, readerSeconds, readerBytes, readerThreads, startQuota)
+`, users, readerSeconds, readerBytes, readerThreads, startQuota, readerMost)
 }
 
 // writeConfig makes the directories and configuration files of a server and

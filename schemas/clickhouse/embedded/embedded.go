@@ -126,14 +126,14 @@ func (a *Access) validate() error {
 	var errs []error
 	for _, f := range [][2]string{{"Owner", a.Owner}, {"Database", a.Database}} {
 		if !accessName.MatchString(f[1]) {
-			errs = append(errs, fmt.Errorf("Access.%s must be lower-case letters, digits and underscores (got %q)", f[0], f[1]))
+			errs = append(errs, fmt.Errorf("access: %s must be lower-case letters, digits and underscores (got %q)", f[0], f[1]))
 		}
 	}
 	if a.Owner == "default" || a.Owner == definerUser || a.Owner == readerUser || a.Owner == consoleUser {
-		errs = append(errs, fmt.Errorf("Access.Owner must not be %s", a.Owner))
+		errs = append(errs, fmt.Errorf("access: Owner must not be %s", a.Owner))
 	}
 	if a.Password == "" || a.ConsolePassword == "" {
-		errs = append(errs, errors.New("Access.Password and Access.ConsolePassword must not be empty"))
+		errs = append(errs, errors.New("access: Password and ConsolePassword must not be empty"))
 	}
 	return errors.Join(errs...)
 }
