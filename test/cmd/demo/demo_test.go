@@ -55,7 +55,7 @@ func TestDemo(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{own.ClickHouse}})
+	conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{own.ClickHouse}, Auth: clickhouse.Auth{Username: "uptake_reader"}})
 	if err != nil {
 		t.Fatal(err)
 	}
