@@ -30,6 +30,7 @@ demo: ## a week of sample traffic through a standalone of its own, and the rollu
 
 test: ## every test, on real parts where the machine has what they need
 	$(GO) test -timeout 30m $(PACKAGES)
+	GOWORK=off $(GO) test -C test/alerts ./...
 
 LONG = $(sort $(dir $(shell grep -rlE 'longtest\.|UPTAKE_LONG' --include='*_test.go' $(MODULES))))
 test-long: ## the packages that have long tests (outages, brokers and replicas killed, browsers), with these
@@ -60,7 +61,7 @@ fmt: $(TOOLS)/gofumpt ## format every file
 	$(TOOLS)/gofumpt -w $(MODULES)
 
 modules: ## build and vet each module alone, as someone who imports it would
-	@for m in $(MODULES) test/chart/renderer; do echo "module $$m"; (cd $$m && GOWORK=off $(GO) build ./... && GOWORK=off $(GO) vet ./... && GOWORK=off $(GO) mod tidy -diff) || exit 1; done
+	@for m in $(MODULES) test/chart/renderer test/alerts; do echo "module $$m"; (cd $$m && GOWORK=off $(GO) build ./... && GOWORK=off $(GO) vet ./... && GOWORK=off $(GO) mod tidy -diff) || exit 1; done
 
 tools: $(TOOLS)/golangci-lint $(TOOLS)/gofumpt ## install the pinned development tools below .cache
 

@@ -249,13 +249,27 @@ func TestGrafana(t *testing.T) {
 	}
 	decode(t, "grafana/alerts.yaml", read(t, "grafana/alerts.yaml"), &alerts)
 	exprs.Reset()
+	sections := map[string]bool{}
 	for _, g := range alerts.Groups {
 		for _, r := range g.Rules {
 			if r.Alert == "" || r.Expr == "" || r.Labels["severity"] == "" || r.Annotations["summary"] == "" || r.Annotations["action"] == "" {
 				t.Errorf("alert %q lacks an expression, severity, summary or action", r.Alert)
 			}
 			fmt.Fprintln(&exprs, r.Expr)
+			sections[r.Alert] = true
+			if want := "https://github.com/uptakehq/uptake/blob/main/docs/runbook.md#" + strings.ToLower(r.Alert); r.Annotations["runbook_url"] != want {
+				t.Errorf("alert %s: runbook_url is %q, want %q", r.Alert, r.Annotations["runbook_url"], want)
+			}
 		}
 	}
 	checkMetrics(t, "grafana/alerts.yaml", exprs.String(), known)
+	for _, m := range regexp.MustCompile(`(?m)^## (\S+)\n\n\S`).FindAllStringSubmatch(string(read(t, "../docs/runbook.md")), -1) {
+		if !sections[m[1]] {
+			t.Errorf("docs/runbook.md has the section %s, which is of no alert", m[1])
+		}
+		delete(sections, m[1])
+	}
+	for name := range sections {
+		t.Errorf("docs/runbook.md has no section %s", name)
+	}
 }

@@ -230,6 +230,9 @@ func (x *exchange) process(candidates ingest.Candidates, fault *ingest.Fault) {
 		b.FailAll()
 	}
 	if m != nil {
+		if b.Count(ingest.Accepted) > 0 {
+			g.metrics.newest.Set(float64(x.request.ReceivedAt) / 1e6)
+		}
 		if taken && fault != nil {
 			g.meters.give(b.App(), b.Count(ingest.Unstored))
 		}

@@ -562,6 +562,9 @@ func TestKeyScopes(t *testing.T) {
 	c.add(time.Hour)
 	send("narrow", lab, 1, 401, "bad_key")
 	send("wide", lab, 1, 200, "")
+	if got, want := g.metric("uptake_gateway_newest_accepted_timestamp_seconds"), float64(c.now().UnixMicro())/1e6; got != want {
+		t.Errorf("the newest accepted event is of %v, want %v", got, want)
+	}
 	if got, want := len(readLog(t, cluster.ListenAddrs()).events), 4+20+2+20+1+1; got != want {
 		t.Errorf("log holds %d events, want %d", got, want)
 	}

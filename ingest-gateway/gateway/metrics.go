@@ -29,6 +29,7 @@ type metrics struct {
 	optedOut     *prometheus.CounterVec   // app
 	limited      *prometheus.CounterVec   // setting
 	ackSeconds   prometheus.Histogram
+	newest       prometheus.Gauge
 	records      *prometheus.CounterVec // topic, result
 	late         *prometheus.CounterVec // result
 	acceptedEver atomic.Int64           // for the log
@@ -72,8 +73,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		ackSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: name("ack_seconds"), Help: "From handing a request's records to the Kafka client to the last ack.", Buckets: seconds,
 		}),
+		newest: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: name("newest_accepted_timestamp_seconds"), Help: "Unix time of receipt of the newest request with events that were accepted.",
+		}),
 	}
-	reg.MustRegister(m.seconds, m.ackSeconds)
+	reg.MustRegister(m.seconds, m.ackSeconds, m.newest)
 	for i, t := range []string{"raw", "rejected"} {
 		m.acked[i], m.failed[i] = m.records.WithLabelValues(t, "acked"), m.records.WithLabelValues(t, "failed")
 	}

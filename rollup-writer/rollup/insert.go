@@ -85,6 +85,7 @@ func (p *partition) carryOutBlock(it item) error {
 	p.s.metrics.blockRows.WithLabelValues(p.topic).Observe(n)
 	p.s.metrics.rowsWritten.WithLabelValues(p.topic).Add(n)
 	p.s.metrics.stored(p.topic, it.rows)
+	p.s.metrics.visible(p.topic, it.rows, p.s.now())
 	p.s.metrics.rowsPending.WithLabelValues(p.topic).Sub(n)
 	p.s.stopped.rows.Add(int64(n))
 	p.s.stopped.blocks.Add(1)

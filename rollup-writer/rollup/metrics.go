@@ -3,6 +3,7 @@ package rollup
 import (
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -22,6 +23,10 @@ type metrics struct {
 	blocks         *prometheus.CounterVec // topic
 	blockRows      *prometheus.HistogramVec
 	insertSeconds  *prometheus.HistogramVec
+	visibleSeconds *prometheus.HistogramVec
+	newest         *prometheus.GaugeVec   // topic
+	newestMu       sync.Mutex             // covers newestAt
+	newestAt       map[string]int64       // by topic, microseconds
 	retries        *prometheus.CounterVec // class
 	commits        *prometheus.CounterVec // outcome
 	lagRecords     *prometheus.GaugeVec   // topic, partition
@@ -58,6 +63,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return h
 	}
 	m := &metrics{
+		newestAt:       map[string]int64{},
+		visibleSeconds: histogram("uptake_writer_visible_seconds", "From the receipt of a block's oldest event by a gateway until ClickHouse had the block.", []float64{.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 900, 3600}),
+		newest:         gauge("uptake_writer_newest_visible_timestamp_seconds", "Unix time of receipt of the newest event that ClickHouse has of this writer; no value before the first.", "topic"),
 		records:        counter("uptake_writer_records_total", "Records read, by what they are: row, counts, tick, control, marker.", "topic", "kind"),
 		rowsRead:       counter("uptake_writer_rows_read_total", "Rows taken into blocks.", "topic"),
 		rowsWritten:    counter("uptake_writer_rows_written_total", "Rows of blocks that ClickHouse took, or had taken before.", "topic"),
@@ -101,6 +109,21 @@ func (m *metrics) stored(name string, r rows) {
 		counter = "rejected"
 	}
 	r.EachApp(func(app string, n int) { m.events.WithLabelValues(m.apps.of(app), counter).Add(float64(n)) })
+}
+
+// visible notes that ClickHouse has a block.
+func (m *metrics) visible(name string, r rows, now time.Time) {
+	oldest, newest := r.Received()
+	if newest == 0 {
+		return
+	}
+	m.visibleSeconds.WithLabelValues(name).Observe(max(0, float64(now.UnixMicro()-oldest)/1e6))
+	m.newestMu.Lock()
+	defer m.newestMu.Unlock()
+	if newest > m.newestAt[name] {
+		m.newestAt[name] = newest
+		m.newest.WithLabelValues(name).Set(float64(newest) / 1e6)
+	}
 }
 
 // perRow is what moves with every row of a topic. It belongs to one partition,

@@ -32,6 +32,9 @@ type rows interface {
 	ordered() (*plan.Orders, *columns.Events)
 	// EachApp calls fn with every app that rows are of, and how many.
 	EachApp(fn func(app string, rows int))
+	// Received returns when the oldest and the newest row were received, in
+	// microseconds since the epoch; 0 without rows.
+	Received() (oldest, newest int64)
 	// repair replaces what the server does not read; see columns.Events.Repair.
 	repair(all bool) int
 }

@@ -12,6 +12,7 @@ package columns
 
 import (
 	"encoding/binary"
+	"slices"
 	"unsafe"
 
 	"github.com/ClickHouse/ch-go/proto"
@@ -193,6 +194,14 @@ func (c *dict) WriteColumn(w *proto.Writer) { w.ChainBuffer(c.EncodeColumn) }
 type longs struct{ proto.ColInt64 }
 
 func (c *longs) appendLong(v int64) { c.Append(v) }
+
+// bounds returns the least and the greatest value, 0 without rows.
+func (c *longs) bounds() (least, greatest int64) {
+	if len(c.ColInt64) == 0 {
+		return 0, 0
+	}
+	return slices.Min(c.ColInt64), slices.Max(c.ColInt64)
+}
 
 // micros is a DateTime64(6, 'UTC') column, in microseconds since the epoch.
 type micros struct{ longs }

@@ -79,6 +79,10 @@ func NewEvents() *Events {
 // EachApp calls fn with every app that rows are of, and how many.
 func (c *Events) EachApp(fn func(app string, rows int)) { c.appID.each(fn) }
 
+// Received returns when the rows' oldest and newest events were received, in
+// microseconds since the epoch; 0 without rows.
+func (c *Events) Received() (oldest, newest int64) { return c.receivedAt.bounds() }
+
 // EachCounted calls fn for the rows that the base rollup counts, in order. The
 // strings of s belong to the block and are valid until Reset.
 func (c *Events) EachCounted(fn func(app string, offset int64, s *Signed)) {

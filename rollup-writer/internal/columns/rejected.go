@@ -43,6 +43,9 @@ func NewRejected() *Rejected {
 // EachApp calls fn with every app that rows are of, and how many.
 func (c *Rejected) EachApp(fn func(app string, rows int)) { c.appID.each(fn) }
 
+// Received is as for [Events].
+func (c *Rejected) Received() (oldest, newest int64) { return c.receivedAt.bounds() }
+
 // Append adds a row.
 func (c *Rejected) Append(src Source, offset int64, e *event.Rejected) {
 	c.appID.appendString(e.AppID)
