@@ -142,7 +142,7 @@ func DefaultLimits() Limits {
 		MaxImportBytes:     16 << 20,
 		MaxBatchEvents:     5000,
 		MaxEventBytes:      512 << 10,
-		MaxIDBytes:         256,
+		MaxIDBytes:         800, // 200 characters, where PostHog cuts ids
 		MaxNameBytes:       512,
 		MaxDepth:           32,
 		MaxQuantity:        1_000_000_000,

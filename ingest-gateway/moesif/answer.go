@@ -21,7 +21,12 @@ func answer(_ *ingest.Request, _ *ingest.Batch, fault *ingest.Fault, w *ingest.R
 		return
 	}
 	w.Status = http.StatusCreated
+	w.SetHeader(etagHeader, etag)
 }
+
+// The SDKs ask for the configuration again when this differs from what it came with:
+// https://www.moesif.com/docs/api#configuration. It never changes.
+const etagHeader, etag = "X-Moesif-Config-ETag", "uptake-1"
 
 func answerWith(body string) func(*ingest.Request, *ingest.Batch, *ingest.Fault, *ingest.Reply) {
 	return func(_ *ingest.Request, _ *ingest.Batch, fault *ingest.Fault, w *ingest.Reply) {
@@ -29,6 +34,7 @@ func answerWith(body string) func(*ingest.Request, *ingest.Batch, *ingest.Fault,
 			writeFault(fault, w)
 			return
 		}
+		w.SetHeader(etagHeader, etag)
 		w.WriteString(body)
 	}
 }

@@ -25,7 +25,7 @@ func answer(_ *ingest.Request, _ *ingest.Batch, fault *ingest.Fault, w *ingest.R
 	w.WriteString(`{"status":1}`)
 }
 
-// answerV1 names the events that were put aside; all others are stored.
+// answerV1 says of each event what became of it; what is ignored is fine too.
 func answerV1(_ *ingest.Request, b *ingest.Batch, fault *ingest.Fault, w *ingest.Reply) {
 	if fault != nil {
 		w.Status = fault.Kind.Status()
@@ -40,7 +40,7 @@ func answerV1(_ *ingest.Request, b *ingest.Batch, fault *ingest.Fault, w *ingest
 	first := true
 	for i := range b.Len() {
 		v := b.Verdict(i)
-		if v.State != ingest.Rejected || v.MessageID == "" {
+		if v.MessageID == "" {
 			continue
 		}
 		if !first {
@@ -48,6 +48,10 @@ func answerV1(_ *ingest.Request, b *ingest.Batch, fault *ingest.Fault, w *ingest
 		}
 		first = false
 		w.WriteQuoted(v.MessageID)
+		if v.State != ingest.Rejected {
+			w.WriteString(`:{"result":"ok"}`)
+			continue
+		}
 		w.WriteString(`:{"result":"drop","details":`)
 		w.WriteQuoted(v.Code + ": " + v.Detail)
 		w.WriteString("}")

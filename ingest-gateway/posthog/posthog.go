@@ -66,6 +66,9 @@ func isBatch(r *ingest.Request) bool {
 // paths from: only PostHog names the key api_key, and only its own keys start
 // with phc_.
 func hasPostHogKey(r *ingest.Request) bool {
+	if r.QueryValue("compression") == "lz64" {
+		return true // Mixpanel knows no such
+	}
 	text, err := r.Text()
 	if err != nil {
 		return false
@@ -106,6 +109,9 @@ func decode(r *ingest.Request, b *ingest.Batch) error {
 		return err
 	}
 	if err := authenticate(r, b, env); err != nil {
+		return err
+	}
+	if err := oneProject(env); err != nil {
 		return err
 	}
 	if env.Fields.Get("historical_migration").Kind == scan.True {
@@ -167,6 +173,27 @@ func bodyKey(env *mapping.Envelope) string {
 	}
 	properties.Of(first.Get("properties"))
 	return properties.First("token", "api_key").Text()
+}
+
+// oneProject refuses an array of events with several projects' keys, as PostHog does:
+// whose the request is could not be said.
+func oneProject(env *mapping.Envelope) error {
+	var o, properties mapping.Object
+	first := ""
+	for _, it := range env.Items {
+		o.Parse(it.Raw)
+		properties.Of(o.Get("properties"))
+		for _, v := range []scan.Value{o.First("api_key", "token"), properties.Get("token")} {
+			switch key := v.Text(); {
+			case key == "":
+			case first == "":
+				first = key
+			case key != first:
+				return ingest.Unreadable("the events have the keys of several projects")
+			}
+		}
+	}
+	return nil
 }
 
 // sentAtOfQuery reads when the client sent the request: milliseconds in "_" or

@@ -78,6 +78,7 @@ func (p Protocol) Routes() []ingest.Route {
 		single("/v1/screen", event.KindScreen), single("/v1/s", event.KindScreen),
 		single("/v1/alias", event.KindAlias), single("/v1/a", event.KindAlias),
 		single("/v1/metric", event.KindMetric),
+		{Method: "POST", Path: "/v1/merge", Decode: decodeMerge, Answer: answer},
 		many("/v1/batch"), many("/v1/b"), imports, many("/beacon/v1/batch"),
 		pixel("/pixel/v1/track", event.KindTrack), pixel("/pixel/v1/page", event.KindPage),
 		{Method: "POST", Path: "/v1/m", Decode: decodeNothing, Answer: answer},

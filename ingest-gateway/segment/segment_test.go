@@ -310,7 +310,7 @@ func TestGoldenReplies(t *testing.T) {
 	z.Close()
 
 	g := ingesttest.New(t, New())
-	g.Limits.MaxEventBytes = 1500
+	g.Limits.MaxEventBytes, g.Limits.MaxIDBytes = 1500, 256
 	host := "Host: gw.example.com:8080"
 	for _, tc := range []struct {
 		name, method, target, body string

@@ -1,0 +1,55 @@
+package gateway
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/uptakehq/uptake/ingest-gateway/ingest/ingesttest"
+)
+
+// Forms that the suites of peers expect.
+func TestPeerForms(t *testing.T) {
+	const basic = "Authorization: Basic dGVzdC13cml0ZS1rZXk6"
+	// LZString's compressToBase64 of an event of posthog-js, as in testdata of package posthog.
+	const lz64 = "N4IghgDglg+g1gUwJ4gFwgC4IM4YLQDuATlFnoigDQgIBuCAdhmiAPIA2AJgAQCi9TENQhEA9hAREMUHGlCcouKAwDGGGFE4sArgEYh4FmGMnTZ8xcsWDCFgEvAvBuAAPYA/gInsQAX09A=="
+	long := strings.Repeat("界", 250)
+	for _, tc := range []struct {
+		name, method, target, body, header string
+		status                             int
+		stored, answer                     string // parts of what is stored and answered
+	}{
+		{"lz64 on engage", "POST", "/engage?compression=lz64", lz64, "", 200, "track", `{"status":1}`},
+		{"lz64 on track", "POST", "/track?compression=lz64", lz64, "", 200, "track", `{"status":1}`},
+		{"keys of two projects", "POST", "/e", `[{"api_key":"test-write-key","event":"e","distinct_id":"u"},{"api_key":"other","event":"e","distinct_id":"u"}]`, "", 400, "", "several projects"},
+		{"keys of two projects, in properties", "POST", "/e", `[{"event":"e","properties":{"token":"test-write-key","distinct_id":"u"}},{"event":"e","properties":{"token":"other","distinct_id":"u"}}]`, "", 400, "", "several projects"},
+		{"one project twice", "POST", "/e", `[{"api_key":"test-write-key","event":"e","distinct_id":"u"},{"event":"e","properties":{"token":"test-write-key","distinct_id":"u"}}]`, "", 200, "track e user=u", ""},
+		{"ids of 200 characters", "POST", "/e", `{"api_key":"test-write-key","event":"e","distinct_id":"` + long + `"}`, "", 200, "user=" + long[:600] + " ", ""},
+		{"v1 results", "POST", "/i/v1/analytics/events", `{"batch":[{"event":"e","uuid":"i-1","distinct_id":"u"}]}`, "Authorization: Bearer test-write-key", 200, "track e user=u", `{"results":{"i-1":{"result":"ok"}}}`},
+		{"merge of a visitor", "POST", "/v1/merge", `{"mergeProperties":[{"type":"anonymous_id","value":"a"},{"type":"user_id","value":"u"}]}`, basic, 200, "identify  user=u anonymous=a", ""},
+		{"merge of two users", "POST", "/v1/merge", `{"mergeProperties":[{"type":"user_id","value":"u1"},{"type":"user_id","value":"u2"}]}`, basic, 200, "alias  user=u2 anonymous= previous=u1", ""},
+		{"merge of no ids", "POST", "/v1/merge", `{"mergeProperties":[{"type":"email","value":"a"},{"type":"user_id","value":"u2"}]}`, basic, 200, "", "rejected"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			g := ingesttest.New(t, Protocols()...)
+			var headers []string
+			if tc.header != "" {
+				headers = append(headers, tc.header)
+			}
+			res := g.Do(tc.method, tc.target, []byte(tc.body), headers...)
+			var stored strings.Builder
+			for _, e := range res.Events {
+				fmt.Fprintf(&stored, "%s %s user=%s anonymous=%s previous=%s \n", e.Kind, e.Event, e.UserID, e.AnonymousID, e.PreviousID)
+			}
+			if res.Status != tc.status || !strings.Contains(stored.String(), tc.stored) || (tc.stored == "") != (stored.Len() == 0) || !strings.Contains(res.Body, tc.answer) {
+				t.Errorf("got %d %s, stored\n%s", res.Status, res.Body, stored.String())
+			}
+		})
+	}
+	g := ingesttest.New(t, Protocols()...)
+	key := "X-Moesif-Application-Id: test-write-key"
+	config := g.Do("GET", "/moesif/v1/config", nil, key).Header.Get("X-Moesif-Config-ETag")
+	if got := g.Do("POST", "/moesif/v1/actions", []byte(`{"action_name":"e","user_id":"u"}`), key).Header.Get("X-Moesif-Config-ETag"); got == "" || got != config {
+		t.Errorf("the configuration is %q, after an action %q", config, got)
+	}
+}
