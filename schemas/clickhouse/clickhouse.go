@@ -159,7 +159,7 @@ func (s Schema) Windows(ctx context.Context, conn driver.Conn) (map[string]Windo
 	for _, n := range names {
 		local[s.Local(n)] = n
 	}
-	rows, err := conn.Query(ctx, "SELECT database, name, engine_full FROM system.tables WHERE database IN (?, ?)", s.Database, Internal(s.Database))
+	rows, err := conn.Query(ctx, "SELECT database, name, engine_full FROM system.tables WHERE database IN (?, ?) AND engine LIKE '%MergeTree'", s.Database, Internal(s.Database))
 	if err != nil {
 		return nil, fmt.Errorf("read dedup windows: %w", err)
 	}
