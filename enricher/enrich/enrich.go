@@ -158,6 +158,10 @@ func (s *Service) Run(sig process.Signals) (err error) {
 	if s.privacy, err = privacy.Open(s.cfg.PrivacyFile); err != nil {
 		return err
 	}
+	if s.cfg.PrivacyFile != "" {
+		s.log.Info("privacy rules run here, behind raw: unless the gateways run them too, the raw topic, what gateways reject, "+
+			"and the roles of members hold what was sent", "file", s.cfg.PrivacyFile)
+	}
 	s.catalogs = newCatalogs(s)
 	opts, err := s.clientOptions("metadata", nil)
 	if err != nil {

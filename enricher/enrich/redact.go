@@ -61,4 +61,7 @@ func (k *redacted) redact(rules *privacy.Rules, e *event.EnrichedEvent, unread [
 	k.unread = k.by.AppendText(k.unread[:0], unread)
 	k.addUnread(e, k.unread)
 	e.IP, e.UserAgent = rules.IP(e.IP), rules.UserAgent(e.UserAgent)
+	if e.SessionID != "" { // taken from one of the two before the rules
+		e.SessionID = view(sessionID(k.context, k.properties))
+	}
 }

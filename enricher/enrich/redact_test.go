@@ -23,6 +23,7 @@ apps:
     user_agent: drop
     rules:
       - {path: properties.pin, action: drop}
+      - {path: properties.session_id, action: drop}
       - {path: "properties.**", detect: [email], action: mask}
     opt_out: {users: [gone], accounts: [secret corp]}
 ...
@@ -37,12 +38,12 @@ apps:
 			Timestamp: at, ReceivedAt: at + 1, Quantity: 1, Properties: []byte(properties), IP: "203.0.113.77", UserAgent: "Till/1",
 		}))
 	}
-	send("dev", "first", "u", "", `{"pin":"1234","note":"to m@shop.example","n":1}`)
+	send("dev", "first", "u", "", `{"pin":"1234","session_id":"maria-7","note":"to m@shop.example","n":1}`)
 	c.drained()
 	send("dev", "conflict", "u", "", `{"n":"ask m@shop.example","pin":{"x":1}}`)
 	send("dev", "gone", "gone", "", `{"n":1}`)
 	send("dev", "corp", "u2", "secret corp", `{"n":1}`)
-	send("other", "other", "gone", "", `{"note":"to m@shop.example"}`)
+	send("other", "other", "gone", "", `{"note":"to m@shop.example","session_id":"s-7"}`)
 	c.drained()
 	i.stopped()
 
@@ -50,9 +51,12 @@ apps:
 	for id, want := range map[string][4]string{
 		"first":    {`{"note":"to [email]","n":1}`, "", "203.0.113.0", ""},
 		"conflict": {`{}`, `{"properties.n":"ask [email]"}`, "203.0.113.0", ""},
-		"other":    {`{"note":"to m@shop.example"}`, "", "203.0.113.77", "Till/1"},
+		"other":    {`{"note":"to m@shop.example","session_id":"s-7"}`, "", "203.0.113.77", "Till/1"},
 	} {
 		e := got[id]
+		if want := map[bool]string{true: "s-7"}[id == "other"]; e.SessionID != want {
+			t.Errorf("%s: session %q, want %q", id, e.SessionID, want)
+		}
 		if have := [4]string{string(e.Properties), string(e.Conflicts), e.IP, e.UserAgent}; have != want {
 			t.Errorf("%s: got %q, want %q", id, have, want)
 		}
