@@ -75,6 +75,10 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 		w.rejectRaw(r, f)
 		return nil
 	}
+	invented := w.identity.Invented(raw)
+	if invented {
+		raw.AnonymousID = ""
+	}
 	e := &w.enr
 	*e = event.EnrichedEvent{
 		AppID:       raw.AppID,
@@ -102,6 +106,9 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 	}
 	w.flags.clear()
 	w.flags.add(w.flagUnread(raw, timeFlags))
+	if invented {
+		w.flags.add(flagIDInvented)
+	}
 	if raw.TimeNotes&event.TimeAmbiguous != 0 {
 		w.flags.add(flagTimeAmbiguous)
 	}
@@ -219,10 +226,11 @@ func (w *worker) readIDs(raw *event.RawEvent) {
 
 // Flags of what was sent and not used.
 const (
-	flagIDDropped      = "id_dropped"       // an id that is none: it is under conflicts
-	flagTimeUnreadable = "time_unreadable"  // no instant can be read: the event counts when it was received
-	flagTimeOtherField = "time_other_field" // of two fields that say when, one could not be read
-	flagTimeAmbiguous  = "time_ambiguous"   // its local time was shown twice; it counts at the first
+	flagIDInvented     = "anonymous_id_invented" // by a library, for this message: the event counts without it
+	flagIDDropped      = "id_dropped"            // an id that is none: it is under conflicts
+	flagTimeUnreadable = "time_unreadable"       // no instant can be read: the event counts when it was received
+	flagTimeOtherField = "time_other_field"      // of two fields that say when, one could not be read
+	flagTimeAmbiguous  = "time_ambiguous"        // its local time was shown twice; it counts at the first
 )
 
 // flagUnread flags and counts what was sent and not used; it returns the flags that

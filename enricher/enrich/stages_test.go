@@ -265,6 +265,28 @@ products:
 	}
 }
 
+// An anonymous id that a library made up for one message is no part of the event.
+func TestInventedAnonymousIDIsLeftOut(t *testing.T) {
+	c := newCluster(t)
+	i := c.start(filepath.Join(t.TempDir(), "a"))
+	for n, id := range []string{"0000000a-1111-4abc-8def-0123456789ab", "0000000b-1111-4abc-8def-0123456789ab", "0000000b-1111-4abc-8def-0123456789ab"} {
+		e := track("dev", n)
+		e.UserID, e.AnonymousID, e.Library = "maria", id, "analytics-go/4.2.0"
+		c.send(c.raw(e))
+	}
+	c.drained()
+	i.stopped()
+	got := c.find()
+	for id, want := range map[string][2]string{
+		"m-0": {"", "anonymous_id_invented"}, "m-1": {"", "anonymous_id_invented"}, "m-2": {"0000000b-1111-4abc-8def-0123456789ab", ""},
+	} {
+		e := got[id]
+		if have := [2]string{e.AnonymousID, e.Flags}; have != want || e.ActorID != "maria" {
+			t.Errorf("%s: got %q of %s, want %q of maria", id, have, e.ActorID, want)
+		}
+	}
+}
+
 // A sender that floods an app with keys gets some, and later ones of another sender
 // still have columns.
 func TestKeyFloodLeavesRoom(t *testing.T) {

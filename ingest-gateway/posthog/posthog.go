@@ -464,9 +464,10 @@ func (d *decoder) isAnonymous(distinctID string) bool {
 	if device, _ := mapping.ID(d.properties.Get("$device_id")); device != "" {
 		return device == distinctID
 	}
-	// A server's capture without a distinct id gets a UUIDv7 and no profile.
+	// A server's capture without a distinct id gets a random UUID, of version 4 in
+	// Python and 7 in others, and no profile.
 	personless := d.properties.Get("$process_person_profile").Kind == scan.False || d.options.Get("process_person_profile").Kind == scan.False
-	return personless && len(distinctID) == 36 && distinctID[14] == '7' && distinctID[8] == '-' && distinctID[13] == '-'
+	return personless && len(distinctID) == 36 && (distinctID[14] == '7' || distinctID[14] == '4') && distinctID[8] == '-' && distinctID[13] == '-'
 }
 
 // operators besides $set that stay as they are in traits.

@@ -138,6 +138,10 @@ type Config struct {
 	RoleTraits   []string
 	ParentTraits []string
 
+	// InventingLibraries are beginnings of library names, with version, that make
+	// up an anonymous id for each message, see Tx.Invented.
+	InventingLibraries []string
+
 	MaxLinks       int   // links kept of an anonymous id
 	MaxAnonymous   int   // anonymous ids linked to a user
 	MaxMemberships int   // memberships kept of a user
@@ -158,9 +162,11 @@ type Config struct {
 // DefaultConfig returns the settings for topics of that many partitions.
 func DefaultConfig(partitions int32) Config {
 	return Config{
-		Partitions:     partitions,
-		RoleTraits:     []string{"role"},
-		ParentTraits:   []string{"parent_account_id", "parentAccountId", "parentGroupId"},
+		Partitions:         partitions,
+		RoleTraits:         []string{"role"},
+		ParentTraits:       []string{"parent_account_id", "parentAccountId", "parentGroupId"},
+		InventingLibraries: []string{"analytics-go/4."},
+
 		MaxLinks:       32,
 		MaxAnonymous:   100_000,
 		MaxMemberships: 64,

@@ -25,11 +25,12 @@ type State struct {
 	codec     *event.Codec
 	metrics   *Metrics
 
-	ids    table           // records of anonymous ids and users, by the key that they have in the changelog
-	known  pairs           // user and anonymous id that were seen together
-	seeds  [2]maphash.Seed // of the hashes in known
-	erased erasures
-	tx     Tx
+	ids     table           // records of anonymous ids and users, by the key that they have in the changelog
+	known   pairs           // user and anonymous id that were seen together
+	seeds   [2]maphash.Seed // of the hashes in known
+	erased  erasures
+	sighted sightings // pairs that were seen once, of InventingLibraries
+	tx      Tx
 
 	// Scratch of Apply.
 	key, value []byte

@@ -23,8 +23,9 @@ type Tx struct {
 	ids   table // what changed, over s.ids; without a value: is no more
 	known pairs // what is new, over s.known
 
-	newlyErased erasures // over s.erased
-	unknown     []pair   // to remove from s.known
+	newlyErased erasures          // over s.erased
+	unknown     []pair            // to remove from s.known
+	sighted     map[pair]struct{} // over s.sighted
 
 	counted []prometheus.Counter // to count when it is committed
 	batches []*batch             // orders that wait, by app
@@ -93,6 +94,9 @@ func (tx *Tx) Commit() {
 	for _, p := range tx.unknown {
 		s.known.remove(p)
 	}
+	for p := range tx.sighted {
+		s.sighted.add(p)
+	}
 	for app, sets := range tx.newlyErased {
 		if s.erased == nil {
 			s.erased = erasures{}
@@ -117,7 +121,7 @@ func (tx *Tx) Rollback() {
 	if tx.known.n > 0 || tx.known.zero {
 		tx.known = pairs{}
 	}
-	tx.newlyErased, tx.unknown = nil, nil
+	tx.newlyErased, tx.unknown, tx.sighted = nil, nil, nil
 	clear(tx.counted)
 	tx.counted = tx.counted[:0]
 	tx.batches = nil
