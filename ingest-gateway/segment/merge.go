@@ -32,8 +32,9 @@ func decodeMerge(r *ingest.Request, b *ingest.Batch) error {
 		var s scan.Scanner
 		list := o.Get("mergeProperties").Raw
 		s.Reset(list, len(list))
-		n := 0
-		for ok := s.Array(); ok && s.More(); n++ {
+		n, isList := 0, s.Array()
+		for isList && s.More() {
+			n++
 			name.Of(s.Value())
 			id, _ := mapping.ID(name.Get("value"))
 			switch name.Get("type").Text() {
