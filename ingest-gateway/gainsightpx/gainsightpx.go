@@ -165,6 +165,9 @@ func (p *Protocol) decodeObject(k resource, r *ingest.Request, b *ingest.Batch) 
 	if err != nil {
 		return err
 	}
+	if id := pathID(r); id != "" {
+		b.Around(func() []byte { return append(ingest.AppendQuoted([]byte(`{"id":`), id), '}') })
+	}
 	var top, custom mapping.Object
 	ev, ok := mapping.Begin(b, env.Items[0], &top)
 	if !ok {

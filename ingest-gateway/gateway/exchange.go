@@ -207,7 +207,7 @@ func (x *exchange) process(candidates ingest.Candidates, fault *ingest.Fault) {
 	bound := candidates.Select(&x.request)
 	pm := g.metrics.protocol(bound.Protocol)
 	b := x.batch
-	b.Begin(&x.request, bound.Protocol, bound.Fields)
+	b.Begin(&x.request, &bound)
 	if fault == nil {
 		fault = ingest.AsFault(bound.Route.Decode(&x.request, b))
 	}

@@ -199,7 +199,7 @@ func allowOrigin(out *fasthttp.Response, origin string) {
 // preflight answers the question that a browser asks before it sends. Which app
 // it is about is not known yet.
 func (s *server) preflight(ctx *fasthttp.RequestCtx, x *exchange) {
-	x.batch.Begin(&x.request, noProtocol, ingest.Fields{})
+	x.batch.Begin(&x.request, &unbound)
 	ctx.SetStatusCode(http.StatusNoContent)
 	h := &ctx.Response.Header
 	origin := x.request.Header("Origin")
@@ -218,7 +218,7 @@ func (s *server) preflight(ctx *fasthttp.RequestCtx, x *exchange) {
 
 // noRoute answers a path or a method that nobody has.
 func (s *server) noRoute(ctx *fasthttp.RequestCtx, x *exchange) {
-	x.batch.Begin(&x.request, noProtocol, ingest.Fields{})
+	x.batch.Begin(&x.request, &unbound)
 	w := &x.reply
 	code := "not_found"
 	w.Status = http.StatusNotFound

@@ -18,6 +18,9 @@ var outcomes = [ingest.Unstored + 1]string{
 // noProtocol labels requests that reach no route.
 const noProtocol = "none"
 
+// unbound is of requests that no route takes.
+var unbound = ingest.Bound{Protocol: noProtocol}
+
 type metrics struct {
 	requests     *prometheus.CounterVec   // protocol, status
 	faults       *prometheus.CounterVec   // protocol, kind

@@ -65,6 +65,8 @@ type Batch struct {
 	auth     Authenticator
 	request  *Request
 	protocol string
+	route    string        // of the request, for what is rejected
+	around   func() []byte // of the items that follow, for what is rejected; may be nil
 	fields   Fields
 
 	app      *App
@@ -125,14 +127,15 @@ func (b *Batch) Reserve(fn func(bytes int) error) { b.reserve = fn }
 // It is the gateway's to call.
 func (b *Batch) Privacy(policy func() *privacy.Policy) { b.privacy = policy }
 
-// Begin makes the batch ready for a request. What it held before is gone.
-func (b *Batch) Begin(r *Request, protocol string, fields Fields) {
+// Begin makes the batch ready for a request that goes to bound. What it held before
+// is gone.
+func (b *Batch) Begin(r *Request, bound *Bound) {
 	clear(b.items)
 	clear(b.rejects)
 	header := r.Header(HistoryHeader)
 	*b = Batch{
 		history: strings.HasSuffix(r.Path, "/import") || header != "", imported: header != "", anyAge: header == HistoryAnyAge,
-		codec: b.codec, auth: b.auth, limits: b.limits, reserve: b.reserve, privacy: b.privacy, kept: b.kept, request: r, protocol: protocol, fields: fields,
+		codec: b.codec, auth: b.auth, limits: b.limits, reserve: b.reserve, privacy: b.privacy, kept: b.kept, request: r, protocol: bound.Protocol, route: bound.name, fields: bound.Fields,
 		unread: b.unread[:0], dropped: b.dropped[:0], items: b.items[:0], rejects: b.rejects[:0], records: b.records[:0], slab: b.slab[:0], arena: b.arena[:0],
 	}
 }
@@ -176,6 +179,11 @@ func (b *Batch) Authenticate(key string) error {
 	}
 	return nil
 }
+
+// Around sets what is asked, when an item is rejected, for the JSON of what stands
+// around it: what it takes, beside the item's own bytes, to send it again. What it
+// returns is not kept.
+func (b *Batch) Around(envelope func() []byte) { b.around = envelope }
 
 // Item starts the next item of the request, whose bytes are original: they go
 // into the rejected record if it comes to that. The event it returns is valid
@@ -473,6 +481,12 @@ func (b *Batch) Reject(code, field, detail string) {
 		original = original[:b.limits.MaxEventBytes]
 	}
 	said := detail // to the client, whose event it is
+	var envelope []byte
+	if b.around != nil && b.rules == nil { // privacy rules do not know what in it is whose
+		if envelope = b.around(); len(envelope) > b.limits.MaxEventBytes {
+			envelope = nil
+		}
+	}
 	if b.rules != nil {
 		var optedOut bool
 		if original, detail, optedOut = b.kept.original(b.rules, original, detail); optedOut {
@@ -493,6 +507,8 @@ func (b *Batch) Reject(code, field, detail string) {
 		SourcePartition: -1,
 		SourceOffset:    -1,
 		Original:        original,
+		Route:           b.route,
+		Envelope:        envelope,
 	}
 	start := len(b.slab)
 	b.slab = append(b.slab, b.app.ID...)

@@ -25,6 +25,7 @@ type Bound struct {
 	Protocol string
 	Fields   Fields
 	prefix   string
+	name     string // method and path, as rejected records have it
 }
 
 // NewRouter registers the protocols' routes, in their order.
@@ -39,7 +40,7 @@ func NewRouter(protocols ...Protocol) (*Router, error) {
 		names[p.Name()] = true
 		fields := p.Fields().withDefaults()
 		for _, route := range p.Routes() {
-			if err := r.add(Bound{Route: &route, Protocol: p.Name(), Fields: fields}); err != nil {
+			if err := r.add(Bound{Route: &route, Protocol: p.Name(), Fields: fields, name: route.Method + " " + route.Path}); err != nil {
 				errs = append(errs, fmt.Errorf("protocol %s: route %s %s: %w", p.Name(), route.Method, route.Path, err))
 			}
 		}

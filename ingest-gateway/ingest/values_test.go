@@ -17,7 +17,7 @@ import (
 func TestNewID(t *testing.T) {
 	b := ingest.NewBatch(event.NewCodec(), nil, ingest.DefaultLimits())
 	r := ingest.Request{ReceivedAt: time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC).UnixMicro()}
-	b.Begin(&r, "p", ingest.Fields{})
+	b.Begin(&r, &ingest.Bound{Protocol: "p"})
 	seen := map[string]bool{}
 	for range 1000 {
 		id := b.NewID()

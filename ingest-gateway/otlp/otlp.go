@@ -66,6 +66,7 @@ func decode(r *ingest.Request, b *ingest.Batch) error {
 		return ingest.Unreadable("the body is neither OTLP's JSON nor its protobuf")
 	}
 	d := &decoder{b: b, retries: mapping.NewRetryIDs(r.Body)}
+	b.Around(d.envelope)
 	var request mapping.Object
 	request.Parse(text)
 	return each(request.First("resourceLogs", "resource_logs"), d.resourceLogs)
@@ -101,6 +102,8 @@ type decoder struct {
 	badResource         bool       // what is around them is not UTF-8
 	badScope            bool
 	scopeText, library  string
+	resourceRaw         []byte // as sent, for what is rejected
+	scopeRaw            []byte
 	retries             mapping.RetryIDs
 	top                 mapping.Object
 	own                 attributes
@@ -123,6 +126,7 @@ func (d *decoder) resourceLogs(o *mapping.Object) error {
 	var resource mapping.Object
 	resource.Of(o.Get("resource"))
 	d.badResource = !utf8.Valid(resource.Raw)
+	d.resourceRaw = resource.Raw
 	d.resource.read(resource.Get("attributes"))
 	d.library = mapping.Library(d.b, d.resource.object.Get("telemetry.sdk.name"), d.resource.object.Get("telemetry.sdk.version"))
 	return each(o.First("scopeLogs", "scope_logs"), d.scopeLogs)
@@ -132,6 +136,7 @@ func (d *decoder) scopeLogs(o *mapping.Object) error {
 	var scope mapping.Object
 	scope.Of(o.Get("scope"))
 	d.badScope = !utf8.Valid(scope.Raw)
+	d.scopeRaw = scope.Raw
 	d.scope.read(scope.Get("attributes"))
 	var w mapping.Writer
 	w.Value("name", scope.Get("name"))
@@ -155,6 +160,24 @@ func (d *decoder) scopeLogs(o *mapping.Object) error {
 		d.item(it)
 	}
 	return nil
+}
+
+// envelope is what a rejected log record needs around it to be sent again.
+func (d *decoder) envelope() []byte {
+	if d.badResource || d.badScope {
+		return nil // what is no text cannot be sent again as it was
+	}
+	var w mapping.Writer
+	if len(d.resourceRaw) > 0 {
+		w.Raw("resource", d.resourceRaw)
+	}
+	if len(d.scopeRaw) > 0 {
+		w.Raw("scope", d.scopeRaw)
+	}
+	if text := w.Object(); text != nil {
+		return text
+	}
+	return []byte("{}")
 }
 
 func (d *decoder) item(it mapping.Item) {

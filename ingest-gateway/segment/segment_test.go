@@ -422,7 +422,7 @@ func benchmarkDecode(b *testing.B, n int) {
 		r.Reset()
 		r.Method, r.Path, r.Query, r.Body, r.ReceivedAt = "POST", path, "writeKey=k", body, 1
 		bound := router.Find(r.Method, r.Path, nil).Select(&r)
-		batch.Begin(&r, bound.Protocol, bound.Fields)
+		batch.Begin(&r, &bound)
 		if err := bound.Route.Decode(&r, batch); err != nil || batch.Count(ingest.Accepted) != n {
 			b.Fatal(err, batch.Len())
 		}

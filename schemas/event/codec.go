@@ -36,7 +36,7 @@ var fingerprints = [numTypes]uint64{
 	TypeRaw:      0x9CAA84FF68718E61,
 	TypeEnriched: 0xBA80E6F77F873A4A,
 	TypeControl:  0x5CCD1C96AC505E90,
-	TypeRejected: 0xD907DBE3EB931C57,
+	TypeRejected: 0x048FA7BEFDDE9B2A,
 
 	TypeLink:          0x32C7C63CDCAD5A58,
 	TypeIdentityState: 0x85790E18A1FB7105,

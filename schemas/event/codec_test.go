@@ -54,7 +54,7 @@ func sampleRejected() *Rejected {
 	return &Rejected{
 		AppID: "dev", Stage: StageGateway, Code: "missing_event", Field: "event", Detail: "track needs an event",
 		MessageID: "m-2", Protocol: "segment", ReceivedAt: 1_795_000_000_000_000, RejectedAt: 1_795_000_000_000_001,
-		SourcePartition: -1, SourceOffset: -1, Original: []byte(`{"type":"track"}`),
+		SourcePartition: -1, SourceOffset: -1, Original: []byte(`{"type":"track"}`), Route: "POST /v1/track", Envelope: []byte(`{}`),
 	}
 }
 

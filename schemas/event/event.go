@@ -338,6 +338,8 @@ type Rejected struct {
 	SourcePartition int64 // -1 from the gateway
 	SourceOffset    int64 // -1 from the gateway
 	Original        []byte
+	Route           string // method and path of the gateway's route, empty from the enricher
+	Envelope        []byte // what stood around Original, JSON; empty where nothing is needed
 }
 
 func (e *Rejected) appendTo(b []byte) []byte {
@@ -352,7 +354,9 @@ func (e *Rejected) appendTo(b []byte) []byte {
 	b = appendLong(b, e.RejectedAt)
 	b = appendLong(b, e.SourcePartition)
 	b = appendLong(b, e.SourceOffset)
-	return appendBytes(b, e.Original)
+	b = appendBytes(b, e.Original)
+	b = appendString(b, e.Route)
+	return appendBytes(b, e.Envelope)
 }
 
 func (e *Rejected) readFrom(r *reader) {
@@ -368,6 +372,8 @@ func (e *Rejected) readFrom(r *reader) {
 	e.SourcePartition = r.long()
 	e.SourceOffset = r.long()
 	e.Original = r.bytes()
+	e.Route = r.string()
+	e.Envelope = r.bytes()
 }
 
 // Values of Link.Kind.

@@ -193,7 +193,7 @@ func (p *proxy) refuse(w http.ResponseWriter, r *http.Request, payload []byte, f
 	}
 	bound := candidates.Select(&req)
 	b := ingest.NewBatch(event.NewCodec(), everyone{}, limits)
-	b.Begin(&req, bound.Protocol, bound.Fields)
+	b.Begin(&req, &bound)
 	if err := bound.Route.Decode(&req, b); err != nil {
 		fault = ingest.AsFault(err)
 	}

@@ -17,6 +17,7 @@ func TestReplayRejectedOfOtherProtocols(t *testing.T) {
 	s, _ := forTest(t)
 	ctx := within(t, 2*time.Minute)
 	key := stack.WriteKeyOf(appBad)
+	deep := strings.Repeat(`{"arrayValue":{"values":[`, 40) + strings.Repeat(`]}}`, 40) // too_deep
 	calls := []struct {
 		protocol, method, path string
 		header                 [2]string
@@ -43,6 +44,12 @@ func TestReplayRejectedOfOtherProtocols(t *testing.T) {
 			[2]string{"X-APTRINSIC-API-KEY", key},
 			`{"eventName":"","eventId":"other-px","identifyId":"r-u3","userType":"USER"}`, `eventName=other`, "other-px", "track other 1",
 		},
+		{ // whose user is named by the resource around the record
+			"otlp", "POST", "/otlp/v1/logs",
+			[2]string{},
+			`{"resourceLogs":[{"resource":{"attributes":[{"key":"user.id","value":{"stringValue":"r-u5"}}]},"scopeLogs":[{"scope":{"name":"other"},"logRecords":[{"eventName":"other","attributes":[{"key":"log.record.uid","value":{"stringValue":"other-otlp"}},{"key":"n","value":{"arrayValue":{"values":[` + deep + `]}}}]}]}]}]}`,
+			`{"attributes":[{"key":"log.record.uid","value":{"stringValue":"other-otlp"}}]}`, "other-otlp", "track other 1",
+		},
 		{ // of one that was not created here
 			"gainsightpx", "PUT", "/v1/users/r-u4",
 			[2]string{"X-APTRINSIC-API-KEY", key},
@@ -64,7 +71,7 @@ func TestReplayRejectedOfOtherProtocols(t *testing.T) {
 		}
 		res.Body.Close()
 	}
-	const of = "app_id = '" + appBad + "' AND protocol IN ('csb', 'moesif', 'cloudevents', 'gainsightpx')"
+	const of = "app_id = '" + appBad + "' AND protocol IN ('csb', 'moesif', 'cloudevents', 'gainsightpx', 'otlp')"
 	ids := map[string]string{} // of rejected events, by protocol and whether it was a change
 	if err := stack.Await(ctx, "rejected events", func() error {
 		rows, err := s.Conn.Query(ctx, "SELECT toString(protocol), detail LIKE 'unknown%', message_id FROM "+stack.Database+".rejected_events WHERE "+of)

@@ -98,7 +98,7 @@ func (g *Gateway) Do(method, target string, payload []byte, header ...string) Re
 	fault := g.unpack(&r, bytes.Clone(payload))
 	bound := candidates.Select(&r)
 	b := ingest.NewBatch(g.codec, auth{g}, g.Limits)
-	b.Begin(&r, bound.Protocol, bound.Fields)
+	b.Begin(&r, &bound)
 	if fault == nil {
 		fault = ingest.AsFault(bound.Route.Decode(&r, b))
 	}

@@ -14,6 +14,8 @@ type Rejected struct {
 	rawPartition           longs
 	rawOffset              longs
 	original               text
+	route                  dict
+	envelope               text
 	topicID                dict
 	partition              ints
 	offset                 longs
@@ -34,6 +36,8 @@ func NewRejected() *Rejected {
 	c.add("raw_partition", &c.rawPartition)
 	c.add("raw_offset", &c.rawOffset)
 	c.add("original", &c.original)
+	c.add("route", &c.route)
+	c.add("envelope", &c.envelope)
 	c.add("source_topic_id", &c.topicID)
 	c.add("source_partition", &c.partition)
 	c.add("source_offset", &c.offset)
@@ -60,6 +64,8 @@ func (c *Rejected) Append(src Source, offset int64, e *event.Rejected) {
 	c.rawPartition.appendLong(e.SourcePartition)
 	c.rawOffset.appendLong(e.SourceOffset)
 	c.original.appendBytes(e.Original)
+	c.route.appendString(e.Route)
+	c.envelope.appendBytes(e.Envelope)
 	c.topicID.appendString(src.TopicID)
 	c.partition.Append(src.Partition)
 	c.offset.appendLong(offset)

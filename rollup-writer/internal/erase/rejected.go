@@ -63,7 +63,7 @@ func StripRejected(ctx context.Context, app string, dep Dependencies) (*Stripped
 		for len(places) > 0 {
 			some := places[:min(len(places), maxStripped)]
 			places = places[len(some):]
-			change := " UPDATE original = '', detail = '', message_id = '' WHERE " + e.app() +
+			change := " UPDATE original = '', envelope = '', detail = '', message_id = '' WHERE " + e.app() +
 				" AND (source_topic_id, source_partition, source_offset) IN (" + strings.Join(some, ", ") + ")"
 			if err := e.SQL.Exec(ctx, e.Schema.Alter("rejected_events")+change); err != nil {
 				return done, fmt.Errorf("strip rejected events: %w", err)
@@ -77,20 +77,20 @@ func StripRejected(ctx context.Context, app string, dep Dependencies) (*Stripped
 // rejected returns where the rows of a shard that have an erased id come from, as
 // SQL tuples.
 func (f *Forgotten) rejected(ctx context.Context, conn driver.Conn, e *eraser, done *Stripped) (places []string, err error) {
-	rows, err := conn.Query(ctx, "SELECT toString(source_topic_id), source_partition, source_offset, original FROM "+e.Schema.Local("rejected_events")+
-		" WHERE "+e.app()+" AND stage = 'gateway' AND original != ''")
+	rows, err := conn.Query(ctx, "SELECT toString(source_topic_id), source_partition, source_offset, original, envelope FROM "+e.Schema.Local("rejected_events")+
+		" WHERE "+e.app()+" AND stage = 'gateway' AND (original != '' OR envelope != '')")
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var id, original string
+		var id, original, envelope string
 		var partition int32
 		var offset int64
-		if err := rows.Scan(&id, &partition, &offset, &original); err != nil {
+		if err := rows.Scan(&id, &partition, &offset, &original, &envelope); err != nil {
 			return nil, err
 		}
-		if done.Looked++; f.in(original) {
+		if done.Looked++; f.in(original) || f.in(envelope) {
 			places = append(places, fmt.Sprintf("(%s, %d, %d)", clickhouse.Quote(id), partition, offset))
 		}
 	}

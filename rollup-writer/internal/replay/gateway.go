@@ -2,11 +2,13 @@ package replay
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -27,9 +29,18 @@ const (
 // if it took it. An error is about the gateway.
 func (c *client) send(ctx context.Context, cfg *Config, m *mended) (verdict string, err error) {
 	p := protocols[m.row.protocol]
-	body, err := encode(p.body(cfg.WriteKey.Reveal(), m.doc))
+	key := cfg.WriteKey.Reveal()
+	var content any = m.doc
+	if m.route.body != nil {
+		content = m.route.body(key, m)
+	}
+	body, err := encode(content)
 	if err != nil {
 		return "", err
+	}
+	kind := "application/json"
+	if m.route.form != "" {
+		kind, body = "application/x-www-form-urlencoded", []byte(url.Values{"api_key": {key}, m.route.form: {string(body)}}.Encode())
 	}
 	method, path := http.MethodPost, m.route.path
 	for attempt := 1; ; attempt++ {
@@ -37,7 +48,8 @@ func (c *client) send(ctx context.Context, cfg *Config, m *mended) (verdict stri
 		if err != nil {
 			return "", err
 		}
-		p.sign(req.Header, cfg.WriteKey.Reveal())
+		p.sign(req.Header, key)
+		req.Header.Set("Content-Type", kind)
 		if m.route.id == nil {
 			req.Header.Set("Idempotency-Key", m.id.message)
 		}
@@ -83,13 +95,14 @@ func (c *client) do(ctx context.Context, req *http.Request) (status int, wait ti
 	return resp.StatusCode, wait, reply, nil
 }
 
-// refusal reads why an event was rejected out of a reply that says so: those of
-// Segment, Mixpanel and CustomerSuccessBox do.
+// refusal reads why an event was rejected out of a reply that names the reason:
+// those of Segment, Mixpanel, CustomerSuccessBox and OTLP do.
 func refusal(reply []byte) string {
 	var r struct {
 		Rejected []struct{ Code, Field string }
 		Failed   []struct{ Field, Message string } `json:"failed_records"`
 		Warning  string
+		Partial  struct{ ErrorMessage string } `json:"partialSuccess"`
 	}
 	if json.Unmarshal(reply, &r) != nil {
 		return ""
@@ -100,7 +113,7 @@ func refusal(reply []byte) string {
 	for _, x := range r.Failed {
 		return strings.TrimSpace("bad_event " + x.Field)
 	}
-	code, _, _ := strings.Cut(r.Warning, ":")
+	code, _, _ := strings.Cut(cmp.Or(r.Warning, strings.TrimPrefix(r.Partial.ErrorMessage, "the first: ")), ":")
 	return code
 }
 

@@ -89,7 +89,8 @@ type Raw interface {
 
 // row is one of rejected_events.
 type row struct {
-	app, stage, code, field, detail, messageID, protocol string
+	app, stage, code, messageID, protocol string
+	route, envelope                       string
 
 	received time.Time
 	original string
@@ -181,7 +182,7 @@ func (r *run) page(ctx context.Context, last *row, n int) ([]row, error) {
 	}
 	// Records of links are no events. A condition that ends in a comment does
 	// not reach the next line.
-	rows, err := r.conn.Query(ctx, `SELECT toString(app_id), toString(stage), toString(code), field, detail, message_id, toString(protocol), received_at, original,
+	rows, err := r.conn.Query(ctx, `SELECT toString(app_id), toString(stage), toString(code), message_id, toString(protocol), received_at, original, toString(route), envelope,
 	toString(source_topic_id) AS topic_id, source_partition, source_offset
 FROM `+r.schema.Table("rejected_events")+` WHERE (`+r.cfg.Where+`
 ) AND NOT (stage = 'enricher' AND field = 'links') AND `+behind+`
@@ -193,7 +194,7 @@ ORDER BY received_at, topic_id, source_partition, source_offset LIMIT `+fmt.Spri
 	var list []row
 	for rows.Next() {
 		var x row
-		if err := rows.Scan(&x.app, &x.stage, &x.code, &x.field, &x.detail, &x.messageID, &x.protocol, &x.received, &x.original, &x.place.topicID, &x.place.partition, &x.place.offset); err != nil {
+		if err := rows.Scan(&x.app, &x.stage, &x.code, &x.messageID, &x.protocol, &x.received, &x.original, &x.route, &x.envelope, &x.place.topicID, &x.place.partition, &x.place.offset); err != nil {
 			return nil, fmt.Errorf("select from rejected_events: %w", err)
 		}
 		list = append(list, x)
@@ -212,7 +213,8 @@ type mended struct {
 	raw *event.RawEvent // to raw
 	doc map[string]any  // to the gateway, and for people
 
-	route route // of the gateway
+	route    route // of the gateway
+	envelope map[string]any
 }
 
 // Where an event goes.

@@ -530,6 +530,16 @@ ORDER BY (app_id, version)
 SETTINGS replicated_deduplication_window = 200000, replicated_deduplication_window_seconds = 604800
 COMMENT 'Definitions that views about usage go by, by app and version';
 
+-- 0009_rejected_route
+
+ALTER TABLE `uptake_internal`.`rejected_events_local` ON CLUSTER `main`
+    ADD COLUMN IF NOT EXISTS `route` LowCardinality(String) COMMENT 'Method and path of the gateway''s route that it came by; empty for stage enricher and for what was rejected before this column was added',
+    ADD COLUMN IF NOT EXISTS `envelope` String COMMENT 'JSON text of what stood around it in its request and is needed to send it again; empty: nothing is, or the app has privacy rules' CODEC(ZSTD(1));
+
+ALTER TABLE `uptake`.`rejected_events` ON CLUSTER `main`
+    ADD COLUMN IF NOT EXISTS `route` LowCardinality(String) COMMENT 'Method and path of the gateway''s route that it came by; empty for stage enricher and for what was rejected before this column was added',
+    ADD COLUMN IF NOT EXISTS `envelope` String COMMENT 'JSON text of what stood around it in its request and is needed to send it again; empty: nothing is, or the app has privacy rules';
+
 -- view account_feature_daily
 
 CREATE OR REPLACE VIEW `uptake`.`account_feature_daily` ON CLUSTER `main`
