@@ -5,8 +5,10 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -123,6 +125,43 @@ func TestClickHouseIsForTheWriter(t *testing.T) {
 			if strings.HasPrefix(i, "github.com/ClickHouse/") || i == module+"schemas/clickhouse" || strings.HasPrefix(i, module+"schemas/clickhouse/") {
 				t.Errorf("%s imports %s", f.path, i)
 			}
+		}
+	}
+}
+
+// clickHouseAddress is what code has in it that reaches ClickHouse without a
+// client library: its settings, its ports, the headers and parameters of its HTTP
+// interface.
+var clickHouseAddress = regexp.MustCompile(`clickhouse-(?:addr|http|user|password)|:(?:8123|9000)\b|X-ClickHouse-|"param_|readonly=`)
+
+// Who may have them: those above, the commands of the enricher for catalogs and
+// metadata, which people run, and what deploys or documents a whole installation.
+func TestClickHouseIsReachedByTheWriterAlone(t *testing.T) {
+	found := 0
+	for _, f := range files(t) {
+		if f.isTest() || f.under("rollup-writer", "schemas/clickhouse", "deploy/standalone", "test") {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join("..", "..", filepath.FromSlash(f.path)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := clickHouseAddress.Find(text)
+		switch {
+		case at == nil:
+		case f.under("enricher/internal/catalogcli"):
+			found++
+		default:
+			t.Errorf("%s has %q: only rollup-writer talks to ClickHouse", f.path, at)
+		}
+	}
+	if found == 0 {
+		t.Error("nothing in enricher/internal/catalogcli reaches ClickHouse: take the exception out of this test and of CONTRIBUTING")
+	}
+	// Only the main program runs them: serving events does not.
+	for _, f := range files(t) {
+		if !f.isTest() && f.path != "enricher/main.go" && !f.under("enricher/internal/catalogcli") && slices.Contains(f.imports, module+"enricher/internal/catalogcli") {
+			t.Errorf("%s imports enricher/internal/catalogcli", f.path)
 		}
 	}
 }
