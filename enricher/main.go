@@ -26,11 +26,11 @@ func main() {
 const usage = `Usage: enricher [command] [flags]
 
 Commands:
-  serve           enrich until told to stop (the default)
-  topics apply    make the topics that are missing
-  topics check    check that the topics are as the services need them
-  identity show   what is known about an id, and which record said so
-  identity unlink undo a wrong link: what it moved goes back
+  serve           enrich events until stopped (the default)
+  topics apply    create the topics that do not exist
+  topics check    check the settings of the topics
+  identity show   show what is known about an id and from which record
+  identity unlink undo a wrong link and move back what it moved
 ` + catalogcli.Usage + `
 Flags of a command: enricher <command> -help
 Every flag can be given as UPTAKE_<FLAG> in the environment or in a -config file.

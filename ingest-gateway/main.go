@@ -28,7 +28,7 @@ func main() {
 const usage = `Usage: ingest-gateway [command] [flags]
 
 Commands:
-  serve        take events until told to stop (the default)
+  serve        accept events until stopped (the default)
   key new      print a fresh write key, once, and the line for the key file
   key list     list the keys of the key file: what each may do, and until when
   key add      make a key of an app and write its hash into the key file

@@ -27,16 +27,16 @@ func main() {
 const usage = `Usage: rollup-writer [command] [flags]
 
 Commands:
-  serve     write until told to stop (the default)
-  migrate   make the database and its tables, or bring them up to date
-  init      write down where to begin, once, on a new installation; after migrate
-  rebuild   mend the tables of an app, with all writers stopped
-  audit     what became of every accepted event, and events against every rollup, cell by cell; writers may run
-  recount   store what enrichers counted again, where audit says that it was lost; writers may run
-  replay-rejected  send rejected events through again, mended, with their message ids
-  retention  have events expire as the privacy rules say
-  console   serve the pages that show who uses what; only reads
-  erase     forget a person, and tell what is left; enrichers and writers must run
+  serve     write to ClickHouse until stopped (the default)
+  migrate   create the databases, tables and views, or bring them up to date
+  init      commit the start offsets of a new installation; run it once, after migrate
+  rebuild   repair the tables of an app, with all writers stopped
+  audit     account for every accepted event and compare events with every rollup; writers may run
+  recount   store counts of the enrichers again that audit reports as lost; writers may run
+  replay-rejected  send rejected events again, repaired by a patch, under their message ids
+  retention  delete events after the retention of the privacy rules
+  console   serve the web pages; reads only
+  erase     delete a person's data and report what remains; enrichers and writers must run
   insight   lint, plan, apply or show what views about usage go by: activity, exclusions, milestones
 
 Flags of a command: rollup-writer <command> -help
@@ -132,7 +132,7 @@ func compare(c *invocation, stdout io.Writer) (err error) {
 	cfg := audit.DefaultConfig()
 	cfg.Flags(set)
 	script := set.Bool("json", false, "write JSON, for scripts")
-	inFlight := set.Int("in-flight-records", 1_000_000, "read up to this many records of the log to tell what is in flight; 0: do not ask Kafka")
+	inFlight := set.Int("in-flight-records", 1_000_000, "read up to this many `records` of the log to count what is in flight; 0: do not ask Kafka")
 	logger, err := c.parse(cfg.Validate)
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ import (
 func retain(c *invocation, stdout io.Writer) (err error) {
 	set := c.flags("retention")
 	file := set.String("privacy-file", "", "YAML `file` of the privacy rules: retention_days of each app; docs/privacy.md")
-	look := set.Bool("dry-run", false, "tell what would change, and change nothing")
+	look := set.Bool("dry-run", false, "report what would change, and change nothing")
 	if _, err := c.parse(); err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func retain(c *invocation, stdout io.Writer) (err error) {
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	changes, err := retention.Apply(ctx, conn, c.cfg.ClickHouse.Schema(), policy.Retention(), *look)
 	for _, ch := range changes {
-		fmt.Fprintf(stdout, "%s\n  was: %s\n  is:  %s\n", ch.Table, cmp.Or(ch.Was, "kept for ever"), cmp.Or(ch.Is, "kept for ever"))
+		fmt.Fprintf(stdout, "%s\n  was: %s\n  is:  %s\n", ch.Table, cmp.Or(ch.Was, "kept forever"), cmp.Or(ch.Is, "kept forever"))
 	}
 	if len(changes) == 0 && err == nil {
 		fmt.Fprintln(stdout, "nothing changes")

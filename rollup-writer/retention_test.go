@@ -69,14 +69,14 @@ func TestRetention(t *testing.T) {
 	}
 	const usage = "9 18\t9\t9"
 	write("apps: {short: {retention_days: 30}, \"o'long\": {retention_days: 365}, ever: {ip: none}, unheard: {retention_days: 30}}")
-	if out := call("retention", "-privacy-file", rules, "-dry-run"); !strings.Contains(out, "was: kept for ever") {
+	if out := call("retention", "-privacy-file", rules, "-dry-run"); !strings.Contains(out, "was: kept forever") {
 		t.Errorf("dry run: got %s", out)
 	}
 	query("OPTIMIZE TABLE DB.events FINAL")
 	if got, want := left("events"), "ever 3, o'long 3, short 3"; got != want {
 		t.Errorf("after a dry run: got %s, want %s", got, want)
 	}
-	if out := call("retention", "-privacy-file", rules); !strings.Contains(out, "events\n  was: kept for ever") || !strings.Contains(out, "rejected_events") {
+	if out := call("retention", "-privacy-file", rules); !strings.Contains(out, "events\n  was: kept forever") || !strings.Contains(out, "rejected_events") {
 		t.Errorf("first: got %s", out)
 	}
 	merge()
@@ -97,7 +97,7 @@ func TestRetention(t *testing.T) {
 		t.Errorf("one app less: got %s", out)
 	}
 	write("apps: {}")
-	if out := call("retention", "-privacy-file", rules); !strings.Contains(out, "is:  kept for ever") {
+	if out := call("retention", "-privacy-file", rules); !strings.Contains(out, "is:  kept forever") {
 		t.Errorf("none: got %s", out)
 	}
 	query("INSERT INTO DB.events (app_id, message_id, received_at, source_offset) SELECT 'short', 'late', now64(6, 'UTC') - INTERVAL 400 DAY, 99")

@@ -136,7 +136,7 @@ func (c *Config) metadataFlags(set *flag.FlagSet) {
 // identityFlags binds what identity keeps and reads.
 func (c *Config) identityFlags(set *flag.FlagSet) {
 	i := &c.Identity
-	set.Var((*setting.Strings)(&i.RoleTraits), "identity-role-traits", "comma-separated `traits` that hold a member's role: the first that is there counts")
+	set.Var((*setting.Strings)(&i.RoleTraits), "identity-role-traits", "comma-separated `traits` that hold a member's role: the first that exists counts")
 	set.Var((*setting.Strings)(&i.ParentTraits), "identity-parent-traits", "comma-separated `traits` of a group call that hold the account's parent")
 	set.Var((*setting.Strings)(&i.InventingLibraries), "identity-inventing-libraries", "comma-separated `beginnings` of the names, with version, of libraries that make up an anonymous id for each message: one beside a user is used from the second time on")
 	set.IntVar(&i.MaxLinks, "identity-max-links", i.MaxLinks, "users that one anonymous id is remembered to have had")

@@ -118,7 +118,7 @@ func (p *producer) watch(ctx context.Context) {
 				}
 			case p.trouble.CompareAndSwap(t, nil) && !quiet:
 				// It answers; what failed before was a part of it, or is over.
-				p.log.Info("kafka is there", "raw_partitions", n.raw, "rejected_partitions", n.rejected, "before", t.err)
+				p.log.Info("kafka reachable", "raw_partitions", n.raw, "rejected_partitions", n.rejected, "before", t.err)
 				logged = now
 			}
 		}

@@ -211,7 +211,7 @@ func Parse(text []byte) (*Table, error) {
 		case !validID(fa.ID):
 			fault("id must be 1 to %d letters, digits, dots, dashes or underscores (got %q)", maxAppID, fa.ID)
 		case seen[fa.ID]:
-			fault("id is there twice")
+			fault("id is declared twice")
 		}
 		seen[fa.ID] = true
 		app := &ingest.App{

@@ -71,7 +71,7 @@ func TestParseReportsAllFaults(t *testing.T) {
 		{"apps:\n  - id: a\n    keys: []\n", []string{"app a: has no keys"}},
 		{
 			fmt.Sprintf("apps:\n  - id: a\n    keys: ['%s']\n  - id: a\n    keys: ['%s']\n", HashOf("k"), HashOf("k")),
-			[]string{"id is there twice", "is also of app a"},
+			[]string{"id is declared twice", "is also of app a"},
 		},
 	} {
 		_, err := Parse([]byte(tc.text + "...\n"))

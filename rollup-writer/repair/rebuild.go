@@ -207,7 +207,7 @@ func (r *rebuilder) readCommits(ctx context.Context) error {
 		names := strings.ReplaceAll(errors.Join(open...).Error(), "\n", ", ")
 		errs = append(errs, fmt.Errorf("the last writer of %s did not end in good order, so that a block may be in some tables only: "+
 			"start a writer, let it catch up, stop it with SIGTERM, and rebuild then; "+
-			"if its partition is halted and cannot be mended, set its boundary with `rollup-writer init -reset`, which loses nothing that -from-log cannot put back", names))
+			"if its partition is halted and cannot be repaired, set its boundary with `rollup-writer init -reset`, which loses nothing that -from-log cannot put back", names))
 	}
 	return errors.Join(errs...)
 }
@@ -413,9 +413,9 @@ func (r *RebuildReport) WriteText(w io.Writer) error {
 	case !r.Done:
 		fmt.Fprintf(&b, "\napp %s, %s: not done; this is what was found so far\n", r.Range.App, days)
 	case changed:
-		fmt.Fprintf(&b, "\napp %s, %s: mended; `rollup-writer audit -app %s` must say equal now\n", r.Range.App, days, r.Range.App)
+		fmt.Fprintf(&b, "\napp %s, %s: repaired; `rollup-writer audit -app %s` must report equal now\n", r.Range.App, days, r.Range.App)
 	default:
-		fmt.Fprintf(&b, "\napp %s, %s: nothing to mend\n", r.Range.App, days)
+		fmt.Fprintf(&b, "\napp %s, %s: nothing to repair\n", r.Range.App, days)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -53,11 +53,11 @@ func DefaultConfig() Config {
 func (c *Config) Flags(set *flag.FlagSet) {
 	c.Config.Flags(set)
 	set.DurationVar(&c.SessionTimeout, "session-timeout", c.SessionTimeout, "after this long without a sign of life another writer takes over the partitions")
-	set.DurationVar(&c.RebalanceTimeout, "rebalance-timeout", c.RebalanceTimeout, "how long a rebalance waits for a writer to let go of partitions and join again")
+	set.DurationVar(&c.RebalanceTimeout, "rebalance-timeout", c.RebalanceTimeout, "how long a rebalance waits for a writer to give up partitions and join again")
 	set.IntVar(&c.QueueBytes, "queue-bytes", c.QueueBytes, "bytes of fetched records kept per partition before fetching of it pauses")
 	set.IntVar(&c.MaxInserts, "max-inserts", c.MaxInserts, "inserts under way at once")
 	set.DurationVar(&c.RetryMax, "retry-max", c.RetryMax, "longest pause between two attempts of a block")
-	set.DurationVar(&c.HaltRetry, "halt-retry", c.HaltRetry, "pause after an error that someone has to mend: schema, rights, settings")
+	set.DurationVar(&c.HaltRetry, "halt-retry", c.HaltRetry, "pause after a permanent error: schema, rights, settings")
 	set.DurationVar(&c.RevokeWait, "revoke-wait", c.RevokeWait, "how long a partition that is taken away may finish the insert that is under way")
 	set.DurationVar(&c.StopTimeout, "stop-timeout", c.StopTimeout, "how long a stopping writer waits for inserts that are under way")
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // errLetGo ends what a partition does when it was let go.
-var errLetGo = errors.New("partition was let go")
+var errLetGo = errors.New("partition was revoked")
 
 // commitRefresh is how often insert looks whether the mark of its commit is
 // still young.
@@ -218,7 +218,7 @@ func (p *partition) persist(what string, do func(context.Context) error) error {
 		reason := fmt.Sprintf("%s: attempt %d since %s failed (%s): %v", what, attempt, began.UTC().Format(time.RFC3339), class, err)
 		if class == clickhouse.Permanent {
 			pause = p.s.cfg.HaltRetry
-			reason = fmt.Sprintf("halted until it is mended; tried again every %s: %s", pause, reason)
+			reason = fmt.Sprintf("halted until the cause is fixed; tried again every %s: %s", pause, reason)
 			if !halted {
 				halted = true
 				p.s.metrics.halted.WithLabelValues(p.topic).Inc()

@@ -344,7 +344,7 @@ func (c *Config) Validate() error {
 		oneOf("ip", app.IP, IPFull, IPTruncated, IPNone)
 		oneOf("user_agent", app.UserAgent, "keep", Drop)
 		if app.RetentionDays < 0 || app.RetentionDays > maxRetentionDays {
-			fault("%s.retention_days must be 0 (for ever) to %d (got %d)", at, maxRetentionDays, app.RetentionDays)
+			fault("%s.retention_days must be 0 (forever) to %d (got %d)", at, maxRetentionDays, app.RetentionDays)
 		}
 		if len(app.Rules) > MaxRules {
 			fault("%s.rules must be at most %d (got %d)", at, MaxRules, len(app.Rules))

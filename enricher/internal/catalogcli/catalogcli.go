@@ -29,17 +29,17 @@ import (
 
 // Usage lists the commands.
 const Usage = `  catalog init      write a sample catalog to start from
-  catalog lint      look for what people will stumble over
+  catalog lint      report likely mistakes in a catalog
   catalog plan      show what a version would change
-  catalog apply     make a file the version in force
+  catalog apply     apply a file as the version in force
   catalog export    write a version as YAML, CSV, JSON or a tracking plan
   catalog history   list the versions
-  catalog import    make a catalog of a CSV file or a tracking plan
-  catalog page      write what an app collects and keeps, as Markdown
+  catalog import    convert a CSV file or a tracking plan to a catalog
+  catalog page      describe what an app collects and keeps, as Markdown
   metadata show     list the types of keys
-  metadata pin      fix the type of a key
-  metadata reset    forget the types of a key and all within, of a prefix, or of a source's keys
-  metadata recover  put values of a key from conflicts into its column
+  metadata pin      set the type of a key
+  metadata reset    delete the types of a key and all keys in it, of a prefix, or of a source's keys
+  metadata recover  move values of a key from conflicts into its column
   metadata suggest  find keys whose first value was odd; pin and recover them
 `
 

@@ -58,7 +58,7 @@ func (c *command) catalogLint(ctx context.Context, args []string) error {
 		fmt.Fprintln(c.stdout, f)
 	}
 	if len(findings) > 0 {
-		return fmt.Errorf("%s: %w (%d); mend them, or name them under lint.ignore with a reason", rest[0], ErrFindings, len(findings))
+		return fmt.Errorf("%s: %w (%d); fix them, or name them under lint.ignore with a reason", rest[0], ErrFindings, len(findings))
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func (c *command) metadataRecover(ctx context.Context, args []string) error {
 	c.needsLog()
 	r := recovery{app: &c.app}
 	r.ch.flags(c.set, 0)
-	c.set.StringVar(&r.table, "table", "events", "`table` to mend; in a cluster the local one, shard by shard")
+	c.set.StringVar(&r.table, "table", "events", "`table` to repair; in a cluster the local one, shard by shard")
 	rest, err := c.parse(args, "PATH")
 	if err != nil {
 		return err

@@ -30,8 +30,8 @@ import (
 const usage = `Usage: enricher identity <command> [flags]
 
 Commands:
-  show     what is known about an id, and which record said so
-  unlink   undo what linked an id to a user: what it moved goes back
+  show     show what is known about an id and from which record
+  unlink   undo a wrong link of an id to a user and move back what it moved
 
 An id is named by -anonymous ID or -user ID, within -app APP.
 `

@@ -316,11 +316,11 @@ func (c *Conservation) find(suspects map[HourKey]bool) {
 		case n < 0:
 			add("events", mendEvents, "%s: events lacks %d of %d rows that enrichers passed on: a part was lost, or rows expired or were deleted", at, -n, h.Counted.Stored)
 		case n > 0:
-			add("events", "`rollup-writer audit` of the tables says whether records or messages are there twice", "%s: events holds %d rows more than the %d that enrichers passed on", at, n, h.Counted.Stored)
+			add("events", "`rollup-writer audit` of the tables says whether records or messages exist twice", "%s: events holds %d rows more than the %d that enrichers passed on", at, n, h.Counted.Stored)
 		}
 		switch n := h.RejectedDifference; {
 		case n < 0:
-			add("rejected_events", "wait for the writer of rejected, if its lag says so; else the rows are in the log for the retention of rejected",
+			add("rejected_events", "wait for the writer of rejected, if it lags; else the rows are in the log for the retention of rejected",
 				"%s: rejected_events lacks %d of %d rows that enrichers passed on", at, -n, h.Counted.Rejected)
 		case n > 0:
 			add("rejected_events", "delete the second copies from rejected_events", "%s: rejected_events holds %d rows more than the %d that enrichers passed on", at, n, h.Counted.Rejected)
@@ -377,7 +377,7 @@ func (c *Conservation) WriteText(w io.Writer, most int) error {
 		fmt.Fprintf(&b, "\n%d more records are in flight, and were not looked at: see -in-flight-records\n", c.Unread)
 	}
 	for _, f := range c.Findings {
-		fmt.Fprintf(&b, "\n%s\n  mend: %s\n", f.What, f.Mend)
+		fmt.Fprintf(&b, "\n%s\n  to repair: %s\n", f.What, f.Mend)
 	}
 	if c.Balanced {
 		b.WriteString("\nbalanced\n")

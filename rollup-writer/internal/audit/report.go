@@ -286,7 +286,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	for _, a := range r.Apps {
 		for _, f := range a.Findings {
-			fmt.Fprintf(&b, "\n%s: %s\n  mend: %s\n", a.ID, f.What, f.Mend)
+			fmt.Fprintf(&b, "\n%s: %s\n  to repair: %s\n", a.ID, f.What, f.Mend)
 		}
 		for _, c := range a.Checks {
 			c.write(&b, a.ID)

@@ -58,7 +58,7 @@ var Pinned = []Setting{
 	{Name: "input_format_try_infer_dates", Value: "0", Why: "a property is a string if it was sent as one, whatever it looks like"},
 	{Name: "input_format_try_infer_datetimes", Value: "0", Why: "a property is a string if it was sent as one, whatever it looks like"},
 	{Name: "max_execution_time", Value: "0", Why: "an insert that was sent is never cancelled"},
-	{Name: "insert_quorum", Value: "0", Why: "a quorum that is not reached would leave parts that are there and not visible"},
+	{Name: "insert_quorum", Value: "0", Why: "a quorum that is not reached would leave parts that exist and are not visible"},
 }
 
 // Block is one native block and where it goes.

@@ -155,7 +155,7 @@ func (r *Receipt) WriteText(w io.Writer) error {
 	}
 	fmt.Fprintf(t, "changelog of identity state\t\t%d\n\nKafka keeps\tuntil\n", r.Changelog)
 	for _, h := range r.Kafka {
-		until := "for ever: set retention.ms"
+		until := "forever: set retention.ms"
 		if !h.Until.IsZero() {
 			until = h.Until.Format(time.RFC3339)
 		}

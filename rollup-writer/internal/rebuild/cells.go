@@ -151,7 +151,7 @@ func (s *Shard) add(ctx context.Context, t table, r Range, b Boundaries) error {
 	if t.aside {
 		into = s.aside(t.name)
 	}
-	return s.exec(ctx, "mend "+t.name, "INSERT INTO "+into+" (app_id, "+columns+", events, quantity)\nSELECT "+clickhouse.Quote(r.App)+", "+columns+", de, dq FROM ("+
+	return s.exec(ctx, "repair "+t.name, "INSERT INTO "+into+" (app_id, "+columns+", events, quantity)\nSELECT "+clickhouse.Quote(r.App)+", "+columns+", de, dq FROM ("+
 		t.difference(s, r, t.only(s, b))+")")
 }
 
@@ -278,7 +278,7 @@ func (s *Shard) Mend(ctx context.Context, r Range, b Boundaries) ([]Change, erro
 			return all, err
 		}
 		if left.Cells > 0 {
-			return all, fmt.Errorf("%s still differs in %d cells after it was mended: is anything else writing into it?", t.name, left.Cells)
+			return all, fmt.Errorf("%s still differs in %d cells after it was repaired: is anything else writing into it?", t.name, left.Cells)
 		}
 	}
 	return all, nil
