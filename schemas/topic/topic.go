@@ -23,13 +23,16 @@ const (
 	Catalog       = "uptake.catalog.v1"
 	Metadata      = "uptake.metadata.v1"
 	EnricherState = "uptake.enricher-state.v1"
-	KnownIDs      = "uptake.known-ids.v1" // hashes of ids that gateways have stored; see ingest-gateway/known
+	KnownIDs      = "uptake.known-ids.v1"   // hashes of ids that gateways have stored; see ingest-gateway/known
+	Alerts        = "uptake.alerts.v1"      // what alerts said; see rollup-writer/alert
+	AlertState    = "uptake.alert-state.v1" // what the evaluator and deliveries of alerts go on from
 )
 
 // Consumer groups of the services.
 const (
 	GroupEnricher     = "uptake.enricher.v1"
 	GroupRollupWriter = "uptake.rollup-writer.v1"
+	GroupAlerts       = "uptake.alerts.v1" // who of it has the one partition of Alerts evaluates and delivers
 )
 
 // Settings of topics that the services check.
@@ -126,6 +129,8 @@ func Specs(l Layout) []Spec {
 		spec(Metadata, 1, compact, 0, createTime),
 		spec(EnricherState, l.Partitions, compact, 0, createTime),
 		spec(KnownIDs, 1, compact, 0, createTime),
+		spec(Alerts, 1, deletes, 90*day, createTime),
+		spec(AlertState, 1, compact, 0, createTime),
 	}
 }
 

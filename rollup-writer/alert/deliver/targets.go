@@ -69,7 +69,9 @@ type Target struct {
 	MinSeverity string   `yaml:"min_severity"`
 	Owners      []string `yaml:"owners"`
 	Apps        []string `yaml:"apps"`
-	Default     *bool    `yaml:"default"` // also alerts that name no audience; true unless given
+	// Segments whose entering and leaving it receives; none unless named.
+	Segments []string `yaml:"segments"`
+	Default  *bool    `yaml:"default"` // also alerts that name no audience; true unless given
 
 	Quiet      *Quiet `yaml:"quiet"`
 	MaxPerHour int    `yaml:"max_per_hour"` // requests or mails; 0: no limit

@@ -95,7 +95,8 @@ type Rule struct {
 	For, Cooldown Tick
 }
 
-func (r *Rule) needed(t Tick) bool {
+// Needed reports whether all needs hold at t.
+func (r *Rule) Needed(t Tick) bool {
 	for _, n := range r.Needs {
 		if ok, _ := n.Holds(n.Value, t); ok == n.Not {
 			return false
@@ -105,7 +106,7 @@ func (r *Rule) needed(t Tick) bool {
 }
 
 func (r *Rule) fires(t Tick) bool {
-	if r == nil || !r.needed(t) {
+	if r == nil || !r.Needed(t) {
 		return false
 	}
 	if r.Value == nil {
@@ -117,7 +118,7 @@ func (r *Rule) fires(t Tick) bool {
 
 // goesOn reports whether an episode lasts through t.
 func (r *Rule) goesOn(t Tick) bool {
-	if r == nil || !r.needed(t) {
+	if r == nil || !r.Needed(t) {
 		return false
 	}
 	if r.Value == nil {
@@ -364,7 +365,7 @@ func (s *Subject) reconcile(in Input, rules Rules, episodes []Episode) []Outcome
 	var outcomes []Outcome
 	say := func(state string, said Said, at Tick, late bool) {
 		r := rules(at)
-		outcomes = append(outcomes, Outcome{State: state, Said: said, At: at, Facts: in.Rules(at).Facts(at), Late: late, Left: state == Resolved && (r == nil || !r.needed(at))})
+		outcomes = append(outcomes, Outcome{State: state, Said: said, At: at, Facts: in.Rules(at).Facts(at), Late: late, Left: state == Resolved && (r == nil || !r.Needed(at))})
 	}
 	taken := make([]bool, len(episodes))
 	for i := range s.Said {

@@ -1,0 +1,416 @@
+// Package alert evaluates signals and delivers what they say: the process
+// `rollup-writer alerts`.
+//
+// The alerts log (topic.Alerts) is the truth about what was said, and the state
+// (topic.AlertState) about what evaluation and delivery go on from. A round reads the
+// views in ClickHouse, decides on the state that the log holds, and writes outcomes
+// and state in one Kafka transaction, under a transactional id that all evaluators
+// share: see topic/arbiter. So an alert is said once in the log, whoever dies and
+// whoever was paused. Delivery starts from the log: a message is sent until a mark
+// says that it was delivered or given up, so it may be sent twice, under one id.
+//
+// Several processes may run: the one that has the partition of the alerts log in a
+// consumer group evaluates and delivers. Two of them at once do no harm.
+package alert
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/rollup-writer/alert/deliver"
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/insight"
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
+	"github.com/uptakehq/uptake/schemas/svc/failpoint"
+	"github.com/uptakehq/uptake/schemas/svc/kafka"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/svc/setting"
+	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
+)
+
+const transactionalID = "uptake.alerts.v1"
+
+var errDefinitionsChanged = errors.New("another evaluator has taken new definitions")
+
+// Config is all that the process is told.
+type Config struct {
+	Kafka      kafka.Config
+	ClickHouse clickhouse.Config
+
+	// Definitions are app=file: the insight file whose signals are evaluated.
+	Definitions setting.Strings
+	// Targets is the file of receivers; empty: nothing is delivered.
+	Targets string
+	// Interval is the pause between rounds.
+	Interval time.Duration
+	// Settle is how long after the end of an hour or a day it is evaluated.
+	Settle time.Duration
+	// Horizon is how far back corrections and late events change what was said.
+	Horizon time.Duration
+	// SessionTimeout is how long the group waits for a sign of life of the
+	// evaluator before another one takes over.
+	SessionTimeout time.Duration
+}
+
+// DefaultConfig evaluates every minute.
+func DefaultConfig() Config {
+	return Config{
+		Kafka: kafka.DefaultConfig("rollup-writer-alerts"), ClickHouse: clickhouse.DefaultConfig(),
+		Interval: time.Minute, Settle: 10 * time.Minute, Horizon: 35 * day, SessionTimeout: 15 * time.Second,
+	}
+}
+
+// Flags binds the config to flags of set.
+func (c *Config) Flags(set *flag.FlagSet) {
+	c.Kafka.Flags(set)
+	c.ClickHouse.Flags(set)
+	set.Var(&c.Definitions, "alerts-definitions", "comma-separated `app=file`: insight files whose segments and alerts are evaluated; read again at each round")
+	set.StringVar(&c.Targets, "alerts-targets", c.Targets, "YAML `file` of the receivers; empty delivers nothing")
+	set.DurationVar(&c.Interval, "alerts-interval", c.Interval, "pause between two evaluations")
+	set.DurationVar(&c.Settle, "alerts-settle", c.Settle, "how long after its end an hour or a day is evaluated")
+	set.DurationVar(&c.Horizon, "alerts-horizon", c.Horizon, "how far back late events and corrections change what was said")
+	set.DurationVar(&c.SessionTimeout, "alerts-session-timeout", c.SessionTimeout, "after this long without a sign of life another process takes over")
+}
+
+// Validate reports all faults.
+func (c *Config) Validate() error {
+	errs := []error{c.Kafka.Validate(), c.ClickHouse.Validate()}
+	if len(c.Definitions) == 0 {
+		errs = append(errs, errors.New("alerts-definitions must name an app and its file, as app=file"))
+	}
+	seen := map[string]bool{}
+	for _, d := range c.Definitions {
+		app, file, _ := strings.Cut(d, "=")
+		if app == "" || file == "" || seen[app] {
+			errs = append(errs, fmt.Errorf("alerts-definitions must be app=file, each app once (got %q)", d))
+		}
+		seen[app] = true
+	}
+	if c.Interval < time.Second || c.Interval > time.Hour {
+		errs = append(errs, fmt.Errorf("alerts-interval must be 1s to 1h (got %s)", c.Interval))
+	}
+	if c.Settle < 0 || c.Settle > 24*time.Hour {
+		errs = append(errs, fmt.Errorf("alerts-settle must be 0 to 24h (got %s)", c.Settle))
+	}
+	if c.Horizon < 7*day || c.Horizon > 90*day || c.Horizon%day != 0 {
+		errs = append(errs, fmt.Errorf("alerts-horizon must be 168h to 2160h in whole days (got %s)", c.Horizon))
+	}
+	if c.SessionTimeout < time.Second || c.SessionTimeout > 30*time.Minute {
+		errs = append(errs, fmt.Errorf("alerts-session-timeout must be 1s to 30m (got %s)", c.SessionTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+// Dependencies are what a Service is given.
+type Dependencies struct {
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+	Now     func() time.Time
+	// Ready is called when the process has joined the group.
+	Ready func()
+}
+
+// Service is one process.
+type Service struct {
+	cfg     Config
+	log     *slog.Logger
+	now     func() time.Time
+	ready   func()
+	kafka   []kgo.Opt
+	targets *deliver.Targets
+	metrics metrics
+	hit     func(step string) error // failpoint.Hit
+
+	// Of the goroutine of Run, while it evaluates.
+	definitions map[string]*insight.Definitions
+	store       store
+	memory      *memory
+	producer    *kgo.Client
+	evaluated   string // what the last round went by
+	codec       *event.Codec
+}
+
+type metrics struct {
+	evaluating prometheus.Gauge
+	lag        prometheus.Gauge
+	rounds     *prometheus.CounterVec
+	attempts   *prometheus.CounterVec
+	dead       *prometheus.CounterVec
+	last       prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) metrics {
+	f := promauto.With(reg)
+	return metrics{
+		evaluating: f.NewGauge(prometheus.GaugeOpts{Name: "uptake_alerts_evaluating", Help: "1 while this process evaluates and delivers."}),
+		lag:        f.NewGauge(prometheus.GaugeOpts{Name: "uptake_alerts_writers_lag_seconds", Help: "Age of the oldest record that enrichers or writers have not processed."}),
+		rounds:     f.NewCounterVec(prometheus.CounterOpts{Name: "uptake_alerts_rounds_total", Help: "Evaluations by result."}, []string{"result"}),
+		attempts:   f.NewCounterVec(prometheus.CounterOpts{Name: "uptake_alerts_attempts_total", Help: "Attempts of delivery by target and result."}, []string{"target", "result"}),
+		dead:       f.NewCounterVec(prometheus.CounterOpts{Name: "uptake_alerts_dead_total", Help: "Messages that were given up."}, []string{"target"}),
+		last:       f.NewGauge(prometheus.GaugeOpts{Name: "uptake_alerts_last_round_seconds", Help: "Unix time of the last evaluation that succeeded."}),
+	}
+}
+
+// New checks the files that cfg names.
+func New(cfg Config, d Dependencies) (*Service, error) {
+	s := &Service{cfg: cfg, log: d.Logger, now: d.Now, ready: d.Ready, targets: &deliver.Targets{}, metrics: newMetrics(d.Metrics), codec: event.NewCodec(), hit: failpoint.Hit}
+	var err error
+	if s.kafka, err = cfg.Kafka.Options(d.Logger, nil); err != nil {
+		return nil, err
+	}
+	if cfg.Targets != "" {
+		if s.targets, err = deliver.LoadTargets(cfg.Targets); err != nil {
+			return nil, err
+		}
+	}
+	if s.definitions, err = cfg.load(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// load reads the definitions of every app.
+func (c *Config) load() (map[string]*insight.Definitions, error) {
+	all := map[string]*insight.Definitions{}
+	for _, d := range c.Definitions {
+		app, file, _ := strings.Cut(d, "=")
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("read definitions: %w", err)
+		}
+		if all[app], err = insight.Parse(text); err != nil {
+			return nil, fmt.Errorf("%s:\n%w", file, err)
+		}
+	}
+	return all, nil
+}
+
+// Run evaluates and delivers while it has the partition of the alerts log, and waits
+// for it otherwise, until it is told to stop.
+func (s *Service) Run(sig process.Signals) error {
+	conn, err := clickhouse.OpenViews(&s.cfg.ClickHouse)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // only reads were made
+	s.store = store{conn}
+	turns := make(chan bool, 1)
+	var mine atomic.Bool
+	turn := func(has bool) func(context.Context, *kgo.Client, map[string][]int32) {
+		return func(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
+			if len(parts[topic.Alerts]) == 0 {
+				return
+			}
+			mine.Store(has)
+			select {
+			case turns <- has:
+			default: // there is a turn to be seen; it looks at mine
+			}
+		}
+	}
+	group, err := kgo.NewClient(append(
+		append([]kgo.Opt{}, s.kafka...),
+		kgo.ConsumerGroup(topic.GroupAlerts), kgo.ConsumeTopics(topic.Alerts), kgo.DisableAutoCommit(), kgo.SessionTimeout(s.cfg.SessionTimeout),
+		kgo.HeartbeatInterval(s.cfg.SessionTimeout/5), kgo.RebalanceTimeout(s.cfg.SessionTimeout),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()),
+		kgo.OnPartitionsAssigned(turn(true)), kgo.OnPartitionsRevoked(turn(false)), kgo.OnPartitionsLost(turn(false)),
+	)...)
+	if err != nil {
+		return fmt.Errorf("join group %s: %w", topic.GroupAlerts, err)
+	}
+	if _, err := topic.Check(sig.Stop, kadm.NewClient(group), topic.Alerts, topic.AlertState); err != nil {
+		group.Close()
+		return err
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer group.Close()
+	wg.Go(func() { // ends with group
+		for {
+			// The group needs somebody who fetches; what is fetched is read again by
+			// the memory, up to a mark.
+			if fetches := group.PollFetches(sig.Stop); fetches.IsClientClosed() || sig.Stop.Err() != nil {
+				return
+			}
+		}
+	})
+	if s.ready != nil {
+		s.ready()
+	}
+	pause := backoff.Backoff{Min: time.Second, Max: 30 * time.Second}
+	for {
+		if mine.Load() {
+			err := s.lead(sig.Stop, turns, &mine, &pause)
+			if sig.Stop.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				s.metrics.rounds.WithLabelValues("failed").Inc()
+				s.log.Error("evaluation failed; it is tried again", "error", err)
+				if backoff.Sleep(sig.Stop, pause.Next()) != nil {
+					return nil
+				}
+			}
+			continue
+		}
+		select {
+		case <-sig.Stop.Done():
+			return nil
+		case <-turns:
+		}
+	}
+}
+
+// lead evaluates and delivers until the partition is taken away, something fails or
+// ctx ends. It begins with what the log holds.
+func (s *Service) lead(ctx context.Context, turns <-chan bool, mine *atomic.Bool, pause *backoff.Backoff) (err error) {
+	s.metrics.evaluating.Set(1)
+	defer s.metrics.evaluating.Set(0)
+	s.log.Info("evaluating")
+	r, err := reader.New(s.kafka...)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	s.memory, s.evaluated = newMemory(r), ""
+	if s.producer, err = kgo.NewClient(append(append([]kgo.Opt{}, s.kafka...), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()))...); err != nil {
+		return err
+	}
+	defer s.producer.Close()
+	d := newDispatcher(s)
+	attempts, stop := context.WithCancel(ctx)
+	defer func() {
+		stop()
+		err = errors.Join(err, d.drain(context.WithoutCancel(ctx)))
+	}()
+	ticker := time.NewTicker(min(time.Second, s.cfg.Interval))
+	defer ticker.Stop()
+	var next time.Time
+	for mine.Load() {
+		now := s.now()
+		if !now.Before(next) {
+			if err := s.again(ctx, now); err != nil {
+				return err
+			}
+			next = now.Add(s.cfg.Interval)
+			pause.Reset()
+		}
+		if err := s.memory.catchUp(ctx); err != nil {
+			return err
+		}
+		d.take(now)
+		if err := d.start(attempts, now); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-turns:
+		case <-ticker.C:
+		case a := <-d.results:
+			if err := d.finish(ctx, a); err != nil {
+				return err
+			}
+		}
+	}
+	s.log.Info("another process evaluates")
+	return nil
+}
+
+// again is one round, by the definitions of now. A file that has become wrong is
+// reported, and the definitions before it stay in force.
+func (s *Service) again(ctx context.Context, now time.Time) error {
+	if loaded, err := s.cfg.load(); err != nil {
+		s.log.Error("definitions were not read; the ones before stay in force", "error", err)
+	} else {
+		s.definitions = loaded
+	}
+	err := s.round(ctx, now)
+	if errors.Is(err, errDefinitionsChanged) {
+		return nil
+	}
+	if err == nil {
+		s.metrics.rounds.WithLabelValues("ok").Inc()
+		s.metrics.last.Set(float64(s.now().Unix()))
+	}
+	return err
+}
+
+// lag is the age of the oldest event that enrichers or writers have not processed;
+// position says how far they have come.
+func (s *Service) lag(ctx context.Context, now time.Time) (oldest time.Duration, position int64, err error) {
+	adm := kadm.NewClient(s.producer)
+	for group, name := range map[string]string{topic.GroupEnricher: topic.Raw, topic.GroupRollupWriter: topic.Enriched} {
+		committed, err := adm.FetchOffsets(ctx, group)
+		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // nobody of it has run yet
+			return 0, 0, fmt.Errorf("offsets of group %s: %w", group, err)
+		}
+		ends, err := adm.ListEndOffsets(ctx, name)
+		if err != nil {
+			return 0, 0, fmt.Errorf("end of %s: %w", name, err)
+		}
+		starts, err := adm.ListStartOffsets(ctx, name)
+		if err != nil {
+			return 0, 0, fmt.Errorf("start of %s: %w", name, err)
+		}
+		var fault error
+		ends.Each(func(end kadm.ListedOffset) {
+			from := int64(0)
+			if start, ok := starts.Lookup(name, end.Partition); ok {
+				from = start.Offset
+			}
+			if o, ok := committed.Lookup(name, end.Partition); ok && o.At > from {
+				from = o.At
+			}
+			position += from
+			if from >= end.Offset || fault != nil {
+				return
+			}
+			at, err := s.firstEvent(ctx, name, end.Partition, from, end.Offset)
+			if err != nil {
+				fault = err
+			} else if !at.IsZero() {
+				oldest = max(oldest, now.Sub(at))
+			}
+		})
+		if fault != nil {
+			return 0, 0, fault
+		}
+	}
+	return oldest, position, nil
+}
+
+// errFound ends a reading.
+var errFound = errors.New("found")
+
+// firstEvent is when the first record in a range that is no tick was written; zero:
+// there is none.
+func (s *Service) firstEvent(ctx context.Context, name string, partition int32, from, to int64) (at time.Time, err error) {
+	err = s.memory.read.Span(ctx, name, partition, from, to, func(rec *kgo.Record) error {
+		if kind, err := s.codec.Type(rec.Value); err == nil && kind == event.TypeControl {
+			return nil // ticks, and moves that stand behind the events that they are about
+		}
+		at = rec.Timestamp
+		return errFound
+	})
+	if errors.Is(err, errFound) {
+		err = nil
+	}
+	return at, err
+}

@@ -1,0 +1,322 @@
+package alert
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/rollup-writer/alert/deliver"
+	"github.com/uptakehq/uptake/rollup-writer/internal/writertest"
+	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+const definitions = `
+insight: shop
+segments:
+  - id: regular
+    description: Used on 3 of 28 days.
+    owner: cs
+    where: [{measure: {count: days, window: 28d}, at_least: 3}]
+alerts:
+  - id: silent
+    description: Gone silent
+    owner: cs
+    segment: regular
+    measure: {count: events, window: 7d}
+    fires: {below: 1}
+    severity: critical
+    playbook: Call.
+`
+
+// now is noon of a day; the last day that is over is the one before.
+var now = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+
+// clock runs from now on.
+func clock() func() time.Time {
+	begun := time.Now()
+	return func() time.Time { return now.Add(time.Since(begun)) }
+}
+
+// bench is a log, a database and a receiver.
+type bench struct {
+	*writertest.Bench
+	t        *testing.T
+	cfg      Config
+	position int64
+
+	mu       sync.Mutex // covers what follows
+	answer   func(n int) int
+	received []deliver.Webhook
+	ids      []string
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{Bench: writertest.New(t), t: t, cfg: DefaultConfig()}
+	addr, db := embedded.Database(t)
+	cfg := b.Config(addr, db)
+	b.Migrate(cfg)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		var got deliver.Webhook
+		err := json.Unmarshal(body, &got)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if err != nil || got.Data.ID != r.Header.Get("webhook-id") {
+			t.Errorf("received %s, %v, with id %q", body, err, r.Header.Get("webhook-id"))
+		}
+		b.received, b.ids = append(b.received, got), append(b.ids, got.Data.ID)
+		if b.answer != nil {
+			w.WriteHeader(b.answer(len(b.ids)))
+		}
+	}))
+	t.Cleanup(receiver.Close)
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	b.cfg.Kafka, b.cfg.ClickHouse = cfg.Kafka, cfg.ClickHouse
+	b.cfg.Definitions = []string{"dev=" + file("insight.yaml", definitions)}
+	b.cfg.Targets = file("targets.yaml", fmt.Sprintf("allow: [127.0.0.1]\ntargets: [{name: cs, kind: webhook, url: %q, segments: [regular]}]", receiver.URL))
+	b.cfg.Interval, b.cfg.SessionTimeout = time.Second, 6*time.Second
+	return b
+}
+
+// use has an account use the product on days before the day of now, and has the
+// writers have come further.
+func (b *bench) use(account string, days ...int) {
+	b.t.Helper()
+	for _, d := range days {
+		at := now.AddDate(0, 0, -d).Format(time.DateTime)
+		if err := b.SQL.Exec(context.Background(), `INSERT INTO events (app_id, message_id, kind, event, user_id, actor_id, actor_kind, account_id, feature_id, quantity, received_at, event_time)
+			VALUES ('dev', ?, 'track', 'x', 'u', 'u', 'user', ?, 'scan', 1, ?, ?)`, fmt.Sprint(account, d, b.position), account, at, at); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	b.position++
+	var offsets kadm.Offsets
+	offsets.Add(kadm.Offset{Topic: topic.Enriched, Partition: 0, At: b.position, LeaderEpoch: -1})
+	if _, err := b.Admin.CommitOffsets(context.Background(), topic.GroupRollupWriter, offsets); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func days(from, to int) []int {
+	var list []int
+	for d := from; d >= to; d-- {
+		list = append(list, d)
+	}
+	return list
+}
+
+// start runs a process until stop is called, or the test ends.
+func (b *bench) start(hit func(string) error) (stop func()) {
+	b.t.Helper()
+	s, err := New(b.cfg, Dependencies{Logger: b.Log, Metrics: prometheus.NewRegistry(), Now: clock()})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if hit != nil {
+		s.hit = hit
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(process.Signals{Stop: ctx, Kill: ctx}) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			b.t.Errorf("run: %v", err)
+		}
+	})
+	b.t.Cleanup(stop)
+	return stop
+}
+
+// lines are the messages received so far, each once, in order of their first arrival.
+func (b *bench) lines() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var list []string
+	for _, r := range b.received {
+		line := fmt.Sprintf("%s %s %s: %s", r.Data.Signal, r.Data.Subject, r.Data.State, r.Data.Reason)
+		if !slices.Contains(list, line) {
+			list = append(list, line)
+		}
+	}
+	return list
+}
+
+func (b *bench) await(want ...string) {
+	b.t.Helper()
+	slices.Sort(want)
+	deadline := time.Now().Add(time.Minute)
+	for {
+		got := b.lines()
+		slices.Sort(got)
+		if slices.Equal(got, want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatalf("got  %q\nwant %q", got, want)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// log reads the alerts log.
+func (b *bench) log() []Record {
+	b.t.Helper()
+	opts, err := b.cfg.Kafka.Options(b.Log, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	all, err := ReadLog(b.t.Context(), opts)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return all
+}
+
+// An account that goes silent is said once, with why; the next process goes on from
+// the log; and a correction that makes it untrue withdraws it.
+func TestSilentAccountIsSaidAndWithdrawn(t *testing.T) {
+	b := newBench(t)
+	b.use("acme", days(20, 9)...)
+	b.use("beta", days(20, 1)...)
+	stop := b.start(nil)
+	first := []string{
+		"regular acme entered: segment regular", "regular beta entered: segment regular",
+		"silent acme firing: 0 events in 7d, below 1",
+	}
+	b.await(first...)
+	stop()
+
+	b.start(nil)
+	b.start(nil)                  // one of them waits
+	b.use("gamma", days(5, 3)...) // a segment to be entered: the next process evaluates
+	b.await(append(first, "regular gamma entered: segment regular")...)
+
+	// What acme did was counted for somebody else until now.
+	b.use("acme", days(8, 1)...)
+	b.await(append(first, "regular gamma entered: segment regular", "silent acme retracted: withdrawn: history was corrected; as now known, 7 events in 7d, the limit is 1")...)
+	var got []string
+	for _, r := range b.log() {
+		if r.Use == "alert" {
+			got = append(got, r.State+" "+r.Subject+" "+r.From.Format(time.DateOnly))
+		}
+	}
+	if want := []string{"firing acme 2026-11-19", "retracted acme 2026-11-19"}; !slices.Equal(got, want) {
+		t.Errorf("log: got %q, want %q", got, want)
+	}
+}
+
+// TestFaultsAtEveryStep has two processes fail at random steps, as if they were
+// killed there: what they had in memory is gone. The receiver fails, too.
+func TestFaultsAtEveryStep(t *testing.T) {
+	b := newBench(t)
+	var mu sync.Mutex // covers r, faults and calm
+	r := rand.New(rand.NewPCG(3, 4))
+	faults, calm := map[string]int{}, false
+	hit := func(step string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if !calm && r.IntN(3) == 0 {
+			faults[step]++
+			return errors.New("killed at " + step)
+		}
+		return nil
+	}
+	b.answer = func(int) int {
+		mu.Lock()
+		defer mu.Unlock()
+		if !calm && r.IntN(3) == 0 {
+			return http.StatusServiceUnavailable
+		}
+		return http.StatusOK
+	}
+	const accounts = 8
+	b.start(hit)
+	b.start(hit)
+	var want []string
+	for i := range accounts {
+		id := fmt.Sprint("a", i)
+		b.use(id, days(20, 9)...)
+		want = append(want, fmt.Sprintf("regular %s entered: segment regular", id), fmt.Sprintf("silent %s firing: 0 events in 7d, below 1", id))
+		time.Sleep(300 * time.Millisecond)
+	}
+	mu.Lock()
+	calm = true
+	mu.Unlock()
+	b.await(want...)
+	said := map[string]string{}
+	for _, rec := range b.log() {
+		if before, ok := said[rec.AlertID+rec.State]; ok {
+			t.Errorf("%s of %s was said twice, as %s and %s", rec.State, rec.Subject, before, rec.ID)
+		}
+		said[rec.AlertID+rec.State] = rec.ID
+	}
+	if len(said) != 2*accounts {
+		t.Errorf("got %d alerts in the log, want %d", len(said), 2*accounts)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, id := range said {
+		if !slices.Contains(b.ids, id) {
+			t.Errorf("%s was not received", id)
+		}
+	}
+	if len(faults) < 3 {
+		t.Errorf("faults: %v", faults)
+	}
+	t.Logf("faults: %v, %d requests for %d messages", faults, len(b.ids), len(said))
+}
+
+// Nothing is evaluated while the writers lag more than the window.
+func TestLagHoldsEvaluation(t *testing.T) {
+	b := newBench(t)
+	b.use("acme", days(20, 9)...)
+	rec := &kgo.Record{Topic: topic.Enriched, Partition: 1, Value: []byte("an event"), Timestamp: now}
+	if err := b.Client.ProduceSync(t.Context(), rec).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(b.cfg, Dependencies{Logger: b.Log, Metrics: prometheus.NewRegistry(), Now: clock()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.now = func() time.Time { return time.Now().Add(8 * day) } // the log's clock is the brokers'
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(process.Signals{Stop: ctx, Kill: ctx}) }()
+	b.Await("the signal to be held", func() bool { return strings.Contains(b.Lines.String(), "the writers lag more than its window") })
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := b.log(); slices.ContainsFunc(got, func(r Record) bool { return r.Use == "alert" }) {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestMain(m *testing.M) { embedded.TestMain(m, nil) }

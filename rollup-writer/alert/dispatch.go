@@ -1,0 +1,137 @@
+package alert
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/rollup-writer/alert/deliver"
+	"github.com/uptakehq/uptake/schemas/insight"
+)
+
+// attempt is how one ended.
+type attempt struct {
+	deliver.Batch
+	err error
+}
+
+// dispatcher delivers what the memory holds. It belongs to one goroutine; attempts
+// run in their own, and report on results.
+type dispatcher struct {
+	s       *Service
+	queues  map[string]*deliver.Queue
+	results chan attempt
+	running int
+}
+
+func newDispatcher(s *Service) *dispatcher {
+	d := &dispatcher{s: s, queues: map[string]*deliver.Queue{}, results: make(chan attempt, len(s.targets.Targets))}
+	for i := range s.targets.Targets {
+		t := &s.targets.Targets[i]
+		d.queues[t.Name] = deliver.NewQueue(t)
+	}
+	return d
+}
+
+// take puts what is new in the memory into the queues of those who want it.
+func (d *dispatcher) take(now time.Time) {
+	m := d.s.memory
+	for _, id := range m.fresh {
+		r := m.records[id]
+		if r == nil {
+			continue // its record is older than the log
+		}
+		for i := range d.s.targets.Targets {
+			t := &d.s.targets.Targets[i]
+			mark, marked := m.marks[key("d", id, t.Name)]
+			again := marked && mark.State == markAgain
+			if (marked && !again) || (!again && now.Sub(r.Written) > t.GiveUp) || !wants(t, r) {
+				continue
+			}
+			d.queues[t.Name].Put(r.Message, now)
+		}
+	}
+	m.fresh = m.fresh[:0]
+}
+
+// wants: changes of a segment go only to targets that name it.
+func wants(t *deliver.Target, r *Record) bool {
+	if r.Use == insight.UseSegment {
+		for _, id := range t.Segments {
+			if id == r.Signal {
+				return t.Wants(&r.Message, []string{t.Name})
+			}
+		}
+		return false
+	}
+	return t.Wants(&r.Message, r.Audience)
+}
+
+// start begins the attempts that are due. They end with ctx.
+func (d *dispatcher) start(ctx context.Context, now time.Time) error {
+	for _, q := range d.queues {
+		b, ok := q.Next(now)
+		if !ok {
+			continue
+		}
+		if err := d.s.hit("alerts.before-send"); err != nil {
+			return err
+		}
+		d.running++
+		go func() { // ends with the attempt, for which drain waits
+			err := d.s.targets.Send(ctx, b, now)
+			if after := d.s.hit("alerts.after-send"); err == nil {
+				err = after
+			}
+			d.results <- attempt{b, err}
+		}()
+	}
+	return nil
+}
+
+// finish notes the end of an attempt in the log. Until that is there, a message may
+// be sent again, under its id.
+func (d *dispatcher) finish(ctx context.Context, a attempt) error {
+	d.running--
+	now := d.s.now()
+	delivered, dead := d.queues[a.Target].Done(a.Batch, a.err, now)
+	switch {
+	case a.err != nil:
+		d.s.metrics.attempts.WithLabelValues(a.Target, "failed").Inc()
+		d.s.log.Warn("alerts were not delivered", "target", a.Target, "messages", len(a.Messages), "attempt", a.Attempt, "error", a.err)
+	default:
+		d.s.metrics.attempts.WithLabelValues(a.Target, "delivered").Inc()
+	}
+	var records []*kgo.Record
+	for _, m := range delivered {
+		records = append(records, stateRecord(key("d", m.ID, a.Target), mark{State: markDelivered, At: now.UTC()}))
+	}
+	for _, m := range dead {
+		d.s.metrics.dead.WithLabelValues(a.Target).Inc()
+		d.s.log.Error("alert given up: see `rollup-writer alerts redeliver`", "target", a.Target, "message", m.ID, "error", a.err)
+		records = append(records, stateRecord(key("d", m.ID, a.Target), mark{State: markDead, At: now.UTC(), Error: fmt.Sprint(a.err)}))
+	}
+	if len(records) == 0 {
+		return nil
+	}
+	if err := d.s.hit("alerts.before-mark"); err != nil {
+		return err
+	}
+	if err := d.s.producer.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		return fmt.Errorf("write deliveries: %w", err)
+	}
+	return nil
+}
+
+// drain waits for the attempts that are under way.
+func (d *dispatcher) drain(ctx context.Context) error {
+	var first error
+	for d.running > 0 {
+		if err := d.finish(ctx, <-d.results); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}

@@ -1,0 +1,200 @@
+package alert
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/rollup-writer/alert/deliver"
+	"github.com/uptakehq/uptake/rollup-writer/alert/evaluate"
+	"github.com/uptakehq/uptake/schemas/insight"
+	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
+)
+
+// States of records beside those of package evaluate.
+const (
+	stateEntered      = "entered" // a segment
+	stateLeft         = "left"
+	stateAcknowledged = "acknowledged"
+)
+
+// Record is one record of the alerts log, as JSON.
+type Record struct {
+	deliver.Message
+	Use      string         `json:"use"` // alert or segment
+	Audience []string       `json:"audience,omitempty"`
+	Facts    evaluate.Facts `json:"facts"`
+	From     time.Time      `json:"from"`         // when it fired
+	To       *time.Time     `json:"to,omitempty"` // when it ended
+	// Silent records are not delivered: of an episode that was over when it was
+	// noticed, and acknowledgements.
+	Silent   bool      `json:"silent,omitempty"`
+	Written  time.Time `json:"written"`
+	By       string    `json:"by,omitempty"`       // of an acknowledgement
+	Feedback string    `json:"feedback,omitempty"` // useful or false_positive
+	Note     string    `json:"note,omitempty"`
+}
+
+// mark says how the delivery of a message to a target ended.
+type mark struct {
+	State string    `json:"state"` // delivered, dead or again
+	At    time.Time `json:"at"`
+	Error string    `json:"error,omitempty"`
+}
+
+const (
+	markDelivered = "delivered"
+	markDead      = "dead"
+	markAgain     = "again" // ordered by redeliver
+)
+
+// key joins the parts of a key of the state topic. The first one says what it is: v
+// for the definitions of an app, s for a subject, d for a delivery.
+func key(parts ...string) string { return strings.Join(parts, "\x00") }
+
+// memory is what the two topics hold, as far as they were read.
+type memory struct {
+	read     *reader.Reader
+	next     map[string]int64 // by topic
+	versions map[string][]dated
+	subjects map[string]evaluate.Subject
+	marks    map[string]mark
+	records  map[string]*Record // by message id, those to deliver
+	alerts   map[string]*Record // by alert id, the newest record that is no acknowledgement
+	fresh    []string           // keys of marks and ids of records that are new
+}
+
+func newMemory(r *reader.Reader) *memory {
+	return &memory{
+		read: r, next: map[string]int64{}, versions: map[string][]dated{}, subjects: map[string]evaluate.Subject{},
+		marks: map[string]mark{}, records: map[string]*Record{}, alerts: map[string]*Record{},
+	}
+}
+
+// catchUp reads both topics to the high watermark of now.
+func (m *memory) catchUp(ctx context.Context) error {
+	for _, t := range []struct {
+		name string
+		take func(*kgo.Record) error
+	}{{topic.Alerts, m.takeAlert}, {topic.AlertState, m.takeState}} {
+		b, err := m.read.Bounds(ctx, t.name, 0)
+		if err != nil {
+			return err
+		}
+		next, err := m.read.Read(ctx, t.name, 0, max(m.next[t.name], b.Start), b.End, t.take, nil)
+		m.next[t.name] = max(m.next[t.name], next)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *memory) takeAlert(rec *kgo.Record) error {
+	var r Record
+	if err := json.Unmarshal(rec.Value, &r); err != nil {
+		return fmt.Errorf("%s@%d: %w", rec.Topic, rec.Offset, err)
+	}
+	if r.State != stateAcknowledged {
+		m.alerts[r.AlertID] = &r
+	}
+	if !r.Silent {
+		m.records[r.ID] = &r
+		m.fresh = append(m.fresh, r.ID)
+	}
+	return nil
+}
+
+func (m *memory) takeState(rec *kgo.Record) error {
+	k := string(rec.Key)
+	kind, rest, _ := strings.Cut(k, "\x00")
+	if len(rec.Value) == 0 {
+		delete(m.subjects, k)
+		delete(m.marks, k)
+		return nil
+	}
+	var err error
+	switch kind {
+	case "v":
+		var list []dated
+		if err = json.Unmarshal(rec.Value, &list); err == nil {
+			for i := range list {
+				if list[i].signals, err = insight.SignalsOf(list[i].Rules); err != nil {
+					break
+				}
+			}
+			m.versions[rest] = list
+		}
+	case "s":
+		var s evaluate.Subject
+		if err = json.Unmarshal(rec.Value, &s); err == nil {
+			m.subjects[k] = s
+		}
+	case "d":
+		var d mark
+		if err = json.Unmarshal(rec.Value, &d); err == nil {
+			m.marks[k] = d
+			if d.State == markAgain {
+				id, _, _ := strings.Cut(rest, "\x00")
+				m.fresh = append(m.fresh, id)
+			}
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s@%d: %w", rec.Topic, rec.Offset, err)
+	}
+	return nil
+}
+
+// stateRecord of a key; a nil value deletes it.
+func stateRecord(k string, value any) *kgo.Record {
+	r := &kgo.Record{Topic: topic.AlertState, Key: []byte(k)}
+	if value != nil {
+		r.Value = encode(value)
+	}
+	return r
+}
+
+func encode(value any) []byte {
+	text, err := json.Marshal(value)
+	if err != nil {
+		panic(err) // cannot happen: strings, times and finite numbers
+	}
+	return text
+}
+
+func alertRecord(r *Record) *kgo.Record {
+	return &kgo.Record{Topic: topic.Alerts, Key: []byte(key(r.App, r.Use, r.Signal, r.Subject)), Value: encode(r)}
+}
+
+// alertID is the same whenever an episode is found.
+func alertID(app, use, id, subject string, from evaluate.Tick, n int) string {
+	h := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %d %d", app, use, id, subject, from, n))
+	return "al_" + hex.EncodeToString(h[:12])
+}
+
+// ReadLog returns the records of the alerts log.
+func ReadLog(ctx context.Context, opts []kgo.Opt) ([]Record, error) {
+	r, err := reader.New(opts...)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	var all []Record
+	err = r.All(ctx, topic.Alerts, 0, func(rec *kgo.Record) error {
+		var a Record
+		if err := json.Unmarshal(rec.Value, &a); err != nil {
+			return fmt.Errorf("%s@%d: %w", rec.Topic, rec.Offset, err)
+		}
+		all = append(all, a)
+		return nil
+	})
+	return all, err
+}

@@ -1,0 +1,59 @@
+package alert
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/schemas/topic/arbiter"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
+)
+
+// order writes what decide makes of the two topics, between rounds of evaluators.
+func order(ctx context.Context, opts []kgo.Opt, decide func(*memory) (*kgo.Record, error)) error {
+	r, err := reader.New(opts...)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	m := newMemory(r)
+	_, err = arbiter.Write(ctx, arbiter.Config{Options: opts, TransactionalID: transactionalID}, func(ctx context.Context) ([]*kgo.Record, error) {
+		if err := m.catchUp(ctx); err != nil {
+			return nil, err
+		}
+		rec, err := decide(m)
+		if err != nil {
+			return nil, err
+		}
+		return []*kgo.Record{rec}, nil
+	})
+	return err
+}
+
+// Acknowledge writes that somebody has seen to an alert, and whether it was useful.
+func Acknowledge(ctx context.Context, opts []kgo.Opt, id, by, feedback, note string, now time.Time) error {
+	return order(ctx, opts, func(m *memory) (*kgo.Record, error) {
+		last := m.alerts[id]
+		if last == nil {
+			return nil, fmt.Errorf("no alert %s in the log", id)
+		}
+		r := *last
+		r.ID = "msg_" + uuid.Must(uuid.NewV7()).String()
+		r.State, r.Silent, r.Written, r.By, r.Feedback, r.Note = stateAcknowledged, true, now.UTC(), by, feedback, note
+		r.Reason = "acknowledged by " + by
+		return alertRecord(&r), nil
+	})
+}
+
+// Redeliver has a message sent to a target again.
+func Redeliver(ctx context.Context, opts []kgo.Opt, id, target string, now time.Time) error {
+	return order(ctx, opts, func(m *memory) (*kgo.Record, error) {
+		if m.records[id] == nil {
+			return nil, fmt.Errorf("no message %s in the log", id)
+		}
+		return stateRecord(key("d", id, target), mark{State: markAgain, At: now.UTC()}), nil
+	})
+}

@@ -1,0 +1,241 @@
+package alert
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/rollup-writer/alert/deliver"
+	"github.com/uptakehq/uptake/rollup-writer/alert/evaluate"
+	"github.com/uptakehq/uptake/schemas/insight"
+	"github.com/uptakehq/uptake/schemas/topic/arbiter"
+)
+
+// nowTick is the last tick of a step that is over, with time for its events to
+// arrive.
+func (s *Service) nowTick(now time.Time) func(step time.Duration) evaluate.Tick {
+	return func(step time.Duration) evaluate.Tick { return tickOf(now.Add(-s.cfg.Settle), step) - 1 }
+}
+
+// round evaluates every signal of every app, and writes what changes in one
+// transaction.
+func (s *Service) round(ctx context.Context, now time.Time) error {
+	lag, position, err := s.lag(ctx, now)
+	if err != nil {
+		return err
+	}
+	// Where nothing that a round depends on has changed, it would say nothing. Traits
+	// come by the writers, too; exclusions are looked at again each hour.
+	hour := s.nowTick(now)(time.Hour)
+	seen := fmt.Sprint(hour, position, s.rulesText())
+	if seen == s.evaluated {
+		return nil
+	}
+	s.metrics.lag.Set(lag.Seconds())
+	for _, app := range slices.Sorted(maps.Keys(s.definitions)) {
+		if err := s.roundOf(ctx, app, now, lag); err != nil {
+			return fmt.Errorf("app %s: %w", app, err)
+		}
+	}
+	s.evaluated = seen
+	return nil
+}
+
+// rulesText is equal for equal definitions.
+func (s *Service) rulesText() string {
+	text := ""
+	for _, app := range slices.Sorted(maps.Keys(s.definitions)) {
+		text += fmt.Sprint(app, s.definitions[app].Rules)
+	}
+	return text
+}
+
+// defined are the versions of an app's definitions, with the one of the file behind
+// them if it differs; changed says whether it does.
+func (s *Service) defined(app string, now time.Time) (list []dated, changed bool) {
+	list = slices.Clone(s.memory.versions[app])
+	d := s.definitions[app]
+	rules := slices.DeleteFunc(slices.Clone(d.Rules), func(r insight.Rule) bool {
+		return r.Use != insight.UseAlert && r.Use != insight.UseSegment
+	})
+	if len(list) > 0 && slices.Equal(list[len(list)-1].Rules, rules) {
+		return list, false
+	}
+	// Versions that ended before the horizon are of no use.
+	for len(list) > 1 && list[1].From.Before(now.Add(-2*s.cfg.Horizon)) {
+		list = list[1:]
+	}
+	next := dated{From: now.UTC(), Rules: rules, signals: d.Signals}
+	return append(list, next), true
+}
+
+func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag time.Duration) error {
+	// What is read from ClickHouse holds for whatever state is decided on: it is a
+	// function of the events, not of what was said. Definitions are decided below,
+	// and read here to know what is asked.
+	if err := s.memory.catchUp(ctx); err != nil {
+		return err
+	}
+	history, _ := s.defined(app, now)
+	tick := s.nowTick(now)
+	list := slices.DeleteFunc(signals(history), func(sig *signal) bool {
+		held := lag > sig.window()
+		if held {
+			s.log.Warn("signal not evaluated: the writers lag more than its window", "app", app, "signal", sig.id, "lag", lag, "window", sig.window())
+		}
+		return held
+	})
+	f, err := s.store.read(ctx, app, list, tick, s.cfg.Horizon)
+	if err != nil {
+		return err
+	}
+	written, err := arbiter.Write(ctx, arbiter.Config{
+		Options: s.kafka, TransactionalID: transactionalID,
+		Attempted: func(err error) { s.log.Info("round is decided again", "error", err) },
+	}, func(ctx context.Context) ([]*kgo.Record, error) {
+		if err := s.hit("alerts.before-decide"); err != nil {
+			return nil, err
+		}
+		if err := s.memory.catchUp(ctx); err != nil {
+			return nil, err
+		}
+		now, changed := s.defined(app, now)
+		if len(now) != len(history) {
+			return nil, errDefinitionsChanged // another evaluator; the next round reads anew
+		}
+		var records []*kgo.Record
+		if changed {
+			records = append(records, stateRecord(key("v", app), now))
+		}
+		for _, sig := range list {
+			records = append(records, s.evaluate(app, sig, f, tick(sig.step))...)
+		}
+		if err := s.hit("alerts.before-commit"); err != nil {
+			return nil, err
+		}
+		return records, nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(written) > 0 {
+		s.log.Info("round written", "app", app, "records", len(written))
+	}
+	return s.hit("alerts.after-commit")
+}
+
+// window is the shortest that a signal looks at.
+func (s *signal) window() time.Duration {
+	shortest := insight.MaxWindow
+	s.measures(func(m *insight.Measure, _ string, _ evaluate.Tick) { shortest = min(shortest, m.Window) })
+	return shortest
+}
+
+// subjects that a signal is evaluated for: those with data, and those of which
+// something is kept.
+func (s *Service) subjects(app string, sig *signal, f *facts) []string {
+	ids := map[string]bool{}
+	sig.measures(func(m *insight.Measure, level string, _ evaluate.Tick) {
+		if level == sig.level {
+			for id := range f.points[measureKey(m, level, sig.step)] {
+				ids[id] = true
+			}
+		}
+	})
+	if sig.level == insight.LevelApp {
+		ids[""] = true
+	} else {
+		for id := range f.traits[sig.level] {
+			ids[id] = true
+		}
+	}
+	prefix := key("s", app, sig.use, sig.id, "")
+	for k := range s.memory.subjects {
+		if len(k) >= len(prefix) && k[:len(prefix)] == prefix {
+			ids[k[len(prefix):]] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(ids))
+}
+
+// evaluate returns the records of one signal: what it says, and the states that
+// changed.
+func (s *Service) evaluate(app string, sig *signal, f *facts, now evaluate.Tick) []*kgo.Record {
+	var records []*kgo.Record
+	horizon := ticks(s.cfg.Horizon, sig.step)
+	for _, subject := range s.subjects(app, sig, f) {
+		k := key("s", app, sig.use, sig.id, subject)
+		before, had := s.memory.subjects[k]
+		state := before
+		// The lists of before belong to the memory.
+		state.Said, state.Off = slices.Clone(before.Said), slices.Clone(before.Off)
+		excluded := f.excluded[sig.level][subject]
+		outcomes := state.Advance(evaluate.Input{
+			Now: now, Horizon: horizon, Rules: sig.rules(f, subject), LongestFor: sig.longestFor(), Changed: true,
+			Inactive: !sig.active(f, subject), Excluded: excluded,
+			NewID: func(from evaluate.Tick, n int) string { return alertID(app, sig.use, sig.id, subject, from, n) },
+		})
+		for _, o := range outcomes {
+			records = append(records, alertRecord(s.record(app, sig, f, subject, o, excluded)))
+		}
+		switch forget := state.Forget(); {
+		case forget && had:
+			records = append(records, stateRecord(k, nil))
+		case !forget && string(encode(before)) != string(encode(state)):
+			records = append(records, stateRecord(k, state))
+		}
+	}
+	return records
+}
+
+// record says an outcome.
+func (s *Service) record(app string, sig *signal, f *facts, subject string, o evaluate.Outcome, excluded bool) *Record {
+	v := sig.version(o.Version)
+	m := v.meta()
+	r := &Record{
+		Message: deliver.Message{
+			ID: "msg_" + uuid.Must(uuid.NewV7()).String(), AlertID: o.ID, App: app, Signal: sig.id, Version: o.Version, State: o.State,
+			Level: sig.level, Subject: subject, Severity: insight.Severities()[0], Owner: m.Owner, At: timeOf(o.At, sig.step),
+			Reason: sig.reason(o, excluded), Title: m.Description,
+		},
+		Use: sig.use, Facts: o.Facts, From: timeOf(o.From, sig.step), Written: s.now().UTC(),
+		Silent: o.Late && o.To != evaluate.Open,
+	}
+	if sig.level == insight.LevelApp {
+		r.Subject = app
+	}
+	if o.To != evaluate.Open {
+		to := timeOf(o.To, sig.step)
+		r.To = &to
+	}
+	if a := v.alert; a != nil {
+		r.Severity, r.Audience, r.Playbook, r.Closes = a.Severity, a.Audience, a.Playbook, a.Closes
+	}
+	account := subject
+	if sig.level == insight.LevelUser {
+		account = f.accountOf[subject]
+	}
+	r.Owner = cmp.Or(f.traits[insight.LevelAccount][account]["owner"], r.Owner)
+	if sig.use == insight.UseSegment {
+		r.State = map[string]string{evaluate.Firing: stateEntered, evaluate.Resolved: stateLeft, evaluate.Retracted: evaluate.Retracted}[o.State]
+	}
+	return r
+}
+
+// version with that number, else the newest that is defined.
+func (s *signal) version(number uint32) *version {
+	for _, exact := range []bool{true, false} {
+		for i := len(s.versions) - 1; i >= 0; i-- {
+			if m := s.versions[i].meta(); m != nil && (!exact || m.Version == number) {
+				return &s.versions[i]
+			}
+		}
+	}
+	return s.newest() // cannot happen: the first version is defined
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/rollup-writer/alert"
+	"github.com/uptakehq/uptake/schemas/svc/failpoint"
+	"github.com/uptakehq/uptake/schemas/svc/ops"
+	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/svc/setting"
+)
+
+const alertsUsage = `Usage: rollup-writer alerts [command] [flags]
+
+Commands:
+  serve      evaluate signals and deliver what they say, until told to stop (the default)
+  list       print the alerts log: what fired, why, and what became of it
+  ack        acknowledge an alert, with feedback
+  redeliver  send a message again, also one that was given up
+
+Flags of a command: rollup-writer alerts <command> -help
+docs/signals.md describes definitions, targets and commands.
+`
+
+// alerts carries out serve, list, ack and redeliver.
+func alerts(c *invocation, stdout io.Writer) error {
+	command := "serve"
+	if len(c.args) > 0 && c.args[0] != "" && c.args[0][0] != '-' {
+		command, c.args = c.args[0], c.args[1:]
+	}
+	switch command {
+	case "serve":
+		return serveAlerts(c)
+	case "list":
+		return listAlerts(c, stdout)
+	case "ack":
+		return acknowledge(c, stdout)
+	case "redeliver":
+		return redeliver(c, stdout)
+	case "help":
+		fmt.Fprint(stdout, alertsUsage)
+		return nil
+	}
+	return fmt.Errorf("%w: unknown command %q\n%s", process.ErrUsage, "alerts "+command, alertsUsage)
+}
+
+func serveAlerts(c *invocation) error {
+	set := process.NewFlags("rollup-writer alerts", "info", c.stderr)
+	cfg := alert.DefaultConfig()
+	cfg.Flags(set.FlagSet)
+	metricsAddr := set.String("metrics-addr", "127.0.0.1:9105", "`host:port` of /metrics, /healthz, /readyz and /debug/pprof; empty for none")
+	check := set.Bool("check", false, "check the settings and the files that they name, and exit")
+	logger, err := set.Parse(c.args, c.getenv, cfg.Validate)
+	if err != nil {
+		return err
+	}
+	reg := ops.NewRegistry()
+	var health ops.Health
+	service, err := alert.New(cfg, alert.Dependencies{Logger: logger, Metrics: reg, Now: failpoint.Now})
+	if err != nil || *check {
+		return err
+	}
+	logger.Info("settings in force", setting.Effective(set.FlagSet)...)
+	signals, release := process.Notify()
+	defer release()
+	server, err := ops.Listen(*metricsAddr, ops.Handler(reg, &health), logger)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = server.Close(signals.Kill) }() // only readers of metrics are cut off
+	return service.Run(signals)
+}
+
+// withLog parses a command that needs Kafka alone, and runs do.
+func withLog(c *invocation, command string, flags func(set *process.Flags), validate func() error, do func(ctx context.Context, opts []kgo.Opt) error) error {
+	set := process.NewFlags("rollup-writer alerts "+command, "warn", c.stderr)
+	cfg := alert.DefaultConfig()
+	cfg.Kafka.Flags(set.FlagSet)
+	flags(set)
+	logger, err := set.Parse(c.args, c.getenv, cfg.Kafka.Validate, validate)
+	if err != nil {
+		return err
+	}
+	opts, err := cfg.Kafka.Options(logger, nil)
+	if err != nil {
+		return err
+	}
+	signals, release := process.Notify()
+	defer release()
+	return do(signals.Stop, opts)
+}
+
+func listAlerts(c *invocation, stdout io.Writer) error {
+	var app *string
+	var script *bool
+	return withLog(c, "list", func(set *process.Flags) {
+		app = set.String("app", "", "`id` of an app; empty: all")
+		script = set.Bool("json", false, "write the records as JSON, one a line")
+	}, func() error { return nil }, func(ctx context.Context, opts []kgo.Opt) error {
+		log, err := alert.ReadLog(ctx, opts)
+		if err != nil {
+			return err
+		}
+		out := json.NewEncoder(stdout)
+		for _, r := range log {
+			switch {
+			case *app != "" && r.App != *app:
+			case *script:
+				if err := out.Encode(r); err != nil {
+					return err
+				}
+			default:
+				fmt.Fprintf(stdout, "%s  %-12s %s %s %q: %s (%s, owner %s)\n", r.Written.Format(time.RFC3339), r.State, r.Signal, r.Level, r.Subject, r.Reason, r.AlertID, r.Owner)
+			}
+		}
+		return nil
+	})
+}
+
+func acknowledge(c *invocation, stdout io.Writer) error {
+	var id, by, feedback, note *string
+	return withLog(c, "ack", func(set *process.Flags) {
+		id = set.String("alert", "", "`id` of the alert, as list prints it")
+		by = set.String("by", os.Getenv("USER"), "`name` of who acknowledges it")
+		feedback = set.String("feedback", "", "useful, false_positive or empty")
+		note = set.String("note", "", "a `word` on it")
+	}, func() error {
+		if *id == "" || (*feedback != "" && *feedback != "useful" && *feedback != "false_positive") {
+			return errors.New("alert must name an alert, and feedback must be useful, false_positive or empty")
+		}
+		return nil
+	}, func(ctx context.Context, opts []kgo.Opt) error {
+		if err := alert.Acknowledge(ctx, opts, *id, *by, *feedback, *note, time.Now()); err != nil {
+			return err
+		}
+		fmt.Fprintf(stdout, "alert %s is acknowledged\n", *id)
+		return nil
+	})
+}
+
+func redeliver(c *invocation, stdout io.Writer) error {
+	var id, target *string
+	return withLog(c, "redeliver", func(set *process.Flags) {
+		id = set.String("message", "", "`id` of the message, as its receiver or the log of the process names it")
+		target = set.String("target", "", "`name` of the target")
+	}, func() error {
+		if *id == "" || *target == "" {
+			return errors.New("message and target must be given")
+		}
+		return nil
+	}, func(ctx context.Context, opts []kgo.Opt) error {
+		if err := alert.Redeliver(ctx, opts, *id, *target, time.Now()); err != nil {
+			return err
+		}
+		fmt.Fprintf(stdout, "message %s will be sent to %s again\n", *id, *target)
+		return nil
+	})
+}
