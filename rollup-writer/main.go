@@ -37,17 +37,7 @@ Commands:
   retention  delete events after the retention of the privacy rules
   console   serve the web pages; reads only
   erase     delete a person's data and report what remains; enrichers and writers must run
-  serve     write until told to stop (the default)
-  migrate   make the database and its tables, or bring them up to date
-  init      write down where to begin, once, on a new installation; after migrate
-  rebuild   mend the tables of an app, with all writers stopped
-  audit     what became of every accepted event, and events against every rollup, cell by cell; writers may run
-  recount   store what enrichers counted again, where audit says that it was lost; writers may run
-  replay-rejected  send rejected events through again, mended, with their message ids
-  retention  have events expire as the privacy rules say
-  console   serve the pages that show who uses what; only reads
   alerts    evaluate segments and alerts, and deliver what they say
-  erase     forget a person, and tell what is left; enrichers and writers must run
   insight   lint, plan, apply or show what views about usage go by: activity, exclusions, milestones
 
 Flags of a command: rollup-writer <command> -help

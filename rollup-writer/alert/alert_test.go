@@ -108,12 +108,14 @@ func newBench(t *testing.T) *bench {
 // writers have come further.
 func (b *bench) use(account string, days ...int) {
 	b.t.Helper()
+	// All days at once: a round sees all of them, or none.
+	var values []string
 	for _, d := range days {
 		at := now.AddDate(0, 0, -d).Format(time.DateTime)
-		if err := b.SQL.Exec(context.Background(), `INSERT INTO events (app_id, message_id, kind, event, user_id, actor_id, actor_kind, account_id, feature_id, quantity, received_at, event_time)
-			VALUES ('dev', ?, 'track', 'x', 'u', 'u', 'user', ?, 'scan', 1, ?, ?)`, fmt.Sprint(account, d, b.position), account, at, at); err != nil {
-			b.t.Fatal(err)
-		}
+		values = append(values, fmt.Sprintf("('dev', '%s-%d-%d', 'track', 'x', 'u', 'u', 'user', '%s', 'scan', 1, '%s', '%s')", account, d, b.position, account, at, at))
+	}
+	if err := b.SQL.Exec(context.Background(), "INSERT INTO events (app_id, message_id, kind, event, user_id, actor_id, actor_kind, account_id, feature_id, quantity, received_at, event_time) VALUES "+strings.Join(values, ", ")); err != nil {
+		b.t.Fatal(err)
 	}
 	b.position++
 	var offsets kadm.Offsets
