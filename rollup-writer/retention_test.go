@@ -13,7 +13,7 @@ import (
 )
 
 // Rows past their app's retention go, from events and from rejected events; those
-// of another app, of an app that keeps them for ever, and all that was counted of
+// of another app, of an app that keeps them forever, and all that was counted of
 // them stay.
 func TestRetention(t *testing.T) {
 	addr, db := embedded.Database(t)

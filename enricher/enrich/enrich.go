@@ -123,7 +123,7 @@ func checked() []string {
 // Run serves until sig.Stop ends: then it finishes the open transaction, leaves
 // the group and closes what it opened. When sig.Kill ends it gives up what is
 // not committed, which the next instance does again. An error means that it
-// cannot serve as configured; what may pass by itself is retried for ever and
+// cannot serve as configured; what may pass by itself is retried forever and
 // shown as not ready.
 func (s *Service) Run(sig process.Signals) (err error) {
 	if err := os.MkdirAll(s.cfg.DataDir, 0o700); err != nil {
@@ -302,7 +302,7 @@ func (s *Service) renewStore() error {
 	return nil
 }
 
-// errPermanent is in the chain of errors that no retry mends.
+// errPermanent is in the chain of errors that no retry repairs.
 var errPermanent = errors.New("cannot serve")
 
 func isFenced(err error) bool {

@@ -145,9 +145,9 @@ func TestNotReadyWithoutCommits(t *testing.T) {
 		cfg.StallTimeout = 3 * time.Second
 	})
 	c.wait("readiness", func() bool { return len(i.health.Ready()) == 0 })
-	var mended atomic.Bool
+	var repaired atomic.Bool
 	c.fake.ControlKey(kmsg.TxnOffsetCommit.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		if mended.Load() {
+		if repaired.Load() {
 			return nil, nil, false
 		}
 		c.fake.KeepControl()
@@ -174,7 +174,7 @@ func TestNotReadyWithoutCommits(t *testing.T) {
 		t.Error("the service is ready")
 	}
 	c.wait("two seconds of waiting by the metric", func() bool { return i.metric("uptake_enricher_waiting_seconds") >= 2 })
-	mended.Store(true)
+	repaired.Store(true)
 	c.drained()
 	c.check()
 	c.wait("readiness", func() bool { return len(i.health.Ready()) == 0 })

@@ -413,11 +413,11 @@ func TestPoison(t *testing.T) {
 	}
 	c.send(&kgo.Record{Topic: topic.Links, Value: []byte("poison")})
 	c.wait("the link to be rejected", func() bool { return i.metric("uptake_enricher_links_total", "fate=rejected") == 1 })
-	// A rejected id was not processed: mended and sent again, it is taken.
+	// A rejected id was not processed: repaired and sent again, it is taken.
 	c.send(change(func(*event.RawEvent) {}))
 	c.drained()
 	if _, ok := c.find()["poison"]; !ok {
-		t.Error("a mended event was taken for a duplicate")
+		t.Error("a repaired event was taken for a duplicate")
 	}
 	i.stopped()
 	if got, want := i.metric("uptake_enricher_records_total", "fate=accepted"), i.metric("uptake_enricher_records_total", "fate=stored")+i.metric("uptake_enricher_records_total", "fate=rejected"); got != want {

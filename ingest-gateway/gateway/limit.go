@@ -124,7 +124,7 @@ type allowance struct {
 }
 
 // take asks for n events. A batch passes when one event would, and what it takes
-// beyond is owed, so that a batch larger than the burst is not refused for ever.
+// beyond is owed, so that a batch larger than the burst is not refused forever.
 func (t *bucket) take(b allowance, n int, now time.Time) *ingest.Fault {
 	if t == nil || (b.rate == 0 && b.quota == 0) {
 		return nil

@@ -3,7 +3,7 @@
 //
 // A wire protocol (Segment, PostHog, Mixpanel, ...) is a package of its own
 // beside this one. It knows how its SDKs word a request and which reply keeps
-// them from retrying for ever, and nothing else: it sees no socket, no Kafka and
+// them from retrying forever, and nothing else: it sees no socket, no Kafka and
 // no configuration file. This package owns what lies between: Request, Batch,
 // Fault, Reply, the routes, the application that a write key belongs to, and the
 // bounds that every event is held to. The gateway package owns the flow.

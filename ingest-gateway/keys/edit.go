@@ -57,7 +57,7 @@ func List(path string, now time.Time) ([]Listed, error) {
 }
 
 // Terms are what a new key may do, and until when. The zero value is all that its
-// app may, for ever.
+// app may, forever.
 type Terms struct {
 	Note       string
 	Expires    time.Time

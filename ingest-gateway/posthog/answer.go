@@ -8,7 +8,7 @@ import (
 
 // status chooses the status of the first generation's endpoints. posthog-js takes
 // every 4xx, 429 too, for a reason to drop, and retries everything else that is
-// not 200 exactly; so overload is 503, and what waiting cannot mend is 4xx.
+// not 200 exactly; so overload is 503, and what waiting cannot repair is 4xx.
 func status(k ingest.Kind) int {
 	if k == ingest.RateLimited || k == ingest.TooSlow {
 		return http.StatusServiceUnavailable

@@ -75,7 +75,7 @@ func walk(s *Scanner, depth int) any {
 }
 
 // check holds one text against encoding/json, which is lenient only where the
-// scanner notes or mends.
+// scanner notes or repairs.
 func check(t *testing.T, in []byte) {
 	t.Helper()
 	if bytes.Count(in, []byte("["))+bytes.Count(in, []byte("{")) > 500 {

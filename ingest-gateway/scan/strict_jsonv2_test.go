@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// checkStrict holds what the scanner let through, mended, against a parser that
+// checkStrict holds what the scanner let through, repaired, against a parser that
 // refuses what is not UTF-8 and half surrogates: GOEXPERIMENT=jsonv2 go test.
 func checkStrict(t *testing.T, text []byte) {
 	t.Helper()

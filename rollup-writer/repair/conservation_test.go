@@ -102,7 +102,7 @@ func TestConservationAuditSees(t *testing.T) {
 		}
 		restore()
 		if c := b.conserve(); !c.Balanced {
-			t.Fatalf("%s, mended: %+v", tc.name, c.Findings)
+			t.Fatalf("%s, repaired: %+v", tc.name, c.Findings)
 		}
 	}
 

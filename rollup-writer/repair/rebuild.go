@@ -93,7 +93,7 @@ type RebuildReport struct {
 	Nameless uint64
 }
 
-// Rebuild mends the tables of an app while no writer runs. It marks the group's
+// Rebuild repairs the tables of an app while no writer runs. It marks the group's
 // commits first, so that a writer that is started refuses until the rebuild is
 // done, and moves the tokens into a new generation at the end. It may be run
 // again after it ended in any way and at any place.
@@ -146,7 +146,7 @@ func (r *rebuilder) run(ctx context.Context) (err error) {
 		if err != nil {
 			return fmt.Errorf("shard %d: %w", s.Number, err)
 		}
-		if err := r.mend(ctx, s); err != nil { // whatever it is, another run ends it
+		if err := r.repair(ctx, s); err != nil { // whatever it is, another run ends it
 			err = fmt.Errorf("shard %d: %w", s.Number, err)
 			if errors.Is(err, rebuild.ErrShrink) {
 				// Nothing is half done: writers may go on.
@@ -277,9 +277,9 @@ func (r *rebuilder) look(ctx context.Context) error {
 	return errors.Join(shrunk...)
 }
 
-func (r *rebuilder) mend(ctx context.Context, s *rebuild.Shard) error {
+func (r *rebuilder) repair(ctx context.Context, s *rebuild.Shard) error {
 	if r.what.FromLog {
-		twice, err := s.MendDoubles(ctx, r.span)
+		twice, err := s.RepairDoubles(ctx, r.span)
 		if err != nil {
 			return err
 		}
@@ -304,7 +304,7 @@ func (r *rebuilder) mend(ctx context.Context, s *rebuild.Shard) error {
 		}
 		r.log.Info("events were put back and sent through the views that repeats do not change", "rows", lacks.Added, "doubles", twice.Removed, "tables", strings.Join(fed, ","))
 	}
-	changes, err := s.Mend(ctx, r.span, r.boundaries)
+	changes, err := s.Repair(ctx, r.span, r.boundaries)
 	r.report.Changes = append(r.report.Changes, changes...)
 	return err
 }

@@ -99,9 +99,9 @@ func (b *bench) goesOn(seed uint64, correct func(*event.EnrichedEvent)) {
 	}
 }
 
-// Whatever is damaged is found by the audit and mended, and writing goes on with
+// Whatever is damaged is found by the audit and repaired, and writing goes on with
 // the right totals. A dry run says what would change and changes nothing.
-func TestRebuildMends(t *testing.T) {
+func TestRebuildRepairs(t *testing.T) {
 	b := newBench(t)
 	correct := written(b)
 	facts := func() int64 { return b.Number("SELECT sum(cityHash64(*)) FROM (SELECT * FROM identity_facts FINAL)") }
@@ -171,7 +171,7 @@ func TestRebuildMends(t *testing.T) {
 			}
 			r := b.mustRebuild(tc.with...)
 			var text strings.Builder
-			if err := r.WriteText(&text); err != nil || !strings.Contains(text.String(), "mended") || !strings.Contains(text.String(), "audit") {
+			if err := r.WriteText(&text); err != nil || !strings.Contains(text.String(), "repaired") || !strings.Contains(text.String(), "audit") {
 				t.Errorf("report: %v\n%s", err, &text)
 			}
 			if equal, found := b.Audited(); !equal {
@@ -245,7 +245,7 @@ func TestRebuildIsResumed(t *testing.T) {
 		if _, err := run(at); !errors.Is(err, cut) {
 			t.Fatalf("cut short before %q: got %v", what, err)
 		}
-		if what == "mend usage_hourly" {
+		if what == "repair usage_hourly" {
 			w := b.start()
 			b.Await("the partitions to be refused", func() bool { return w.Metric("uptake_writer_halted_partitions") == partitions })
 			if why := w.Health.Ready()["rollup-writer"]; !strings.Contains(why, "run `rollup-writer rebuild` to its end") {

@@ -18,7 +18,7 @@ import (
 // renames the block's part. If the rename fails, or the server dies just before
 // it, the part is lost and the repeat of the block is skipped: that cannot be
 // helped from outside. What can: the audit finds it every time, and a rebuild
-// mends it.
+// repairs it.
 func TestAPartThatIsLostBeforeItsRename(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs the embedded ClickHouse; not under -short")

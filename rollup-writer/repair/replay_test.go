@@ -96,7 +96,7 @@ func (b *bench) reject(list ...event.Rejected) {
 	}
 }
 
-// What an enricher rejected goes into raw once, mended, under its message id.
+// What an enricher rejected goes into raw once, repaired, under its message id.
 func TestReplayRejectedIntoRaw(t *testing.T) {
 	b := newBench(t)
 	b.init()
@@ -168,7 +168,7 @@ func TestReplayRejectedIntoRaw(t *testing.T) {
 		got[e.MessageID] = e
 	}
 	if e := got["m-8"]; e.Kind != "track" || string(e.Properties) != `{"n":1.50}` || e.ReceivedAt != received || e.UserID != "u-m-8" {
-		t.Errorf("mended: %+v", e)
+		t.Errorf("repaired: %+v", e)
 	}
 	if e := got["m-late"]; e.ReceivedAt != received {
 		t.Errorf("received at %d, want %d", e.ReceivedAt, received)

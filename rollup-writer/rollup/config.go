@@ -25,7 +25,7 @@ type Config struct {
 	MaxInserts int
 	// RetryMax bounds the growing pause between attempts of a block.
 	RetryMax time.Duration
-	// HaltRetry is the pause after an error that someone has to mend.
+	// HaltRetry is the pause after an error that someone has to repair.
 	HaltRetry time.Duration
 	// RevokeWait is how long a partition that is taken away may finish what is
 	// under way; then it is let go.

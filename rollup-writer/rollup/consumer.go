@@ -224,7 +224,7 @@ func (s *Service) pause(p *partition) {
 // throttle pauses or resumes fetching as the queue says now. Poll calls it when
 // the queue became full, build when it was drained, and either may come late: if
 // each did what it had seen, a pause after the resume that was meant to end it
-// would stay for ever.
+// would stay forever.
 func (s *Service) throttle(p *partition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -127,7 +127,7 @@ func (p *partition) sayOpen() error {
 	return p.commitState(p.committed.Load())
 }
 
-// sayClean tells the successor, and whoever mends tables, that nothing was sent
+// sayClean tells the successor, and whoever repairs tables, that nothing was sent
 // from the boundary on. It is the last thing that a partition does in good order.
 func (p *partition) sayClean() {
 	if p.clean || p.failed || p.before || p.gone.Err() != nil {

@@ -111,7 +111,7 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 // way, commits them, leaves the group and closes what it opened. When sig.Kill
 // ends, or stop-timeout is over, it gives up what is under way, which the next
 // writer does again. An error means that it cannot serve as configured; what may
-// pass by itself is retried for ever and shown as not ready.
+// pass by itself is retried forever and shown as not ready.
 func (s *Service) Run(sig process.Signals) (err error) {
 	killed, kill := context.WithCancel(sig.Kill)
 	defer kill()

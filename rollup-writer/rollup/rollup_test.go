@@ -57,7 +57,7 @@ func TestWritesWhatIsSent(t *testing.T) {
 }
 
 // A writer says in its commits whether something may have been sent from the
-// boundary on: whoever mends tables has to know.
+// boundary on: whoever repairs tables has to know.
 func TestCommitsSayWhetherAnythingIsOpen(t *testing.T) {
 	b := newBench(t)
 	b.init()
@@ -200,7 +200,7 @@ func TestNothingIsBegunWhileStopping(t *testing.T) {
 }
 
 // Poll finds a queue full, and build drains it before poll has had fetching
-// paused: the partition is not paused for ever.
+// paused: the partition is not paused forever.
 func TestALatePauseDoesNotStay(t *testing.T) {
 	s, err := New(DefaultConfig(), Dependencies{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -673,8 +673,8 @@ func TestTextsThatClickHouseDoesNotRead(t *testing.T) {
 	}
 }
 
-// An error that someone has to mend halts the partition and nothing else, and is
-// over when it is mended.
+// An error that someone has to repair halts the partition and nothing else, and is
+// over when it is repaired.
 func TestPermanentErrorsHaltThePartition(t *testing.T) {
 	b := newBench(t)
 	b.init()
@@ -689,7 +689,7 @@ func TestPermanentErrorsHaltThePartition(t *testing.T) {
 	b.Produce(topic.Rejected, 0, b.Codec.AppendRejected(nil, &event.Rejected{AppID: "dev", Original: []byte("x")}))
 	b.Send(events(1, 50))
 	b.Await("the partition to halt", func() bool { return w.Metric("uptake_writer_halted_partitions", topic.Rejected) == 1 })
-	if why := w.Health.Ready()["rollup-writer"]; !strings.Contains(why, "uptake.rejected.v1/0: halted until it is mended") {
+	if why := w.Health.Ready()["rollup-writer"]; !strings.Contains(why, "uptake.rejected.v1/0: halted until it is repaired") {
 		t.Errorf("health: %q", why)
 	}
 	b.Await("the other partitions", func() bool { return b.Number("SELECT count() FROM events") == 50 })

@@ -309,7 +309,7 @@ func (p *Policy) lost(next *Policy) []string {
 }
 
 // Retention returns the days that events are kept, of each app that does not keep
-// them for ever.
+// them forever.
 func (p *Policy) Retention() map[string]int { return maps.Clone(p.days) }
 
 // maxRetentionDays is some 20 years: beyond it ClickHouse's clock ends.

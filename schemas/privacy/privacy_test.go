@@ -361,7 +361,7 @@ func TestFileIsReadAgain(t *testing.T) {
 	}
 	put("privacy.yaml", "apps: {a: {ip: none}}\n...\n", time.Hour)
 	if err := <-told; err != nil || out("u2") {
-		t.Errorf("after the rules were mended: %v, nobody must be opted out", err)
+		t.Errorf("after the rules were repaired: %v, nobody must be opted out", err)
 	}
 	cancel()
 	<-done

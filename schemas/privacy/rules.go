@@ -27,7 +27,7 @@ var actions = map[string]action{Drop: actDrop, Mask: actMask, Hash: actHash}
 // Rules are those of one app.
 type Rules struct {
 	app           string
-	days          int // events are kept; 0: for ever
+	days          int // events are kept; 0: forever
 	ip            string
 	dropUserAgent bool
 
@@ -147,7 +147,7 @@ func isUserAgent(name []byte) bool {
 	return bytes.Contains(name, []byte("useragent")) || bytes.HasPrefix(name, []byte("secchua"))
 }
 
-// empty says that all is kept of an app with these rules, and of everybody, for ever.
+// empty says that all is kept of an app with these rules, and of everybody, forever.
 func (r *Rules) empty() bool {
 	return len(r.rules) == 0 && r.days == 0 && len(r.optUsers)+len(r.optAnonymous)+len(r.optAccounts) == 0
 }
@@ -309,7 +309,7 @@ func ends(states []*node) uint64 {
 	return mask
 }
 
-// RetentionDays is how long events are kept after their receipt; 0 is for ever.
+// RetentionDays is how long events are kept after their receipt; 0 is forever.
 func (r *Rules) RetentionDays() int {
 	if r == nil {
 		return 0

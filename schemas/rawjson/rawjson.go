@@ -5,7 +5,7 @@
 // what is appended to the caller's slice. Everything it accepts is valid JSON
 // (RFC 8259) except that it does not check UTF-8, which is the caller's.
 //
-// The gateway's package scan walks by itself, since it also checks UTF-8, mends,
+// The gateway's package scan walks by itself, since it also checks UTF-8, repairs,
 // and says where and why a text is wrong, in one pass: steps that are functions of
 // a text and an index, as here, cannot carry that without costing both.
 package rawjson

@@ -74,7 +74,7 @@ func conserved(ctx context.Context, s *stack.Stack) (map[string]account, error) 
 	return sums, err
 }
 
-// What is rejected is mended and sent again: it is there once, under its message
+// What is rejected is repaired and sent again: it is there once, under its message
 // id, and the account of all that was accepted still balances.
 func TestReplayRejected(t *testing.T) {
 	s, _ := forTest(t)

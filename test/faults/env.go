@@ -263,9 +263,9 @@ func (e *env) addrs() []string {
 	return e.real.Addrs()
 }
 
-// mend puts everything back as it was before the round, should a fault have left
+// repair puts everything back as it was before the round, should a fault have left
 // something, and waits until all processes are ready.
-func (e *env) mend(ctx context.Context) error {
+func (e *env) repair(ctx context.Context) error {
 	if e.kafkaProxy != nil {
 		e.kafkaProxy.Disarm()
 	}

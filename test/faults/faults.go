@@ -120,7 +120,7 @@ type fault struct {
 	note     string // what it did, for people
 	missed   bool   // it never met what it waited for: it was no fault
 	recovery time.Duration
-	mended   bool // recovery is valid
+	repaired bool // recovery is valid
 }
 
 // schedule returns the faults of each round.
@@ -271,7 +271,7 @@ func (r *round) details() string {
 	var b strings.Builder
 	for _, f := range r.faults {
 		fmt.Fprintf(&b, "  %5dms %-28s %s\n", f.at.Milliseconds(), f.kind.name, f.note)
-		if f.mended {
+		if f.repaired {
 			fmt.Fprintf(&b, "            recovered after %s\n", f.recovery.Round(time.Millisecond))
 		}
 	}
@@ -377,7 +377,7 @@ func (e *env) round(ctx context.Context, n int, faults []*fault) (*round, error)
 	wg.Wait()
 	counted()
 	counter.Wait()
-	faultErr := e.mend(ctx)
+	faultErr := e.repair(ctx)
 	sendErr := <-sent
 	for _, f := range faults {
 		if f.err != nil {
@@ -503,17 +503,17 @@ func (e *env) inject(ctx context.Context, f *fault) bool {
 	return f.err == nil && !f.missed
 }
 
-// recover waits until all that had been acked when a fault was mended shows in
+// recover waits until all that had been acked when a fault was repaired shows in
 // ClickHouse.
 func (e *env) recover(ctx context.Context, f *fault, t *traffic) {
-	mended := time.Now()
+	repaired := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, min(time.Minute, e.cfg.Settle))
 	defer cancel()
 	want := t.acked.Load()
 	for {
 		stored, changed := t.stored.load()
 		if stored >= want {
-			f.recovery, f.mended = time.Since(mended), true
+			f.recovery, f.repaired = time.Since(repaired), true
 			return
 		}
 		select {

@@ -19,7 +19,7 @@ const ghostAfter = 3 * time.Second
 // undertaker removes from the groups of kfake the members that are no more. A
 // broker does so at the session timeout. kfake starts that timer only with an
 // answer that it could deliver: a member that dies while its answer to a join is
-// waited for stays for ever, and so do the partitions it is given.
+// waited for stays forever, and so do the partitions it is given.
 type undertaker struct {
 	suspect map[string]time.Time // when a member was first seen to be doubtful
 }

@@ -29,7 +29,7 @@ type kind struct {
 	name    string
 	on      form
 	classic bool // only with the old protocol of transactions
-	// inject breaks something and mends it again. It returns what it did, for
+	// inject breaks something and repairs it again. It returns what it did, for
 	// people; errMissed when what it waited for never came about.
 	inject func(ctx context.Context, e *env, f *fault) (note string, err error)
 }
@@ -199,7 +199,7 @@ func between(r *rand.Rand, lo, hi time.Duration) time.Duration {
 }
 
 // pick draws a member of a service and locks it for this fault: a fault that
-// another one mends half way would be none.
+// another one repairs half way would be none.
 func (e *env) pick(f *fault, service string) (member, func()) {
 	list := e.members[service]
 	m := list[f.rng.IntN(len(list))]

@@ -16,7 +16,7 @@ type Tally struct {
 	Missed   int   // times it never met what it waited for
 	Lost     int64 // events, of the rounds that it was part of
 	Doubled  int64
-	// Recoveries are the times from when a fault was mended until all that was
+	// Recoveries are the times from when a fault was repaired until all that was
 	// acked by then showed in ClickHouse.
 	Recoveries []time.Duration
 }
@@ -82,7 +82,7 @@ func (r *Report) add(n *round) {
 		t.Injected++
 		t.Lost += n.lost()
 		t.Doubled += n.doubled()
-		if f.mended {
+		if f.repaired {
 			t.Recoveries = append(t.Recoveries, f.recovery)
 		}
 	}

@@ -74,8 +74,8 @@ func TestReportSaysWhatEachKindDid(t *testing.T) {
 		return o
 	}
 	r.add(&round{number: 1, oracle: oracle("a-"), faults: []*fault{
-		{kind: k, mended: true, recovery: time.Second},
-		{kind: k, mended: true, recovery: 3 * time.Second},
+		{kind: k, repaired: true, recovery: time.Second},
+		{kind: k, repaired: true, recovery: 3 * time.Second},
 		{kind: &kind{name: "zombie"}, missed: true},
 	}})
 	if s := r.String(); !r.Clean() || !strings.Contains(s, "2 faults in 1 rounds") || !strings.Contains(s, "None in 2 faults") {

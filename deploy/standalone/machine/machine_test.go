@@ -291,7 +291,7 @@ func TestMachine(t *testing.T) {
 		last = at
 	}
 
-	// A rollup loses what it held; without a writer it is mended, while events
+	// A rollup loses what it held; without a writer it is repaired, while events
 	// are taken.
 	r.cfg.WithoutWriter = true
 	r = start(t, r.cfg)

@@ -83,7 +83,7 @@ func textSettings() url.Values {
 func (r *recovery) run(ctx context.Context) (recovered, error) {
 	var done recovered
 	name := quoteName(r.table)
-	mended, values := quoteName(r.table+"_recover"), quoteName(r.table+"_recover_values")
+	repaired, values := quoteName(r.table+"_recover"), quoteName(r.table+"_recover_values")
 	partition, order, err := r.keys(ctx, r.table)
 	if err != nil {
 		return done, err
@@ -96,7 +96,7 @@ func (r *recovery) run(ctx context.Context) (recovered, error) {
 	if _, left, err := r.keys(ctx, r.table+"_recover"); err != nil {
 		return done, err
 	} else if left != "" {
-		if err := r.swap(ctx, name, mended); err != nil {
+		if err := r.swap(ctx, name, repaired); err != nil {
 			return done, err
 		}
 	}
@@ -128,10 +128,10 @@ func (r *recovery) run(ctx context.Context) (recovered, error) {
 			ON e.source_topic_id = v.topic AND e.source_partition = v.partition AND e.source_offset = v.offset`, textSettings(), nil); err != nil {
 			return done, err
 		}
-		if err := r.ch.do(ctx, "RENAME TABLE "+building+" TO "+mended, url.Values{}, nil); err != nil {
+		if err := r.ch.do(ctx, "RENAME TABLE "+building+" TO "+repaired, url.Values{}, nil); err != nil {
 			return done, err
 		}
-		if err := r.swap(ctx, name, mended); err != nil {
+		if err := r.swap(ctx, name, repaired); err != nil {
 			return done, err
 		}
 	}
@@ -147,15 +147,15 @@ func (r *recovery) keys(ctx context.Context, table string) (partition, order str
 	return partition, order, err
 }
 
-// swap takes the rows that mended has out of the table and puts mended's in. It
+// swap takes the rows that repaired has out of the table and puts repaired's in. It
 // can be done again, from any point.
-func (r *recovery) swap(ctx context.Context, name, mended string) error {
+func (r *recovery) swap(ctx context.Context, name, repaired string) error {
 	if err := r.ch.do(ctx, "ALTER TABLE "+name+` DELETE WHERE (source_topic_id, source_partition, source_offset) IN (
-		SELECT source_topic_id, source_partition, source_offset FROM `+mended+")", textSettings(), nil); err != nil {
+		SELECT source_topic_id, source_partition, source_offset FROM `+repaired+")", textSettings(), nil); err != nil {
 		return err
 	}
 	var ids []string
-	err := r.ch.rows(ctx, "SELECT DISTINCT _partition_id FROM "+mended, *r.app, func(dec *json.Decoder) error {
+	err := r.ch.rows(ctx, "SELECT DISTINCT _partition_id FROM "+repaired, *r.app, func(dec *json.Decoder) error {
 		var id string
 		err := dec.Decode(&[]any{&id})
 		ids = append(ids, id)
@@ -165,11 +165,11 @@ func (r *recovery) swap(ctx context.Context, name, mended string) error {
 		return err
 	}
 	for _, id := range ids {
-		if err := r.ch.do(ctx, "ALTER TABLE "+name+" ATTACH PARTITION ID "+quoteText(id)+" FROM "+mended, url.Values{}, nil); err != nil {
+		if err := r.ch.do(ctx, "ALTER TABLE "+name+" ATTACH PARTITION ID "+quoteText(id)+" FROM "+repaired, url.Values{}, nil); err != nil {
 			return err
 		}
 	}
-	return r.ch.do(ctx, "DROP TABLE "+mended+" SYNC", url.Values{}, nil)
+	return r.ch.do(ctx, "DROP TABLE "+repaired+" SYNC", url.Values{}, nil)
 }
 
 // fillRows is how many rows are written to ClickHouse at once.
@@ -209,7 +209,7 @@ func (r *recovery) fill(ctx context.Context, name, values string) (recovered, er
 			return err
 		}
 		var ok bool
-		if row.Properties, row.Traits, row.Conflicts, ok = r.mend(properties, traits, conflicts); !ok {
+		if row.Properties, row.Traits, row.Conflicts, ok = r.repair(properties, traits, conflicts); !ok {
 			done.kept++
 			return nil
 		}
@@ -230,9 +230,9 @@ func (r *recovery) fill(ctx context.Context, name, values string) (recovered, er
 	return done, flush()
 }
 
-// mend returns the objects of a row with the value at the path in its place, and
+// repair returns the objects of a row with the value at the path in its place, and
 // what stays under conflicts. It is false when there is no place for it.
-func (r *recovery) mend(properties, traits, conflicts string) (newProperties, newTraits json.RawMessage, newConflicts string, ok bool) {
+func (r *recovery) repair(properties, traits, conflicts string) (newProperties, newTraits json.RawMessage, newConflicts string, ok bool) {
 	var kept map[string]json.RawMessage
 	if json.Unmarshal([]byte(conflicts), &kept) != nil {
 		return nil, nil, "", false

@@ -103,7 +103,7 @@ func TestRecover(t *testing.T) {
 }
 
 // A key whose first value was odd is proposed when more than nine of ten of at
-// least a hundred values are texts without a place, and mended in one step.
+// least a hundred values are texts without a place, and repaired in one step.
 func TestSuggest(t *testing.T) {
 	s := newShop(t)
 	a, err := metadata.NewAgreement(metadata.AgreementConfig{
@@ -169,8 +169,8 @@ func TestRecoverAfterACut(t *testing.T) {
 		s := newShop(t)
 		// What the first half of a run leaves.
 		s.query("CREATE TABLE events_recover AS " + s.db + ".events ENGINE = MergeTree PARTITION BY toYYYYMM(received_at) ORDER BY (app_id, toDate(event_time), account_id, feature_id, event_time)")
-		mended := `SELECT * REPLACE('mended' AS conflicts) FROM events WHERE message_id IN ('m1', 'm2')`
-		s.query("INSERT INTO events_recover " + mended)
+		repaired := `SELECT * REPLACE('repaired' AS conflicts) FROM events WHERE message_id IN ('m1', 'm2')`
+		s.query("INSERT INTO events_recover " + repaired)
 		s.query("ALTER TABLE events DELETE WHERE message_id IN ('m1', 'm2') SETTINGS mutations_sync = 2")
 		if attached {
 			s.query("ALTER TABLE events ATTACH PARTITION ID '202602' FROM events_recover")
@@ -179,7 +179,7 @@ func TestRecoverAfterACut(t *testing.T) {
 		if !strings.HasPrefix(out, "recovered 0 values") {
 			t.Errorf("attached %v: got %q", attached, out)
 		}
-		if got, want := s.query("SELECT message_id, conflicts = 'mended' FROM events ORDER BY message_id"), "m0\t0\nm1\t1\nm2\t1\nm3\t0\nm4\t0"; got != want {
+		if got, want := s.query("SELECT message_id, conflicts = 'repaired' FROM events ORDER BY message_id"), "m0\t0\nm1\t1\nm2\t1\nm3\t0\nm4\t0"; got != want {
 			t.Errorf("attached %v: got\n%s\nwant\n%s", attached, got, want)
 		}
 	}

@@ -40,7 +40,7 @@ func (c *command) metadataSuggest(ctx context.Context, args []string) error {
 	c.needsLog()
 	r := recovery{app: &c.app}
 	r.ch.flags(c.set, 0)
-	c.set.StringVar(&r.table, "table", "events", "`table` to look at and to mend; in a cluster the local one, shard by shard")
+	c.set.StringVar(&r.table, "table", "events", "`table` to look at and to repair; in a cluster the local one, shard by shard")
 	apply := c.set.Bool("apply", false, "pin the proposed types and put the values under conflicts into the columns")
 	author := c.set.String("author", "", "with -apply, `who` decides it: a person or a role")
 	var keys setting.Strings

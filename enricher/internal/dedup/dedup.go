@@ -227,7 +227,7 @@ func (s *Store) Close() error {
 		case <-tick.C:
 		}
 		if fault := s.Err(); fault != nil {
-			// Pebble tries again for ever, and cannot be closed meanwhile.
+			// Pebble tries again forever, and cannot be closed meanwhile.
 			s.late.Go(func() { // ends when there is room
 				<-flushed
 				if err := errors.Join(s.db.Close(), s.lock.Close()); err != nil {

@@ -124,7 +124,7 @@ func (f *front) drop(gone func(run uint16) bool) {
 	if left == f.n {
 		return
 	}
-	// A table half empty shrinks, so that a busy week does not cost memory for ever.
+	// A table half empty shrinks, so that a busy week does not cost memory forever.
 	size := len(f.hashes)
 	if want := left * 2; want < size {
 		size = max(frontMin, want)

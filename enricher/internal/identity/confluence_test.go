@@ -25,7 +25,7 @@ type world struct {
 	role    map[string]string
 	joined  map[string]bool // user named by a group call
 	hasRole map[string]bool // user named by a group call with role
-	apart   map[string]bool // anonymous ids and users whose link an operator undid, for ever
+	apart   map[string]bool // anonymous ids and users whose link an operator undid, forever
 	usage   []call
 }
 

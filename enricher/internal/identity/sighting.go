@@ -9,7 +9,7 @@ import (
 
 // Some server libraries make up an anonymous id for each message that names none
 // (RudderStack's for Go since version 4). Taken as ids they would be a link for
-// each message, kept for ever: state would grow with messages and not with people.
+// each message, kept forever: state would grow with messages and not with people.
 // Of these libraries an anonymous id beside a user is believed when it comes a
 // second time, or is known already: one that somebody chose comes again, one that
 // was made up never does. What was seen once is remembered in memory only, and

@@ -53,7 +53,7 @@ func load(t *testing.T, text string) *Targets {
 	return ts
 }
 
-// receiver answers with the statuses in turn, the last one for ever, and keeps what
+// receiver answers with the statuses in turn, the last one forever, and keeps what
 // it was sent.
 type receiver struct {
 	*httptest.Server

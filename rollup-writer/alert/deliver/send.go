@@ -112,7 +112,7 @@ func (ts *Targets) post(ctx context.Context, t *Target, b Batch, now time.Time) 
 }
 
 // outcome of an answer. Of the errors of the client only those that speak of this
-// request for ever are permanent.
+// request forever are permanent.
 func outcome(target string, res *http.Response) error {
 	err := fmt.Errorf("target %s answered %d", target, res.StatusCode)
 	switch {

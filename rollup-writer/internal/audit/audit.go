@@ -5,7 +5,7 @@
 // receipt, against the rows that are there (conservation.go). `rollup-writer
 // audit` shows what it finds and is its exit status.
 //
-// It only reads, with a setting that forbids ClickHouse anything else. Mending
+// It only reads, with a setting that forbids ClickHouse anything else. Repairing
 // is for `rollup-writer rebuild`.
 //
 // # Conservation

@@ -444,7 +444,7 @@ func TestDifferentCellsAreListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"shop: usage_hourly lacks 225 events", "  mend: ", "cells differ, first 3:\n", `account_id=acct0`,
+		"shop: usage_hourly lacks 225 events", "  to repair: ", "cells differ, first 3:\n", `account_id=acct0`,
 		"  partition 1, hours 2026-11-12T21:00:00Z to 2026-11-13T02:00:00Z: 225 events too few, 0 too many\n    events holds 300 rows of topic id topic-1 there, offsets 200 to 499\n",
 	} {
 		if !strings.Contains(text.String(), want) {

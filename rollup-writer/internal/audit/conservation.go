@@ -304,8 +304,8 @@ func (a *auditor) present(ctx context.Context, topicID string, partition int32, 
 // find says in words what the differences of the suspects mean.
 func (c *Conservation) find(suspects map[HourKey]bool) {
 	c.Findings = []Finding{}
-	add := func(table, mend, what string, args ...any) {
-		c.Findings = append(c.Findings, Finding{Table: table, What: fmt.Sprintf(what, args...), Mend: mend})
+	add := func(table, repair, what string, args ...any) {
+		c.Findings = append(c.Findings, Finding{Table: table, What: fmt.Sprintf(what, args...), Repair: repair})
 	}
 	for _, h := range c.Hours {
 		if !suspects[HourKey{h.App, h.Hour.Unix()}] {
@@ -314,7 +314,7 @@ func (c *Conservation) find(suspects map[HourKey]bool) {
 		at := h.App + ", received in the hour of " + h.Hour.Format(time.RFC3339)
 		switch n := h.StoredDifference; {
 		case n < 0:
-			add("events", mendEvents, "%s: events lacks %d of %d rows that enrichers passed on: a part was lost, or rows expired or were deleted", at, -n, h.Counted.Stored)
+			add("events", repairEvents, "%s: events lacks %d of %d rows that enrichers passed on: a part was lost, or rows expired or were deleted", at, -n, h.Counted.Stored)
 		case n > 0:
 			add("events", "`rollup-writer audit` of the tables says whether records or messages exist twice", "%s: events holds %d rows more than the %d that enrichers passed on", at, n, h.Counted.Stored)
 		}
@@ -377,7 +377,7 @@ func (c *Conservation) WriteText(w io.Writer, most int) error {
 		fmt.Fprintf(&b, "\n%d more records are in flight, and were not looked at: see -in-flight-records\n", c.Unread)
 	}
 	for _, f := range c.Findings {
-		fmt.Fprintf(&b, "\n%s\n  to repair: %s\n", f.What, f.Mend)
+		fmt.Fprintf(&b, "\n%s\n  to repair: %s\n", f.What, f.Repair)
 	}
 	if c.Balanced {
 		b.WriteString("\nbalanced\n")

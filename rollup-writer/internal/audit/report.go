@@ -29,11 +29,11 @@ type App struct {
 	Findings []Finding `json:"findings,omitempty"`
 }
 
-// Finding says in words what must have happened and what mends it.
+// Finding says in words what must have happened and what repairs it.
 type Finding struct {
-	Table string `json:"table"`
-	What  string `json:"what"`
-	Mend  string `json:"mend"`
+	Table  string `json:"table"`
+	What   string `json:"what"`
+	Repair string `json:"repair"`
 }
 
 // Sums of a cell, or of many.
@@ -151,8 +151,8 @@ func mergePartitions(list, more []Partition) []Partition {
 }
 
 const (
-	mendRollups = "`rollup-writer rebuild` of the rollups of this app and these hours, from events"
-	mendEvents  = "`rollup-writer rebuild` of events from the log, while the log still has these records; " +
+	repairRollups = "`rollup-writer rebuild` of the rollups of this app and these hours, from events"
+	repairEvents  = "`rollup-writer rebuild` of events from the log, while the log still has these records; " +
 		"not of the rollups before that: they hold the only counts of what events lost"
 )
 
@@ -176,8 +176,8 @@ func findings(app *App, cfg Config) []Finding {
 	}
 
 	var list []Finding
-	add := func(table, mend, what string, args ...any) {
-		list = append(list, Finding{Table: table, What: fmt.Sprintf(what, args...), Mend: mend})
+	add := func(table, repair, what string, args ...any) {
+		list = append(list, Finding{Table: table, What: fmt.Sprintf(what, args...), Repair: repair})
 	}
 	if records.Different > 0 {
 		add("events", "`rollup-writer rebuild` of events from the log, then an audit of the rollups",
@@ -196,7 +196,7 @@ func findings(app *App, cfg Config) []Finding {
 			"correction_plans holds in %d chunks other rows than their heads say: a part of correction_plans was lost, or is doubled", plans.Different)
 	case corrections.Different == 0:
 	case twice(corrections):
-		add("corrections", "delete the second copy of these rows from corrections, if usage_hourly agrees with one; else "+mendRollups+" after that",
+		add("corrections", "delete the second copy of these rows from corrections, if usage_hourly agrees with one; else "+repairRollups+" after that",
 			"corrections is doubled: in %d cells it holds more than its plans", corrections.Different)
 	case moved:
 		add("corrections", "insert the missing rows again from correction_plans, with the view usage_hourly_from_corrections detached; no rebuild of rollups before that: they hold what corrections lost",
@@ -208,24 +208,24 @@ func findings(app *App, cfg Config) []Finding {
 	switch {
 	case hourly.Different == 0, moved && corrections.Different > 0:
 	case moved:
-		add("usage_hourly", mendRollups,
+		add("usage_hourly", repairRollups,
 			"usage_hourly lacks %d events in some cells and has as many too many in others, as corrections move them: a part of usage_hourly with a correction's rows was lost", hourly.Missing.Events)
 	default:
 		if hourly.Missing.any() {
 			switch {
 			case moreAbove:
-				add("usage_hourly", mendRollups, "usage_hourly lacks %d events that events and the rollups over it hold: a part of usage_hourly was lost", hourly.Missing.Events)
+				add("usage_hourly", repairRollups, "usage_hourly lacks %d events that events and the rollups over it hold: a part of usage_hourly was lost", hourly.Missing.Events)
 			case records.Different > 0 && records.Surplus.Events >= hourly.Missing.Events:
 				add("usage_hourly", "as for the doubled rows of events", "usage_hourly counts once what is doubled in events (%d events): it is right", hourly.Missing.Events)
 			default:
-				add("usage_hourly", mendRollups, "usage_hourly lacks %d events that events holds: blocks did not reach the rollups, or their parts were lost", hourly.Missing.Events)
+				add("usage_hourly", repairRollups, "usage_hourly lacks %d events that events holds: blocks did not reach the rollups, or their parts were lost", hourly.Missing.Events)
 			}
 		}
 		if hourly.Surplus.any() {
 			if lessAbove {
-				add("usage_hourly", mendRollups, "usage_hourly is doubled: it counts %d events more than events and than the rollups over it", hourly.Surplus.Events)
+				add("usage_hourly", repairRollups, "usage_hourly is doubled: it counts %d events more than events and than the rollups over it", hourly.Surplus.Events)
 			} else {
-				add("events", mendEvents, "events lacks rows of %d events that usage_hourly counted, and the rollups over it agree: a part of events was lost (or rows expired or were deleted)", hourly.Surplus.Events)
+				add("events", repairEvents, "events lacks rows of %d events that usage_hourly counted, and the rollups over it agree: a part of events was lost (or rows expired or were deleted)", hourly.Surplus.Events)
 			}
 		}
 	}
@@ -235,10 +235,10 @@ func findings(app *App, cfg Config) []Finding {
 			continue // it agrees with what usage_hourly should hold, or sees no difference
 		}
 		if c.Missing.any() && (!lessAbove || !hourly.Surplus.any()) {
-			add(name, mendRollups, "%s lacks %d events that usage_hourly holds: a part of %s was lost", name, c.Missing.Events, name)
+			add(name, repairRollups, "%s lacks %d events that usage_hourly holds: a part of %s was lost", name, c.Missing.Events, name)
 		}
 		if c.Surplus.any() && (!moreAbove || !hourly.Missing.any()) {
-			add(name, mendRollups, "%s is doubled: it counts %d events more than usage_hourly", name, c.Surplus.Events)
+			add(name, repairRollups, "%s is doubled: it counts %d events more than usage_hourly", name, c.Surplus.Events)
 		}
 	}
 	return list
@@ -286,7 +286,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	for _, a := range r.Apps {
 		for _, f := range a.Findings {
-			fmt.Fprintf(&b, "\n%s: %s\n  to repair: %s\n", a.ID, f.What, f.Mend)
+			fmt.Fprintf(&b, "\n%s: %s\n  to repair: %s\n", a.ID, f.What, f.Repair)
 		}
 		for _, c := range a.Checks {
 			c.write(&b, a.ID)

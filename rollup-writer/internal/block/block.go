@@ -127,7 +127,7 @@ type Block struct {
 }
 
 // Token is the insert_deduplication_token of the block. A generation above 0
-// shows in it: after tables were mended, windows may hold tokens of blocks whose
+// shows in it: after tables were repaired, windows may hold tokens of blocks whose
 // rows were taken out again.
 func (b Block) Token(s Shape, topicID string, partition int32, generation uint32) string {
 	token := version + "|" + topicID + "|" + strconv.FormatInt(int64(partition), 10) + "|" +

@@ -211,7 +211,7 @@ func partitions(client *kgo.Client) *reader.Reader {
 	return r
 }
 
-// retention returns how long a topic keeps what it holds; 0: for ever.
+// retention returns how long a topic keeps what it holds; 0: forever.
 func (e *eraser) retention(ctx context.Context, name string) (time.Duration, error) {
 	configs, err := e.admin.DescribeTopicConfigs(ctx, name)
 	if err != nil {

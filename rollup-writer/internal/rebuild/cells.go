@@ -231,9 +231,9 @@ func (t table) shrink(sum Change, groups uint64) error {
 		ErrShrink, t.name, sum.Removed, sum.Added, groups, t.guard)
 }
 
-// Mend makes the tables what they should be, and returns what it added and took
+// Repair makes the tables what they should be, and returns what it added and took
 // out. It may be run again after it ended half way.
-func (s *Shard) Mend(ctx context.Context, r Range, b Boundaries) ([]Change, error) {
+func (s *Shard) Repair(ctx context.Context, r Range, b Boundaries) ([]Change, error) {
 	chunks, err := s.chunks(ctx, r)
 	if err != nil {
 		return nil, err

@@ -183,9 +183,9 @@ func (s *Shard) Doubles(ctx context.Context, r Range) (Change, error) {
 	return c, nil
 }
 
-// MendDoubles makes events hold each record once, and says how many rows it took
+// RepairDoubles makes events hold each record once, and says how many rows it took
 // out. The month of each is written anew and replaced in one step.
-func (s *Shard) MendDoubles(ctx context.Context, r Range) (Change, error) {
+func (s *Shard) RepairDoubles(ctx context.Context, r Range) (Change, error) {
 	c, err := s.Doubles(ctx, r)
 	if err != nil || c.Cells == 0 {
 		return c, err

@@ -1,4 +1,4 @@
-// Package rebuild mends the tables of one app and a range of days: it makes
+// Package rebuild repairs the tables of one app and a range of days: it makes
 // usage_hourly what events and corrections say, the rollups what usage_hourly
 // says, corrections what their plans say, and events what the caller found in
 // the log. `rollup-writer rebuild` is the command.
@@ -9,7 +9,7 @@
 //
 // # Differences, not copies
 //
-// Rollups and corrections are signed sums. So a table is mended by adding, for
+// Rollups and corrections are signed sums. So a table is repaired by adding, for
 // every cell that differs, one row with the difference. Nothing is taken out of
 // the tables, readers see either sum, the dedup windows stay as they are, and it
 // is the same on one machine and in the cluster form, where it runs on each shard
@@ -17,7 +17,7 @@
 //
 // What is added must not pass through the views: as a rule one table lost a part
 // and all others have counted it, since a block that is repeated fills every
-// table but the one that believes to have it. So each table is mended for itself.
+// table but the one that believes to have it. So each table is repaired for itself.
 // Rows for events, corrections and usage_hourly are written into a table of the
 // same structure that nothing hangs on, and their parts are attached. Records
 // that events holds twice are taken out by replacing the partition of their month
@@ -105,8 +105,8 @@ type Change struct {
 	Removed int64
 }
 
-// settings of every statement. Rows that mend are no repeats of anything, even
-// if the same was mended before; and what the views do must not be ignored.
+// settings of every statement. Rows that repair are no repeats of anything, even
+// if the same was repaired before; and what the views do must not be ignored.
 var settings = clickhousego.Settings{
 	"async_insert":       0,
 	"insert_deduplicate": 0,

@@ -27,7 +27,7 @@ const (
 
 // send returns the reason for which the gateway rejected the event again, empty
 // if it took it. An error is about the gateway.
-func (c *client) send(ctx context.Context, cfg *Config, m *mended) (verdict string, err error) {
+func (c *client) send(ctx context.Context, cfg *Config, m *repaired) (verdict string, err error) {
 	p := protocols[m.row.protocol]
 	key := cfg.WriteKey.Reveal()
 	var content any = m.doc
@@ -129,7 +129,7 @@ func message(reply []byte) string {
 }
 
 // show writes what would be sent.
-func (r *run) show(m *mended) error {
+func (r *run) show(m *repaired) error {
 	line, err := encode(map[string]any{
 		"to": m.to, "app_id": m.id.app, "message_id": m.id.message, "code": m.row.code,
 		"received_at": m.row.received.UTC().Format(time.RFC3339Nano), "event": m.doc,

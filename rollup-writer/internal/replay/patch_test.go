@@ -143,16 +143,16 @@ func TestApply(t *testing.T) {
 	}
 }
 
-// A patch of calls mends each event from its own fields; one that fails leaves the
+// A patch of calls repairs each event from its own fields; one that fails leaves the
 // event out, with a reason that names no values.
-func TestMendDocument(t *testing.T) {
+func TestRepairDocument(t *testing.T) {
 	var r run
 	r.cfg.DryRun = true
 	if err := r.cfg.Patch.Set(`timestamp=parse(properties.when, "%d.%m.%Y %H:%M")`); err != nil {
 		t.Fatal(err)
 	}
 	x := &row{app: "dev", stage: "gateway", protocol: "segment", messageID: "m", original: `{"type":"track","event":"e","userId":"u","timestamp":"23.11.","properties":{"when":"23.11.2026 10:00"}}`}
-	m, why := r.mendDocument(x)
+	m, why := r.repairDocument(x)
 	if why != "" {
 		t.Fatal(why)
 	}
@@ -160,7 +160,7 @@ func TestMendDocument(t *testing.T) {
 		t.Errorf("got timestamp %v", got)
 	}
 	x.original = `{"type":"track","event":"e","userId":"u","timestamp":"23.11.","properties":{"when":"secret"}}`
-	if m, why := r.mendDocument(x); m != nil || !strings.Contains(why, "the patch fails") || strings.Contains(why, "secret") {
+	if m, why := r.repairDocument(x); m != nil || !strings.Contains(why, "the patch fails") || strings.Contains(why, "secret") {
 		t.Errorf("a patch that fails: got %v, %q", m, why)
 	}
 }

@@ -26,7 +26,7 @@ type protocol struct {
 type route struct {
 	path string
 	// body puts around an event what its protocol asks for; nil: nothing.
-	body func(key string, m *mended) any
+	body func(key string, m *repaired) any
 	id   []string // its message id; nil: nowhere, so the request names it
 	when []string // its instant
 	// millis: the instant is in milliseconds since the epoch, else in ISO 8601.
@@ -51,8 +51,8 @@ func field(name string) func(http.Header, string) {
 func unsigned(http.Header, string) {}
 
 // keyed puts events into a list beside the write key.
-func keyed(list string) func(string, *mended) any {
-	return func(key string, m *mended) any { return map[string]any{"api_key": key, list: []any{m.doc}} }
+func keyed(list string) func(string, *repaired) any {
+	return func(key string, m *repaired) any { return map[string]any{"api_key": key, list: []any{m.doc}} }
 }
 
 // at returns a copy of r for each path, which it is sent to, under prefix.
@@ -86,7 +86,7 @@ func join(some ...map[string]route) map[string]route {
 var protocols = func() map[string]protocol {
 	segment := route{id: []string{"messageId"}, when: []string{"timestamp"}}
 	segments := segment
-	segments.body = func(_ string, m *mended) any { return map[string]any{"batch": []any{m.doc}} }
+	segments.body = func(_ string, m *repaired) any { return map[string]any{"batch": []any{m.doc}} }
 	track, page, batch := segment, segment, segments
 	track.path, page.path, batch.path = "/v1/track", "/v1/page", "/v1/batch"
 
@@ -95,7 +95,7 @@ var protocols = func() map[string]protocol {
 	amplitude := route{path: "/2/httpapi", body: keyed("events"), id: []string{"insert_id"}, when: []string{"time"}, millis: true}
 	form := route{form: "identification", id: []string{"insert_id"}, when: []string{"time"}, millis: true}
 
-	list := func(_ string, m *mended) any { return []any{m.doc} }
+	list := func(_ string, m *repaired) any { return []any{m.doc} }
 	mixpanel := route{path: "/import", body: list, id: []string{"properties", "$insert_id"}, when: []string{"properties", "time"}, millis: true}
 	profile := route{body: list, when: []string{"$time"}, millis: true}
 
@@ -147,7 +147,7 @@ func withSource(doc map[string]any, id string) string {
 }
 
 // exportLogs is a request of OTLP with one log record, and what stood around it.
-func exportLogs(_ string, m *mended) any {
+func exportLogs(_ string, m *repaired) any {
 	logs, scoped := map[string]any{}, map[string]any{"logRecords": []any{m.doc}}
 	if v, ok := m.envelope["resource"]; ok {
 		logs["resource"] = v
@@ -214,8 +214,8 @@ func routeOf(x *row) (route, string) {
 	return to, ""
 }
 
-// mendDocument patches the JSON that a gateway rejected.
-func (r *run) mendDocument(x *row) (*mended, string) {
+// repairDocument patches the JSON that a gateway rejected.
+func (r *run) repairDocument(x *row) (*repaired, string) {
 	to, why := routeOf(x)
 	if why != "" {
 		return nil, why
@@ -259,7 +259,7 @@ func (r *run) mendDocument(x *row) (*mended, string) {
 	if why := to.date(x, doc); why != "" {
 		return nil, why
 	}
-	return &mended{row: x, id: id{x.app, message}, to: toGateway, doc: doc, envelope: envelope, route: to}, ""
+	return &repaired{row: x, id: id{x.app, message}, to: toGateway, doc: doc, envelope: envelope, route: to}, ""
 }
 
 // date gives an event without an instant of its own that of its receipt: it counts

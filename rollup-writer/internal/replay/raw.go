@@ -9,8 +9,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/instant"
 )
 
-// mendRaw patches the raw record that an enricher rejected.
-func (r *run) mendRaw(x *row) (*mended, string) {
+// repairRaw patches the raw record that an enricher rejected.
+func (r *run) repairRaw(x *row) (*repaired, string) {
 	e := &event.RawEvent{}
 	if x.original == "" {
 		return nil, "its bytes were not kept"
@@ -31,7 +31,7 @@ func (r *run) mendRaw(x *row) (*mended, string) {
 	if e.MessageID == "" { // it never had one: its place in the log is as good
 		e.MessageID = fmt.Sprintf("rejected-%s-%d-%d", x.place.topicID, x.place.partition, x.place.offset)
 	}
-	return &mended{row: x, id: id{e.AppID, e.MessageID}, to: toRaw, raw: e, doc: document(e)}, ""
+	return &repaired{row: x, id: id{e.AppID, e.MessageID}, to: toRaw, raw: e, doc: document(e)}, ""
 }
 
 // texts, instants and objects are the fields of a raw event by the names that

@@ -1,4 +1,4 @@
-// Package replay sends rejected events through again, mended by a patch, with the
+// Package replay sends rejected events through again, repaired by a patch, with the
 // message ids that they had. `rollup-writer replay-rejected` is the command.
 //
 // It owns which rejected events are selected, how they are patched, where they
@@ -205,8 +205,8 @@ ORDER BY received_at, topic_id, source_partition, source_offset LIMIT `+fmt.Spri
 	return list, nil
 }
 
-// mended is a rejected event that is ready to be sent.
-type mended struct {
+// repaired is a rejected event that is ready to be sent.
+type repaired struct {
 	row *row
 	id  id
 	to  string
@@ -228,14 +228,14 @@ func (r *run) send(ctx context.Context, rows []row) error {
 	if err != nil {
 		return err
 	}
-	var ready []*mended
+	var ready []*repaired
 	for i := range rows {
 		x := &rows[i]
 		if replayed[x.place] {
 			r.skip("sent before")
 			continue
 		}
-		m, why := r.mend(x)
+		m, why := r.repair(x)
 		if why != "" {
 			r.skip(why)
 			continue
@@ -251,7 +251,7 @@ func (r *run) send(ctx context.Context, rows []row) error {
 	if err != nil {
 		return err
 	}
-	ready = slices.DeleteFunc(ready, func(m *mended) bool {
+	ready = slices.DeleteFunc(ready, func(m *repaired) bool {
 		if stored[m.id] {
 			r.skip("events has its message id")
 		}
@@ -271,16 +271,16 @@ func (r *run) send(ctx context.Context, rows []row) error {
 
 func (r *run) skip(why string) { r.report.Skipped[why]++ }
 
-// mend patches a rejected event, or says why it cannot be sent.
-func (r *run) mend(x *row) (*mended, string) {
+// repair patches a rejected event, or says why it cannot be sent.
+func (r *run) repair(x *row) (*repaired, string) {
 	if x.stage == event.StageEnricher {
-		return r.mendRaw(x)
+		return r.repairRaw(x)
 	}
-	return r.mendDocument(x)
+	return r.repairDocument(x)
 }
 
-func (r *run) deliver(ctx context.Context, ready []*mended) error {
-	var done []*mended
+func (r *run) deliver(ctx context.Context, ready []*repaired) error {
+	var done []*repaired
 	var raws []*event.RawEvent
 	for _, m := range ready {
 		if m.to == toRaw {
@@ -342,7 +342,7 @@ func (r *run) replayed(ctx context.Context, rows []row) (map[place]bool, error) 
 }
 
 // stored are the ids that events has.
-func (r *run) stored(ctx context.Context, ready []*mended) (map[id]bool, error) {
+func (r *run) stored(ctx context.Context, ready []*repaired) (map[id]bool, error) {
 	byApp := map[string][]string{}
 	for _, m := range ready {
 		byApp[m.id.app] = append(byApp[m.id.app], m.id.message)
@@ -372,7 +372,7 @@ func (r *run) stored(ctx context.Context, ready []*mended) (map[id]bool, error) 
 }
 
 // mark notes what was sent.
-func (r *run) mark(ctx context.Context, done []*mended) error {
+func (r *run) mark(ctx context.Context, done []*repaired) error {
 	if len(done) == 0 {
 		return nil
 	}

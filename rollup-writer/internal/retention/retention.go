@@ -7,7 +7,7 @@
 // from events a second time, and a row that expires is no correction.
 //
 // The TTL is one rule for each length, with the apps it is of, so that an app
-// without one keeps its events for ever. ClickHouse removes rows while it merges
+// without one keeps its events forever. ClickHouse removes rows while it merges
 // parts, at the latest some hours after they expired.
 package retention
 

@@ -235,7 +235,7 @@ type Server struct {
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if os.Getenv(childEnv) != "" {
 		// Without this check a program that forgot ChildMain would start
-		// itself for ever.
+		// itself forever.
 		return nil, errors.New("start embedded ClickHouse: main must call embedded.ChildMain before anything else")
 	}
 	if err := cfg.Validate(); err != nil {

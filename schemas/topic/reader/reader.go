@@ -213,7 +213,7 @@ func (r *Reader) Newest(ctx context.Context, topic string, partition int32, keep
 }
 
 // Follow calls fn for each committed record of the partition, from its start
-// and for ever, until ctx ends or fn fails. caughtUp is called once, when it has
+// and forever, until ctx ends or fn fails. caughtUp is called once, when it has
 // read what the partition held at the time of the call.
 func (r *Reader) Follow(ctx context.Context, topic string, partition int32, fn func(*kgo.Record) error, caughtUp func()) error {
 	var b Bounds
