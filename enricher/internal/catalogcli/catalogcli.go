@@ -76,10 +76,13 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer, getenv f
 		"metadata recover": (*command).metadataRecover,
 		"metadata suggest": (*command).metadataSuggest,
 	}
-	name := strings.Join(args[:min(len(args), 2)], " ")
-	switch strings.TrimPrefix(name, args[0]+" ") {
+	name, group := strings.Join(args[:min(len(args), 2)], " "), ""
+	if len(args) > 0 {
+		group = args[0]
+	}
+	switch strings.TrimPrefix(name, group+" ") {
 	case "help", "-h", "-help", "--help":
-		_, err := fmt.Fprintf(stdout, "Usage: enricher %s <command> [flags]\n\nCommands:\n%s\nFlags of a command: enricher %[1]s <command> -help\n", args[0], usageOf(args[0]))
+		_, err := fmt.Fprintf(stdout, "Usage: enricher %s <command> [flags]\n\nCommands:\n%s\nFlags of a command: enricher %[1]s <command> -help\n", group, usageOf(group))
 		return err
 	}
 	do, ok := run[name]

@@ -42,9 +42,10 @@ const noAttribution = "actor_id = '', actor_kind = 'erased', user_id = '', anony
 
 var targets = slices.Concat([]target{
 	{"rejected_events", func(l *list) string {
-		return "original != '' AND (" + mentions(l, "original") + " OR (stage = 'enricher' AND " + inRecord(l, "original") + "))"
+		return "(original != '' OR envelope != '') AND (" + mentions(l, "original") + " OR " + mentions(l, "envelope") +
+			" OR (stage = 'enricher' AND " + inRecord(l, "original") + "))"
 	}, func(_ *list, _, where string) string {
-		return "UPDATE original = '', detail = '', message_id = '' WHERE " + where
+		return "UPDATE original = '', envelope = '', detail = '', message_id = '' WHERE " + where
 	}},
 	{"events", func(l *list) string {
 		return "(" + l.ofEvents() + " OR anonymous_id IN " + l.of(kindAnonymous) + " OR previous_id IN " + l.of(kindUser, kindAnonymous) + ")"

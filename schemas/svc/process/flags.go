@@ -39,11 +39,11 @@ func (f *Flags) Parse(args []string, getenv func(string) (string, bool), validat
 	if err != nil {
 		return nil, UsageError(err)
 	}
-	if len(rest) > 0 {
-		return nil, fmt.Errorf("%w: unexpected argument %q", ErrUsage, rest[0])
-	}
 	logger, err := NewLogger(f.stderr, *f.format, *f.level)
 	faults := []error{err}
+	if len(rest) > 0 {
+		faults = append(faults, fmt.Errorf("unexpected argument %q", rest[0]))
+	}
 	for _, v := range validate {
 		faults = append(faults, v())
 	}
