@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"text/template"
-	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
@@ -203,14 +202,20 @@ func (s Schema) applyViews(ctx context.Context, conn driver.Conn) (applied []str
 	if err != nil {
 		return nil, err
 	}
-	record := func(name, checksum string) error {
-		err := conn.Exec(ctx, "INSERT INTO "+s.Table(viewsTable)+" SETTINGS async_insert = 0 VALUES (?, ?, ?)", name, checksum, time.Now().UTC())
-		if err != nil {
-			return fmt.Errorf("record view %s: %w", name, err)
+	// What was done is recorded in one insert, also when something fails: an insert
+	// for each takes as long as its view. Views that a process made which died before
+	// that are made again.
+	var sums []string
+	record := func(name, checksum string) { applied, sums = append(applied, name), append(sums, checksum) }
+	defer func() {
+		if len(applied) == 0 {
+			return
 		}
-		applied = append(applied, name)
-		return nil
-	}
+		insert := "INSERT INTO " + s.Table(viewsTable) + " SETTINGS async_insert = 0 SELECT tupleElement(v, 1), tupleElement(v, 2), now64(3) FROM (SELECT arrayJoin(arrayZip(?, ?)) AS v)"
+		if recordErr := conn.Exec(ctx, insert, applied, sums); recordErr != nil {
+			err = errors.Join(err, fmt.Errorf("record views: %w", recordErr))
+		}
+	}()
 	for _, v := range order {
 		name := v.database(s) + "." + v.Name
 		sum := sha256.Sum256([]byte(statements[v.Name]))
@@ -223,18 +228,14 @@ func (s Schema) applyViews(ctx context.Context, conn driver.Conn) (applied []str
 		if err := conn.Exec(ctx, statements[v.Name]); err != nil {
 			return applied, fmt.Errorf("view %s: %w in:\n%s", v.Name, err, statements[v.Name])
 		}
-		if err := record(name, checksum); err != nil {
-			return applied, err
-		}
+		record(name, checksum)
 	}
 	for _, name := range slices.Sorted(maps.Keys(had)) {
 		database, view, _ := strings.Cut(name, ".")
 		if err := conn.Exec(ctx, "DROP VIEW IF EXISTS "+quote(database)+"."+quote(view)+s.onCluster()+" SYNC"); err != nil {
 			return applied, fmt.Errorf("drop view %s: %w", name, err)
 		}
-		if err := record(name, ""); err != nil {
-			return applied, err
-		}
+		record(name, "")
 	}
 	return applied, nil
 }
