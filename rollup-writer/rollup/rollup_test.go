@@ -689,7 +689,7 @@ func TestPermanentErrorsHaltThePartition(t *testing.T) {
 	b.Produce(topic.Rejected, 0, b.Codec.AppendRejected(nil, &event.Rejected{AppID: "dev", Original: []byte("x")}))
 	b.Send(events(1, 50))
 	b.Await("the partition to halt", func() bool { return w.Metric("uptake_writer_halted_partitions", topic.Rejected) == 1 })
-	if why := w.Health.Ready()["rollup-writer"]; !strings.Contains(why, "uptake.rejected.v1/0: halted until it is repaired") {
+	if why := w.Health.Ready()["rollup-writer"]; !strings.Contains(why, "uptake.rejected.v1/0: halted until the cause is fixed") {
 		t.Errorf("health: %q", why)
 	}
 	b.Await("the other partitions", func() bool { return b.Number("SELECT count() FROM events") == 50 })
