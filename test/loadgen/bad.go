@@ -20,7 +20,7 @@ var badKinds = []Bad{
 	{"unknown_kind", "type", func(s string) string { return strings.Replace(s, `{"type":"track"`, `{"type":"purchase"`, 1) }},
 	{"wrong_type", "properties", func(s string) string { return with(without(s, "properties"), `"properties":[1,2]`) }},
 	{"wrong_type", "userId", func(s string) string { return with(without(without(s, "userId"), "anonymousId"), `"userId":{"id":1}`) }},
-	{"too_long", "messageId", func(s string) string { return replaced(s, "messageId", strings.Repeat("m", 300)) }},
+	{"too_long", "messageId", func(s string) string { return replaced(s, "messageId", strings.Repeat("m", 900)) }},
 	{"too_long", "event", func(s string) string { return replaced(s, "event", strings.Repeat("e", 600)) }},
 	{"bad_quantity", "context.quantity", func(s string) string { return strings.Replace(s, `"context":{`, `"context":{"quantity":-1,`, 1) }},
 	{"duplicate_field", "event", func(s string) string { return with(s, `"event":"Another"`) }},
