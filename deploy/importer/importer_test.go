@@ -84,8 +84,8 @@ func newTarget(t *testing.T) *target {
 	return &target{url: "http://" + g.Addr(), brokers: cfg.Kafka.Brokers}
 }
 
-// stored returns what raw holds, each in a line, sorted.
-func (g *target) stored(t *testing.T) []string {
+// each hands every event that raw holds to fn, with its key.
+func (g *target) each(t *testing.T, fn func(key []byte, e *event.RawEvent)) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(g.brokers...), kgo.ConsumeTopics(topic.Raw), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
@@ -100,9 +100,7 @@ func (g *target) stored(t *testing.T) []string {
 	}
 	left := int64(0)
 	ends.Each(func(o kadm.ListedOffset) { left += o.Offset })
-	codec := event.NewCodec()
-	var got []string
-	for left > 0 {
+	for codec := event.NewCodec(); left > 0; {
 		fetches := client.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
 			t.Fatal(err)
@@ -114,20 +112,29 @@ func (g *target) stored(t *testing.T) []string {
 				t.Error(err)
 				return
 			}
-			line := fmt.Sprintf("%s %q id=%s user=%s anonymous=%s account=%s at=%s", e.Kind, e.Event, e.MessageID, e.UserID, e.AnonymousID, e.AccountID,
-				event.ToTime(e.Timestamp).Format(time.RFC3339Nano))
-			for _, part := range [][]byte{e.Properties, e.Traits} {
-				line += " " + string(part)
-			}
-			if e.IP != "" || e.UserAgent != "" { // of the person, not of the machine that imports
-				line += " ip=" + e.IP + e.UserAgent
-			}
-			if e.TimeNotes != 0 {
-				line += fmt.Sprintf(" notes=%d", e.TimeNotes)
-			}
-			got = append(got, line)
+			fn(r.Key, &e)
 		})
 	}
+}
+
+// stored returns what raw holds, each in a line, sorted.
+func (g *target) stored(t *testing.T) []string {
+	t.Helper()
+	var got []string
+	g.each(t, func(_ []byte, e *event.RawEvent) {
+		line := fmt.Sprintf("%s %q id=%s user=%s anonymous=%s account=%s at=%s", e.Kind, e.Event, e.MessageID, e.UserID, e.AnonymousID, e.AccountID,
+			event.ToTime(e.Timestamp).Format(time.RFC3339Nano))
+		for _, part := range [][]byte{e.Properties, e.Traits} {
+			line += " " + string(part)
+		}
+		if e.IP != "" || e.UserAgent != "" { // of the person, not of the machine that imports
+			line += " ip=" + e.IP + e.UserAgent
+		}
+		if e.TimeNotes != 0 {
+			line += fmt.Sprintf(" notes=%d", e.TimeNotes)
+		}
+		got = append(got, line)
+	})
 	slices.Sort(got)
 	return got
 }

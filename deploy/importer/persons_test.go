@@ -1,59 +1,28 @@
 package importer
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/schemas/event"
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // messages returns what raw holds by what tells messages apart: usage as "key
 // message", and what ties visitors to users as "visitor is user".
 func (g *target) messages(t *testing.T) (usage, claims []string) {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(g.brokers...), kgo.ConsumeTopics(topic.Raw), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topic.Raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	left := int64(0)
-	ends.Each(func(o kadm.ListedOffset) { left += o.Offset })
-	for codec := event.NewCodec(); left > 0; {
-		fetches := client.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			t.Fatal(err)
+	g.each(t, func(key []byte, e *event.RawEvent) {
+		if event.IsUsage(e.Kind) {
+			usage = append(usage, fmt.Sprintf("%q %q", key, e.Message().AppendTo(nil)))
 		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			left--
-			var e event.RawEvent
-			if err := codec.DecodeRaw(r.Value, &e); err != nil {
-				t.Error(err)
-				return
-			}
-			if event.IsUsage(e.Kind) {
-				usage = append(usage, fmt.Sprintf("%q %q", r.Key, e.Message().AppendTo(nil)))
-			}
-			if e.UserID != "" && e.AnonymousID != "" {
-				claims = append(claims, e.AnonymousID+" is "+e.UserID)
-			}
-		})
-	}
+		if e.UserID != "" && e.AnonymousID != "" {
+			claims = append(claims, e.AnonymousID+" is "+e.UserID)
+		}
+	})
 	slices.Sort(usage)
 	slices.Sort(claims)
 	return usage, claims
