@@ -63,20 +63,12 @@ func serveAlerts(c *invocation) error {
 		return err
 	}
 	reg := ops.NewRegistry()
-	var health ops.Health
 	service, err := alert.New(cfg, alert.Dependencies{Logger: logger, Metrics: reg, Now: failpoint.Now})
 	if err != nil || *check {
 		return err
 	}
 	logger.Info("settings in force", setting.Effective(set.FlagSet)...)
-	signals, release := process.Notify()
-	defer release()
-	server, err := ops.Listen(*metricsAddr, ops.Handler(reg, &health), logger)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = server.Close(signals.Kill) }() // only readers of metrics are cut off
-	return service.Run(signals)
+	return untilStopped(*metricsAddr, reg, logger, service.Run)
 }
 
 // withLog parses a command that needs Kafka alone, and runs do.

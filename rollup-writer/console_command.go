@@ -1,6 +1,10 @@
 package main
 
 import (
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/uptakehq/uptake/rollup-writer/console"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
@@ -23,19 +27,26 @@ func serveConsole(c *invocation) error {
 		return nil
 	}
 	logger.Info("settings in force", setting.Effective(set.FlagSet)...)
+	reg := ops.NewRegistry()
+	return untilStopped(*metricsAddr, reg, logger, func(signals process.Signals) error {
+		service, err := console.New(cfg, console.Dependencies{Logger: logger, Metrics: reg})
+		if err != nil {
+			return err
+		}
+		logger.Info("console reachable", "url", service.URL())
+		return service.Run(signals)
+	})
+}
+
+// untilStopped runs a process beside the writer, with its metrics at addr, until it
+// ends or is told to stop.
+func untilStopped(addr string, reg *prometheus.Registry, logger *slog.Logger, run func(process.Signals) error) error {
 	signals, release := process.Notify()
 	defer release()
-	reg := ops.NewRegistry()
-	var health ops.Health
-	server, err := ops.Listen(*metricsAddr, ops.Handler(reg, &health), logger)
+	server, err := ops.Listen(addr, ops.Handler(reg, &ops.Health{}), logger)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = server.Close(signals.Kill) }() // only readers of metrics are cut off
-	service, err := console.New(cfg, console.Dependencies{Logger: logger, Metrics: reg})
-	if err != nil {
-		return err
-	}
-	logger.Info("console reachable", "url", service.URL())
-	return service.Run(signals)
+	return run(signals)
 }
