@@ -33,18 +33,29 @@ func (c *command) metadataRecover(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	a, err := c.agreement()
+	a, err := c.loaded(ctx, &r)
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	if err := r.ch.check(); err != nil {
-		return err
-	}
-	if err := a.Load(ctx); err != nil {
-		return err
-	}
 	return c.recoverKey(ctx, a, &r, rest[0])
+}
+
+// loaded returns the types that are agreed on, once both the log and ClickHouse can
+// be reached by the flags. The caller closes it.
+func (c *command) loaded(ctx context.Context, r *recovery) (*metadata.Agreement, error) {
+	a, err := c.agreement()
+	if err != nil {
+		return nil, err
+	}
+	if err = r.ch.check(); err == nil {
+		err = a.Load(ctx)
+	}
+	if err != nil {
+		a.Close()
+		return nil, err
+	}
+	return a, nil
 }
 
 // recoverKey recovers the values of one key, with the types that a knows, and says

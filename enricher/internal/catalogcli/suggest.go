@@ -51,17 +51,11 @@ func (c *command) metadataSuggest(ctx context.Context, args []string) error {
 	if *apply && *author == "" {
 		return process.UsageError(errors.New("author must be given with -apply"))
 	}
-	a, err := c.agreement()
+	a, err := c.loaded(ctx, &r)
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	if err := r.ch.check(); err != nil {
-		return err
-	}
-	if err := a.Load(ctx); err != nil {
-		return err
-	}
 	found, err := r.suggest(ctx, a.Entries(c.app), keys)
 	if err != nil {
 		return fmt.Errorf("suggest types of keys of %s: %w", c.app, err)
