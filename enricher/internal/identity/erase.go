@@ -102,7 +102,7 @@ func (tx *Tx) namesErased(l *event.Link) bool {
 	return tx.erased(l.AppID, kind, l.ID) || tx.erased(l.AppID, topic.KeyUser, l.UserID)
 }
 
-// takeErase forgets a person (rule 10).
+// takeErase erases a person (rule 10).
 func (tx *Tx) takeErase(l *event.Link) {
 	app := l.AppID
 	e, err := event.ParseErase(l.Profile)

@@ -109,7 +109,7 @@
 // anonymous), MaxAliasDepth, MaxStateBytes of a partition (nothing new is
 // learnt, what is known goes on), MaxIDBytes of an id that can be linked.
 //
-// 10. erase(users, anonymous ids) forgets a person: what was counted for them
+// 10. erase(users, anonymous ids) erases a person: what was counted for them
 // counts for an actor without a name (of kind erased) in the same accounts, what
 // is known of them is withdrawn, and from there on every event of one of the
 // users, of one of the anonymous ids alone, and every alias call that names one

@@ -241,6 +241,7 @@ func TestWhatMayBeDialled(t *testing.T) {
 		"allow: [hooks.example]\ntargets: [{name: a, kind: webhook, url: 'http://hooks.example/x'}]":                                "url must be https",
 		"allow: [hooks.example]\ntargets: [{name: a, kind: webhook, url: 'https://u:p@hooks.example'}]":                             "without a user",
 		"allow: [mx.example]\ntargets: [{name: a, kind: email, smtp: 'mx.example:25', from: a@b.c, to: [a@b.c], plain_smtp: true}]": "plain_smtp is for an address",
+
 		"targets: [{name: a, kind: pigeon}]": "kind must be webhook, slack or email",
 		"targets: [{nome: a}]":               "field nome not found",
 		"allow: [h.example]\ntargets: [{name: a, kind: slack, url: 'https://h.example', quiet: {zone: Nowhere, from: '20:00', to: '07:00'}}]": "quiet.zone must be",

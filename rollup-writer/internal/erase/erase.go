@@ -1,4 +1,4 @@
-// Package erase forgets a person: what ClickHouse and the enrichers hold of a
+// Package erase deletes a person's data: what ClickHouse and the enrichers hold of a
 // user, of the users that are the same person by alias, and of the anonymous ids
 // that are theirs. `rollup-writer erase` is the command; its receipt tells how
 // many rows are left in each table.
