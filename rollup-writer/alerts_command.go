@@ -30,7 +30,7 @@ Flags of a command: rollup-writer alerts <command> -help
 docs/signals.md describes definitions, targets and commands.
 `
 
-// alerts carries out serve, list, ack and redeliver.
+// alerts runs the subcommands serve, list, ack and redeliver.
 func alerts(c *invocation, stdout io.Writer) error {
 	command := "serve"
 	if len(c.args) > 0 && c.args[0] != "" && c.args[0][0] != '-' {
@@ -71,7 +71,8 @@ func serveAlerts(c *invocation) error {
 	return untilStopped(*metricsAddr, reg, logger, service.Run)
 }
 
-// withLog parses a command that needs Kafka alone, and runs do.
+// withLog parses the flags of a command that needs only Kafka, opens a client and runs
+// do.
 func withLog(c *invocation, command string, flags func(set *process.Flags), validate func() error, do func(ctx context.Context, opts []kgo.Opt) error) error {
 	set := process.NewFlags("rollup-writer alerts "+command, "warn", c.stderr)
 	cfg := alert.DefaultConfig()
@@ -95,7 +96,7 @@ func listAlerts(c *invocation, stdout io.Writer) error {
 	var script *bool
 	return withLog(c, "list", func(set *process.Flags) {
 		app = set.String("app", "", "`id` of an app; empty: all")
-		script = set.Bool("json", false, "write the records as JSON, one a line")
+		script = set.Bool("json", false, "write the records as JSON, one per line")
 	}, func() error { return nil }, func(ctx context.Context, opts []kgo.Opt) error {
 		log, err := alert.ReadLog(ctx, opts)
 		if err != nil {
@@ -121,9 +122,9 @@ func acknowledge(c *invocation, stdout io.Writer) error {
 	var id, by, feedback, note *string
 	return withLog(c, "ack", func(set *process.Flags) {
 		id = set.String("alert", "", "`id` of the alert, as list prints it")
-		by = set.String("by", os.Getenv("USER"), "`name` of who acknowledges it")
+		by = set.String("by", os.Getenv("USER"), "`name` of the person who acknowledges it")
 		feedback = set.String("feedback", "", "useful, false_positive or empty")
-		note = set.String("note", "", "a `word` on it")
+		note = set.String("note", "", "`comment` on the alert, kept with it")
 	}, func() error {
 		if *id == "" || (*feedback != "" && *feedback != "useful" && *feedback != "false_positive") {
 			return errors.New("alert must name an alert, and feedback must be useful, false_positive or empty")
@@ -141,7 +142,7 @@ func acknowledge(c *invocation, stdout io.Writer) error {
 func redeliver(c *invocation, stdout io.Writer) error {
 	var id, target *string
 	return withLog(c, "redeliver", func(set *process.Flags) {
-		id = set.String("message", "", "`id` of the message, as its receiver or the log of the process names it")
+		id = set.String("message", "", "`id` of the message, as received by the target or logged by the process")
 		target = set.String("target", "", "`name` of the target")
 	}, func() error {
 		if *id == "" || *target == "" {

@@ -11,8 +11,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
 
-// serveConsole serves the pages until it is told to stop. Its settings are its
-// own: it needs neither Kafka nor what the writer is set to.
+// serveConsole serves the console's pages until the process is asked to stop. It has
+// its own settings: it needs neither Kafka nor the writer's configuration.
 func serveConsole(c *invocation) error {
 	set := process.NewFlags("rollup-writer console", "info", c.stderr)
 	cfg := console.DefaultConfig()
@@ -38,8 +38,8 @@ func serveConsole(c *invocation) error {
 	})
 }
 
-// untilStopped runs a process beside the writer, with its metrics at addr, until it
-// ends or is told to stop.
+// untilStopped runs a process beside the writer, with its metrics at addr, until the
+// process ends or is asked to stop.
 func untilStopped(addr string, reg *prometheus.Registry, logger *slog.Logger, run func(process.Signals) error) error {
 	signals, release := process.Notify()
 	defer release()
@@ -47,6 +47,6 @@ func untilStopped(addr string, reg *prometheus.Registry, logger *slog.Logger, ru
 	if err != nil {
 		return err
 	}
-	defer func() { _ = server.Close(signals.Kill) }() // only readers of metrics are cut off
+	defer func() { _ = server.Close(signals.Kill) }() // cuts off only scrapes of metrics
 	return run(signals)
 }

@@ -15,10 +15,9 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/process"
 )
 
-// forget exits with 0 if nothing of the user is left and with 1 if something is
-// or it could not be carried out; what was cut short is finished by calling it
-// again.
-func forget(c *invocation, stdout io.Writer) (err error) {
+// runErase exits with 0 if nothing of the user is left, and with 1 if something is left
+// or the command failed. Run the command again to finish an interrupted erasure.
+func runErase(c *invocation, stdout io.Writer) (err error) {
 	set := c.flags("erase")
 	cfg := erase.DefaultConfig()
 	cfg.Flags(set)

@@ -26,10 +26,10 @@ Flags of a command: rollup-writer insight <command> -help
 docs/insights.md describes the format.
 `
 
-// errFindings is what lint ends with when it found something.
+// errFindings is the error of lint when the file has findings.
 var errFindings = errors.New("the file has findings")
 
-// insights carries out lint, plan, apply and show.
+// insights runs the subcommands lint, plan, apply and show.
 func insights(c *invocation, stdout io.Writer) error {
 	command := ""
 	if len(c.args) > 0 {
@@ -65,7 +65,7 @@ func readInsight(file string) (*insight.Definitions, string, error) {
 func lintInsight(c *invocation, stdout io.Writer) error {
 	set := c.flags("insight lint")
 	file := set.String("file", "", "YAML `file` of the definitions")
-	catalogFile := set.String("catalog-file", "", "YAML `file` of the catalog that they are for; empty: check the format alone")
+	catalogFile := set.String("catalog-file", "", "YAML `file` of the catalog that the definitions refer to; empty: check the format only")
 	if _, err := c.parse(); err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func changeInsight(c *invocation, command string, stdout io.Writer) (err error) 
 		set.StringVar(file, "file", "", "YAML `file` of the definitions")
 	}
 	if command == "apply" {
-		set.StringVar(by, "by", os.Getenv("USER"), "`name` of who applies it, for the history")
+		set.StringVar(by, "by", os.Getenv("USER"), "`name` of the person who applies it, for the history")
 	}
 	if _, err := c.parse(); err != nil {
 		return err
@@ -140,8 +140,8 @@ func changeInsight(c *invocation, command string, stdout io.Writer) (err error) 
 	return planOrApply(signals.Stop, s, v, d, text, command == "apply", *by, stdout)
 }
 
-// planOrApply shows what changes, with what lint finds against the app's catalog,
-// and applies it.
+// planOrApply prints the changes and what lint finds against the app's catalog, and
+// applies them if asked to.
 func planOrApply(ctx context.Context, s *definitions.Store, v definitions.Version, d *insight.Definitions, text string, apply bool, by string, stdout io.Writer) error {
 	found, err := s.Lint(ctx, d)
 	if err != nil {

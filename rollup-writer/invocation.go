@@ -12,7 +12,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/process"
 )
 
-// invocation is one command with its settings.
+// invocation is one run of a command, with its settings.
 type invocation struct {
 	args   []string
 	getenv func(string) (string, bool)
@@ -22,7 +22,7 @@ type invocation struct {
 	cfg rollup.Config
 }
 
-// flags makes the flag set that every command has.
+// flags returns a flag set with the flags that every command has.
 func (c *invocation) flags(command string) *flag.FlagSet {
 	c.set = process.NewFlags("rollup-writer "+command, "info", c.stderr)
 	c.cfg = rollup.DefaultConfig()
@@ -30,13 +30,13 @@ func (c *invocation) flags(command string) *flag.FlagSet {
 	return c.set.FlagSet
 }
 
-// parse reads the settings, those of the writer and those that validate is of,
-// and returns the logger they ask for.
+// parse reads the settings (those of the writer, and those that validate checks) and
+// returns the configured logger.
 func (c *invocation) parse(validate ...func() error) (*slog.Logger, error) {
 	return c.set.Parse(c.args, c.getenv, append(validate, c.cfg.Validate)...)
 }
 
-// database fails if the database does not exist.
+// database returns an error if the database does not exist.
 func (c *invocation) database(ctx context.Context) error {
 	has, err := clickhouse.HasDatabase(ctx, &c.cfg.ClickHouse)
 	if err != nil || has {

@@ -65,14 +65,14 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 	case "retention":
 		return retain(c, stdout)
 	case "erase":
-		return forget(c, stdout)
+		return runErase(c, stdout)
 	case "console":
 		return serveConsole(c)
 	case "insight":
 		return insights(c, stdout)
 	case "alerts":
 		return alerts(c, stdout)
-	case "": // it is answered
+	case "": // -help or -version was printed
 		return nil
 	}
 	return fmt.Errorf("%w: unknown command %q\n%s", process.ErrUsage, command, usage)
@@ -95,7 +95,7 @@ func serve(c *invocation) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = server.Close(signals.Kill) }() // only readers of metrics are cut off
+	defer func() { _ = server.Close(signals.Kill) }() // cuts off only scrapes of metrics
 	service, err := rollup.New(c.cfg, rollup.Dependencies{Logger: logger, Metrics: reg, Health: &health, Now: failpoint.Now})
 	if err != nil {
 		return err
@@ -115,7 +115,7 @@ func migrate(c *invocation) error {
 }
 
 func initialize(c *invocation) error {
-	reset := c.flags("init").Bool("reset", false, "begin behind what ClickHouse holds, whatever the commits say, with all writers stopped; see rebuild -from-log for what that leaves out")
+	reset := c.flags("init").Bool("reset", false, "commit the offsets after the newest rows in ClickHouse, replacing existing commits; all writers must be stopped; rows that this skips come back with rebuild -from-log")
 	logger, err := c.parse()
 	if err != nil {
 		return err
@@ -128,14 +128,14 @@ func initialize(c *invocation) error {
 	return repair.Init(signals.Stop, c.cfg.Config, logger)
 }
 
-// compare exits with 0 if the tables agree and with 1 if they differ; what it
-// could not read is on standard error, with 1 and without a report.
+// compare exits with 0 if the tables agree and with 1 if they differ. If it cannot read
+// something, it exits with 1, prints the error on standard error, and prints no report.
 func compare(c *invocation, stdout io.Writer) (err error) {
 	set := c.flags("audit")
 	cfg := audit.DefaultConfig()
 	cfg.Flags(set)
 	script := set.Bool("json", false, "write JSON, for scripts")
-	inFlight := set.Int("in-flight-records", 1_000_000, "read up to this many `records` of the log to count what is in flight; 0: do not ask Kafka")
+	inFlight := set.Int("in-flight-records", 1_000_000, "read at most this many `records` of the log to count events in flight; 0: do not read Kafka")
 	logger, err := c.parse(cfg.Validate)
 	if err != nil {
 		return err

@@ -8,8 +8,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/process"
 )
 
-// rebuild exits with 0 when the tables are what they should be, and in a dry run
-// also when they are not; the report says what was or would be changed.
+// rebuild exits with 0 when the tables are correct; a dry run also exits with 0 when
+// they are not. The report lists what was or would be changed.
 func rebuild(c *invocation, stdout io.Writer) error {
 	set := c.flags("rebuild")
 	what := repair.DefaultRebuildConfig()

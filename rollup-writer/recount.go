@@ -5,7 +5,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/process"
 )
 
-// recount exits with 0 when audit_blocks has all the counts that the log has.
+// recount exits with 0 when audit_blocks has all counts that the log has.
 func recount(c *invocation) error {
 	c.flags("recount")
 	logger, err := c.parse()

@@ -11,9 +11,9 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/process"
 )
 
-// replayRejected exits with 0 when all that was to be sent was, also when some of
-// what was selected is skipped: the report, on standard error in a dry run, says
-// why.
+// replayRejected exits with 0 when everything that can be sent was sent, even if some
+// of the selected events are skipped: the report (on standard error in a dry run) gives
+// the reason.
 func replayRejected(c *invocation, stdout io.Writer) error {
 	set := c.flags("replay-rejected")
 	what := replay.DefaultConfig()

@@ -12,8 +12,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/process"
 )
 
-// retain makes ClickHouse keep each app's events as long as the privacy rules
-// say. Call it again when they change.
+// retain sets the TTL of each app's events to the retention of the privacy rules. Run
+// it again whenever the rules change.
 func retain(c *invocation, stdout io.Writer) (err error) {
 	set := c.flags("retention")
 	file := set.String("privacy-file", "", "YAML `file` of the privacy rules: retention_days of each app; docs/privacy.md")

@@ -101,7 +101,7 @@ func (n *session) close(kill context.Context) {
 		ctx, cancel := context.WithTimeout(kill, 5*time.Second)
 		defer cancel()
 		if err := n.cl.LeaveGroupContext(ctx); err != nil {
-			n.log.Warn("group was not left, its other members wait for the session timeout", "error", err)
+			n.log.Warn("leaving the group failed; its other members wait for the session timeout", "error", err)
 		}
 	}
 	n.gts.CloseAllowingRebalance()

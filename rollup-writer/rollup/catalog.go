@@ -15,20 +15,20 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
-// catalogCopy brings the versions of the catalog into ClickHouse, where analysts
-// join features with their names, owners and kinds. Each writer does so by
-// itself: the rows of a version are the same from all of them, and both tables
-// replace a row by one of the same key, so that any number of copies is one.
+// catalogCopy copies the versions of the catalog into ClickHouse, where analysts join
+// features with their names, owners and kinds. Every writer makes its own copy: the
+// rows of a version are the same from all of them, and both tables replace rows of
+// equal key, so that several copies have the effect of one.
 type catalogCopy struct {
 	s      *Service
-	before map[string]*catalog.Version // the version of each app that was read last
-	copied map[string]int64            // the highest one of each app that ClickHouse has
-	// metrics is the highest one of each app whose metrics ClickHouse has.
+	before map[string]*catalog.Version // the version of each app that was read most recently
+	copied map[string]int64            // the highest version of each app that ClickHouse has
+	// metrics holds the highest version of each app whose metrics ClickHouse has.
 	metrics map[string]int64
 }
 
-// followCatalog copies what there is and what comes, until ctx ends. What cannot
-// be copied does not hold up events.
+// followCatalog copies existing and future versions until ctx ends. A version that
+// cannot be copied does not delay events.
 func (s *Service) followCatalog(ctx context.Context) error {
 	opts, err := s.cfg.Kafka.Options(s.log, nil)
 	if err != nil {
@@ -40,30 +40,30 @@ func (s *Service) followCatalog(ctx context.Context) error {
 	}
 	defer in.Close()
 	c := &catalogCopy{s: s, before: map[string]*catalog.Version{}}
-	if err := s.untilDone(ctx, "read which catalogs clickhouse has", c.readCopied); err != nil {
+	if err := s.untilDone(ctx, "read catalog versions from clickhouse", c.readCopied); err != nil {
 		return nil // stopped
 	}
 	for {
-		// From the start: to copy a version again changes nothing.
+		// Read the topic from its start: copying a version again changes nothing.
 		err := in.Follow(ctx, topic.Catalog, 0, func(r *kgo.Record) error { return c.take(ctx, r) }, func() {})
 		if ctx.Err() != nil {
 			return nil
 		}
-		s.log.Warn("catalog was not read; trying again", "error", err)
+		s.log.Warn("reading the catalog failed; retrying", "error", err)
 		if backoff.Sleep(ctx, checkRetry) != nil {
 			return nil // stopped
 		}
 	}
 }
 
-// take copies the version of a record. It fails when ctx ends.
+// take copies the version in a record. It returns an error only when ctx ends.
 func (c *catalogCopy) take(ctx context.Context, r *kgo.Record) error {
 	if len(r.Value) == 0 {
-		return nil // a version that was taken back
+		return nil // tombstone: the version was withdrawn
 	}
 	v, err := catalog.Decode(r.Value)
 	if err != nil {
-		c.s.log.Error("catalog version was not copied", "offset", r.Offset, "error", err)
+		c.s.log.Error("copying the catalog version failed", "offset", r.Offset, "error", err)
 		return nil
 	}
 	return c.s.untilDone(ctx, "copy the catalog", func(ctx context.Context) error { return c.copy(ctx, v) })
@@ -79,7 +79,7 @@ func (s *Service) untilDone(ctx context.Context, what string, do func(context.Co
 			return ctx.Err()
 		}
 		if attempt%60 == 0 {
-			s.log.Warn("trying again", "what", what, "error", err)
+			s.log.Warn("failed; retrying", "what", what, "error", err)
 		}
 		select {
 		case <-time.After(checkRetry):
@@ -116,9 +116,9 @@ func (c *catalogCopy) highest(ctx context.Context, table string) (map[string]int
 	return versions, rows.Err()
 }
 
-// copy writes one version: its features, and those of the version before that
-// it no longer has as removed. The history is written last: what it has was
-// copied whole.
+// copy writes one version: its features, and, marked as removed, those of the previous
+// version that it no longer has. The history row is written last: a version that has
+// one was copied completely.
 func (c *catalogCopy) copy(ctx context.Context, v *catalog.Version) error {
 	before := c.before[v.App]
 	if err := c.copyMetrics(ctx, v, before); err != nil {
@@ -169,7 +169,7 @@ func firstOf(words ...string) string {
 	return ""
 }
 
-// featureRow is a feature with the module and the product that it is in.
+// featureRow is a feature with its module and product.
 type featureRow struct {
 	product *catalog.Product
 	module  *catalog.Module
@@ -177,7 +177,7 @@ type featureRow struct {
 	removed bool
 }
 
-// featureRows returns the features of v, and those of before that v has no more.
+// featureRows returns the features of v, and those of before that v no longer has.
 func featureRows(v, before *catalog.Version) []featureRow {
 	rows := features(v.Catalog, false)
 	if before == nil {

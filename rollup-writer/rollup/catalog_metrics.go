@@ -15,8 +15,8 @@ type metricRow struct {
 	removed bool
 }
 
-// metricRows returns the names of v's metrics, and those of before that v has no
-// more.
+// metricRows returns the names of v's metrics, and those of before that v no longer
+// has.
 func metricRows(v, before *catalog.Version) []metricRow {
 	var rows []metricRow
 	has := map[string]bool{}
@@ -38,9 +38,9 @@ func metricRows(v, before *catalog.Version) []metricRow {
 	return rows
 }
 
-// copyMetrics writes what a version says of metrics, once as copy does with its
-// features. A version that says nothing leaves no trace and is looked at again by
-// the next writer, which costs nothing.
+// copyMetrics writes the metrics of a version, once, as copy does for features. A
+// version without metrics leaves no row, so the next writer looks at it again; that
+// costs nothing.
 func (c *catalogCopy) copyMetrics(ctx context.Context, v, before *catalog.Version) error {
 	rows := metricRows(v, before)
 	if v.Number <= c.metrics[v.App] || len(rows) == 0 {

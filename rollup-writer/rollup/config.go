@@ -9,32 +9,32 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 )
 
-// Config is all that a writer is told.
+// Config is the configuration of a writer.
 type Config struct {
 	boundary.Config
 
-	// SessionTimeout is how long the group waits for a sign of life of a writer,
-	// RebalanceTimeout for it to join again when others come or go. One that is
-	// killed while it joins is waited for as long as the latter.
+	// SessionTimeout is how long the group waits for a writer's heartbeat.
+	// RebalanceTimeout is how long a rebalance waits for a writer to rejoin; it is also
+	// how long the group waits for a writer that was killed while joining.
 	SessionTimeout   time.Duration
 	RebalanceTimeout time.Duration
-	// QueueBytes of records are kept undecoded per partition before fetching of
-	// it pauses.
+	// QueueBytes is how many bytes of undecoded records are kept per partition before
+	// its fetching is paused.
 	QueueBytes int
-	// MaxInserts are under way at once.
+	// MaxInserts is how many inserts may run at once.
 	MaxInserts int
 	// RetryMax bounds the growing pause between attempts of a block.
 	RetryMax time.Duration
-	// HaltRetry is the pause after an error that someone has to repair.
+	// HaltRetry is the pause after an error that needs an operator.
 	HaltRetry time.Duration
-	// RevokeWait is how long a partition that is taken away may finish what is
-	// under way; then it is let go.
+	// RevokeWait is how long a revoked partition may finish the insert in progress
+	// before it is abandoned.
 	RevokeWait time.Duration
-	// StopTimeout bounds the same at the end of the process.
+	// StopTimeout bounds the same wait at the end of the process.
 	StopTimeout time.Duration
 }
 
-// DefaultConfig serves one machine.
+// DefaultConfig is for one machine.
 func DefaultConfig() Config {
 	return Config{
 		Config:           boundary.DefaultConfig(),
@@ -49,17 +49,17 @@ func DefaultConfig() Config {
 	}
 }
 
-// Flags binds the config to flags of set.
+// Flags defines the settings as flags of set.
 func (c *Config) Flags(set *flag.FlagSet) {
 	c.Config.Flags(set)
-	set.DurationVar(&c.SessionTimeout, "session-timeout", c.SessionTimeout, "after this long without a sign of life another writer takes over the partitions")
+	set.DurationVar(&c.SessionTimeout, "session-timeout", c.SessionTimeout, "after this long without a heartbeat another writer takes over the partitions")
 	set.DurationVar(&c.RebalanceTimeout, "rebalance-timeout", c.RebalanceTimeout, "how long a rebalance waits for a writer to give up partitions and join again")
 	set.IntVar(&c.QueueBytes, "queue-bytes", c.QueueBytes, "bytes of fetched records kept per partition before fetching of it pauses")
-	set.IntVar(&c.MaxInserts, "max-inserts", c.MaxInserts, "inserts under way at once")
+	set.IntVar(&c.MaxInserts, "max-inserts", c.MaxInserts, "inserts in progress at once")
 	set.DurationVar(&c.RetryMax, "retry-max", c.RetryMax, "longest pause between two attempts of a block")
 	set.DurationVar(&c.HaltRetry, "halt-retry", c.HaltRetry, "pause after a permanent error: schema, rights, settings")
-	set.DurationVar(&c.RevokeWait, "revoke-wait", c.RevokeWait, "how long a partition that is taken away may finish the insert that is under way")
-	set.DurationVar(&c.StopTimeout, "stop-timeout", c.StopTimeout, "how long a stopping writer waits for inserts that are under way")
+	set.DurationVar(&c.RevokeWait, "revoke-wait", c.RevokeWait, "how long a revoked partition may finish the insert in progress")
+	set.DurationVar(&c.StopTimeout, "stop-timeout", c.StopTimeout, "how long a stopping writer waits for inserts in progress")
 }
 
 // Validate reports all faults, each with the setting's name.

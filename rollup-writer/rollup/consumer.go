@@ -17,10 +17,11 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// fetchBytes bounds what is fetched from a broker at once, and buffered for it.
+// fetchBytes bounds how much is fetched from a broker in one request, and how much the
+// client buffers of it.
 const fetchBytes = 16 << 20
 
-// connect makes the client. It consumes nothing until topics are added.
+// connect creates the client. It consumes nothing until topics are added.
 func (s *Service) connect() error {
 	opts, err := s.cfg.Kafka.Options(s.log, s.reg)
 	if err != nil {
@@ -33,9 +34,9 @@ func (s *Service) connect() error {
 		kgo.RebalanceTimeout(s.cfg.RebalanceTimeout),
 		kgo.HeartbeatInterval(min(3*time.Second, s.cfg.SessionTimeout/3)),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.KeepControlRecords(), // they move the boundary of an idle partition
+		kgo.KeepControlRecords(), // they advance the boundary of an idle partition
 		kgo.DisableAutoCommit(),
-		// Where a partition begins is its commit and nothing else.
+		// A partition starts at its commit, never at a default offset.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.OnPartitionsAssigned(s.assigned),
 		kgo.AdjustFetchOffsetsFn(s.begin),
@@ -43,7 +44,7 @@ func (s *Service) connect() error {
 		kgo.OnPartitionsLost(s.lost),
 		kgo.FetchMaxBytes(fetchBytes),
 		kgo.FetchMaxPartitionBytes(int32(min(s.cfg.QueueBytes, fetchBytes))),
-		// Ticks go to the partition that they close.
+		// A tick goes to the partition whose block it closes.
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(0),
 		kgo.RecordDeliveryTimeout(boundary.AskTimeout),
@@ -59,17 +60,17 @@ func (s *Service) connect() error {
 	return nil
 }
 
-// unanswered tells an error of a check of topics that says nothing of them: Kafka
-// is away, or somebody called the question off. It passes; a fault of a topic does
-// not.
+// unanswered reports whether an error of a check of topics is about the request and not
+// about a topic: Kafka is unreachable, or the context ended. Such an error passes by
+// itself; a fault of a topic does not.
 func unanswered(err error) bool {
 	fault, ok := errors.AsType[*topic.FaultError](err)
 	return !ok || fault.Passes()
 }
 
-// assigned is called while no poll is under way, before the first fetch.
+// assigned is called while no poll is in progress, before the first fetch.
 func (s *Service) assigned(_ context.Context, cl *kgo.Client, added map[string][]int32) {
-	// A pause outlives the partition that it was for.
+	// The client keeps a pause after the partition was revoked: resume it.
 	cl.ResumeFetchPartitions(added)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,8 +91,8 @@ func (s *Service) assigned(_ context.Context, cl *kgo.Client, added map[string][
 	}
 }
 
-// begin tells each partition that was assigned where to begin, or why it must
-// not, and the client from where to fetch.
+// begin gives each assigned partition its start offset, or the reason why it must not
+// start, and tells the client where to fetch from.
 func (s *Service) begin(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 	var starts map[string]map[int32]boundary.Start
 	for attempt := 1; ; attempt++ {
@@ -100,7 +101,7 @@ func (s *Service) begin(ctx context.Context, offsets map[string]map[int32]kgo.Of
 			break
 		}
 		if attempt == 1 {
-			s.log.Warn("cannot read where to begin; trying again", "error", err)
+			s.log.Warn("reading the start offsets failed; retrying", "error", err)
 		}
 		select {
 		case <-time.After(checkRetry):
@@ -116,21 +117,22 @@ func (s *Service) begin(ctx context.Context, offsets map[string]map[int32]kgo.Of
 			out[name][n] = kgo.NewOffset().At(max(st.Boundary, 0)).WithEpoch(-1)
 			p := s.partition(name, n)
 			if p == nil {
-				continue // taken away in the meantime
+				continue // revoked in the meantime
 			}
 			if st.Refused != nil {
 				s.pause(p)
 			}
 			select {
 			case p.began <- st:
-			default: // it has begun
+			default: // it has started
 			}
 		}
 	}
 	return out, nil
 }
 
-// starts reads commits, topics and log starts, and judges each partition.
+// starts reads commits, topics and log starts, and decides for each partition whether
+// it may start.
 func (s *Service) starts(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]boundary.Start, error) {
 	ctx, cancel := context.WithTimeout(ctx, boundary.AskTimeout)
 	defer cancel()
@@ -142,7 +144,7 @@ func (s *Service) starts(ctx context.Context, offsets map[string]map[int32]kgo.O
 	if err != nil {
 		return nil, err
 	}
-	// Who stamps the records may have been changed since the last look.
+	// The topic's timestamp type may have been changed since the last look.
 	_, changed := topic.Check(ctx, s.admin, boundary.Topics...)
 	if changed != nil && unanswered(changed) {
 		return nil, changed
@@ -161,8 +163,8 @@ func (s *Service) starts(ctx context.Context, offsets map[string]map[int32]kgo.O
 	return starts, nil
 }
 
-// revoked is called while no poll is under way: the partitions are another
-// writer's as soon as it returns.
+// revoked is called while no poll is in progress: as soon as it returns, the partitions
+// belong to another writer.
 func (s *Service) revoked(_ context.Context, _ *kgo.Client, removed map[string][]int32) {
 	parts := s.remove(removed)
 	for _, p := range parts {
@@ -176,20 +178,20 @@ func (s *Service) revoked(_ context.Context, _ *kgo.Client, removed map[string][
 		case <-timeout.C:
 			timeout.Reset(0)
 		}
-		p.letGo()
+		p.revoke()
 	}
 	s.log.Info("partitions revoked", "partitions", removed)
 }
 
-// lost is called when the group has given the partitions away already.
+// lost is called when the group has already given the partitions to others.
 func (s *Service) lost(_ context.Context, _ *kgo.Client, removed map[string][]int32) {
 	for _, p := range s.remove(removed) {
-		p.letGo()
+		p.revoke()
 	}
 	s.log.Warn("partitions lost", "partitions", removed)
 }
 
-// remove forgets partitions and returns them.
+// remove takes partitions out of the service and returns them.
 func (s *Service) remove(removed map[string][]int32) []*partition {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -199,7 +201,7 @@ func (s *Service) remove(removed map[string][]int32) []*partition {
 			if p := s.partitions[name][n]; p != nil {
 				parts = append(parts, p)
 				delete(s.partitions[name], n)
-				s.metrics.forget(name, n)
+				s.metrics.drop(name, n)
 			}
 		}
 		s.metrics.partitions.WithLabelValues(name).Set(float64(len(s.partitions[name])))
@@ -221,10 +223,10 @@ func (s *Service) pause(p *partition) {
 	}
 }
 
-// throttle pauses or resumes fetching as the queue says now. Poll calls it when
-// the queue became full, build when it was drained, and either may come late: if
-// each did what it had seen, a pause after the resume that was meant to end it
-// would stay forever.
+// throttle pauses or resumes fetching according to the queue's present state. poll
+// calls it when the queue became full, build when the queue was drained. Both calls may
+// be late, so neither acts on what its caller saw: a late pause after the resume would
+// stop the partition forever.
 func (s *Service) throttle(p *partition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -239,10 +241,10 @@ func (s *Service) throttle(p *partition) {
 	}
 }
 
-// pollRecords bounds what is handed out between two chances to rebalance.
+// pollRecords bounds the records handed out between two opportunities to rebalance.
 const pollRecords = 20_000
 
-// poll hands out what is fetched until ctx ends.
+// poll hands out fetched records until ctx ends.
 func (s *Service) poll(ctx context.Context) {
 	for {
 		fetches := s.client.PollRecords(ctx, pollRecords)
@@ -250,7 +252,7 @@ func (s *Service) poll(ctx context.Context) {
 			s.client.AllowRebalance()
 			return
 		}
-		_ = failpoint.Hit("writer.after-poll") // an error has no meaning here
+		_ = failpoint.Hit("writer.after-poll") // only stops the process, never fails
 		fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 			p := s.partition(f.Topic, f.Partition)
 			if f.Err != nil {
@@ -264,7 +266,7 @@ func (s *Service) poll(ctx context.Context) {
 				s.throttle(p)
 			}
 		})
-		_ = failpoint.Hit("writer.after-fetch") // an error has no meaning here
+		_ = failpoint.Hit("writer.after-fetch") // only stops the process, never fails
 		s.client.AllowRebalance()
 	}
 }
@@ -273,7 +275,7 @@ func (s *Service) fetchFailed(p *partition, f kgo.FetchTopicPartition) {
 	var lost *kgo.ErrDataLoss
 	switch {
 	case p != nil && (errors.Is(f.Err, kerr.OffsetOutOfRange) || errors.As(f.Err, &lost)):
-		p.fail(fmt.Errorf("fetch: %w: the log was truncated or retention has overtaken the writer; see `rollup-writer audit`, and begin with `rollup-writer init -reset`", f.Err))
+		p.fail(fmt.Errorf("fetch: %w: the log was truncated or retention has overtaken the writer; run `rollup-writer audit`, then set new start offsets with `rollup-writer init -reset`", f.Err))
 	case errors.Is(f.Err, context.Canceled):
 	default:
 		s.log.Warn("fetch failed", "topic", f.Topic, "partition", f.Partition, "error", f.Err)
@@ -301,8 +303,8 @@ func (s *Service) commit(ctx context.Context, name string, number int32, boundar
 // lagInterval is how often the lag is measured.
 const lagInterval = 5 * time.Second
 
-// watchLag measures how far the writer is behind the log, also while it does not
-// fetch, and notices when Kafka is away.
+// watchLag measures how far the writer is behind the log, also while it does not fetch,
+// and notices when Kafka is unreachable.
 func (s *Service) watchLag(ctx context.Context) {
 	tick := time.NewTicker(lagInterval)
 	defer tick.Stop()

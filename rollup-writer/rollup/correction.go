@@ -21,49 +21,47 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 )
 
-// What a block's control records move is carried out in two steps, one before
-// the block's rows and one after them.
+// The moves of a block's control records are applied in two steps, one before the
+// block's rows are inserted and one after.
 //
-// First it is planned. Of the base rollup the rows are read that the moves name,
-// in one statement for the whole block; they and the block's own rows are
-// followed through the block (package plan); and what comes out is written into
-// correction_plans: pairs of rows, − under the old attribution and + under the
-// new one, in chunks, and with the last of them the head of the plan, which says
-// how many chunks there are and what each holds. A plan that moves nothing has a
-// head too. Then the head is read back.
+// First they are planned. The rows of the base rollup that the moves name are read in
+// one statement for the whole block. They and the block's own rows are followed through
+// the block (package plan), and the result is written to correction_plans: pairs of
+// rows, negative under the old attribution and positive under the new one, in chunks.
+// The last chunk holds the head of the plan, which lists the chunks and what each
+// contains. A plan that moves nothing has a head too. Then the head is read back.
 //
-// No row of the block is inserted before that. So as long as there is no head
-// the base holds nothing of the block, whoever reads it and however often; and
-// from the head on nobody reads the base for this block any more. Two writers may
-// plan at the same time, one of them from a base that the other has changed
-// already. Heads of one block have one token, so that one is taken, and the
-// chunks of a plan bear the number of the attempt that made them, so that the
-// head says which are its own. Both writers carry out the plan of the head that
-// was taken.
+// No row of the block is inserted before that. So while a block has no head, the base
+// holds nothing of the block, whoever reads it and however often; and once it has one,
+// nobody reads the base for this block again. Two writers may plan at the same time,
+// one of them from a base that the other has already changed. All heads of a block have
+// the same token, so ClickHouse keeps one of them, and the chunks of a plan carry the
+// number of the attempt that made them, so that the head identifies its own chunks.
+// Both writers then apply the plan of the head that was kept.
 //
 // Then the block's rows are inserted, and after them the plan's chunks into
-// corrections, each as one block under the token of the plan and its number.
+// corrections, each as one block whose token is that of the plan with the chunk's
+// number.
 
-// chunkRows bounds a chunk: it is what is in memory, and a block.
+// chunkRows bounds a chunk, which is held in memory and inserted as one block.
 const chunkRows = 100_000
 
-// maxConditions bounds the conditions by which rows of moves that name no actor
-// are read; beyond that all rows of their app are.
+// maxConditions bounds the conditions that select the rows of moves that name no actor;
+// if there are more, all rows of the app are read.
 const maxConditions = 200
 
-// errPlan is in the chain of the error about a plan that does not hold what its
-// head says.
-var errPlan = errors.New("rows of the plan were lost or doubled in correction_plans, and what it would move cannot be known from the base any more: " +
+// errPlan is in the chain of the error about a plan whose rows do not match its head.
+var errPlan = errors.New("rows of the plan were lost or doubled in correction_plans, and the base can no longer tell what it would move: " +
 	"see `rollup-writer audit`; if its rows cannot be brought back, stop the writers, run `rollup-writer init -reset`, then `rollup-writer rebuild -from-log` of every app")
 
-// correction carries out what the control records of one block order.
+// correction applies the moves of one block's control records.
 type correction struct {
 	p       *partition
 	orders  *plan.Orders
 	rows    *columns.Events
 	end     int64 // of the block
 	token   string
-	control columns.Control // what all rows have in common
+	control columns.Control // the fields that all rows have in common
 
 	head columns.Plan
 	own  *columns.Corrections // chunk 1 of head, if this writer has made it
@@ -72,8 +70,8 @@ type correction struct {
 // kindMove is the control kind of all corrections.
 const kindMove = event.ControlMove
 
-// plan makes sure that the block has a complete plan, and returns what carries it
-// out; nil if the block orders nothing.
+// plan makes sure that the block has a complete plan, and returns the correction that
+// applies it; nil if the block has no moves.
 func (p *partition) plan(it item, token string) (*correction, error) {
 	orders, counted := it.rows.ordered()
 	if orders == nil || orders.Len() == 0 {
@@ -90,14 +88,14 @@ func (p *partition) plan(it item, token string) (*correction, error) {
 			return err
 		}
 		p.window.begin(p, p.sent, p.before)
-		if err := p.window.admit(p.gone, p); err != nil {
+		if err := p.window.admit(p.revoked, p); err != nil {
 			return err
 		}
 		if err := p.readable(ctx, "correction_plans", "usage_hourly"); err != nil {
 			return err
 		}
-		// A block that nobody can have sent before has no plan yet. It would be
-		// found below as well; this saves the question.
+		// A block that cannot have been sent before has no plan. Reading the head would
+		// find that too; this saves the query.
 		if p.before || attempts > 1 {
 			if has, err := c.readHead(ctx); err != nil || has {
 				return err
@@ -118,7 +116,7 @@ func (p *partition) plan(it item, token string) (*correction, error) {
 		}
 		has, err := c.readHead(ctx)
 		if err == nil && !has {
-			err = fmt.Errorf("the plan of %s cannot be read back", token)
+			err = fmt.Errorf("reading back the plan of %s found no head", token)
 		}
 		if err == nil && c.head.ID == m.head.ID {
 			c.own = m.only
@@ -160,9 +158,10 @@ func (c *correction) apply() error {
 	return nil
 }
 
-// readable fails while what is read of tables could be wrong: until the replica
-// that p is connected to has what was written through any other, and while it has
-// rows of this partition that an insert left behind which was repeated.
+// readable returns an error while the tables could give wrong results: until the
+// replica that p is connected to has everything written through other replicas, and
+// while it has parts with rows of this partition that an insert left behind and that
+// were inserted again.
 func (p *partition) readable(ctx context.Context, names ...string) error {
 	if p.s.schema.Form.Cluster == "" {
 		return nil
@@ -178,7 +177,7 @@ func (p *partition) readable(ctx context.Context, names ...string) error {
 	return nil
 }
 
-// reasonText is what the plan tells people.
+// reasonText is the reason of a plan as people read it.
 func reasonText(r *event.Reason) (string, error) {
 	if r == nil {
 		return "", nil
@@ -187,8 +186,8 @@ func reasonText(r *event.Reason) (string, error) {
 	return string(b), err
 }
 
-// where selects the rows of the block's plans: each stands at the offset of its
-// control record, the head at that of the block.
+// where selects the rows of the block's plans: each row has the offset of its control
+// record, the head that of the block.
 func (c *correction) where() string {
 	return fmt.Sprintf("source_topic_id = %s AND source_partition = %d AND source_offset >= %d AND source_offset < %d AND block = %[3]d",
 		clickhouse.Quote(c.control.TopicID), c.control.Partition, c.control.Block, c.end)
@@ -219,8 +218,7 @@ func (c *correction) readHead(ctx context.Context) (has bool, err error) {
 	return heads == 1, nil
 }
 
-// gather reads what the block moves and writes all chunks of a plan but the last
-// one.
+// gather reads what the block moves and writes all chunks of the plan except the last.
 func (c *correction) gather(ctx context.Context) (m *planMaker, err error) {
 	m = &planMaker{correction: c, head: columns.Plan{ID: rand.Uint64(), End: c.end}, planned: columns.NewPlan()}
 	defer m.close()
@@ -243,15 +241,15 @@ func (c *correction) gather(ctx context.Context) (m *planMaker, err error) {
 	return m, err
 }
 
-// planMaker makes one plan, chunk after chunk.
+// planMaker makes one plan, one chunk after the other.
 type planMaker struct {
 	*correction
 	head    columns.Plan
 	pairs   plan.Pairs
-	planned *columns.Corrections // chunk under construction, as it is planned
-	only    *columns.Corrections // chunk 1, as it is applied
+	planned *columns.Corrections // chunk under construction, in the form of correction_plans
+	only    *columns.Corrections // chunk 1, in the form of corrections
 	row     uint32
-	writer  *clickhouse.Conn // one is reading while this one writes
+	writer  *clickhouse.Conn // a second connection: the first one is reading
 }
 
 func (m *planMaker) close() {
@@ -260,7 +258,7 @@ func (m *planMaker) close() {
 	}
 }
 
-// follow takes in a row of the base or of the block.
+// follow adds a row of the base or of the block.
 func (m *planMaker) follow(ctx context.Context, r *plan.Row) error {
 	m.pairs.Follow(m.orders, r)
 	if m.pairs.Len() < chunkRows/2 {
@@ -281,7 +279,7 @@ func (m *planMaker) follow(ctx context.Context, r *plan.Row) error {
 	return err
 }
 
-// take makes the next chunk of the pairs that were gathered.
+// take makes the next chunk from the gathered pairs.
 func (m *planMaker) take() {
 	list := m.pairs.List()
 	if len(list) == 0 {
@@ -312,14 +310,14 @@ func (m *planMaker) take() {
 	m.pairs.Reset()
 }
 
-// of is what rows say of an order.
+// of returns the fields that rows carry of an order.
 func (c *correction) of(o *plan.Order) columns.Control {
 	ctl := c.control
 	ctl.AppID, ctl.Offset, ctl.ID, ctl.Kind = o.AppID, o.Offset, o.ID, kindMove
 	return ctl
 }
 
-// finish writes the last chunk and, with it, the head and the reasons.
+// finish writes the last chunk with the head and the reasons.
 func (m *planMaker) finish(ctx context.Context) error {
 	m.take()
 	for n := range m.orders.Len() {
@@ -344,8 +342,8 @@ func (m *planMaker) write(ctx context.Context, conn *clickhouse.Conn, suffix str
 // attributionColumns are those that a move may match and set, as SQL lists them.
 var attributionColumns = strings.Join(tables.Attribution, ", ")
 
-// baseKeys are the columns of usage_hourly by which it is sorted, but for the
-// partition: summed in this order it is read as it is stored.
+// baseKeys are the columns of usage_hourly's sorting key without the partition: grouped
+// in this order, rows are aggregated in the order in which they are stored.
 const baseKeys = "app_id, actor_id, actor_kind, account_id, feature_id, hour, module_id, product_id, role, event, account_source, user_id, anonymous_id"
 
 // baseQuery sums the rows of a partition that a condition selects.
@@ -355,13 +353,14 @@ func baseQuery(table string, partition int32, condition string) string {
 		" GROUP BY " + baseKeys + " HAVING events_sum != 0 OR quantity_sum != 0"
 }
 
-// namedTable is the table of the actors that a block's moves name.
+// namedTable is the name of the external table of the actors that a block's moves name.
 const namedTable = "named_actors"
 
-// namedQuestion reads all that is counted for actors: ids travel as data, since
-// a block may name any number of them. usage_hourly is sorted by app and actor,
-// so what it costs does not grow with what others did. An actor of one app is
-// looked for in all of them: pairs of app and actor cost twice the time.
+// namedQuestion reads everything counted for the named actors. The ids travel as an
+// external table, since a block may name any number of them. usage_hourly is sorted by
+// app and actor, so the cost does not grow with other actors' usage. An actor of one
+// app is looked for in all of them: comparing pairs of app and actor takes twice the
+// time.
 func namedQuestion(table string, partition int32, actors []plan.Actor) clickhouse.Question {
 	apps, seen := map[string]bool{}, map[string]bool{}
 	var id proto.ColStr
@@ -380,7 +379,7 @@ func namedQuestion(table string, partition int32, actors []plan.Actor) clickhous
 	}
 }
 
-// readNamed follows what is counted for the actors that moves name.
+// readNamed follows what is counted for the actors that the moves name.
 func (m *planMaker) readNamed(ctx context.Context) error {
 	actors := m.orders.Named()
 	if len(actors) == 0 {
@@ -389,8 +388,8 @@ func (m *planMaker) readNamed(ctx context.Context) error {
 	return m.read(ctx, namedQuestion(m.p.table("usage_hourly"), m.p.number, actors), true)
 }
 
-// readWide follows what moves match that name no actor, which may be any number
-// of rows: they come as they are stored, and none is kept.
+// readWide follows the rows that match moves without an actor. There may be any number
+// of them, so they are streamed and not kept.
 func (m *planMaker) readWide(ctx context.Context) error {
 	wide := m.orders.Wide()
 	if len(wide) == 0 {
@@ -403,8 +402,8 @@ func (m *planMaker) readWide(ctx context.Context) error {
 	return m.read(ctx, q, false)
 }
 
-// read follows the rows of a question: those of actors that moves name, or those
-// of all others, so that no row is moved twice.
+// read follows the rows of a query: those of actors that moves name, or those of all
+// others, so that no row is moved twice.
 func (m *planMaker) read(ctx context.Context, q clickhouse.Question, named bool) error {
 	var r signedRows
 	read, err := m.p.conn.Ask(ctx, q, r.base(), func() error {
@@ -423,7 +422,7 @@ func (m *planMaker) read(ctx context.Context, q clickhouse.Question, named bool)
 	return err
 }
 
-// wideCondition is what a row must be for one of the moves to match it.
+// wideCondition is the SQL condition under which a row matches one of the moves.
 func wideCondition(wide map[string][]*event.Move) string {
 	var apps []string
 	for _, app := range slices.Sorted(maps.Keys(wide)) {
@@ -453,7 +452,7 @@ func moveCondition(m *event.Move) string {
 			all = append(all, c.Name+" = "+clickhouse.Quote(*v))
 		}
 	}
-	// In whole seconds, which is what hours are in.
+	// In whole seconds, the resolution of hours.
 	if m.From != 0 {
 		all = append(all, fmt.Sprintf("toInt64(toUnixTimestamp(hour)) >= %d", ceilDiv(m.From, microsPerSecond)))
 	}
@@ -471,7 +470,7 @@ func ceilDiv(a, b int64) int64 {
 	return q
 }
 
-// chunk reads chunk n of the plan, from 0, as the block that it is.
+// chunk reads chunk n of the plan, counted from 0, as the block to insert.
 func (c *correction) chunk(ctx context.Context, n int) (*columns.Corrections, error) {
 	b := columns.NewCorrections()
 	var r signedRows
@@ -496,7 +495,7 @@ func (c *correction) chunk(ctx context.Context, n int) (*columns.Corrections, er
 		return nil
 	})
 	if want := c.head.Chunks[n]; err == nil && (got != want || last-first+1 != want.Rows) {
-		err = fmt.Errorf("its rows %d to %d are %+v, and its head says %+v: %w", first, last, got, want, errPlan)
+		err = fmt.Errorf("rows %d to %d are %+v, want %+v from the head: %w", first, last, got, want, errPlan)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read chunk %d of the plan of %s: %w", n+1, c.token, err)
@@ -546,7 +545,7 @@ func (r *signedRows) planned() proto.Results {
 	return inOrder("row, app_id, source_offset, control_id, hour, "+attributionColumns+", events, quantity", results)
 }
 
-// inOrder puts results into the order of a list of names.
+// inOrder sorts results into the order of a list of names.
 func inOrder(names string, results proto.Results) proto.Results {
 	var list proto.Results
 	for name := range strings.SplitSeq(names, ", ") {

@@ -156,7 +156,7 @@ func newSteps(t *testing.T, s *Service, number int32, log [][]writertest.Entry) 
 		t.Fatal(err)
 	}
 	w.window = s.windowOf(w.partition)
-	t.Cleanup(func() { w.conn.Close(); w.letGo() })
+	t.Cleanup(func() { w.conn.Close(); w.revoke() })
 	return w
 }
 

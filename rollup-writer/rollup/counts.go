@@ -5,15 +5,15 @@ import (
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
-// counts gathers the records of counts that stand in a block, and are a function
-// of the log as the block's rows are: one row for each app and hour.
+// counts gathers the records of counts in a block, which are a function of the log as
+// the block's rows are: one row for each app and hour.
 type counts struct {
 	block  *columns.Counts
 	groups []countGroup
 }
 
-// countGroup is what was counted of one raw topic: there is one, unless the topic
-// was made anew.
+// countGroup is what was counted for one raw topic. There is one group, unless the
+// topic was deleted and created again.
 type countGroup struct {
 	of    columns.CountsOf
 	cells []event.Cell
@@ -62,8 +62,8 @@ func (c *counts) add(src columns.Source, offset, millis int64, n *event.Counts) 
 	}
 }
 
-// rows is the block to insert, nil when nothing was counted. It is valid until
-// reset, and the same whenever it is asked for.
+// rows is the block to insert, nil when nothing was counted. It is valid until reset;
+// repeated calls return the same rows.
 func (c *counts) rows() *columns.Counts {
 	if len(c.groups) == 0 {
 		return nil

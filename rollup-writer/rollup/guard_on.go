@@ -2,6 +2,6 @@
 
 package rollup
 
-// unguarded leaves out tokens and dedup windows. Only a build that measures what
-// they cost has it: such a writer counts events twice.
+// unguarded leaves out tokens and dedup windows. Only builds that measure their cost
+// set it: such a writer counts events twice after a retry.
 const unguarded = false

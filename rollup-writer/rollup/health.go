@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// health is what keeps the writer from being ready, by part: starting, kafka, or
-// a partition.
+// health holds the reasons why the writer is not ready, by part: starting, kafka, or a
+// partition.
 type health struct {
 	mu     sync.Mutex // covers faults
 	faults map[string]string
@@ -28,7 +28,7 @@ func (h *health) clear(part string) {
 	delete(h.faults, part)
 }
 
-// check names every fault.
+// check returns an error that names every fault.
 func (h *health) check() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

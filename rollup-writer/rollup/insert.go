@@ -16,19 +16,19 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 )
 
-// errLetGo ends what a partition does when it was let go.
-var errLetGo = errors.New("partition was revoked")
+// errRevoked ends the work of a partition that was revoked.
+var errRevoked = errors.New("partition was revoked")
 
-// commitRefresh is how often insert looks whether the mark of its commit is
-// still young.
+// commitRefresh is how often insert checks whether the mark of its commit is still
+// recent.
 const commitRefresh = 10 * time.Second
 
-// markAge is how old the mark may be that a block's age is reckoned from. An old
-// mark makes blocks look older than they are.
+// markAge is how old the mark may be from which a block's age is computed. An old mark
+// makes blocks look older than they are.
 const markAge = 5 * time.Second
 
-// insertAll carries out items in order until build ends or the partition is let
-// go. An item is done when its boundary is committed.
+// insertAll processes items in order until build ends or the partition is revoked. An
+// item is done when its boundary is committed.
 func (p *partition) insertAll() {
 	refresh := time.NewTicker(commitRefresh)
 	defer refresh.Stop()
@@ -45,7 +45,7 @@ func (p *partition) insertAll() {
 			if err := p.carryOut(it); err != nil {
 				p.failed = true
 				p.release(it.rows)
-				if !errors.Is(err, errLetGo) && p.gone.Err() == nil {
+				if !errors.Is(err, errRevoked) && p.revoked.Err() == nil {
 					p.halt(err)
 				}
 				p.closeIntake()
@@ -53,15 +53,15 @@ func (p *partition) insertAll() {
 			}
 			if it.rows != nil {
 				it.rows.Reset()
-				p.spare <- it.rows // it has room for all there are
+				p.spare <- it.rows // never blocks: it has room for all rows that exist
 			}
 		}
 	}
 }
 
 func (p *partition) carryOut(it item) error {
-	if p.gone.Err() != nil {
-		return errLetGo
+	if p.revoked.Err() != nil {
+		return errRevoked
 	}
 	if it.rows != nil {
 		if err := p.carryOutBlock(it); err != nil {
@@ -93,9 +93,9 @@ func (p *partition) carryOutBlock(it item) error {
 	return nil
 }
 
-// insertBlock carries out a block: what it orders is planned before any of its
-// rows is sent (correction.go says why), and what was counted of the rows comes
-// last: whoever finds the counts finds the rows.
+// insertBlock inserts a block: its moves are planned before any of its rows is sent
+// (correction.go gives the reason), and its counts are inserted last, so that whoever
+// finds the counts also finds the rows.
 func (p *partition) insertBlock(it item) error {
 	token := it.block.Token(p.s.cfg.Shape(), p.src.TopicID, p.number, p.generation)
 	c, err := p.plan(it, token)
@@ -118,7 +118,7 @@ func (p *partition) insertBlock(it item) error {
 	return nil
 }
 
-// sayOpen takes back that nothing was sent, before anything is.
+// sayOpen replaces a clean commit before anything is sent.
 func (p *partition) sayOpen() error {
 	if !p.clean {
 		return nil
@@ -127,15 +127,16 @@ func (p *partition) sayOpen() error {
 	return p.commitState(p.committed.Load())
 }
 
-// sayClean tells the successor, and whoever repairs tables, that nothing was sent
-// from the boundary on. It is the last thing that a partition does in good order.
+// sayClean marks the commit as clean: it tells the successor, and commands that repair
+// tables, that nothing was sent from the boundary on. It is the last thing that a
+// partition does in an orderly stop.
 func (p *partition) sayClean() {
-	if p.clean || p.failed || p.before || p.gone.Err() != nil {
+	if p.clean || p.failed || p.before || p.revoked.Err() != nil {
 		return
 	}
 	p.clean = true
 	if err := p.commitState(p.committed.Load()); err != nil {
-		p.clean = false // it was let go meanwhile; the successor finds it open
+		p.clean = false // revoked in the meantime; the successor finds the commit open
 	}
 }
 
@@ -143,27 +144,28 @@ func (p *partition) table(name string) string {
 	return p.s.schema.Local(name)
 }
 
-// insert sends a block until the server says OK. It returns an error only if the
-// partition was let go, or if the block may have left the dedup windows.
+// insert sends a block until the server answers OK. It returns an error only if the
+// partition was revoked, or if the block may have left the dedup windows.
 func (p *partition) insert(table string, b clickhouse.Block, token string) error {
 	repaired := 0
 	return p.persist("insert "+token+" into "+table, func(ctx context.Context) error {
 		if unguarded {
 			return p.conn.InsertUnguarded(ctx, table, b)
 		}
-		// The predecessor may have sent this block: it is as old as its commit.
+		// The predecessor may have sent this block, so it is as old as the
+		// predecessor's commit.
 		if err := p.window.refresh(ctx, p.conn, markAge); err != nil {
 			return err
 		}
 		p.window.begin(p, p.sent, p.before)
-		if err := p.window.admit(p.gone, p); err != nil {
+		if err := p.window.admit(p.revoked, p); err != nil {
 			return err
 		}
 		select {
 		case p.s.inserts <- struct{}{}:
 			defer func() { <-p.s.inserts }()
-		case <-p.gone.Done():
-			return errLetGo
+		case <-p.revoked.Done():
+			return errRevoked
 		}
 		if err := failpoint.Hit("writer.before-insert"); err != nil {
 			return err
@@ -175,7 +177,7 @@ func (p *partition) insert(table string, b clickhouse.Block, token string) error
 				repaired++
 				n := r.repair(repaired == 2)
 				p.s.metrics.repaired.Add(float64(n))
-				p.log.Warn("clickhouse does not read some texts of a block; they are kept as strings", "token", token, "texts", n, "error", err)
+				p.log.Warn("clickhouse cannot parse some JSON texts of a block; they are stored as strings", "token", token, "texts", n, "error", err)
 			}
 			return err
 		}
@@ -184,8 +186,8 @@ func (p *partition) insert(table string, b clickhouse.Block, token string) error
 	})
 }
 
-// persist calls do until it succeeds or the partition is let go: after an error
-// of any class the same rows go again under the same token.
+// persist calls do until it succeeds or the partition is revoked: after an error of any
+// class the same rows are sent again under the same token.
 func (p *partition) persist(what string, do func(context.Context) error) error {
 	began, logged := time.Time{}, time.Time{}
 	halted := false
@@ -198,13 +200,13 @@ func (p *partition) persist(what string, do func(context.Context) error) error {
 		err := do(p.s.killed)
 		if err == nil {
 			if attempt > 1 {
-				p.log.Info("clickhouse took the block", "what", what, "attempts", attempt, "after", time.Since(began).Round(time.Millisecond).String())
+				p.log.Info("block inserted after retries", "what", what, "attempts", attempt, "after", time.Since(began).Round(time.Millisecond).String())
 				p.s.health.clear(p.name)
 			}
 			return nil
 		}
-		if p.gone.Err() != nil {
-			return errLetGo
+		if p.revoked.Err() != nil {
+			return errRevoked
 		}
 		if errors.Is(err, errWindow) || errors.Is(err, errPlan) {
 			return fmt.Errorf("%s: %w", what, err)
@@ -218,7 +220,7 @@ func (p *partition) persist(what string, do func(context.Context) error) error {
 		reason := fmt.Sprintf("%s: attempt %d since %s failed (%s): %v", what, attempt, began.UTC().Format(time.RFC3339), class, err)
 		if class == clickhouse.Permanent {
 			pause = p.s.cfg.HaltRetry
-			reason = fmt.Sprintf("halted until the cause is fixed; tried again every %s: %s", pause, reason)
+			reason = fmt.Sprintf("halted until the cause is fixed; retried every %s: %s", pause, reason)
 			if !halted {
 				halted = true
 				p.s.metrics.halted.WithLabelValues(p.topic).Inc()
@@ -227,24 +229,25 @@ func (p *partition) persist(what string, do func(context.Context) error) error {
 		p.s.health.set(p.name, reason)
 		if time.Since(logged) > time.Minute {
 			logged = time.Now()
-			p.log.Error("clickhouse did not take the block; it is sent again until it does", "what", what, "class", string(class), "attempt", attempt, "error", err)
+			p.log.Error("insert failed; the block is sent again until it succeeds", "what", what, "class", string(class), "attempt", attempt, "error", err)
 		}
 		select {
 		case <-time.After(pause):
-		case <-p.gone.Done():
-			return errLetGo
+		case <-p.revoked.Done():
+			return errRevoked
 		case <-p.intake.Done():
-			// Nobody waits for a block whose outcome is unknown: the successor
-			// sends the same one.
-			return errLetGo
+			// A stopping writer does not wait for a block whose outcome is unknown: the
+			// successor sends the same block.
+			return errRevoked
 		}
-		// How old the block has become decides whether it may go again.
-		_ = p.window.refresh(p.s.killed, p.conn, time.Second) // or the next attempt fails too
+		// The block may be sent again only while its token is certain to be in the
+		// window, so its age is checked first.
+		_ = p.window.refresh(p.s.killed, p.conn, time.Second) // on an error the next attempt fails too
 	}
 }
 
-// backoff grows from 50 ms to RetryMax, with a spread so that partitions do not
-// come back all at once.
+// backoff grows from 50 ms to RetryMax, with jitter so that partitions do not retry all
+// at once.
 func (p *partition) backoff(attempt int) time.Duration {
 	d := min(50*time.Millisecond<<min(attempt-1, 16), p.s.cfg.RetryMax)
 	return d/2 + rand.N(d/2+1)
@@ -253,22 +256,21 @@ func (p *partition) backoff(attempt int) time.Duration {
 // commitTimeout bounds one attempt of a commit.
 const commitTimeout = 30 * time.Second
 
-// commit commits the boundary behind something that is done.
+// commit commits the boundary after an item that is done.
 func (p *partition) commit(boundary int64) error {
 	if err := p.commitState(boundary); err != nil {
 		return err
 	}
 	p.window.end(p)
-	// Only the first block may have been sent before: a predecessor sends one
-	// thing at a time. A boundary that moved over nothing proves it only where
-	// the log ended when we began.
+	// Only the first block may have been sent before: a predecessor sends one block at
+	// a time. A boundary that advanced without a block proves that only where the log
+	// ended when this writer started.
 	p.before = boundary < p.sentTo
 	_ = failpoint.Hit("writer.after-commit") // an error has no meaning here
 	return nil
 }
 
-// commitState commits a boundary until Kafka takes it or the partition is let
-// go.
+// commitState commits a boundary until Kafka accepts it or the partition is revoked.
 func (p *partition) commitState(boundary int64) error {
 	for attempt := 1; ; attempt++ {
 		mark := p.window.markOr(p.sent)
@@ -285,32 +287,33 @@ func (p *partition) commitState(boundary int64) error {
 			}
 			return nil
 		}
-		if p.gone.Err() != nil || errors.Is(err, errLetGo) {
-			return errLetGo
+		if p.revoked.Err() != nil || errors.Is(err, errRevoked) {
+			return errRevoked
 		}
 		p.s.metrics.commits.WithLabelValues("failed").Inc()
 		p.s.health.set(p.name, fmt.Sprintf("commit boundary %d: attempt %d: %v", boundary, attempt, err))
 		if attempt == 1 {
-			p.log.Warn("boundary was not committed; it is tried again", "boundary", boundary, "error", err)
+			p.log.Warn("committing the boundary failed; retrying", "boundary", boundary, "error", err)
 		}
 		select {
 		case <-time.After(p.backoff(attempt)):
-		case <-p.gone.Done():
-			return errLetGo
+		case <-p.revoked.Done():
+			return errRevoked
 		}
 	}
 }
 
 func (p *partition) commitOnce(boundary int64, mark uint64) error {
-	ctx, cancel := context.WithTimeout(p.gone, commitTimeout)
+	ctx, cancel := context.WithTimeout(p.revoked, commitTimeout)
 	defer cancel()
 	metadata := block.Commit{Shape: p.s.cfg.Shape(), TopicID: p.src.TopicID, Mark: mark, Generation: p.generation, Clean: p.clean}.Metadata()
-	// This runs when no rebalance can come in between. Without it a commit that
-	// waited out a rebalance would be made in the name of a member that no
-	// longer has the partition, and be taken.
+	// This runs when no rebalance can come in between. Otherwise: a commit waits out a
+	// rebalance, the partition goes to another writer, and the commit is then sent with
+	// the new generation by a member that no longer has the partition, and Kafka
+	// accepts it.
 	ctx = kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error {
-		if p.gone.Err() != nil {
-			return errLetGo
+		if p.revoked.Err() != nil {
+			return errRevoked
 		}
 		for i := range req.Topics {
 			for j := range req.Topics[i].Partitions {
@@ -322,14 +325,14 @@ func (p *partition) commitOnce(boundary int64, mark uint64) error {
 	return p.s.commit(ctx, p.topic, p.number, boundary)
 }
 
-// refreshCommit commits the boundary again when the windows have moved on by a
-// part since: the mark tells a successor that nothing was sent before it. It is
-// called only while no block is open.
+// refreshCommit commits the boundary again when the windows have moved on considerably
+// since the last commit: the mark tells a successor that nothing was sent before it. It
+// is called only while no block is open.
 func (p *partition) refreshCommit() {
-	_ = p.window.refresh(p.s.killed, p.conn, commitRefresh) // an old mark is only more careful
+	_ = p.window.refresh(p.s.killed, p.conn, commitRefresh) // an old mark is safe: it only overstates the age
 	mark, committed := p.window.markOr(p.sent), p.marked.Load()
 	if p.before || mark < committed+p.window.entries/8 {
 		return
 	}
-	_ = p.commitState(p.committed.Load()) // or let go
+	_ = p.commitState(p.committed.Load()) // fails only when the partition was revoked
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// metrics are the writer's own. rows in = rows written + rows released + rows
-// pending holds at any time for what this process read.
+// metrics are the writer's metrics. At any time rows read = rows written + rows
+// released + rows pending, for what this process read.
 type metrics struct {
 	records        *prometheus.CounterVec // topic, kind
 	rowsRead       *prometheus.CounterVec // topic
@@ -64,31 +64,31 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		newestAt:       map[string]int64{},
-		visibleSeconds: histogram("uptake_writer_visible_seconds", "From the receipt of a block's oldest event by a gateway until ClickHouse had the block.", []float64{.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 900, 3600}),
-		newest:         gauge("uptake_writer_newest_visible_timestamp_seconds", "Unix time of receipt of the newest event that ClickHouse has of this writer; no value before the first.", "topic"),
-		records:        counter("uptake_writer_records_total", "Records read, by what they are: row, counts, tick, control, marker.", "topic", "kind"),
-		rowsRead:       counter("uptake_writer_rows_read_total", "Rows taken into blocks.", "topic"),
-		rowsWritten:    counter("uptake_writer_rows_written_total", "Rows of blocks that ClickHouse took, or had taken before.", "topic"),
-		events:         counter("uptake_writer_events_total", "Of these, events by app and what the conservation audit calls them: stored or rejected.", "app", "counter"),
-		rowsReleased:   counter("uptake_writer_rows_released_total", "Rows of revoked partitions that were not yet written: the log has them.", "topic"),
-		rowsPending:    gauge("uptake_writer_rows_pending", "Rows in blocks that are open, waiting or under way.", "topic"),
-		blocks:         counter("uptake_writer_blocks_total", "Blocks that ClickHouse took, or had taken before.", "topic"),
-		blockRows:      histogram("uptake_writer_block_rows", "Rows of a block.", prometheus.ExponentialBuckets(1, 4, 9)),
-		insertSeconds:  histogram("uptake_writer_insert_seconds", "Time of an attempt that ClickHouse answered with OK.", prometheus.ExponentialBuckets(0.002, 2, 14)),
-		retries:        counter("uptake_writer_retries_total", "Attempts that failed, by what the error means.", "class"),
-		commits:        counter("uptake_writer_commits_total", "Commits of a boundary.", "outcome"),
+		visibleSeconds: histogram("uptake_writer_visible_seconds", "Time from the gateway's receipt of a block's oldest event until ClickHouse had the block.", []float64{.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 900, 3600}),
+		newest:         gauge("uptake_writer_newest_visible_timestamp_seconds", "Unix time at which a gateway received the newest event that this writer inserted; no value before the first.", "topic"),
+		records:        counter("uptake_writer_records_total", "Records read, by kind: row, counts, tick, control, marker.", "topic", "kind"),
+		rowsRead:       counter("uptake_writer_rows_read_total", "Rows added to blocks.", "topic"),
+		rowsWritten:    counter("uptake_writer_rows_written_total", "Rows of blocks that ClickHouse inserted, or had inserted before.", "topic"),
+		events:         counter("uptake_writer_events_total", "Events inserted, by app and by outcome in the conservation audit: stored or rejected.", "app", "counter"),
+		rowsReleased:   counter("uptake_writer_rows_released_total", "Rows read but not written when their partition was revoked; the successor reads them again from the log.", "topic"),
+		rowsPending:    gauge("uptake_writer_rows_pending", "Rows in blocks that are open, waiting or being inserted.", "topic"),
+		blocks:         counter("uptake_writer_blocks_total", "Blocks that ClickHouse inserted, or had inserted before.", "topic"),
+		blockRows:      histogram("uptake_writer_block_rows", "Rows per block.", prometheus.ExponentialBuckets(1, 4, 9)),
+		insertSeconds:  histogram("uptake_writer_insert_seconds", "Duration of insert attempts that ClickHouse answered with OK.", prometheus.ExponentialBuckets(0.002, 2, 14)),
+		retries:        counter("uptake_writer_retries_total", "Insert attempts that failed, by class of error.", "class"),
+		commits:        counter("uptake_writer_commits_total", "Commits of a boundary, by outcome.", "outcome"),
 		lagRecords:     gauge("uptake_writer_lag_records", "Offsets between the committed boundary and the end of the log.", "topic", "partition"),
-		lagSeconds:     gauge("uptake_writer_lag_seconds", "Age of the oldest row that was read and not written.", "topic", "partition"),
-		partitions:     gauge("uptake_writer_partitions", "Partitions that this writer has.", "topic"),
-		halted:         gauge("uptake_writer_halted_partitions", "Partitions that are halted by a permanent error.", "topic"),
+		lagSeconds:     gauge("uptake_writer_lag_seconds", "Age of the oldest row that was read and is not yet written.", "topic", "partition"),
+		partitions:     gauge("uptake_writer_partitions", "Partitions assigned to this writer.", "topic"),
+		halted:         gauge("uptake_writer_halted_partitions", "Partitions halted by a permanent error.", "topic"),
 		ticks:          counter("uptake_writer_ticks_total", "Ticks produced to close the block of an idle partition.", "topic"),
-		windowUsed:     gauge("uptake_writer_window_used_ratio", "Age of the oldest open block in shares of the dedup window.", "topic"),
+		windowUsed:     gauge("uptake_writer_window_used_ratio", "Age of the oldest open block as a fraction of the dedup window.", "topic"),
 		paused:         prometheus.NewGauge(prometheus.GaugeOpts{Name: "uptake_writer_paused_partitions", Help: "Partitions whose fetching is paused because their queue is full."}),
-		queueBytes:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "uptake_writer_queue_bytes", Help: "Bytes of records that were fetched and not yet taken into blocks."}),
-		corrections:    prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_corrections_total", Help: "Control records that were carried out."}),
-		correctedRows:  prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_corrected_rows_total", Help: "Signed rows of them."}),
-		correctionRead: prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_correction_read_rows_total", Help: "Rows of usage_hourly that ClickHouse read to plan them."}),
-		repaired:       prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_repaired_texts_total", Help: "JSON texts that ClickHouse did not read and that were kept as a string."}),
+		queueBytes:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "uptake_writer_queue_bytes", Help: "Bytes of records that were fetched and are not yet in a block."}),
+		corrections:    prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_corrections_total", Help: "Control records whose moves were applied."}),
+		correctedRows:  prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_corrected_rows_total", Help: "Signed rows inserted for corrections."}),
+		correctionRead: prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_correction_read_rows_total", Help: "Rows of usage_hourly that ClickHouse read to plan corrections."}),
+		repaired:       prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_repaired_texts_total", Help: "JSON texts that ClickHouse could not parse, which were stored as strings."}),
 	}
 	for _, c := range []prometheus.Collector{m.paused, m.queueBytes, m.corrections, m.correctedRows, m.correctionRead, m.repaired} {
 		register(reg, c)
@@ -111,7 +111,7 @@ func (m *metrics) stored(name string, r rows) {
 	r.EachApp(func(app string, n int) { m.events.WithLabelValues(m.apps.of(app), counter).Add(float64(n)) })
 }
 
-// visible notes that ClickHouse has a block.
+// visible notes that a block is in ClickHouse.
 func (m *metrics) visible(name string, r rows, now time.Time) {
 	oldest, newest := r.Received()
 	if newest == 0 {
@@ -126,14 +126,15 @@ func (m *metrics) visible(name string, r rows, now time.Time) {
 	}
 }
 
-// perRow is what moves with every row of a topic. It belongs to one partition,
-// which counts for itself and tells now and then: all partitions of the topic
-// have the same counters, and the cores would pass them to and fro for each row.
+// perRow holds the counters that change with every row of a topic. It belongs to one
+// partition, which counts for itself and adds its counts to the shared counters from
+// time to time: all partitions of a topic share the counters, and cores that update
+// them for every row would contend for the same cache lines.
 type perRow struct {
 	records, read prometheus.Counter
 	pending       prometheus.Gauge
 
-	newRecords, newRows int // not yet told
+	newRecords, newRows int // not yet added to the counters
 }
 
 func (m *metrics) perRow(topic string) perRow {
@@ -143,8 +144,8 @@ func (m *metrics) perRow(topic string) perRow {
 	}
 }
 
-// tell brings the counters up to date: before rows go to where they are counted
-// as written or released, and before their partition waits for something.
+// tell adds the counts to the shared counters: before rows are counted as written or
+// released, and before the partition waits for something.
 func (c *perRow) tell() {
 	c.records.Add(float64(c.newRecords))
 	c.read.Add(float64(c.newRows))
@@ -152,8 +153,8 @@ func (c *perRow) tell() {
 	c.newRecords, c.newRows = 0, 0
 }
 
-// maxApps bounds the values of the label app: what only broken records name
-// counts together.
+// maxApps bounds the values of the label app: apps that occur only in broken records
+// are counted together.
 const maxApps = 1000
 
 // labels are the apps that were counted.
@@ -162,7 +163,7 @@ type labels struct {
 	seen map[string]bool
 }
 
-// of returns the label of an app.
+// of returns the label value of an app.
 func (l *labels) of(app string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -185,8 +186,8 @@ func register(reg prometheus.Registerer, c prometheus.Collector) {
 	}
 }
 
-// forget drops the gauges of a partition that this writer no longer has.
-func (m *metrics) forget(topic string, partition int32) {
+// drop removes the gauges of a partition that this writer no longer has.
+func (m *metrics) drop(topic string, partition int32) {
 	p := strconv.Itoa(int(partition))
 	m.lagRecords.DeleteLabelValues(topic, p)
 	m.lagSeconds.DeleteLabelValues(topic, p)

@@ -11,17 +11,16 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 )
 
-// Known mistakes, which a test of the tests switches on: each loses or doubles
-// under faults, and a harness that does not see it proves nothing.
+// Known mistakes, which a test of the test harness switches on: each loses or doubles
+// events under faults, and a harness that does not detect it proves nothing.
 const (
-	// Blocks end anywhere, as a flush timer would end them.
+	// Blocks end anywhere, as if a flush timer ended them.
 	mistakeFlush = "writer.mistake.flush-anywhere"
-	// A partition begins behind the newest offset in events instead of at the
-	// committed boundary.
+	// A partition starts after the newest offset in events instead of at the committed
+	// boundary.
 	mistakeStart = "writer.mistake.start-at-max"
-	// Rebalances are not held back while records are polled and handed out, and
-	// nobody looks whether the log goes on where it should: that check would
-	// halt the partition in place of the harm.
+	// Rebalances are not blocked while records are polled and handed out, and the check
+	// for gaps in the log is off: it would halt the partition before the harm is done.
 	mistakePoll = "writer.mistake.unblocked-polls"
 )
 

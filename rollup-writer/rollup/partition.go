@@ -20,15 +20,14 @@ import (
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
-// partition is one partition while this writer has it. Two goroutines own it:
-// build cuts records into blocks, insert carries them out, and a block passes
-// from the first to the second, so that the next one is built while one is
-// under way.
+// partition is one partition while this writer has it. Two goroutines own it: build
+// cuts records into blocks, insert inserts them, and a block passes from the first to
+// the second, so that the next block is built while one is being inserted.
 //
-// It ends in one of two ways. Closing the intake lets insert finish what it
-// has in hand, commit that, and end. Letting go also forbids the commit and any
-// further attempt: another writer has the partition, or is about to. What was
-// sent is never cancelled; the attempt ends when the server answers.
+// It ends in one of two ways. Closing the intake lets insert finish the item in
+// progress, commit it, and end. Revoking also forbids the commit and any further
+// attempt: another writer has the partition, or is about to. What was sent is never
+// cancelled; the attempt ends when the server answers.
 type partition struct {
 	s      *Service
 	topic  string
@@ -38,10 +37,10 @@ type partition struct {
 
 	intake      context.Context
 	closeIntake context.CancelFunc
-	gone        context.Context // implies a closed intake
-	letGo       context.CancelFunc
+	revoked     context.Context // implies a closed intake
+	revoke      context.CancelFunc
 	began       chan boundary.Start
-	stuck       chan error    // what poll found that halts it
+	stuck       chan error    // an error found by poll that halts the partition
 	ended       chan struct{} // both goroutines have ended
 
 	queue  queue
@@ -49,41 +48,41 @@ type partition struct {
 	items  chan item
 	spare  chan rows
 
-	// Of build.
+	// Owned by build.
 	cutter  *block.Cutter
 	src     columns.Source
 	open    rows
 	openRow openBlock
-	handed  int64 // boundary that insert was told of
-	lastEnd int64 // offset behind the last record
+	handed  int64 // boundary last passed to insert
+	lastEnd int64 // offset after the last record
 	tick    ticker
 
-	// Of insert.
+	// Owned by insert.
 	conn   *clickhouse.Conn
 	window *window
-	before bool   // the next block may have been sent before we began
-	sentTo int64  // end of the log when we began, until the first block is done
-	sent   uint64 // mark of the commit that we began at
-	clean  bool   // the last commit says that nothing was sent from it on
-	failed bool   // something was not carried out
-	// generation of the tokens; it is fixed while the partition is here.
+	before bool   // a predecessor may have sent the next block
+	sentTo int64  // end of the log at the start, until the first block is done
+	sent   uint64 // mark of the commit that the partition started at
+	clean  bool   // the last commit is clean: nothing was sent from it on
+	failed bool   // an item was not completed
+	// generation of the tokens; it is fixed while the writer has the partition.
 	generation uint32
 
-	// For the lag: the committed boundary, and the append time of the oldest row
-	// that was read and not written, 0 for none.
+	// For the lag: the committed boundary, and the append time of the oldest row that
+	// was read and not written, 0 for none.
 	committed atomic.Int64
 	inHand    atomic.Int64
 	building  atomic.Int64
 	marked    atomic.Uint64 // mark of the last commit
 }
 
-// openBlock is what build knows of the open block beside its rows.
+// openBlock is what build keeps about the open block besides its rows.
 type openBlock struct {
 	appendMillis int64     // of its first row
 	since        time.Time // when that row was read
 }
 
-// item is something to carry out: a block, or only a boundary.
+// item is a unit of work for insert: a block, or only a boundary.
 type item struct {
 	block  block.Block
 	rows   rows  // nil: no block
@@ -98,16 +97,16 @@ func (s *Service) newPartition(topic string, number int32) *partition {
 	}
 	p.log = s.log.With("topic", topic, "partition", number)
 	p.perRow = s.metrics.perRow(topic)
-	p.gone, p.letGo = context.WithCancel(context.Background())
-	p.intake, p.closeIntake = context.WithCancel(p.gone)
+	p.revoked, p.revoke = context.WithCancel(context.Background())
+	p.intake, p.closeIntake = context.WithCancel(p.revoked)
 	p.queue.init(s.cfg.QueueBytes, s.metrics)
 	for range 2 {
-		p.spare <- nil // made when it is needed
+		p.spare <- nil // allocated on first use
 	}
 	return p
 }
 
-// run is the life of the partition, from its assignment.
+// run is the life of the partition, from its assignment on.
 func (p *partition) run() {
 	defer close(p.ended)
 	defer p.closeIntake()
@@ -149,11 +148,11 @@ func (p *partition) run() {
 func (p *partition) fail(err error) {
 	select {
 	case p.stuck <- err:
-	default: // it is halted already
+	default: // already halted
 	}
 }
 
-// halt waits for the partition to be taken away, and says why it stands still.
+// halt reports why the partition is halted and waits until it is revoked.
 func (p *partition) halt(err error) {
 	p.log.Error("partition halted", "error", err)
 	p.s.health.set(p.name, "halted: "+err.Error())
@@ -203,11 +202,11 @@ func (p *partition) takeAll(records []*kgo.Record) error {
 	return nil
 }
 
-// take cuts one record. It fails with what halts the partition, or when the
-// intake is closed.
+// take cuts one record. It returns an error that halts the partition, or one that says
+// that the intake is closed.
 func (p *partition) take(r *kgo.Record) error {
 	if r.Offset < p.lastEnd && !mistakenPolls {
-		return fmt.Errorf("offset %d came after %d: the log was truncated, or the client went back", r.Offset, p.lastEnd-1)
+		return fmt.Errorf("offset %d was fetched after %d: the log was truncated, or the client fetched again from an earlier offset", r.Offset, p.lastEnd-1)
 	}
 	p.lastEnd = r.Offset + 1
 	rec, control, err := p.classify(r)
@@ -237,7 +236,7 @@ func (p *partition) take(r *kgo.Record) error {
 	return nil
 }
 
-// kindName is what metrics call a record.
+// kindName is the value of the metrics' label kind.
 func kindName(k block.Kind, c *event.Control) string {
 	switch {
 	case k == block.Tick:
@@ -252,7 +251,7 @@ func kindName(k block.Kind, c *event.Control) string {
 	return "control"
 }
 
-// classify says what a record is to the cutter, by its header.
+// classify determines a record's kind, for the cutter, from its header.
 func (p *partition) classify(r *kgo.Record) (block.Record, *event.Control, error) {
 	rec := block.Record{Offset: r.Offset, AppendMillis: r.Timestamp.UnixMilli(), Bytes: len(r.Value)}
 	if r.Attrs.IsControl() || p.s.skips[boundary.Place{Topic: p.topic, Partition: p.number, Offset: r.Offset}] {
@@ -278,7 +277,7 @@ func (p *partition) classify(r *kgo.Record) (block.Record, *event.Control, error
 		return rec, nil, nil
 	case event.ControlMove, event.ControlCounts:
 		if rowType(p.topic) == event.TypeEnriched {
-			return rec, &c, nil // it aliases the record
+			return rec, &c, nil // c points into the record
 		}
 	}
 	return rec, nil, fmt.Errorf("offset %d: control record of unknown kind %q: use a release of rollup-writer that knows it", r.Offset, c.Kind)
@@ -288,8 +287,7 @@ func (p *partition) undecodable(r *kgo.Record, err error) error {
 	return fmt.Errorf("offset %d: %w: if a newer release wrote it, use one; if nothing can read it, add %s@%d to -skip-records of all writers", r.Offset, err, p.name, r.Offset)
 }
 
-// append takes a row into the open block, or what a control record counts or
-// orders.
+// append adds a row, or the counts or moves of a control record, to the open block.
 func (p *partition) append(r *kgo.Record, control *event.Control) error {
 	if p.open == nil {
 		select {
@@ -302,7 +300,7 @@ func (p *partition) append(r *kgo.Record, control *event.Control) error {
 		}
 		p.openRow = openBlock{appendMillis: r.Timestamp.UnixMilli(), since: p.s.now()}
 		p.building.Store(p.openRow.appendMillis)
-		p.tick.forget()
+		p.tick.reset()
 	}
 	if control != nil {
 		return p.appendControl(r, control)
@@ -337,7 +335,7 @@ func (p *partition) appendControl(r *kgo.Record, control *event.Control) error {
 	return nil
 }
 
-// hand gives insert something to carry out, once it has carried out what it has.
+// hand passes an item to insert, after the one in progress.
 func (p *partition) hand(it item) error {
 	p.perRow.tell()
 	select {
@@ -350,7 +348,7 @@ func (p *partition) hand(it item) error {
 	}
 }
 
-// release lets rows go that were read and will not be written here.
+// release counts rows that were read and will not be written by this writer.
 func (p *partition) release(r rows) {
 	if r == nil {
 		return
@@ -368,7 +366,7 @@ func (p *partition) dropOpen() {
 	p.queue.close()
 }
 
-// untilIdle is how long build waits for records before idle has something to do.
+// untilIdle is how long build waits for records before it calls idle.
 func (p *partition) untilIdle() time.Duration {
 	now := p.s.now()
 	switch {
@@ -380,15 +378,16 @@ func (p *partition) untilIdle() time.Duration {
 	return time.Hour
 }
 
-// idle runs when no record came for untilIdle: it has the open block closed by a
-// tick, or, without one, the boundary moved over what carries no rows.
+// idle runs when no record arrived for untilIdle: it has a tick produced to close the
+// open block, or, if none is open, passes on the boundary that advanced over records
+// without rows.
 func (p *partition) idle() {
 	if p.open != nil {
 		p.produceTick()
 		return
 	}
 	if b := p.cutter.Boundary(); b > p.handed {
-		_ = p.hand(item{block: block.Block{Start: b, End: b, Next: b}}) // or the intake is closed
+		_ = p.hand(item{block: block.Block{Start: b, End: b, Next: b}}) // fails only when the intake is closed
 	}
 }
 

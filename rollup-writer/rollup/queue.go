@@ -6,14 +6,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// queue holds the records that were fetched for a partition and not yet cut.
-// Who puts never waits: above its limit the partition is paused, until half of
-// the limit is left. What the client has in its buffers when it pauses comes on
-// top.
+// queue holds the records that were fetched for a partition and not yet cut. put never
+// blocks: above the limit the partition's fetching is paused, until half of the limit
+// is left. Records that the client has buffered when it pauses exceed the limit.
 type queue struct {
 	limit   int
 	metrics *metrics
-	ready   chan struct{} // has an element while records may wait
+	ready   chan struct{} // has an element while records may be waiting
 
 	mu      sync.Mutex // covers the rest
 	records []*kgo.Record
@@ -26,7 +25,7 @@ func (q *queue) init(limit int, m *metrics) {
 	q.limit, q.metrics, q.ready = limit, m, make(chan struct{}, 1)
 }
 
-// put adds records and reports whether the partition is to be paused.
+// put adds records and reports whether fetching must be paused.
 func (q *queue) put(records []*kgo.Record) (pause bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -51,7 +50,7 @@ func (q *queue) put(records []*kgo.Record) (pause bool) {
 	return false
 }
 
-// recordOverhead is about what a record takes beside its value.
+// recordOverhead is roughly what a record occupies beside its value.
 const recordOverhead = 200
 
 // take removes and returns all records.
@@ -65,7 +64,7 @@ func (q *queue) take() []*kgo.Record {
 	return records
 }
 
-// drained reports, once, that a paused partition is to be resumed.
+// drained reports, once, that a paused partition must be resumed.
 func (q *queue) drained() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

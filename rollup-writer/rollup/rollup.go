@@ -1,14 +1,13 @@
-// Package rollup is the rollup-writer: it reads enriched and rejected events and
-// writes them into ClickHouse, each block of the log exactly once into events
-// and into every rollup.
+// Package rollup is the rollup-writer: it reads enriched and rejected events and writes
+// them into ClickHouse, each block of the log exactly once into events and into every
+// rollup.
 //
 // It owns the consumer group (consumer.go), one pair of goroutines per assigned
-// partition that cuts its log into blocks and carries them out in order
-// (partition.go, insert.go), corrections (correction.go), and the watch over the
-// dedup windows (window.go). Where a partition begins is for package boundary, how
-// blocks are cut for package block, how they look on the wire for package columns,
-// what an error means for package clickhouse, and what is done while writers are
-// stopped for package repair. DESIGN.md has the protocol and why it is so.
+// partition that cuts its log into blocks and inserts them in order (partition.go,
+// insert.go), corrections (correction.go), and the watch over the dedup windows
+// (window.go). Related packages: boundary decides where a partition starts, block how
+// blocks are cut, columns how they are encoded, clickhouse what an error means, and
+// repair does what needs stopped writers. DESIGN.md has the protocol and its reasons.
 package rollup
 
 import (
@@ -34,8 +33,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// Dependencies are what a Service is given. Logger must be set; the others may
-// be nil.
+// Dependencies of a Service. Logger must be set; the others may be nil.
 type Dependencies struct {
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
@@ -55,25 +53,25 @@ type Service struct {
 	schema  tables.Schema
 	shards  int
 
-	// Set by Run before anything else runs.
+	// Set by Run before any goroutine starts.
 	codec   *event.Codec
 	client  *kgo.Client
 	admin   *kadm.Client
 	sql     driver.Conn
 	windows map[windowKey]*window
-	inserts chan struct{}   // one for each insert under way
-	killed  context.Context // ends when what is under way is given up
+	inserts chan struct{}   // holds one element for each insert in progress
+	killed  context.Context // ends when inserts in progress are abandoned
 	wg      sync.WaitGroup  // partitions
 
 	mu         sync.Mutex // covers the two below
 	partitions map[string]map[int32]*partition
-	stopping   bool // no partition is begun any more
+	stopping   bool // no further partition is started
 
-	// What is told at the end.
+	// Reported at the end.
 	stopped struct{ rows, blocks, corrections, left atomic.Int64 }
 }
 
-// windowKey tells windows apart: the servers, and the tables that a block goes
+// windowKey identifies a window: the servers, and the tables that a block is inserted
 // into.
 type windowKey struct {
 	shard int
@@ -107,11 +105,11 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 	return s, nil
 }
 
-// Run serves until sig.Stop ends: then it finishes the inserts that are under
-// way, commits them, leaves the group and closes what it opened. When sig.Kill
-// ends, or stop-timeout is over, it gives up what is under way, which the next
-// writer does again. An error means that it cannot serve as configured; what may
-// pass by itself is retried forever and shown as not ready.
+// Run serves until sig.Stop ends. Then it finishes and commits the inserts in progress,
+// leaves the group and closes what it opened. When sig.Kill ends, or after
+// stop-timeout, it abandons the inserts in progress; the next writer repeats them. Run
+// returns an error if it cannot serve as configured. A fault that may pass by itself is
+// retried forever and shown as not ready.
 func (s *Service) Run(sig process.Signals) (err error) {
 	killed, kill := context.WithCancel(sig.Kill)
 	defer kill()
@@ -154,14 +152,13 @@ func (s *Service) Run(sig process.Signals) (err error) {
 	return catalogErr
 }
 
-// errRefused marks what no waiting changes.
+// errRefused marks an error that waiting does not change.
 var errRefused = errors.New("refused")
 
-// checkRetry is the pause between two looks at what is not there yet.
+// checkRetry is the pause between two attempts of a check at start-up.
 const checkRetry = time.Second
 
-// untilChecked runs a check until it passes, ctx ends, or it says that waiting
-// does not help.
+// untilChecked repeats a check until it passes, ctx ends, or it returns errRefused.
 func (s *Service) untilChecked(ctx context.Context, part string, check func(context.Context) error) error {
 	for attempt := 0; ; attempt++ {
 		err := check(ctx)
@@ -174,7 +171,7 @@ func (s *Service) untilChecked(ctx context.Context, part string, check func(cont
 		}
 		s.health.set(part, err.Error())
 		if attempt%60 == 0 {
-			s.log.Warn("not ready to serve; trying again", "part", part, "error", err)
+			s.log.Warn("not ready to serve; retrying", "part", part, "error", err)
 		}
 		select {
 		case <-time.After(checkRetry):
@@ -186,7 +183,7 @@ func (s *Service) untilChecked(ctx context.Context, part string, check func(cont
 
 func refuse(err error) error { return fmt.Errorf("%w: %w", errRefused, err) }
 
-// checkTopics makes sure that both topics are as blocks need them.
+// checkTopics makes sure that both topics have the settings that blocks need.
 func (s *Service) checkTopics(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, boundary.AskTimeout)
 	defer cancel()
@@ -202,8 +199,8 @@ func (s *Service) checkTopics(ctx context.Context) error {
 	return nil
 }
 
-// checkTables makes sure that the schema is this release's, that every table has
-// a dedup window, and that the server is none that must not be used.
+// checkTables makes sure that the schema is this release's, that every table has a
+// dedup window, and that the server's version is supported.
 func (s *Service) checkTables(ctx context.Context) error {
 	ctx, cancel := boundary.Uncut(ctx)
 	defer cancel()
@@ -246,7 +243,7 @@ func (s *Service) checkTables(ctx context.Context) error {
 	return nil
 }
 
-// clickhouseFault says whether err passes by itself.
+// clickhouseFault marks err as errRefused unless it may pass by itself.
 func clickhouseFault(what string, err error) error {
 	err = fmt.Errorf("%s: %w", what, err)
 	if clickhouse.Classify(err) == clickhouse.Permanent {
@@ -262,8 +259,8 @@ func (s *Service) windowOf(p *partition) *window {
 	return s.windows[windowKey{s.shard(p), boundary.Table(p.topic)}]
 }
 
-// stop ends the partitions in order: no more is begun, what is under way is
-// finished and committed, and what is not done in time is given up.
+// stop ends the partitions in order: no further partition starts, inserts in progress
+// are finished and committed, and what is not done in time is abandoned.
 func (s *Service) stop(kill context.CancelFunc) {
 	all := s.removeAll()
 	s.log.Info("stopping", "partitions", len(all))
@@ -280,11 +277,11 @@ func (s *Service) stop(kill context.CancelFunc) {
 	select {
 	case <-ended:
 	case <-timeout.C:
-		s.log.Warn("inserts under way are given up; the next writer sends them again", "after", s.cfg.StopTimeout.String())
+		s.log.Warn("inserts in progress are abandoned; the next writer sends them again", "after", s.cfg.StopTimeout.String())
 	case <-s.killed.Done():
 	}
 	for _, p := range all {
-		p.letGo()
+		p.revoke()
 	}
 	kill()
 	<-ended
@@ -292,9 +289,9 @@ func (s *Service) stop(kill context.CancelFunc) {
 		"corrections", s.stopped.corrections.Load(), "rows_left_in_log", s.stopped.left.Load())
 }
 
-// removeAll forgets all partitions and returns them. From then on none is begun:
-// the group goes on until the client leaves it, and a partition that a rebalance
-// brought in between would be one that nobody ends.
+// removeAll takes out all partitions and returns them. From then on none is started:
+// the client stays in the group until it leaves, and nobody would end a partition that
+// a rebalance assigned in between.
 func (s *Service) removeAll() []*partition {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -303,7 +300,7 @@ func (s *Service) removeAll() []*partition {
 	for name, byNumber := range s.partitions {
 		for n, p := range byNumber {
 			all = append(all, p)
-			s.metrics.forget(name, n)
+			s.metrics.drop(name, n)
 		}
 		s.metrics.partitions.WithLabelValues(name).Set(0)
 	}
@@ -314,15 +311,15 @@ func (s *Service) removeAll() []*partition {
 // leaveTimeout bounds how long a stopping writer waits to leave the group.
 const leaveTimeout = 5 * time.Second
 
-// leave leaves the group and closes the client. Left to itself the client waits
-// for the answer to a join that is under way, which the brokers may hold back for
-// the whole rebalance timeout.
+// leave leaves the group and closes the client. Without a deadline the client would
+// wait for the answer to a join in progress, which brokers may withhold for the whole
+// rebalance timeout.
 func (s *Service) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
 	s.client.AllowRebalance()
 	if err := s.client.LeaveGroupContext(ctx); err != nil {
-		s.log.Warn("group was not left, its other members wait for the session timeout", "error", err)
+		s.log.Warn("leaving the group failed; its other members wait for the session timeout", "error", err)
 	}
 	s.client.CloseAllowingRebalance()
 }

@@ -193,7 +193,7 @@ func TestNothingIsBegunWhileStopping(t *testing.T) {
 	s.removeAll()
 	s.assigned(context.Background(), s.client, map[string][]int32{topic.Enriched: {0}})
 	if p := s.partition(topic.Enriched, 0); p != nil {
-		p.letGo()
+		p.revoke()
 		t.Error("a partition was begun")
 	}
 	s.wg.Wait()
@@ -211,7 +211,7 @@ func TestALatePauseDoesNotStay(t *testing.T) {
 	}
 	defer s.client.Close()
 	p := s.newPartition(topic.Enriched, 0)
-	defer p.letGo()
+	defer p.revoke()
 	s.partitions[topic.Enriched] = map[int32]*partition{0: p}
 	full := []*kgo.Record{{Value: make([]byte, s.cfg.QueueBytes)}}
 	paused := func() int { return len(s.client.PauseFetchPartitions(nil)[topic.Enriched]) }

@@ -8,7 +8,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// rowType is the record that a topic's rows are.
+// rowType is the type of record in a topic.
 func rowType(name string) event.Type {
 	if name == topic.Rejected {
 		return event.TypeRejected
@@ -21,21 +21,21 @@ type rows interface {
 	clickhouse.Block
 	Reset()
 	take(c *event.Codec, src columns.Source, offset int64, value []byte) error
-	// count takes what an enricher counted of rows at lower offsets.
+	// count adds an enricher's counts of rows at lower offsets.
 	count(src columns.Source, offset, millis int64, n *event.Counts)
-	// counted are the rows of that, nil when there are none.
+	// counted returns the rows of the counts, nil when there are none.
 	counted() *columns.Counts
-	// order takes what a control record moves of what stands before it.
+	// order adds the moves of a control record, which apply to the rows before it.
 	order(o plan.Order)
-	// ordered are these orders and the rows that they may move, nil when there
-	// are none. They are valid until Reset.
+	// ordered returns these orders and the rows that they may move, nil when there are
+	// none. They are valid until Reset.
 	ordered() (*plan.Orders, *columns.Events)
-	// EachApp calls fn with every app that rows are of, and how many.
+	// EachApp calls fn with every app that has rows, and their number.
 	EachApp(fn func(app string, rows int))
 	// Received returns when the oldest and the newest row were received, in
 	// microseconds since the epoch; 0 without rows.
 	Received() (oldest, newest int64)
-	// repair replaces what the server does not read; see columns.Events.Repair.
+	// repair replaces texts that the server cannot parse; see columns.Events.Repair.
 	repair(all bool) int
 }
 
@@ -93,7 +93,8 @@ func (r *rejectedRows) take(c *event.Codec, src columns.Source, offset int64, va
 
 func (r *rejectedRows) repair(bool) int { return 0 }
 
-// The enrichers count and order in enriched alone: classify refuses it elsewhere.
+// Enrichers write counts and orders to enriched only: classify refuses them in other
+// topics.
 func (r *rejectedRows) count(columns.Source, int64, int64, *event.Counts) {}
 func (r *rejectedRows) counted() *columns.Counts                          { return nil }
 func (r *rejectedRows) order(plan.Order)                                  {}

@@ -14,20 +14,20 @@ import (
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 )
 
-// errWindow is in the chain of the error that halts a partition whose open block
-// may have left the dedup windows.
+// errWindow is in the chain of the error that halts a partition whose open block may
+// have left the dedup windows.
 var errWindow = errors.New("the block may have left the dedup windows, so that repeating it could count it twice: " +
 	"stop the writers, run `rollup-writer init -reset`, then `rollup-writer rebuild -from-log` of every app")
 
-// window watches how far the dedup windows of one shard's tables have moved on
-// since a block was first sent.
+// window watches how far the dedup windows of one shard's tables have advanced since a
+// block was first sent.
 //
-// Its clock is a mark: the number of the newest part, summed over the tables
-// that every block reaches at least one of. Each insert adds at least as much
-// to it as to the window of any single table, so a mark that grew by less than
-// the window has pushed nothing out of it. Reading it asks system.parts, so it
-// is read now and then and before every repeat; in between it is older than the
-// truth, which makes a block look older than it is and never younger.
+// Its clock is a mark: the number of the newest part, summed over tables of which every
+// block reaches at least one. Each insert adds at least as much to the mark as to the
+// window of any single table, so while the mark grew by less than the window, nothing
+// has been pushed out of any window. Reading it queries system.parts, so it is read
+// from time to time and before every repeat; in between it is too low, which makes a
+// block look older than it is and never younger.
 type window struct {
 	query   string
 	entries uint64 // the smallest window
@@ -40,8 +40,8 @@ type window struct {
 	changed chan struct{}         // closed and replaced when a block is done
 }
 
-// marked are the tables that are summed: any block reaches one of the first
-// three, and usage_hourly has at least as many parts as what hangs on it.
+// marked are the tables that are summed: any block reaches one of the first three, and
+// usage_hourly has at least as many parts as the tables that its views fill.
 var marked = map[string][]string{
 	boundary.EventsTable:   {"events", "correction_plans", boundary.CountsTable, "corrections", "usage_hourly"},
 	boundary.RejectedTable: {"rejected_events"},
@@ -76,12 +76,12 @@ func (w *window) refresh(ctx context.Context, conn *clickhouse.Conn, age time.Du
 	err := conn.Select(ctx, w.query, proto.Results{{Name: "mark", Data: &mark}}, func() error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		// Before tables have parts there is nothing in any window.
+		// A table without parts has an empty window.
 		w.latest, w.known, w.read = uint64(max(mark.Row(0), 0)), true, start
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("read how far the dedup windows are: %w", err)
+		return fmt.Errorf("read the mark of the dedup windows: %w", err)
 	}
 	return nil
 }
@@ -96,15 +96,15 @@ func (w *window) markOr(before uint64) uint64 {
 	return w.latest
 }
 
-// begin notes that p is about to send a block that may have been sent when the
-// mark was sent, or first now.
+// begin notes that p is about to send a block: for the first time, or, with before, a
+// block that may have been sent already at the mark sent.
 func (w *window) begin(p *partition, sent uint64, before bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, ok := w.open[p]; ok {
 		return
 	}
-	if !before || sent > w.latest { // tables that are new, or restored
+	if !before || sent > w.latest { // a lower mark means that the tables are new or restored
 		sent = w.latest
 	}
 	w.open[p] = sent
@@ -119,7 +119,7 @@ func (w *window) end(p *partition) {
 	w.changed = make(chan struct{})
 }
 
-// age of p's open block, and of the oldest one of all.
+// age returns the age of p's open block and that of the oldest open block.
 func (w *window) age(p *partition) (own, oldest uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -133,9 +133,10 @@ func (w *window) age(p *partition) (own, oldest uint64) {
 	return own, oldest
 }
 
-// admit waits until p may send its open block: not while another partition's is
-// a quarter of the window old, since whatever is sent makes it older. It fails
-// with errWindow when p's own is half a window old.
+// admit waits until p may send its open block. It must not while the open block of
+// another partition has an age of a quarter of the window or more, since whatever is
+// sent makes that block older. admit returns errWindow when p's own block has an age of
+// half the window.
 func (w *window) admit(ctx context.Context, p *partition) error {
 	for {
 		own, oldest := w.age(p)
@@ -156,7 +157,7 @@ func (w *window) admit(ctx context.Context, p *partition) error {
 	}
 }
 
-// used is the age of the oldest open block in shares of the window.
+// used is the age of the oldest open block as a fraction of the window.
 func (w *window) used() float64 {
 	_, oldest := w.age(nil)
 	return float64(oldest) / float64(w.entries)
