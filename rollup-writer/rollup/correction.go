@@ -267,7 +267,7 @@ func (m *planMaker) follow(ctx context.Context, r *plan.Row) error {
 	m.take()
 	m.only = nil
 	if m.writer == nil {
-		writer, err := clickhouse.NewConn(&m.p.s.cfg.ClickHouse, m.p.s.shard(m.p))
+		writer, err := m.p.connect()
 		if err != nil {
 			return err
 		}

@@ -39,6 +39,7 @@ type metrics struct {
 	corrections    prometheus.Counter
 	correctedRows  prometheus.Counter
 	correctionRead prometheus.Counter
+	statements     prometheus.Counter
 	repaired       prometheus.Counter
 	apps           labels
 	events         *prometheus.CounterVec // app, counter
@@ -88,9 +89,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		corrections:    prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_corrections_total", Help: "Control records whose moves were applied."}),
 		correctedRows:  prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_corrected_rows_total", Help: "Signed rows inserted for corrections."}),
 		correctionRead: prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_correction_read_rows_total", Help: "Rows of usage_hourly that ClickHouse read to plan corrections."}),
+		statements:     prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_statements_total", Help: "Statements sent to ClickHouse: inserts of blocks, plans, corrections and counts, and queries for them."}),
 		repaired:       prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_repaired_texts_total", Help: "JSON texts that ClickHouse could not parse, which were stored as strings."}),
 	}
-	for _, c := range []prometheus.Collector{m.paused, m.queueBytes, m.corrections, m.correctedRows, m.correctionRead, m.repaired} {
+	for _, c := range []prometheus.Collector{m.paused, m.queueBytes, m.corrections, m.correctedRows, m.correctionRead, m.statements, m.repaired} {
 		register(reg, c)
 	}
 	for _, c := range clickhouse.Classes {

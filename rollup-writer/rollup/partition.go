@@ -129,7 +129,7 @@ func (p *partition) run() {
 		p.marked.Store(st.Mark)
 	}
 	var err error
-	if p.conn, err = clickhouse.NewConn(&p.s.cfg.ClickHouse, p.s.shard(p)); err != nil {
+	if p.conn, err = p.connect(); err != nil {
 		p.halt(err)
 		return
 	}
@@ -142,6 +142,15 @@ func (p *partition) run() {
 	wg.Wait()
 	p.window.end(p)
 	p.s.health.clear(p.name)
+}
+
+// connect returns a connection of its own to the partition's shard.
+func (p *partition) connect() (*clickhouse.Conn, error) {
+	conn, err := clickhouse.NewConn(&p.s.cfg.ClickHouse, p.s.shard(p))
+	if err == nil {
+		conn.Count(p.s.metrics.statements.Inc)
+	}
+	return conn, err
 }
 
 // fail halts the partition from outside.

@@ -126,6 +126,16 @@ type Sample struct {
 	PeakRSS int64 // bytes, since the process began
 	Latency []time.Duration
 	Parts   []Part // further processes
+	Blocks  Blocks // that the writer made; none of a stage without one
+}
+
+// Blocks are what the writer made of a round's events.
+type Blocks struct {
+	Blocks     int // of enriched
+	Rows       int
+	Statements int // sent to ClickHouse, also for rejected events
+	Read       int // rows of the base rollup that were read to plan corrections
+	Moved      int // signed rows that corrections inserted
 }
 
 // Part is one process of a stage that has several.
@@ -175,6 +185,10 @@ func stages() []stage {
 		{stageEnricher, enricher, enricherFloor},
 		{stageWriter, writer, writerFloor},
 		{"path", path, nil},
+		{"whole_1", wholeOf(onePercent), wholeOf(noLinks)},
+		{"whole_10", wholeOf(tenPercent), wholeOf(noLinks)},
+		{"whole_keys", wholeOf(manyKeys), wholeOf(noLinks)},
+		{"whole_mixture", wholeOf(mixture), nil},
 	}
 }
 
@@ -247,6 +261,9 @@ func (r *runner) tell(name string, round int, s Sample) {
 	fmt.Fprintf(r.cfg.Progress, "%-22s round %d  %8.2f µs/event  %9.0f events/s", name, round+1, s.Micros(), s.Rate())
 	for _, p := range s.Parts {
 		fmt.Fprintf(r.cfg.Progress, "  %s %.2f", p.Name, s.per(p.CPU))
+	}
+	if b := s.Blocks; b.Blocks > 0 {
+		fmt.Fprintf(r.cfg.Progress, "  %s", b.text(s.Events))
 	}
 	if len(s.Latency) > 0 {
 		fmt.Fprintf(r.cfg.Progress, "  p50 %s p99 %s", Percentile(s.Latency, 0.5).Round(10*time.Microsecond), Percentile(s.Latency, 0.99).Round(10*time.Microsecond))

@@ -38,6 +38,36 @@ func TestBodiesAreUniqueAndValid(t *testing.T) {
 	}
 }
 
+// A round has as many links as its name says, each of a visitor who was there
+// before, whose visitors and users are the same without links.
+func TestSessionsHaveTheirLinks(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.PathRate, cfg.PathSeconds = 1000, 10
+	for _, links := range []int{0, 10, 100} {
+		visitors, users, linked := map[string]int{}, map[string]int{}, 0
+		for i := range int64(cfg.PathRate * cfg.PathSeconds) {
+			var e struct{ Type, AnonymousID, UserID string }
+			if err := json.Unmarshal(sessionEvent(nil, i, links, cfg), &e); err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case e.Type == "identify":
+				if linked++; visitors[e.AnonymousID] != linkedVisits || e.UserID == "" {
+					t.Fatalf("event %d links %q, of %d events", i, e.AnonymousID, visitors[e.AnonymousID])
+				}
+				users[e.UserID]++
+			case e.UserID != "":
+				users[e.UserID]++
+			default:
+				visitors[e.AnonymousID]++
+			}
+		}
+		if linked != 10*links || len(visitors) != 1000 || len(users) != 1000 {
+			t.Errorf("%d of a thousand: %d links of %d visitors to %d users", links, linked, len(visitors), len(users))
+		}
+	}
+}
+
 func TestCPUOfThisProcess(t *testing.T) {
 	before, err := cpuOf(os.Getpid())
 	if err != nil {
@@ -61,7 +91,10 @@ func TestReport(t *testing.T) {
 	}
 	path := sample(7)
 	path.Parts = []Part{{"writer", 3 * time.Millisecond, 5 << 20}}
-	figures := []Figure{{"gateway_batch", []Sample{sample(9), sample(4), sample(5)}, []Sample{sample(2)}}, {"path", []Sample{path}, nil}}
+	path.Blocks = Blocks{Blocks: 4, Rows: 1000, Statements: 10, Read: 500, Moved: 20}
+	none := sample(6)
+	none.Parts = []Part{{"writer", 2 * time.Millisecond, 5 << 20}}
+	figures := []Figure{{"gateway_batch", []Sample{sample(9), sample(4), sample(5)}, []Sample{sample(2)}}, {"path", []Sample{path}, []Sample{none}}}
 	text, err := JSON([]byte(`{"enricher_us": 6.5, "gateway_batch_us": 1}`), figures, []Micro{{"schemas/event AppendRaw", 250, 1000, 0, 0}}, "abc", time.Unix(0, 0))
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +105,7 @@ func TestReport(t *testing.T) {
 	}
 	for name, want := range map[string]any{
 		"gateway_batch_us": 5.0, "gateway_batch_floor_us": 2.0, "gateway_batch_p99_ms": 3.0, "enricher_us": 6.5,
-		"path_us": 7.0, "path_writer_us": 3.0, "path_writer_peak_mib": 5.0, "path_floor_us": nil, "commit": "abc",
+		"path_us": 7.0, "path_writer_us": 3.0, "path_writer_peak_mib": 5.0, "path_floor_us": 6.0, "path_blocks": 4.0, "path_rows_per_block": 250.0, "path_statements_per_block": 2.5, "path_read_rows_per_event": 0.5, "enricher_blocks": nil, "commit": "abc",
 	} {
 		if got[name] != want {
 			t.Errorf("%s: got %v, want %v", name, got[name], want)
@@ -81,7 +114,8 @@ func TestReport(t *testing.T) {
 	table := Table(figures)
 	for _, want := range []string{
 		"| gateway_batch | 5.00 (4.00–9.00) | 2.00 (2.00–2.00) | 2.5 | 1000 | 3.0 / 3.0 |  |\n",
-		"| path | 7.00 (7.00–7.00) |  |  | 1000 | 3.0 / 3.0 |  |\n| — writer in it | 3.00 | | | | | 5 |\n",
+		"| path | 7.00 (7.00–7.00) | 6.00 (6.00–6.00) | 1.2 | 1000 | 3.0 / 3.0 |  |\n| — writer in it | 3.00 | 2.00 | | | | 5 |\n" +
+			"| — 4 blocks of 250 rows, 2.5 statements each; for corrections 0.50 rows read and 0.02 inserted for each event | | | | | | |\n",
 	} {
 		if !strings.Contains(table, want) {
 			t.Errorf("no %q in\n%s", want, table)

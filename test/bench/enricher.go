@@ -20,6 +20,11 @@ func (r *runner) applyCatalog(ctx context.Context, l *log, dir, app string) erro
 	if err := os.WriteFile(file, catalogText(r.cfg), 0o600); err != nil {
 		return err
 	}
+	return r.applyCatalogFile(ctx, l, dir, app, file)
+}
+
+// applyCatalogFile puts the catalog of a file in force for an app.
+func (r *runner) applyCatalogFile(ctx context.Context, l *log, dir, app, file string) error {
 	p, err := r.service(ctx, stack.Enricher, dir, "catalog", "apply", "-app", app, "-author", "bench", "-reason", "measure", "-kafka-brokers", l.brokers(), file)
 	if err != nil {
 		return err

@@ -80,7 +80,8 @@ type driver struct {
 	connections   int
 	rate          float64 // events per second; 0: a connection's next request follows its reply
 	shed          func(status int, retryAfter []byte) error
-	accepted      func(first int64) // message ids of a request that was answered with 200; calls come together
+	accepted      func(first int64)                    // message ids of a request that was answered with 200; calls come together
+	body          func(dst []byte, first int64) []byte // of a request; nil: of bodies
 }
 
 // run sends requests and returns the latencies of those that were answered with
@@ -103,6 +104,7 @@ func (d driver) run(ctx context.Context, requests int) ([]time.Duration, error) 
 	for c := range d.connections {
 		wg.Go(func() {
 			body := newBodies(d.events, c)
+			var own []byte
 			var req fasthttp.Request
 			var resp fasthttp.Response
 			req.SetRequestURI(d.url + path)
@@ -117,7 +119,12 @@ func (d driver) run(ctx context.Context, requests int) ([]time.Duration, error) 
 					}
 				}
 				first := nextID.Add(int64(d.events)) - int64(d.events)
-				req.SetBodyRaw(body.next(first))
+				if d.body != nil {
+					own = d.body(own[:0], first)
+					req.SetBodyRaw(own)
+				} else {
+					req.SetBodyRaw(body.next(first))
+				}
 				start := time.Now()
 				if err := client.Do(&req, &resp); err != nil {
 					errs[c] = err

@@ -60,7 +60,7 @@ func TestOverload(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	w, err := c.whole(ctx, r, "overload", "-max-inflight-events", strconv.Itoa(inflightEvents), "-max-inflight-bytes", strconv.Itoa(inflightBytes),
+	w, err := c.whole(ctx, r, "overload", pathInterval, "-max-inflight-events", strconv.Itoa(inflightEvents), "-max-inflight-bytes", strconv.Itoa(inflightBytes),
 		"-max-import-bytes", strconv.Itoa(inflightBytes/4), "-max-address-share", "1", // the load is one address
 		"-max-batch-events", "1000", "-max-body-bytes", "4194304")
 	if err != nil {

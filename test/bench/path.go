@@ -35,7 +35,7 @@ type whole struct {
 }
 
 // whole starts gateway, enricher and writer over a log and a ClickHouse.
-func (c *closers) whole(ctx context.Context, r *runner, name string, gatewayArgs ...string) (_ *whole, err error) {
+func (c *closers) whole(ctx context.Context, r *runner, name, interval string, gatewayArgs ...string) (_ *whole, err error) {
 	w := &whole{}
 	if w.dir, err = r.dir(name); err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func (c *closers) whole(ctx context.Context, r *runner, name string, gatewayArgs
 	if w.log, err = c.log(ctx, r); err != nil {
 		return nil, err
 	}
-	if w.server, err = c.clickhouse(ctx, r, w.dir, w.log, pathInterval); err != nil {
+	if w.server, err = c.clickhouse(ctx, r, w.dir, w.log, interval); err != nil {
 		return nil, err
 	}
 	for _, app := range []string{benchApp, probeApp} {
@@ -51,14 +51,51 @@ func (c *closers) whole(ctx context.Context, r *runner, name string, gatewayArgs
 			return nil, err
 		}
 	}
-	if w.writer, err = c.writer(ctx, r, w.dir, w.log, w.server, pathInterval); err != nil {
+	if w.writer, err = c.writer(ctx, r, w.dir, w.log, w.server, interval); err != nil {
 		return nil, err
 	}
 	if w.enricher, err = c.serve(ctx, r, stack.Enricher, w.dir, "-kafka-brokers", w.log.brokers(), "-data-dir", filepath.Join(w.dir, "data")); err != nil {
 		return nil, err
 	}
-	w.gateway, w.url, err = c.gateway(ctx, r, w.dir, w.log, []string{benchApp, probeApp}, gatewayArgs...)
+	w.gateway, w.url, err = c.gateway(ctx, r, w.dir, w.log, []string{benchApp, probeApp, mixtureApp}, gatewayArgs...)
 	return w, err
+}
+
+// parts measure the processes of the whole path.
+type parts []struct {
+	name string
+	span span
+}
+
+func (w *whole) spans() (parts, error) {
+	var all parts
+	for _, p := range []struct {
+		name string
+		pid  int
+	}{{"gateway", w.gateway.cmd.Process.Pid}, {"enricher", w.enricher.cmd.Process.Pid}, {"writer", w.writer.cmd.Process.Pid}, {"clickhouse", w.server.Pid()}} {
+		sp, err := startSpan(p.pid)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, struct {
+			name string
+			span span
+		}{p.name, sp})
+	}
+	return all, nil
+}
+
+// stop returns a sample with the parts only.
+func (p parts) stop(events int) (Sample, error) {
+	s := Sample{Events: events}
+	for _, part := range p {
+		got, err := part.span.stop(events)
+		if err != nil {
+			return s, err
+		}
+		s.Parts = append(s.Parts, Part{part.name, got.CPU, got.PeakRSS})
+	}
+	return s, nil
 }
 
 // path drives the whole path at a rate below its capacity. The figure is of the
@@ -67,22 +104,16 @@ func (c *closers) whole(ctx context.Context, r *runner, name string, gatewayArgs
 func path(ctx context.Context, r *runner) (_ *load, err error) {
 	var c closers
 	defer c.failed(ctx, &err)
-	w, err := c.whole(ctx, r, "path")
+	w, err := c.whole(ctx, r, "path", pathInterval)
 	if err != nil {
 		return nil, err
 	}
 	d := driver{url: w.url, authorization: authorization(benchApp), events: r.cfg.BatchEvents, connections: 8, rate: float64(r.cfg.PathRate)}
 	rows := 0
 	round := func(ctx context.Context) (Sample, error) {
-		parts := []struct {
-			name string
-			pid  int
-			sp   span
-		}{{"gateway", w.gateway.cmd.Process.Pid, span{}}, {"enricher", w.enricher.cmd.Process.Pid, span{}}, {"writer", w.writer.cmd.Process.Pid, span{}}, {"clickhouse", w.server.Pid(), span{}}}
-		for i := range parts {
-			if parts[i].sp, err = startSpan(parts[i].pid); err != nil {
-				return Sample{}, err
-			}
+		spans, err := w.spans()
+		if err != nil {
+			return Sample{}, err
 		}
 		begin := time.Now()
 		probing, stop := context.WithCancel(ctx)
@@ -91,7 +122,7 @@ func path(ctx context.Context, r *runner) (_ *load, err error) {
 		var wg sync.WaitGroup
 		wg.Go(func() { probes.run(probing) }) // ends with probing
 		requests := r.cfg.PathRate * r.cfg.PathSeconds / r.cfg.BatchEvents
-		_, err := d.run(ctx, requests)
+		_, err = d.run(ctx, requests)
 		stop()
 		wg.Wait()
 		if err != nil {
@@ -109,19 +140,13 @@ func path(ctx context.Context, r *runner) (_ *load, err error) {
 		if err != nil {
 			return Sample{}, err
 		}
-		s := Sample{Events: events, Wall: time.Since(begin), Latency: probes.seen}
-		for i, p := range parts {
-			part, err := p.sp.stop(events)
-			if err != nil {
-				return Sample{}, err
-			}
-			if i < 3 {
-				s.CPU += part.CPU
-				s.PeakRSS += part.PeakRSS
-			}
-			s.Parts = append(s.Parts, Part{p.name, part.CPU, part.PeakRSS})
+		s, err := spans.stop(events)
+		for _, p := range s.Parts[:min(3, len(s.Parts))] { // the services
+			s.CPU += p.CPU
+			s.PeakRSS += p.PeakRSS
 		}
-		return s, nil
+		s.Wall, s.Latency = time.Since(begin), probes.seen
+		return s, err
 	}
 	return &load{round: round, close: c.close, pprofs: map[string]string{
 		"path_gateway": w.gateway.metrics, "path_enricher": w.enricher.metrics, "path_writer": w.writer.metrics,

@@ -30,6 +30,12 @@ func JSON(previous []byte, figures []Figure, micro []Micro, commit string, at ti
 			out[f.Stage+"_"+p.Name+"_us"] = round(stage.per(p.CPU))
 			out[f.Stage+"_"+p.Name+"_peak_mib"] = p.PeakRSS >> 20
 		}
+		if b := stage.Blocks; b.Blocks > 0 {
+			out[f.Stage+"_blocks"] = b.Blocks
+			out[f.Stage+"_rows_per_block"] = round(per(b.Rows, b.Blocks))
+			out[f.Stage+"_statements_per_block"] = round(per(b.Statements, b.Blocks))
+			out[f.Stage+"_read_rows_per_event"] = round(per(b.Read, stage.Events))
+		}
 		if latency := f.latency(); len(latency) > 0 {
 			out[f.Stage+"_p50_ms"] = millis(Percentile(latency, 0.50))
 			out[f.Stage+"_p99_ms"] = millis(Percentile(latency, 0.99))
@@ -57,6 +63,32 @@ func Merge(previous []byte, values map[string]any) ([]byte, error) {
 	maps.Copy(out, values)
 	text, err := json.MarshalIndent(out, "", "  ")
 	return append(text, '\n'), err
+}
+
+// text says in one line what blocks were made of a number of events.
+func (b Blocks) text(events int) string {
+	s := fmt.Sprintf("%d blocks of %.0f rows, %.1f statements each", b.Blocks, per(b.Rows, b.Blocks), per(b.Statements, b.Blocks))
+	if b.Read > 0 {
+		s += fmt.Sprintf("; for corrections %.2f rows read and %.2f inserted for each event", per(b.Read, events), per(b.Moved, events))
+	}
+	return s
+}
+
+func per(n, of int) float64 { return float64(n) / float64(max(of, 1)) }
+
+// floorPart is the CPU of a process of the floor, empty where the floor is of
+// other processes.
+func (f Figure) floorPart(name string) string {
+	if len(f.Floor) == 0 {
+		return ""
+	}
+	floor := Median(f.Floor)
+	for _, p := range floor.Parts {
+		if p.Name == name {
+			return fmt.Sprintf("%.2f", floor.per(p.CPU))
+		}
+	}
+	return ""
 }
 
 func round(v float64) float64 { return math.Round(v*100) / 100 }
@@ -102,7 +134,10 @@ func Table(figures []Figure) string {
 		fmt.Fprintf(&b, "| %s | %.2f (%.2f–%.2f) | %s | %s | %.0f | %s | %s |\n",
 			f.Stage, stage.Micros(), low, high, floor, ratio, stage.Rate(), latency, memory)
 		for _, p := range stage.Parts {
-			fmt.Fprintf(&b, "| — %s in it | %.2f | | | | | %d |\n", p.Name, stage.per(p.CPU), p.PeakRSS>>20)
+			fmt.Fprintf(&b, "| — %s in it | %.2f | %s | | | | %d |\n", p.Name, stage.per(p.CPU), f.floorPart(p.Name), p.PeakRSS>>20)
+		}
+		if stage.Blocks.Blocks > 0 {
+			fmt.Fprintf(&b, "| — %s | | | | | | |\n", stage.Blocks.text(stage.Events))
 		}
 	}
 	return b.String()

@@ -108,6 +108,10 @@ func writer(ctx context.Context, r *runner) (_ *load, err error) {
 		if err != nil {
 			return Sample{}, err
 		}
+		before, err := p.blocks(ctx)
+		if err != nil {
+			return Sample{}, err
+		}
 		if rows == 0 {
 			// A thousand more for each partition: a full block is closed by the
 			// record behind it, and else would wait for the end of its interval.
@@ -130,6 +134,14 @@ func writer(ctx context.Context, r *runner) (_ *load, err error) {
 		if err != nil {
 			return Sample{}, err
 		}
+		if err := merged(ctx, p, server); err != nil {
+			return Sample{}, err
+		}
+		after, err := p.blocks(ctx)
+		if err != nil {
+			return Sample{}, err
+		}
+		s.Blocks = after.less(before)
 		parts, err := ch.stop(n)
 		s.Parts = []Part{{"clickhouse", parts.CPU, parts.PeakRSS}}
 		if have, err := count(ctx, server, "uptake.events"); err != nil || have > rows+closing {

@@ -83,6 +83,7 @@ type Conn struct {
 
 	client *ch.Client
 	raw    *quietConn
+	sent   func() // called for each statement
 }
 
 // NewConn returns a connection to a shard, not yet made.
@@ -92,8 +93,11 @@ func NewConn(cfg *Config, shard int) (*Conn, error) {
 		return nil, err
 	}
 	shards := cfg.Shards()
-	return &Conn{cfg: cfg, tls: tc, replicas: shards[shard%len(shards)]}, nil
+	return &Conn{cfg: cfg, tls: tc, replicas: shards[shard%len(shards)], sent: func() {}}, nil
 }
+
+// Count makes c call sent for each statement that it sends.
+func (c *Conn) Count(sent func()) { c.sent = sent }
 
 // Close closes the connection, if it was made.
 func (c *Conn) Close() {
@@ -151,6 +155,7 @@ func (c *Conn) do(ctx context.Context, q ch.Query) error {
 			return err
 		}
 	}
+	c.sent()
 	raw := c.raw
 	stop := context.AfterFunc(ctx, raw.shut)
 	defer stop()
