@@ -68,40 +68,11 @@ func Reset(ctx context.Context, cfg boundary.Config, log *slog.Logger) error {
 	return withLog(ctx, cfg, log, func(s *session) error { return s.reset(ctx) })
 }
 
-// newest is the highest offset in ClickHouse of each partition of a topic, of
-// rows and of corrections.
-func (s *session) newest(ctx context.Context, name string) (map[int32]int64, error) {
-	const columns = "SELECT source_partition, source_offset FROM "
-	where := " WHERE source_topic_id = '" + s.state.Topics[name].ID.String() + "'"
-	schema := s.cfg.ClickHouse.Schema()
-	from := columns + schema.Table(boundary.Table(name)) + where
-	if boundary.Table(name) == boundary.EventsTable {
-		// A block whose corrections are planned is done once, or by a rebuild; it
-		// must not be done again with tokens of another generation.
-		from += " UNION ALL SELECT source_partition, block_end - 1 FROM " + schema.Table("correction_plans") + where + " AND chunk = 0 AND block_end > 0"
-	}
-	rows, err := s.sql.Query(ctx, "SELECT source_partition, max(source_offset) FROM ("+from+") GROUP BY source_partition")
-	if err != nil {
-		return nil, fmt.Errorf("look for rows of %s: %w", name, err)
-	}
-	defer rows.Close()
-	newest := map[int32]int64{}
-	for rows.Next() {
-		var p int32
-		var o int64
-		if err := rows.Scan(&p, &o); err != nil {
-			return nil, fmt.Errorf("look for rows of %s: %w", name, err)
-		}
-		newest[p] = o
-	}
-	return newest, rows.Err()
-}
-
 // each calls do for every partition, in order.
 func (s *session) each(ctx context.Context, do func(name string, number int32, newest int64, has bool) error) error {
 	var errs []error
 	for _, name := range boundary.Topics {
-		newest, err := s.newest(ctx, name)
+		newest, err := boundary.Newest(ctx, s.sql, s.cfg.ClickHouse.Schema(), name, s.state.Topics[name].ID.String(), true)
 		if err != nil {
 			return err
 		}

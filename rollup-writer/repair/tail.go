@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/audit"
+	"github.com/uptakehq/uptake/rollup-writer/internal/block"
 	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
@@ -32,19 +36,140 @@ func NewTail(cfg boundary.Config, log *slog.Logger, records int) *Tail {
 // span is a run of offsets of a partition.
 type span struct{ next, end int64 }
 
-// Tail implements audit.Log.
-func (t *Tail) Tail(ctx context.Context, positions []audit.Position, present func(string, int32, int64) (map[int64]bool, error)) (*audit.Tail, error) {
+// connect makes a client, which the caller closes.
+func (t *Tail) connect(ctx context.Context) (*kgo.Client, *event.Codec, error) {
 	codec, err := t.cfg.Registry.Codec(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	opts, err := t.cfg.Kafka.Options(t.log, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	client, err := kgo.NewClient(opts...)
 	if err != nil {
-		return nil, fmt.Errorf("kafka client: %w", err)
+		return nil, nil, fmt.Errorf("kafka client: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, boundary.AskTimeout)
+	defer cancel()
+	if err := client.Ping(ctx); err != nil {
+		client.Close()
+		return nil, nil, fmt.Errorf("reach kafka: %w", err)
+	}
+	return client, codec, nil
+}
+
+// Due implements audit.Log. An enricher commits its offset of raw in the
+// transaction that has the counts up to there, and a writer its offset of enriched
+// after it has stored the counts before that. So raw must be counted up to the
+// first counts behind the writer's commit, or, where there are none, up to the
+// enricher's commit. The order of the questions is what makes that hold while both
+// go on: an enricher's commit that is read first is in enriched by the time its end
+// is read.
+func (t *Tail) Due(ctx context.Context) (*audit.Due, error) {
+	client, codec, err := t.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	taken, err := admin.FetchOffsets(ctx, topic.GroupEnricher)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+		return nil, fmt.Errorf("fetch commits of group %s: %w", topic.GroupEnricher, err)
+	}
+	st, err := boundary.Read(ctx, admin, append([]string{topic.Raw}, boundary.Topics...))
+	if err != nil {
+		return nil, err
+	}
+	ends, err := admin.ListCommittedOffsets(ctx, topic.Enriched)
+	if err = errors.Join(err, ends.Error()); err != nil {
+		return nil, fmt.Errorf("list log ends: %w", err)
+	}
+	due := &audit.Due{}
+	id, rawID := st.Topics[topic.Enriched].ID.String(), st.Topics[topic.Raw].ID.String()
+	for _, n := range st.Topics[topic.Enriched].Partitions.Numbers() {
+		c, ok := st.Commits.Lookup(topic.Enriched, n)
+		first, ok1 := st.First.Lookup(topic.Enriched, n)
+		end, ok2 := ends.Lookup(topic.Enriched, n)
+		if !ok || !ok1 || !ok2 || c.Err != nil || c.At < 0 {
+			continue // a writer says what is wrong
+		}
+		if commit, err := block.ParseCommit(c.Metadata); err != nil || commit.TopicID != id {
+			continue // the same
+		}
+		next, err := firstCounted(ctx, client, codec, rawID, n, max(c.At, first.Offset), end.Offset)
+		if err != nil {
+			return nil, err
+		}
+		if next < 0 {
+			o, ok := taken.Lookup(topic.Raw, n)
+			if !ok || o.Err != nil || o.At < 0 {
+				continue
+			}
+			next = o.At
+		}
+		due.Counted = append(due.Counted, audit.Position{RawTopicID: rawID, Partition: n, Next: next})
+	}
+	due.Ahead, err = t.ahead(ctx, client, codec, st)
+	return due, err
+}
+
+// firstCounted is the offset of raw from which on the first counts of a span of
+// enriched count, or -1.
+func firstCounted(ctx context.Context, client *kgo.Client, codec *event.Codec, rawID string, number int32, from, to int64) (next int64, err error) {
+	next = -1
+	if from >= to {
+		return next, nil
+	}
+	err = partitions(client).Span(ctx, topic.Enriched, number, from, to, func(r *kgo.Record) error {
+		if typ, err := codec.Type(r.Value); err != nil || typ != event.TypeControl {
+			return nil //nolint:nilerr // for writers to say
+		}
+		var c event.Control
+		if codec.DecodeControl(r.Value, &c) != nil || c.Kind != event.ControlCounts {
+			return nil
+		}
+		if n, err := event.ParseCounts(c.Payload); err == nil && n.RawTopicID == rawID {
+			next = n.First
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return next, err
+}
+
+// ahead says of which partitions ClickHouse lacks what writers committed.
+func (t *Tail) ahead(ctx context.Context, client *kgo.Client, codec *event.Codec, st boundary.State) (list []string, err error) {
+	skips, err := t.cfg.Skips()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := clickhouse.OpenSQL(&t.cfg.ClickHouse)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	a := boundary.Ahead{SQL: conn, Schema: t.cfg.ClickHouse.Schema(), Log: partitions(client), Codec: codec, Skips: skips}
+	for _, name := range boundary.Topics {
+		found, err := a.Of(ctx, st, name)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range slices.Sorted(maps.Keys(found)) {
+			list = append(list, found[n].Error())
+		}
+	}
+	return list, nil
+}
+
+// Tail implements audit.Log.
+func (t *Tail) Tail(ctx context.Context, positions []audit.Position, due *audit.Due, present func(string, int32, int64) (map[int64]bool, error)) (*audit.Tail, error) {
+	client, codec, err := t.connect(ctx)
+	if err != nil {
+		return nil, err
 	}
 	defer client.Close()
 	spans, have, err := t.spans(ctx, client, positions, present)
@@ -55,7 +180,11 @@ func (t *Tail) Tail(ctx context.Context, positions []audit.Position, present fun
 	for _, p := range positions {
 		counted[p.Partition] = max(counted[p.Partition], p.Next)
 	}
-	out := &audit.Tail{Raw: map[audit.HourKey]int64{}, Rejected: map[audit.HourKey]int64{}}
+	must := map[int32]int64{} // offset of raw up to which a partition must be counted
+	for _, p := range due.Counted {
+		must[p.Partition] = p.Next
+	}
+	out := &audit.Tail{Raw: map[audit.HourKey]int64{}, Rejected: map[audit.HourKey]int64{}, Lost: map[audit.HourKey]int64{}}
 	var raw event.RawEvent
 	var rejected event.Rejected
 	take := func(r *kgo.Record) {
@@ -69,7 +198,11 @@ func (t *Tail) Tail(ctx context.Context, positions []audit.Position, present fun
 					k.Hour = hourOf(raw.ReceivedAt)
 				}
 			}
-			out.Raw[k]++
+			if r.Offset < must[r.Partition] {
+				out.Lost[k]++
+			} else {
+				out.Raw[k]++
+			}
 		case have[r.Partition][r.Offset] || codec.DecodeRejected(r.Value, &rejected) != nil:
 		case rejected.Stage == event.StageEnricher && rejected.Field != "links" && rejected.SourceOffset < counted[int32(rejected.SourcePartition)]:
 			out.Rejected[audit.HourKey{App: string(append([]byte(nil), rejected.AppID...)), Hour: hourOf(rejected.ReceivedAt)}]++
@@ -94,9 +227,6 @@ func hourOf(us event.Micros) int64 {
 func (t *Tail) spans(ctx context.Context, client *kgo.Client, positions []audit.Position, present func(string, int32, int64) (map[int64]bool, error)) (map[string]map[int32]*span, map[int32]map[int64]bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, boundary.AskTimeout)
 	defer cancel()
-	if err := client.Ping(ctx); err != nil {
-		return nil, nil, fmt.Errorf("reach kafka: %w", err)
-	}
 	admin := kadm.NewClient(client)
 	names := []string{topic.Raw, topic.Rejected}
 	infos, err := admin.ListTopics(ctx, names...)

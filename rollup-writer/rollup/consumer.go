@@ -157,6 +157,9 @@ func (s *Service) starts(ctx context.Context, offsets map[string]map[int32]kgo.O
 			if changed != nil {
 				st.Refused = changed
 			}
+			if ahead := s.ahead[name][n]; st.Refused == nil && ahead != nil {
+				st.Refused = fmt.Errorf("%w: %s", ahead, boundary.AheadRepair)
+			}
 			starts[name][n] = st
 		}
 	}

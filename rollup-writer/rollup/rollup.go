@@ -31,6 +31,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
 // Dependencies of a Service. Logger must be set; the others may be nil.
@@ -59,9 +60,10 @@ type Service struct {
 	admin   *kadm.Client
 	sql     driver.Conn
 	windows map[windowKey]*window
-	inserts chan struct{}   // holds one element for each insert in progress
-	killed  context.Context // ends when inserts in progress are abandoned
-	wg      sync.WaitGroup  // partitions
+	ahead   map[string]map[int32]error // by topic and partition: commits of which ClickHouse lacks rows; see boundary.Ahead
+	inserts chan struct{}              // holds one element for each insert in progress
+	killed  context.Context            // ends when inserts in progress are abandoned
+	wg      sync.WaitGroup             // partitions
 
 	mu         sync.Mutex // covers the two below
 	partitions map[string]map[int32]*partition
@@ -130,7 +132,7 @@ func (s *Service) Run(sig process.Signals) (err error) {
 	for _, check := range []struct {
 		part string
 		run  func(context.Context) error
-	}{{"kafka", s.checkTopics}, {"clickhouse", s.checkTables}} {
+	}{{"kafka", s.checkTopics}, {"clickhouse", s.checkTables}, {"commits", s.checkCommits}} {
 		if err := s.untilChecked(sig.Stop, check.part, check.run); err != nil {
 			if sig.Stop.Err() != nil {
 				return nil
@@ -238,6 +240,25 @@ func (s *Service) checkTables(ctx context.Context) error {
 	for shard := range s.shards {
 		for _, table := range []string{boundary.EventsTable, boundary.RejectedTable} {
 			s.windows[windowKey{shard, table}] = newWindow(s.schema, table, sizes)
+		}
+	}
+	return nil
+}
+
+// checkCommits looks for partitions whose commits are ahead of the tables. They are
+// refused when they are assigned, and the others go on.
+func (s *Service) checkCommits(ctx context.Context) error {
+	st, err := boundary.Read(ctx, s.admin, boundary.Topics)
+	if err != nil {
+		return err
+	}
+	in := reader.On(s.client)
+	in.Silence = boundary.AskTimeout
+	a := boundary.Ahead{SQL: s.sql, Schema: s.schema, Log: in, Codec: s.codec, Skips: s.skips}
+	s.ahead = map[string]map[int32]error{}
+	for _, name := range boundary.Topics {
+		if s.ahead[name], err = a.Of(ctx, st, name); err != nil {
+			return clickhouseFault("compare commits with the tables", err)
 		}
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
@@ -23,10 +24,12 @@ import (
 type Conservation struct {
 	Balanced bool `json:"balanced"`
 	// InFlight says why what is in flight is not known; empty: it is known.
-	InFlight string    `json:"in_flight_unknown,omitempty"`
-	Unread   int64     `json:"in_flight_unread,omitempty"` // records in flight beyond the bound: no app or hour is known
-	Hours    []*Hour   `json:"hours"`
-	Gaps     []Gap     `json:"gaps,omitempty"`
+	InFlight string  `json:"in_flight_unknown,omitempty"`
+	Unread   int64   `json:"in_flight_unread,omitempty"` // records in flight beyond the bound: no app or hour is known
+	Hours    []*Hour `json:"hours"`
+	Gaps     []Gap   `json:"gaps,omitempty"`
+	// Ahead says of which partitions ClickHouse lacks what writers committed.
+	Ahead    []string  `json:"commits_ahead,omitempty"`
 	Findings []Finding `json:"findings,omitempty"`
 }
 
@@ -42,7 +45,8 @@ type Hour struct {
 	Rejected   int64     `json:"rejected"`   // rows of rejected_events, stage enricher
 	OptedOut   int64     `json:"opted_out"`  // counted; deleted on purpose too
 	InFlight   int64     `json:"in_flight"`
-	Difference int64     `json:"difference"` // accepted and nowhere; negative: too many
+	Lost       int64     `json:"counts_lost,omitempty"` // in raw; enrichers and writers are past them, and their counts are gone
+	Difference int64     `json:"difference"`            // accepted and nowhere; negative: too many
 	// Refused were rejected by the gateway: they were never accepted.
 	Refused int64 `json:"refused"`
 
@@ -68,6 +72,9 @@ type Gap struct {
 	Partition int32 `json:"source_partition"`
 	From      int64 `json:"from"`
 	To        int64 `json:"to"`
+	// Lost: the counts were in enriched before the writers' commit, so audit_blocks
+	// had them.
+	Lost bool `json:"lost,omitempty"`
 }
 
 // Position is how far a partition of the log is counted.
@@ -87,13 +94,24 @@ type HourKey struct {
 type Tail struct {
 	Raw      map[HourKey]int64 // records of raw at and behind the positions
 	Rejected map[HourKey]int64 // rejects of enrichers before the positions that are not in rejected_events
+	Lost     map[HourKey]int64 // records of raw behind the positions that must be counted
 	Unread   int64             // more records than the bound: not looked at
 }
 
-// Log reads the tail of the log; present says which of the offsets from one on
-// of a partition of rejected are in rejected_events.
+// Due is what ClickHouse must hold by what enrichers and writers have committed.
+type Due struct {
+	// Counted is up to where raw must be counted.
+	Counted []Position
+	// Ahead says of partitions that ClickHouse lacks what was committed.
+	Ahead []string
+}
+
+// Log reads the log. Due is asked before the tables are read. Tail reads what is
+// behind the positions; present says which of the offsets from one on of a
+// partition of rejected are in rejected_events.
 type Log interface {
-	Tail(ctx context.Context, positions []Position, present func(topicID string, partition int32, from int64) (map[int64]bool, error)) (*Tail, error)
+	Due(ctx context.Context) (*Due, error)
+	Tail(ctx context.Context, positions []Position, due *Due, present func(topicID string, partition int32, from int64) (map[int64]bool, error)) (*Tail, error)
 }
 
 // Conserve compares what enrichers counted with what is in events and
@@ -127,7 +145,7 @@ func (a *auditor) conserve(ctx context.Context, log Log) (*Conservation, error) 
 			}
 		}
 		suspects = still
-		if len(suspects) == 0 && len(c.Gaps) == 0 {
+		if len(suspects) == 0 && len(c.Gaps) == 0 && len(c.Ahead) == 0 {
 			c.Balanced = true
 			return c, nil
 		}
@@ -143,6 +161,16 @@ func (a *auditor) conserve(ctx context.Context, log Log) (*Conservation, error) 
 
 func (a *auditor) lookAtHours(ctx context.Context, log Log) (*Conservation, error) {
 	c := &Conservation{InFlight: "the log was not asked"}
+	var due *Due
+	if log != nil {
+		var err error
+		if due, err = log.Due(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil, err
+			}
+			c.InFlight, log = err.Error(), nil
+		}
+	}
 	positions, err := a.positions(ctx)
 	if err != nil {
 		return nil, err
@@ -156,7 +184,19 @@ func (a *auditor) lookAtHours(ctx context.Context, log Log) (*Conservation, erro
 	if log == nil {
 		return c, nil
 	}
-	tail, err := log.Tail(ctx, positions, func(topicID string, partition int32, from int64) (map[int64]bool, error) {
+	c.Ahead = due.Ahead
+	for _, d := range due.Counted {
+		var next int64
+		for _, p := range positions {
+			if p.RawTopicID == d.RawTopicID && p.Partition == d.Partition {
+				next = p.Next
+			}
+		}
+		if next < d.Next {
+			c.Gaps = append(c.Gaps, Gap{Partition: d.Partition, From: next, To: d.Next, Lost: true})
+		}
+	}
+	tail, err := log.Tail(ctx, positions, due, func(topicID string, partition int32, from int64) (map[int64]bool, error) {
 		return a.present(ctx, topicID, partition, from)
 	})
 	if err != nil {
@@ -191,6 +231,10 @@ func (c *Conservation) add(cfg Config, tail *Tail) {
 	for k, n := range tail.Raw {
 		h := of(k)
 		h.Accepted, h.InFlight = h.Accepted+n, h.InFlight+n
+	}
+	for k, n := range tail.Lost {
+		h := of(k)
+		h.Accepted, h.Difference, h.Lost = h.Accepted+n, h.Difference+n, h.Lost+n
 	}
 	for k, n := range tail.Rejected {
 		h := of(k)
@@ -325,12 +369,22 @@ func (c *Conservation) find(suspects map[HourKey]bool) {
 		case n > 0:
 			add("rejected_events", "delete the second copies from rejected_events", "%s: rejected_events holds %d rows more than the %d that enrichers passed on", at, n, h.Counted.Rejected)
 		}
-		if n := h.Difference + h.StoredDifference + h.RejectedDifference; n != 0 {
+		if n := h.Difference + h.StoredDifference + h.RejectedDifference - h.Lost; n != 0 {
 			add("audit_blocks", "none: find out who changed audit_blocks",
 				"%s: the enrichers' counts do not add up: %d are accepted and nothing became of them", at, n)
 		}
 	}
+	for _, what := range c.Ahead {
+		add("events", boundary.AheadRepair, "%s", what)
+	}
 	for _, g := range c.Gaps {
+		if g.Lost {
+			if len(c.Ahead) == 0 { // else it follows
+				add("audit_blocks", "`rollup-writer recount`, while the log has the counts",
+					"partition %d: the counts of %d offsets of raw, from %d on, are committed and not in audit_blocks: they were lost", g.Partition, g.To-g.From, g.From)
+			}
+			continue
+		}
 		if g.To > g.From {
 			add("audit_blocks", "`rollup-writer recount`, while the log has the counts; if the gap stays, enrichers did not take these records: see uptake_enricher_lost_records_total and the retention of raw",
 				"partition %d: %d offsets of raw, from %d on, were counted by nobody: enrichers did not take them, or a part of audit_blocks was lost", g.Partition, g.To-g.From, g.From)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
@@ -30,6 +32,18 @@ func (e *Enricher) rawTopicID() string {
 func (e *Enricher) Raw(p int32, at event.Micros) {
 	e.B.T.Helper()
 	e.B.Produce(topic.Raw, p, e.B.Codec.AppendRaw(nil, &event.RawEvent{AppID: "dev", MessageID: "any", ReceivedAt: at}))
+}
+
+// Commit commits what was taken from raw, as an enricher does in its transactions.
+func (e *Enricher) Commit() {
+	e.B.T.Helper()
+	var offsets kadm.Offsets
+	for p, next := range e.Next {
+		offsets.Add(kadm.Offset{Topic: topic.Raw, Partition: int32(p), At: next, LeaderEpoch: -1})
+	}
+	if _, err := e.B.Admin.CommitOffsets(context.Background(), topic.GroupEnricher, offsets); err != nil {
+		e.B.T.Fatal(err)
+	}
 }
 
 // Transaction produces events and what was counted of them and of others.
