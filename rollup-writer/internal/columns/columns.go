@@ -13,6 +13,7 @@ package columns
 import (
 	"encoding/binary"
 	"slices"
+	"strconv"
 	"unsafe"
 
 	"github.com/ClickHouse/ch-go/proto"
@@ -64,12 +65,35 @@ func (r *reader) next() string {
 	return unsafe.String(unsafe.SliceData(v), len(v))
 }
 
-// object is a JSON column that is sent as text. kind is the column's type as the
-// table has it, to the letter: from any other JSON type the server would convert
-// every row, at three times the cost of the whole insert.
+// object is a JSON column, which is sent as typed paths, or as text where those
+// cannot hold a block's values (typed.go). kind is the column's type as the table
+// has it, to the letter: from any other JSON type the server would convert every
+// row, at three times the cost of the whole insert.
 type object struct {
 	text
-	kind proto.ColumnType
+	kind    proto.ColumnType
+	objects string // type of arrays of objects within it
+	typed   *typed // of formTyped
+	form    form
+}
+
+// form is how a block's objects are sent.
+type form byte
+
+const (
+	formUnknown form = iota // until they are sent
+	formTyped
+	formText
+)
+
+// newObject returns a column of the type JSON(max_dynamic_paths=paths).
+func newObject(paths int) object {
+	// Objects within an array are columns of their own, with a quarter of the
+	// paths and half of the types.
+	return object{
+		kind:    proto.ColumnType("JSON(max_dynamic_paths=" + strconv.Itoa(paths) + ")"),
+		objects: "Array(JSON(max_dynamic_types=16, max_dynamic_paths=" + strconv.Itoa(paths/4) + "))",
+	}
 }
 
 var emptyObject = []byte("{}")
@@ -84,8 +108,50 @@ func (c *object) appendJSON(v []byte) {
 
 func (c *object) Type() proto.ColumnType { return c.kind }
 
-// EncodeState writes the version of the serialization: text.
-func (c *object) EncodeState(b *proto.Buffer) { b.PutUInt64(proto.JSONStringSerializationVersion) }
+func (c *object) Reset() {
+	c.text.Reset()
+	c.choose(formUnknown)
+}
+
+// choose sets the form, and lets go of what only typed paths need.
+func (c *object) choose(f form) {
+	if c.form = f; c.typed != nil {
+		typedPool.Put(c.typed)
+		c.typed = nil
+	}
+}
+
+// EncodeState writes the version of the serialization and what else precedes the
+// values. A repeat sends the same form.
+func (c *object) EncodeState(b *proto.Buffer) {
+	if c.form == formUnknown {
+		c.typed, c.form = typedPool.Get().(*typed), formTyped
+		if !c.typed.read(&c.text) {
+			c.choose(formText)
+		}
+	}
+	if c.form == formText {
+		b.PutUInt64(proto.JSONStringSerializationVersion)
+		return
+	}
+	c.typed.state(b, c.objects)
+}
+
+func (c *object) EncodeColumn(b *proto.Buffer) {
+	if c.form == formTyped {
+		c.typed.write(b.PutRaw)
+		return
+	}
+	c.text.EncodeColumn(b)
+}
+
+func (c *object) WriteColumn(w *proto.Writer) {
+	if c.form == formTyped {
+		c.typed.write(w.ChainWrite)
+		return
+	}
+	c.text.WriteColumn(w)
+}
 
 // dict is a LowCardinality(String) column: the distinct values of the block, and
 // for each row the number of its value.

@@ -34,7 +34,7 @@ type Events struct {
 // NewEvents returns an empty block.
 func NewEvents() *Events {
 	c := &Events{}
-	c.properties.kind, c.traits.kind = "JSON(max_dynamic_paths=256)", "JSON(max_dynamic_paths=64)"
+	c.properties, c.traits = newObject(256), newObject(64)
 	c.add("app_id", &c.appID)
 	c.add("kind", &c.kind)
 	c.add("event", &c.event)

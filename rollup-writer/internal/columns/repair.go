@@ -22,6 +22,8 @@ const (
 // alone every repeat of the block has the same rows. With all, no text is
 // trusted.
 func (c *Events) Repair(all bool) int {
+	c.properties.choose(formText)
+	c.traits.choose(formText)
 	return c.properties.repair(all) + c.traits.repair(all)
 }
 

@@ -1,0 +1,167 @@
+package columns_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
+	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/event"
+)
+
+// costCase is one way to store a row, whose cost is held against the others'.
+type costCase struct {
+	name  string
+	text  bool     // objects go as text
+	setup []string // statements; the tables are in the internal database
+}
+
+// alter returns statements that set a setting of tables.
+func alter(setting string, names ...string) (statements []string) {
+	for _, n := range names {
+		statements = append(statements, "ALTER TABLE "+n+" MODIFY SETTING "+setting)
+	}
+	return statements
+}
+
+var costTables = []string{"events", "usage_hourly", "account_feature_daily", "account_module_daily", "account_product_daily", "user_feature_daily", "identity_facts"}
+
+var noViews = []string{
+	"DROP VIEW usage_hourly_from_events SYNC", "DROP VIEW identity_facts_from_events SYNC", "DROP VIEW metric_values_from_events SYNC",
+}
+
+var costCases = []costCase{
+	{"typed", false, nil},
+	{"text", true, nil},
+	{"typed, no views", false, noViews},
+	{"text, no views", true, noViews},
+	{"typed, merge_selector_base 20", false, alter("merge_selector_base = 20", costTables...)},
+	{"typed, at least 16 parts at once", false, alter("min_parts_to_merge_at_once = 16", costTables...)},
+	{"typed, wide from 512 MiB", false, alter("min_bytes_for_wide_part = 536870912", "events")},
+	{"typed, wide rollups", false, alter("min_bytes_for_wide_part = 0", costTables[1:]...)},
+}
+
+// BenchmarkCost inserts blocks under each of costCases in turns, each in a
+// database of its own, until nothing is left to merge, and reports CPU of the
+// server for a row. COST_ROWS is rows of a block (50000), COST_KEYS different
+// property keys (12), COST_BLOCKS blocks of a turn (4), COST_CASES names of cases
+// separated by semicolons.
+func BenchmarkCost(b *testing.B) {
+	ctx := context.Background()
+	number := func(name string, or int) int {
+		if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+			return n
+		}
+		return or
+	}
+	rows, keys, blocks := number("COST_ROWS", 50_000), number("COST_KEYS", 12), number("COST_BLOCKS", 4)
+	cases := costCases
+	if only := os.Getenv("COST_CASES"); only != "" {
+		cases = slices.DeleteFunc(slices.Clone(cases), func(c costCase) bool { return !slices.Contains(strings.Split(only, ";"), c.name) })
+	}
+	type lane struct {
+		sql  driver.Conn
+		conn writer
+		cpu  time.Duration
+		rows int
+	}
+	lanes := make([]lane, len(cases))
+	for i, c := range cases {
+		lanes[i].sql, lanes[i].conn = server(b)
+		for _, s := range c.setup {
+			if err := lanes[i].sql.Exec(ctx, s); err != nil {
+				b.Fatalf("%s: %v", c.name, err)
+			}
+		}
+	}
+	pid := embedded.ForTest(b).Pid()
+	block := columns.NewEvents()
+	first := 0
+	for round := range b.N {
+		for i := range lanes {
+			l := &lanes[(i+round)%len(lanes)]
+			text := cases[(i+round)%len(lanes)].text
+			for n := range blocks {
+				block.Reset()
+				for r := range rows {
+					block.Append(source, int64(first+n*rows+r), costEvent(first+n*rows+r, keys))
+				}
+				if text {
+					block.SendAsText()
+				}
+				before := cpuTime(b, pid)
+				if err := l.conn.Insert(ctx, "events", block, fmt.Sprint(round, "|", n)); err != nil {
+					b.Fatal(err)
+				}
+				l.cpu += cpuTime(b, pid) - before
+				if block.SentTyped() == text {
+					b.Fatal("sent in the wrong form")
+				}
+			}
+			before := cpuTime(b, pid)
+			for idle := 0; idle < 20; idle++ {
+				var merges uint64
+				if err := l.sql.QueryRow(ctx, "SELECT count() FROM system.merges").Scan(&merges); err != nil {
+					b.Fatal(err)
+				}
+				if merges > 0 {
+					idle = 0
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+			l.cpu += cpuTime(b, pid) - before
+			l.rows += blocks * rows
+		}
+		first += blocks * rows
+	}
+	for i, l := range lanes {
+		var disk uint64
+		if err := l.sql.QueryRow(ctx, "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database IN (currentDatabase(), concat(currentDatabase(), '_internal'))").Scan(&disk); err != nil {
+			b.Fatal(err)
+		}
+		b.Logf("%-36s %6.2f µs/row  %5.1f bytes/row", cases[i].name, float64(l.cpu.Microseconds())/float64(l.rows), float64(disk)/float64(l.rows))
+	}
+}
+
+// costEvent is the i-th event of people who come in sessions of twenty events.
+func costEvent(i, keys int) *event.EnrichedEvent {
+	at := event.FromTime(time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)) + int64(i)*50
+	u, f := i/40_000*2000+i*7919%2000, i*31%100
+	e := &event.EnrichedEvent{
+		AppID: "dev", Kind: event.KindTrack, Event: "Item Event " + strconv.Itoa(f), MessageID: "bench-" + strconv.Itoa(1_000_000_000+i),
+		UserID: "user-" + strconv.Itoa(10_000_000+u), ActorKind: event.ActorUser, AccountID: "account-" + strconv.Itoa(u%5000), AccountSource: event.AccountFromEvent,
+		FeatureID: "feature_" + strconv.Itoa(f), ModuleID: "module_" + strconv.Itoa(f%20), ProductID: "product_" + strconv.Itoa(f%4), CatalogVersion: 1,
+		EventTime: at, Timestamp: at, SentAt: at + 5000, ReceivedAt: at + 9000, Quantity: 1,
+		Context:  []byte(`{"groupId":"a","library":{"name":"@segment/analytics-node","version":"3.1.0"},"locale":"en-GB"}`),
+		Protocol: "segment", Library: "@segment/analytics-node/3.1.0", IP: "192.0.2.0", UserAgent: "bench/1.0", RawOffset: int64(i),
+	}
+	e.ActorID = e.UserID
+	p := []byte{'{'}
+	for n := range 12 {
+		k := n
+		if keys > 12 {
+			k = (i*12 + n) % keys
+		}
+		switch k % 4 {
+		case 0:
+			p = fmt.Appendf(p, `"label %d":"value-%d",`, k, i%1000)
+		case 1:
+			p = fmt.Appendf(p, `"count_%d":%d,`, k, i%50)
+		case 2:
+			p = fmt.Appendf(p, `"price_%d":%d.95,`, k, i%100)
+		default:
+			p = fmt.Appendf(p, `"flag_%d":%t,`, k, i%2 == 0)
+		}
+	}
+	p[len(p)-1] = '}'
+	e.Properties = p
+	return e
+}
