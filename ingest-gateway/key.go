@@ -97,6 +97,7 @@ func addKey(set *flag.FlagSet, stdout io.Writer, now time.Time) func() error {
 	set.Float64Var(&t.Rate, "rate", 0, "events a second that the key may send to each gateway; 0: as the app")
 	set.IntVar(&t.Burst, "burst", 0, "events that may come at once; 0: twice the rate")
 	set.Int64Var(&t.DailyQuota, "daily-quota", 0, "events per UTC day that the key may send to each gateway; 0: as the app")
+	set.BoolVar(&t.History, "history", false, "the key may send events that count however old they are, as imports with -history do")
 	return func() error {
 		if *lifetime != 0 {
 			t.Expires = now.Add(*lifetime).UTC().Truncate(time.Second)
@@ -120,9 +121,13 @@ func listKeys(w io.Writer, path string, now time.Time) error {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "APP\tKEY\tSTATE\tEXPIRES\tPROTOCOLS\tORIGINS\tRATE\tDAILY QUOTA\tNOTE")
+	fmt.Fprintln(t, "APP\tKEY\tSTATE\tEXPIRES\tPROTOCOLS\tORIGINS\tRATE\tDAILY QUOTA\tHISTORY\tNOTE")
 	for _, k := range all {
 		state, expires := "active", "never"
+		history := "bounded"
+		if k.History {
+			history = "any age"
+		}
 		switch {
 		case k.ID == "":
 			k.ID, state, expires = "-", "may not send", "-"
@@ -132,9 +137,9 @@ func listKeys(w io.Writer, path string, now time.Time) error {
 		if !k.Expires.IsZero() {
 			expires = k.Expires.Format(time.RFC3339)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.App, k.ID, state, expires,
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.App, k.ID, state, expires,
 			orAll(strings.Join(k.Protocols, ",")), orAll(strings.Join(k.Origins, ",")),
-			orAll(strconv.FormatFloat(k.RatePerSecond, 'g', -1, 64)), orAll(strconv.FormatInt(k.DailyQuota, 10)), k.Note)
+			orAll(strconv.FormatFloat(k.RatePerSecond, 'g', -1, 64)), orAll(strconv.FormatInt(k.DailyQuota, 10)), history, k.Note)
 	}
 	return t.Flush()
 }

@@ -74,7 +74,7 @@ apps:
 	for _, want := range []string{
 		`shop +` + first + ` +active +2026-12-02T12:00:00Z +app's`,
 		`shop +` + secondID + ` +active +never`,
-		`lab +` + beaconID + ` +active +2026-12-30T12:00:00Z +otlp,posthog +https://lab.example.com +5 +1000 +beacon`,
+		`lab +` + beaconID + ` +active +2026-12-30T12:00:00Z +otlp,posthog +https://lab.example.com +5 +1000 +bounded +beacon`,
 	} {
 		if !regexp.MustCompile(want).MatchString(list) {
 			t.Errorf("no %q in\n%s", want, list)

@@ -364,5 +364,25 @@ func (*amplitude) authorize(req *http.Request, key string) {
 	req.Header.Set("Authorization", "Bearer "+key)
 }
 
-// answer never names what was put aside: Amplitude's own do not.
-func (*amplitude) answer(status int, _ []byte) (int, bool) { return 0, status == http.StatusOK }
+// answer reads the indexes of events that were put aside, which a 400 lists: the
+// others are stored, since all have an insert id.
+func (*amplitude) answer(status int, reply []byte) (int, bool) {
+	if status != http.StatusBadRequest {
+		return 0, status == http.StatusOK
+	}
+	var r struct {
+		Fields  map[string][]int `json:"events_with_invalid_fields"`
+		Missing map[string][]int `json:"events_with_missing_fields"`
+		Lengths map[string][]int `json:"events_with_invalid_id_lengths"`
+	}
+	if json.Unmarshal(reply, &r) != nil {
+		return 0, false
+	}
+	bad := 0
+	for _, byField := range []map[string][]int{r.Fields, r.Missing, r.Lengths} {
+		for _, indexes := range byField {
+			bad += len(indexes)
+		}
+	}
+	return bad, bad > 0
+}

@@ -62,7 +62,7 @@ func newTarget(t *testing.T) *target {
 	cfg.Addr = "127.0.0.1:0"
 	cfg.Kafka.Brokers = cluster.ListenAddrs()
 	cfg.Keys = filepath.Join(t.TempDir(), "keys.yaml")
-	text := fmt.Sprintf("apps:\n  - id: shop\n    keys: ['%s']\n    account_keys: [company]\n    ip: full\n...\n", keys.HashOf(testKey))
+	text := fmt.Sprintf("apps:\n  - id: shop\n    keys: [{hash: '%s', history: true}]\n    account_keys: [company]\n    ip: full\n...\n", keys.HashOf(testKey))
 	if err := os.WriteFile(cfg.Keys, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

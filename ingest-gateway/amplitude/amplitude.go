@@ -51,6 +51,7 @@ func isBatch(r *ingest.Request) bool {
 type decoder struct {
 	b      *ingest.Batch
 	sentAt event.Micros
+	named  []bool // of each item: it has an insert id
 
 	top, properties, user, groups, groupProperties mapping.Object
 	traits, context                                mapping.Writer
@@ -76,17 +77,28 @@ func decode(r *ingest.Request, b *ingest.Batch) error {
 	for _, it := range env.Items {
 		d.event(it)
 	}
+	if invalid(b) {
+		// The answer lists what is invalid, and the client sends the other events
+		// again: those without an insert id could not be recognized then.
+		for i, named := range d.named {
+			if !named {
+				b.Withdraw(i)
+			}
+		}
+	}
 	return nil
 }
 
 // event maps an event of the HTTP API.
 func (d *decoder) event(it mapping.Item) {
 	ev, ok := mapping.Begin(d.b, it, &d.top)
+	d.named = append(d.named, false)
 	if !ok {
 		return
 	}
 	f := &mapping.Fields{Object: &d.top}
 	ev.MessageID = f.ID("insert_id")
+	d.named[len(d.named)-1] = ev.MessageID != ""
 	ev.Event = f.ID("event_type")
 	if !d.read(ev, f) {
 		return

@@ -41,12 +41,12 @@ type App struct {
 	// IPMode is what of a client's address may be stored.
 	IPMode IPMode
 
-	// Key is what the write key of the request may do less than the app. The
-	// zero value takes nothing away.
+	// Key is what the write key of the request may do less than the app, and whether
+	// it may send history. The zero value takes nothing away.
 	Key Scope
 }
 
-// Scope narrows what one write key of an app may do.
+// Scope says what one write key of an app may do.
 type Scope struct {
 	ID        string       // the first digits of the key's hash, for logs and replies
 	Expires   event.Micros // from when on the key is not known any more; 0: never
@@ -56,6 +56,11 @@ type Scope struct {
 	RatePerSecond float64
 	Burst         int
 	DailyQuota    int64
+
+	// History lets the key send events that count however old they are
+	// (HistoryAnyAge). A key that anybody can read must not: each hour of the past
+	// is a row of every rollup and each month a partition.
+	History bool
 }
 
 // Expired reports whether the key is not known any more at an instant.

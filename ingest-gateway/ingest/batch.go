@@ -162,6 +162,9 @@ func (b *Batch) Authenticate(key string) error {
 	if allowed := app.Key.Protocols; len(allowed) > 0 && !slices.Contains(allowed, b.protocol) {
 		return &Fault{Kind: BadScope, Detail: "write key " + app.Key.ID + " may not be used with " + b.protocol}
 	}
+	if b.anyAge && !app.Key.History {
+		return &Fault{Kind: BadScope, Detail: "this write key may not send history of any age; one with `history: true` in the key file may"}
+	}
 	if origin := b.request.Header("Origin"); origin != "" && !app.AllowsOrigin(origin) {
 		return &Fault{Kind: BadOrigin, Detail: "origin " + Shorten(origin, 128) + " is not allowed for this write key"}
 	}
@@ -402,7 +405,7 @@ const maxDetail = 512
 
 // HistoryHeader marks a request whose events are history, whatever its path:
 // deploy/import sends it. With the value HistoryAnyAge they count however old they
-// are.
+// are, which takes a key that may: see Scope.
 const (
 	HistoryHeader = "X-Uptake-History"
 	HistoryAnyAge = "any-age"
@@ -427,6 +430,10 @@ func (b *Batch) IsHistory() bool { return b.history }
 // that cannot be read rejects its event, since history that counts when it is
 // imported is wrong.
 func (b *Batch) History() { b.history = true }
+
+// Live says that what follows is live although the route is one for imports, unless
+// the request's header says that it is history.
+func (b *Batch) Live() { b.history = b.imported }
 
 // maxUnread bounds what is kept of a field that cannot be read, in bytes.
 const maxUnread = 128
@@ -676,6 +683,16 @@ func (b *Batch) Fail(i int) {
 	if it := &b.items[i]; it.state == Accepted || it.state == Rejected {
 		b.setState(it, Unstored)
 	}
+}
+
+// Withdraw takes back an item that was accepted, as one that the client must send
+// again: nothing of it is written.
+func (b *Batch) Withdraw(i int) {
+	if b.items[i].state != Accepted {
+		return
+	}
+	b.setState(&b.items[i], Unstored)
+	b.records = slices.DeleteFunc(b.records, func(r record) bool { return int(r.item) == i })
 }
 
 // FailAll marks every item as not stored.

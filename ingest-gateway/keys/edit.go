@@ -24,6 +24,7 @@ type Listed struct {
 	Origins       []string
 	RatePerSecond float64
 	DailyQuota    int64
+	History       bool
 }
 
 // List returns the keys of a file in its order, as they are at an instant. An
@@ -49,7 +50,7 @@ func List(path string, now time.Time) ([]Listed, error) {
 			}
 			all = append(all, Listed{
 				App: app.ID, ID: h.ID(), Note: k.Note, Expires: k.Expires.Time, Expired: !k.Expires.IsZero() && !now.Before(k.Expires.Time),
-				Protocols: k.Protocols, Origins: k.Origins, RatePerSecond: k.Rate, DailyQuota: k.DailyQuota,
+				Protocols: k.Protocols, Origins: k.Origins, RatePerSecond: k.Rate, DailyQuota: k.DailyQuota, History: k.History,
 			})
 		}
 	}
@@ -57,7 +58,7 @@ func List(path string, now time.Time) ([]Listed, error) {
 }
 
 // Terms are what a new key may do, and until when. The zero value is all that its
-// app may, forever.
+// app may but history of any age, forever.
 type Terms struct {
 	Note       string
 	Expires    time.Time
@@ -66,6 +67,7 @@ type Terms struct {
 	Rate       float64
 	Burst      int
 	DailyQuota int64
+	History    bool // may send events that count however old they are
 }
 
 // Add makes a key of an app of the file, writes its hash there, and returns the
@@ -79,7 +81,7 @@ func Add(path, app string, terms Terms) (string, error) {
 		}
 		return appendKey(keys, fileKey{
 			Hash: HashOf(key).String(), Note: terms.Note, Expires: instant{terms.Expires}, Protocols: terms.Protocols, Origins: terms.Origins,
-			Rate: terms.Rate, Burst: terms.Burst, DailyQuota: terms.DailyQuota,
+			Rate: terms.Rate, Burst: terms.Burst, DailyQuota: terms.DailyQuota, History: terms.History,
 		})
 	})
 }

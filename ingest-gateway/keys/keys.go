@@ -104,7 +104,8 @@ type appKeys struct {
 	list []fileKey
 }
 
-// fileKey is a hash alone, or a hash with what the key may do less than the app.
+// fileKey is a hash alone, or a hash with what the key may do less than the app, and
+// whether it may send history of any age.
 type fileKey struct {
 	Hash       string   `yaml:"hash"`
 	Note       string   `yaml:"note,omitempty"`
@@ -114,6 +115,7 @@ type fileKey struct {
 	Rate       float64  `yaml:"rate,omitempty"`
 	Burst      int      `yaml:"burst,omitempty"`
 	DailyQuota int64    `yaml:"daily_quota,omitempty"`
+	History    bool     `yaml:"history,omitempty"` // may send events of any age
 }
 
 // UnmarshalYAML reads either. Names that a key does not have are refused here,
@@ -124,7 +126,7 @@ func (k *fileKey) UnmarshalYAML(n *yaml.Node) error {
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		switch name := n.Content[i].Value; name {
-		case "hash", "note", "expires", "protocols", "origins", "rate", "burst", "daily_quota":
+		case "hash", "note", "expires", "protocols", "origins", "rate", "burst", "daily_quota", "history":
 		default:
 			return fmt.Errorf("line %d: field %s not found in a key", n.Content[i].Line, name)
 		}
@@ -133,9 +135,10 @@ func (k *fileKey) UnmarshalYAML(n *yaml.Node) error {
 	return n.Decode((*plain)(k))
 }
 
-// plain reports whether the key may do all that the app may, and never expires.
+// plain reports whether the hash stands alone: the key may do all that the app may
+// but send history of any age, and never expires.
 func (k *fileKey) plain() bool {
-	return k.Expires.IsZero() && len(k.Protocols) == 0 && len(k.Origins) == 0 && k.Rate == 0 && k.Burst == 0 && k.DailyQuota == 0
+	return k.Expires.IsZero() && len(k.Protocols) == 0 && len(k.Origins) == 0 && k.Rate == 0 && k.Burst == 0 && k.DailyQuota == 0 && !k.History
 }
 
 // instant is a date, which means its first moment in UTC, or an instant of RFC 3339.
@@ -341,7 +344,7 @@ func (k *fileKey) narrow(app *ingest.App, h Hash) *ingest.App {
 	}
 	a.Key = ingest.Scope{
 		ID: h.ID(), Expires: event.FromTime(k.Expires.Time), Protocols: k.Protocols,
-		RatePerSecond: k.Rate, Burst: k.Burst, DailyQuota: k.DailyQuota,
+		RatePerSecond: k.Rate, Burst: k.Burst, DailyQuota: k.DailyQuota, History: k.History,
 	}
 	if k.Burst == 0 {
 		a.Key.Burst = int(math.Ceil(2 * k.Rate))

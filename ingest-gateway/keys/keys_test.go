@@ -218,9 +218,10 @@ apps:
       - %q
       - {hash: %q, expires: 2027-01-31, protocols: [segment], rate: 1.5}
       - {hash: %q, expires: 2027-01-31T12:00:00+02:00, origins: [https://a.example], daily_quota: 7, note: kiosk}
+      - {hash: %q, history: true}
     rate: 100
 ...
-`, HashOf("1"), HashOf("2"), HashOf("3"))
+`, HashOf("1"), HashOf("2"), HashOf("3"), HashOf("4"))
 	table, err := Parse([]byte(text))
 	if err != nil {
 		t.Fatal(err)
@@ -236,6 +237,7 @@ apps:
 		"1": {},
 		"2": {ID: HashOf("2").ID(), Expires: micros("2027-01-31T00:00:00Z"), Protocols: []string{"segment"}, RatePerSecond: 1.5, Burst: 3},
 		"3": {ID: HashOf("3").ID(), Expires: micros("2027-01-31T10:00:00Z"), DailyQuota: 7},
+		"4": {ID: HashOf("4").ID(), History: true},
 	} {
 		if got := table.App(key); got == nil || !reflect.DeepEqual(got.Key, want) || got.ID != "a" || got.RatePerSecond != 100 {
 			t.Errorf("key %s: got %+v, want %+v", key, got, want)
@@ -251,6 +253,7 @@ apps:
 		"origins: [a]":        "no origin",
 		"rate: -1":            "rate must be",
 		"daily_quota: -1":     "daily_quota must be",
+		"history: 2019":       "cannot unmarshal",
 	} {
 		_, err := Parse(fmt.Appendf(nil, "apps:\n  - id: a\n    keys: [{hash: %q, %s}]\n...\n", HashOf("1"), part))
 		if err == nil || !strings.Contains(err.Error(), want) {

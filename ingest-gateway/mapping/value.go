@@ -250,8 +250,11 @@ func Traits(w *Writer, ops *Object) {
 			continue
 		}
 		f.taken = true
-		if !f.value.IsNull() && string(f.value.Raw) != "{}" {
+		switch {
+		case !f.value.IsNull() && string(f.value.Raw) != "{}":
 			w.Raw(f.name, f.value.Raw)
+		case f.name == "$delete": // says it all by being there: mixpanel-java sends {}
+			w.Raw(f.name, []byte(`""`))
 		}
 	}
 }

@@ -153,6 +153,9 @@ func (d *decoder) weighed(ev *event.RawEvent) bool {
 		d.b.Reject(ingest.CodeBadQuantity, "weight", "must be a whole number")
 		return false
 	}
+	if n == 0 {
+		n = 1 // the Java SDK sends 0 where nobody set one
+	}
 	ev.Quantity = n
 	return true
 }

@@ -9,8 +9,10 @@
 package posthog
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"io"
 	"net/http"
 	"time"
@@ -222,17 +224,10 @@ func (d *decoder) item(it mapping.Item) {
 			ev.MessageID, _ = mapping.ID(d.properties.Get("$insert_id"))
 		}
 	}
-	distinctID := f.ID("distinct_id", "$distinct_id")
-	if distinctID == "" {
-		p := mapping.Fields{Object: &d.properties}
-		if distinctID = p.ID("distinct_id", "$distinct_id"); p.Wrong != "" {
-			f.Wrong = "distinct_id"
-		}
-	}
 	if f.RejectWrong(d.b) {
 		return
 	}
-	distinctID = cutID(distinctID)
+	distinctID := d.distinctID()
 	d.eraseKeys(it.Raw)
 	// posthog-go sends no ids, and the same bytes again.
 	if ev.MessageID == "" && mapping.Fine(d.top.Get("timestamp").Text()) {
@@ -295,8 +290,7 @@ func (d *decoder) add(ev *event.RawEvent, name string) {
 		return
 	case "$create_alias", "$merge_dangerously":
 		ev.Kind = event.KindAlias
-		alias, _ := mapping.ID(d.properties.Get("alias"))
-		ev.PreviousID = cutID(alias)
+		ev.PreviousID = idOf(d.properties.Get("alias"))
 		if d.properties.Get("alias").Text() == cookieless || ev.AnonymousID != "" && ev.UserID == "" && d.isCookieless() {
 			d.b.Ignore()
 			return
@@ -364,8 +358,8 @@ func (d *decoder) addGroup(ev *event.RawEvent) {
 		return
 	}
 	ev.AccountID = key
-	// SDKs without a user at hand make one up.
-	if ev.UserID == "$"+groupType+"_"+key {
+	// SDKs without a user at hand make one up; the Python one a UUID for each call.
+	if ev.UserID == "$"+groupType+"_"+key || isRandom(ev.UserID) && d.properties.Get("$lib").Text() == "posthog-python" {
 		ev.UserID, ev.AnonymousID = "", ""
 	}
 	d.set.Of(d.properties.Get("$group_set"))
@@ -380,7 +374,9 @@ func (d *decoder) addGroup(ev *event.RawEvent) {
 // setClock sets the event's sent_at, and its timestamp from an offset.
 func (d *decoder) setClock(ev *event.RawEvent) {
 	if d.properties.Get("$ignore_sent_at").Kind != scan.True && d.options.Get("disable_skew_correction").Kind != scan.True {
-		ev.SentAt = d.sentAt
+		if ev.SentAt = d.sentAt; ev.SentAt == 0 {
+			ev.SentAt, _ = mapping.Instant(d.top.Get("sent_at")) // of an event in a bare array
+		}
 	}
 	if ev.Timestamp != 0 {
 		return
@@ -431,12 +427,42 @@ func (d *decoder) cookielessID(ev *event.RawEvent) string {
 	return d.b.Text("cookieless_", hex.EncodeToString(h.Sum(nil)[:16]))
 }
 
+// distinctID returns the id of whose the event is: beside the properties, else in
+// them.
+func (d *decoder) distinctID() string {
+	for _, o := range []*mapping.Object{&d.top, &d.properties} {
+		for _, name := range []string{"distinct_id", "$distinct_id"} {
+			v := o.Get(name)
+			if o == &d.top {
+				o.Take(name)
+			}
+			if id := idOf(v); id != "" {
+				return id
+			}
+		}
+	}
+	return ""
+}
+
+// idOf returns the id that a value is. What is neither text nor number is an id by
+// its JSON text, as PostHog has it.
+func idOf(v scan.Value) string {
+	id, ok := mapping.ID(v)
+	if !ok {
+		var text bytes.Buffer
+		if json.Compact(&text, v.Raw) == nil {
+			id = text.String()
+		}
+	}
+	return cutID(id)
+}
+
 // linked returns the id in a property or beside the properties that the event ties to
 // its user, "" where there is none or it is everybody's.
 func (d *decoder) linked(name string) string {
 	for _, v := range []scan.Value{d.properties.Get(name), d.top.Get(name)} {
-		if id, _ := mapping.ID(v); id != "" && id != cookieless {
-			return cutID(id)
+		if id := idOf(v); id != "" && id != cookieless {
+			return id
 		}
 	}
 	return ""
@@ -467,7 +493,12 @@ func (d *decoder) isAnonymous(distinctID string) bool {
 	// A server's capture without a distinct id gets a random UUID, of version 4 in
 	// Python and 7 in others, and no profile.
 	personless := d.properties.Get("$process_person_profile").Kind == scan.False || d.options.Get("process_person_profile").Kind == scan.False
-	return personless && len(distinctID) == 36 && (distinctID[14] == '7' || distinctID[14] == '4') && distinctID[8] == '-' && distinctID[13] == '-'
+	return personless && isRandom(distinctID)
+}
+
+// isRandom reports whether an id looks like a random UUID, of version 4 or 7.
+func isRandom(id string) bool {
+	return len(id) == 36 && (id[14] == '7' || id[14] == '4') && id[8] == '-' && id[13] == '-'
 }
 
 // operators besides $set that stay as they are in traits.
@@ -482,8 +513,11 @@ func (d *decoder) personTraits() []byte {
 	}
 	for _, op := range operators {
 		for _, v := range []scan.Value{d.top.Take(op), d.properties.Get(op)} {
-			if string(v.Raw) != "{}" {
+			switch {
+			case string(v.Raw) != "{}":
 				d.traits.Value(op, v)
+			case op == "$delete":
+				d.traits.Raw(op, []byte(`""`))
 			}
 		}
 	}

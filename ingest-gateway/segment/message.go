@@ -152,6 +152,9 @@ func (p Protocol) decodeBatch(r *ingest.Request, b *ingest.Batch) error {
 	if err := b.Authenticate(writeKey(r, env.writeKey)); err != nil {
 		return err
 	}
+	if !absent(env.sentAt) {
+		b.Live() // Segment's SDKs for Java and Android send all that they send to /v1/import
+	}
 	env.context.settleIP(b)
 	for i := range d.messages {
 		d.take(b, &d.messages[i], &env)

@@ -227,6 +227,52 @@ func TestBatchFieldsMerge(t *testing.T) {
 
 // What a batch shares is in each of its records: a small body must not become
 // large ones.
+// TestImportRoute tells live events on the route for imports, where Segment's SDKs for
+// Java and Android send all, from history.
+func TestImportRoute(t *testing.T) {
+	const message = `{"type":"track","event":"e","userId":"u","messageId":"m","timestamp":"soon"}`
+	for _, tc := range []struct {
+		name, body, header string
+		live               bool
+	}{
+		{"an SDK's batch", `{"batch":[` + message + `],"sentAt":"2026-03-04T05:06:07Z"}`, "X: y", true},
+		{"an archive's messages", `{"batch":[` + strings.Replace(message, "soon", `soon","sentAt":"2020-01-01T00:00:00Z`, 1) + `]}`, "X: y", false},
+		{"one that says that it is history", `{"batch":[` + message + `],"sentAt":"2026-03-04T05:06:07Z"}`, ingest.HistoryHeader + ": yes", false},
+	} {
+		res := ingesttest.New(t, New()).Do("POST", "/v1/import", []byte(tc.body), basic, tc.header)
+		switch {
+		case tc.live && (len(res.Events) != 1 || res.Events[0].IP == "" || res.Events[0].SentAt == 0 || len(res.Events[0].Unread) == 0):
+			t.Errorf("%s: got %+v %+v, want a live event", tc.name, res.Events, res.Rejected)
+		case !tc.live && (len(res.Rejected) != 1 || res.Rejected[0].Code != ingest.CodeBadTimestamp):
+			t.Errorf("%s: got %+v %+v, want it rejected", tc.name, res.Events, res.Rejected)
+		}
+	}
+}
+
+// TestHistoryOfAnyAge holds that events of any age take a key that may send them.
+func TestHistoryOfAnyAge(t *testing.T) {
+	for _, may := range []bool{false, true} {
+		g := ingesttest.New(t, New())
+		g.App.Key.History = may
+		for _, path := range []string{"/v1/track", "/v1/import"} {
+			body := `{"type":"track","event":"e","userId":"u","timestamp":"1971-01-01T00:00:00Z"}`
+			if path == "/v1/import" {
+				body = `{"batch":[` + body + `]}`
+			}
+			res := g.Do("POST", path, []byte(body), basic, ingest.HistoryHeader+": "+ingest.HistoryAnyAge)
+			switch {
+			case may && (len(res.Events) != 1 || res.Events[0].TimeNotes != event.TimeAnyAge):
+				t.Errorf("%s: got %d %s, %+v, want an event of any age", path, res.Status, res.Body, res.Events)
+			case !may && (res.Status != 403 || len(res.Events) != 0):
+				t.Errorf("%s: got %d %s with %d events, want 403", path, res.Status, res.Body, len(res.Events))
+			}
+			if res := g.Do("POST", path, []byte(body), basic, ingest.HistoryHeader+": yes"); len(res.Events) != 1 || res.Events[0].TimeNotes != 0 {
+				t.Errorf("%s: history within the bound: got %d %s, %+v", path, res.Status, res.Body, res.Events)
+			}
+		}
+	}
+}
+
 func TestSharedContextIsBounded(t *testing.T) {
 	g := ingesttest.New(t, New())
 	batch := func(context string, n int) ingesttest.Result {

@@ -63,7 +63,7 @@ const keysYAML = `# Apps and the hashes of their write keys. The gateway reads t
 apps:
   - id: %[2]s
     keys:
-      - %[4]q
+      - {hash: %[4]q, history: true}
 # The last line says that the file is complete.
 ...
 `

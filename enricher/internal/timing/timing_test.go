@@ -97,3 +97,25 @@ func TestValidate(t *testing.T) {
 		}
 	}
 }
+
+// TestClocksBehind holds which SDKs' sent_at says that a clock is behind, as
+// docs/metadata.md lists them.
+func TestClocksBehind(t *testing.T) {
+	config := DefaultConfig()
+	rule := New(config)
+	const hour = event.Micros(time.Hour / time.Microsecond)
+	received := event.FromTime(time.Date(2026, 11, 20, 9, 0, 0, 0, time.UTC))
+	for library, corrected := range map[string]bool{
+		"analytics-python/2.4.0": true, "analytics-android/4.11.3": true, "analytics-ios/4.1.8": true, "analytics-swift/1.9.1": false, "analytics-kotlin/1.22.0": false,
+		"analytics-java/3.5.4": false, "RudderLabs JavaScript SDK/3.20.0": true, "com.rudderstack.android.sdk.core/1.27.0": true, "rudder-ios-library/1.31.0": true,
+		"web/1.449.2": true, "posthog-ios/3.35.0": true, "posthog-android/3.25.0": true, "posthog-python/7.91.1": true, "posthog-node/5.70.0": false, "": false,
+	} {
+		want, flag := received-hour-60_000_000, ""
+		if corrected {
+			want, flag = received-60_000_000, FlagSkew
+		}
+		if at, flags := rule.Decide(received-hour-60_000_000, received-hour, received, library, false); at != want || flags != flag {
+			t.Errorf("%s: got %v %q, want %v %q", library, event.ToTime(at), flags, event.ToTime(want), flag)
+		}
+	}
+}

@@ -64,6 +64,8 @@ func (c *client) send(ctx context.Context, cfg *Config, m *repaired) (verdict st
 			}
 			method, path = http.MethodPut, m.route.change
 			continue
+		case err == nil && status == http.StatusBadRequest && refused(reply, m.route.form != "") != "":
+			return refused(reply, m.route.form != ""), nil
 		case err == nil && status != http.StatusTooManyRequests && status < 500:
 			return "", fmt.Errorf("status %d: %s", status, reply)
 		case attempt == attempts && err == nil:
@@ -114,6 +116,30 @@ func refusal(reply []byte) string {
 		return strings.TrimSpace("bad_event " + x.Field)
 	}
 	code, _, _ := strings.Cut(cmp.Or(r.Warning, strings.TrimPrefix(r.Partial.ErrorMessage, "the first: ")), ":")
+	return code
+}
+
+// refused returns why the one event of a request was rejected again, where a protocol
+// answers that with 400: Amplitude's lists, and its words to a form, and CloudEvents'
+// detail. It is "" where the 400 is about something else.
+func refused(reply []byte, form bool) string {
+	var r struct {
+		Error, Detail string
+		Invalid       map[string][]int `json:"events_with_invalid_fields"`
+		Missing       map[string][]int `json:"events_with_missing_fields"`
+		Lengths       map[string][]int `json:"events_with_invalid_id_lengths"`
+	}
+	text := ""
+	if err := json.Unmarshal(reply, &r); err != nil {
+		if form && bytes.Contains(reply, []byte(": ")) {
+			text = string(reply)
+		}
+	} else if _, after, ok := strings.Cut(r.Detail, "events are bad, the others are stored; event 0: "); ok {
+		text = after
+	} else if len(r.Invalid)+len(r.Missing)+len(r.Lengths) > 0 {
+		text = r.Error
+	}
+	code, _, _ := strings.Cut(text, ":")
 	return code
 }
 
