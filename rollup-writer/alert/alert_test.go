@@ -24,6 +24,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/alert/deliver"
 	"github.com/uptakehq/uptake/rollup-writer/internal/writertest"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/signal"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
@@ -188,7 +189,7 @@ func (b *bench) await(want ...string) {
 }
 
 // log reads the alerts log.
-func (b *bench) log() []Record {
+func (b *bench) log() []signal.Record {
 	b.t.Helper()
 	opts, err := b.cfg.Kafka.Options(b.Log, nil)
 	if err != nil {
@@ -317,7 +318,7 @@ func TestLagHoldsEvaluation(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if got := b.log(); slices.ContainsFunc(got, func(r Record) bool { return r.Use == "alert" }) {
+	if got := b.log(); slices.ContainsFunc(got, func(r signal.Record) bool { return r.Use == "alert" }) {
 		t.Errorf("got %+v", got)
 	}
 }

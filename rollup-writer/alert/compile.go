@@ -10,6 +10,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/alert/evaluate"
 	"github.com/uptakehq/uptake/schemas/insight"
+	"github.com/uptakehq/uptake/schemas/signal"
 )
 
 // dated are the definitions that are in force from an instant on.
@@ -30,8 +31,8 @@ func (d *dated) segment(id string) *insight.Segment {
 	return nil
 }
 
-// signal is one definition with its versions.
-type signal struct {
+// definition is one signal with its versions.
+type definition struct {
 	use, id  string
 	step     time.Duration
 	level    string
@@ -58,16 +59,16 @@ func (v *version) meta() *insight.Meta {
 }
 
 // rank of a signal: segments before the alerts that name them.
-func (s *signal) compare(o *signal) int {
+func (s *definition) compare(o *definition) int {
 	return cmp.Or(-cmp.Compare(s.use, o.use), cmp.Compare(s.id, o.id))
 }
 
 // signals of the versions of an app's definitions. The first version of a signal is
 // in force from the beginning: what is true already is said at once, and what was
 // true before is recorded. Later versions hold from the tick after they were applied.
-func signals(history []dated) []*signal {
-	byKey := map[string]*signal{}
-	var all []*signal
+func signals(history []dated) []*definition {
+	byKey := map[string]*definition{}
+	var all []*definition
 	for i := range history {
 		d := &history[i]
 		defined := map[string]bool{}
@@ -77,7 +78,7 @@ func signals(history []dated) []*signal {
 			defined[key] = true
 			s := byKey[key]
 			if s == nil {
-				s = &signal{use: use, id: m.ID}
+				s = &definition{use: use, id: m.ID}
 				byKey[key] = s
 				all = append(all, s)
 			} else {
@@ -99,7 +100,7 @@ func signals(history []dated) []*signal {
 			}
 		}
 	}
-	slices.SortFunc(all, (*signal).compare)
+	slices.SortFunc(all, (*definition).compare)
 	return all
 }
 
@@ -117,10 +118,10 @@ func timeOf(t evaluate.Tick, step time.Duration) time.Time {
 func ticks(d, step time.Duration) evaluate.Tick { return evaluate.Tick((d + step - 1) / step) }
 
 // newest version that is defined; nil: none is any more.
-func (s *signal) newest() *version { return &s.versions[len(s.versions)-1] }
+func (s *definition) newest() *version { return &s.versions[len(s.versions)-1] }
 
 // measures that the signal needs, by all its versions, with how far each looks back.
-func (s *signal) measures(visit func(m *insight.Measure, level string, back evaluate.Tick)) {
+func (s *definition) measures(visit func(m *insight.Measure, level string, back evaluate.Tick)) {
 	for i := range s.versions {
 		v := &s.versions[i]
 		if a := v.alert; a != nil {
@@ -157,7 +158,7 @@ func (d *dated) conditions(seg *insight.Segment, step time.Duration, visit func(
 }
 
 // longestFor of all versions.
-func (s *signal) longestFor() evaluate.Tick {
+func (s *definition) longestFor() evaluate.Tick {
 	longest := evaluate.Tick(0)
 	for i := range s.versions {
 		if a := s.versions[i].alert; a != nil {
@@ -191,7 +192,7 @@ type facts struct {
 
 // compiler makes the rules of one signal for one subject.
 type compiler struct {
-	s       *signal
+	s       *definition
 	f       *facts
 	subject string
 	made    []*evaluate.Rule // by version
@@ -199,7 +200,7 @@ type compiler struct {
 }
 
 // rules of the subject.
-func (s *signal) rules(f *facts, subject string) evaluate.Rules {
+func (s *definition) rules(f *facts, subject string) evaluate.Rules {
 	c := &compiler{s: s, f: f, subject: subject, made: make([]*evaluate.Rule, len(s.versions)), done: make([]bool, len(s.versions))}
 	return func(t evaluate.Tick) *evaluate.Rule {
 		i := len(s.versions) - 1
@@ -309,7 +310,7 @@ func all(needs []evaluate.Need, on bool) evaluate.Value {
 
 // active reports whether the subject is of the signal's segment now, as far as traits
 // and roles say.
-func (s *signal) active(f *facts, subject string) bool {
+func (s *definition) active(f *facts, subject string) bool {
 	v := s.newest()
 	seg := v.segment
 	if v.alert != nil {
@@ -324,7 +325,7 @@ func (s *signal) active(f *facts, subject string) bool {
 }
 
 // reason is why an outcome is, in words and numbers.
-func (s *signal) reason(o evaluate.Outcome, excluded bool) string {
+func (s *definition) reason(o evaluate.Outcome, excluded bool) string {
 	var m *insight.Measure
 	var b *insight.Bound
 	for i := range s.versions {
@@ -349,11 +350,11 @@ func (s *signal) reason(o evaluate.Outcome, excluded bool) string {
 	switch {
 	case excluded:
 		return "withdrawn: the subject is excluded from usage"
-	case o.State == evaluate.Retracted:
+	case o.State == signal.Retracted:
 		return "withdrawn: history was corrected; as now known, " + cmp.Or(text, "it was not of the segment")
 	case o.Left && s.use != insight.UseSegment:
 		return "no longer in the segment, or no longer defined"
-	case o.State == evaluate.Firing && o.Late && o.To == evaluate.Open:
+	case o.State == signal.Firing && o.Late && o.To == evaluate.Open:
 		return "not over: history was corrected; " + text
 	}
 	return cmp.Or(text, "segment "+s.id)

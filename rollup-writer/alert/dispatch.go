@@ -9,6 +9,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/alert/deliver"
 	"github.com/uptakehq/uptake/schemas/insight"
+	"github.com/uptakehq/uptake/schemas/signal"
 )
 
 // attempt is how one ended.
@@ -45,7 +46,7 @@ func (d *dispatcher) take(now time.Time) {
 		}
 		for i := range d.s.targets.Targets {
 			t := &d.s.targets.Targets[i]
-			mark, marked := m.marks[key("d", id, t.Name)]
+			mark, marked := m.marks[signal.Key(signal.KeyDelivery, id, t.Name)]
 			again := marked && mark.State == markAgain
 			if (marked && !again) || (!again && now.Sub(r.Written) > t.GiveUp) || !wants(t, r) {
 				continue
@@ -57,7 +58,7 @@ func (d *dispatcher) take(now time.Time) {
 }
 
 // wants: changes of a segment go only to targets that name it.
-func wants(t *deliver.Target, r *Record) bool {
+func wants(t *deliver.Target, r *signal.Record) bool {
 	if r.Use == insight.UseSegment {
 		for _, id := range t.Segments {
 			if id == r.Signal {
@@ -106,12 +107,12 @@ func (d *dispatcher) finish(ctx context.Context, a attempt) error {
 	}
 	var records []*kgo.Record
 	for _, m := range delivered {
-		records = append(records, stateRecord(key("d", m.ID, a.Target), mark{State: markDelivered, At: now.UTC()}))
+		records = append(records, stateRecord(signal.Key(signal.KeyDelivery, m.ID, a.Target), mark{State: markDelivered, At: now.UTC()}))
 	}
 	for _, m := range dead {
 		d.s.metrics.dead.WithLabelValues(a.Target).Inc()
 		d.s.log.Error("alert given up: see `rollup-writer alerts redeliver`", "target", a.Target, "message", m.ID, "error", a.err)
-		records = append(records, stateRecord(key("d", m.ID, a.Target), mark{State: markDead, At: now.UTC(), Error: fmt.Sprint(a.err)}))
+		records = append(records, stateRecord(signal.Key(signal.KeyDelivery, m.ID, a.Target), mark{State: markDead, At: now.UTC(), Error: fmt.Sprint(a.err)}))
 	}
 	if len(records) == 0 {
 		return nil

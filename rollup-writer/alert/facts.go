@@ -193,7 +193,7 @@ func (s store) excludes(ctx context.Context) (has bool, err error) {
 }
 
 // read reads all that the signals need up to the tick now of each step.
-func (s store) read(ctx context.Context, app string, list []*signal, now func(step time.Duration) evaluate.Tick, horizon time.Duration) (*facts, error) {
+func (s store) read(ctx context.Context, app string, list []*definition, now func(step time.Duration) evaluate.Tick, horizon time.Duration) (*facts, error) {
 	excluded, err := s.excludes(ctx)
 	if err != nil {
 		return nil, err

@@ -11,36 +11,12 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/uptakehq/uptake/rollup-writer/alert/deliver"
 	"github.com/uptakehq/uptake/rollup-writer/alert/evaluate"
 	"github.com/uptakehq/uptake/schemas/insight"
+	"github.com/uptakehq/uptake/schemas/signal"
 	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
-
-// States of records beside those of package evaluate.
-const (
-	stateEntered      = "entered" // a segment
-	stateLeft         = "left"
-	stateAcknowledged = "acknowledged"
-)
-
-// Record is one record of the alerts log, as JSON.
-type Record struct {
-	deliver.Message
-	Use      string         `json:"use"` // alert or segment
-	Audience []string       `json:"audience,omitempty"`
-	Facts    evaluate.Facts `json:"facts"`
-	From     time.Time      `json:"from"`         // when it fired
-	To       *time.Time     `json:"to,omitempty"` // when it ended
-	// Silent records are not delivered: of an episode that was over when it was
-	// noticed, and acknowledgements.
-	Silent   bool      `json:"silent,omitempty"`
-	Written  time.Time `json:"written"`
-	By       string    `json:"by,omitempty"`       // of an acknowledgement
-	Feedback string    `json:"feedback,omitempty"` // useful or false_positive
-	Note     string    `json:"note,omitempty"`
-}
 
 // mark says how the delivery of a message to a target ended.
 type mark struct {
@@ -55,10 +31,6 @@ const (
 	markAgain     = "again" // ordered by redeliver
 )
 
-// key joins the parts of a key of the state topic. The first one says what it is: v
-// for the definitions of an app, s for a subject, d for a delivery.
-func key(parts ...string) string { return strings.Join(parts, "\x00") }
-
 // memory is what the two topics hold, as far as they were read.
 type memory struct {
 	read     *reader.Reader
@@ -66,15 +38,15 @@ type memory struct {
 	versions map[string][]dated
 	subjects map[string]evaluate.Subject
 	marks    map[string]mark
-	records  map[string]*Record // by message id, those to deliver
-	alerts   map[string]*Record // by alert id, the newest record that is no acknowledgement
-	fresh    []string           // keys of marks and ids of records that are new
+	records  map[string]*signal.Record // by message id, those to deliver
+	alerts   map[string]*signal.Record // by alert id, the newest record that is no acknowledgement
+	fresh    []string                  // keys of marks and ids of records that are new
 }
 
 func newMemory(r *reader.Reader) *memory {
 	return &memory{
 		read: r, next: map[string]int64{}, versions: map[string][]dated{}, subjects: map[string]evaluate.Subject{},
-		marks: map[string]mark{}, records: map[string]*Record{}, alerts: map[string]*Record{},
+		marks: map[string]mark{}, records: map[string]*signal.Record{}, alerts: map[string]*signal.Record{},
 	}
 }
 
@@ -98,11 +70,11 @@ func (m *memory) catchUp(ctx context.Context) error {
 }
 
 func (m *memory) takeAlert(rec *kgo.Record) error {
-	var r Record
+	var r signal.Record
 	if err := json.Unmarshal(rec.Value, &r); err != nil {
 		return fmt.Errorf("%s@%d: %w", rec.Topic, rec.Offset, err)
 	}
-	if r.State != stateAcknowledged {
+	if r.State != signal.Acknowledged {
 		m.alerts[r.AlertID] = &r
 	}
 	if !r.Silent {
@@ -122,7 +94,7 @@ func (m *memory) takeState(rec *kgo.Record) error {
 	}
 	var err error
 	switch kind {
-	case "v":
+	case signal.KeyVersions:
 		var list []dated
 		if err = json.Unmarshal(rec.Value, &list); err == nil {
 			for i := range list {
@@ -132,12 +104,12 @@ func (m *memory) takeState(rec *kgo.Record) error {
 			}
 			m.versions[rest] = list
 		}
-	case "s":
+	case signal.KeySubject:
 		var s evaluate.Subject
 		if err = json.Unmarshal(rec.Value, &s); err == nil {
 			m.subjects[k] = s
 		}
-	case "d":
+	case signal.KeyDelivery:
 		var d mark
 		if err = json.Unmarshal(rec.Value, &d); err == nil {
 			m.marks[k] = d
@@ -170,8 +142,8 @@ func encode(value any) []byte {
 	return text
 }
 
-func alertRecord(r *Record) *kgo.Record {
-	return &kgo.Record{Topic: topic.Alerts, Key: []byte(key(r.App, r.Use, r.Signal, r.Subject)), Value: encode(r)}
+func alertRecord(r *signal.Record) *kgo.Record {
+	return &kgo.Record{Topic: topic.Alerts, Key: []byte(signal.Key(r.App, r.Use, r.Signal, r.Subject)), Value: encode(r)}
 }
 
 // alertID is the same whenever an episode is found.
@@ -181,15 +153,15 @@ func alertID(app, use, id, subject string, from evaluate.Tick, n int) string {
 }
 
 // ReadLog returns the records of the alerts log.
-func ReadLog(ctx context.Context, opts []kgo.Opt) ([]Record, error) {
+func ReadLog(ctx context.Context, opts []kgo.Opt) ([]signal.Record, error) {
 	r, err := reader.New(opts...)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	var all []Record
+	var all []signal.Record
 	err = r.All(ctx, topic.Alerts, 0, func(rec *kgo.Record) error {
-		var a Record
+		var a signal.Record
 		if err := json.Unmarshal(rec.Value, &a); err != nil {
 			return fmt.Errorf("%s@%d: %w", rec.Topic, rec.Offset, err)
 		}

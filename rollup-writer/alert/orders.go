@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/uptakehq/uptake/schemas/signal"
 	"github.com/uptakehq/uptake/schemas/topic/arbiter"
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
@@ -42,7 +43,7 @@ func Acknowledge(ctx context.Context, opts []kgo.Opt, id, by, feedback, note str
 		}
 		r := *last
 		r.ID = "msg_" + uuid.Must(uuid.NewV7()).String()
-		r.State, r.Silent, r.Written, r.By, r.Feedback, r.Note = stateAcknowledged, true, now.UTC(), by, feedback, note
+		r.State, r.Silent, r.Written, r.By, r.Feedback, r.Note = signal.Acknowledged, true, now.UTC(), by, feedback, note
 		r.Reason = "acknowledged by " + by
 		return alertRecord(&r), nil
 	})
@@ -54,6 +55,6 @@ func Redeliver(ctx context.Context, opts []kgo.Opt, id, target string, now time.
 		if m.records[id] == nil {
 			return nil, fmt.Errorf("no message %s in the log", id)
 		}
-		return stateRecord(key("d", id, target), mark{State: markAgain, At: now.UTC()}), nil
+		return stateRecord(signal.Key(signal.KeyDelivery, id, target), mark{State: markAgain, At: now.UTC()}), nil
 	})
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/uptakehq/uptake/rollup-writer/alert/deliver"
 	"github.com/uptakehq/uptake/rollup-writer/alert/evaluate"
 	"github.com/uptakehq/uptake/schemas/insight"
+	"github.com/uptakehq/uptake/schemas/signal"
 	"github.com/uptakehq/uptake/schemas/topic/arbiter"
 )
 
@@ -84,7 +84,7 @@ func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag ti
 	}
 	history, _ := s.defined(app, now)
 	tick := s.nowTick(now)
-	list := slices.DeleteFunc(signals(history), func(sig *signal) bool {
+	list := slices.DeleteFunc(signals(history), func(sig *definition) bool {
 		held := lag > sig.window()
 		if held {
 			s.log.Warn("signal not evaluated: the writers lag more than its window", "app", app, "signal", sig.id, "lag", lag, "window", sig.window())
@@ -111,7 +111,7 @@ func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag ti
 		}
 		var records []*kgo.Record
 		if changed {
-			records = append(records, stateRecord(key("v", app), now))
+			records = append(records, stateRecord(signal.Key(signal.KeyVersions, app), now))
 		}
 		for _, sig := range list {
 			records = append(records, s.evaluate(app, sig, f, tick(sig.step))...)
@@ -131,7 +131,7 @@ func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag ti
 }
 
 // window is the shortest that a signal looks at.
-func (s *signal) window() time.Duration {
+func (s *definition) window() time.Duration {
 	shortest := insight.MaxWindow
 	s.measures(func(m *insight.Measure, _ string, _ evaluate.Tick) { shortest = min(shortest, m.Window) })
 	return shortest
@@ -139,7 +139,7 @@ func (s *signal) window() time.Duration {
 
 // subjects that a signal is evaluated for: those with data, and those of which
 // something is kept.
-func (s *Service) subjects(app string, sig *signal, f *facts) []string {
+func (s *Service) subjects(app string, sig *definition, f *facts) []string {
 	ids := map[string]bool{}
 	sig.measures(func(m *insight.Measure, level string, _ evaluate.Tick) {
 		if level == sig.level {
@@ -155,7 +155,7 @@ func (s *Service) subjects(app string, sig *signal, f *facts) []string {
 			ids[id] = true
 		}
 	}
-	prefix := key("s", app, sig.use, sig.id, "")
+	prefix := signal.Key(signal.KeySubject, app, sig.use, sig.id, "")
 	for k := range s.memory.subjects {
 		if len(k) >= len(prefix) && k[:len(prefix)] == prefix {
 			ids[k[len(prefix):]] = true
@@ -166,11 +166,11 @@ func (s *Service) subjects(app string, sig *signal, f *facts) []string {
 
 // evaluate returns the records of one signal: what it says, and the states that
 // changed.
-func (s *Service) evaluate(app string, sig *signal, f *facts, now evaluate.Tick) []*kgo.Record {
+func (s *Service) evaluate(app string, sig *definition, f *facts, now evaluate.Tick) []*kgo.Record {
 	var records []*kgo.Record
 	horizon := ticks(s.cfg.Horizon, sig.step)
 	for _, subject := range s.subjects(app, sig, f) {
-		k := key("s", app, sig.use, sig.id, subject)
+		k := signal.Key(signal.KeySubject, app, sig.use, sig.id, subject)
 		before, had := s.memory.subjects[k]
 		state := before
 		// The lists of before belong to the memory.
@@ -195,11 +195,11 @@ func (s *Service) evaluate(app string, sig *signal, f *facts, now evaluate.Tick)
 }
 
 // record says an outcome.
-func (s *Service) record(app string, sig *signal, f *facts, subject string, o evaluate.Outcome, excluded bool) *Record {
+func (s *Service) record(app string, sig *definition, f *facts, subject string, o evaluate.Outcome, excluded bool) *signal.Record {
 	v := sig.version(o.Version)
 	m := v.meta()
-	r := &Record{
-		Message: deliver.Message{
+	r := &signal.Record{
+		Message: signal.Message{
 			ID: "msg_" + uuid.Must(uuid.NewV7()).String(), AlertID: o.ID, App: app, Signal: sig.id, Version: o.Version, State: o.State,
 			Level: sig.level, Subject: subject, Severity: insight.Severities()[0], Owner: m.Owner, At: timeOf(o.At, sig.step),
 			Reason: sig.reason(o, excluded), Title: m.Description,
@@ -223,13 +223,13 @@ func (s *Service) record(app string, sig *signal, f *facts, subject string, o ev
 	}
 	r.Owner = cmp.Or(f.traits[insight.LevelAccount][account]["owner"], r.Owner)
 	if sig.use == insight.UseSegment {
-		r.State = map[string]string{evaluate.Firing: stateEntered, evaluate.Resolved: stateLeft, evaluate.Retracted: evaluate.Retracted}[o.State]
+		r.State = map[string]string{signal.Firing: signal.Entered, signal.Resolved: signal.Left, signal.Retracted: signal.Retracted}[o.State]
 	}
 	return r
 }
 
 // version with that number, else the newest that is defined.
-func (s *signal) version(number uint32) *version {
+func (s *definition) version(number uint32) *version {
 	for _, exact := range []bool{true, false} {
 		for i := len(s.versions) - 1; i >= 0; i-- {
 			if m := s.versions[i].meta(); m != nil && (!exact || m.Version == number) {

@@ -11,39 +11,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"strings"
-	"time"
+
+	"github.com/uptakehq/uptake/schemas/signal"
 )
-
-// Message is one change of state of one alert.
-type Message struct {
-	// ID is the same at every attempt, and of no other message.
-	ID       string    `json:"id"`
-	AlertID  string    `json:"alert_id"` // the same from firing to resolved or retracted
-	App      string    `json:"app"`
-	Signal   string    `json:"signal"` // id of the definition
-	Version  uint32    `json:"version"`
-	State    string    `json:"state"` // firing, resolved, retracted, entered, left, band
-	Level    string    `json:"level"`
-	Subject  string    `json:"subject"`
-	Severity string    `json:"severity"`
-	Owner    string    `json:"owner"`
-	At       time.Time `json:"at"`     // of the state in the data, not of the delivery
-	Reason   string    `json:"reason"` // in words, with the numbers
-	Playbook string    `json:"playbook,omitempty"`
-	Closes   string    `json:"closes,omitempty"`
-	Title    string    `json:"title"` // description of the definition
-}
-
-// words of a message, for people.
-func (m *Message) line() string {
-	return fmt.Sprintf("[%s] %s: %s %s: %s", strings.ToUpper(m.State), m.Title, m.Level, m.Subject, m.Reason)
-}
 
 // Batch is what is sent in one request or mail.
 type Batch struct {
 	Target   string
-	Messages []Message
+	Messages []signal.Message
 	Attempt  int // from 1
 }
 

@@ -23,12 +23,14 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/uptakehq/uptake/schemas/signal"
 )
 
 var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC) // a Wednesday
 
-func message(id string) Message {
-	return Message{
+func message(id string) signal.Message {
+	return signal.Message{
 		ID: id, AlertID: "al_1", App: "dev", Signal: "silent", Version: 2, State: "firing", Level: "account", Subject: "acme", Severity: "critical", Owner: "cs",
 		At: noon, Reason: "0 events in 7d", Title: "Gone silent", Playbook: "Call.", Closes: "They are back.",
 	}
@@ -86,7 +88,7 @@ func TestWebhookIsSignedWithAllKeys(t *testing.T) {
 	}
 	ts := load(t, fmt.Sprintf("allow: [127.0.0.1]\ntargets:\n- {name: cs, kind: webhook, url: %q, secret_files: [%s], header_files: {Authorization: %s}}\n",
 		rec.URL+"/hook", strings.Join(files, ", "), file(t, "auth", "Bearer x")))
-	if err := ts.Send(t.Context(), Batch{Target: "cs", Messages: []Message{message("msg_1")}}, noon); err != nil {
+	if err := ts.Send(t.Context(), Batch{Target: "cs", Messages: []signal.Message{message("msg_1")}}, noon); err != nil {
 		t.Fatal(err)
 	}
 	r, body := rec.requests[0], rec.bodies[0]
@@ -114,7 +116,7 @@ func TestBodiesOfTicketsKeepTheirShape(t *testing.T) {
 	ts := load(t, fmt.Sprintf("allow: [127.0.0.0/8]\ntargets:\n- {name: jira, kind: webhook, url: %q, body_file: %s}\n", rec.URL, body))
 	m := message("m")
 	m.Subject = `acme", "priority": 1, "x": "{{.Title}}`
-	if err := ts.Send(t.Context(), Batch{Target: "jira", Messages: []Message{m}}, noon); err != nil {
+	if err := ts.Send(t.Context(), Batch{Target: "jira", Messages: []signal.Message{m}}, noon); err != nil {
 		t.Fatal(err)
 	}
 	var got, want any
@@ -137,7 +139,7 @@ func TestSlackTextHasNoControlSequences(t *testing.T) {
 	ts := load(t, fmt.Sprintf("allow: [127.0.0.1]\ntargets:\n- {name: s, kind: slack, url_file: %s}\n", file(t, "url", rec.URL+"/secret\n")))
 	m := message("m")
 	m.Subject = "<!channel> & <https://evil.example|acme>\n\u202efine"
-	if err := ts.Send(t.Context(), Batch{Target: "s", Messages: []Message{m}}, noon); err != nil {
+	if err := ts.Send(t.Context(), Batch{Target: "s", Messages: []signal.Message{m}}, noon); err != nil {
 		t.Fatal(err)
 	}
 	var got map[string]string
@@ -203,7 +205,7 @@ func TestMailHeadersCannotBeAddedTo(t *testing.T) {
 	m := message("m1")
 	m.Subject = "acme\r\nBcc: all@shop.example\r\n\r\n.\r\nüber"
 	m.Owner = "cs\nX: y"
-	if err := ts.Send(t.Context(), Batch{Target: "m", Messages: []Message{m}}, noon); err != nil {
+	if err := ts.Send(t.Context(), Batch{Target: "m", Messages: []signal.Message{m}}, noon); err != nil {
 		t.Fatal(err)
 	}
 	got := letters()
@@ -259,7 +261,7 @@ func TestDialledAddressCounts(t *testing.T) {
 	t.Setenv("HTTP_PROXY", proxied.URL)
 	t.Setenv("HTTPS_PROXY", proxied.URL)
 	ts := load(t, "allow: [localhost]\ntargets: [{name: a, kind: webhook, url: 'https://localhost:1/x'}]")
-	if err := ts.Send(t.Context(), Batch{Target: "a", Messages: []Message{message("m")}}, noon); !errors.Is(err, ErrRefused) {
+	if err := ts.Send(t.Context(), Batch{Target: "a", Messages: []signal.Message{message("m")}}, noon); !errors.Is(err, ErrRefused) {
 		t.Errorf("got %v, want %v", err, ErrRefused)
 	}
 	there := newReceiver(t, func(int, http.ResponseWriter, *http.Request) {})
@@ -267,7 +269,7 @@ func TestDialledAddressCounts(t *testing.T) {
 		http.Redirect(w, r, there.URL, http.StatusTemporaryRedirect)
 	})
 	ts = load(t, fmt.Sprintf("allow: [127.0.0.1]\ntargets: [{name: a, kind: webhook, url: %q}]", from.URL))
-	err := ts.Send(t.Context(), Batch{Target: "a", Messages: []Message{message("m")}}, noon)
+	err := ts.Send(t.Context(), Batch{Target: "a", Messages: []signal.Message{message("m")}}, noon)
 	if err == nil || !strings.Contains(err.Error(), "answered 307") {
 		t.Errorf("redirect: got %v", err)
 	}
@@ -279,13 +281,13 @@ func TestDialledAddressCounts(t *testing.T) {
 // A secret in an error would be logged.
 func TestErrorsHoldNoSecrets(t *testing.T) {
 	ts := load(t, fmt.Sprintf("allow: [127.0.0.1]\ntargets: [{name: s, kind: slack, url_file: %s}]", file(t, "url", "http://127.0.0.1:1/services/TOPSECRET")))
-	err := ts.Send(t.Context(), Batch{Target: "s", Messages: []Message{message("m")}}, noon)
+	err := ts.Send(t.Context(), Batch{Target: "s", Messages: []signal.Message{message("m")}}, noon)
 	if err == nil || strings.Contains(err.Error(), "TOPSECRET") {
 		t.Errorf("got %v", err)
 	}
 	bad := file(t, "key", "TOPSECRET")
 	ts = load(t, fmt.Sprintf("allow: [127.0.0.1]\ntargets: [{name: s, kind: webhook, url: 'http://127.0.0.1:1', secret_files: [%s]}]", bad))
-	if err := ts.Send(t.Context(), Batch{Target: "s", Messages: []Message{message("m")}}, noon); err == nil || strings.Contains(err.Error(), "TOPSECRET") {
+	if err := ts.Send(t.Context(), Batch{Target: "s", Messages: []signal.Message{message("m")}}, noon); err == nil || strings.Contains(err.Error(), "TOPSECRET") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -344,7 +346,7 @@ func TestQuietHoursHoldAndThenDigest(t *testing.T) {
 	night := time.Date(2026, 3, 6, 14, 16, 0, 0, time.UTC) // Friday, 20:01 in Kathmandu; Saturday is quiet, too
 	other := message("m3")
 	other.Owner = "payments"
-	for _, m := range []Message{message("m1"), message("m2"), other} {
+	for _, m := range []signal.Message{message("m1"), message("m2"), other} {
 		q.Put(m, night)
 	}
 	at := night
@@ -357,7 +359,7 @@ func TestQuietHoursHoldAndThenDigest(t *testing.T) {
 		t.Errorf("first delivery at %s, want %s", at, want)
 	}
 	q = NewQueue(&ts.Targets[0])
-	for _, m := range []Message{message("m1"), other, message("m2")} {
+	for _, m := range []signal.Message{message("m1"), other, message("m2")} {
 		q.Put(m, night)
 	}
 	var got []string

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"github.com/uptakehq/uptake/schemas/signal"
 )
 
 // Queue says what to send to one target, and when. It is pure: times are given.
@@ -16,7 +18,7 @@ type Queue struct {
 }
 
 type entry struct {
-	Message
+	signal.Message
 	since   time.Time // when it was put in
 	first   time.Time // of its first attempt
 	next    time.Time // not before
@@ -38,7 +40,7 @@ func NewQueue(t *Target) *Queue { return &Queue{target: t} }
 func (q *Queue) Len() int { return len(q.waiting) }
 
 // Put adds a message, unless it waits already.
-func (q *Queue) Put(m Message, now time.Time) {
+func (q *Queue) Put(m signal.Message, now time.Time) {
 	if !slices.ContainsFunc(q.waiting, func(e entry) bool { return e.ID == m.ID }) {
 		q.waiting = append(q.waiting, entry{Message: m, since: now})
 	}
@@ -105,7 +107,7 @@ func (q *Queue) Next(now time.Time) (Batch, bool) {
 
 // Done notes how the attempt of b ended. It returns the messages that are finished:
 // delivered, or dead after an error that is permanent or lasted too long.
-func (q *Queue) Done(b Batch, err error, now time.Time) (delivered, dead []Message) {
+func (q *Queue) Done(b Batch, err error, now time.Time) (delivered, dead []signal.Message) {
 	q.busy = false
 	for _, m := range b.Messages {
 		i := slices.IndexFunc(q.waiting, func(e entry) bool { return e.ID == m.ID })

@@ -22,6 +22,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/uptakehq/uptake/schemas/signal"
 )
 
 // PermanentError is the answer of a receiver that will not change with another
@@ -53,9 +55,9 @@ func (ts *Targets) Send(ctx context.Context, b Batch, now time.Time) error {
 
 // Webhook is the body of a webhook, as Standard Webhooks has it.
 type Webhook struct {
-	Type      string    `json:"type"` // alert.firing
-	Timestamp time.Time `json:"timestamp"`
-	Data      Message   `json:"data"`
+	Type      string         `json:"type"` // alert.firing
+	Timestamp time.Time      `json:"timestamp"`
+	Data      signal.Message `json:"data"`
 }
 
 func (t *Target) write(b Batch) ([]byte, error) {
@@ -156,7 +158,7 @@ func slackText(b Batch) string {
 		fmt.Fprintf(&out, "%d alerts for %s\n", len(b.Messages), slackEscapes.Replace(plain(b.Messages[0].Owner)))
 	}
 	for _, m := range b.Messages {
-		out.WriteString(slackEscapes.Replace(plain(m.line())) + "\n")
+		out.WriteString(slackEscapes.Replace(plain(m.Line())) + "\n")
 		if m.Playbook != "" && m.State == "firing" {
 			out.WriteString(slackEscapes.Replace("Next: "+plain(m.Playbook)) + "\n")
 		}
@@ -177,7 +179,7 @@ func plain(s string) string {
 
 // letter is the mail of a batch, as it goes over the wire.
 func (t *Target) letter(b Batch, now time.Time) ([]byte, error) {
-	subject := b.Messages[0].line()
+	subject := b.Messages[0].Line()
 	if len(b.Messages) > 1 {
 		subject = fmt.Sprintf("%d alerts for %s", len(b.Messages), b.Messages[0].Owner)
 	}
@@ -210,7 +212,7 @@ func (t *Target) letter(b Batch, now time.Time) ([]byte, error) {
 	out.WriteString("\r\n")
 	w := quotedprintable.NewWriter(&out)
 	for _, m := range b.Messages {
-		text := plain(m.line()) + "\r\n"
+		text := plain(m.Line()) + "\r\n"
 		for _, line := range [][2]string{{"Next", m.Playbook}, {"Closed by", m.Closes}} {
 			if line[1] != "" {
 				text += line[0] + ": " + plain(line[1]) + "\r\n"

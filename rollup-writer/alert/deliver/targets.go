@@ -20,6 +20,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/uptakehq/uptake/schemas/insight"
+	"github.com/uptakehq/uptake/schemas/signal"
 )
 
 // Kinds of targets.
@@ -272,7 +273,7 @@ func (t *Target) readBody() error {
 	if err := json.Unmarshal(text, &t.body); err != nil {
 		return fmt.Errorf("body_file must be JSON: %w", err)
 	}
-	if _, err := fill(t.body, &Message{}); err != nil {
+	if _, err := fill(t.body, &signal.Message{}); err != nil {
 		return fmt.Errorf("body_file: %w", err)
 	}
 	return nil
@@ -281,7 +282,7 @@ func (t *Target) readBody() error {
 // fill executes the strings of a JSON value as templates over the fields of a
 // message. What it inserts cannot change the document's shape. Templates have Go's
 // own functions only, none of which reads files, the environment or the network.
-func fill(v any, m *Message) (any, error) {
+func fill(v any, m *signal.Message) (any, error) {
 	switch v := v.(type) {
 	case string:
 		t, err := template.New("").Option("missingkey=error").Parse(v)
@@ -289,8 +290,8 @@ func fill(v any, m *Message) (any, error) {
 			return nil, err
 		}
 		var b strings.Builder
-		// A copy, so that no method of a Message is in reach.
-		type fields Message
+		// A copy, so that no method of a signal.Message is in reach.
+		type fields signal.Message
 		if err := t.Execute(&b, fields(*m)); err != nil {
 			return nil, err
 		}
@@ -319,7 +320,7 @@ func fill(v any, m *Message) (any, error) {
 
 // Wants reports whether a target is to receive a message of an alert with that
 // audience.
-func (t *Target) Wants(m *Message, audience []string) bool {
+func (t *Target) Wants(m *signal.Message, audience []string) bool {
 	among := func(list []string, s string) bool { return len(list) == 0 || slices.Contains(list, s) }
 	severities := insight.Severities()
 	return (slices.Contains(audience, t.Name) || (len(audience) == 0 && (t.Default == nil || *t.Default))) &&

@@ -20,6 +20,8 @@ package evaluate
 import (
 	"math"
 	"slices"
+
+	"github.com/uptakehq/uptake/schemas/signal"
 )
 
 // Tick is a number of steps, of an hour or a day, since 1970-01-01 UTC. A value at
@@ -46,19 +48,10 @@ type Bound struct {
 	Baseline float64
 }
 
-// Facts are why a bound held or did not.
-type Facts struct {
-	Value float64 `json:"value"`
-	// Limit is absolute, also of a relative bound.
-	Limit    float64 `json:"limit"`
-	Mean     float64 `json:"mean,omitempty"` // of the windows before, of a relative bound
-	Relative bool    `json:"relative,omitempty"`
-}
-
 // Holds reports whether b is true of v at t, and why. A relative bound without a
 // baseline is not true.
-func (b Bound) Holds(v Value, t Tick) (bool, Facts) {
-	f := Facts{Value: v(t), Limit: b.Limit}
+func (b Bound) Holds(v Value, t Tick) (bool, signal.Facts) {
+	f := signal.Facts{Value: v(t), Limit: b.Limit}
 	if b.Previous > 0 {
 		f.Relative = true
 		for i := 1; i <= b.Previous; i++ {
@@ -133,9 +126,9 @@ func (r *Rule) goesOn(t Tick) bool {
 }
 
 // Facts are those of the value at t.
-func (r *Rule) Facts(t Tick) Facts {
+func (r *Rule) Facts(t Tick) signal.Facts {
 	if r == nil || r.Value == nil {
-		return Facts{}
+		return signal.Facts{}
 	}
 	_, f := r.Fires.Holds(r.Value, t)
 	return f
@@ -207,13 +200,6 @@ func (m *Machine) fold(rules Rules, to Tick, version uint32) []Episode {
 	return episodes
 }
 
-// States of what was said.
-const (
-	Firing    = "firing"
-	Resolved  = "resolved"
-	Retracted = "retracted"
-)
-
 // Said is an episode that was said.
 type Said struct {
 	ID string `json:"id"`
@@ -277,11 +263,11 @@ type Input struct {
 
 // Outcome is something to say.
 type Outcome struct {
-	State string // Firing, Resolved or Retracted
+	State string // signal.Firing, Resolved or Retracted
 	Said
 	// At is the tick that Facts are of.
 	At    Tick
-	Facts Facts
+	Facts signal.Facts
 	// Late: the episode had begun and ended before it was noticed (Firing, followed
 	// by Resolved), or an end that was said has turned out to be none (Firing).
 	Late bool
@@ -316,7 +302,7 @@ func (s *Subject) Advance(in Input) []Outcome {
 		episodes = s.Last.fold(rules, in.Now, s.version(s.Settled.Firing))
 	default:
 		for _, said := range s.Said {
-			if said.State == Resolved && said.To > s.Settled.At {
+			if said.State == signal.Resolved && said.To > s.Settled.At {
 				episodes = append(episodes, Episode{said.From, said.To, said.Version})
 			}
 		}
@@ -353,7 +339,7 @@ func (s *Subject) switchOff(in Input) {
 // version of the episode that fired at a tick.
 func (s *Subject) version(from Tick) uint32 {
 	for _, said := range s.Said {
-		if said.From == from && said.State != Retracted {
+		if said.From == from && said.State != signal.Retracted {
 			return said.Version
 		}
 	}
@@ -365,12 +351,12 @@ func (s *Subject) reconcile(in Input, rules Rules, episodes []Episode) []Outcome
 	var outcomes []Outcome
 	say := func(state string, said Said, at Tick, late bool) {
 		r := rules(at)
-		outcomes = append(outcomes, Outcome{State: state, Said: said, At: at, Facts: in.Rules(at).Facts(at), Late: late, Left: state == Resolved && (r == nil || !r.Needed(at))})
+		outcomes = append(outcomes, Outcome{State: state, Said: said, At: at, Facts: in.Rules(at).Facts(at), Late: late, Left: state == signal.Resolved && (r == nil || !r.Needed(at))})
 	}
 	taken := make([]bool, len(episodes))
 	for i := range s.Said {
 		said := &s.Said[i]
-		if said.State == Retracted || said.To <= s.Settled.At { // kept for its id alone
+		if said.State == signal.Retracted || said.To <= s.Settled.At { // kept for its id alone
 			continue
 		}
 		// The first that overlaps: of an episode that was said and has turned out to be
@@ -382,20 +368,20 @@ func (s *Subject) reconcile(in Input, rules Rules, episodes []Episode) []Outcome
 			}
 		}
 		if best < 0 {
-			said.State = Retracted
-			say(Retracted, *said, in.Now, false)
+			said.State = signal.Retracted
+			say(signal.Retracted, *said, in.Now, false)
 			continue
 		}
 		taken[best] = true
 		before := said.State
 		said.From, said.To = episodes[best].From, episodes[best].To
 		switch {
-		case before == Firing && said.To != Open:
-			said.State = Resolved
-			say(Resolved, *said, said.To, false)
-		case before == Resolved && said.To == Open:
-			said.State = Firing
-			say(Firing, *said, in.Now, true)
+		case before == signal.Firing && said.To != Open:
+			said.State = signal.Resolved
+			say(signal.Resolved, *said, said.To, false)
+		case before == signal.Resolved && said.To == Open:
+			said.State = signal.Firing
+			say(signal.Firing, *said, in.Now, true)
 		}
 	}
 	for j, e := range episodes {
@@ -408,11 +394,11 @@ func (s *Subject) reconcile(in Input, rules Rules, episodes []Episode) []Outcome
 				n++
 			}
 		}
-		said := Said{in.NewID(e.From, n), e.From, e.From, e.To, Firing, e.Version}
-		say(Firing, said, e.From, e.To != Open)
+		said := Said{in.NewID(e.From, n), e.From, e.From, e.To, signal.Firing, e.Version}
+		say(signal.Firing, said, e.From, e.To != Open)
 		if e.To != Open {
-			said.State = Resolved
-			say(Resolved, said, e.To, true)
+			said.State = signal.Resolved
+			say(signal.Resolved, said, e.To, true)
 		}
 		s.Said = append(s.Said, said)
 	}
@@ -425,7 +411,7 @@ func (s *Subject) settle(in Input, rules Rules) {
 	s.Settled.fold(rules, in.Now-in.Horizon, 0)
 	s.Said = slices.DeleteFunc(s.Said, func(said Said) bool {
 		end := said.To
-		if said.State == Retracted {
+		if said.State == signal.Retracted {
 			end = said.From
 		}
 		return max(end, said.Fired) <= s.Settled.At

@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+
+	"github.com/uptakehq/uptake/schemas/signal"
 )
 
 const start Tick = 1000
@@ -206,7 +208,7 @@ type log struct {
 func (l *log) take(outcomes []Outcome) {
 	for _, o := range outcomes {
 		before, had := l.states[o.ID]
-		legal := map[string]bool{Firing: !had || before == Resolved, Resolved: before == Firing, Retracted: before == Firing || before == Resolved}
+		legal := map[string]bool{signal.Firing: !had || before == signal.Resolved, signal.Resolved: before == signal.Firing, signal.Retracted: before == signal.Firing || before == signal.Resolved}
 		if !legal[o.State] {
 			l.t.Fatalf("%s was said of %s, which is %q", o.State, o.ID, before)
 		}
@@ -284,13 +286,13 @@ func TestIncrementalEqualsFromScratch(t *testing.T) {
 			l.take(outcomes)
 			for _, o := range outcomes {
 				switch {
-				case o.State == Retracted:
+				case o.State == signal.Retracted:
 					retracted++
-				case o.State == Firing && ended[o.ID] != Episode{}:
+				case o.State == signal.Firing && ended[o.ID] != Episode{}:
 					reopened++
 				case o.Left:
 					left++
-				case o.State == Resolved:
+				case o.State == signal.Resolved:
 					resolved++
 				}
 				ended[o.ID] = Episode{o.From, o.To, o.Version}
@@ -304,7 +306,7 @@ func TestIncrementalEqualsFromScratch(t *testing.T) {
 		}
 		var got []Episode
 		for id, e := range ended {
-			if l.states[id] != Retracted {
+			if l.states[id] != signal.Retracted {
 				e.Version = 0
 				got = append(got, e)
 			}
@@ -353,7 +355,7 @@ func TestExclusionRetracts(t *testing.T) {
 func TestFacts(t *testing.T) {
 	v := Sum([]Point{{start, 1, 8}, {start + 1, 1, 4}, {start + 2, 1, 3}}, 1)
 	ok, f := Bound{Below: true, Limit: 0.5, Previous: 2, Window: 1, Baseline: 6}.Holds(v, start+2)
-	if want := (Facts{Value: 3, Limit: 3, Mean: 6, Relative: true}); ok || f != want {
+	if want := (signal.Facts{Value: 3, Limit: 3, Mean: 6, Relative: true}); ok || f != want {
 		t.Errorf("got %v, %+v, want %+v, which is not below", ok, f, want)
 	}
 }
