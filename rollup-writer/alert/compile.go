@@ -39,12 +39,14 @@ type definition struct {
 	versions []version // by from
 }
 
-// version of a signal, in force from a tick on; alert and segment are nil where it
-// is not defined.
+// version of a signal, in force from a tick on; alert, segment and health are nil
+// where it is not defined.
 type version struct {
 	from    evaluate.Tick
 	alert   *insight.Alert
 	segment *insight.Segment
+	health  *insight.Health
+	band    int // of health
 	all     *dated
 }
 
@@ -54,6 +56,29 @@ func (v *version) meta() *insight.Meta {
 		return &v.alert.Meta
 	case v.segment != nil:
 		return &v.segment.Meta
+	case v.health != nil:
+		return &v.health.Meta
+	}
+	return nil
+}
+
+// id of the signal that v is a version of.
+func (v *version) id() string {
+	if v.health != nil {
+		return bandSignal(v.health.ID, v.health.Bands[v.band].ID)
+	}
+	return v.meta().ID
+}
+
+// members is the segment that the signal is evaluated for; nil: all.
+func (v *version) members() *insight.Segment {
+	switch {
+	case v.segment != nil:
+		return v.segment
+	case v.alert != nil:
+		return v.all.segment(v.alert.Segment)
+	case v.health != nil:
+		return v.all.segment(v.health.Segment)
 	}
 	return nil
 }
@@ -73,23 +98,29 @@ func signals(history []dated) []*definition {
 		d := &history[i]
 		defined := map[string]bool{}
 		add := func(use string, step time.Duration, v version) {
-			m := v.meta()
-			key := use + " " + m.ID
+			id := v.id()
+			key := use + " " + id
 			defined[key] = true
 			s := byKey[key]
 			if s == nil {
-				s = &definition{use: use, id: m.ID}
+				s = &definition{use: use, id: id}
 				byKey[key] = s
 				all = append(all, s)
 			} else {
 				v.from = tickOf(d.From, step)
 			}
-			s.step, s.level = step, m.Level
+			s.step, s.level = step, v.meta().Level
 			v.all = d
 			s.versions = append(s.versions, v)
 		}
 		for j := range d.signals.Segments {
 			add(insight.UseSegment, day, version{segment: &d.signals.Segments[j]})
+		}
+		for j := range d.signals.Health {
+			h := &d.signals.Health[j]
+			for band := range h.Bands {
+				add(insight.UseHealth, day, version{health: h, band: band})
+			}
 		}
 		for j := range d.signals.Alerts {
 			add(insight.UseAlert, d.signals.Alerts[j].Every, version{alert: &d.signals.Alerts[j]})
@@ -127,12 +158,16 @@ func (s *definition) measures(visit func(m *insight.Measure, level string, back 
 		if a := v.alert; a != nil {
 			windows := 1 + max(a.Fires.Previous, previous(a.Clears))
 			visit(&a.Measure, s.level, ticks(a.Measure.Window, s.step)*evaluate.Tick(windows))
-			if seg := v.all.segment(a.Segment); seg != nil {
-				v.all.conditions(seg, s.step, visit)
+		}
+		if v.health != nil {
+			for j := range v.health.Parts {
+				if m := v.health.Parts[j].Measure; m != nil {
+					visit(m, s.level, ticks(m.Window, s.step)+twelveWeeks)
+				}
 			}
 		}
-		if v.segment != nil {
-			v.all.conditions(v.segment, s.step, visit)
+		if seg := v.members(); seg != nil {
+			v.all.conditions(seg, s.step, visit)
 		}
 	}
 }
@@ -229,10 +264,12 @@ func (c *compiler) rule(v *version) *evaluate.Rule {
 			b := c.bound(*a.Clears, a.Measure.Window)
 			r.Clears = &b
 		}
-		if seg := v.all.segment(a.Segment); seg != nil {
+		if seg := v.members(); seg != nil {
 			r.Needs, _ = c.needs(v.all, seg, c.of(seg.Level))
 		}
 		return r
+	case v.health != nil:
+		return c.bandRule(v)
 	}
 	return nil
 }
@@ -312,10 +349,7 @@ func all(needs []evaluate.Need, on bool) evaluate.Value {
 // and roles say.
 func (s *definition) active(f *facts, subject string) bool {
 	v := s.newest()
-	seg := v.segment
-	if v.alert != nil {
-		seg = v.all.segment(v.alert.Segment)
-	}
+	seg := v.members()
 	if seg == nil {
 		return true
 	}
@@ -325,7 +359,7 @@ func (s *definition) active(f *facts, subject string) bool {
 }
 
 // reason is why an outcome is, in words and numbers.
-func (s *definition) reason(o evaluate.Outcome, excluded bool) string {
+func (s *definition) reason(f *facts, subject string, o evaluate.Outcome, excluded bool) string {
 	var m *insight.Measure
 	var b *insight.Bound
 	for i := range s.versions {
@@ -346,6 +380,10 @@ func (s *definition) reason(o evaluate.Outcome, excluded bool) string {
 		if o.Facts.Relative {
 			text += fmt.Sprintf(" (%s%% of the mean of the %d windows before, %s)", number(b.Limit*100), b.Previous, number(o.Facts.Mean))
 		}
+	}
+	if v := s.version(o.Version); v.health != nil {
+		score := (&compiler{s: s, f: f, subject: subject}).score(v.health)
+		text = fmt.Sprintf("score %.0f, %s; %s", score.at(o.At), v.health.Bands[score.band(score.at(o.At))].ID, score.reason(o.At, score.parts(o.At)))
 	}
 	switch {
 	case excluded:

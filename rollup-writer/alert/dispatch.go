@@ -3,6 +3,7 @@ package alert
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -57,15 +58,12 @@ func (d *dispatcher) take(now time.Time) {
 	m.fresh = m.fresh[:0]
 }
 
-// wants: changes of a segment go only to targets that name it.
+// wants: changes of a segment or of a health band go only to targets that name the
+// segment, the score, or the score and the band.
 func wants(t *deliver.Target, r *signal.Record) bool {
-	if r.Use == insight.UseSegment {
-		for _, id := range t.Segments {
-			if id == r.Signal {
-				return t.Wants(&r.Message, []string{t.Name})
-			}
-		}
-		return false
+	if r.Use != insight.UseAlert {
+		named := slices.Contains(t.Segments, r.Signal) || (r.Band != "" && slices.Contains(t.Segments, bandSignal(r.Signal, r.Band)))
+		return named && t.Wants(&r.Message, []string{t.Name})
 	}
 	return t.Wants(&r.Message, r.Audience)
 }

@@ -38,15 +38,16 @@ type memory struct {
 	versions map[string][]dated
 	subjects map[string]evaluate.Subject
 	marks    map[string]mark
-	records  map[string]*signal.Record // by message id, those to deliver
-	alerts   map[string]*signal.Record // by alert id, the newest record that is no acknowledgement
-	fresh    []string                  // keys of marks and ids of records that are new
+	records  map[string]*signal.Record    // by message id, those to deliver
+	alerts   map[string]*signal.Record    // by alert id, the newest record that is no acknowledgement
+	health   map[string][sha256.Size]byte // hashes of scores
+	fresh    []string                     // keys of marks and ids of records that are new
 }
 
 func newMemory(r *reader.Reader) *memory {
 	return &memory{
 		read: r, next: map[string]int64{}, versions: map[string][]dated{}, subjects: map[string]evaluate.Subject{},
-		marks: map[string]mark{}, records: map[string]*signal.Record{}, alerts: map[string]*signal.Record{},
+		marks: map[string]mark{}, records: map[string]*signal.Record{}, alerts: map[string]*signal.Record{}, health: map[string][sha256.Size]byte{},
 	}
 }
 
@@ -90,6 +91,7 @@ func (m *memory) takeState(rec *kgo.Record) error {
 	if len(rec.Value) == 0 {
 		delete(m.subjects, k)
 		delete(m.marks, k)
+		delete(m.health, k)
 		return nil
 	}
 	var err error
@@ -109,6 +111,8 @@ func (m *memory) takeState(rec *kgo.Record) error {
 		if err = json.Unmarshal(rec.Value, &s); err == nil {
 			m.subjects[k] = s
 		}
+	case signal.KeyHealth:
+		m.health[k] = sha256.Sum256(rec.Value)
 	case signal.KeyDelivery:
 		var d mark
 		if err = json.Unmarshal(rec.Value, &d); err == nil {
@@ -128,8 +132,12 @@ func (m *memory) takeState(rec *kgo.Record) error {
 // stateRecord of a key; a nil value deletes it.
 func stateRecord(k string, value any) *kgo.Record {
 	r := &kgo.Record{Topic: topic.AlertState, Key: []byte(k)}
-	if value != nil {
-		r.Value = encode(value)
+	switch v := value.(type) {
+	case nil:
+	case []byte:
+		r.Value = v
+	default:
+		r.Value = encode(v)
 	}
 	return r
 }

@@ -62,7 +62,7 @@ func (s *Service) defined(app string, now time.Time) (list []dated, changed bool
 	list = slices.Clone(s.memory.versions[app])
 	d := s.definitions[app]
 	rules := slices.DeleteFunc(slices.Clone(d.Rules), func(r insight.Rule) bool {
-		return r.Use != insight.UseAlert && r.Use != insight.UseSegment
+		return r.Use != insight.UseAlert && r.Use != insight.UseSegment && r.Use != insight.UseHealth
 	})
 	if len(list) > 0 && slices.Equal(list[len(list)-1].Rules, rules) {
 		return list, false
@@ -84,12 +84,14 @@ func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag ti
 	}
 	history, _ := s.defined(app, now)
 	tick := s.nowTick(now)
+	held := false // a signal is
 	list := slices.DeleteFunc(signals(history), func(sig *definition) bool {
-		held := lag > sig.window()
-		if held {
+		late := lag > sig.window()
+		if late {
+			held = true
 			s.log.Warn("signal not evaluated: the writers lag more than its window", "app", app, "signal", sig.id, "lag", lag, "window", sig.window())
 		}
-		return held
+		return late
 	})
 	f, err := s.store.read(ctx, app, list, tick, s.cfg.Horizon)
 	if err != nil {
@@ -115,6 +117,9 @@ func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag ti
 		}
 		for _, sig := range list {
 			records = append(records, s.evaluate(app, sig, f, tick(sig.step))...)
+		}
+		if !held {
+			records = append(records, s.health(app, list, f, tick(day))...)
 		}
 		if err := s.hit("alerts.before-commit"); err != nil {
 			return nil, err
@@ -202,7 +207,7 @@ func (s *Service) record(app string, sig *definition, f *facts, subject string, 
 		Message: signal.Message{
 			ID: "msg_" + uuid.Must(uuid.NewV7()).String(), AlertID: o.ID, App: app, Signal: sig.id, Version: o.Version, State: o.State,
 			Level: sig.level, Subject: subject, Severity: insight.Severities()[0], Owner: m.Owner, At: timeOf(o.At, sig.step),
-			Reason: sig.reason(o, excluded), Title: m.Description,
+			Reason: sig.reason(f, subject, o, excluded), Title: m.Description,
 		},
 		Use: sig.use, Facts: o.Facts, From: timeOf(o.From, sig.step), Written: s.now().UTC(),
 		Silent: o.Late && o.To != evaluate.Open,
@@ -217,12 +222,19 @@ func (s *Service) record(app string, sig *definition, f *facts, subject string, 
 	if a := v.alert; a != nil {
 		r.Severity, r.Audience, r.Playbook, r.Closes = a.Severity, a.Audience, a.Playbook, a.Closes
 	}
+	if h := v.health; h != nil {
+		score := (&compiler{s: sig, f: f, subject: subject}).score(h)
+		r.Signal, r.Band = h.ID, h.Bands[v.band].ID
+		r.Facts = signal.Facts{Value: score.at(o.At), Limit: h.Bands[v.band].From}
+		// A change of band is two changes; the band that was entered is delivered.
+		r.Silent = r.Silent || (o.State == signal.Resolved && !o.Left)
+	}
 	account := subject
 	if sig.level == insight.LevelUser {
 		account = f.accountOf[subject]
 	}
 	r.Owner = cmp.Or(f.traits[insight.LevelAccount][account]["owner"], r.Owner)
-	if sig.use == insight.UseSegment {
+	if sig.use != insight.UseAlert {
 		r.State = map[string]string{signal.Firing: signal.Entered, signal.Resolved: signal.Left, signal.Retracted: signal.Retracted}[o.State]
 	}
 	return r
