@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
+	"github.com/uptakehq/uptake/rollup-writer/alert"
 	"github.com/uptakehq/uptake/rollup-writer/definitions"
 	"github.com/uptakehq/uptake/schemas/catalog"
 	"github.com/uptakehq/uptake/schemas/insight"
@@ -17,10 +19,11 @@ import (
 const insightUsage = `Usage: rollup-writer insight <command> [flags]
 
 Commands:
-  lint   check a file, and with -catalog-file what it names
-  plan   show what an apply would change
-  apply  make a file the definitions in force
-  show   print the file in force
+  lint      check a file, and with -catalog-file what it names
+  plan      show what an apply would change, and whom it would touch today
+  apply     make a file the definitions in force
+  show      print the file in force
+  backtest  show when an alert would have fired, on history as now known
 
 Flags of a command: rollup-writer insight <command> -help
 docs/insights.md describes the format.
@@ -29,7 +32,7 @@ docs/insights.md describes the format.
 // errFindings is the error of lint when the file has findings.
 var errFindings = errors.New("the file has findings")
 
-// insights runs the subcommands lint, plan, apply and show.
+// insights runs the subcommands lint, plan, apply, show and backtest.
 func insights(c *invocation, stdout io.Writer) error {
 	command := ""
 	if len(c.args) > 0 {
@@ -40,6 +43,8 @@ func insights(c *invocation, stdout io.Writer) error {
 		return lintInsight(c, stdout)
 	case "plan", "apply", "show":
 		return changeInsight(c, command, stdout)
+	case "backtest":
+		return backtest(c, stdout)
 	case "help", "-help", "--help", "-h":
 		fmt.Fprint(stdout, insightUsage)
 		return nil
@@ -137,7 +142,151 @@ func changeInsight(c *invocation, command string, stdout io.Writer) (err error) 
 		fmt.Fprintf(stdout, "# version %d of app %s, applied %s by %s\n%s", v.Number, *app, v.Applied.UTC().Format(time.RFC3339), v.By, v.Text)
 		return nil
 	}
+	if command == "plan" {
+		defer func() {
+			if err == nil {
+				err = showTouches(signals.Stop, c, *app, v, d, stdout)
+			}
+		}()
+	}
 	return planOrApply(signals.Stop, s, v, d, text, command == "apply", *by, stdout)
+}
+
+// inForce are the definitions of a version; nil: there is none.
+func inForce(v definitions.Version) (*insight.Definitions, error) {
+	if v.Number == 0 {
+		return nil, nil
+	}
+	signals, err := insight.SignalsOf(v.Rules)
+	if err != nil {
+		return nil, fmt.Errorf("definitions in force: %w", err)
+	}
+	return &insight.Definitions{Rules: v.Rules, Signals: signals}, nil
+}
+
+// touched is how many subjects are named in a line of plan.
+const touched = 10
+
+// showTouches writes whom the signals of d would take in or let go today, and what
+// receivers said about the alerts that it changes.
+func showTouches(ctx context.Context, c *invocation, app string, v definitions.Version, d *insight.Definitions, stdout io.Writer) (err error) {
+	before, err := inForce(v)
+	if err != nil {
+		return err
+	}
+	look, err := alert.OpenLook(&c.cfg.ClickHouse, app)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, look.Close()) }()
+	touches, err := look.Touches(ctx, before, d, time.Now())
+	if err != nil {
+		return err
+	}
+	verbs := map[string][2]string{insight.UseAlert: {"would fire for", "would end for"}}
+	for _, t := range touches {
+		verb, ok := verbs[t.Use]
+		if !ok {
+			verb = [2]string{"takes in", "loses"}
+		}
+		for i, list := range [][]string{t.Entering, t.Leaving} {
+			if len(list) > 0 {
+				fmt.Fprintf(stdout, "%s %s %s %d: %s\n", t.Use, t.Signal, verb[i], len(list), some(list))
+			}
+		}
+	}
+	feedback, err := look.Feedback(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range d.Compare(v.Rules).Added {
+		if f, ok := feedback[r.Key]; ok && r.Use == insight.UseAlert {
+			fmt.Fprintf(stdout, "alert %s fired %d times so far: %d useful, %d false positives, %d withdrawn by corrections\n", r.Key, f.Alerts, f.Useful, f.FalsePositives, f.Retracted)
+		}
+	}
+	return nil
+}
+
+func some(list []string) string {
+	if len(list) > touched {
+		return fmt.Sprintf("%s and %d more", strings.Join(list[:touched], ", "), len(list)-touched)
+	}
+	return strings.Join(list, ", ")
+}
+
+func backtest(c *invocation, stdout io.Writer) (err error) {
+	id := ""
+	if len(c.args) > 0 && !strings.HasPrefix(c.args[0], "-") {
+		id, c.args = c.args[0], c.args[1:]
+	}
+	set := c.flags("insight backtest")
+	app := set.String("app", "", "`id` of the app")
+	file := set.String("file", "", "YAML `file` of the definitions; empty: those in force")
+	from := set.String("from", "", "first `day` (UTC, as 2026-11-01)")
+	to := set.String("to", "", "`day` after the last one; empty: today")
+	if _, err := c.parse(); err != nil {
+		return err
+	}
+	begin, err := time.Parse(time.DateOnly, *from)
+	if err != nil {
+		return process.UsageError(fmt.Errorf("from must be a day such as 2026-11-01 (got %q)", *from))
+	}
+	end := time.Now().UTC().Truncate(24 * time.Hour)
+	if *to != "" {
+		if end, err = time.Parse(time.DateOnly, *to); err != nil {
+			return process.UsageError(fmt.Errorf("to must be a day such as 2026-11-30 (got %q)", *to))
+		}
+	}
+	if id == "" || *app == "" || !begin.Before(end) || end.Sub(begin) > 366*24*time.Hour {
+		return process.UsageError(fmt.Errorf("backtest takes the id of an alert, an app, and at most 366 days: insight backtest silent_shop -app dev -from 2026-11-01 (got %q, app %q, %s to %s)", id, *app, *from, end.Format(time.DateOnly)))
+	}
+	signals, release := process.Notify()
+	defer release()
+	d, err := definitionsOf(signals.Stop, c, *app, *file)
+	if err != nil {
+		return err
+	}
+	look, err := alert.OpenLook(&c.cfg.ClickHouse, *app)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, look.Close()) }()
+	found, err := look.Backtest(signals.Stop, d, id, begin, end)
+	if err != nil {
+		return err
+	}
+	subjects := map[string]bool{}
+	for _, f := range found {
+		subjects[f.Subject] = true
+		until := "and lasts"
+		if !f.To.IsZero() {
+			until = "until " + f.To.Format(time.DateTime)
+		}
+		fmt.Fprintf(stdout, "%s  %s %s: %s\n", f.From.Format(time.DateTime), f.Subject, until, f.Reason)
+	}
+	fmt.Fprintf(stdout, "alert %s would have fired %d times for %d subjects from %s to %s, on history as now known\n", id, len(found), len(subjects), begin.Format(time.DateOnly), end.Format(time.DateOnly))
+	return nil
+}
+
+// definitionsOf a file, or those in force.
+func definitionsOf(ctx context.Context, c *invocation, app, file string) (d *insight.Definitions, err error) {
+	if file != "" {
+		d, _, err = readInsight(file)
+		return d, err
+	}
+	s, err := definitions.Open(ctx, &c.cfg.ClickHouse, app)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	v, err := s.InForce(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if d, err = inForce(v); d == nil && err == nil {
+		err = fmt.Errorf("app %s has no definitions", app)
+	}
+	return d, err
 }
 
 // planOrApply prints the changes and what lint finds against the app's catalog, and

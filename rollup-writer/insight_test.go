@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -107,5 +108,93 @@ func TestInsight(t *testing.T) {
 	}
 	if got, want := inForce(), "3 friction feature scan"; got != want {
 		t.Errorf("in force: got %q, want %q", got, want)
+	}
+}
+
+// A plan says whom signals would touch today, and a backtest when an alert would have
+// fired.
+func TestPlanTouchesAndBacktest(t *testing.T) {
+	addr, db := embedded.Database(t)
+	s := embedded.ForTest(t)
+	file := filepath.Join(t.TempDir(), "insight.yaml")
+	call := func(args ...string) string {
+		t.Helper()
+		var out bytes.Buffer
+		args = append(args, "-clickhouse-addr", addr, "-clickhouse-database", db)
+		if code := process.Main(&out, "rollup-writer", func() error {
+			return run(args, func(string) (string, bool) { return "", false }, &out, &out)
+		}); code != process.ExitOK {
+			t.Fatalf("%q: got %d: %s", args, code, out.String())
+		}
+		return out.String()
+	}
+	write := func(limit int) {
+		t.Helper()
+		text := fmt.Sprintf(`
+insight: shop
+segments:
+  - id: regular
+    description: Used on 3 of 28 days.
+    owner: cs
+    where: [{measure: {count: days, window: 28d}, at_least: 3}]
+health:
+  - id: fit
+    description: Fit
+    owner: cs
+    parts: [{id: use, measure: {count: days, window: 28d}, yardstick: 28}]
+    bands: [{id: low, from: 0}, {id: high, from: 60}]
+alerts:
+  - id: silent
+    version: %d
+    description: Gone silent
+    owner: cs
+    segment: regular
+    measure: {count: events, window: 7d}
+    fires: {below: %d}
+`, limit, limit)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	call("migrate")
+	today := time.Now().UTC().Truncate(24 * time.Hour)
+	var values []string
+	use := func(account string, from, to int) {
+		for d := from; d >= to; d-- {
+			at := today.AddDate(0, 0, -d).Add(12 * time.Hour).Format(time.DateTime)
+			values = append(values, fmt.Sprintf("('dev', '%s%d', 'track', 'x', 'u', 'u', 'user', '%s', 'scan', 1, '%s', '%s')", account, d, account, at, at))
+		}
+	}
+	use("acme", 40, 10)
+	use("beta", 40, 1)
+	use("rare", 4, 2) // few events in the last week
+	if _, err := s.Query(t.Context(), "INSERT INTO "+db+".events (app_id, message_id, kind, event, user_id, actor_id, actor_kind, account_id, feature_id, quantity, received_at, event_time) VALUES "+strings.Join(values, ", ")); err != nil {
+		t.Fatal(err)
+	}
+	write(1)
+	got := call("insight", "plan", "-app", "dev", "-file", file)
+	for _, want := range []string{"segment regular takes in 3: acme, beta, rare\n", "health fit:low takes in 1: rare\n", "health fit:high takes in 2: acme, beta\n", "alert silent would fire for 1: acme\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got %q, want %q in it", got, want)
+		}
+	}
+	call("insight", "apply", "-app", "dev", "-file", file, "-by", "ci")
+	if got := call("insight", "plan", "-app", "dev", "-file", file); strings.Contains(got, "would fire") || !strings.Contains(got, "nothing changes") {
+		t.Errorf("got %q", got)
+	}
+	if _, err := s.Query(t.Context(), "INSERT INTO "+tables.Internal(db)+".signal_log (app_id, signal_use, alert_id, message_id, signal, state, acted_by, feedback, written_at) VALUES ('dev', 'alert', 'a', 'm1', 'silent', 'firing', '', '', 1), ('dev', 'alert', 'a', 'm2', 'silent', 'acknowledged', 'joan', 'false_positive', 2)"); err != nil {
+		t.Fatal(err)
+	}
+	write(4)
+	got = call("insight", "plan", "-app", "dev", "-file", file)
+	for _, want := range []string{"alert silent would fire for 1: rare\n", "alert silent fired 1 times so far: 0 useful, 1 false positives, 0 withdrawn by corrections\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got %q, want %q in it", got, want)
+		}
+	}
+	got = call("insight", "backtest", "silent", "-app", "dev", "-from", today.AddDate(0, 0, -20).Format(time.DateOnly))
+	want := today.AddDate(0, 0, -2).Format(time.DateOnly) + " 00:00:00  acme and lasts: 0 events in 7d, below 1\nalert silent would have fired 1 times for 1 subjects"
+	if !strings.Contains(got, want) {
+		t.Errorf("got %q, want %q in it", got, want)
 	}
 }

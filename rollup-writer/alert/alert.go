@@ -19,6 +19,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"strings"
 	"sync"
@@ -53,7 +54,8 @@ type Config struct {
 	Kafka      kafka.Config
 	ClickHouse clickhouse.Config
 
-	// Definitions are app=file: the insight file whose signals are evaluated.
+	// Definitions are app=file: the insight file by which an app's signals are
+	// evaluated, in place of what `insight apply` put in force.
 	Definitions setting.Strings
 	// Targets is the file of receivers; empty: nothing is delivered.
 	Targets string
@@ -80,7 +82,7 @@ func DefaultConfig() Config {
 func (c *Config) Flags(set *flag.FlagSet) {
 	c.Kafka.Flags(set)
 	c.ClickHouse.Flags(set)
-	set.Var(&c.Definitions, "alerts-definitions", "comma-separated `app=file`: insight files whose segments and alerts are evaluated; read again at each round")
+	set.Var(&c.Definitions, "alerts-definitions", "comma-separated `app=file`: insight files to evaluate in place of the definitions that insight apply put in force; read again at each round")
 	set.StringVar(&c.Targets, "alerts-targets", c.Targets, "YAML `file` of the receivers; empty delivers nothing")
 	set.DurationVar(&c.Interval, "alerts-interval", c.Interval, "pause between two evaluations")
 	set.DurationVar(&c.Settle, "alerts-settle", c.Settle, "how long after its end an hour or a day is evaluated")
@@ -91,9 +93,6 @@ func (c *Config) Flags(set *flag.FlagSet) {
 // Validate reports all faults.
 func (c *Config) Validate() error {
 	errs := []error{c.Kafka.Validate(), c.ClickHouse.Validate()}
-	if len(c.Definitions) == 0 {
-		errs = append(errs, errors.New("alerts-definitions must name an app and its file, as app=file"))
-	}
 	seen := map[string]bool{}
 	for _, d := range c.Definitions {
 		app, file, _ := strings.Cut(d, "=")
@@ -179,14 +178,14 @@ func New(cfg Config, d Dependencies) (*Service, error) {
 			return nil, err
 		}
 	}
-	if s.definitions, err = cfg.load(); err != nil {
+	if s.definitions, err = cfg.files(); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// load reads the definitions of every app.
-func (c *Config) load() (map[string]*insight.Definitions, error) {
+// files reads the definitions of the apps that name a file.
+func (c *Config) files() (map[string]*insight.Definitions, error) {
 	all := map[string]*insight.Definitions{}
 	for _, d := range c.Definitions {
 		app, file, _ := strings.Cut(d, "=")
@@ -333,10 +332,25 @@ func (s *Service) lead(ctx context.Context, turns <-chan bool, mine *atomic.Bool
 	return nil
 }
 
+// load reads the definitions of every app: those of files, and of all other apps what
+// `insight apply` put in force.
+func (s *Service) load(ctx context.Context) (map[string]*insight.Definitions, error) {
+	all, err := s.store.applied(ctx)
+	if err != nil {
+		return nil, err
+	}
+	files, err := s.cfg.files()
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(all, files)
+	return all, nil
+}
+
 // again is one round, by the definitions of now. A file that has become wrong is
 // reported, and the definitions before it stay in force.
 func (s *Service) again(ctx context.Context, now time.Time) error {
-	if loaded, err := s.cfg.load(); err != nil {
+	if loaded, err := s.load(ctx); err != nil {
 		s.log.Error("definitions were not read; the ones before stay in force", "error", err)
 	} else {
 		s.definitions = loaded

@@ -22,6 +22,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/rollup-writer/alert/deliver"
+	insightdefinitions "github.com/uptakehq/uptake/rollup-writer/definitions"
 	"github.com/uptakehq/uptake/rollup-writer/internal/writertest"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/signal"
@@ -295,6 +296,19 @@ func TestFaultsAtEveryStep(t *testing.T) {
 		t.Errorf("faults: %v", faults)
 	}
 	t.Logf("faults: %v, %d requests for %d messages", faults, len(b.ids), len(said))
+}
+
+// Without a file, what `insight apply` put in force is evaluated, and the next apply
+// without a restart.
+func TestAppliedDefinitionsAreEvaluated(t *testing.T) {
+	b := newBench(t)
+	b.cfg.Definitions = nil
+	b.use("acme", days(20, 9)...)
+	b.start(nil)
+	if applied, err := insightdefinitions.ApplyFirst(t.Context(), &b.cfg.ClickHouse, "dev", "joan", []byte(definitions)); err != nil || !applied {
+		t.Fatal(applied, err)
+	}
+	b.await("regular acme entered: segment regular", "silent acme firing: 0 events in 7d, below 1")
 }
 
 // Nothing is evaluated while the writers lag more than the window.

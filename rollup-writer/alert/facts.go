@@ -183,6 +183,39 @@ func (s store) who(ctx context.Context, app string, excluded bool) (*facts, erro
 	return f, nil
 }
 
+// applied are the definitions that `insight apply` put in force, by app.
+func (s store) applied(ctx context.Context) (map[string]*insight.Definitions, error) {
+	var apps []string
+	if err := s.each(ctx, "SELECT DISTINCT app_id FROM insight_versions ORDER BY app_id", nil, func(rows driver.Rows) error {
+		var app string
+		err := rows.Scan(&app)
+		apps = append(apps, app)
+		return err
+	}); err != nil {
+		return nil, fmt.Errorf("read which apps have definitions: %w", err)
+	}
+	all := map[string]*insight.Definitions{}
+	for _, app := range apps {
+		d := &insight.Definitions{}
+		err := s.each(ctx, "SELECT toString(use), toString(match), key, value FROM insight_definitions(app = ?)", []any{app}, func(rows driver.Rows) error {
+			var r insight.Rule
+			err := rows.Scan(&r.Use, &r.Match, &r.Key, &r.Value)
+			if r.Use != insight.UseVersion {
+				d.Rules = append(d.Rules, r)
+			}
+			return err
+		})
+		if err == nil {
+			d.Signals, err = insight.SignalsOf(d.Rules)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the definitions of app %s: %w", app, err)
+		}
+		all[app] = d
+	}
+	return all, nil
+}
+
 // excludes reports whether the database has definitions of who is left out.
 func (s store) excludes(ctx context.Context) (has bool, err error) {
 	var n uint64

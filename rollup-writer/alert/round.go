@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -83,6 +84,9 @@ func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag ti
 		return err
 	}
 	history, _ := s.defined(app, now)
+	if len(history) == 1 && len(history[0].Rules) == 0 {
+		return nil // the app never had a signal
+	}
 	tick := s.nowTick(now)
 	held := false // a signal is
 	list := slices.DeleteFunc(signals(history), func(sig *definition) bool {
@@ -142,9 +146,25 @@ func (s *definition) window() time.Duration {
 	return shortest
 }
 
-// subjects that a signal is evaluated for: those with data, and those of which
-// something is kept.
+// subjects that a signal is evaluated for: those with data or traits, and those of
+// which something is kept.
 func (s *Service) subjects(app string, sig *definition, f *facts) []string {
+	ids := subjects(sig, f)
+	prefix := signal.Key(signal.KeySubject, app, sig.use, sig.id, "")
+	for k := range s.memory.subjects {
+		if id, ok := strings.CutPrefix(k, prefix); ok {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// subjects with data or traits, sorted.
+func subjects(sig *definition, f *facts) []string {
+	if sig.level == insight.LevelApp {
+		return []string{""}
+	}
 	ids := map[string]bool{}
 	sig.measures(func(m *insight.Measure, level string, _ evaluate.Tick) {
 		if level == sig.level {
@@ -153,18 +173,8 @@ func (s *Service) subjects(app string, sig *definition, f *facts) []string {
 			}
 		}
 	})
-	if sig.level == insight.LevelApp {
-		ids[""] = true
-	} else {
-		for id := range f.traits[sig.level] {
-			ids[id] = true
-		}
-	}
-	prefix := signal.Key(signal.KeySubject, app, sig.use, sig.id, "")
-	for k := range s.memory.subjects {
-		if len(k) >= len(prefix) && k[:len(prefix)] == prefix {
-			ids[k[len(prefix):]] = true
-		}
+	for id := range f.traits[sig.level] {
+		ids[id] = true
 	}
 	return slices.Sorted(maps.Keys(ids))
 }

@@ -148,10 +148,12 @@ func (s *Service) Run(sig process.Signals) (err error) {
 	beside.Go(func() { s.watchLag(sig.Stop) }) // ends with sig.Stop
 	var catalogErr error
 	beside.Go(func() { catalogErr = s.followCatalog(sig.Stop) }) // ends with sig.Stop
+	var signalsErr error
+	beside.Go(func() { signalsErr = s.followSignals(sig.Stop) }) // ends with sig.Stop
 	s.poll(sig.Stop)
 	s.stop(kill)
 	beside.Wait()
-	return catalogErr
+	return errors.Join(catalogErr, signalsErr)
 }
 
 // errRefused marks an error that waiting does not change.

@@ -77,6 +77,8 @@ var Tables = []Table{
 	{Name: "identity_unlinks", Kind: Machinery},
 	{Name: "metric_values", Kind: Machinery},
 	{Name: "insight_rules", Kind: Machinery},
+	{Name: "signal_log", Kind: Machinery},
+	{Name: "health_scores", Kind: Machinery},
 	{Name: "catalog_features", Kind: Machinery},
 	{Name: "catalog_features_history", Kind: Machinery},
 	{Name: "catalog_metrics", Kind: Machinery},

@@ -69,6 +69,7 @@ var targets = slices.Concat([]target{
 	{"identity_unlinks", func(l *list) string {
 		return "((id_kind = 'anonymous' AND id IN " + l.of(kindAnonymous) + ") OR (id_kind = 'user' AND id IN " + l.of(kindUser) + ") OR user_id IN " + l.of(kindUser) + ")"
 	}, deleted},
+	{"signal_log", func(l *list) string { return "level = 'user' AND subject IN " + l.of(kindUser) }, deleted},
 	{"identity_facts", func(l *list) string {
 		return "((fact = 'anonymous' AND (subject IN " + l.of(kindAnonymous) + " OR object IN " + l.of(kindUser) + "))" +
 			" OR (fact = 'alias' AND (subject IN " + l.of(kindUser, kindAnonymous) + " OR object IN " + l.of(kindUser) + "))" +

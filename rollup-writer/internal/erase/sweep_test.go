@@ -90,6 +90,8 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 	exec(`INSERT INTO rejected_events (app_id, stage, received_at, original) VALUES ('shop AND b', 'gateway', now(), '{"userId":"jane"}'), ('shop AND b', 'gateway', now(), '{"userId":"janet"}')`)
 	exec(`INSERT INTO rejected_events (app_id, stage, received_at, original, envelope) VALUES ('shop AND b', 'gateway', now(), '{}', '{"id":"jane"}')`)
 
+	exec("INSERT INTO signal_log (app_id, alert_id, message_id, level, subject) VALUES ('shop AND b', 'al_1', 'm1', 'user', 'jane'), ('shop AND b', 'al_2', 'm2', 'account', 'jane')")
+
 	number := func(query string) (n float64) {
 		t.Helper()
 		if err := conn.QueryRow(ctx, "SELECT toFloat64(("+query+"))").Scan(&n); err != nil {
@@ -154,6 +156,9 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 	}
 	if n := number("SELECT countIf(original || envelope != '') FROM rejected_events"); n != 1 {
 		t.Errorf("%v rejected events have their bytes, want that of janet alone", n)
+	}
+	if n := number("SELECT count() FROM signal_log"); n != 1 {
+		t.Errorf("%v signals are left, want the account's alone", n)
 	}
 	settings := audit.DefaultConfig()
 	settings.Settle = 0

@@ -494,6 +494,69 @@ ALTER TABLE `uptake`.`rejected_events`
     ADD COLUMN IF NOT EXISTS `route` LowCardinality(String) COMMENT 'Method and path of the gateway''s route that it came by; empty for stage enricher and for what was rejected before this column was added',
     ADD COLUMN IF NOT EXISTS `envelope` String COMMENT 'JSON text of what stood around it in its request and is needed to send it again; empty: nothing is, or the app has privacy rules' CODEC(ZSTD(1));
 
+-- 0010_signals
+
+CREATE TABLE IF NOT EXISTS `uptake_internal`.`signal_log`
+(
+    `app_id` LowCardinality(String),
+    `alert_id` String COMMENT 'The same from firing, or entering, to the end',
+    `message_id` String COMMENT 'Of the change of state',
+    `signal_use` LowCardinality(String) COMMENT 'alert, segment or health',
+    `signal` LowCardinality(String) COMMENT 'Id of the definition',
+    `band` LowCardinality(String) COMMENT 'Of a health score',
+    `version` UInt32 COMMENT 'Of the definition',
+    `state` LowCardinality(String) COMMENT 'firing, resolved, retracted, acknowledged, entered or left',
+    `level` LowCardinality(String) COMMENT 'account, user or app',
+    `subject` String COMMENT 'Account, user or app',
+    `severity` LowCardinality(String),
+    `owner` String COMMENT 'Trait owner of the account, else of the definition',
+    `title` String COMMENT 'Description of the definition',
+    `reason` String COMMENT 'In words, with the numbers',
+    `playbook` String,
+    `closes` String COMMENT 'What closes the loop',
+    `value` Float64 COMMENT 'Measured value',
+    `limit_value` Float64 COMMENT 'Limit, absolute',
+    `mean` Float64 COMMENT 'Mean of the windows before, of a relative limit',
+    `at` DateTime64(3, 'UTC') COMMENT 'End of the day or hour that value is of',
+    `valid_from` DateTime64(3, 'UTC') COMMENT 'When it fired, in the data',
+    `valid_to` Nullable(DateTime64(3, 'UTC')) COMMENT 'When it ended, in the data',
+    `silent` UInt8 COMMENT '1: not delivered',
+    `acted_by` String COMMENT 'Of an acknowledgement',
+    `feedback` LowCardinality(String) COMMENT 'useful or false_positive',
+    `note` String,
+    `written_at` DateTime64(3, 'UTC'),
+    `log_topic_id` LowCardinality(String),
+    `log_offset` Int64
+)
+ENGINE = ReplacingMergeTree(written_at)
+ORDER BY (app_id, signal_use, alert_id, message_id)
+COMMENT 'Changes of state of alerts, segments and health bands';
+
+CREATE TABLE IF NOT EXISTS `uptake_internal`.`health_scores`
+(
+    `app_id` LowCardinality(String),
+    `health_id` LowCardinality(String) COMMENT 'Id of the definition',
+    `account_id` String,
+    `version` UInt32 COMMENT 'Of the definition',
+    `owner` String,
+    `day` Date COMMENT 'Last UTC day that counts',
+    `score` Float64,
+    `band` LowCardinality(String),
+    `score_4w` Float64,
+    `score_12w` Float64,
+    `reason` String,
+    `consequence` Nullable(Float64),
+    `priority` Float64,
+    `parts` Array(Tuple(id String, kind String, value Float64, yardstick Float64, weight Float64, share Float64, change Float64, sentence String)),
+    `written_at` DateTime64(3, 'UTC'),
+    `log_topic_id` LowCardinality(String),
+    `log_offset` Int64,
+    `removed` UInt8 COMMENT '1: the account has no score any more'
+)
+ENGINE = ReplacingMergeTree(written_at, removed)
+ORDER BY (app_id, health_id, account_id)
+COMMENT 'Newest score of each account by each health definition';
+
 -- view account_feature_daily
 
 CREATE OR REPLACE VIEW `uptake`.`account_feature_daily`
@@ -723,6 +786,57 @@ COMMENT 'The rows of account_feature_daily before they are summed: right for sum
 AS
 SELECT app_id, account_id, feature_id, module_id, product_id, day, events, quantity
 FROM `uptake_internal`.`account_feature_daily`;
+
+-- view account_health
+
+CREATE OR REPLACE VIEW `uptake`.`account_health`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `health_id` LowCardinality(String) COMMENT 'Id of the definition',
+    `account_id` String COMMENT 'Customer account',
+    `score` Float64 COMMENT '0 to 100',
+    `band` LowCardinality(String) COMMENT 'Band that the score lies in',
+    `score_4w` Float64 COMMENT 'Score 4 weeks before, from history as now known',
+    `score_12w` Float64 COMMENT 'Score 12 weeks before, from history as now known',
+    `reason` String COMMENT 'Part that changed the score most in 4 weeks',
+    `consequence` Nullable(Float64) COMMENT 'Trait of the account that weighs it, such as the contract value',
+    `priority` Float64 COMMENT 'What is at stake: missing share of the score times consequence (1 without one)',
+    `owner` String COMMENT 'Trait owner of the account, else owner of the definition',
+    `day` Date COMMENT 'Last UTC day that counts',
+    `version` UInt32 COMMENT 'Version of the definition'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Health of accounts, what to look at first at the top; account_health_parts has the components'
+AS
+SELECT app_id, health_id, account_id, score, band, score_4w, score_12w, reason, consequence, priority, owner, day, version
+FROM `uptake_internal`.`health_scores` FINAL
+WHERE NOT removed
+ORDER BY priority DESC, app_id, health_id, account_id;
+
+-- view account_health_parts
+
+CREATE OR REPLACE VIEW `uptake`.`account_health_parts`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `health_id` LowCardinality(String) COMMENT 'Id of the definition',
+    `account_id` String COMMENT 'Customer account',
+    `part` String COMMENT 'Id of the component',
+    `kind` LowCardinality(String) COMMENT 'behaviour, friction or revenue',
+    `value` Float64 COMMENT 'Measured value, or trait',
+    `yardstick` Float64 COMMENT 'Value at which the component is full; of friction, at its worst',
+    `weight` Float64 COMMENT 'Weight in the score',
+    `share` Float64 COMMENT '0 to 1: the score is 100 times the weighted mean of shares',
+    `change_4w` Float64 COMMENT 'Points of the score that it brought or took in 4 weeks',
+    `sentence` String COMMENT 'The component in words',
+    `day` Date COMMENT 'Last UTC day that counts'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Components of the health of accounts'
+AS
+SELECT app_id, health_id, account_id, p.id AS part, toLowCardinality(p.kind) AS kind, p.value AS value, p.yardstick AS yardstick, p.weight AS weight, p.share AS share, p.change AS change_4w, p.sentence AS sentence, day
+FROM (SELECT app_id, health_id, account_id, day, parts FROM `uptake_internal`.`health_scores` FINAL WHERE NOT removed)
+ARRAY JOIN parts AS p
+ORDER BY app_id, health_id, account_id, part;
 
 -- view identity_links
 
@@ -1991,6 +2105,97 @@ actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_i
 WHERE account_id != '' AND feature_id != ''
 GROUP BY account_id, feature_id
 ORDER BY account_id, feature_id;
+
+-- view alert_history
+
+CREATE OR REPLACE VIEW `uptake`.`alert_history`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `written_at` DateTime64(3, 'UTC') COMMENT 'When it was said',
+    `alert_id` String COMMENT 'Id of the alert, or of the stay in a segment or band',
+    `message_id` String COMMENT 'Id of the message that receivers got',
+    `signal_use` LowCardinality(String) COMMENT 'alert, segment or health',
+    `signal` LowCardinality(String) COMMENT 'Id of the definition',
+    `band` LowCardinality(String) COMMENT 'Band of a health score',
+    `version` UInt32 COMMENT 'Version of the definition',
+    `level` LowCardinality(String) COMMENT 'account, user or app',
+    `subject` String COMMENT 'Account, user or app',
+    `state` LowCardinality(String) COMMENT 'firing, resolved, retracted, acknowledged, entered or left',
+    `owner` String COMMENT 'Who was told',
+    `reason` String COMMENT 'Why, in words and numbers',
+    `value` Float64 COMMENT 'Measured value, or score',
+    `limit_value` Float64 COMMENT 'Limit, or beginning of the band',
+    `at` DateTime64(3, 'UTC') COMMENT 'End of the day or hour that the value is of',
+    `delivered` UInt8 COMMENT '1: it was for delivery; 0: recorded only',
+    `acted_by` String COMMENT 'Who acknowledged',
+    `feedback` LowCardinality(String) COMMENT 'useful or false_positive',
+    `note` String COMMENT 'Note of an acknowledgement'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'All that alerts, segments and health bands said, with the facts'
+AS
+SELECT app_id, written_at, alert_id, message_id, signal_use, signal, band, version, level, subject, state, owner, reason, value, limit_value, at, toUInt8(NOT silent) AS delivered, acted_by, feedback, note
+FROM `uptake_internal`.`signal_log` FINAL
+ORDER BY written_at, log_offset;
+
+-- view alerts
+
+CREATE OR REPLACE VIEW `uptake`.`alerts`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `alert_id` String COMMENT 'Id of the alert, the same from firing to its end',
+    `signal` LowCardinality(String) COMMENT 'Id of the definition',
+    `version` UInt32 COMMENT 'Version of the definition that it fired under',
+    `level` LowCardinality(String) COMMENT 'account, user or app',
+    `subject` String COMMENT 'Account, user or app that it is about',
+    `state` LowCardinality(String) COMMENT 'firing, resolved, or retracted: a correction of history made it untrue',
+    `severity` LowCardinality(String) COMMENT 'info, warning or critical',
+    `owner` String COMMENT 'Trait owner of the account, else owner of the definition',
+    `title` String COMMENT 'Description of the definition',
+    `reason` String COMMENT 'Why, in words and numbers, as of the last change of state',
+    `value` Float64 COMMENT 'Measured value when it fired',
+    `limit_value` Float64 COMMENT 'Limit that it was compared with',
+    `fired_at` DateTime64(3, 'UTC') COMMENT 'End of the day or hour in which it fired',
+    `ended_at` Nullable(DateTime64(3, 'UTC')) COMMENT 'End of the day or hour in which it ended',
+    `playbook` String COMMENT 'What to do',
+    `acknowledged_by` String COMMENT 'Who acknowledged it last; empty: nobody',
+    `feedback` LowCardinality(String) COMMENT 'useful or false_positive, as last given',
+    `note` String COMMENT 'Note of the last acknowledgement'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Alerts, newest first: a row for each, with its state, why it fired and what was said about it'
+AS
+SELECT app_id, alert_id, any(signal) AS signal, argMinIf(version, order, not_ack) AS version, any(level) AS level, any(subject) AS subject,
+    argMaxIf(state, order, not_ack) AS state, argMaxIf(severity, order, not_ack) AS severity, argMaxIf(owner, order, not_ack) AS owner, argMaxIf(title, order, not_ack) AS title,
+    argMaxIf(reason, order, not_ack) AS reason, argMinIf(value, order, not_ack) AS value, argMinIf(limit_value, order, not_ack) AS limit_value,
+    argMaxIf(valid_from, order, not_ack) AS fired_at, argMaxIf(tuple(valid_to), order, not_ack).1 AS ended_at, argMaxIf(playbook, order, not_ack) AS playbook,
+    argMaxIf(acted_by, order, NOT not_ack) AS acknowledged_by, argMaxIf(feedback, order, NOT not_ack AND feedback != '') AS feedback, argMaxIf(note, order, NOT not_ack) AS note
+FROM (SELECT *, (written_at, log_offset) AS order, state != 'acknowledged' AS not_ack FROM `uptake_internal`.`signal_log` FINAL WHERE signal_use = 'alert')
+GROUP BY app_id, alert_id
+ORDER BY fired_at DESC, app_id, alert_id;
+
+-- view alert_precision
+
+CREATE OR REPLACE VIEW `uptake`.`alert_precision`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `signal` LowCardinality(String) COMMENT 'Id of the alert''s definition',
+    `owner` String COMMENT 'Whose alerts',
+    `alerts` UInt64 COMMENT 'Alerts that fired',
+    `retracted` UInt64 COMMENT 'Those that a correction made untrue',
+    `acknowledged` UInt64 COMMENT 'Those that somebody acknowledged',
+    `useful` UInt64 COMMENT 'Those with the feedback useful',
+    `false_positives` UInt64 COMMENT 'Those with the feedback false_positive',
+    `precision` Nullable(Float64) COMMENT 'useful / (useful + false_positives); empty without feedback'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'How good alerts are, by the feedback on them, per definition and owner'
+AS
+SELECT app_id, signal, owner, count() AS alerts, countIf(state = 'retracted') AS retracted, countIf(acknowledged_by != '') AS acknowledged,
+    countIf(feedback = 'useful') AS useful, countIf(feedback = 'false_positive') AS false_positives, useful / nullIf(useful + false_positives, 0) AS precision
+FROM `uptake`.`alerts`
+GROUP BY app_id, signal, owner
+ORDER BY app_id, signal, owner;
 
 -- view api_usage
 
@@ -3284,6 +3489,24 @@ FROM `uptake_internal`.`insight_rules`
 WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String})
 ORDER BY use, match, key, value;
 
+-- view insight_versions
+
+CREATE OR REPLACE VIEW `uptake`.`insight_versions`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `version` UInt32 COMMENT 'Counts up with each apply; the highest one is in force',
+    `applied_at` DateTime64(3, 'UTC') COMMENT 'When it was applied',
+    `applied_by` String COMMENT 'Who applied it',
+    `rules` UInt64 COMMENT 'Number of definitions in it'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Versions of the definitions of insights and signals'
+AS
+SELECT app_id, version, any(applied_at) AS applied_at, any(applied_by) AS applied_by, countIf(use != 'version') AS rules
+FROM `uptake_internal`.`insight_rules`
+GROUP BY app_id, version
+ORDER BY app_id, version;
+
 -- view licence_use
 
 CREATE OR REPLACE VIEW `uptake`.`licence_use`
@@ -3878,6 +4101,75 @@ FROM
     GROUP BY app_id, metric_id, number, account_id, actor_id, actor_kind, dimensions, series, month
 );
 
+-- view milestones
+
+CREATE OR REPLACE VIEW `uptake`.`milestones`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `milestone_id` String COMMENT 'Id of the step',
+    `description` String COMMENT 'What it says, in words',
+    `owner` String COMMENT 'Who cares',
+    `version` UInt32 COMMENT 'Version of the definition',
+    `level` LowCardinality(String) COMMENT 'account or user',
+    `subject_id` String COMMENT 'Account or user',
+    `done` Int64 COMMENT 'How often it was done so far',
+    `times` UInt64 COMMENT 'How often it takes',
+    `reached` UInt8 COMMENT '1: reached; 0: still open',
+    `reached_hour` Nullable(DateTime('UTC')) COMMENT 'UTC hour in which it was reached first'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Milestones of every account or user that was ever active: reached and when, or still open; as of now. Parameters: app.'
+AS
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    steps AS (
+        SELECT key AS milestone_id, toString(match) AS level, JSONExtractString(value, 'description') AS description, JSONExtractString(value, 'owner') AS owner,
+            toUInt32(JSONExtractUInt(value, 'version')) AS version, JSONExtractUInt(value, 'times') AS times, JSONExtract(value, 'of', 'Array(Tuple(match String, value String))') AS of
+        FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))
+        WHERE use = 'milestone'
+    ),
+    hours AS (
+        SELECT s.milestone_id AS milestone_id, if(s.level = 'user', u.actor_id, u.account_id) AS subject_id, u.hour AS hour, any(s.times) AS times,
+            sum(if(arrayExists(o -> multiIf(o.1 = 'feature', u.feature_id = o.2, o.1 = 'module', u.module_id = o.2, o.1 = 'product', u.product_id = o.2, u.event = o.2), s.of), u.events, 0)) AS n, sum(u.events) AS net
+        FROM `uptake_internal`.`usage_hourly` AS u
+        CROSS JOIN steps AS s
+        WHERE u.app_id = {app:String} AND if(s.level = 'user', u.actor_kind = 'user' AND u.actor_id NOT IN excluded_users, u.account_id != '' AND NOT (u.actor_kind = 'user' AND u.actor_id IN excluded_users))
+            AND u.account_id NOT IN excluded_accounts AND u.role NOT IN excluded_roles
+        GROUP BY milestone_id, subject_id, hour
+    ),
+    reached AS (
+        SELECT milestone_id, subject_id, arraySort(x -> x.1, groupArray((hour, n))) AS list, arrayCumSum(x -> x.2, list) AS sums,
+            sum(n) AS done, any(times) AS needed, arrayFirstIndex(x -> x >= needed, sums) AS i
+        FROM hours
+        GROUP BY milestone_id, subject_id
+        HAVING sum(net) > 0
+    )
+SELECT toLowCardinality({app:String}) AS app_id, s.milestone_id AS milestone_id, s.description AS description, s.owner AS owner, s.version AS version, s.level AS level, r.subject_id AS subject_id,
+    r.done AS done, s.times AS times, toUInt8(r.i > 0) AS reached, if(r.i > 0, toNullable(r.list[r.i].1), NULL) AS reached_hour
+FROM reached AS r
+INNER JOIN steps AS s ON s.milestone_id = r.milestone_id
+ORDER BY milestone_id, subject_id;
+
 -- view paths_after
 
 CREATE OR REPLACE VIEW `uptake`.`paths_after`
@@ -4309,6 +4601,54 @@ actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_i
 ARRAY JOIN range(toUInt32(multiIf({period:String} = 'day', toInt32(multiIf({period:String} = 'day', ({to:Date} - 1), {period:String} = 'week', toStartOfWeek(({to:Date} - 1), 1), {period:String} = 'sunday_week', toStartOfWeek(({to:Date} - 1), 0), {period:String} = 'month', toStartOfMonth(({to:Date} - 1)), toStartOfQuarter(({to:Date} - 1))) - cohort), {period:String} IN ('week', 'sunday_week'), toInt32(intDiv(multiIf({period:String} = 'day', ({to:Date} - 1), {period:String} = 'week', toStartOfWeek(({to:Date} - 1), 1), {period:String} = 'sunday_week', toStartOfWeek(({to:Date} - 1), 0), {period:String} = 'month', toStartOfMonth(({to:Date} - 1)), toStartOfQuarter(({to:Date} - 1))) - cohort, 7)), {period:String} = 'month', toInt32(dateDiff('month', cohort, multiIf({period:String} = 'day', ({to:Date} - 1), {period:String} = 'week', toStartOfWeek(({to:Date} - 1), 1), {period:String} = 'sunday_week', toStartOfWeek(({to:Date} - 1), 0), {period:String} = 'month', toStartOfMonth(({to:Date} - 1)), toStartOfQuarter(({to:Date} - 1))))), toInt32(intDiv(dateDiff('month', cohort, multiIf({period:String} = 'day', ({to:Date} - 1), {period:String} = 'week', toStartOfWeek(({to:Date} - 1), 1), {period:String} = 'sunday_week', toStartOfWeek(({to:Date} - 1), 0), {period:String} = 'month', toStartOfMonth(({to:Date} - 1)), toStartOfQuarter(({to:Date} - 1)))), 3))) + 1)) AS k
 GROUP BY cohort, k
 ORDER BY cohort, k;
+
+-- view segment_history
+
+CREATE OR REPLACE VIEW `uptake`.`segment_history`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `segment_id` LowCardinality(String) COMMENT 'Id of the segment',
+    `level` LowCardinality(String) COMMENT 'account or user',
+    `subject_id` String COMMENT 'Account or user',
+    `entered_at` DateTime64(3, 'UTC') COMMENT 'End of the day in which it entered',
+    `left_at` Nullable(DateTime64(3, 'UTC')) COMMENT 'End of the day in which it left; empty: it is in it',
+    `version` UInt32 COMMENT 'Version of the definition that it entered under'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Who was in which segment from when to when, as now known: stays that a correction made untrue are left out'
+AS
+SELECT app_id, segment_id, level, subject_id, entered_at, left_at, version
+FROM (-- Stays of subjects in segments, as last said: without what was retracted.
+SELECT app_id, any(signal) AS segment_id, argMin(version, order) AS version, any(level) AS level, any(subject) AS subject_id,
+    argMax(state, order) AS state, argMax(valid_from, order) AS entered_at, argMax(tuple(valid_to), order).1 AS left_at
+FROM (SELECT *, (written_at, log_offset) AS order FROM `uptake_internal`.`signal_log` FINAL WHERE signal_use = 'segment' AND state != 'acknowledged')
+GROUP BY app_id, alert_id
+HAVING state != 'retracted')
+ORDER BY app_id, segment_id, entered_at, subject_id;
+
+-- view segment_members
+
+CREATE OR REPLACE VIEW `uptake`.`segment_members`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `segment_id` LowCardinality(String) COMMENT 'Id of the segment',
+    `level` LowCardinality(String) COMMENT 'account or user',
+    `subject_id` String COMMENT 'Account or user',
+    `since` DateTime64(3, 'UTC') COMMENT 'End of the day in which it entered; at most the horizon of evaluation ago',
+    `version` UInt32 COMMENT 'Version of the definition that it entered under'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Who is in which segment now: a filter for other questions, as in account_id IN (SELECT subject_id FROM segment_members WHERE app_id = ... AND segment_id = ...)'
+AS
+SELECT app_id, segment_id, level, subject_id, entered_at AS since, version
+FROM (-- Stays of subjects in segments, as last said: without what was retracted.
+SELECT app_id, any(signal) AS segment_id, argMin(version, order) AS version, any(level) AS level, any(subject) AS subject_id,
+    argMax(state, order) AS state, argMax(valid_from, order) AS entered_at, argMax(tuple(valid_to), order).1 AS left_at
+FROM (SELECT *, (written_at, log_offset) AS order FROM `uptake_internal`.`signal_log` FINAL WHERE signal_use = 'segment' AND state != 'acknowledged')
+GROUP BY app_id, alert_id
+HAVING state != 'retracted')
+WHERE state = 'entered'
+ORDER BY app_id, segment_id, subject_id;
 
 -- view session_summary
 
