@@ -63,12 +63,13 @@ func serveAlerts(c *invocation) error {
 		return err
 	}
 	reg := ops.NewRegistry()
-	service, err := alert.New(cfg, alert.Dependencies{Logger: logger, Metrics: reg, Now: failpoint.Now})
+	var health ops.Health
+	service, err := alert.New(cfg, alert.Dependencies{Logger: logger, Metrics: reg, Health: &health, Now: failpoint.Now})
 	if err != nil || *check {
 		return err
 	}
 	logger.Info("settings in force", setting.Effective(set.FlagSet)...)
-	return untilStopped(*metricsAddr, reg, logger, service.Run)
+	return untilStopped(*metricsAddr, reg, &health, logger, service.Run)
 }
 
 // withLog parses the flags of a command that needs only Kafka, opens a client and runs

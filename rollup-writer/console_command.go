@@ -28,7 +28,7 @@ func serveConsole(c *invocation) error {
 	}
 	logger.Info("settings in force", setting.Effective(set.FlagSet)...)
 	reg := ops.NewRegistry()
-	return untilStopped(*metricsAddr, reg, logger, func(signals process.Signals) error {
+	return untilStopped(*metricsAddr, reg, &ops.Health{}, logger, func(signals process.Signals) error {
 		service, err := console.New(cfg, console.Dependencies{Logger: logger, Metrics: reg})
 		if err != nil {
 			return err
@@ -40,10 +40,10 @@ func serveConsole(c *invocation) error {
 
 // untilStopped runs a process beside the writer, with its metrics at addr, until the
 // process ends or is asked to stop.
-func untilStopped(addr string, reg *prometheus.Registry, logger *slog.Logger, run func(process.Signals) error) error {
+func untilStopped(addr string, reg *prometheus.Registry, health *ops.Health, logger *slog.Logger, run func(process.Signals) error) error {
 	signals, release := process.Notify()
 	defer release()
-	server, err := ops.Listen(addr, ops.Handler(reg, &ops.Health{}), logger)
+	server, err := ops.Listen(addr, ops.Handler(reg, health), logger)
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 	"github.com/uptakehq/uptake/schemas/svc/kafka"
+	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 	"github.com/uptakehq/uptake/schemas/topic"
@@ -120,6 +121,7 @@ func (c *Config) Validate() error {
 type Dependencies struct {
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
+	Health  *ops.Health // nil: not reported
 	Now     func() time.Time
 	// Ready is called when the process has joined the group.
 	Ready func()
@@ -135,6 +137,7 @@ type Service struct {
 	targets *deliver.Targets
 	metrics metrics
 	hit     func(step string) error // failpoint.Hit
+	fault   atomic.Pointer[string]  // why it is not ready; nil: it is
 
 	// Of the goroutine of Run, while it evaluates.
 	definitions map[string]*insight.Definitions
@@ -180,6 +183,16 @@ func New(cfg Config, d Dependencies) (*Service, error) {
 	}
 	if s.definitions, err = cfg.files(); err != nil {
 		return nil, err
+	}
+	starting := "not yet joined the group " + topic.GroupAlerts
+	s.fault.Store(&starting)
+	if d.Health != nil {
+		d.Health.Register("alerts", func() error {
+			if why := s.fault.Load(); why != nil {
+				return errors.New(*why)
+			}
+			return nil
+		})
 	}
 	return s, nil
 }
@@ -249,6 +262,7 @@ func (s *Service) Run(sig process.Signals) error {
 			}
 		}
 	})
+	s.fault.Store(nil) // also while another process evaluates
 	if s.ready != nil {
 		s.ready()
 	}
@@ -261,6 +275,8 @@ func (s *Service) Run(sig process.Signals) error {
 			}
 			if err != nil {
 				s.metrics.rounds.WithLabelValues("failed").Inc()
+				why := "evaluation failed: " + err.Error()
+				s.fault.Store(&why)
 				s.log.Error("evaluation failed; it is tried again", "error", err)
 				if backoff.Sleep(sig.Stop, pause.Next()) != nil {
 					return nil
@@ -361,6 +377,7 @@ func (s *Service) again(ctx context.Context, now time.Time) error {
 	}
 	if err == nil {
 		s.metrics.rounds.WithLabelValues("ok").Inc()
+		s.fault.Store(nil)
 		s.metrics.last.Set(float64(s.now().Unix()))
 	}
 	return err

@@ -28,6 +28,10 @@ type Config struct {
 	// ConsoleAddr is where the pages are; empty: there are none.
 	ConsoleAddr string
 
+	// AlertsTargets is the file of who is told of alerts; empty: nobody, and alerts
+	// are evaluated and recorded all the same.
+	AlertsTargets string
+
 	// ExternalClickHouse uses the server at ClickHouseAddr and
 	// ClickHouseHTTPAddr in place of the embedded one.
 	ExternalClickHouse bool
@@ -94,6 +98,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.ClickHouseHTTPAddr, "clickhouse-http-addr", c.ClickHouseHTTPAddr, "`host:port` of ClickHouse's HTTP interface")
 	set.StringVar(&c.MetricsAddr, "metrics-addr", c.MetricsAddr, "`host:port` of /metrics, /healthz, /readyz and /debug/pprof")
 	set.StringVar(&c.ConsoleAddr, "console-addr", c.ConsoleAddr, "`host:port` of the pages that show who uses what; empty for none")
+	set.StringVar(&c.AlertsTargets, "alerts-targets", c.AlertsTargets, "YAML `file` of who is told of alerts: docs/signals.md; empty for nobody: they are evaluated and recorded all the same")
 	set.BoolVar(&c.ExternalClickHouse, "clickhouse-external", c.ExternalClickHouse, "use the ClickHouse server that runs at -clickhouse-addr in place of the embedded one")
 	set.StringVar(&c.ClickHouseUser, "clickhouse-user", c.ClickHouseUser, "`name` of the user on the external server")
 	set.Var(&c.ClickHousePassword, "clickhouse-password", "`password` of that user, or file:PATH")

@@ -21,6 +21,7 @@ import (
 
 	"github.com/uptakehq/uptake/enricher/enrich"
 	"github.com/uptakehq/uptake/ingest-gateway/gateway"
+	"github.com/uptakehq/uptake/rollup-writer/alert"
 	"github.com/uptakehq/uptake/rollup-writer/console"
 	"github.com/uptakehq/uptake/rollup-writer/definitions"
 	"github.com/uptakehq/uptake/rollup-writer/repair"
@@ -78,7 +79,7 @@ func (m *Machine) Run(signals process.Signals) (err error) {
 
 	services := []*service{newService("ingest-gateway", m.log), newService("enricher", m.log)}
 	if !m.cfg.WithoutWriter {
-		services = append(services, newService("rollup-writer", m.log))
+		services = append(services, newService("rollup-writer", m.log), newService(alertsName, m.log))
 	}
 	if m.cfg.ConsoleAddr != "" {
 		services = append(services, newService(consoleName, m.log))
@@ -224,16 +225,39 @@ func (m *Machine) writer(brokers string) rollup.Config {
 	return w
 }
 
-const consoleName = "console"
+const (
+	consoleName = "console"
+	alertsName  = "alerts"
+)
+
+// alerts evaluates what the definitions say, with the rights of a reader.
+func (m *Machine) alerts(brokers string, s *service) (*alert.Service, error) {
+	cfg := alert.DefaultConfig()
+	cfg.Kafka.Brokers = setting.Strings{brokers}
+	cfg.ClickHouse = m.writer(brokers).ClickHouse
+	cfg.ClickHouse.User, cfg.ClickHouse.Password = m.readOnly()
+	cfg.Targets = m.cfg.AlertsTargets
+	service, err := alert.New(cfg, alert.Dependencies{Logger: s.logger, Metrics: s.registry, Health: s.health, Now: time.Now})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.name, err)
+	}
+	return service, nil
+}
+
+// readOnly is the login of what only reads the views.
+func (m *Machine) readOnly() (user string, password setting.Secret) {
+	if a := m.access; a != nil {
+		return a.Console(), setting.Secret(a.ConsolePassword)
+	}
+	return m.cfg.ClickHouseUser, m.cfg.ClickHousePassword
+}
 
 // console returns the pages, with the first event to send for the app and the key
 // that exist from the first start.
 func (m *Machine) console(data *dataDir, s *service) (*console.Console, error) {
 	cfg := console.DefaultConfig()
 	cfg.ClickHouse = m.writer("").ClickHouse
-	if a := m.access; a != nil {
-		cfg.ClickHouse.User, cfg.ClickHouse.Password = a.Console(), setting.Secret(a.ConsolePassword)
-	}
+	cfg.ClickHouse.User, cfg.ClickHouse.Password = m.readOnly()
 	cfg.Addr, cfg.TokenFile = m.cfg.ConsoleAddr, data.in("console-token")
 	cfg.GatewayURL, cfg.WriteKey = "http://"+dialable(m.cfg.GatewayAddr), WriteKey
 	pages, err := console.New(cfg, console.Dependencies{Logger: s.logger, Metrics: s.registry})
@@ -276,6 +300,14 @@ func (m *Machine) startServices(kill context.Context, services []*service, data 
 			}
 			m.consoleURL = pages.URL()
 			writer.start(kill, pages.Run, ended)
+			continue
+		}
+		if writer.name == alertsName {
+			service, err := m.alerts(brokers, writer)
+			if err != nil {
+				return err
+			}
+			writer.start(kill, service.Run, ended)
 			continue
 		}
 		wr, err := rollup.New(m.writer(brokers), rollup.Dependencies{Logger: writer.logger, Metrics: writer.registry, Health: writer.health})

@@ -272,7 +272,7 @@ func TestMachine(t *testing.T) {
 	if err != nil || code != http.StatusOK {
 		t.Fatalf("metrics: %d %v", code, err)
 	}
-	for _, service := range []string{"ingest-gateway", "enricher", "rollup-writer", "console"} {
+	for _, service := range []string{"ingest-gateway", "enricher", "rollup-writer", "alerts", "console"} {
 		if !strings.Contains(metrics, `service="`+service+`"`) {
 			t.Errorf("no metric has the label service=%q", service)
 		}
