@@ -488,7 +488,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	case <-s.done:
 	case <-ctx.Done():
 		s.Kill()
-		return fmt.Errorf("stop embedded ClickHouse (pid %d): killed: %w", s.Pid(), ctx.Err())
+		return fmt.Errorf("stop embedded ClickHouse (pid %d): killed: %w", s.Pid(), context.Cause(ctx))
 	}
 	if s.waitErr != nil {
 		return fmt.Errorf("stop embedded ClickHouse (pid %d): %w; end of its log:\n%s", s.Pid(), s.waitErr, s.logTail())
