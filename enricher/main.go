@@ -1,5 +1,5 @@
-// Command enricher reads raw events, gives them their actor, account and
-// feature, and writes them to the enriched topic, each exactly once.
+// Command enricher reads raw events, determines their actor, account and feature, and
+// writes them to the enriched topic, each exactly once.
 package main
 
 import (
@@ -49,7 +49,7 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		signals, release := process.Notify()
 		defer release()
 		return catalogcli.Main(signals.Stop, append([]string{command}, args...), stdout, stderr, getenv)
-	case "": // it is answered
+	case "": // -help or -version was printed
 		return nil
 	}
 	return fmt.Errorf("%w: unknown command %q\n%s", process.ErrUsage, command, usage)
@@ -75,7 +75,7 @@ func serve(args []string, getenv func(string) (string, bool), stderr io.Writer) 
 	if err != nil {
 		return err
 	}
-	defer func() { _ = server.Close(signals.Kill) }() // only readers of metrics are cut off
+	defer func() { _ = server.Close(signals.Kill) }() // cuts off only scrapes of metrics
 	service, err := enrich.New(f.cfg, enrich.Dependencies{Logger: logger, Metrics: reg, Health: &health, Now: failpoint.Now})
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// topics makes or checks the topics of all services.
+// topics creates or checks the topics of all services.
 func topics(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
 	verb := ""
 	if len(args) > 0 {
@@ -35,9 +35,9 @@ func topics(args []string, getenv func(string) (string, bool), stdout, stderr io
 	layout := topic.DefaultLayout()
 	partitions, rejected, replication := int(layout.Partitions), int(layout.RejectedPartitions), int(layout.Replication)
 	if verb == "apply" {
-		set.IntVar(&partitions, "partitions", partitions, "of raw, links, enriched and enricher-state; fixed once they are made")
+		set.IntVar(&partitions, "partitions", partitions, "partitions of raw, links, enriched and enricher-state; fixed once the topics exist")
 		set.IntVar(&rejected, "rejected-partitions", rejected, "of rejected")
-		set.IntVar(&replication, "replication", replication, "replicas of each partition; -1 leaves it to the brokers")
+		set.IntVar(&replication, "replication", replication, "replicas of each partition; -1: the brokers' default")
 		set.IntVar(&layout.MinInsync, "min-insync", layout.MinInsync, "replicas that must have a record before it is acked")
 		set.IntVar(&layout.MaxMessageBytes, "max-message-bytes", layout.MaxMessageBytes, "`bytes` of the largest batch of records")
 	}
@@ -71,7 +71,7 @@ func topics(args []string, getenv func(string) (string, bool), stdout, stderr io
 		names = append(names, s.Name)
 	}
 	infos, err := topic.Check(ctx, adm, names...)
-	// A broker says that a topic is made before all of its metadata has it.
+	// A broker reports a topic as created before it has all of the topic's metadata.
 	for verb == "apply" && errors.Is(err, topic.ErrMissing) && ctx.Err() == nil {
 		select {
 		case <-ctx.Done():

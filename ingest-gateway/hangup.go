@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// hangups returns a channel with a value for each SIGHUP, and a function that
-// lets the signal go. Signals that come while one waits are one with it.
+// hangups returns a channel that receives a value for each SIGHUP, and a function that
+// stops it. Signals that arrive while one is pending are merged with it.
 func hangups() (<-chan struct{}, func()) {
 	in := make(chan os.Signal, 1)
 	out := make(chan struct{}, 1)

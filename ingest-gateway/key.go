@@ -28,7 +28,7 @@ Flags of each: ingest-gateway key COMMAND -help
 Gateways read the file again within seconds (keys-poll).
 `
 
-// keyCommand looks after write keys in the key file.
+// keyCommand manages write keys in the key file.
 func keyCommand(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer, now time.Time) error {
 	command := ""
 	if len(args) > 0 {
@@ -57,7 +57,7 @@ func keyCommand(args []string, getenv func(string) (string, bool), stdout, stder
 		act = addKey(set, stdout, now)
 	case "rotate":
 		app, id := oneKey(set)
-		overlap := set.Duration("overlap", 7*24*time.Hour, "how long the old key goes on to work")
+		overlap := set.Duration("overlap", 7*24*time.Hour, "how long the old key remains valid")
 		act = func() error {
 			key, err := keys.Rotate(text("keys"), *app, *id, now.Add(*overlap))
 			return shown(stdout, *app, key, err)
@@ -81,23 +81,23 @@ func keyCommand(args []string, getenv func(string) (string, bool), stdout, stder
 	return act()
 }
 
-// oneKey binds the flags that name a key.
+// oneKey defines the flags that name a key.
 func oneKey(set *flag.FlagSet) (app, id *string) {
 	return set.String("app", "", "`id` of the app"), set.String("key", "", "`id` of the key, as `key list` shows it")
 }
 
-// addKey binds the flags of a new key's terms.
+// addKey defines the flags of a new key.
 func addKey(set *flag.FlagSet, stdout io.Writer, now time.Time) func() error {
 	var t keys.Terms
-	app := set.String("app", "", "`id` of the app, which is in the file")
-	set.StringVar(&t.Note, "note", "", "`text` that says what the key is for")
-	lifetime := set.Duration("expires-in", 0, "how long the key works, such as 2160h; 0: until it is revoked")
+	app := set.String("app", "", "`id` of the app, which must be in the file")
+	set.StringVar(&t.Note, "note", "", "`text` that describes the key's purpose")
+	lifetime := set.Duration("expires-in", 0, "how long the key is valid, such as 2160h; 0: until it is revoked")
 	set.Var((*setting.Strings)(&t.Protocols), "protocols", "comma-separated `names` of the only protocols that the key may be used with: "+strings.Join(keys.Protocols, ", "))
 	set.Var((*setting.Strings)(&t.Origins), "origins", "comma-separated `origins` of the only pages that may use the key")
-	set.Float64Var(&t.Rate, "rate", 0, "events a second that the key may send to each gateway; 0: as the app")
-	set.IntVar(&t.Burst, "burst", 0, "events that may come at once; 0: twice the rate")
-	set.Int64Var(&t.DailyQuota, "daily-quota", 0, "events per UTC day that the key may send to each gateway; 0: as the app")
-	set.BoolVar(&t.History, "history", false, "the key may send events that count however old they are, as imports with -history do")
+	set.Float64Var(&t.Rate, "rate", 0, "events per second that the key may send to each gateway; 0: the app's bound")
+	set.IntVar(&t.Burst, "burst", 0, "burst size in events; 0: twice the rate")
+	set.Int64Var(&t.DailyQuota, "daily-quota", 0, "events per UTC day that the key may send to each gateway; 0: the app's bound")
+	set.BoolVar(&t.History, "history", false, "the key may send events of any age, as imports with -history do")
 	return func() error {
 		if *lifetime != 0 {
 			t.Expires = now.Add(*lifetime).UTC().Truncate(time.Second)
@@ -144,7 +144,7 @@ func listKeys(w io.Writer, path string, now time.Time) error {
 	return t.Flush()
 }
 
-// orAll shows what a key does not bound by itself: it is as its app's.
+// orAll formats a bound of a key; where the key has none, the app's applies.
 func orAll(s string) string {
 	if s == "" || s == "0" {
 		return "app's"

@@ -1,5 +1,5 @@
-// Command ingest-gateway takes product events over HTTP and writes them to
-// Kafka. What it acks is durable.
+// Command ingest-gateway receives product events over HTTP and writes them to Kafka.
+// Events that it acks are durable.
 package main
 
 import (
@@ -46,19 +46,19 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		return serve(args, getenv, stderr)
 	case "key":
 		return keyCommand(args, getenv, stdout, stderr, time.Now())
-	case "": // it is answered
+	case "": // -help or -version was printed
 		return nil
 	}
 	return fmt.Errorf("%w: unknown command %q\n%s", process.ErrUsage, command, usage)
 }
 
-// options are the settings of the process, beside the gateway's.
+// options are the settings of the process beside the gateway's.
 type options struct {
 	metricsAddr string
 	check       bool
 }
 
-// flags binds all settings.
+// flags defines all settings.
 func flags(set *flag.FlagSet, cfg *gateway.Config) *options {
 	var o options
 	cfg.Flags(set)
@@ -99,6 +99,6 @@ func serve(args []string, getenv func(string) (string, bool), stderr io.Writer) 
 	if err != nil {
 		return err
 	}
-	defer func() { _ = server.Close(signals.Kill) }() // only readers of metrics are cut off
+	defer func() { _ = server.Close(signals.Kill) }() // cuts off only scrapes of metrics
 	return service.Run(signals)
 }

@@ -16,32 +16,32 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
-// A version of an app's catalog comes in force at one point of each partition:
-// where the partition's first transaction after the version was read begins.
-// There the partition writes the version's moves of history to enriched as
-// control records, and the version's number to enricher-state, in that
-// transaction. So each partition carries out each version's moves exactly once,
-// also those of versions that came while nobody served it, and whoever reads the
-// partition's log finds which version mapped what. An aborted transaction leaves
-// nothing behind; the next one may bring a later version in force, with the moves
-// of all of them, in order.
+// A version of an app's catalog comes into force at one point of each partition: at the
+// start of the partition's first transaction after the version was read. In that
+// transaction the partition writes the version's moves of history to enriched as
+// control records, and the version's number to enricher-state. So each partition
+// applies each version's moves exactly once, including those of versions that appeared
+// while no instance served it, and a reader of the partition's log can tell which
+// version mapped which event. An aborted transaction leaves nothing behind; the next
+// one may bring a later version into force, with the moves of all versions up to it, in
+// order.
 
 // appCatalog is the newest catalog of an app.
 type appCatalog struct {
 	number  int64
 	matcher *catalog.Matcher
-	// versions are all that the topic holds, by number.
+	// versions are all versions in the topic, by number.
 	versions map[int64]*catalog.Version
 }
 
-// snapshot is the catalog of every app. It is never changed.
+// snapshot holds the catalog of every app. It is immutable.
 type snapshot map[string]*appCatalog
 
 // catalogs follows the catalog topic.
 type catalogs struct {
 	svc   *Service
 	now   atomic.Pointer[snapshot]
-	ready chan struct{} // closed when the topic was read once
+	ready chan struct{} // closed when the topic was read to its end once
 }
 
 func newCatalogs(s *Service) *catalogs {
@@ -64,7 +64,7 @@ func (c *catalogs) follow(ctx context.Context) error {
 	}
 	defer r.Close()
 	// Until the topic was read once, versions are gathered and then put in force
-	// together: an event must not be mapped with a version that is not in force.
+	// together: no event may be mapped with an older version first.
 	gathered, caughtUp := snapshot{}, false
 	for app, a := range *c.current() {
 		gathered[app] = a
@@ -87,13 +87,13 @@ func (c *catalogs) follow(ctx context.Context) error {
 	})
 }
 
-// take adds the version that a record holds. One that cannot be read leaves the
-// version before it in force, and says so.
+// take adds the version in a record. If it cannot be read, it is logged and the
+// previous version stays in force.
 func (c *catalogs) take(into snapshot, rec *kgo.Record) {
 	v, err := catalog.Decode(rec.Value)
 	if err != nil {
 		c.svc.metrics.catalogErrors.Inc()
-		c.svc.log.Error("catalog version cannot be read, the one before it stays in force", "offset", rec.Offset, "error", err)
+		c.svc.log.Error("catalog version cannot be read; the previous version stays in force", "offset", rec.Offset, "error", err)
 		return
 	}
 	a := &appCatalog{versions: map[int64]*catalog.Version{}}
@@ -111,7 +111,7 @@ func (c *catalogs) take(into snapshot, rec *kgo.Record) {
 	c.svc.log.Info("catalog version read", "app", v.App, "version", v.Number, "author", v.Author, "features", a.matcher.Features())
 }
 
-// publish puts a copy of what was gathered in force.
+// publish puts a copy of the gathered versions in force.
 func (c *catalogs) publish(gathered snapshot) {
 	s := make(snapshot, len(gathered))
 	for app, a := range gathered {
@@ -125,8 +125,8 @@ func (c *catalogs) publish(gathered snapshot) {
 // other kinds are identity's.
 const keyCatalog = 'v'
 
-// stateCatalog is the kind of such a record: AppID and Version say which version
-// is in force in the partition.
+// stateCatalog is the kind of such a record: AppID and Version identify the version in
+// force in the partition.
 const stateCatalog = "catalog"
 
 func catalogStateKey(app string) []byte {
@@ -142,7 +142,7 @@ func catalogStateApp(key []byte) (string, bool) {
 	return string(app), true
 }
 
-// applyCatalogState takes in a record of enricher-state about an app.
+// applyCatalogState applies a record of enricher-state about an app.
 func (w *worker) applyCatalogState(app string, value []byte) error {
 	if value == nil {
 		delete(w.part.catalogs, app)
@@ -156,8 +156,8 @@ func (w *worker) applyCatalogState(app string, value []byte) error {
 	return nil
 }
 
-// settleCatalogs tells the session that the newest versions are in force
-// already, if they are.
+// settleCatalogs notes in the session that the newest versions are already in force, if
+// they are.
 func (w *worker) settleCatalogs() {
 	now := w.n.svc.catalogs.current()
 	for app, c := range *now {
@@ -168,8 +168,8 @@ func (w *worker) settleCatalogs() {
 	w.inForce.Store(now)
 }
 
-// swapCatalogs brings newer versions in force, as the first thing that a
-// partition does in a transaction.
+// swapCatalogs brings newer versions into force, as the first action of a partition in
+// a transaction.
 func (w *worker) swapCatalogs() error {
 	if w.inForce.Load() == w.catalogs {
 		return nil
@@ -195,7 +195,7 @@ func (w *worker) swapCatalogs() error {
 	return nil
 }
 
-// moveHistory orders what a version moves of what was counted before it.
+// moveHistory writes the control record that moves what was counted before a version.
 func (w *worker) moveHistory(v *catalog.Version) error {
 	for i, moves := range v.Moves() {
 		payload, err := moves.Payload()
@@ -205,8 +205,8 @@ func (w *worker) moveHistory(v *catalog.Version) error {
 		c := event.Control{
 			Kind:  event.ControlMove,
 			AppID: v.App,
-			// The same in every partition and after every abort: the partition
-			// tells the records apart.
+			// The id is the same in every partition and after every abort; records of
+			// different partitions are distinguished by the partition.
 			ControlID: fmt.Sprintf("catalog-%s-%d-%d", v.App, v.Number, i),
 			CreatedAt: event.FromTime(v.AppliedAt),
 			Payload:   payload,

@@ -25,8 +25,8 @@ type Config struct {
 	DataDir    string
 	Group      string
 	InstanceID string
-	// NewInstallation lets it begin where the state or the group's offsets are
-	// gone.
+	// NewInstallation allows starting without the state or the group's offsets where
+	// these were lost.
 	NewInstallation bool
 
 	CommitInterval     time.Duration
@@ -34,8 +34,8 @@ type Config struct {
 	TransactionTimeout time.Duration
 	SessionTimeout     time.Duration
 	RebalanceTimeout   time.Duration
-	// StallTimeout is how long records may wait without a commit until the client
-	// is replaced.
+	// StallTimeout is how long records may wait without a commit until the client is
+	// replaced.
 	StallTimeout time.Duration
 
 	FetchBytes  int
@@ -50,12 +50,12 @@ type Config struct {
 
 	Timing   timing.Config
 	Metadata metadata.Limits
-	// PrivacyFile names the rules of what must not be kept; empty: none.
+	// PrivacyFile names the file of privacy rules; empty: none.
 	PrivacyFile string
-	// Identity bounds what is kept of users. Its Partitions are the topics'.
+	// Identity bounds the state kept of users. Its Partitions are those of the topics.
 	Identity identity.Config
 
-	extra      []kgo.Opt        // of every client; for tests
+	extra      []kgo.Opt        // options of every client, for tests
 	watchPause time.Duration    // for tests; 0: as usual
 	now        func() time.Time // for tests; nil: that of Dependencies
 }
@@ -89,65 +89,66 @@ func DefaultConfig() Config {
 func (c *Config) Flags(set *flag.FlagSet) {
 	c.Kafka.Flags(set)
 	c.Registry.Flags(set)
-	set.StringVar(&c.DataDir, "data-dir", c.DataDir, "`folder` for what the instance keeps between runs; all of it can be rebuilt from the log")
+	set.StringVar(&c.DataDir, "data-dir", c.DataDir, "`folder` for local state; all of it can be rebuilt from the log")
 	set.StringVar(&c.Group, "group", c.Group, "consumer `group` that the instances share")
-	set.StringVar(&c.InstanceID, "instance-id", c.InstanceID, "`name` of this instance, unlike every other's and the same after a restart; empty keeps one in data-dir")
-	set.BoolVar(&c.NewInstallation, "new-installation", c.NewInstallation, "begin anew although something began before: read raw from its start where the group has no offsets, and without the state that is gone; for one start")
-	set.DurationVar(&c.CommitInterval, "commit-interval", c.CommitInterval, "how long a transaction gathers records: the greater part of the latency")
-	set.IntVar(&c.MaxRecords, "max-records", c.MaxRecords, "records at which a transaction ends early")
-	set.DurationVar(&c.TransactionTimeout, "transaction-timeout", c.TransactionTimeout, "when brokers abort the transaction of an instance that hangs; it holds back all readers of its partitions that long")
-	set.DurationVar(&c.SessionTimeout, "session-timeout", c.SessionTimeout, "when brokers give the partitions of a silent instance to others")
+	set.StringVar(&c.InstanceID, "instance-id", c.InstanceID, "`name` of this instance, unique among the instances and stable across restarts; empty: a generated name kept in data-dir")
+	set.BoolVar(&c.NewInstallation, "new-installation", c.NewInstallation, "start although offsets or state of an earlier installation were lost: read raw from its start where the group has no offsets, and continue without the lost state; use it for one start only")
+	set.DurationVar(&c.CommitInterval, "commit-interval", c.CommitInterval, "how long a transaction gathers records; the largest part of the latency")
+	set.IntVar(&c.MaxRecords, "max-records", c.MaxRecords, "number of records at which a transaction ends early")
+	set.DurationVar(&c.TransactionTimeout, "transaction-timeout", c.TransactionTimeout, "after this time brokers abort the transaction of a hanging instance; until then consumers of its partitions wait")
+	set.DurationVar(&c.SessionTimeout, "session-timeout", c.SessionTimeout, "after this time without a heartbeat brokers give an instance's partitions to others")
 	set.DurationVar(&c.RebalanceTimeout, "rebalance-timeout", c.RebalanceTimeout, "how long a rebalance waits for an instance to finish its transaction")
-	set.DurationVar(&c.StallTimeout, "stall-timeout", c.StallTimeout, "how long records may wait while nothing is committed of their partition, until the client is replaced")
+	set.DurationVar(&c.StallTimeout, "stall-timeout", c.StallTimeout, "how long records may wait without a commit of their partition until the client is replaced")
 	set.IntVar(&c.FetchBytes, "fetch-bytes", c.FetchBytes, "`bytes` that one fetch asks a broker for")
 	set.IntVar(&c.RecordBytes, "record-bytes", c.RecordBytes, "`bytes` of a raw record above which it is rejected")
 	set.IntVar(&c.OutputBytes, "output-bytes", c.OutputBytes, "`bytes` of an output record above which its raw record is rejected; below max.message.bytes of the topics")
-	set.StringVar(&c.PrivacyFile, "privacy-file", c.PrivacyFile, "YAML `file` of what must not be kept: docs/privacy.md; read again when it changes; empty for none")
-	set.StringVar(&c.Compression, "compression", c.Compression, "of what is produced: none, snappy, lz4 or zstd")
-	set.DurationVar(&c.DedupWindow, "dedup-window", c.DedupWindow, "how long a message id is remembered; at most the retention of enriched, from which it is rebuilt")
+	set.StringVar(&c.PrivacyFile, "privacy-file", c.PrivacyFile, "YAML `file` of privacy rules (docs/privacy.md); reloaded when it changes; empty for none")
+	set.StringVar(&c.Compression, "compression", c.Compression, "compression of produced records: none, snappy, lz4 or zstd")
+	set.DurationVar(&c.DedupWindow, "dedup-window", c.DedupWindow, "how long message ids are remembered; at most the retention of enriched, from which they are rebuilt")
 	set.Int64Var(&c.DedupCacheBytes, "dedup-cache-bytes", c.DedupCacheBytes, "`bytes` of the dedup store's blocks kept in memory")
-	set.IntVar(&c.DedupRecentBytes, "dedup-recent-bytes", c.DedupRecentBytes, "`bytes` of ids that a partition gathers before they go to disk; after a crash they are read from enriched again")
-	set.IntVar(&c.DedupMaxIDs, "dedup-max-ids", c.DedupMaxIDs, "message ids of a partition that are remembered at most, to bound memory: more make its window shorter; 0: as many as the window has")
+	set.IntVar(&c.DedupRecentBytes, "dedup-recent-bytes", c.DedupRecentBytes, "`bytes` of ids that a partition gathers before writing them to disk; after a crash they are read from enriched again")
+	set.IntVar(&c.DedupMaxIDs, "dedup-max-ids", c.DedupMaxIDs, "largest number of message ids remembered per partition, to bound memory; more ids shorten the partition's window; 0: no bound")
 	c.timingFlags(set)
 	c.metadataFlags(set)
 	c.identityFlags(set)
 }
 
-// timingFlags binds when an event counts.
+// timingFlags defines the settings that decide at which time an event counts.
 func (c *Config) timingFlags(set *flag.FlagSet) {
 	t := &c.Timing
-	set.DurationVar(&t.SkewThreshold, "time-skew-threshold", t.SkewThreshold, "offset of a client's clock from which on it counts as wrong and is corrected")
-	set.Var((*setting.Strings)(&t.FreshLibraries), "time-fresh-libraries", "comma-separated `names` of libraries that set sent_at anew with every attempt: a late one then says that the clock is behind")
-	set.DurationVar(&t.MaxFuture, "time-max-future", t.MaxFuture, "how far an event may lie ahead of its receipt; beyond, it counts when it was received")
-	set.DurationVar(&t.MaxAge, "time-max-age", t.MaxAge, "how old an event may be at its receipt; beyond, it counts when it was received")
+	set.DurationVar(&t.SkewThreshold, "time-skew-threshold", t.SkewThreshold, "offset of a client's clock at or above which it is corrected")
+	set.Var((*setting.Strings)(&t.FreshLibraries), "time-fresh-libraries", "comma-separated `names` of libraries that set sent_at anew with every attempt, so that a late sent_at means a clock that runs behind")
+	set.DurationVar(&t.MaxFuture, "time-max-future", t.MaxFuture, "how far an event's time may lie after its receipt; an event further ahead counts at its time of receipt")
+	set.DurationVar(&t.MaxAge, "time-max-age", t.MaxAge, "how old an event may be at its receipt; an older event counts at its time of receipt")
 }
 
-// metadataFlags binds what one event may bring.
+// metadataFlags defines the bounds on an event's keys and values.
 func (c *Config) metadataFlags(set *flag.FlagSet) {
 	m := &c.Metadata
-	set.IntVar(&m.Keys, "metadata-keys", m.Keys, "keys of one object of an event; what is beyond is kept under conflicts")
-	set.IntVar(&m.Depth, "metadata-depth", m.Depth, "objects and arrays within each other")
+	set.IntVar(&m.Keys, "metadata-keys", m.Keys, "keys per object of an event; further keys are kept under conflicts")
+	set.IntVar(&m.Depth, "metadata-depth", m.Depth, "nesting depth of objects and arrays")
 	set.IntVar(&m.KeyBytes, "metadata-key-bytes", m.KeyBytes, "`bytes` of a key")
 	set.IntVar(&m.ValueBytes, "metadata-value-bytes", m.ValueBytes, "`bytes` of a string")
 	set.IntVar(&m.AppKeys, "metadata-app-keys", m.AppKeys, "different key paths of one app")
-	set.IntVar(&m.SourceKeys, "metadata-source-keys", m.SourceKeys, "new key paths that one source (a network of senders) of an app may make within an hour, and no more than a quarter of those that the app has left; what is beyond is kept under conflicts")
+	set.IntVar(&m.SourceKeys, "metadata-source-keys", m.SourceKeys, "new key paths per hour that one source (a network of senders) of an app may create, and no more than a quarter of those that the app has left; further ones are kept under conflicts")
 }
 
-// identityFlags binds what identity keeps and reads.
+// identityFlags defines the settings of identity: which fields it reads, and bounds on
+// its state.
 func (c *Config) identityFlags(set *flag.FlagSet) {
 	i := &c.Identity
-	set.Var((*setting.Strings)(&i.RoleTraits), "identity-role-traits", "comma-separated `traits` that hold a member's role: the first that exists counts")
+	set.Var((*setting.Strings)(&i.RoleTraits), "identity-role-traits", "comma-separated `traits` that hold a member's role; the first one present counts")
 	set.Var((*setting.Strings)(&i.ParentTraits), "identity-parent-traits", "comma-separated `traits` of a group call that hold the account's parent")
-	set.Var((*setting.Strings)(&i.InventingLibraries), "identity-inventing-libraries", "comma-separated `beginnings` of the names, with version, of libraries that make up an anonymous id for each message: one beside a user is used from the second time on")
-	set.IntVar(&i.MaxLinks, "identity-max-links", i.MaxLinks, "users that one anonymous id is remembered to have had")
-	set.IntVar(&i.MaxAnonymous, "identity-max-anonymous", i.MaxAnonymous, "anonymous ids that are linked to one user")
-	set.IntVar(&i.MaxMemberships, "identity-max-memberships", i.MaxMemberships, "memberships that are remembered of one user")
-	set.IntVar(&i.MaxAliasDepth, "identity-max-alias-depth", i.MaxAliasDepth, "aliases that are followed from one user")
+	set.Var((*setting.Strings)(&i.InventingLibraries), "identity-inventing-libraries", "comma-separated `prefixes` of library names (with version) that generate an anonymous id for each message; such an id beside a user is used only when seen a second time")
+	set.IntVar(&i.MaxLinks, "identity-max-links", i.MaxLinks, "users remembered per anonymous id")
+	set.IntVar(&i.MaxAnonymous, "identity-max-anonymous", i.MaxAnonymous, "anonymous ids linked to one user")
+	set.IntVar(&i.MaxMemberships, "identity-max-memberships", i.MaxMemberships, "memberships remembered per user")
+	set.IntVar(&i.MaxAliasDepth, "identity-max-alias-depth", i.MaxAliasDepth, "aliases followed from one user")
 	set.IntVar(&i.MaxIDBytes, "identity-max-id-bytes", i.MaxIDBytes, "`bytes` of an id that can be linked")
-	set.Int64Var(&i.MaxStateBytes, "identity-max-state-bytes", i.MaxStateBytes, "`bytes` of memory that one partition's identity state may take: nothing new is learnt beyond")
-	set.Int64Var(&i.MaxRecordBytes, "identity-max-record-bytes", i.MaxRecordBytes, "`bytes` of state and outputs that one record may ask identity for; beyond, it is rejected")
-	set.Int64Var(&i.MaxRecordMoves, "identity-max-record-moves", i.MaxRecordMoves, "moves of history that one record may order; beyond, it is rejected")
-	set.Int64Var(&i.MaxRecordSteps, "identity-max-record-steps", i.MaxRecordSteps, "slots of tables and memberships that one record may make identity look at; beyond, it is rejected")
+	set.Int64Var(&i.MaxStateBytes, "identity-max-state-bytes", i.MaxStateBytes, "`bytes` of memory of one partition's identity state; at the bound nothing new is learnt")
+	set.Int64Var(&i.MaxRecordBytes, "identity-max-record-bytes", i.MaxRecordBytes, "`bytes` of identity state and outputs that one record may cause; a record above it is rejected")
+	set.Int64Var(&i.MaxRecordMoves, "identity-max-record-moves", i.MaxRecordMoves, "moves that one record may order; a record above it is rejected")
+	set.Int64Var(&i.MaxRecordSteps, "identity-max-record-steps", i.MaxRecordSteps, "table slots and memberships that one record may make identity look at; a record above it is rejected")
 }
 
 // Validate reports all faults.

@@ -1,13 +1,12 @@
 // Package enrich is the enricher: it reads raw and links, and writes enriched,
 // rejected, links and enricher-state, in Kafka transactions.
 //
-// What a transaction committed is the truth: outputs, state and offsets change
-// together or not at all. The package owns the client and its transactions
-// (session.go), one worker per assigned partition with the partition's state
-// (worker.go), the path of a record through the stages (record.go), and the
-// rebuilding of state from the log when a partition is assigned (restore.go).
-// The stages themselves belong to the packages below internal. DESIGN.md of the
-// module tells the protocol and why it is so.
+// Outputs, state and offsets change together in a transaction or not at all; the log is
+// the source of truth. The package owns the client and its transactions (session.go),
+// one worker per assigned partition with the partition's state (worker.go), the path of
+// a record through the stages (record.go), and the rebuilding of state from the log
+// when a partition is assigned (restore.go). The stages themselves are packages below
+// internal. The module's DESIGN.md describes the protocol and its reasons.
 package enrich
 
 import (
@@ -40,8 +39,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// Dependencies are what a Service is given. Logger must be set; the others may
-// be nil.
+// Dependencies of a Service. Logger must be set; the others may be nil.
 type Dependencies struct {
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
@@ -58,7 +56,7 @@ type Service struct {
 	health  *health
 	now     func() time.Time
 
-	// Set by Run before anything else runs.
+	// Set by Run before any goroutine starts.
 	codec     *event.Codec
 	topics    map[string]topic.Info
 	rejected  int32 // partitions of rejected
@@ -71,11 +69,11 @@ type Service struct {
 	identityMetrics *identity.Metrics
 	watch           *watch
 
-	// What is told at the end; of the goroutine that runs sessions.
+	// Reported at the end; owned by the goroutine that runs sessions.
 	flushed struct{ transactions, records int }
 
-	// maxRecords is at how many records a transaction ends now: see pace. Of the
-	// goroutine that runs sessions.
+	// maxRecords is the number of records at which a transaction currently ends, see
+	// pace. It is owned by the goroutine that runs sessions.
 	maxRecords int
 
 	mu     sync.Mutex // covers parked, and store against the health check
@@ -115,16 +113,16 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 	return s, nil
 }
 
-// checked are the topics that must be there and right.
+// checked are the topics that must exist and have the right settings.
 func checked() []string {
 	return []string{topic.Raw, topic.Links, topic.Enriched, topic.Rejected, topic.Catalog, topic.Metadata, topic.EnricherState}
 }
 
-// Run serves until sig.Stop ends: then it finishes the open transaction, leaves
-// the group and closes what it opened. When sig.Kill ends it gives up what is
-// not committed, which the next instance does again. An error means that it
-// cannot serve as configured; what may pass by itself is retried forever and
-// shown as not ready.
+// Run serves until sig.Stop ends. Then it finishes the open transaction, leaves the
+// group and closes what it opened. When sig.Kill ends it abandons what is not
+// committed; the next instance repeats it. Run returns an error if it cannot serve as
+// configured. A fault that may pass by itself is retried forever and shown as not
+// ready.
 func (s *Service) Run(sig process.Signals) (err error) {
 	if err := os.MkdirAll(s.cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data-dir: %w", err)
@@ -159,8 +157,8 @@ func (s *Service) Run(sig process.Signals) (err error) {
 		return err
 	}
 	if s.cfg.PrivacyFile != "" {
-		s.log.Info("privacy rules run here, behind raw: unless the gateways run them too, the raw topic, what gateways reject, "+
-			"and the roles of members hold what was sent", "file", s.cfg.PrivacyFile)
+		s.log.Info("privacy rules are applied after raw: unless the gateways apply them too, the raw topic, events rejected by gateways "+
+			"and members' roles hold the original values", "file", s.cfg.PrivacyFile)
 	}
 	s.catalogs = newCatalogs(s)
 	opts, err := s.clientOptions("metadata", nil)
@@ -193,7 +191,7 @@ func (s *Service) Run(sig process.Signals) (err error) {
 	return s.serve(sig, instance)
 }
 
-// follow runs what follows a topic until ctx ends.
+// follow runs a follower of a topic until ctx ends.
 func (s *Service) follow(ctx context.Context, name string, run func(context.Context) error) {
 	pause := backoff.Backoff{Min: 100 * time.Millisecond, Max: 10 * time.Second}
 	for {
@@ -210,8 +208,8 @@ func (s *Service) follow(ctx context.Context, name string, run func(context.Cont
 	}
 }
 
-// serve runs one session after the other. A session ends with its client: after
-// any error in a transaction nothing of the client is used again.
+// serve runs one session after the other. A session ends with its client: after any
+// error in a transaction the client is discarded.
 func (s *Service) serve(sig process.Signals, instance string) error {
 	txnID := s.cfg.Group + "-" + instance
 	var fenced []time.Time
@@ -231,8 +229,8 @@ func (s *Service) serve(sig process.Signals, instance string) error {
 			pause.Reset()
 		}
 		if isFenced(err) {
-			// A transaction of ours that the coordinator timed out looks the
-			// same, but that cannot happen so often.
+			// A transaction of this instance that the coordinator timed out looks the
+			// same, but that does not happen this often.
 			now := s.now()
 			fenced = append(slices.DeleteFunc(fenced, func(at time.Time) bool { return now.Sub(at) > fenceWindow }), now)
 			if len(fenced) >= maxFences {
@@ -245,22 +243,21 @@ func (s *Service) serve(sig process.Signals, instance string) error {
 			return err
 		}
 		wait := pause.Next()
-		s.log.Warn("session ended, a new client starts", "error", err, "commits", commits, "wait", wait)
+		s.log.Warn("session ended; starting a new client", "error", err, "commits", commits, "wait", wait)
 		if backoff.Sleep(sig.Stop, wait) != nil {
 			return nil
 		}
 	}
 }
 
-// pace takes how a transaction of some records ended after that long. One that
-// took half of its timeout and was not committed is taken apart: the next ones
-// have half as many records, down to one. Those that go through quickly have
-// twice as many again.
+// pace adapts maxRecords to the duration of a transaction. One that took half of its
+// timeout without being committed is split: the next ones have half as many records,
+// down to one. Quick transactions double the number again.
 func (s *Service) pace(records int, committed bool, took time.Duration) {
 	switch {
 	case !committed && took >= s.cfg.TransactionTimeout/2:
 		s.setMaxRecords(max(1, min(records, s.maxRecords)/2))
-		s.log.Warn("a transaction took too long, the next ones are smaller", "records", records, "took", took, "max_records", s.maxRecords)
+		s.log.Warn("transaction took too long; the next ones have fewer records", "records", records, "took", took, "max_records", s.maxRecords)
 	case committed && s.maxRecords < s.cfg.MaxRecords && took < s.cfg.TransactionTimeout/8:
 		s.setMaxRecords(min(s.cfg.MaxRecords, 2*s.maxRecords))
 	}
@@ -271,19 +268,20 @@ func (s *Service) setMaxRecords(n int) {
 	s.metrics.maxRecords.Set(float64(n))
 }
 
-// An instance that is fenced this often shares its transactional id with
-// another process: the two take it from each other.
+// An instance that is fenced this often shares its transactional id with another
+// process: each fences the other.
 const (
 	fenceWindow = time.Minute
 	maxFences   = 30
 )
 
-// renewStore replaces a dedup store that is broken on disk. No worker runs.
+// renewStore replaces a dedup store that is broken on disk. It is called while no
+// worker runs.
 func (s *Service) renewStore() error {
 	if !s.store.Broken() {
 		return nil
 	}
-	s.log.Warn("dedup store is made anew from the log")
+	s.log.Warn("rebuilding the dedup store from the log")
 	s.keepParked(nil)
 	if err := s.store.Close(); err != nil {
 		s.log.Warn("broken dedup store could not be closed", "error", err)
@@ -302,7 +300,7 @@ func (s *Service) renewStore() error {
 	return nil
 }
 
-// errPermanent is in the chain of errors that no retry repairs.
+// errPermanent is in the chain of errors that a retry cannot fix.
 var errPermanent = errors.New("cannot serve")
 
 func isFenced(err error) bool {
@@ -325,8 +323,8 @@ func reasonOf(err error) string {
 	return "other"
 }
 
-// checkTopics waits until the cluster answers and holds it against what the
-// service relies on.
+// checkTopics waits until the cluster answers and checks the topics that the service
+// relies on.
 func (s *Service) checkTopics(ctx context.Context) error {
 	opts, err := s.clientOptions("check", nil)
 	if err != nil {
@@ -364,7 +362,7 @@ func (s *Service) checkTopics(ctx context.Context) error {
 	}
 }
 
-// clientOptions returns how to reach the cluster, for the client of a role.
+// clientOptions returns the connection options of a client, by role.
 func (s *Service) clientOptions(role string, reg prometheus.Registerer) ([]kgo.Opt, error) {
 	k := s.cfg.Kafka
 	k.ClientID += "-" + role
@@ -375,8 +373,8 @@ func (s *Service) clientOptions(role string, reg prometheus.Registerer) ([]kgo.O
 	return append(opts, s.cfg.extra...), nil
 }
 
-// quiet keeps the client library's log below warnings away, unless debug is on:
-// it tells every step of every transaction at info.
+// quiet drops the client library's log lines below warnings unless debug is on: at info
+// it logs every step of every transaction.
 type quiet struct{ slog.Handler }
 
 func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
@@ -387,9 +385,9 @@ func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.Wi
 
 func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }
 
-// instanceID returns the name of this instance, which stays over restarts: a
-// successor with the same transactional id ends the transaction that its
-// predecessor left open.
+// instanceID returns the name of this instance, which is stable across restarts: a
+// successor with the same transactional id ends the transaction that its predecessor
+// left open.
 func (s *Service) instanceID() (string, error) {
 	if s.cfg.InstanceID != "" {
 		return s.cfg.InstanceID, nil
@@ -427,13 +425,13 @@ func (s *Service) identityConfig() identity.Config {
 	return c
 }
 
-// closeState closes what partitions were parked, and the store.
+// closeState closes the state of parked partitions, and the store.
 func (s *Service) closeState() error {
 	s.keepParked(nil)
 	return s.store.Close()
 }
 
-// take returns the state of a partition that an earlier session left, or nil.
+// take returns the state of a partition that an earlier session parked, or nil.
 func (s *Service) take(id int32) *partition {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,8 +2,8 @@ package enrich
 
 import "strings"
 
-// flags gathers the words of EnrichedEvent.Flags of one event. Nearly all events
-// have none or one, which costs no memory.
+// flags gathers the flags of one event (EnrichedEvent.Flags). Nearly all events have
+// none or one, which allocates nothing.
 type flags struct {
 	words []string
 	texts map[string]string // joined texts that were made before
@@ -15,14 +15,14 @@ const maxTexts = 256
 
 func (f *flags) clear() { f.words = f.words[:0] }
 
-// add adds a word, or several with commas between; none adds nothing.
+// add adds a flag, or several separated by commas; an empty text adds nothing.
 func (f *flags) add(words string) {
 	if words != "" {
 		f.words = append(f.words, words)
 	}
 }
 
-// text returns the words with commas between.
+// text returns the flags separated by commas.
 func (f *flags) text() string {
 	switch len(f.words) {
 	case 0:

@@ -9,19 +9,19 @@ import (
 	"sync"
 )
 
-// health knows why the service is not ready.
+// health holds the reasons why the service is not ready.
 type health struct {
 	mu         sync.Mutex // covers all below
 	joined     bool
-	restore    map[int32]string // what is being restored, and how far it is
-	fault      error            // of the last session, until a transaction is committed
+	restore    map[int32]string // progress of partitions being restored
+	fault      error            // error of the last session, until a transaction is committed
 	partitions []int32
 	others     []func() error
 }
 
 func newHealth() *health { return &health{restore: map[int32]string{}} }
 
-// check says why the service is not ready, or nil.
+// check returns the reason why the service is not ready, or nil.
 func (h *health) check() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -43,8 +43,7 @@ func (h *health) check() error {
 	return nil
 }
 
-// serving returns the assigned partitions, and how far the restores of those are
-// that are restored.
+// serving returns the assigned partitions, and the progress of those being restored.
 func (h *health) serving() ([]int32, map[int32]string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -72,8 +71,8 @@ func (h *health) other() error {
 	return nil
 }
 
-// assign takes the partitions that were assigned, all of which are to be
-// restored; nil means that they were taken away.
+// assign sets the assigned partitions, all of which are to be restored; nil means that
+// they were revoked.
 func (h *health) assign(partitions []int32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

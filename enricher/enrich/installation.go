@@ -16,29 +16,29 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
-// An installation has a mark in every partition of enricher-state, written before
-// the first record is taken. So a state that is empty is one that was lost, a
-// partition of it that is empty was added later, and neither is ever begun anew
-// in silence: events would count twice, or under other people.
+// An installation writes a mark to every partition of enricher-state before it
+// processes the first record. So an empty state means that the state was lost, and an
+// empty partition that it was added later. Neither is silently treated as a new
+// installation: events would count twice, or for other people.
 //
 // The mark is an IdentityState of kind stateMark, whose Version is the number of
-// partitions that the installation was made with.
+// partitions at the time of the installation.
 const stateMark = "installation"
 
 var markKey = []byte{0, 'i'}
 
-// holdings are what the topics and the group hold, by partition.
+// holdings are what the topics and the group contain, by partition.
 type holdings struct {
 	partitions int32
 	rawStart   []int64
 	rawEnd     []int64
-	state      []int64 // end of enricher-state
+	state      []int64 // end offset of enricher-state
 	committed  []bool  // the group has an offset of raw
 	enriched   []bool  // a transaction wrote to it
 }
 
-// checkInstallation refuses to begin anew where something began before, unless
-// Config.NewInstallation says so, and marks an installation that is new.
+// checkInstallation refuses to start without the state or offsets of an earlier
+// installation unless Config.NewInstallation is set, and marks a new installation.
 func (s *Service) checkInstallation(ctx context.Context, adm *kadm.Client) error {
 	opts, err := s.clientOptions("installation", nil)
 	if err != nil {
@@ -70,21 +70,21 @@ func (s *Service) checkInstallation(ctx context.Context, adm *kadm.Client) error
 	return s.mark(ctx, h, opts)
 }
 
-// refuse says what began before and was lost, or nil.
+// refuse returns an error that names what was lost, or nil.
 func (h *holdings) refuse(group string, noState bool) error {
 	var began, forgotten []int32
 	for p := range h.partitions {
 		if h.committed[p] || h.enriched[p] {
 			began = append(began, p)
 		}
-		// Without records there is nothing to take twice.
+		// Without records nothing can be processed twice.
 		if !h.committed[p] && h.rawEnd[p] > h.rawStart[p] && (h.enriched[p] || h.rawStart[p] > 0) {
 			forgotten = append(forgotten, p)
 		}
 	}
 	switch {
 	case noState && len(began) > 0:
-		return fmt.Errorf("%s is empty, and partitions %v of %s were enriched before: who is who would be forgotten, and events would count for others. "+
+		return fmt.Errorf("%s is empty although partitions %v of %s were enriched before: identities would be lost, and events would count for others. "+
 			"Restore the topic, or give one start -new-installation to begin without it: docs/operations.md, \"What is never begun anew\"", topic.EnricherState, began, topic.Raw)
 	case len(forgotten) > 0:
 		return fmt.Errorf("group %s has no offsets for partitions %v of %s, which were read before (Kafka forgets the offsets of a group after 7 days without members): "+
@@ -114,8 +114,8 @@ func (s *Service) holdings(ctx context.Context, adm *kadm.Client, in *reader.Rea
 	if err != nil {
 		return nil, fmt.Errorf("ends of topics: %w", err)
 	}
-	// The last stable offsets: what lies behind them may be of a transaction that a
-	// process left open, and is for nobody to wait for here.
+	// The last stable offsets: records after them may belong to a transaction that a
+	// process left open, which must not be waited for here.
 	stable, err := adm.ListCommittedOffsets(ctx, topic.Enriched)
 	if err == nil {
 		err = stable.Error()
@@ -152,7 +152,7 @@ func (s *Service) holdings(ctx context.Context, adm *kadm.Client, in *reader.Rea
 
 var errFound = errors.New("found")
 
-// holds reports whether a partition has a committed record that is right.
+// holds reports whether a partition has a committed record for which right is true.
 func holds(ctx context.Context, in *reader.Reader, name string, partition int32, from, to int64, right func(*kgo.Record) bool) (bool, error) {
 	_, err := in.Read(ctx, name, partition, from, to, func(r *kgo.Record) error {
 		if right(r) {
@@ -166,7 +166,7 @@ func holds(ctx context.Context, in *reader.Reader, name string, partition int32,
 	return err != nil, nil
 }
 
-// madeWith returns how many partitions the installation was made with, 0 if it is
+// madeWith returns the number of partitions at the time of the installation, 0 if it is
 // older than marks.
 func (s *Service) madeWith(ctx context.Context, in *reader.Reader, h *holdings) (made int32, err error) {
 	for p := range h.partitions {
@@ -189,7 +189,7 @@ func (s *Service) madeWith(ctx context.Context, in *reader.Reader, h *holdings) 
 	return 0, nil
 }
 
-// mark writes the marks that are missing.
+// mark writes the missing marks.
 func (s *Service) mark(ctx context.Context, h *holdings, opts []kgo.Opt) error {
 	cl, err := kgo.NewClient(append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RequiredAcks(kgo.AllISRAcks()))...)
 	if err != nil {
@@ -210,6 +210,6 @@ func (s *Service) mark(ctx context.Context, h *holdings, opts []kgo.Opt) error {
 	if err := cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
 		return fmt.Errorf("mark the installation in %s: %w", topic.EnricherState, err)
 	}
-	s.log.Info("a new installation begins", "partitions", h.partitions)
+	s.log.Info("new installation", "partitions", h.partitions)
 	return nil
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are the enricher's. Counts of records move when their transaction was
-// committed, so that they tell what is in the log.
+// metrics are the enricher's metrics. Counts of records are updated after their
+// transaction was committed, so that they match the log.
 type metrics struct {
 	records            *prometheus.CounterVec // app, fate
 	rejectedBy         *prometheus.CounterVec // code
@@ -61,35 +61,35 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		records:            counterVec("records_total", "Raw records by app and fate, counted when their transaction was committed: accepted is the sum of stored, duplicates, rejected and opted_out.", "app", "fate"),
 		rejectedBy:         counterVec("rejected_total", "Rejected raw records by reason code.", "code"),
-		transactions:       counterVec("transactions_total", "Transactions by result: committed, aborted before their end, failed with an unknown outcome.", "result"),
-		transactionRecords: histogram("transaction_records", "Records consumed in a committed transaction.", prometheus.ExponentialBuckets(1, 4, 9)),
-		transactionSeconds: histogram("transaction_seconds", "From the first record of a transaction to its commit.", seconds),
-		endSeconds:         histogram("transaction_end_seconds", "Of that, the commit itself.", seconds),
-		sessions:           counterVec("session_failures_total", "Clients given up after an error, by reason.", "reason"),
+		transactions:       counterVec("transactions_total", "Transactions by result: committed, aborted, or failed with an unknown outcome.", "result"),
+		transactionRecords: histogram("transaction_records", "Records per committed transaction.", prometheus.ExponentialBuckets(1, 4, 9)),
+		transactionSeconds: histogram("transaction_seconds", "Time from the first record of a transaction to its commit.", seconds),
+		endSeconds:         histogram("transaction_end_seconds", "Time of the commit itself, part of the transaction's time.", seconds),
+		sessions:           counterVec("session_failures_total", "Clients discarded after an error, by reason.", "reason"),
 		fetchErrors:        counter("fetch_errors_total", "Errors of fetches."),
-		assigned:           prometheus.NewGauge(prometheus.GaugeOpts{Name: name("partitions_assigned"), Help: "Partitions that this instance serves."}),
-		lagRecords:         gaugeVec("lag_records", "Records of the input that are not consumed yet, as of the last fetch.", "topic", "partition"),
-		lost:               counterVec("lost_records_total", "Records of the input that retention removed before they were consumed.", "topic"),
-		restoreRecords:     gaugeVec("restore_records", "Records read in the restore of a partition.", "partition"),
+		assigned:           prometheus.NewGauge(prometheus.GaugeOpts{Name: name("partitions_assigned"), Help: "Partitions served by this instance."}),
+		lagRecords:         gaugeVec("lag_records", "Input records not yet consumed, as of the last fetch.", "topic", "partition"),
+		lost:               counterVec("lost_records_total", "Input records that retention removed before they were consumed.", "topic"),
+		restoreRecords:     gaugeVec("restore_records", "Records read so far in the restore of a partition.", "partition"),
 		restoreTotal:       gaugeVec("restore_records_expected", "Records to read in the restore of a partition; 0 when not known.", "partition"),
 		restoreSeconds:     histogram("restore_seconds", "Time from the assignment of a partition until it is served.", []float64{.01, .1, .5, 1, 5, 15, 60, 300, 1800}),
 		restoreSkipped:     counter("restore_skipped_total", "Records of enriched that a restore could not read."),
 		dedupKeys:          gaugeVec("dedup_ids", "Message ids that a partition remembers.", "partition"),
-		dedupBytes:         gaugeVec("dedup_memory_bytes", "Memory of the table of a partition's message ids.", "partition"),
+		dedupBytes:         gaugeVec("dedup_memory_bytes", "Memory of a partition's table of message ids, in bytes.", "partition"),
 		dedupReach:         gaugeVec("dedup_reach_seconds", "How far back the message ids of a partition go: up to dedup-window, less where dedup-max-ids makes it shorter.", "partition"),
 		identityIDs:        gaugeVec("identity_ids", "Users and anonymous ids that a partition knows.", "partition"),
-		identityBytes:      gaugeVec("identity_memory_bytes", "Memory of a partition's identity state.", "partition"),
+		identityBytes:      gaugeVec("identity_memory_bytes", "Memory of a partition's identity state, in bytes.", "partition"),
 		links:              counterVec("links_total", "Link records by fate: taken or rejected.", "fate"),
-		times:              counterVec("time_decided_total", "Events that do not count at their timestamp, by the flags that say why.", "flags"),
-		idsDropped:         counterVec("ids_dropped_total", "Ids that are none, such as undefined or null, by field: the event counts without them.", "field"),
+		times:              counterVec("time_decided_total", "Events that count at another time than their timestamp, by the flags that give the reason.", "flags"),
+		idsDropped:         counterVec("ids_dropped_total", "Texts dropped because they are not ids, such as undefined or null, by field; the event counts without them.", "field"),
 		converted:          counter("metadata_converted_total", "Values of properties and traits that were converted to their key's type."),
 		conflicts:          counterVec("metadata_conflicts_total", "Values of properties and traits that are kept under conflicts, by reason.", "reason"),
 		noRoom:             counterVec("metadata_no_room_total", "Values of new keys that got no column, by the bound that was reached: app (metadata-app-keys) or source (metadata-source-keys).", "bound"),
 		catalogVersion:     gaugeVec("catalog_version", "Version of the catalog in force.", "app"),
 		catalogErrors:      counter("catalog_errors_total", "Catalog versions that could not be read."),
-		waiting:            prometheus.NewGauge(prometheus.GaugeOpts{Name: name("waiting_seconds"), Help: "How long records of an assigned partition have waited while nothing was committed of it; 0 when none waits."}),
-		stalls:             counter("stalls_total", "Clients replaced because records waited and nothing moved."),
-		maxRecords:         prometheus.NewGauge(prometheus.GaugeOpts{Name: name("transaction_max_records"), Help: "Records at which a transaction ends now: max-records, less after one that timed out."}),
+		waiting:            prometheus.NewGauge(prometheus.GaugeOpts{Name: name("waiting_seconds"), Help: "How long records of an assigned partition have waited without a commit of the partition; 0 when none waits."}),
+		stalls:             counter("stalls_total", "Clients replaced because records waited without progress."),
+		maxRecords:         prometheus.NewGauge(prometheus.GaugeOpts{Name: name("transaction_max_records"), Help: "Number of records at which a transaction currently ends: max-records, or less after one that timed out."}),
 	}
 	if reg != nil {
 		reg.MustRegister(m.records, m.rejectedBy, m.transactions, m.transactionRecords, m.transactionSeconds, m.endSeconds,
@@ -121,8 +121,8 @@ func (m *metrics) partition(p *partition) {
 	m.identityBytes.WithLabelValues(l).Set(float64(s.Bytes))
 }
 
-// forget removes what was told of a partition that is another's now.
-func (m *metrics) forget(partition int32) {
+// drop removes the gauges of a partition that this instance no longer has.
+func (m *metrics) drop(partition int32) {
 	l := prometheus.Labels{"partition": label(partition)}
 	for _, g := range []*prometheus.GaugeVec{
 		m.lagRecords, m.restoreRecords, m.restoreTotal, m.dedupKeys, m.dedupBytes, m.dedupReach, m.identityIDs, m.identityBytes,
@@ -137,8 +137,8 @@ func (m *metrics) catalogs(s snapshot) {
 	}
 }
 
-// Fates of a raw record, in the words of the conservation audit: each has
-// exactly one besides accepted. stored is what the enricher passed on for that.
+// Fates of a raw record, as the conservation audit names them: each record has exactly
+// one besides accepted. stored means that the enricher passed it on to enriched.
 const (
 	fateAccepted   = "accepted"
 	fateStored     = "stored"
@@ -170,8 +170,8 @@ type counts struct {
 	last     *appCounts
 }
 
-// of returns the counts of an app. Apps beyond maxApps, which only broken
-// records can name, count together.
+// of returns the counts of an app. Apps beyond maxApps, which only broken records can
+// name, are counted together.
 func (c *counts) of(app string) *appCounts {
 	if c.last != nil && c.last.app == app {
 		return c.last
@@ -200,7 +200,7 @@ func (c *counts) reject(code string) {
 	c.codes[code]++
 }
 
-// time counts an event whose time was decided, by the flags that say how.
+// time counts an event whose time was decided, by flags.
 func (c *counts) time(flags string) {
 	if flags == "" {
 		return
@@ -211,7 +211,7 @@ func (c *counts) time(flags string) {
 	c.times[flags]++
 }
 
-// idDropped counts an id that is none.
+// idDropped counts a text that is not an id.
 func (c *counts) idDropped(field string) {
 	if c.ids == nil {
 		c.ids = map[string]uint64{}
@@ -261,7 +261,7 @@ func (c *counts) flush(m *metrics) {
 	c.links.taken, c.links.rejected = 0, 0
 }
 
-// drop forgets the counts of a transaction that was not committed.
+// drop discards the counts of a transaction that was not committed.
 func (c *counts) drop() {
 	for _, a := range c.apps {
 		*a = appCounts{app: a.app, out: a.out}

@@ -11,16 +11,16 @@ import (
 	"github.com/uptakehq/uptake/schemas/rawjson"
 )
 
-// normalized holds the normalized objects of the event at hand. They are valid
-// until the next event.
+// normalized holds the normalized objects of the current event. They are valid until
+// the next event.
 type normalized struct {
 	properties, traits, conflicts []byte
 
 	kept redacted
 }
 
-// normalize makes the event's objects fit for typed columns. rest are the
-// records behind it in the job, for which new keys are asked for together.
+// normalize converts the event's objects for typed columns. rest are the records after
+// it in the job, whose new keys are requested together with its own.
 func (w *worker) normalize(raw *event.RawEvent, rest []*kgo.Record) (*fault, error) {
 	for {
 		f := w.normalizeWith(w.n.svc.agreement.View(), raw)
@@ -50,14 +50,14 @@ func (w *worker) normalizeWith(view *metadata.View, raw *event.RawEvent) *fault 
 	return nil
 }
 
-// maxProposals bounds the new keys that are asked for together.
+// maxProposals bounds the new keys that are requested together.
 const maxProposals = 1000
 
-// gatherMissing adds to the keys that one event misses those of the events that
-// follow it, so that a batch with many new events waits once.
+// gatherMissing adds to the missing keys of one event those of the events that follow
+// it, so that a batch with many new events waits once.
 func (w *worker) gatherMissing(missing []metadata.Proposal, rest []*kgo.Record) []metadata.Proposal {
 	all := append([]metadata.Proposal(nil), missing...)
-	asked := map[metadata.Key]int{} // places in all
+	asked := map[metadata.Key]int{} // index in all
 	for i, p := range all {
 		asked[p.Key] = i
 	}
@@ -68,7 +68,7 @@ func (w *worker) gatherMissing(missing []metadata.Proposal, rest []*kgo.Record) 
 			break
 		}
 		if len(r.Value) > w.n.svc.cfg.RecordBytes || w.n.svc.codec.DecodeRaw(r.Value, ahead) != nil || ahead.AppID == "" {
-			continue // it is rejected when its turn comes
+			continue // rejected later, when it is handled
 		}
 		if w.normalizeWith(view, ahead) != nil {
 			continue
@@ -78,7 +78,7 @@ func (w *worker) gatherMissing(missing []metadata.Proposal, rest []*kgo.Record) 
 				asked[p.Key] = len(all)
 				all = append(all, p)
 			} else if all[i].Type == metadata.Integer && p.Type == metadata.Float {
-				all[i].Type = metadata.Float // or it would be asked for again, to be widened
+				all[i].Type = metadata.Float // otherwise it would be requested again, to be widened
 			}
 		}
 	}
@@ -88,8 +88,8 @@ func (w *worker) gatherMissing(missing []metadata.Proposal, rest []*kgo.Record) 
 // Keys under which clients send their session's id, in context or properties.
 var sessionKeys = [...]string{"sessionId", "session_id", "$session_id"}
 
-// sessionID returns the client's own session id, as it stands in one of the
-// objects: the text of a string without escapes, or a number. It aliases doc.
+// sessionID returns the client's own session id from one of the objects: the text of a
+// string without escapes, or a number. It points into doc.
 func sessionID(docs ...[]byte) []byte {
 	for _, doc := range docs {
 		if !namesSession(doc) {
@@ -102,11 +102,11 @@ func sessionID(docs ...[]byte) []byte {
 	return nil
 }
 
-// sessionWord is in every one of sessionKeys.
+// sessionWord is part of each of sessionKeys.
 const sessionWord = "session"
 
-// sessionSkip says for each byte how far the word's end may be moved on from
-// where the byte is and the word does not end (Horspool's table).
+// sessionSkip gives for each byte how far the end of the word can be advanced when that
+// byte is not the end of the word (Horspool's table).
 var sessionSkip = func() (skip [256]uint8) {
 	for i := range skip {
 		skip[i] = uint8(len(sessionWord))
@@ -117,9 +117,10 @@ var sessionSkip = func() (skip [256]uint8) {
 	return skip
 }()
 
-// namesSession reports whether the word is in doc. Few clients send one, so it is
-// looked for in every event and hardly ever found: it reads one byte in seven or
-// so. bytes.Contains reads each, since the first letters are all over any text.
+// namesSession reports whether the word is in doc. Few clients send it, so it is
+// searched for in every event and rarely found: this reads about one byte in seven.
+// bytes.Contains reads each byte, since the word's first letters are common in any
+// text.
 func namesSession(doc []byte) bool {
 	for end := len(sessionWord) - 1; end < len(doc); end += int(sessionSkip[doc[end]]) {
 		if doc[end] == sessionWord[len(sessionWord)-1] && string(doc[end-len(sessionWord)+1:end+1]) == sessionWord {
@@ -129,11 +130,11 @@ func namesSession(doc []byte) bool {
 	return false
 }
 
-// maxSessionID is the longest session id that is taken for one.
+// maxSessionID is the longest session id that is accepted, in bytes.
 const maxSessionID = 256
 
-// member returns the value of the first of the object's members that has one of
-// the keys, if it is a plain string or a number.
+// member returns the value of the object's first member that has one of the keys, if it
+// is a plain string or a number.
 func member(doc []byte, keys []string) []byte {
 	i := rawjson.Space(doc, 0)
 	if rawjson.KindAt(doc, i) != rawjson.Object {
@@ -187,7 +188,7 @@ func scalarText(v []byte) []byte {
 	return v
 }
 
-// metadataStats are a worker's counts of what normalizing did, of the open
+// metadataStats are a worker's counts of conversions and conflicts, of the open
 // transaction.
 type metadataStats struct {
 	converted uint64

@@ -7,9 +7,9 @@ import (
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
-// output holds the records that a worker produces in one transaction, and the
-// memory of their values: chunks that are used again once the transaction has
-// ended, when the client refers to none of them any more.
+// output holds the records that a worker produces in one transaction, and the memory of
+// their values: chunks that are reused once the transaction has ended, when the client
+// no longer refers to them.
 type output struct {
 	codec *event.Codec
 
@@ -19,14 +19,14 @@ type output struct {
 	records [][]kgo.Record
 	used    int // of all records
 
-	enriched, state *kgo.Record // the last ones for the worker's partition of these topics
+	enriched, state *kgo.Record // the last records for the worker's partition of these topics
 }
 
 const (
 	valueChunk  = 256 << 10
 	recordChunk = 512
 
-	// keepChunks bounds the memory of values that stays between transactions.
+	// keepChunks bounds the memory of values that is kept between transactions.
 	keepChunks = 64
 )
 
@@ -44,8 +44,8 @@ func (o *output) reset() {
 	o.at, o.used, o.enriched, o.state = 0, 0, nil, nil
 }
 
-// room returns an empty slice to append a value to, of about n bytes, and keep
-// takes what became of it. A value that outgrew its chunk has memory of its own.
+// room returns an empty slice to append a value of about n bytes to; keep stores the
+// result. A value that outgrew its chunk has memory of its own.
 func (o *output) room(n int) []byte {
 	for o.at < len(o.values) {
 		c := o.values[o.at]
@@ -79,11 +79,11 @@ func (o *output) record() *kgo.Record {
 	return r
 }
 
-// unknown is the offset behind a record that is not there.
+// unknown is the offset after a record that does not exist.
 const unknown = dedup.Unknown
 
-// next returns the offset behind r, once the transaction was flushed. It is not
-// known when there is no r, or when a broker answered that it had it already.
+// next returns the offset after r, once the transaction was flushed. It is unknown when
+// r is nil, or when a broker answered that it already had the record.
 func next(r *kgo.Record) int64 {
 	if r == nil || r.Offset < 0 {
 		return unknown

@@ -7,28 +7,28 @@ import (
 	"github.com/uptakehq/uptake/schemas/privacy"
 )
 
-// privacyPoll is how often the privacy rules are looked at.
+// privacyPoll is how often the privacy rules are checked for changes.
 const privacyPoll = 5 * time.Second
 
-// privacyRead says that the privacy rules were read again.
+// privacyRead logs that the privacy rules were reloaded, or why they were not.
 func (s *Service) privacyRead(err error) {
 	if err != nil {
 		s.log.Error("privacy rules cannot be used", "file", s.cfg.PrivacyFile, "error", err)
 		return
 	}
-	s.log.Info("privacy rules read", "file", s.cfg.PrivacyFile)
+	s.log.Info("privacy rules loaded", "file", s.cfg.PrivacyFile)
 }
 
-// redacted holds what may be kept of the event at hand. It is valid until the
-// next event.
+// redacted holds the redacted objects of the current event. It is valid until the next
+// event.
 type redacted struct {
 	by *privacy.Redactor
 
 	properties, traits, context, conflicts, unread []byte
 }
 
-// addUnread adds what was sent and not used, JSON object text or empty, to the
-// conflicts.
+// addUnread adds fields that were sent and not used, as JSON object text or empty, to
+// the conflicts.
 func (k *redacted) addUnread(e *event.EnrichedEvent, unread []byte) {
 	if len(unread) == 0 {
 		return
@@ -42,8 +42,7 @@ func (k *redacted) addUnread(e *event.EnrichedEvent, unread []byte) {
 	e.Conflicts = k.conflicts
 }
 
-// redact takes out of an event what its app's rules say must not be kept; an
-// app without rules keeps all.
+// redact removes from an event what its app's privacy rules drop, mask or hash.
 func (k *redacted) redact(rules *privacy.Rules, e *event.EnrichedEvent, unread []byte) {
 	if rules == nil {
 		k.addUnread(e, unread)
@@ -61,7 +60,7 @@ func (k *redacted) redact(rules *privacy.Rules, e *event.EnrichedEvent, unread [
 	k.unread = k.by.AppendText(k.unread[:0], unread)
 	k.addUnread(e, k.unread)
 	e.IP, e.UserAgent = rules.IP(e.IP), rules.UserAgent(e.UserAgent)
-	if e.SessionID != "" { // taken from one of the two before the rules
+	if e.SessionID != "" { // it was read from one of the two before the rules were applied
 		e.SessionID = view(sessionID(k.context, k.properties))
 	}
 }

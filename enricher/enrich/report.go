@@ -6,13 +6,13 @@ import (
 	"github.com/uptakehq/uptake/schemas/privacy"
 )
 
-// flagMetricUnread says that something in a metric event could not be read; what
-// it is stands under conflicts.
+// flagMetricUnread marks a metric event of which a field could not be parsed; the field
+// is kept under conflicts.
 const flagMetricUnread = "metric_unread"
 
-// report sets what a metric event reports. It reads what was sent, not the
-// columns, in which a value may be a conflict for the type that its key has; and
-// of that only what may be kept.
+// report sets the metric that a metric event reports. It reads the properties as sent,
+// since in the columns a value may be a conflict for its key's type, and of those only
+// what privacy rules keep.
 func (w *worker) report(raw *event.RawEvent, rules *privacy.Rules, e *event.EnrichedEvent) {
 	if e.Kind != event.KindMetric {
 		return

@@ -16,20 +16,19 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
-// restoreSlack is added to the window when a set is rebuilt from nothing: the
-// brokers' clocks, which stamp raw and enriched, and the gateways' may differ.
+// restoreSlack is added to the window when a set is rebuilt without local state: the
+// clocks of the brokers, which stamp raw and enriched, and of the gateways may differ.
 const restoreSlack = time.Hour
 
-// restoreBatch is how many ids are taken in between two writes to disk.
+// restoreBatch is how many ids are added between two writes to disk.
 const restoreBatch = 50_000
 
-// restore brings the partition's state to what the log says.
+// restore brings the partition's state up to the log.
 //
-// The mark is the high watermark of enriched at this moment, after the group
-// gave us the partition: whatever a predecessor can still commit lies below it,
-// since its records were acked before it committed its offsets, and it can no
-// longer commit offsets now. Reading goes on until no transaction is open below
-// the mark.
+// The target is the high watermark of enriched now, after the group assigned the
+// partition. Everything that a predecessor can still commit lies below it: its records
+// were acked before it committed its offsets, and it can no longer commit offsets. The
+// restore reads until no transaction is open below the target.
 func (w *worker) restore(ctx context.Context) error {
 	began := time.Now()
 	records, err := w.restoreSeen(ctx)
@@ -51,8 +50,8 @@ func (w *worker) restore(ctx context.Context) error {
 	return nil
 }
 
-// checkLoss tells when retention removed raw records before they were consumed.
-// The client starts at the log's start then, and nothing else would tell.
+// checkLoss detects that retention removed raw records before they were consumed. The
+// client would silently start at the log's start.
 func (w *worker) checkLoss(ctx context.Context) error {
 	offsets, err := kadm.NewClient(w.n.cl).FetchOffsets(ctx, w.n.svc.cfg.Group)
 	if err != nil {
@@ -75,8 +74,8 @@ func (w *worker) checkLoss(ctx context.Context) error {
 	return nil
 }
 
-// restoreSeen restores the message ids, from disk and from enriched, and returns
-// how many records it had to read.
+// restoreSeen restores the message ids from disk and from enriched, and returns how
+// many records it had to read.
 func (w *worker) restoreSeen(ctx context.Context) (int64, error) {
 	if w.part == nil {
 		w.part = &partition{id: w.id}
@@ -97,14 +96,14 @@ func (w *worker) restoreSeen(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	if p.seen.Next() > b.End {
-		w.n.log.Warn("dedup set is ahead of its topic, it is rebuilt", "partition", w.id, "next", p.seen.Next(), "end", b.End)
+		w.n.log.Warn("dedup set is ahead of its topic; rebuilding it", "partition", w.id, "next", p.seen.Next(), "end", b.End)
 		if err := p.seen.Reset(id); err != nil {
 			return 0, err
 		}
 	}
 	from := p.seen.Next()
 	if from == dedup.Unknown {
-		// By the brokers' clock: a machine with a new disk may have a wrong one.
+		// By the brokers' clock: this machine's may be wrong.
 		newest, err := w.n.reader.NewestTime(ctx, topic.Enriched, w.id)
 		if err != nil {
 			return 0, err
@@ -121,9 +120,9 @@ func (w *worker) restoreSeen(ctx context.Context) (int64, error) {
 	return b.End - from, w.readEnriched(ctx, from, b.End)
 }
 
-// staleAfter is how long parked state may be brought up to date from the
-// changelog: after the topic's delete.retention.ms, a day unless it was set
-// otherwise, compaction takes away what says that a key is gone.
+// staleAfter is how long parked state may be updated from the changelog. After the
+// topic's delete.retention.ms, a day unless it was set otherwise, compaction removes
+// the tombstones, and deletions would be missed.
 const staleAfter = time.Hour
 
 // restoreState restores identity and catalog versions from enricher-state, and
@@ -144,8 +143,8 @@ func (w *worker) restoreState(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	next, err := w.n.reader.Read(ctx, topic.EnricherState, w.id, from, b.End, func(r *kgo.Record) error {
-		// A record that cannot be read may be what keeps a user's history right:
-		// to go on without it would be to guess.
+		// The record may be part of a user's history; continuing without it would give
+		// wrong attributions.
 		if app, ok := catalogStateApp(r.Key); ok {
 			return w.applyCatalogState(app, r.Value)
 		}
@@ -155,14 +154,14 @@ func (w *worker) restoreState(ctx context.Context) (int64, error) {
 		return nil
 	}, w.stepper("reading identity state", from, b.End))
 	if err != nil {
-		p.identity = nil // half of it was applied
+		p.identity = nil // the records were applied in part
 		return 0, err
 	}
 	p.stateNext = next
 	return next - from, nil
 }
 
-// readEnriched takes the ids of enriched from one offset to another.
+// readEnriched adds the ids in enriched from one offset to another.
 func (w *worker) readEnriched(ctx context.Context, from, to int64) error {
 	set := w.part.seen
 	progress := w.stepper("reading enriched", from, to)
@@ -182,7 +181,7 @@ func (w *worker) readEnriched(ctx context.Context, from, to int64) error {
 	return set.Commit(next)
 }
 
-// remember takes the id of one enriched record.
+// remember adds the id of one enriched record.
 func (w *worker) remember(set *dedup.Set, r *kgo.Record) error {
 	typ, err := w.n.svc.codec.Type(r.Value)
 	if err == nil && typ == event.TypeControl {
@@ -192,7 +191,7 @@ func (w *worker) remember(set *dedup.Set, r *kgo.Record) error {
 		err = w.n.svc.codec.DecodeEnriched(r.Value, &w.enr)
 	}
 	if err != nil {
-		// Not ours: whoever wrote it, it holds no id that could come again.
+		// Not written by this system, so it holds no id that could occur again.
 		w.n.svc.metrics.restoreSkipped.Inc()
 		w.n.log.Warn("enriched record cannot be read", "partition", r.Partition, "offset", r.Offset, "error", err)
 		return nil
@@ -205,7 +204,7 @@ func (w *worker) remember(set *dedup.Set, r *kgo.Record) error {
 	return err
 }
 
-// logEvery is how often a long restore tells how far it is.
+// logEvery is how often a long restore logs its progress.
 const logEvery = 5 * time.Second
 
 // stepper returns a progress function for a read from one offset to another.

@@ -21,36 +21,35 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
-// session is the life of one client: from joining the group to the first error
-// in a transaction, or to the stop.
+// session is the life of one client: from joining the group to the first error in a
+// transaction, or to the stop.
 //
-// Rebalances are blocked from a poll to the AllowRebalance that follows it, and
-// every transaction begins and ends in between. So the group's callbacks never
-// run while a transaction is open, and a worker is idle or restoring when they
-// stop it.
+// Rebalances are blocked from a poll to the AllowRebalance that follows it, and every
+// transaction begins and ends in between. So the group's callbacks never run while a
+// transaction is open, and a worker is idle or restoring when they stop it.
 type session struct {
 	svc    *Service
 	log    *slog.Logger
 	gts    *kgo.GroupTransactSession
 	cl     *kgo.Client
-	made   chan struct{} // closed when gts and cl are set: callbacks may come before
+	made   chan struct{} // closed when gts and cl are set: callbacks may be called earlier
 	reader *reader.Reader
 
-	ctx  context.Context // of restoring and polling; ends with the stop or with fail
+	ctx  context.Context // for restoring and polling; ends with the stop or with fail
 	fail context.CancelCauseFunc
 
 	mu      sync.Mutex // covers workers
 	workers map[int32]*worker
 
-	// rebalanced says that partitions were taken since the last transaction: the
-	// next one would be aborted by the library, see poll.
+	// rebalanced means that partitions were revoked since the last transaction: the
+	// library would abort the next one, see cycle.
 	rebalanced atomic.Bool
 
 	commits atomic.Int64
-	phase   atomic.Pointer[string] // what it does, for people
+	phase   atomic.Pointer[string] // current activity, for diagnostics
 }
 
-// at notes what the session does.
+// at sets the session's current activity.
 func (n *session) at(phase string) { n.phase.Store(&phase) }
 
 // runSession serves with a new client. It returns how many transactions it
@@ -93,7 +92,7 @@ func (s *Service) runSession(sig process.Signals, txnID string) (commits int, er
 	return int(n.commits.Load()), err
 }
 
-// close leaves the group and closes the client. Callbacks run in here.
+// close leaves the group and closes the client. Callbacks run during the call.
 func (n *session) close(kill context.Context) {
 	n.fail(nil) // restores end
 	if kill.Err() == nil {
@@ -121,8 +120,9 @@ func (n *session) options(txnID string) ([]kgo.Opt, error) {
 		opts,
 		kgo.ConsumerGroup(c.Group),
 		kgo.ConsumeTopics(topic.Raw, topic.Links),
-		// Range gives a member the same partitions of all topics that all
-		// members subscribe to, if their counts are equal. assigned checks it.
+		// The range balancer gives a member the same partitions of all topics, if all
+		// members subscribe to the same topics and the partition counts are equal.
+		// assigned checks it.
 		kgo.Balancers(kgo.RangeBalancer()),
 		kgo.BlockRebalanceOnPoll(),
 		kgo.SessionTimeout(c.SessionTimeout),
@@ -136,7 +136,8 @@ func (n *session) options(txnID string) ([]kgo.Opt, error) {
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMaxBytes(int32(c.FetchBytes)),
 		kgo.FetchMaxPartitionBytes(int32(max(c.FetchBytes/4, 64<<10))),
-		// A partition that is resumed waits for the fetch under way to end.
+		// A resumed partition waits for the fetch in progress to end, so fetches are
+		// short.
 		kgo.FetchMaxWait(idleWait),
 
 		kgo.TransactionalID(txnID),
@@ -145,8 +146,8 @@ func (n *session) options(txnID string) ([]kgo.Opt, error) {
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchCompression(codec),
 		kgo.ProducerBatchMaxBytes(int32(c.OutputBytes+batchOverhead)),
-		// Records wait for the batch to fill: the flush at the end of the
-		// transaction sends what is left.
+		// Records wait for the batch to fill: the flush at the end of the transaction
+		// sends the rest.
 		kgo.ProducerLinger(c.CommitInterval),
 		kgo.MaxBufferedRecords(4*c.MaxRecords+1024),
 		kgo.MaxBufferedBytes(maxBufferedBytes),
@@ -163,8 +164,8 @@ const (
 	maxBufferedBytes = 256 << 20
 )
 
-// fence makes the client's producer id now, not with the first record: that
-// ends the transaction that a predecessor with this transactional id left open.
+// fence requests the client's producer id now and not with the first record: that ends
+// the transaction that a predecessor with this transactional id left open.
 func (n *session) fence(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, n.svc.cfg.TransactionTimeout)
 	defer cancel()
@@ -174,8 +175,8 @@ func (n *session) fence(ctx context.Context) error {
 	return nil
 }
 
-// assigned starts a worker per partition. The range balancer is eager: this is
-// always the whole assignment.
+// assigned starts a worker per partition. The range balancer is eager: the call always
+// has the whole assignment.
 func (n *session) assigned(ctx context.Context, _ *kgo.Client, topics map[string][]int32) {
 	select {
 	case <-n.made:
@@ -194,7 +195,7 @@ func (n *session) assigned(ctx context.Context, _ *kgo.Client, topics map[string
 		n.fail(fmt.Errorf("%w: %w", errPermanent, topic.ErrRaised))
 		return
 	}
-	n.stopWorkers() // the library skips the second of two revokes without a transaction in between
+	n.stopWorkers() // the library omits the second of two revokes without a transaction in between
 	n.svc.health.assign(raw)
 	n.svc.metrics.assigned.Set(float64(len(raw)))
 	n.log.Info("partitions assigned", "partitions", raw)
@@ -210,12 +211,12 @@ func (n *session) assigned(ctx context.Context, _ *kgo.Client, topics map[string
 	n.svc.keepParked(keep)
 }
 
-// both names the partition in the two topics that are read together.
+// both returns the partition in the two topics that are read together.
 func both(id int32) map[string][]int32 {
 	return map[string][]int32{topic.Raw: {id}, topic.Links: {id}}
 }
 
-// revoked stops all workers: the range balancer takes everything or nothing.
+// revoked stops all workers: the range balancer revokes everything.
 func (n *session) revoked(context.Context, *kgo.Client, map[string][]int32) {
 	n.rebalanced.Store(true)
 	n.stopWorkers()
@@ -246,11 +247,11 @@ func (n *session) ready(id int32) {
 	n.cl.ResumeFetchPartitions(both(id))
 }
 
-// idleWait bounds a poll that finds nothing, so that what else is due is seen.
+// idleWait bounds a poll that finds nothing, so that other due work is noticed.
 const idleWait = 250 * time.Millisecond
 
-// cycle does at most one transaction, with rebalances allowed before it and
-// blocked during it.
+// cycle runs at most one transaction, with rebalances allowed before it and blocked
+// during it.
 func (n *session) cycle(kill context.Context) error {
 	n.at("allow rebalance")
 	n.gts.AllowRebalance()
@@ -265,9 +266,9 @@ func (n *session) cycle(kill context.Context) error {
 		return nil
 	}
 	if n.rebalanced.Swap(false) {
-		// The library aborts the first transaction after a revoke, even one
-		// that began after it. Ending none clears its mark and rewinds to what
-		// was committed; what was polled comes again.
+		// The library aborts the first transaction after a revoke, even if it began
+		// after the revoke. Ending an empty one clears its flag and rewinds to the
+		// committed offsets; the polled records are fetched again.
 		if _, err := n.gts.End(kill, kgo.TryAbort); err != nil {
 			return fmt.Errorf("rewind after a rebalance: %w", err)
 		}
@@ -276,9 +277,9 @@ func (n *session) cycle(kill context.Context) error {
 	return n.transact(kill, fetches, catalogs, stale)
 }
 
-// stale returns the workers that serve and in whose partitions other catalog
-// versions are in force. They take part in the next transaction even if there
-// are no records for them: history moves in idle partitions too.
+// stale returns the serving workers whose partitions have other catalog versions in
+// force. They take part in the next transaction even without records: history also
+// moves in idle partitions.
 func (n *session) stale(catalogs *snapshot) []*worker {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -291,8 +292,8 @@ func (n *session) stale(catalogs *snapshot) []*worker {
 	return all
 }
 
-// poll waits for records, at most for wait. The errors of fetches that do not
-// pass by themselves end the session.
+// poll waits at most wait for records. Fetch errors that do not pass by themselves end
+// the session.
 func (n *session) poll(wait time.Duration, records int) (kgo.Fetches, error) {
 	ctx, cancel := context.WithTimeout(n.ctx, wait)
 	defer cancel()
@@ -306,10 +307,10 @@ func (n *session) poll(wait time.Duration, records int) (kgo.Fetches, error) {
 		case errors.As(err, &session):
 			n.svc.metrics.fetchErrors.Inc()
 			n.svc.health.failed(err)
-			n.log.Warn("group session failed, the client joins again", "error", err)
+			n.log.Warn("group session failed; the client rejoins", "error", err)
 		case errors.As(err, &loss):
 			n.svc.metrics.fetchErrors.Inc()
-			n.log.Error("the log lost records that were there before", "error", err)
+			n.log.Error("records were lost from the log", "error", err)
 		default:
 			n.svc.metrics.fetchErrors.Inc()
 			fault = errors.Join(fault, fmt.Errorf("fetch %s/%d: %w", t, p, err))
@@ -318,9 +319,9 @@ func (n *session) poll(wait time.Duration, records int) (kgo.Fetches, error) {
 	return fetches, fault
 }
 
-// txn is one transaction as the workers see it.
+// txn is one transaction as seen by the workers.
 type txn struct {
-	ctx      context.Context // of producing
+	ctx      context.Context // for producing
 	catalogs *snapshot       // in force in it
 	pending  sync.WaitGroup  // jobs that workers have not finished
 	err      atomic.Pointer[error]
@@ -352,8 +353,8 @@ func (t *txn) produced(r *kgo.Record, err error) {
 	}
 }
 
-// transact begins a transaction with what was polled, gathers more until the
-// commit interval or the record limit, and ends it.
+// transact begins a transaction with the polled records, gathers more until the commit
+// interval or the record limit, and ends it.
 func (n *session) transact(kill context.Context, fetches kgo.Fetches, catalogs *snapshot, stale []*worker) error {
 	c := &n.svc.cfg
 	began := time.Now()
@@ -365,7 +366,7 @@ func (n *session) transact(kill context.Context, fetches kgo.Fetches, catalogs *
 	return err
 }
 
-// through carries a transaction through.
+// through runs a transaction from begin to end.
 func (n *session) through(ctx, kill context.Context, t *txn, fetches kgo.Fetches, stale []*worker, began time.Time) error {
 	if err := failpoint.Hit("enricher.after-poll"); err != nil {
 		return err
@@ -449,7 +450,7 @@ func (n *session) dispatch(t *txn, fetches kgo.Fetches) {
 			return
 		}
 		w := n.worker(p.Partition)
-		if w == nil { // rebalances are blocked: this does not happen
+		if w == nil { // cannot happen: rebalances are blocked
 			t.abort(fmt.Errorf("records of %s/%d, which is not assigned", p.Topic, p.Partition))
 			return
 		}
@@ -466,9 +467,9 @@ func (n *session) give(t *txn, w *worker, records []*kgo.Record) {
 	w.jobs <- job{txn: t, records: records}
 }
 
-// end commits. Only a clear yes counts as a commit: after anything else the
-// outcome is unknown (a broker may have committed and the answer be lost), and
-// the session ends, so that state is restored from what the log says.
+// end commits. Only a definite success counts as a commit: after any error the outcome
+// is unknown (a broker may have committed and its answer may be lost), and the session
+// ends, so that state is restored from the log.
 func (n *session) end(ctx context.Context, t *txn) error {
 	if err := failpoint.Hit("enricher.before-offsets"); err != nil {
 		return n.giveUp(ctx, err)
@@ -489,16 +490,16 @@ func (n *session) end(ctx context.Context, t *txn) error {
 
 var errNotCommitted = errors.New("not committed")
 
-// withOffsets makes sure that a transaction without records commits offsets too,
-// those that are committed already. The group coordinator holds the member's
-// generation against them: without any, an instance that lost its partitions
-// could still commit.
+// withOffsets makes sure that a transaction without records also commits offsets, those
+// that are already committed. The group coordinator checks them against the member's
+// generation: without any offsets, an instance that lost its partitions could still
+// commit.
 func (n *session) withOffsets(ctx context.Context, t *txn) (context.Context, error) {
 	if t.records > 0 {
 		return ctx, nil
 	}
-	// What the client thinks is committed is not enough: it may not have asked
-	// for the offsets of a partition yet.
+	// The client's record of committed offsets does not suffice: it may not have
+	// fetched those of a partition yet.
 	committed, err := kadm.NewClient(n.cl).FetchOffsets(kadm.RequireStable(ctx), n.svc.cfg.Group)
 	if err != nil {
 		return nil, fmt.Errorf("fetch offsets of group %s: %w", n.svc.cfg.Group, err)
@@ -532,9 +533,8 @@ func (n *session) withOffsets(ctx context.Context, t *txn) (context.Context, err
 	}), nil
 }
 
-// giveUp aborts a transaction whose outputs are not complete and returns why.
-// The abort is only a courtesy to the readers, who need not wait for the
-// timeout: the session ends either way.
+// giveUp aborts a transaction whose outputs are not complete and returns the reason.
+// The abort only spares readers the wait for the timeout: the session ends either way.
 func (n *session) giveUp(kill context.Context, why error) error {
 	n.svc.metrics.transactions.WithLabelValues("aborted").Inc()
 	if isFenced(why) {

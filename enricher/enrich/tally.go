@@ -8,13 +8,13 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// tally counts what became of a partition's raw records in the open transaction,
-// by app and hour of receipt. It goes into enriched with the transaction, as the
-// last record of the partition: so it is committed with what it counts or not at
-// all, nothing of it needs to be remembered, and whoever has read it has read
-// what it counts.
+// tally counts the fates of a partition's raw records in the open transaction, by app
+// and hour of receipt. The counts are written to enriched in the transaction, as the
+// partition's last record: they are committed together with the records that they count
+// or not at all, nothing has to be remembered between transactions, and a reader of the
+// counts has already read the records that they count.
 type tally struct {
-	first, next int64 // offsets of raw that were taken
+	first, next int64 // range of raw offsets that were consumed
 	cells       []event.Cell
 	index       map[cellKey]int
 	last        int // cell of the last event
@@ -31,9 +31,8 @@ func (t *tally) reset() {
 	clear(t.index)
 }
 
-// accept counts a record under its app and instant of receipt, and returns the
-// cell, where the caller counts what became of it. It is valid until the next
-// call.
+// accept counts a record under its app and instant of receipt, and returns its cell, in
+// which the caller counts the record's fate. The cell is valid until the next call.
 func (t *tally) accept(app string, received event.Micros) *event.Cell {
 	hour := event.HourOf(received)
 	if t.last < len(t.cells) {
@@ -57,7 +56,7 @@ func (t *tally) accept(app string, received event.Micros) *event.Cell {
 	return &t.cells[i]
 }
 
-// took notes that the record at an offset was taken.
+// took notes that the record at an offset was consumed.
 func (t *tally) took(offset int64) {
 	if t.next == 0 {
 		t.first = offset
@@ -65,7 +64,7 @@ func (t *tally) took(offset int64) {
 	t.next = offset + 1
 }
 
-// emitCounts emits what the transaction counted.
+// emitCounts emits the counts of the transaction.
 func (w *worker) emitCounts() error {
 	t := &w.tally
 	for from := 0; from < len(t.cells); from += event.MaxCells {

@@ -20,16 +20,16 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
-// watch notices records that wait while nothing is committed of their partition.
-// It asks the brokers with a client of its own and believes nothing that the
-// session says, whose client may be what stands still.
+// watch detects records that wait without a commit of their partition. It asks the
+// brokers with its own client and does not rely on the session, whose client may be
+// what hangs.
 //
-// After waitingTime the service is not ready. After Config.StallTimeout what is
-// known is written down and the session ends, so that a new client starts.
+// After waitingTime the service is not ready. After Config.StallTimeout its state is
+// logged and the session ends, so that a new client starts.
 type watch struct {
 	svc *Service
 
-	// Of run, made anew after an error.
+	// Owned by run, created anew after an error.
 	reader *reader.Reader
 	cl     *kgo.Client
 
@@ -40,11 +40,11 @@ type watch struct {
 	session *session // nil: none runs
 }
 
-// waitingTime is how long records may wait without a commit before the service
-// counts as not ready.
+// waitingTime is how long records may wait without a commit before the service is not
+// ready.
 const waitingTime = time.Minute
 
-// watchPause is the time between two looks.
+// watchPause is the time between two checks.
 const watchPause = 10 * time.Second
 
 type place struct {
@@ -52,15 +52,15 @@ type place struct {
 	partition int32
 }
 
-// wait is what is known of one partition.
+// wait is the state of one partition.
 type wait struct {
 	committed, stable, end int64  // offsets; stable: the last stable one
-	restoring              string // how far its restore is, if it is restored
+	restoring              string // progress of its restore, if it is being restored
 
 	looked   int64     // stable offset up to which there are no records, only markers
-	hasWork  bool      // records wait
-	openWork bool      // they do once an open transaction ends, perhaps
-	since    time.Time // nothing was committed; now if nothing waits
+	hasWork  bool      // records are waiting
+	openWork bool      // records may be waiting once an open transaction ends
+	since    time.Time // start of the wait without a commit; the present if nothing waits
 	moved    time.Time // the last commit, progress of a restore, or replacement of the client
 }
 
@@ -75,9 +75,9 @@ func (w *wait) text(p place, now time.Time) string {
 		p.topic, p.partition, now.Sub(w.since).Round(time.Second), w.committed, w.stable, w.end, why)
 }
 
-var errStalled = errors.New("records wait and nothing moves")
+var errStalled = errors.New("records wait without progress")
 
-// run looks every now and then until ctx ends.
+// run checks at intervals until ctx ends.
 func (w *watch) run(ctx context.Context) {
 	defer w.close()
 	pause := watchPause
@@ -89,12 +89,12 @@ func (w *watch) run(ctx context.Context) {
 			return
 		}
 		lookCtx, cancel := context.WithTimeout(ctx, 3*pause)
-		// Without an answer nothing is known: whoever cannot reach the brokers
-		// says so elsewhere.
+		// Without an answer nothing is known; an unreachable cluster is reported
+		// elsewhere.
 		if err := w.look(lookCtx); err != nil {
 			w.close()
 			if ctx.Err() == nil {
-				w.svc.log.Warn("progress cannot be checked", "error", err)
+				w.svc.log.Warn("checking progress failed", "error", err)
 			}
 		}
 		cancel()
@@ -129,7 +129,7 @@ func (w *watch) close() {
 	w.reader, w.cl = nil, nil
 }
 
-// look holds what is committed against what the topics hold.
+// look compares committed offsets with the ends of the topics.
 func (w *watch) look(ctx context.Context) error {
 	assigned, restoring := w.svc.health.serving()
 	switch {
@@ -138,7 +138,7 @@ func (w *watch) look(ctx context.Context) error {
 	case time.Since(w.assigned) > 2*waitingTime:
 		w.settle(nil)
 		return nil
-	default: // between two sessions, of which the next may fail as the last did
+	default: // between two sessions: the next one may fail as the last did
 		return nil
 	}
 	if err := w.open(); err != nil {
@@ -182,7 +182,7 @@ func (w *watch) look(ctx context.Context) error {
 	return nil
 }
 
-// judge decides whether something waits in a partition, and since when.
+// judge decides whether records wait in a partition, and since when.
 func (w *watch) judge(ctx context.Context, p place, next *wait, now time.Time) error {
 	w.mu.Lock()
 	last := w.waits[p]
@@ -200,7 +200,7 @@ func (w *watch) judge(ctx context.Context, p place, next *wait, now time.Time) e
 	case p.topic == topic.Raw: // gateways use no transactions
 		next.hasWork = perhaps
 	case perhaps && !moved && !next.hasWork:
-		// What lies there may be no more than the markers of transactions.
+		// The records there may be only transaction markers.
 		found := errors.New("found")
 		_, err := w.reader.Read(ctx, p.topic, p.partition, max(next.committed, next.looked), next.stable, func(*kgo.Record) error { return found }, nil)
 		if err != nil && !errors.Is(err, found) {
@@ -218,7 +218,7 @@ func (w *watch) judge(ctx context.Context, p place, next *wait, now time.Time) e
 	return nil
 }
 
-// settle takes what a look found, and acts on it.
+// settle stores the result of a check and acts on it.
 func (w *watch) settle(found map[place]*wait) {
 	now := time.Now()
 	w.mu.Lock()
@@ -246,14 +246,14 @@ func (w *watch) settle(found map[place]*wait) {
 	}
 }
 
-// serves notes the session that runs, nil when it has ended.
+// serves sets the running session, nil when it has ended.
 func (w *watch) serves(n *session) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.session = n
 }
 
-// check says what has waited for too long, or nil.
+// check returns an error about partitions that have waited for too long, or nil.
 func (w *watch) check() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -267,17 +267,17 @@ func (w *watch) check() error {
 	return nil
 }
 
-// dump writes down what is known of a session that stands still.
+// dump logs the state of a session that makes no progress.
 func (w *watch) dump(n *session, found map[place]*wait) {
 	now := time.Now()
-	// Where every goroutine is says what the client waits for.
+	// The stacks of all goroutines show what the client waits for.
 	stacks := make([]byte, 4<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]
 	path := filepath.Join(n.svc.cfg.DataDir, "stall.txt")
 	if err := os.WriteFile(path, stacks, 0o600); err != nil {
 		path = err.Error()
 	}
-	n.log.Error("records wait and nothing moves, the client is replaced", "phase", *n.phase.Load(),
+	n.log.Error("records wait without progress; replacing the client", "phase", *n.phase.Load(),
 		"assigned", n.svc.health.assigned(), "commits", n.commits.Load(), "stacks", path)
 	for p, x := range found {
 		state := "not assigned"
@@ -288,7 +288,7 @@ func (w *watch) dump(n *session, found map[place]*wait) {
 			"committed", x.committed, "last_stable", x.stable, "end", x.end, "worker", state, "restoring", x.restoring)
 	}
 	told := make(chan struct{})
-	go func() { // ends when the client answers, which it may only do once it is closed
+	go func() { // ends when the client answers, perhaps only once it is closed
 		defer close(told)
 		n.log.Error("client", "paused", n.cl.PauseFetchPartitions(nil), "fetched", n.cl.BufferedFetchRecords(),
 			"produced", n.cl.BufferedProduceRecords(), "produced_bytes", n.cl.BufferedProduceBytes(), "positions", n.cl.UncommittedOffsets())

@@ -18,16 +18,16 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 )
 
-// partition is the state of one partition as of its last committed transaction.
-// One goroutine at a time has it: a worker, or nobody while it is parked.
+// partition is the state of one partition as of its last committed transaction. One
+// goroutine owns it at a time: a worker, or none while it is parked.
 type partition struct {
 	id       int32
 	seen     *dedup.Set
 	identity *identity.State
 	// catalogs are the versions in force here, by app: see catalogs.go.
 	catalogs map[string]int64
-	// stateNext is the offset in enricher-state up to which identity and
-	// catalogs hold everything.
+	// stateNext is the offset in enricher-state up to which identity and catalogs are
+	// applied.
 	stateNext int64
 	parkedAt  time.Time
 }
@@ -39,26 +39,26 @@ func (p *partition) close() error {
 	return p.seen.Close()
 }
 
-// worker owns a partition from its assignment to its revocation: it restores
-// the state, then does the jobs of the session's transactions in order.
+// worker owns a partition from its assignment to its revocation: it restores the state,
+// then runs the jobs of the session's transactions in order.
 type worker struct {
 	n      *session
 	id     int32
-	part   *partition // nil until the restore made or took it
+	part   *partition // nil until the restore created or took it
 	cancel context.CancelFunc
 	jobs   chan job
 	done   chan struct{}
 
 	produce func(context.Context, *kgo.Record, func(*kgo.Record, error))
 
-	broken error // why the state is of no use any more
+	broken error // why the state can no longer be used
 
-	// inForce is the snapshot of the catalogs whose versions are in force here;
-	// the session compares it with the newest.
+	// inForce is the snapshot of the catalogs in force in this partition; the session
+	// compares it with the newest.
 	inForce atomic.Pointer[snapshot]
 	serving atomic.Bool // the state is restored
 
-	// Of the open transaction.
+	// Fields of the open transaction.
 	txn      *txn
 	identity *identity.Tx
 	catalogs *snapshot
@@ -67,12 +67,12 @@ type worker struct {
 	counts   counts
 	tally    tally
 
-	// Of the record at hand.
+	// Fields of the current record.
 	raw  event.RawEvent
 	enr  event.EnrichedEvent
 	link event.Link
 
-	message []byte // what tells it from another
+	message []byte // its message id, as the dedup set knows it
 	learnt  identity.Outputs
 	flags   flags
 
@@ -83,9 +83,9 @@ type worker struct {
 	unread  []byte         // RawEvent.Unread of a record that had none
 }
 
-// job is records of one topic of the partition, or the order to emit what the
-// transaction counted, after its last records, or to merge what it changed, once
-// it was committed.
+// job is a number of records of one topic of the partition; or the order to emit the
+// transaction's counts, after its last records; or, after the commit, to merge its
+// changes into the state.
 type job struct {
 	txn     *txn
 	records []*kgo.Record
@@ -93,8 +93,8 @@ type job struct {
 	merge   bool
 }
 
-// jobsAhead bounds what a worker may lag behind the polls of a transaction; the
-// session waits then.
+// jobsAhead is how many jobs a worker may lag behind the polls of a transaction; then
+// the session waits.
 const jobsAhead = 8
 
 // start starts the worker of a partition. stop ends it.
@@ -117,18 +117,18 @@ func (n *session) start(id int32) *worker {
 	return w
 }
 
-// stop ends the worker, waits for it and keeps its state for the next
-// assignment. What a transaction left uncommitted is dropped.
+// stop ends the worker, waits for it and keeps its state for the next assignment.
+// Uncommitted changes of a transaction are dropped.
 func (w *worker) stop() {
 	w.cancel()
 	close(w.jobs)
 	<-w.done
-	w.n.svc.metrics.forget(w.id)
+	w.n.svc.metrics.drop(w.id)
 	if w.part == nil {
 		return
 	}
 	if w.broken != nil {
-		if err := w.part.close(); err != nil { // it is rebuilt from the log anyway
+		if err := w.part.close(); err != nil { // it can be rebuilt from the log
 			w.n.log.Warn("partition state could not be closed", "partition", w.id, "error", err)
 		}
 		return
@@ -146,7 +146,7 @@ func (w *worker) run(ctx context.Context) {
 		w.serving.Store(true)
 		w.n.ready(w.id)
 	case ctx.Err() != nil:
-		return // stopped: the partition is another's
+		return // stopped: the partition was revoked
 	default:
 		w.broken = fmt.Errorf("restore partition %d: %w", w.id, err)
 		w.n.fail(w.broken)
@@ -189,8 +189,8 @@ func (w *worker) do(j job) {
 	}
 }
 
-// begin opens the overlay of a transaction. Buffers of the last one are free
-// again: the session flushed it.
+// begin opens the overlay of a transaction. Buffers of the previous one are free again:
+// the session flushed it.
 func (w *worker) begin(t *txn) error {
 	w.txn = t
 	w.out.reset()
@@ -205,7 +205,7 @@ func (w *worker) process(records []*kgo.Record) error {
 		return err
 	}
 	for i, r := range records {
-		if i%32 == 0 { // else the work would be for nothing
+		if i%32 == 0 { // stop early when the transaction is aborted
 			if err := errors.Join(w.txn.failed(), w.txn.ctx.Err()); err != nil {
 				return err
 			}
@@ -214,15 +214,14 @@ func (w *worker) process(records []*kgo.Record) error {
 			return err
 		}
 	}
-	// Corrections wait for the end of the job: each record of them is a block of
-	// its own for the rollup-writer, and cuts the one that it stands in.
+	// Corrections are gathered and emitted at the end of the job, in few records.
 	w.learnt.Reset()
 	w.identity.Flush(&w.learnt)
 	w.emitLearnt()
 	return nil
 }
 
-// merge makes what the transaction changed the state.
+// merge makes the transaction's changes part of the state.
 func (w *worker) merge() error {
 	if err := failpoint.Hit("enricher.before-merge"); err != nil {
 		return err

@@ -7,15 +7,16 @@ import (
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 )
 
-// clientIP returns the client's address: the peer's, or, when the peer is a
-// trusted proxy, the last address in the forwarded header that is not one of
-// them. What stands before that in the header is whatever the client wrote.
+// clientIP returns the client's address: the peer's address or, when the peer is a
+// trusted proxy, the last address in the forwarded header that is not a trusted
+// proxy's. Anything before that in the header was written by the client and proves
+// nothing.
 func clientIP(peer netip.Addr, h ingest.Headers, header string, trusted []netip.Prefix) netip.Addr {
 	peer = peer.Unmap().WithZone("")
 	if len(trusted) == 0 || !within(peer, trusted) {
 		return peer
 	}
-	// Proxies append to the field or add another one of the name.
+	// A proxy may append to the field or add a second field of the same name.
 	var hops []string
 	h.Each(func(name, value []byte) {
 		if strings.EqualFold(ingest.String(name), header) {

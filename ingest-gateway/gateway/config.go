@@ -102,35 +102,35 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	c.Kafka.Flags(set)
 	c.Registry.Flags(set)
 	set.StringVar(&c.Addr, "addr", c.Addr, "`host:port` to take events on")
-	set.StringVar(&c.Keys, "keys", c.Keys, "`file` of apps and their write keys; read again when it changes")
-	set.DurationVar(&c.KeysPoll, "keys-poll", c.KeysPoll, "how often the key file is looked at; SIGHUP does it at once")
-	set.StringVar(&c.PrivacyFile, "privacy-file", c.PrivacyFile, "YAML `file` of what must not be stored, not even in the log: docs/privacy.md; read again when it changes; empty for none")
+	set.StringVar(&c.Keys, "keys", c.Keys, "`file` of apps and their write keys; reloaded when it changes")
+	set.DurationVar(&c.KeysPoll, "keys-poll", c.KeysPoll, "how often the key file is checked for changes; SIGHUP checks it at once")
+	set.StringVar(&c.PrivacyFile, "privacy-file", c.PrivacyFile, "YAML `file` of privacy rules, applied before anything is written to the log (docs/privacy.md); reloaded when it changes; empty for none")
 	l := &c.Limits
 	set.IntVar(&l.MaxCompressedBytes, ingest.SettingMaxCompressedBytes, l.MaxCompressedBytes, "`bytes` of a packed body (gzip, zstd, ...) before unpacking")
 	set.IntVar(&l.MaxBodyBytes, ingest.SettingMaxBodyBytes, l.MaxBodyBytes, "`bytes` of a body, after unpacking")
 	set.IntVar(&l.MaxImportBytes, ingest.SettingMaxImportBytes, l.MaxImportBytes, "`bytes` of a body on paths for imports (/import, /v1/import, /batch), before and after unpacking; not less than max-body-bytes")
 	set.IntVar(&l.MaxBatchEvents, ingest.SettingMaxBatchEvents, l.MaxBatchEvents, "events of one request")
-	set.IntVar(&l.MaxEventBytes, ingest.SettingMaxEventBytes, l.MaxEventBytes, "`bytes` of one event's JSON; a larger one is rejected and its neighbours are not")
+	set.IntVar(&l.MaxEventBytes, ingest.SettingMaxEventBytes, l.MaxEventBytes, "`bytes` of one event's JSON; a larger event is rejected, the others of its request are not")
 	set.IntVar(&l.MaxIDBytes, ingest.SettingMaxIDBytes, l.MaxIDBytes, "`bytes` of an id")
 	set.IntVar(&l.MaxNameBytes, ingest.SettingMaxNameBytes, l.MaxNameBytes, "`bytes` of an event's name")
 	set.IntVar(&l.MaxDepth, ingest.SettingMaxDepth, l.MaxDepth, "nesting of one event's JSON")
-	set.Int64Var(&l.MaxQuantity, ingest.SettingMaxQuantity, l.MaxQuantity, "actions that one event may stand for")
-	set.IntVar(&c.MaxConnections, settingMaxConnections, c.MaxConnections, "connections at a time; more are answered 503 and closed")
+	set.Int64Var(&l.MaxQuantity, ingest.SettingMaxQuantity, l.MaxQuantity, "largest quantity of one event")
+	set.IntVar(&c.MaxConnections, settingMaxConnections, c.MaxConnections, "open connections; further ones are answered 503 and closed")
 	set.IntVar(&c.MaxHeaderBytes, settingMaxHeaderBytes, c.MaxHeaderBytes, "`bytes` of a request's line and header; each connection holds a buffer of this size")
 	set.DurationVar(&c.ReadTimeout, settingReadTimeout, c.ReadTimeout, "how long a client may take to send one request")
 	set.DurationVar(&c.WriteTimeout, "write-timeout", c.WriteTimeout, "how long a client may take to receive the reply")
 	set.DurationVar(&c.IdleTimeout, "idle-timeout", c.IdleTimeout, "how long a connection may be idle between requests")
-	set.Int64Var(&c.MaxInflightBytes, settingMaxInflightBytes, c.MaxInflightBytes, "`bytes` of bodies and records that are not answered or acked yet; more gets 503")
-	set.Int64Var(&c.MaxInflightEvents, settingMaxInflightEvents, c.MaxInflightEvents, "records that are not acked yet; more gets 503")
-	set.Float64Var(&c.MaxAddressShare, settingMaxAddressShare, c.MaxAddressShare, "`share` of max-inflight-bytes and of max-connections that one client address (IPv6: one /64) may take; more gets 503; 1 for no bound. Connections of trusted proxies are not counted, their clients' requests are")
-	set.Float64Var(&c.MaxUnauthenticatedShare, settingMaxUnauthenticatedShare, c.MaxUnauthenticatedShare, "`share` of max-inflight-bytes for bodies of requests whose write key is not known yet; more gets 503")
+	set.Int64Var(&c.MaxInflightBytes, settingMaxInflightBytes, c.MaxInflightBytes, "`bytes` of bodies and records in flight (not yet answered or acked); requests above it get 503")
+	set.Int64Var(&c.MaxInflightEvents, settingMaxInflightEvents, c.MaxInflightEvents, "records in flight (not yet acked); requests above it get 503")
+	set.Float64Var(&c.MaxAddressShare, settingMaxAddressShare, c.MaxAddressShare, "`share` of max-inflight-bytes and of max-connections that one client address (IPv6: one /64) may take; requests above it get 503; 1 for no bound. Connections of trusted proxies are not counted, but their clients' requests are")
+	set.Float64Var(&c.MaxUnauthenticatedShare, settingMaxUnauthenticatedShare, c.MaxUnauthenticatedShare, "`share` of max-inflight-bytes for bodies of requests whose write key has not been read yet; requests above it get 503")
 	set.IntVar(&c.MinRequestRate, settingMinRequestRate, c.MinRequestRate, "`bytes` per second at which a request must arrive once 5s have passed since its first byte; a slower one is answered 408; 0 for no bound")
 	set.DurationVar(&c.AckTimeout, settingAckTimeout, c.AckTimeout, "how long a request waits for the brokers' ack before it is answered 503; keep it below the timeout of the clients, 10s in most SDKs")
-	set.DurationVar(&c.Linger, "linger", c.Linger, "at most how long a partition's records wait for more, to go in one batch: latency against cost; it ends early when all producers wait for their replies")
-	set.StringVar(&c.Compression, "compression", c.Compression, "of what is produced: none, snappy, lz4 or zstd")
-	set.Var(&c.TrustedProxies, "trusted-proxies", "comma-separated `CIDRs` of proxies whose forwarded header is believed; empty believes none")
+	set.DurationVar(&c.Linger, "linger", c.Linger, "longest time that a partition's records wait for more records to share a batch (latency against cost); the wait ends early when all senders wait for their replies")
+	set.StringVar(&c.Compression, "compression", c.Compression, "compression of produced records: none, snappy, lz4 or zstd")
+	set.Var(&c.TrustedProxies, "trusted-proxies", "comma-separated `CIDRs` of proxies whose forwarded header is trusted; empty trusts none")
 	set.StringVar(&c.ForwardedHeader, "forwarded-header", c.ForwardedHeader, "header `field` in which trusted proxies give the client's address")
-	set.DurationVar(&c.StopTimeout, "stop-timeout", c.StopTimeout, "how long stopping waits for requests that are under way")
+	set.DurationVar(&c.StopTimeout, "stop-timeout", c.StopTimeout, "how long a stopping gateway waits for requests in progress")
 }
 
 // Validate reports all faults.
@@ -194,8 +194,8 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// shareOfBytes is a share of MaxInflightBytes, and never less than a few requests
-// of the largest size take.
+// shareOfBytes is a share of MaxInflightBytes, but never less than a few requests of
+// the largest size.
 func (c *Config) shareOfBytes(share float64) int64 {
 	return min(max(int64(share*float64(c.MaxInflightBytes)), 4*int64(c.Limits.Bodies(true).Text)), c.MaxInflightBytes)
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 )
 
-// listener bounds the connections, in all and of one address, and remembers those
-// that are open, so that stopping can end the ones that will not end by themselves.
+// listener bounds the connections, in total and per address, and keeps the set of open
+// ones, so that stopping can close those that do not end by themselves.
 type listener struct {
 	net.Listener
 	gateway   *Gateway
@@ -59,9 +59,9 @@ func (l *listener) admit(c net.Conn) (tracked *conn, setting string) {
 	if len(l.open) >= cfg.MaxConnections {
 		return nil, settingMaxConnections
 	}
-	peer, _ := netip.ParseAddrPort(c.RemoteAddr().String()) // the zero Addr is one client
+	peer, _ := netip.ParseAddrPort(c.RemoteAddr().String()) // unparsable addresses count as one client, the zero Addr
 	addr := peer.Addr().Unmap().WithZone("")
-	if !within(addr, l.gateway.proxies) { // a proxy's connections are of many clients
+	if !within(addr, l.gateway.proxies) { // a proxy's connections carry requests of many clients
 		tracked.network, tracked.counted = networkOf(addr), true
 		if !l.addresses.take(tracked.network, 1) {
 			return nil, settingMaxAddressShare
@@ -71,8 +71,8 @@ func (l *listener) admit(c net.Conn) (tracked *conn, setting string) {
 	return tracked, ""
 }
 
-// refuse answers a connection that is one too many, as far as its empty buffer
-// takes it at once, and closes it.
+// refuse answers a connection above a bound, as far as its empty send buffer accepts
+// the answer at once, and closes it.
 func (l *listener) refuse(c net.Conn, setting string) {
 	fault := &ingest.Fault{Kind: ingest.Overloaded, Setting: setting, Detail: "too many connections"}
 	if setting == settingMaxAddressShare {
@@ -80,7 +80,7 @@ func (l *listener) refuse(c net.Conn, setting string) {
 	}
 	body := append(ingest.AppendQuoted([]byte(`{"success":false,"error":{"code":"overloaded","detail":`), fault.Error()), "}}"...)
 	_ = c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-	// The client may be gone; there is nobody else to tell.
+	// The client may be gone; nobody else needs the error.
 	_, _ = fmt.Fprintf(c, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	_ = c.Close()
 	l.refused.Add(1)
@@ -116,8 +116,8 @@ func (l *listener) closeAll() int {
 	return len(open)
 }
 
-// conn is one connection. Its deadlines and its pace are those of the goroutine
-// that reads and writes it.
+// conn is one connection. Its deadlines and its pace belong to the goroutine that reads
+// and writes it.
 type conn struct {
 	net.Conn
 	listener      *listener
@@ -146,7 +146,7 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return nil
 }
 
-// Read implements net.Conn. A request that comes slower than its pace ends with
+// Read implements net.Conn. A request that arrives more slowly than its pace ends with
 // errSlow.
 func (c *conn) Read(p []byte) (int, error) {
 	due, slow := c.pace.due(c.reads.want)
@@ -182,8 +182,8 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// pace holds a request to a minimum rate: with n bytes of it sent since its first
-// read, a client may take paceGrace and n/rate.
+// pace enforces a minimum rate: from the first read of a request, a client has
+// paceGrace plus n/rate for its first n bytes.
 type pace struct {
 	rate   int  // bytes per second; 0 for none
 	active bool // a request is being read
@@ -191,18 +191,18 @@ type pace struct {
 	got    int
 }
 
-// paceGrace is what a client may pause whatever its rate.
+// paceGrace is how long a client may pause at any rate.
 const paceGrace = 5 * time.Second
 
-// paced tells a connection's pace where its requests begin and end.
+// paced marks the start and end of requests for a connection's pace.
 func paced(c net.Conn, state fasthttp.ConnState) {
 	if tracked, ok := c.(*conn); ok {
 		tracked.pace = pace{rate: tracked.pace.rate, active: state == fasthttp.StateActive}
 	}
 }
 
-// due is until when the next read may take, not later than want, and whether it is
-// for the pace that it is earlier.
+// due returns the deadline of the next read, not later than want, and whether the pace
+// is what makes it earlier.
 func (p *pace) due(want time.Time) (due time.Time, slow bool) {
 	if p.since.IsZero() || p.rate == 0 {
 		return want, false
@@ -224,10 +224,11 @@ func (p *pace) read(n int) {
 	p.got += n
 }
 
-// errSlow ends a read of a request that comes slower than min-request-rate.
+// errSlow ends a read of a request that arrives more slowly than min-request-rate.
 var errSlow = fmt.Errorf("slower than %s: %w", settingMinRequestRate, os.ErrDeadlineExceeded)
 
-// tooSlow is the fault of a read that ended at a deadline, nil of any other.
+// tooSlow returns the fault of a read that ended at a deadline, nil for any other
+// error.
 func tooSlow(err error, cfg *Config) *ingest.Fault {
 	var timeout net.Error
 	switch {
@@ -240,10 +241,10 @@ func tooSlow(err error, cfg *Config) *ingest.Fault {
 	return nil
 }
 
-// framing is the fault of a header block that two readers may take for different
-// requests (RFC 9112, sections 5.2 and 6.1), nil of any other: a length beside a
-// transfer coding, a coding that is not chunked, and folded lines. chunked is what
-// the server made of it.
+// framing returns the fault of a header block that two readers could take for different
+// requests (RFC 9112, sections 5.2 and 6.1), else nil: a Content-Length beside a
+// Transfer-Encoding, a transfer coding other than chunked, and folded lines. chunked is
+// how the server read it.
 func framing(raw []byte, chunked bool) *ingest.Fault {
 	length, coding := false, false
 	for rest := ingest.String(raw); rest != ""; {
@@ -270,7 +271,7 @@ func framing(raw []byte, chunked bool) *ingest.Fault {
 	return nil
 }
 
-// named reports whether a header line is of that field.
+// named reports whether a header line is of the named field.
 func named(line, field string) bool {
 	name, _, _ := strings.Cut(line, ":")
 	return len(name) >= len(field) && strings.EqualFold(strings.TrimRight(name, " \t"), field)

@@ -5,24 +5,23 @@ import (
 	"time"
 )
 
-// crowd counts the requests whose records are under way, and tells when it is
-// complete: when as many wait for their acks as did at most lately. Then
-// lingering brings no more records into a batch, only latency: producers that
-// send their next request once they have the reply to the last, over any number
-// of connections, are all waiting.
+// crowd counts the requests that wait for acks and reports when it is complete: when as
+// many wait as the highest number that waited at once recently. Lingering then adds no
+// records to a batch, only latency, since producers that send their next request after
+// the reply to the last, over any number of connections, are all waiting.
 type crowd struct {
 	waiting atomic.Int64
-	window  atomic.Int64 // number of the window that most is of
-	most    atomic.Int64 // that waited at a time
+	window  atomic.Int64 // number of the window that most belongs to
+	most    atomic.Int64 // highest number of requests that waited at once
 	before  atomic.Int64 // the same in the window before
 }
 
-// crowdWindow bounds how long a crowd that gets smaller lingers in vain, twice
-// this at most, and what is remembered of one that comes and goes.
+// crowdWindow is the length of a window. A crowd that shrinks lingers in vain for at
+// most two windows, and the size of one that comes and goes is remembered as long.
 const crowdWindow = 100 * time.Millisecond
 
-// join adds a request and reports whether the crowd is complete with it. Calls
-// that come together may count a window's most in the other one, which is a
+// join adds a request and reports whether the crowd is complete with it. Concurrent
+// calls may count a window's maximum in the neighbouring window; the effect is one
 // linger more or less.
 func (c *crowd) join(now time.Time) bool {
 	n := c.waiting.Add(1)
@@ -41,5 +40,5 @@ func (c *crowd) join(now time.Time) bool {
 	return n >= max(most, c.before.Load())
 }
 
-// leave takes a request off.
+// leave removes a request.
 func (c *crowd) leave() { c.waiting.Add(-1) }

@@ -2,20 +2,19 @@ package gateway
 
 import "time"
 
-// deadline is the deadline of one direction. The server sets three for every
-// request, each an alarm that the runtime has to move, a few percent of what a
-// request of one event costs; most are replaced before anything waits for them.
-// So what is asked for is only noted, and the alarm is set when something may
-// wait, an eighth of the time too late, so that it can stand for the requests
-// that come in that eighth.
+// deadline is the deadline of one direction. The server sets three deadlines for every
+// request, and each moves a runtime timer, which costs a few percent of a request with
+// one event; most are replaced before anything waits for them. So a requested deadline
+// is only noted, and the timer is set when something may wait, an eighth of the time
+// too late, so that it also serves the requests within that eighth.
 type deadline struct {
 	set   func(time.Time) error
 	want  time.Time // what was asked for; zero: none
 	alarm time.Time // what set was called with
 }
 
-// until sees to it that what comes next ends no earlier than at due, never if that
-// is zero, and no later than an eighth of the time after that.
+// until makes sure that the next operation ends no earlier than due (never, if due is
+// zero), and no later than an eighth of the time after it.
 func (d *deadline) until(due time.Time) error {
 	if due.IsZero() {
 		if d.alarm.IsZero() {

@@ -12,9 +12,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 )
 
-// exchange is one request and its reply, with every buffer that they need. It is
-// used again once the reply is written and every record has its result, whichever
-// comes last.
+// exchange is one request and its reply, with every buffer that they need. It is reused
+// once the reply is written and every record has its result, whichever comes last.
 type exchange struct {
 	gateway *Gateway
 	request ingest.Request
@@ -31,7 +30,7 @@ type exchange struct {
 	received  time.Time
 	held      hold
 	whole     bool // the body was read to its end
-	broken    bool // by a panic: nothing of it is used again
+	broken    bool // a panic occurred: the exchange is not reused
 }
 
 func (g *Gateway) newExchange() *exchange {
@@ -56,8 +55,8 @@ func (g *Gateway) acquire() *exchange {
 	return x
 }
 
-// release gives the exchange back when the reply is written. With records still
-// under way the last of them does it.
+// release returns the exchange to the pool once the reply is written. If records have
+// no result yet, the last result returns it.
 func (x *exchange) release() {
 	x.request.Headers = nil
 	x.headers.h = nil
@@ -71,7 +70,7 @@ func (x *exchange) release() {
 	}
 }
 
-// keepBytes bounds the buffers that an idle exchange holds on to.
+// keepBytes bounds the buffers that an idle exchange keeps.
 const keepBytes = 256 << 10
 
 func (x *exchange) recycle() {
@@ -83,16 +82,16 @@ func (x *exchange) recycle() {
 	}
 	n, slab := x.batch.Records()
 	if failed := x.flight.failures.Load() > 0; failed || x.broken || n > 4096 || slab > keepBytes || cap(x.wire) > keepBytes || cap(x.unpacked) > keepBytes || cap(x.reply.Body) > keepBytes {
-		// Large buffers are for the collector. So is everything that went with
-		// records that failed: the client may have given up on a request that a
-		// connection is still writing from these buffers.
+		// Large buffers are left to the garbage collector. So is everything of an
+		// exchange whose records failed: the client library may still be writing a
+		// request from these buffers to a connection.
 		return
 	}
 	g.exchanges.Put(x)
 }
 
-// readBody reads and unpacks the body. length is what the client said, or
-// negative where it did not.
+// readBody reads and unpacks the body. length is the declared Content-Length, negative
+// if there is none.
 func (x *exchange) readBody(src io.Reader, length int, contentEncoding string) *ingest.Fault {
 	bodies := x.request.Bodies()
 	if length > bodies.Most() {
@@ -115,7 +114,7 @@ func (x *exchange) readBody(src io.Reader, length int, contentEncoding string) *
 	case len(wire) > bodies.Packed:
 		return bodies.TooLargePacked(fmt.Sprintf("packed body of %d bytes", len(wire)))
 	}
-	if short { // as it came, and may be long once unpacked
+	if short { // on the wire; it may be long once unpacked
 		x.held.begin(x.carriesKey())
 	}
 	x.unpacked, err = x.gateway.unpacker.Unpack(x.unpacked[:0], wire, e, bodies.Text, x.held.reserve)
@@ -144,7 +143,7 @@ func (x *exchange) carriesKey() bool {
 	return false
 }
 
-// drop lets go of a body that will not be used, before the rest of it is read.
+// drop discards a body that will not be used, before the rest of it is read.
 func (x *exchange) drop() {
 	x.held.release()
 	if cap(x.wire) > keepBytes {
@@ -155,8 +154,8 @@ func (x *exchange) drop() {
 // errShort: the client closed the connection before sending Content-Length bytes.
 var errShort = errors.New("the body ended before its Content-Length")
 
-// readStep is the size of the first reservation for a body, in bytes. The HTTP
-// server has read as much before a request gets here.
+// readStep is the size of the first reservation for a body, in bytes. The HTTP server
+// has already read as much before a request gets here.
 const readStep = 8 << 10
 
 // readAll reads a body to its end, or until it is past its bounds. It reserves no more
@@ -200,8 +199,8 @@ func (x *exchange) readAll(dst []byte, src io.Reader, length int, bodies ingest.
 	}
 }
 
-// process takes a request, whose body was read unless fault says why not, to its
-// reply. The request's reply is in x.reply afterwards.
+// process produces the reply of a request, in x.reply. Its body was read, unless fault
+// gives the reason why not.
 func (x *exchange) process(candidates ingest.Candidates, fault *ingest.Fault) {
 	g := x.gateway
 	bound := candidates.Select(&x.request)
@@ -223,7 +222,7 @@ func (x *exchange) process(candidates ingest.Candidates, fault *ingest.Fault) {
 		}
 	}
 	taken := fault == nil
-	_ = failpoint.Hit("gateway.decoded") // it can kill, stop and sleep, not fail
+	_ = failpoint.Hit("gateway.decoded") // only stops the process or sleeps, never fails
 	if n, _ := b.Records(); fault == nil && n > 0 {
 		fault = x.produce(n)
 	} else if fault != nil {
@@ -238,7 +237,7 @@ func (x *exchange) process(candidates ingest.Candidates, fault *ingest.Fault) {
 		}
 		g.metrics.count(m, b)
 	}
-	_ = failpoint.Hit("gateway.before-answer") // the same
+	_ = failpoint.Hit("gateway.before-answer") // never fails either
 	bound.Route.Answer(&x.request, b, fault, &x.reply)
 	if fault != nil {
 		x.reply.RetryAfter(fault.RetryAfter)
@@ -249,8 +248,8 @@ func (x *exchange) process(candidates ingest.Candidates, fault *ingest.Fault) {
 	pm.seconds.Observe(g.now().Sub(x.received).Seconds())
 }
 
-// produce writes the batch's records and waits until every one is acked, or
-// returns why not and marks the items that are not known to be stored.
+// produce writes the batch's records and waits until every one is acked. Otherwise it
+// marks the items that are not known to be stored and returns the fault.
 func (x *exchange) produce(n int) *ingest.Fault {
 	g, p, b := x.gateway, x.gateway.producer, x.batch
 	refuse := func(f *ingest.Fault) *ingest.Fault {
@@ -258,12 +257,12 @@ func (x *exchange) produce(n int) *ingest.Fault {
 		return f
 	}
 	if p.partitions.Load() == nil {
-		return refuse(&ingest.Fault{Kind: ingest.Unavailable, RetryAfter: retryKafka, Detail: "Kafka is not there yet"})
+		return refuse(&ingest.Fault{Kind: ingest.Unavailable, RetryAfter: retryKafka, Detail: "Kafka is not reachable yet"})
 	}
 	if !p.inflight.take(int64(n)) {
 		return refuse(&ingest.Fault{
 			Kind: ingest.Overloaded, Setting: settingMaxInflightEvents, RetryAfter: 1,
-			Detail: fmt.Sprintf("more than %d records wait for their ack", p.inflight.limit),
+			Detail: fmt.Sprintf("more than %d records are waiting for their acks", p.inflight.limit),
 		})
 	}
 	p.start(x.flight, b, n, x.received)
@@ -271,14 +270,14 @@ func (x *exchange) produce(n int) *ingest.Fault {
 		p.hurry()
 	}
 	defer g.crowd.leave()
-	_ = failpoint.Hit("gateway.produced") // it can kill, stop and sleep, not fail
+	_ = failpoint.Hit("gateway.produced") // only stops the process or sleeps, never fails
 	x.timer.Reset(g.cfg.AckTimeout)
 	defer x.timer.Stop()
 	kind, retry := ingest.Unavailable, retryKafka
 	select {
 	case <-x.flight.done:
 		g.metrics.ackSeconds.Observe(g.now().Sub(x.flight.started).Seconds())
-		_ = failpoint.Hit("gateway.acked") // the same
+		_ = failpoint.Hit("gateway.acked") // never fails either
 		if x.flight.failures.Load() == 0 {
 			return nil
 		}
@@ -288,7 +287,7 @@ func (x *exchange) produce(n int) *ingest.Fault {
 	}
 	failed, pending := x.flight.settle(b)
 	if failed+pending == 0 {
-		return nil // the last ack came while the deadline passed
+		return nil // the last ack arrived just as the deadline passed
 	}
 	fault := &ingest.Fault{Kind: kind, RetryAfter: retry}
 	if failure := x.flight.failure.Load(); failure != nil {
@@ -305,9 +304,9 @@ func (x *exchange) produce(n int) *ingest.Fault {
 	return fault
 }
 
-// retryKafka is the Retry-After, in seconds, of what Kafka did not take: about
-// as long as a new leader needs.
+// retryKafka is the Retry-After, in seconds, when Kafka did not take the records: about
+// as long as the election of a leader takes.
 const retryKafka = 5
 
-// receivedAt is the one instant that the request and its records carry.
+// receivedAt is the time of receipt that the request and all its records carry.
 func (x *exchange) receivedAt() event.Micros { return event.FromTime(x.received) }

@@ -1,14 +1,13 @@
-// Package gateway takes events over HTTP and writes them to Kafka.
+// Package gateway receives events over HTTP and writes them to Kafka.
 //
-// It owns the flow of a request (see exchange.go), the HTTP server (http.go, the
-// one file that knows which), the producer and what is in flight, the bounds on
-// both, and the order in which all of it stops. What a wire protocol means is in
-// the protocols' packages, behind package ingest; which keys there are is in
-// package keys.
+// It owns the flow of a request (exchange.go), the HTTP server (http.go, the only file
+// that depends on its library), the producer and the records in flight, the bounds on
+// both, and the order in which everything stops. The wire protocols are packages of
+// their own, behind the interfaces of package ingest; write keys are in package keys.
 //
-// The promise that everything here serves: a success is answered only after
-// every record of the request was acked by all in-sync replicas, and what was
-// answered otherwise may be sent again under the same message ids without harm.
+// Everything here serves one promise: a request is answered with success only after
+// every record of it was acked by all in-sync replicas, and a request that was answered
+// otherwise may be sent again under the same message ids without harm.
 package gateway
 
 import (
@@ -34,21 +33,21 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/process"
 )
 
-// Dependencies are what a gateway is given.
+// Dependencies of a Gateway.
 type Dependencies struct {
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
 	Health  *ops.Health
-	// Protocols are spoken, in the order in which they are asked where paths
-	// collide; nil is those of Protocols() over a memory that all gateways share.
+	// Protocols, in the order in which they are asked where paths collide; nil selects
+	// Protocols() with a memory of known ids shared by all gateways.
 	Protocols []ingest.Protocol
-	// Reload makes the key file be read at once; may be nil.
+	// Reload triggers an immediate check of the key file; may be nil.
 	Reload <-chan struct{}
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
 
-// Gateway is one ingest gateway. Make it with New, then call Run once.
+// Gateway is one ingest gateway. Create it with New, then call Run once.
 type Gateway struct {
 	cfg      Config
 	log      *slog.Logger
@@ -67,14 +66,14 @@ type Gateway struct {
 	codec    *event.Codec
 
 	bounds
-	crowd     crowd // of requests that wait for acks
+	crowd     crowd // requests that wait for acks
 	exchanges sync.Pool
 	killed    <-chan struct{} // ends waiting for acks; set by Run
 	stopping  atomic.Bool
 }
 
-// New checks the settings, reads the key file and listens, but serves nothing
-// yet. It does not need Kafka to be there; it needs the schema registry, if one
+// New checks the settings, reads the key file and opens the listening socket, but
+// serves nothing yet. Kafka need not be reachable; the schema registry must be, if one
 // is configured.
 func New(cfg Config, deps Dependencies) (*Gateway, error) {
 	if err := cfg.Validate(); err != nil {
@@ -135,27 +134,27 @@ func New(cfg Config, deps Dependencies) (*Gateway, error) {
 	return g, nil
 }
 
-// privacyPoll is how often the privacy rules are looked at.
+// privacyPoll is how often the privacy rules are checked for changes.
 const privacyPoll = 5 * time.Second
 
-// privacyRead says that the privacy rules were read again.
+// privacyRead logs that the privacy rules were reloaded, or why they were not.
 func (g *Gateway) privacyRead(err error) {
 	if err != nil {
 		g.log.Error("privacy rules cannot be used", "file", g.cfg.PrivacyFile, "error", err)
 		return
 	}
-	g.log.Info("privacy rules read", "file", g.cfg.PrivacyFile)
+	g.log.Info("privacy rules loaded", "file", g.cfg.PrivacyFile)
 }
 
 // registryTimeout bounds the registration of the schemas.
 const registryTimeout = 30 * time.Second
 
-// Addr is where the gateway listens.
+// Addr is the address on which the gateway listens.
 func (g *Gateway) Addr() string { return g.server.addr() }
 
-// Run serves until signals.Stop ends, and then stops in order: no new
-// connections, requests under way to their end or to stop-timeout, the
-// producer's records, the client. signals.Kill cuts it short. It closes what New
+// Run serves until signals.Stop ends, and then stops in order: it accepts no new
+// connections, finishes requests in progress or cuts them off at stop-timeout, flushes
+// the producer and closes the client. signals.Kill cuts this short. Run closes what New
 // opened.
 func (g *Gateway) Run(signals process.Signals) error {
 	g.killed = signals.Kill.Done()

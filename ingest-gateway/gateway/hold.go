@@ -8,30 +8,30 @@ import (
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 )
 
-// bounds are on the bytes of bodies and records in flight: in all, of requests
-// whose write key is not known yet, and of one client address.
+// bounds holds the bounds on bytes of bodies and records in flight: in total, for
+// requests whose write key is not known yet, and per client address.
 type bounds struct {
 	bytes           budget
 	unauthenticated budget
 	addresses       shares
 }
 
-// hold is what one request has taken of the bounds.
+// hold is what one request has reserved of the bounds.
 type hold struct {
 	bounds  *bounds
 	address network
-	taken   int64 // of bytes and of the address
-	unknown int64 // of unauthenticated
-	counted bool  // what is reserved is of an unauthenticated request
+	taken   int64 // reserved of the total and of the address
+	unknown int64 // reserved of unauthenticated
+	counted bool  // further reservations count against unauthenticated
 }
 
-// begin starts the reading of a body. With exempt it does not count against the
-// bound on unauthenticated requests: its key is in the header, or it is so short
-// that the bound on connections bounds it.
+// begin starts the reading of a body. An exempt body does not count against the bound
+// on unauthenticated requests: its key is in the header, or it is so short that the
+// bound on connections suffices.
 func (h *hold) begin(exempt bool) { h.counted = !exempt }
 
-// reserve takes n bytes of every bound that applies, or nothing and returns a
-// Fault that names the bound.
+// reserve reserves n bytes of every bound that applies; if one has no room it reserves
+// nothing and returns a Fault that names the bound.
 func (h *hold) reserve(n int) error {
 	if n <= 0 {
 		return nil
@@ -64,13 +64,13 @@ func overloaded(setting, format string, bound int64) error {
 	return &ingest.Fault{Kind: ingest.Overloaded, Setting: setting, RetryAfter: 1, Detail: fmt.Sprintf(format, bound)}
 }
 
-// authenticated ends what counts against the bound on unauthenticated requests.
+// authenticated returns what counts against the bound on unauthenticated requests.
 func (h *hold) authenticated() {
 	h.bounds.unauthenticated.give(h.unknown)
 	h.unknown, h.counted = 0, false
 }
 
-// release gives everything back.
+// release returns everything.
 func (h *hold) release() {
 	h.authenticated()
 	if h.taken > 0 {
@@ -80,8 +80,8 @@ func (h *hold) release() {
 	}
 }
 
-// network is what counts as one client: an IPv4 address, or the /64 of an IPv6
-// address, of which a single customer has all.
+// network returns what counts as one client: an IPv4 address, or the /64 of an IPv6
+// address, all of which usually belongs to one customer.
 type network [16]byte
 
 func networkOf(addr netip.Addr) network {
@@ -95,7 +95,7 @@ func networkOf(addr netip.Addr) network {
 	return n
 }
 
-// shares bounds something by network. Networks that hold nothing are not in memory.
+// shares bounds a resource by network. Networks that hold nothing occupy no memory.
 type shares struct {
 	limit int64
 	mu    sync.Mutex // covers held
@@ -104,7 +104,7 @@ type shares struct {
 
 func newShares(limit int64) shares { return shares{limit: limit, held: map[network]int64{}} }
 
-// take takes n, or nothing and reports false.
+// take reserves n; without room it reserves nothing and returns false.
 func (s *shares) take(who network, n int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,7 +126,7 @@ func (s *shares) give(who network, n int64) {
 	}
 }
 
-// largest is what the network that holds most holds.
+// largest is the largest amount that one network holds.
 func (s *shares) largest() (most int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

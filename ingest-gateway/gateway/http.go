@@ -20,13 +20,13 @@ import (
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 )
 
-// server is the HTTP server: fasthttp, which takes half the CPU of net/http for
-// a request of one event. Nothing outside of this file knows.
+// server is the HTTP server. It uses fasthttp, which takes half the CPU of net/http for
+// a request with one event. Nothing outside this file depends on it.
 type server struct {
 	gateway *Gateway
 	http    *fasthttp.Server
 	ln      *listener
-	active  atomic.Int64 // requests
+	active  atomic.Int64 // requests in progress
 }
 
 func newServer(g *Gateway, ln net.Listener) *server {
@@ -38,11 +38,11 @@ func newServer(g *Gateway, ln net.Listener) *server {
 		Concurrency:                  g.cfg.MaxConnections + spareWorkers,
 		ConnState:                    paced,
 		ReadBufferSize:               g.cfg.MaxHeaderBytes,
-		ReadTimeout:                  g.cfg.ReadTimeout, // of a whole request, so that slow senders end too
+		ReadTimeout:                  g.cfg.ReadTimeout, // for a whole request, so that it also ends slow senders
 		WriteTimeout:                 g.cfg.WriteTimeout,
 		IdleTimeout:                  g.cfg.IdleTimeout,
 		MaxRequestBodySize:           max(g.cfg.Limits.Bodies(false).Most(), g.cfg.Limits.Bodies(true).Most()),
-		StreamRequestBody:            true, // bodies are read by us, within the bound on what is in flight
+		StreamRequestBody:            true, // the gateway reads bodies itself, within the bound on bytes in flight
 		DisablePreParseMultipartForm: true,
 		NoDefaultServerHeader:        true,
 		NoDefaultContentType:         true,
@@ -56,22 +56,23 @@ func (s *server) connections() int { return s.ln.count() }
 func (s *server) refused() int64   { return s.ln.refused.Load() }
 func (s *server) serve() error     { return s.http.Serve(s.ln) }
 
-// spareWorkers are more than max-connections, which the listener bounds: fasthttp
-// still counts a connection that has just closed.
+// spareWorkers is added to max-connections, which the listener enforces: fasthttp still
+// counts a connection that has just closed.
 const spareWorkers = 256
 
-// stop closes the listener, lets requests under way end, and at the deadline
-// cuts the connections that are left. It returns how many those were.
+// stop closes the listener, lets requests in progress end, and at the deadline closes
+// the remaining connections. It returns how many those were.
 func (s *server) stop(deadline context.Context) (cut int) {
-	// Before fasthttp does: it knows no listener until Serve got that far, and
-	// would leave it open for a Serve that comes after.
+	// Closed here and not by fasthttp: fasthttp does not know the listener before Serve
+	// has registered it. If stop came first, it would leave the listener open, and the
+	// later Serve would accept connections.
 	s.ln.Close()
 	if s.http.ShutdownWithContext(deadline) == nil {
 		return 0
 	}
 	cut = s.ln.closeAll()
-	// Their handlers end now: reads and writes fail, and what waits for an ack
-	// has a deadline of its own.
+	// Their handlers end now: reads and writes fail, and waiting for acks has its own
+	// deadline.
 	limit := time.NewTimer(s.gateway.cfg.AckTimeout + time.Second)
 	defer limit.Stop()
 	poll := time.NewTicker(10 * time.Millisecond)
@@ -80,14 +81,14 @@ func (s *server) stop(deadline context.Context) (cut int) {
 		select {
 		case <-poll.C:
 		case <-limit.C:
-			s.gateway.log.Error("requests are still under way", "requests", s.active.Load())
+			s.gateway.log.Error("requests are still in progress", "requests", s.active.Load())
 			return cut
 		}
 	}
 	return cut
 }
 
-// handle is one request.
+// handle serves one request.
 func (s *server) handle(ctx *fasthttp.RequestCtx) {
 	s.active.Add(1)
 	x := s.gateway.acquire()
@@ -101,12 +102,12 @@ func (s *server) handle(ctx *fasthttp.RequestCtx) {
 	s.exchange(ctx, x)
 }
 
-// broken answers a request on which the program failed. One request is lost and
-// not acked; the process and its other requests go on.
+// broken answers a request whose handler panicked. The request is not acked and its
+// events are not stored; the process and its other requests continue.
 func (s *server) broken(ctx *fasthttp.RequestCtx, x *exchange, p any) {
 	x.broken = true
-	s.gateway.log.Error("request failed by a fault of the program", "path", strings.Clone(x.request.Path), "panic", p, "stack", string(debug.Stack()))
-	s.fail(ctx, http.StatusInternalServerError, &ingest.Fault{Kind: ingest.Broken, Detail: "a fault of the gateway"})
+	s.gateway.log.Error("request handler panicked", "path", strings.Clone(x.request.Path), "panic", p, "stack", string(debug.Stack()))
+	s.fail(ctx, http.StatusInternalServerError, &ingest.Fault{Kind: ingest.Broken, Detail: "internal error of the gateway"})
 	ctx.SetConnectionClose()
 }
 
@@ -155,9 +156,8 @@ func (s *server) exchange(ctx *fasthttp.RequestCtx, x *exchange) {
 	s.write(ctx, x)
 }
 
-// discard reads what is left of a body that will not be used, so that the client
-// comes to read the reply, and closes the connection where there is more than is
-// worth reading.
+// discard reads the rest of a body that will not be used, so that the client gets to
+// reading the reply. If too much is left, it closes the connection instead.
 func (s *server) discard(ctx *fasthttp.RequestCtx, rest io.Reader) {
 	worth := 2 * int64(s.gateway.cfg.Limits.Bodies(false).Most())
 	if _, err := io.CopyN(io.Discard, rest, worth); !errors.Is(err, io.EOF) {
@@ -165,7 +165,7 @@ func (s *server) discard(ctx *fasthttp.RequestCtx, rest io.Reader) {
 	}
 }
 
-// write copies the reply out.
+// write copies the reply to the HTTP response.
 func (s *server) write(ctx *fasthttp.RequestCtx, x *exchange) {
 	w := &x.reply
 	out := &ctx.Response
@@ -188,16 +188,16 @@ func (s *server) write(ctx *fasthttp.RequestCtx, x *exchange) {
 	}
 }
 
-// allowOrigin names the origin, which together with credentials must not be "*":
-// some SDKs send with credentials and fail on it.
+// allowOrigin echoes the origin. The header must not be "*" together with credentials:
+// some SDKs send credentials, and browsers then refuse "*".
 func allowOrigin(out *fasthttp.Response, origin string) {
 	out.Header.Set("Access-Control-Allow-Origin", origin)
 	out.Header.Set("Access-Control-Allow-Credentials", "true")
 	out.Header.Add("Vary", "Origin")
 }
 
-// preflight answers the question that a browser asks before it sends. Which app
-// it is about is not known yet.
+// preflight answers a browser's preflight request. It does not name the app, so the
+// answer depends on what any app allows.
 func (s *server) preflight(ctx *fasthttp.RequestCtx, x *exchange) {
 	x.batch.Begin(&x.request, &unbound)
 	ctx.SetStatusCode(http.StatusNoContent)
@@ -216,7 +216,8 @@ func (s *server) preflight(ctx *fasthttp.RequestCtx, x *exchange) {
 	s.count(x, http.StatusNoContent)
 }
 
-// noRoute answers a path or a method that nobody has.
+// noRoute answers a path that no protocol serves, or a method that the path does not
+// have.
 func (s *server) noRoute(ctx *fasthttp.RequestCtx, x *exchange) {
 	x.batch.Begin(&x.request, &unbound)
 	w := &x.reply
@@ -233,7 +234,7 @@ func (s *server) noRoute(ctx *fasthttp.RequestCtx, x *exchange) {
 	s.count(x, w.Status)
 }
 
-// close ends the connection of a request whose body nobody reads, if it has one.
+// close closes the connection of a request whose body, if it has one, is not read.
 func (s *server) close(ctx *fasthttp.RequestCtx) {
 	if stream := ctx.RequestBodyStream(); stream != nil && ctx.Request.Header.ContentLength() != 0 {
 		s.discard(ctx, stream)
@@ -247,8 +248,8 @@ func (s *server) count(x *exchange, status int) {
 	p.seconds.Observe(s.gateway.now().Sub(x.received).Seconds())
 }
 
-// malformed answers what is not HTTP, or not in time, or has too long a header.
-// The connection is closed after it.
+// malformed answers a request that is not HTTP, arrived too late, or has too long a
+// header, and closes the connection.
 func (s *server) malformed(ctx *fasthttp.RequestCtx, err error) {
 	fault := &ingest.Fault{Kind: ingest.BadBody, Detail: "malformed HTTP request"}
 	status := http.StatusBadRequest
@@ -264,7 +265,7 @@ func (s *server) malformed(ctx *fasthttp.RequestCtx, err error) {
 	s.fail(ctx, status, fault)
 }
 
-// fail answers where no protocol can.
+// fail answers a request that no protocol can answer.
 func (s *server) fail(ctx *fasthttp.RequestCtx, status int, fault *ingest.Fault) {
 	ctx.SetStatusCode(status)
 	ctx.Response.Header.SetContentType("application/json")
@@ -274,7 +275,7 @@ func (s *server) fail(ctx *fasthttp.RequestCtx, status int, fault *ingest.Fault)
 	m.answered(m.protocol(noProtocol), status, fault)
 }
 
-// headers shows fasthttp's header to protocols.
+// headers gives protocols access to fasthttp's header.
 type headers struct{ h *fasthttp.RequestHeader }
 
 // Get implements ingest.Headers.
@@ -287,7 +288,7 @@ func (h *headers) Each(fn func(name, value []byte)) {
 	}
 }
 
-// logger takes what fasthttp has to say, which is about connections.
+// logger receives fasthttp's log lines, which are about connections.
 type logger struct{ log *slog.Logger }
 
 // Printf implements fasthttp.Logger.

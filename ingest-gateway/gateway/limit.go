@@ -12,13 +12,13 @@ import (
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 )
 
-// budget bounds something that is in flight.
+// budget bounds a quantity that is in flight.
 type budget struct {
 	used  atomic.Int64
 	limit int64
 }
 
-// take takes n, or nothing and reports false.
+// take reserves n; without room it reserves nothing and returns false.
 func (b *budget) take(n int64) bool {
 	if b.used.Add(n) <= b.limit {
 		return true
@@ -29,8 +29,9 @@ func (b *budget) take(n int64) bool {
 
 func (b *budget) give(n int64) { b.used.Add(-n) }
 
-// meters hold what the gateway counts for each app, and the bounds of write keys
-// that have their own. There are as many as were ever in the key file.
+// meters holds the counters of each app, and the buckets of write keys that have bounds
+// of their own. Entries are never removed; there are as many as apps and keys that were
+// ever in the key file.
 type meters struct {
 	metrics *metrics
 	apps    sync.Map // app id to *meter
@@ -45,8 +46,7 @@ func (m *meters) of(app *ingest.App) *meter {
 	return v.(*meter)
 }
 
-// take asks for n events of the app by the key of the request: both must have
-// room.
+// take reserves n events for the app and the request's key; both must have room.
 func (m *meters) take(app *ingest.App, n int, now time.Time) *ingest.Fault {
 	if n == 0 {
 		return nil
@@ -62,7 +62,7 @@ func (m *meters) take(app *ingest.App, n int, now time.Time) *ingest.Fault {
 	return fault
 }
 
-// give returns to the quotas what was not stored after all.
+// give returns events to the quotas that were not stored after all.
 func (m *meters) give(app *ingest.App, n int) {
 	if n == 0 {
 		return
@@ -103,15 +103,15 @@ func newMeter(m *metrics, app string) *meter {
 	return t
 }
 
-// bucket is what an app or a key sent of its rate and quota. They are of this
-// process: several gateways share nothing, and a restart begins anew. A nil
-// bucket has no bounds.
+// bucket is what an app or a key has used of its rate and quota. Buckets are per
+// process: gateways share nothing, and a restart resets them. A nil bucket has no
+// bounds.
 type bucket struct {
 	mu     sync.Mutex // covers all
 	full   bool       // tokens was set
 	tokens float64    // events that may come now; negative after a batch larger than what was left
-	at     time.Time  // when tokens was right
-	day    int64      // days since the epoch, UTC, that used is of
+	at     time.Time  // the time for which tokens was computed
+	day    int64      // the day that used counts, in days since the epoch, UTC
 	used   int64
 }
 
@@ -123,8 +123,8 @@ type allowance struct {
 	quota int64
 }
 
-// take asks for n events. A batch passes when one event would, and what it takes
-// beyond is owed, so that a batch larger than the burst is not refused forever.
+// take reserves n events. A batch passes if one event would pass, and the excess is
+// owed, so that a batch larger than the burst is not refused forever.
 func (t *bucket) take(b allowance, n int, now time.Time) *ingest.Fault {
 	if t == nil || (b.rate == 0 && b.quota == 0) {
 		return nil
@@ -140,7 +140,7 @@ func (t *bucket) take(b allowance, n int, now time.Time) *ingest.Fault {
 		if t.used >= b.quota {
 			return &ingest.Fault{
 				Kind: ingest.OverQuota, Setting: settingQuota, RetryAfter: int((today+1)*day - now.Unix()),
-				Detail: fmt.Sprintf("%s sent its %d events of today", b.what, b.quota),
+				Detail: fmt.Sprintf("%s has used its quota of %d events for today", b.what, b.quota),
 			}
 		}
 	}
@@ -164,7 +164,7 @@ func (t *bucket) take(b allowance, n int, now time.Time) *ingest.Fault {
 	return nil
 }
 
-// give returns to the quota what was not stored after all.
+// give returns events to the quota that were not stored after all.
 func (t *bucket) give(n int) {
 	if t == nil {
 		return

@@ -15,10 +15,10 @@ var outcomes = [ingest.Unstored + 1]string{
 	ingest.Accepted: "accepted", ingest.Rejected: "rejected", ingest.Ignored: "ignored", ingest.Unstored: "unstored",
 }
 
-// noProtocol labels requests that reach no route.
+// noProtocol labels requests that match no route.
 const noProtocol = "none"
 
-// unbound is of requests that no route takes.
+// unbound is the Bound of requests that match no route.
 var unbound = ingest.Bound{Protocol: noProtocol}
 
 type metrics struct {
@@ -37,7 +37,7 @@ type metrics struct {
 	late         *prometheus.CounterVec // result
 	acceptedEver atomic.Int64           // for the log
 
-	acked, failed         [2]prometheus.Counter // of records: by topic raw, rejected
+	acked, failed         [2]prometheus.Counter // records, by topic: raw, rejected
 	lateStored, lateFails prometheus.Counter
 
 	protocols sync.Map // protocol name to *protocolMetrics
@@ -62,22 +62,22 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		requests:  counterVec("requests_total", "Requests answered, by protocol and status.", "protocol", "status"),
 		faults:    counterVec("faults_total", "Requests that failed as a whole, by protocol and kind.", "protocol", "kind"),
-		wireBytes: counterVec("request_bytes_total", "Bytes of bodies as they came.", "protocol"),
-		bodyBytes: counterVec("body_bytes_total", "Bytes of bodies after unpacking.", "protocol"),
-		events:    counterVec("events_total", "Events by app and outcome: accepted, rejected, ignored, unstored. Their sum is what came in.", "app", "outcome"),
-		rejected:  counterVec("rejected_total", "Rejected events by app and reason code, also those whose quarantine was not acked.", "app", "code"),
-		optedOut:  counterVec("opted_out_total", "Of the ignored events those of users and accounts who opted out, by app.", "app"),
+		wireBytes: counterVec("request_bytes_total", "Bytes of request bodies as received, before unpacking.", "protocol"),
+		bodyBytes: counterVec("body_bytes_total", "Bytes of request bodies after unpacking.", "protocol"),
+		events:    counterVec("events_total", "Events by app and outcome: accepted, rejected, ignored, unstored. The sum is all events received.", "app", "outcome"),
+		rejected:  counterVec("rejected_total", "Rejected events by app and reason code, including those whose record in rejected was not acked.", "app", "code"),
+		optedOut:  counterVec("opted_out_total", "Ignored events of users and accounts who opted out, by app.", "app"),
 		limited:   counterVec("limited_total", "Requests and connections refused because a setting's bound was reached, by setting.", "setting"),
 		records:   counterVec("records_total", "Records handed to the Kafka client, by topic and result: acked or failed.", "topic", "result"),
-		late:      counterVec("late_records_total", "Of these, records whose result came after their request was answered, by result.", "result"),
+		late:      counterVec("late_records_total", "Records whose result arrived after their request was answered, by result.", "result"),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: name("request_seconds"), Help: "From the end of a request's header to its reply, by protocol.", Buckets: seconds,
+			Name: name("request_seconds"), Help: "Time from the end of a request's header to its reply, by protocol.", Buckets: seconds,
 		}, []string{"protocol"}),
 		ackSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: name("ack_seconds"), Help: "From handing a request's records to the Kafka client to the last ack.", Buckets: seconds,
+			Name: name("ack_seconds"), Help: "Time from handing a request's records to the Kafka client to the last ack.", Buckets: seconds,
 		}),
 		newest: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: name("newest_accepted_timestamp_seconds"), Help: "Unix time of receipt of the newest request with events that were accepted.",
+			Name: name("newest_accepted_timestamp_seconds"), Help: "Unix time of receipt of the newest request with accepted events.",
 		}),
 	}
 	reg.MustRegister(m.seconds, m.ackSeconds, m.newest)
@@ -95,18 +95,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// observe registers the metrics that are read off the gateway.
+// observe registers the metrics that are read from the gateway's state.
 func (m *metrics) observe(g *Gateway, reg prometheus.Registerer) {
 	gauge := func(n, help string, f func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "uptake_gateway_" + n, Help: help}, f))
 	}
-	gauge("inflight_bytes", "Bytes of bodies and records that are not answered or acked yet.", func() float64 { return float64(g.bytes.used.Load()) })
-	gauge("inflight_events", "Records that are not acked yet.", func() float64 { return float64(g.producer.inflight.used.Load()) })
+	gauge("inflight_bytes", "Bytes of bodies and records that are not yet answered or acked.", func() float64 { return float64(g.bytes.used.Load()) })
+	gauge("inflight_events", "Records that are not yet acked.", func() float64 { return float64(g.producer.inflight.used.Load()) })
 	gauge("inflight_bytes_limit", "The bound on inflight_bytes, max-inflight-bytes.", func() float64 { return float64(g.bytes.limit) })
 	gauge("inflight_events_limit", "The bound on inflight_events, max-inflight-events.", func() float64 { return float64(g.producer.inflight.limit) })
-	gauge("unauthenticated_bytes", "Of inflight_bytes those of bodies whose write key is not known yet.", func() float64 { return float64(g.unauthenticated.used.Load()) })
+	gauge("unauthenticated_bytes", "Part of inflight_bytes: bodies whose write key has not been read yet.", func() float64 { return float64(g.unauthenticated.used.Load()) })
 	gauge("unauthenticated_bytes_limit", "The bound on unauthenticated_bytes, a share of max-inflight-bytes.", func() float64 { return float64(g.unauthenticated.limit) })
-	gauge("address_bytes", "Of inflight_bytes those of the client address that holds most.", func() float64 { return float64(g.addresses.largest()) })
+	gauge("address_bytes", "Part of inflight_bytes: the client address that holds the most.", func() float64 { return float64(g.addresses.largest()) })
 	gauge("address_bytes_limit", "The bound on address_bytes, a share of max-inflight-bytes.", func() float64 { return float64(g.addresses.limit) })
 	gauge("connections", "Open connections.", func() float64 { return float64(g.server.connections()) })
 	gauge("kafka_ready", "1 while the topics are known and the last records were acked.", func() float64 {

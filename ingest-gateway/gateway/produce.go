@@ -20,7 +20,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// producer writes the records of batches and knows whether the cluster takes
+// producer writes the records of batches and keeps track of whether the cluster accepts
 // them. It owns the Kafka client.
 type producer struct {
 	client   *kgo.Client
@@ -35,13 +35,13 @@ type producer struct {
 	rested  time.Time  // when hurry may run again
 
 	partitions atomic.Pointer[partitions] // nil until the topics were checked
-	trouble    atomic.Pointer[trouble]    // nil while all is well
+	trouble    atomic.Pointer[trouble]    // nil while the cluster accepts records
 }
 
 // partitions are the counts of the topics, which never change.
 type partitions struct{ raw, rejected int32 }
 
-// trouble is why the gateway is not ready.
+// trouble is the reason why the gateway is not ready.
 type trouble struct{ err error }
 
 // batchOverhead is what a record batch may need beside one record's value.
@@ -50,7 +50,7 @@ const batchOverhead = 64 << 10
 func newProducer(cfg Config, log *slog.Logger, reg prometheus.Registerer, m *metrics, now func() time.Time) (*producer, error) {
 	p := &producer{log: log, metrics: m, now: now, linger: cfg.Linger}
 	p.inflight.limit = cfg.MaxInflightEvents
-	p.trouble.Store(&trouble{errors.New("the topics were not checked yet")})
+	p.trouble.Store(&trouble{errors.New("the topics have not been checked yet")})
 	opts, err := cfg.Kafka.Options(log, reg)
 	if err != nil {
 		return nil, err
@@ -66,10 +66,10 @@ func newProducer(cfg Config, log *slog.Logger, reg prometheus.Registerer, m *met
 		kgo.ProducerLinger(cfg.Linger),
 		kgo.ProducerBatchCompression(compression),
 		kgo.ProducerBatchMaxBytes(int32(max(1_000_012, cfg.Limits.MaxEventBytes+batchOverhead))),
-		// A record that was never sent fails after this; one that may have been
-		// written is kept until the brokers say so, and counts as in flight.
+		// A record that was never sent fails after this; one that may have been written
+		// is kept until the brokers answer, and counts as in flight.
 		kgo.RecordDeliveryTimeout(cfg.AckTimeout),
-		// Above our own bound, so that Produce never blocks.
+		// Higher than the gateway's own bound, so that Produce never blocks.
 		kgo.MaxBufferedRecords(int(2*cfg.MaxInflightEvents)),
 	)
 	if p.client, err = kgo.NewClient(append(opts, cfg.extra...)...); err != nil {
@@ -87,15 +87,15 @@ func (p *producer) ready() error {
 	return nil
 }
 
-// checkEvery is how often a cluster in trouble is asked whether it still is.
+// checkEvery is the interval of checks while the cluster is in trouble.
 const (
 	checkEvery   = time.Second
 	checkTimeout = 10 * time.Second
 	logEvery     = 10 * time.Second
 )
 
-// watch checks the topics until they are right, and again whenever records
-// failed, until ctx ends. It is the one place that logs about it.
+// watch checks the topics until they are correct, and again whenever records failed,
+// until ctx ends. Nothing else logs the state of the cluster.
 func (p *producer) watch(ctx context.Context) {
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
@@ -113,11 +113,11 @@ func (p *producer) watch(ctx context.Context) {
 			case err != nil:
 				p.trouble.Store(&trouble{err})
 				if !quiet {
-					p.log.Warn("kafka cannot be used, events are refused until it can", "error", err)
+					p.log.Warn("kafka is not usable; events are refused until it is", "error", err)
 					logged = now
 				}
 			case p.trouble.CompareAndSwap(t, nil) && !quiet:
-				// It answers; what failed before was a part of it, or is over.
+				// The cluster answers; the earlier failure was partial or has passed.
 				p.log.Info("kafka reachable", "raw_partitions", n.raw, "rejected_partitions", n.rejected, "before", t.err)
 				logged = now
 			}
@@ -139,28 +139,28 @@ func (p *producer) check(ctx context.Context) error {
 	}
 	n := partitions{raw: infos[topic.Raw].Partitions, rejected: infos[topic.Rejected].Partitions}
 	if old := p.partitions.Load(); old != nil && *old != n {
-		return fmt.Errorf("partition counts changed from %+v to %+v: keys would go to other partitions; make the topics anew under a new major", *old, n)
+		return fmt.Errorf("partition counts changed from %+v to %+v: keys would go to other partitions; create topics of a new major version", *old, n)
 	}
 	p.partitions.Store(&n)
 	return nil
 }
 
-// flight is the records of one request on their way. It belongs to an exchange,
-// whose slab its records point into: neither may be used again before refs is 0.
+// flight is the records of one request in flight. It belongs to an exchange, whose slab
+// its records point into: neither may be reused before refs is 0.
 type flight struct {
 	exchange *exchange
 	records  []produced
-	refs     atomic.Int64 // records without a result, and one while the request is answered
+	refs     atomic.Int64 // records without a result, plus one while the request is being answered
 	failures atomic.Int64
 	failure  atomic.Pointer[error] // the first
 	done     chan struct{}         // gets a value when every record has its result
 	started  time.Time
 	promise  func(*kgo.Record, error)
-	answered atomic.Bool // the request is: results are late from here on
+	answered atomic.Bool // the request was answered: later results are late
 }
 
-// produced is a record with what became of it. The record is the first field, so
-// that a promise finds the rest by its address.
+// produced is a record with its result. The record is the first field, so that a
+// promise finds the rest by its address.
 type produced struct {
 	kgo.Record
 	item     int32
@@ -207,10 +207,10 @@ func (p *producer) start(f *flight, b *ingest.Batch, n int, received time.Time) 
 	}
 }
 
-// hurry sends what lingers. It waits for nothing: a Flush that is over before it
-// began is the client's one way to end all lingers. That looks at every
-// partition, so it rests for some times as long as it took, or for a linger: with
-// thousands of partitions it would cost more than it gives.
+// hurry sends lingering records without waiting: a Flush whose context is already
+// cancelled is the client's only way to end all lingers. It looks at every partition,
+// so it then rests for a multiple of the time it took, or for a linger: with thousands
+// of partitions it would cost more than it saves.
 func (p *producer) hurry() {
 	if p.linger == 0 || !p.hurries.TryLock() {
 		return
@@ -220,11 +220,11 @@ func (p *producer) hurry() {
 	if began.Before(p.rested) {
 		return
 	}
-	_ = p.client.Flush(over) // says so
+	_ = p.client.Flush(over) // returns the cancelled context's error at once
 	p.rested = began.Add(min(restFactor*p.now().Sub(began), p.linger))
 }
 
-// restFactor bounds the share of a core that hurrying takes, to a tenth.
+// restFactor bounds hurry to a tenth of a core.
 const restFactor = 10
 
 var over = func() context.Context {
@@ -233,7 +233,7 @@ var over = func() context.Context {
 	return ctx
 }()
 
-// quiet is the client's logger without what it says of each Flush.
+// quiet is the client's logger without its lines about each Flush.
 type quiet struct{ kgo.Logger }
 
 // Log implements kgo.Logger.
@@ -243,8 +243,8 @@ func (q quiet) Log(level kgo.LogLevel, msg string, keyvals ...any) {
 	}
 }
 
-// finished is the promise of every record. The client calls it from one
-// goroutine, so it does no more than count.
+// finished is the promise of every record. The client calls it from one goroutine, so
+// it only counts.
 func (f *flight) finished(r *kgo.Record, err error) {
 	rec := (*produced)(unsafe.Pointer(r))
 	m := f.exchange.gateway.metrics
@@ -279,8 +279,8 @@ func (f *flight) finished(r *kgo.Record, err error) {
 	}
 }
 
-// settle marks the items of the batch that are not known to be stored, and
-// returns how many records were refused and how many have no result yet.
+// settle marks the items of the batch that are not known to be stored, and returns how
+// many records were refused and how many have no result yet.
 func (f *flight) settle(b *ingest.Batch) (failed, pending int) {
 	for i := range f.records {
 		rec := &f.records[i]
@@ -297,11 +297,11 @@ func (f *flight) settle(b *ingest.Batch) (failed, pending int) {
 	return failed, pending
 }
 
-// suspect notes that records were not acked; watch looks into it.
+// suspect notes that records were not acked; watch checks the cluster.
 func (p *producer) suspect(err error) { p.trouble.CompareAndSwap(nil, &trouble{err}) }
 
-// reason words an error of the client for replies: brokers' errors by name, and
-// nothing about hosts.
+// reason words an error of the client for replies: brokers' errors by name, without
+// host names.
 func reason(err error) string {
 	var ke *kerr.Error
 	switch {
@@ -317,15 +317,15 @@ func reason(err error) string {
 
 func (p *producer) unacked() int64 { return p.inflight.used.Load() }
 
-// close waits for the records that the client has, to the deadline, and closes
-// it. It returns how many of the records in flight were acked and how many were
-// not; none of the latter was answered with success.
+// close waits, up to the deadline, for the records that the client holds, and closes
+// it. It returns how many of the records in flight were acked and how many were not; no
+// request with one of the latter was answered with success.
 func (p *producer) close(deadline context.Context) (flushed, lost int64) {
 	before := p.unacked()
 	if err := p.client.Flush(deadline); err != nil && p.unacked() > 0 {
 		p.log.Warn("flush was cut short", "error", err)
 	}
 	lost = p.unacked()
-	p.client.Close() // fails what is left, whose promises have run when it returns
+	p.client.Close() // fails the remaining records; all promises have run when it returns
 	return before - lost, lost
 }

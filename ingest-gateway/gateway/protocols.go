@@ -15,11 +15,11 @@ import (
 )
 
 // Protocols lists the wire protocols, in the order in which they are asked where
-// several claim a path: those that tell a stranger's request by a header or a
-// field go before those that take what is left. PostHog goes before Amplitude
-// (/batch) and Mixpanel (/track, /engage), Gainsight PX and Moesif (/v1/users)
-// go by their headers. What exists is remembered in this process alone; New lets
-// gateways share it.
+// several claim a path: those that recognise their requests by a header or a field come
+// before those that take any request. PostHog comes before Amplitude (/batch) and
+// Mixpanel (/track, /engage); Gainsight PX and Moesif (/v1/users) recognise theirs by
+// headers. Known ids are remembered in this process only; New makes gateways share
+// them.
 func Protocols() []ingest.Protocol {
 	return protocols(known.NewMemory(known.DefaultLimit))
 }

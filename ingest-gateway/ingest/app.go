@@ -7,13 +7,13 @@ import (
 	"github.com/uptakehq/uptake/schemas/ids"
 )
 
-// App is what a write key belongs to: one product in one environment. It is not
-// changed once made; a reload of the key file makes new ones.
+// App is one product in one environment; write keys belong to an app. It is immutable;
+// a reload of the key file creates new ones.
 type App struct {
 	ID string
 
-	// AllowedOrigins are the values of Origin that browsers may send from;
-	// empty allows all.
+	// AllowedOrigins are the values of Origin that browsers may send from; empty allows
+	// all.
 	AllowedOrigins []string
 
 	// RatePerSecond bounds events per second in this process, with bursts of
@@ -24,35 +24,34 @@ type App struct {
 	// DailyQuota bounds events per UTC day in this process; 0 is no bound.
 	DailyQuota int64
 
-	// AccountKeys are the names under which the app's events tell the account,
-	// first found wins: a property or trait of the Segment API, a group type of
+	// AccountKeys are the names under which the app's events carry the account, in
+	// order of preference: a property or trait of the Segment API, a group type of
 	// PostHog and Amplitude, a group key of Mixpanel, an attribute of OTLP.
 	AccountKeys []string
 
-	// QuantityKey is the property that says how many actions one event stands
-	// for; empty is none. It has no default: a property called "quantity" means
-	// items in a cart to most who send one.
+	// QuantityKey is the property that holds the quantity of an event; empty is none.
+	// It has no default: a property called "quantity" mostly means items in a cart.
 	QuantityKey string
 
-	// NoIDs are the texts that are no ids of the app's people and accounts; nil is
+	// NoIDs are texts that are not ids of the app's people and accounts; nil selects
 	// ids.Default.
 	NoIDs *ids.List
 
-	// IPMode is what of a client's address may be stored.
+	// IPMode is how much of a client's address may be stored.
 	IPMode IPMode
 
-	// Key is what the write key of the request may do less than the app, and whether
-	// it may send history. The zero value takes nothing away.
+	// Key restricts the write key of the request further than the app, and may allow
+	// history. The zero value restricts nothing.
 	Key Scope
 }
 
-// Scope says what one write key of an app may do.
+// Scope holds the restrictions and rights of one write key of an app.
 type Scope struct {
 	ID        string       // the first digits of the key's hash, for logs and replies
-	Expires   event.Micros // from when on the key is not known any more; 0: never
-	Protocols []string     // names of those that it may be used with; empty: all
+	Expires   event.Micros // the key is unknown from this instant on; 0: never
+	Protocols []string     // protocols that the key may be used with; empty: all
 
-	// Bounds of the key alone, beside the app's: as App has them.
+	// Bounds of the key alone, in addition to the app's; see App.
 	RatePerSecond float64
 	Burst         int
 	DailyQuota    int64
@@ -63,7 +62,7 @@ type Scope struct {
 	History bool
 }
 
-// Expired reports whether the key is not known any more at an instant.
+// Expired reports whether the key has expired at an instant.
 func (s *Scope) Expired(at event.Micros) bool { return s.Expires != 0 && at >= s.Expires }
 
 // AllowsOrigin reports whether a browser on a page of that origin may send.
@@ -79,13 +78,13 @@ func (a *App) AllowsOrigin(origin string) bool {
 	return false
 }
 
-// Authenticator knows write keys.
+// Authenticator looks up write keys.
 type Authenticator interface {
 	// App returns the app that the key belongs to, or nil. key is not kept.
 	App(key string) *App
 }
 
-// IPMode says what of an address is stored.
+// IPMode is how much of an address is stored.
 type IPMode uint8
 
 // Values of IPMode. The zero value stores nothing.
@@ -95,7 +94,7 @@ const (
 	IPFull
 )
 
-// Apply returns what the mode lets through of addr, the zero Addr for nothing.
+// Apply returns the part of addr that the mode stores, the zero Addr for nothing.
 func (m IPMode) Apply(addr netip.Addr) netip.Addr {
 	addr = addr.Unmap().WithZone("")
 	switch {

@@ -15,20 +15,20 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// Codes of rejections: what is wrong with one item. The set is bounded, it is a
+// Codes of rejections: what is wrong with one item. The set is bounded, since it is a
 // label of a metric.
 const (
 	CodeMissingField   = "missing_field"   // a field that the kind needs is absent
 	CodeWrongType      = "wrong_type"      // a field's JSON type cannot be used
-	CodeUnknownKind    = "unknown_kind"    // no such kind of call
-	CodeBadTimestamp   = "bad_timestamp"   // not an instant that can be read
+	CodeUnknownKind    = "unknown_kind"    // the kind of call does not exist
+	CodeBadTimestamp   = "bad_timestamp"   // the instant cannot be parsed
 	CodeBadQuantity    = "bad_quantity"    // not a whole number from 1 to max-quantity
 	CodeTooLong        = "too_long"        // id or name above its bound
 	CodeTooLarge       = "too_large"       // item above max-event-bytes
 	CodeTooDeep        = "too_deep"        // JSON nested deeper than max-depth
 	CodeDuplicateField = "duplicate_field" // the envelope names a field twice
 	CodeBadEncoding    = "bad_encoding"    // not UTF-8
-	CodeBadEvent       = "bad_event"       // what no other code says
+	CodeBadEvent       = "bad_event"       // any other fault
 )
 
 // Codes lists every code.
@@ -37,55 +37,55 @@ var Codes = []string{
 	CodeTooLarge, CodeTooDeep, CodeDuplicateField, CodeBadEncoding, CodeBadEvent,
 }
 
-// State is what became of an item.
+// State is the outcome of an item.
 type State uint8
 
 // States of an item, as Answer sees them.
 const (
 	Accepted State = iota // stored: every record of it is acked by the brokers
 	Rejected              // quarantined: the reason and its bytes are stored and acked
-	Ignored               // understood and, as it must be, stored nowhere
+	Ignored               // understood, and intentionally not stored
 	Unstored              // not known to be stored: the client must send it again
 )
 
-// Verdict is what became of one item and why.
+// Verdict is the outcome of one item and its reason.
 type Verdict struct {
 	State     State
-	MessageID string // as stored; of a rejected item as far as it was known
+	MessageID string // as stored; of a rejected item, if it was read before the rejection
 	Code      string // of a rejected item
 	Field     string
 	Detail    string
 }
 
-// Batch takes the events of one request. It belongs to the gateway, which uses it
-// again for another request once Answer has returned.
+// Batch collects the events of one request. It belongs to the gateway, which reuses it
+// for another request once Answer has returned.
 type Batch struct {
 	codec    *event.Codec
 	limits   Limits
 	auth     Authenticator
 	request  *Request
 	protocol string
-	route    string        // of the request, for what is rejected
-	around   func() []byte // of the items that follow, for what is rejected; may be nil
+	route    string        // of the request, for rejected records
+	around   func() []byte // envelope of the items that follow, for rejected records; may be nil
 	fields   Fields
 
 	app      *App
-	ip       string // of the client, as the app lets it be stored
+	ip       string // of the client, as the app's IPMode stores it
 	ev       event.RawEvent
 	noIDs    *ids.List
 	history  bool
 	imported bool // by deploy/import
 	anyAge   bool
 	unread   []byte // RawEvent.Unread of the item, without ids
-	dropped  []byte // the same with those of the event at hand
+	dropped  []byte // the same, with the ids of the current event
 	original []byte
-	spare    event.RawEvent // what Item hands out when there is no item to fill
+	spare    event.RawEvent // returned by Item when there is no item to fill
 
 	items    []item
 	rejects  []reject
 	records  []record
 	slab     []byte // keys and values of records
-	arena    []byte // strings that Batch makes; grows, never moves back
+	arena    []byte // strings that Batch makes; only grows
 	counts   [Unstored + 1]int
 	privacy  func() *privacy.Policy
 	rules    *privacy.Rules // of the app; nil keeps everything
@@ -93,7 +93,7 @@ type Batch struct {
 	optedOut int
 	reserve  func(bytes int) error
 	reserved int   // bytes of slab that reserve granted
-	fault    error // ends the batch: what comes after is not taken
+	fault    error // ends the batch: later items are not taken
 }
 
 type item struct {
@@ -114,21 +114,21 @@ type record struct {
 	end        int32 // slab[key:end] is the value
 }
 
-// NewBatch returns a batch for Begin. It is the gateway's to call.
+// NewBatch returns a batch for Begin. Only the gateway calls it.
 func NewBatch(codec *event.Codec, auth Authenticator, limits Limits) *Batch {
 	return &Batch{codec: codec, auth: auth, limits: limits, kept: new(kept)}
 }
 
-// Reserve sets what is asked, now and then, for the bytes that records take as
-// they are added; its error ends the batch. It is the gateway's to call.
+// Reserve sets the function that is called from time to time for the bytes that records
+// take as they are added; its error ends the batch. Only the gateway calls it.
 func (b *Batch) Reserve(fn func(bytes int) error) { b.reserve = fn }
 
-// Privacy sets where the rules are that events are held to before they are stored.
-// It is the gateway's to call.
+// Privacy sets the source of the privacy rules that are applied to events before they
+// are stored. Only the gateway calls it.
 func (b *Batch) Privacy(policy func() *privacy.Policy) { b.privacy = policy }
 
-// Begin makes the batch ready for a request that goes to bound. What it held before
-// is gone.
+// Begin prepares the batch for a request that goes to bound. Its previous content is
+// discarded.
 func (b *Batch) Begin(r *Request, bound *Bound) {
 	clear(b.items)
 	clear(b.rejects)
@@ -183,15 +183,15 @@ func (b *Batch) Authenticate(key string) error {
 	return nil
 }
 
-// Around sets what is asked, when an item is rejected, for the JSON of what stands
-// around it: what it takes, beside the item's own bytes, to send it again. What it
-// returns is not kept.
+// Around sets a function that returns the JSON envelope of the items that follow: what
+// is needed, beside an item's own bytes, to send a rejected item again. Its result is
+// not kept.
 func (b *Batch) Around(envelope func() []byte) { b.around = envelope }
 
-// Item starts the next item of the request, whose bytes are original: they go
-// into the rejected record if it comes to that. The event it returns is valid
-// until the next call of Item, has app, protocol, time of receipt, address, user
-// agent and quantity 1 set, and is stored by Add.
+// Item starts the next item of the request. original is its bytes, which go into the
+// rejected record if the item is rejected. The returned event is valid until the next
+// call of Item. Its app, protocol, time of receipt, address, user agent and quantity 1
+// are set; Add stores it.
 func (b *Batch) Item(original []byte) *event.RawEvent {
 	b.spare = event.RawEvent{}
 	switch {
@@ -217,7 +217,7 @@ func (b *Batch) Item(original []byte) *event.RawEvent {
 		IDRules:    ids.Rules,
 	}
 	if b.history {
-		b.ev.IP = "" // it is that of the machine that imports
+		b.ev.IP = "" // it is the address of the importing machine
 	}
 	if b.imported {
 		b.ev.UserAgent = ""
@@ -229,17 +229,17 @@ func (b *Batch) Item(original []byte) *event.RawEvent {
 	return &b.ev
 }
 
-// usable reports whether Add, Reject and Ignore have an item to work on.
+// usable reports whether Add, Reject and Ignore have a current item.
 func (b *Batch) usable() bool { return len(b.items) > 0 && b.fault == nil }
 
-// Bounds on what one request's records take together. What events of a batch
-// share is in each of their records, so a small body can make large ones.
+// Bounds on the total size of one request's records. Fields that the events of a batch
+// share are copied into each record, so a small body can produce large records.
 const (
 	slabPerBody = 4 // times max-body-bytes
 	slabStep    = 64 << 10
 )
 
-// grown looks after the slab once a record was added.
+// grown checks the size of the slab after a record was added.
 func (b *Batch) grown() {
 	if len(b.slab) <= b.reserved {
 		return
@@ -265,9 +265,8 @@ func (b *Batch) setState(it *item, s State) {
 	it.state, it.touched = s, true
 }
 
-// Add checks the current item's event and takes it. It reports whether it did;
-// if not, the item is rejected and says why, and what was added for it before is
-// gone.
+// Add checks the current item's event and adds it. If the event is not valid, Add
+// rejects the item, discards what was added for it before, and returns false.
 func (b *Batch) Add() bool {
 	if !b.usable() {
 		return false
@@ -279,7 +278,7 @@ func (b *Batch) Add() bool {
 	sent := b.ev
 	ev := &b.ev
 	b.readIDs(ev)
-	defer func() { // a further event of the item starts from what was sent
+	defer func() { // a further event of the item starts from the original ids
 		b.ev.UserID, b.ev.AnonymousID, b.ev.PreviousID, b.ev.AccountID = sent.UserID, sent.AnonymousID, sent.PreviousID, sent.AccountID
 	}()
 	if !visible(ev.MessageID) {
@@ -310,8 +309,8 @@ func (b *Batch) Add() bool {
 	return b.fault == nil
 }
 
-// readIDs reads the ids of an event. Texts that are no ids are taken out before
-// the partition is chosen, which would else get them all; the event is kept.
+// readIDs reads the ids of an event. Texts that are not ids are removed before the
+// partition is chosen, since one partition would get all of them; the event is kept.
 func (b *Batch) readIDs(ev *event.RawEvent) {
 	unread := append(b.dropped[:0], b.unread...)
 	for _, id := range [...]struct {
@@ -331,7 +330,7 @@ func nobody(ev *event.RawEvent) bool {
 	return ev.UserID == "" && ev.AnonymousID == "" && ev.AccountID == ""
 }
 
-// check holds an event against the bounds and what its kind needs.
+// check checks an event against the bounds and for the fields that its kind needs.
 func (b *Batch) check(ev *event.RawEvent) (code, field, detail string) {
 	n := len(ev.Properties) + len(ev.Traits) + len(ev.Context)
 	if n = max(n, len(b.original)); n > b.limits.MaxEventBytes {
@@ -348,7 +347,7 @@ func (b *Batch) check(ev *event.RawEvent) (code, field, detail string) {
 	if ev.Quantity < 1 || ev.Quantity > b.limits.MaxQuantity {
 		return CodeBadQuantity, b.fields.Quantity, fmt.Sprintf("%d, must be 1 to %d (%s)", ev.Quantity, b.limits.MaxQuantity, SettingMaxQuantity)
 	}
-	dropped := len(ev.Unread) > len(b.unread) // ids: what the kind needs was there, and was none
+	dropped := len(ev.Unread) > len(b.unread) // the needed id was sent, but was not an id
 	switch ev.Kind {
 	case event.KindTrack, event.KindMetric, event.KindAPICall:
 		if ev.Event == "" {
@@ -400,23 +399,23 @@ func (b *Batch) longID(ev *event.RawEvent) (code, field, detail string) {
 	return "", "", ""
 }
 
-// maxDetail bounds the text of a rejection.
+// maxDetail bounds the text of a rejection, in bytes.
 const maxDetail = 512
 
 // HistoryHeader marks a request whose events are history, whatever its path:
-// deploy/import sends it. With the value HistoryAnyAge they count however old they
-// are, which takes a key that may: see Scope.
+// deploy/import sends it. With the value HistoryAnyAge, events of any
+// age are accepted, if the key allows it: see Scope.
 const (
 	HistoryHeader = "X-Uptake-History"
 	HistoryAnyAge = "any-age"
 )
 
-// AmbiguousField is a field beside those of an event's protocol that deploy/import
-// sends as true where the local time of an export was shown twice, at the end of
-// daylight saving time. It is read of history only.
+// AmbiguousField is a field, beside those of an event's protocol, that deploy/import
+// sets to true where the local time of an export occurred twice, at the end of daylight
+// saving time. It is read only in history.
 const AmbiguousField = "uptake_time_ambiguous"
 
-// Ambiguous notes that of the current item, see AmbiguousField.
+// Ambiguous notes that the current item's time is ambiguous, see AmbiguousField.
 func (b *Batch) Ambiguous() {
 	if b.history {
 		b.ev.TimeNotes |= event.TimeAmbiguous
@@ -426,9 +425,8 @@ func (b *Batch) Ambiguous() {
 // IsHistory reports whether the batch is history.
 func (b *Batch) IsHistory() bool { return b.history }
 
-// History says that what follows in the batch is history and not live: an instant
-// that cannot be read rejects its event, since history that counts when it is
-// imported is wrong.
+// History marks the rest of the batch as history: an instant that cannot be parsed
+// rejects its event, since history must not be counted at the time of its import.
 func (b *Batch) History() { b.history = true }
 
 // Live says that what follows is live although the route is one for imports, unless
@@ -438,9 +436,9 @@ func (b *Batch) Live() { b.history = b.imported }
 // maxUnread bounds what is kept of a field that cannot be read, in bytes.
 const maxUnread = 128
 
-// Unreadable notes that a field of the current item is no instant that can be read.
-// A live event is kept: it counts by another field, or else when it was received,
-// and says so. It reports false when the item is history and was rejected.
+// Unreadable notes that a field of the current item is not an instant that can be
+// parsed. A live event is kept: it counts at the time of another field, or at its
+// receipt, and is flagged. It returns false when the item is history and was rejected.
 func (b *Batch) Unreadable(field, text string) bool {
 	if b.history {
 		b.Reject(CodeBadTimestamp, field, "not an instant: "+Shorten(text, maxUnread))
@@ -450,17 +448,17 @@ func (b *Batch) Unreadable(field, text string) bool {
 	return true
 }
 
-// NoteTime notes the text of a field that is no instant.
+// NoteTime notes the text of a field that is not an instant.
 func (b *Batch) NoteTime(text string) {
-	if len(b.unread) == 0 { // of several the first is enough
+	if len(b.unread) == 0 { // the first of several is enough
 		b.unread = ids.AppendUnread(b.unread, ids.Timestamp, Shorten(text, maxUnread))
 	}
 }
 
-// Reject quarantines the current item: its bytes and the reason are stored, and
-// what was added for it is gone. code is one of Codes; field is the path of the
-// field at fault in the protocol's words. Setting the event's MessageID before
-// helps whoever looks for it.
+// Reject rejects the current item: its bytes and the reason are stored in rejected, and
+// what was added for it is discarded. code is one of Codes; field is the path of the
+// faulty field in the protocol's terms. Set the event's MessageID before, if it is
+// known, so that the item can be found.
 func (b *Batch) Reject(code, field, detail string) {
 	if !b.usable() {
 		return
@@ -475,7 +473,7 @@ func (b *Batch) Reject(code, field, detail string) {
 		it.messageID = b.ev.MessageID
 	}
 	if !visible(it.messageID) {
-		it.messageID = b.newID() // so that reply and quarantine can be brought together
+		it.messageID = b.newID() // so that the reply can be matched with the rejected record
 	}
 	if b.optOut(&b.ev) {
 		return
@@ -487,9 +485,9 @@ func (b *Batch) Reject(code, field, detail string) {
 		detail = fmt.Sprintf("%s; the first %d of %d bytes are kept", detail, b.limits.MaxEventBytes, len(original))
 		original = original[:b.limits.MaxEventBytes]
 	}
-	said := detail // to the client, whose event it is
+	said := detail // the client may see it in full: the event is its own
 	var envelope []byte
-	if b.around != nil && b.rules == nil { // privacy rules do not know what in it is whose
+	if b.around != nil && b.rules == nil { // privacy rules cannot be applied to an envelope
 		if envelope = b.around(); len(envelope) > b.limits.MaxEventBytes {
 			envelope = nil
 		}
@@ -528,8 +526,8 @@ func (b *Batch) Reject(code, field, detail string) {
 	b.grown()
 }
 
-// Ignore says that the current item is understood and stands for nothing to be
-// stored. What was added for it is gone.
+// Ignore marks the current item as understood and not to be stored. What was added for
+// it is discarded.
 func (b *Batch) Ignore() {
 	if !b.usable() {
 		return
@@ -540,12 +538,12 @@ func (b *Batch) Ignore() {
 	b.setState(it, Ignored)
 }
 
-// idempotencyKey is the header that has the message id of a request's event where
-// the body has no place for one.
+// idempotencyKey is the header that carries the message id where the body has no field
+// for one.
 const idempotencyKey = "Idempotency-Key"
 
-// newID returns the id of an event that came with none. The request's own goes to
-// its first event, and only as text that can be read back.
+// newID returns an id for an event that was sent without one. The id in the request's
+// header goes to its first event, and only if it is valid text.
 func (b *Batch) newID() string {
 	if key := b.request.Header(idempotencyKey); key != "" && len(b.items) == 1 && int(b.current().record) == len(b.records) {
 		if strings.IndexFunc(key, func(r rune) bool { return r < '!' || r > '~' }) < 0 {
@@ -555,9 +553,8 @@ func (b *Batch) newID() string {
 	return b.NewID()
 }
 
-// visible reports whether an id has a character that can be seen. One of blanks and
-// control or format characters is what a template leaves of nothing: it is the same
-// for every event.
+// visible reports whether an id has a visible character. An id of blanks, control and
+// format characters is what an unfilled template leaves, and the same for every event.
 func visible(id string) bool {
 	for _, r := range id {
 		if r > ' ' && r < 0x7f || unicode.IsGraphic(r) && !unicode.IsSpace(r) && !unfilled(r) {
@@ -567,8 +564,7 @@ func visible(id string) bool {
 	return false
 }
 
-// unfilled are letters that show nothing: the fillers of Hangul and the blank of
-// Braille.
+// unfilled are letters that display nothing: the Hangul fillers and the Braille blank.
 func unfilled(r rune) bool {
 	switch r {
 	case 0x115f, 0x1160, 0x3164, 0xffa0, 0x2800:
@@ -577,8 +573,8 @@ func unfilled(r rune) bool {
 	return false
 }
 
-// NewID returns a fresh UUIDv7 that lives as long as the batch's other strings.
-// RFC 9562, section 5.7: 48 bits of Unix milliseconds, the rest random.
+// NewID returns a new UUIDv7, valid as long as the batch's other strings. RFC 9562,
+// section 5.7: 48 bits of Unix milliseconds, the rest random.
 func (b *Batch) NewID() string {
 	ms := uint64(b.request.ReceivedAt / 1000)
 	hi, lo := rand.Uint64(), rand.Uint64()
@@ -601,8 +597,8 @@ func (b *Batch) NewID() string {
 	return String(b.arena[start:])
 }
 
-// Text returns a string of the concatenated parts that lives as long as the
-// batch's other strings: for ids and names that a protocol puts together.
+// Text returns a string of the concatenated parts, valid as long as the batch's other
+// strings, for ids and names that a protocol composes.
 func (b *Batch) Text(parts ...string) string {
 	start := len(b.arena)
 	for _, p := range parts {
@@ -611,8 +607,9 @@ func (b *Batch) Text(parts ...string) string {
 	return String(b.arena[start:])
 }
 
-// ClientIP returns text as the app's mode lets a client's address be stored, ""
-// when it is none or may not be: for protocols whose events carry the address.
+// ClientIP returns text as an address in the form that the app's mode stores, "" when
+// it is not an address or must not be stored: for protocols whose events carry the
+// client's address.
 func (b *Batch) ClientIP(text string) string {
 	addr, ok := ParseIP(text)
 	if !ok || b.app == nil {
@@ -630,13 +627,13 @@ func (b *Batch) ClientIP(text string) string {
 // Len is the number of items.
 func (b *Batch) Len() int { return len(b.items) }
 
-// OptedOut is how many of the ignored items are of somebody who opted out.
+// OptedOut is how many of the ignored items belong to somebody who opted out.
 func (b *Batch) OptedOut() int { return b.optedOut }
 
 // Count is how many items are in the state.
 func (b *Batch) Count(s State) int { return b.counts[s] }
 
-// Verdict says what became of item i, counted from 0 in the order of Item.
+// Verdict returns the outcome of item i, counted from 0 in the order of Item.
 func (b *Batch) Verdict(i int) Verdict {
 	it := &b.items[i]
 	v := Verdict{State: it.state, MessageID: it.messageID}
@@ -661,14 +658,14 @@ type Record struct {
 	Key, Value []byte // valid until Begin
 }
 
-// Finish says what is wrong with the batch as a whole once Decode is done. It is
-// the gateway's to call.
+// Finish returns the batch's fault, if any, once Decode is done. Only the gateway calls
+// it.
 func (b *Batch) Finish() *Fault { return AsFault(b.fault) }
 
 // Records returns the number of records and the bytes of their keys and values.
 func (b *Batch) Records() (n, bytes int) { return len(b.records), len(b.slab) }
 
-// Record returns record i. It is the gateway's to call.
+// Record returns record i. Only the gateway calls it.
 func (b *Batch) Record(i int) Record {
 	r := b.records[i]
 	return Record{
@@ -677,8 +674,8 @@ func (b *Batch) Record(i int) Record {
 	}
 }
 
-// Fail marks an item as not stored. It is the gateway's to call, between Decode
-// and Answer.
+// Fail marks an item as not stored. Only the gateway calls it, between Decode and
+// Answer.
 func (b *Batch) Fail(i int) {
 	if it := &b.items[i]; it.state == Accepted || it.state == Rejected {
 		b.setState(it, Unstored)
@@ -702,15 +699,15 @@ func (b *Batch) FailAll() {
 	}
 }
 
-// String returns b as a string without copying it. Both live as long as b's
-// bytes stay as they are.
+// String returns b as a string without copying it. The string is valid while b's bytes
+// are unchanged.
 func String(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// Shorten cuts s to at most n bytes of whole characters and makes it UTF-8.
+// Shorten cuts s to at most n bytes of whole characters and makes it valid UTF-8.
 func Shorten(s string, n int) string {
 	if len(s) > n {
 		s = s[:n]
-		for n-len(s) < utf8.UTFMax-1 { // of a character that was cut through, all but its last byte may be there
+		for n-len(s) < utf8.UTFMax-1 { // up to UTFMax-1 bytes of a truncated character may be left
 			if r, size := utf8.DecodeLastRuneInString(s); r != utf8.RuneError || size != 1 {
 				break
 			}

@@ -6,29 +6,29 @@ import (
 	"net/http"
 )
 
-// Kind is why a request failed as a whole.
+// Kind is the reason why a request failed as a whole.
 type Kind uint8
 
 // Kinds of faults.
 const (
-	BadKey      Kind = iota + 1 // no write key, or none that is known
+	BadKey      Kind = iota + 1 // the write key is missing or unknown
 	BadOrigin                   // the app or the key does not allow the page's origin
 	BadScope                    // the key may not be used with this protocol
 	BadBody                     // cannot be read: packing, syntax, shape
 	TooLarge                    // body or batch above a bound
 	RateLimited                 // the app sends more per second than it may
-	OverQuota                   // the app sent all it may today
-	TooSlow                     // the client did not send the request in time
+	OverQuota                   // the app has used its quota for today
+	TooSlow                     // the request did not arrive in time
 	Overloaded                  // a bound of the gateway is reached
 	Unavailable                 // the brokers did not ack in time
 	Stopping                    // the gateway is shutting down
-	Broken                      // a fault of the gateway itself
+	Broken                      // internal error of the gateway
 	numKinds
 )
 
 var kindNames = [numKinds]string{"none", "bad_key", "bad_origin", "bad_scope", "bad_body", "too_large", "rate_limited", "over_quota", "too_slow", "overloaded", "unavailable", "stopping", "broken"}
 
-// String is the word for replies, logs and metrics.
+// String is the kind's name in replies, logs and metrics.
 func (k Kind) String() string {
 	if k < numKinds {
 		return kindNames[k]
@@ -36,8 +36,8 @@ func (k Kind) String() string {
 	return "unknown"
 }
 
-// Status is the HTTP status that says the kind to a client that knows HTTP and
-// nothing else.
+// Status is the HTTP status that fits the kind for clients without conventions of their
+// own.
 func (k Kind) Status() int {
 	switch k {
 	case BadKey:
@@ -58,21 +58,22 @@ func (k Kind) Status() int {
 	return http.StatusInternalServerError
 }
 
-// Retryable reports whether the same request may do better later. Nothing of it
-// was acked.
+// Retryable reports whether the same request may succeed later. Nothing of it was
+// acked.
 func (k Kind) Retryable() bool { return k >= RateLimited }
 
-// Fault is why a request failed as a whole. It is an error; Decode returns it.
+// Fault is the reason why a request failed as a whole. It is an error; Decode returns
+// it.
 type Fault struct {
 	Kind    Kind
-	Setting string // the setting that was hit, where one was
+	Setting string // the setting whose bound was reached, if any
 	Detail  string // for people
 
-	// RetryAfter is in seconds; 0 where trying again is no use.
+	// RetryAfter is in seconds; 0 where a retry cannot succeed.
 	RetryAfter int
 }
 
-// Error says what a client is told.
+// Error returns the text for the client.
 func (f *Fault) Error() string {
 	switch {
 	case f.Setting != "" && f.Detail != "":
@@ -85,18 +86,18 @@ func (f *Fault) Error() string {
 	return f.Kind.String()
 }
 
-// Unreadable is the fault of a body that cannot be read.
+// Unreadable returns the fault of a body that cannot be parsed.
 func Unreadable(format string, args ...any) error {
 	return &Fault{Kind: BadBody, Detail: fmt.Sprintf(format, args...)}
 }
 
-// Exceeds is the fault of a request above a bound that a setting gives.
+// Exceeds returns the fault of a request above the bound of a setting.
 func Exceeds(setting string, what string, bound int) error {
 	return &Fault{Kind: TooLarge, Setting: setting, Detail: fmt.Sprintf("%s, bound %d", what, bound)}
 }
 
-// AsFault returns the fault in err's chain, or err as a BadBody: what Decode
-// returns is about the body unless it says otherwise.
+// AsFault returns the fault in err's chain, or a BadBody fault of err: errors of Decode
+// are about the body unless they are Faults.
 func AsFault(err error) *Fault {
 	if err == nil {
 		return nil
@@ -108,7 +109,7 @@ func AsFault(err error) *Fault {
 	return &Fault{Kind: BadBody, Detail: err.Error()}
 }
 
-// Names of the settings that bound requests, as faults and metrics name them.
+// Names of the settings that bound requests, as used in faults and metrics.
 const (
 	SettingMaxCompressedBytes = "max-compressed-bytes"
 	SettingMaxBodyBytes       = "max-body-bytes"
@@ -142,7 +143,7 @@ func DefaultLimits() Limits {
 		MaxImportBytes:     16 << 20,
 		MaxBatchEvents:     5000,
 		MaxEventBytes:      512 << 10,
-		MaxIDBytes:         800, // 200 characters, where PostHog cuts ids
+		MaxIDBytes:         800, // 200 characters, at which PostHog truncates ids
 		MaxNameBytes:       512,
 		MaxDepth:           32,
 		MaxQuantity:        1_000_000_000,
@@ -179,7 +180,7 @@ type Bodies struct {
 	packedSetting, textSetting string
 }
 
-// Bodies are the bounds on a body, of a route for imports or of any other.
+// Bodies returns the bounds on a body, of a route for imports or of any other.
 func (l Limits) Bodies(imports bool) Bodies {
 	if imports {
 		most := max(l.MaxImportBytes, l.MaxBodyBytes)
@@ -188,13 +189,13 @@ func (l Limits) Bodies(imports bool) Bodies {
 	return Bodies{Packed: l.MaxCompressedBytes, Text: l.MaxBodyBytes, packedSetting: SettingMaxCompressedBytes, textSetting: SettingMaxBodyBytes}
 }
 
-// Most is the most bytes that a body may have on the wire, packed or not.
+// Most is the largest body on the wire, packed or not, in bytes.
 func (b Bodies) Most() int { return max(b.Packed, b.Text) }
 
-// TooLarge is the fault of a body that what says is too large.
+// TooLarge returns the fault of a body above a bound; what describes the body.
 func (b Bodies) TooLarge(what string) *Fault { return AsFault(Exceeds(b.textSetting, what, b.Text)) }
 
-// TooLargePacked is the same of a packed body, before unpacking.
+// TooLargePacked returns the same for a packed body, before unpacking.
 func (b Bodies) TooLargePacked(what string) *Fault {
 	return AsFault(Exceeds(b.packedSetting, what, b.Packed))
 }

@@ -1,12 +1,10 @@
-// Package ingest is the seam between the gateway and the wire protocols that it
-// speaks.
+// Package ingest is the interface between the gateway and the wire protocols.
 //
-// A wire protocol (Segment, PostHog, Mixpanel, ...) is a package of its own
-// beside this one. It knows how its SDKs word a request and which reply keeps
-// them from retrying forever, and nothing else: it sees no socket, no Kafka and
-// no configuration file. This package owns what lies between: Request, Batch,
-// Fault, Reply, the routes, the application that a write key belongs to, and the
-// bounds that every event is held to. The gateway package owns the flow.
+// Each wire protocol (Segment, PostHog, Mixpanel, ...) is a package of its own beside this one.
+// It knows the form of its SDKs' requests and which replies keep the SDKs from retrying
+// forever, and nothing else: no socket, no Kafka and no configuration file. This package owns
+// what both share: Request, Batch, Fault, Reply, the routes, the application that a write key
+// belongs to, and the bounds on every event. The gateway package owns the flow.
 //
 // # The path of one request
 //
@@ -18,8 +16,8 @@
 //     it, calls Batch.Item once and either Batch.Add, Batch.Reject or
 //     Batch.Ignore. It returns an error only when the request as a whole cannot
 //     be used: what Authenticate returned, or Unreadable(...).
-//  3. The gateway holds the batch against rate limit, quota and the bounds on
-//     what is in flight, writes its records to Kafka and waits for the brokers.
+//  3. The gateway checks the batch against rate limit, quota and the bounds on
+//     records in flight, writes its records to Kafka and waits for the brokers.
 //  4. Route.Answer writes the reply. It sees a Fault when the request failed as
 //     a whole, or nil and a Verdict for each item. It is called once for every
 //     request that reached a route, also when Decode was never called (body too
@@ -116,24 +114,24 @@ type Route struct {
 	Method string // upper case
 	Path   string // "/v1/track"; see the package doc for "{name}" and "{name...}"
 
-	// Match tells a request of this protocol from another's on the same path.
-	// Request.Text is there. Nil matches everything.
+	// Match reports whether a request on a shared path belongs to this protocol.
+	// Request.Text may be called. Nil matches everything.
 	Match func(*Request) bool
 
-	// Import says that clients send history on this route, in bodies of up to
+	// Import marks a route on which clients send history, in bodies of up to
 	// max-import-bytes.
 	Import bool
 
-	// Decode fills the batch. See the package doc.
+	// Decode fills the batch; see the package doc.
 	Decode func(*Request, *Batch) error
 
-	// Answer writes the reply. fault is nil when every item has its verdict. It
-	// may be called with an empty batch and no app.
+	// Answer writes the reply. fault is nil when every item has its verdict. Answer may
+	// be called with an empty batch and without an app.
 	Answer func(r *Request, b *Batch, fault *Fault, w *Reply)
 }
 
-// Fields names the fields of an event in a protocol's own words, for rejections.
-// An empty one is named as in event.RawEvent's schema.
+// Fields names the fields of an event in a protocol's own terms, for rejections. An
+// empty one is named as in event.RawEvent's schema.
 type Fields struct {
 	Kind, Event, MessageID, UserID, AnonymousID, PreviousID, AccountID, Quantity string
 

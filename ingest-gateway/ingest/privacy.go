@@ -7,7 +7,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/privacy"
 )
 
-// kept holds what may be stored of the item at hand, where its app has rules.
+// kept holds the redacted form of the current item, where its app has rules.
 type kept struct {
 	by *privacy.Redactor
 
@@ -16,7 +16,7 @@ type kept struct {
 	copy                        event.RawEvent
 }
 
-// begin makes the redactor ready for rules, which are not nil.
+// begin prepares the redactor for rules, which are not nil.
 func (k *kept) begin(rules *privacy.Rules) {
 	if k.by == nil {
 		k.by = privacy.NewRedactor()
@@ -24,8 +24,9 @@ func (k *kept) begin(rules *privacy.Rules) {
 	k.by.Begin(rules)
 }
 
-// event returns what may be stored of an event: itself, or a copy that is valid
-// until the next call. The event stays as it is, for protocols make several of one.
+// event returns the event as it may be stored: the event itself, or a redacted copy
+// that is valid until the next call. The event is not changed, since protocols make
+// several events of one.
 func (k *kept) event(rules *privacy.Rules, ev *event.RawEvent) *event.RawEvent {
 	if rules == nil {
 		return ev
@@ -44,8 +45,8 @@ func (k *kept) event(rules *privacy.Rules, ev *event.RawEvent) *event.RawEvent {
 	return &k.copy
 }
 
-// original returns what may be stored of the bytes of a rejected item and of the
-// text that says why. Bytes that cannot be searched are not stored at all.
+// original returns the bytes of a rejected item, and the text of the rejection, as they
+// may be stored. Bytes that cannot be searched are not stored at all.
 func (k *kept) original(rules *privacy.Rules, original []byte, detail string) (text []byte, says string, optedOut bool) {
 	k.begin(rules)
 	var ok bool
@@ -57,13 +58,13 @@ func (k *kept) original(rules *privacy.Rules, original []byte, detail string) (t
 	return k.text, string(k.detail), optedOut
 }
 
-// optOut drops the current item when its event is of somebody who opted out.
+// optOut drops the current item when its event belongs to somebody who opted out.
 func (b *Batch) optOut(ev *event.RawEvent) bool {
 	if b.rules.OptedOut(ev.UserID, ev.AnonymousID, ev.AccountID) || b.rules.OptedOut(ev.PreviousID, ev.PreviousID, "") {
 		b.dropOptedOut()
 		return true
 	}
-	return false // without rules too
+	return false // also when there are no rules
 }
 
 func (b *Batch) dropOptedOut() {

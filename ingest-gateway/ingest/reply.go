@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// Reply is what Answer writes. The gateway uses it again for another request.
+// Reply is what Answer writes. The gateway reuses it for another request.
 type Reply struct {
 	Status      int    // 0 is 200
 	ContentType string // "" is application/json where there is a body
@@ -21,8 +21,8 @@ func (w *Reply) Reset() {
 	w.Status, w.ContentType, w.Body, w.header = 0, "", w.Body[:0], w.header[:0]
 }
 
-// SetHeader sets a header field. Fields of CORS, Retry-After and Content-Type
-// are the gateway's; a Retry-After set here goes before its own.
+// SetHeader sets a header field. The gateway sets the CORS fields, Retry-After and
+// Content-Type; a Retry-After set here takes precedence over its own.
 func (w *Reply) SetHeader(name, value string) {
 	for i := range w.header {
 		if w.header[i].name == name {
@@ -33,8 +33,8 @@ func (w *Reply) SetHeader(name, value string) {
 	w.header = append(w.header, field{name, value})
 }
 
-// RetryAfter sets Retry-After to whole seconds unless the protocol did or there
-// is no use in trying again.
+// RetryAfter sets Retry-After to whole seconds unless the protocol has set it or a
+// retry cannot succeed.
 func (w *Reply) RetryAfter(seconds int) {
 	if seconds <= 0 {
 		return
@@ -54,7 +54,7 @@ func (w *Reply) EachHeader(fn func(name, value string)) {
 	}
 }
 
-// Code is the status with its default.
+// Code is the status with its default applied.
 func (w *Reply) Code() int {
 	if w.Status == 0 {
 		return http.StatusOK
@@ -68,12 +68,13 @@ func (w *Reply) WriteString(s string) { w.Body = append(w.Body, s...) }
 // WriteQuoted appends s to the body as a JSON string.
 func (w *Reply) WriteQuoted(s string) { w.Body = AppendQuoted(w.Body, s) }
 
-// AppendQuoted appends s as a JSON string. Bytes that are not UTF-8 become
-// U+FFFD: for what the gateway says. See AppendSent.
+// AppendQuoted appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD: for
+// texts of the gateway. For texts of clients see AppendSent.
 func AppendQuoted(dst []byte, s string) []byte { return appendQuoted(dst, s, false) }
 
-// AppendSent is AppendQuoted of text that a client sent in a form that is not JSON:
-// bytes that are not UTF-8 stay, so that its event is rejected as one in JSON is.
+// AppendSent is AppendQuoted for text that a client sent in a form other than JSON:
+// bytes that are not UTF-8 are kept, so that its event is rejected as it would be in
+// JSON.
 func AppendSent(dst []byte, s string) []byte { return appendQuoted(dst, s, true) }
 
 func appendQuoted(dst []byte, s string, keep bool) []byte {

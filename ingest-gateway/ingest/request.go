@@ -11,8 +11,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
-// Headers are a request's header fields. Names match without case. What they
-// return lives as long as the request.
+// Headers are a request's header fields. Names are case-insensitive. Returned values
+// are valid as long as the request.
 type Headers interface {
 	// Get returns the first value of the field, or nil.
 	Get(name string) []byte
@@ -20,20 +20,20 @@ type Headers interface {
 	Each(fn func(name, value []byte))
 }
 
-// Request is one HTTP request as protocols see it. All its strings and bytes
-// live until Answer returns.
+// Request is one HTTP request as protocols see it. All its strings and bytes are valid
+// until Answer returns.
 type Request struct {
 	Method string
 	Path   string // as sent, without the protocol's prefix and a trailing slash
 	Prefix string // the protocol's prefix where it was sent, "/name", else ""
 	Query  string // as sent, after the "?"
 
-	// Body is the body, unpacked (gzip, zstd, ... are gone) but not unwrapped:
-	// see Text. A protocol may change it in place.
+	// Body is the body after unpacking (gzip, zstd, ...) and before unwrapping, see
+	// Text. A protocol may change it in place.
 	Body []byte
 
 	Headers    Headers
-	RemoteIP   netip.Addr   // of the client, behind the proxies that are trusted
+	RemoteIP   netip.Addr   // of the client, seen through trusted proxies
 	ReceivedAt event.Micros // one instant for the whole request
 	Protocol   string
 
@@ -55,11 +55,11 @@ type params struct {
 	values [maxParams]string
 }
 
-// Reset makes r ready for another request; everything but the method, which the
-// caller sets with the other exported fields, is gone.
+// Reset prepares r for another request. It clears everything except the method and the
+// other exported fields, which the caller sets.
 func (r *Request) Reset() { *r = Request{} }
 
-// Bound sets the bounds on the body. It is the gateway's to call.
+// Bound sets the bounds on the body. Only the gateway calls it.
 func (r *Request) Bound(bodies Bodies) { r.bodies = bodies }
 
 // Bodies are the bounds on the body.
@@ -86,7 +86,7 @@ func (r *Request) UserAgent() string {
 
 const maxUserAgent = 1024
 
-// Param returns what stood in the path for "{name}" or "{name...}".
+// Param returns the part of the path at "{name}" or "{name...}".
 func (r *Request) Param(name string) string {
 	for i := range r.params.n {
 		if r.params.names[i] == name {
@@ -102,7 +102,8 @@ func (r *Request) QueryValue(name string) string {
 	return v
 }
 
-// LookupQuery tells a parameter that is absent from one that is empty.
+// LookupQuery also reports whether the parameter is present, which tells an absent one
+// from an empty one.
 func (r *Request) LookupQuery(name string) (string, bool) {
 	return lookupForm(r.Query, name)
 }
@@ -114,8 +115,7 @@ func (r *Request) FormValue(name string) string {
 	return v
 }
 
-// Option returns the first value of a parameter of the query, or of a field that
-// stands beside data in a body of form data.
+// Option returns the first value of a query parameter, or of a form field beside data.
 func (r *Request) Option(name string) (string, bool) {
 	if v, ok := r.LookupQuery(name); ok {
 		return v, true
@@ -155,8 +155,8 @@ func lookupForm(form, name string) (string, bool) {
 	return "", false
 }
 
-// BasicUser returns the user of an Authorization field of type Basic, or "".
-// A password is not looked at.
+// BasicUser returns the user of an Authorization field of type Basic, or "". The
+// password is ignored.
 func (r *Request) BasicUser() string {
 	user, _ := r.Basic()
 	return user
@@ -191,10 +191,10 @@ func (r *Request) authorization(scheme string) string {
 	return strings.Trim(v[len(scheme):], " ")
 }
 
-// Text returns the JSON text (or lines of it) that the request carries, taken
-// out of form data (data=...) and base64 as SDKs wrap it, packed once more or
-// not; of a GET the query parameter data. See body.Unwrap. The error is a
-// Fault. Several calls cost one.
+// Text returns the JSON text (or lines of it) that the request carries: taken out of
+// form data (data=...) and base64 as SDKs wrap it, whether compressed again or not; for
+// GET, of the query parameter data. See body.Unwrap. The error is a Fault. The result
+// is cached.
 func (r *Request) Text() ([]byte, error) {
 	if r.texted {
 		return r.text, r.textErr

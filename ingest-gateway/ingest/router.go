@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Router finds the route of a request. It is not changed once made.
+// Router finds the route of a request. It is immutable.
 type Router struct {
 	exact    map[string][]*entry // by method, space, path
 	patterns []*entry            // in order of registration
@@ -19,16 +19,16 @@ type entry struct {
 	segments []string // of a pattern
 }
 
-// Bound is a route together with the protocol it belongs to.
+// Bound is a route together with its protocol.
 type Bound struct {
 	Route    *Route
 	Protocol string
 	Fields   Fields
 	prefix   string
-	name     string // method and path, as rejected records have it
+	name     string // method and path, as stored in rejected records
 }
 
-// NewRouter registers the protocols' routes, in their order.
+// NewRouter registers the protocols' routes in order.
 func NewRouter(protocols ...Protocol) (*Router, error) {
 	r := &Router{exact: map[string][]*entry{}, paths: map[string]bool{}}
 	var errs []error
@@ -84,8 +84,8 @@ func TrimPath(path string) string {
 	return path
 }
 
-// Candidates are the routes that share the request's method and path, in the
-// order in which they are asked.
+// Candidates are the routes that share the request's method and path, in the order in
+// which they are asked.
 type Candidates struct {
 	exact    []*entry
 	patterns []match
@@ -97,11 +97,11 @@ type match struct {
 	params params
 }
 
-// Len is the number of candidates; 0 is no such route.
+// Len is the number of candidates; 0 means that the route does not exist.
 func (c Candidates) Len() int { return len(c.exact) + len(c.patterns) }
 
-// KeyHeader is the header field in which clients of the first candidate send the
-// write key, "" where it has none of its own.
+// KeyHeader is the header field in which clients of the first candidate send the write
+// key, "" where it has none of its own.
 func (c Candidates) KeyHeader() string { return c.at(0).Fields.KeyHeader }
 
 // Import reports whether a candidate is for imports.
@@ -114,8 +114,8 @@ func (c Candidates) Import() bool {
 	return false
 }
 
-// Find returns the candidates for a method and a path from TrimPath. scratch
-// builds the look-up key and may be nil.
+// Find returns the candidates for a method and a path from TrimPath. scratch is a
+// buffer for the look-up key and may be nil.
 func (r *Router) Find(method, path string, scratch []byte) Candidates {
 	scratch = append(append(append(scratch[:0], method...), ' '), path...)
 	c := Candidates{exact: r.exact[string(scratch)], path: path}
@@ -146,9 +146,9 @@ func (r *Router) Knows(path string) bool {
 	return false
 }
 
-// Select returns the candidate that takes the request, and sets the request's
-// path, protocol and parameters. There must be a candidate. A body that could
-// not be unpacked is empty here.
+// Select returns the candidate that takes the request, and sets the request's path,
+// protocol and parameters. There must be at least one candidate. A body that could not
+// be unpacked is empty here.
 func (c Candidates) Select(req *Request) Bound {
 	if n := c.Len(); n > 1 {
 		for i := range n {
@@ -169,7 +169,7 @@ func (c Candidates) at(i int) Bound {
 	return c.patterns[i-len(c.exact)].Bound
 }
 
-// bind sets what the candidate says of the request.
+// bind sets the candidate's fields in the request.
 func (c Candidates) bind(req *Request, i int) {
 	b := c.at(i)
 	req.Protocol = b.Protocol

@@ -15,7 +15,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/wholefile"
 )
 
-// Listed is one key of a file, for people.
+// Listed is one key of a file, for display.
 type Listed struct {
 	App, ID, Note string
 	Expires       time.Time // zero: never
@@ -27,8 +27,8 @@ type Listed struct {
 	History       bool
 }
 
-// List returns the keys of a file in its order, as they are at an instant. An
-// app that may not send is there once, without a key.
+// List returns the keys of a file in its order, with their state at an instant. An app
+// that may not send is listed once, without a key.
 func List(path string, now time.Time) ([]Listed, error) {
 	text, _, err := load(path)
 	if err != nil {
@@ -57,8 +57,8 @@ func List(path string, now time.Time) ([]Listed, error) {
 	return all, nil
 }
 
-// Terms are what a new key may do, and until when. The zero value is all that its
-// app may but history of any age, forever.
+// Terms are the restrictions of a new key. The zero value allows everything that the
+// app may do except history of any age, without expiry.
 type Terms struct {
 	Note       string
 	Expires    time.Time
@@ -70,8 +70,8 @@ type Terms struct {
 	History    bool // may send events that count however old they are
 }
 
-// Add makes a key of an app of the file, writes its hash there, and returns the
-// key.
+// Add creates a key for an app of the file, writes its hash to the file, and returns
+// the key.
 func Add(path, app string, terms Terms) (string, error) {
 	key := New()
 	return key, edit(path, func(f *document) error {
@@ -86,8 +86,8 @@ func Add(path, app string, terms Terms) (string, error) {
 	})
 }
 
-// Rotate makes a key that may do what the key with the id may, and lets that one
-// expire at an instant, unless it does so before. It returns the new key.
+// Rotate creates a key with the same scope as the key with the id, which then expires
+// at an instant unless it expires earlier. It returns the new key.
 func Rotate(path, app, id string, until time.Time) (string, error) {
 	key := New()
 	return key, edit(path, func(f *document) error {
@@ -107,8 +107,8 @@ func Rotate(path, app, id string, until time.Time) (string, error) {
 	})
 }
 
-// Revoke removes the key with the id. An app whose last key it was keeps its
-// place, as one that may not send.
+// Revoke removes the key with the id. An app whose last key is removed stays in the
+// file, as one that may not send.
 func Revoke(path, app, id string) error {
 	return edit(path, func(f *document) error {
 		keys, i, _, err := f.key(app, id)
@@ -122,7 +122,7 @@ func Revoke(path, app, id string) error {
 	})
 }
 
-// document is a key file as nodes, which keep comments and order.
+// document is a key file as YAML nodes, which keep comments and order.
 type document struct{ root yaml.Node }
 
 // keys returns the node with the keys of an app.
@@ -153,8 +153,8 @@ func (d *document) key(app, id string) (*yaml.Node, int, fileKey, error) {
 	return nil, 0, fileKey{}, fmt.Errorf("app %s has no key %s: see `ingest-gateway key list`", app, id)
 }
 
-// field is the value under a name of a mapping; the file was parsed before, so
-// that names that must exist do.
+// field returns the value of a name in a mapping. The file was parsed before, so names
+// that must exist do.
 func field(n *yaml.Node, name string) *yaml.Node {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == name {
@@ -187,9 +187,9 @@ func setKey(n *yaml.Node, k fileKey) error {
 	return err
 }
 
-// edit changes a key file: what is there must be good, and so must what comes of
-// it. A reader sees the old file or the new one, since the new one takes the
-// place of the old by a rename; two edits at once are refused.
+// edit changes a key file. Both the old and the new text must be valid. A reader sees
+// the old file or the new one, since the new one replaces the old by a rename; two
+// concurrent edits are refused.
 func edit(path string, change func(*document) error) (err error) {
 	if path, err = filepath.EvalSymlinks(path); err != nil {
 		return fmt.Errorf("key file: %w", err)

@@ -1,11 +1,10 @@
-// Package keys knows the applications and their write keys.
+// Package keys manages the applications and their write keys.
 //
-// It owns the key file: its format, its checks, and reading it again while the
-// gateway runs. The file ends with the line "...", so that one that was cut short is
-// never taken: package wholefile. A write key is shown once when it is made; the file holds its
-// SHA-256, so that whoever reads the file cannot send. A plain hash does, with
-// no salt and no stretching, because keys are 192 random bits and not words that
-// people choose.
+// It owns the key file: its format, its checks, and reloading it while the gateway
+// runs. The file ends with the line "...", so that a truncated file is never accepted:
+// package wholefile. A write key is shown once, when it is created; the file holds its
+// SHA-256, so that a reader of the file cannot send. A plain hash without salt or
+// stretching suffices because keys are 192 random bits and not chosen by people.
 package keys
 
 import (
@@ -35,23 +34,23 @@ type Hash [sha256.Size]byte
 
 // HashOf returns the hash that the file holds for a key.
 func HashOf(key string) Hash {
-	return sha256.Sum256(unsafe.Slice(unsafe.StringData(key), len(key))) // which reads and does not keep it
+	return sha256.Sum256(unsafe.Slice(unsafe.StringData(key), len(key))) // Sum256 only reads the bytes
 }
 
-// String is how the file writes a hash.
+// String is the form of a hash in the file.
 func (h Hash) String() string { return "sha256:" + hex.EncodeToString(h[:]) }
 
-// ID is what people and commands call a key: the first 8 digits of its hash.
+// ID names a key for people and commands: the first 8 digits of its hash.
 func (h Hash) ID() string { return hex.EncodeToString(h[:4]) }
 
-// New returns a fresh write key.
+// New returns a new write key.
 func New() string {
 	var b [24]byte
 	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
 	return "uk_" + base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// Table is what a key file says. It is not changed once read.
+// Table is the content of a key file. It is immutable.
 type Table struct {
 	apps    map[Hash]*ingest.App
 	list    []*ingest.App
@@ -59,14 +58,14 @@ type Table struct {
 	all     bool            // some app allows every origin
 }
 
-// App returns the app that the key belongs to, or nil. It looks up a hash, so
-// the time it takes says nothing about how much of a key is right.
+// App returns the app that the key belongs to, or nil. It looks up a hash, so its
+// duration reveals nothing about how much of a key is right.
 func (t *Table) App(key string) *ingest.App { return t.apps[HashOf(key)] }
 
 // Apps lists the apps in the file's order.
 func (t *Table) Apps() []*ingest.App { return t.list }
 
-// lost returns the apps of t that next does not name.
+// lost returns the apps of t that next does not contain.
 func (t *Table) lost(next *Table) []string {
 	var ids []string
 	for _, app := range t.list {
@@ -77,8 +76,8 @@ func (t *Table) lost(next *Table) []string {
 	return ids
 }
 
-// AllowsOrigin reports whether some app lets pages of that origin send: all that
-// can be said before a preflighted request shows its key.
+// AllowsOrigin reports whether any app lets pages of that origin send. No more can be
+// decided before a preflighted request shows its key.
 func (t *Table) AllowsOrigin(origin string) bool { return t.all || t.origins[origin] }
 
 type file struct {
@@ -98,14 +97,14 @@ type fileApp struct {
 	IP          string   `yaml:"ip"`
 }
 
-// appKeys are keys, or the word none: the app may not send any more.
+// appKeys are keys, or the word none: the app may no longer send.
 type appKeys struct {
 	none bool
 	list []fileKey
 }
 
-// fileKey is a hash alone, or a hash with what the key may do less than the app, and
-// whether it may send history of any age.
+// fileKey is a hash, or a hash with restrictions of the key and the right to send
+// history of any age.
 type fileKey struct {
 	Hash       string   `yaml:"hash"`
 	Note       string   `yaml:"note,omitempty"`
@@ -118,8 +117,8 @@ type fileKey struct {
 	History    bool     `yaml:"history,omitempty"` // may send events of any age
 }
 
-// UnmarshalYAML reads either. Names that a key does not have are refused here,
-// since decoding a node does not know that the file's decoder refuses them.
+// UnmarshalYAML reads either form. Unknown names are refused here, since decoding a
+// node does not apply the file decoder's KnownFields.
 func (k *fileKey) UnmarshalYAML(n *yaml.Node) error {
 	if n.Kind == yaml.ScalarNode {
 		return n.Decode(&k.Hash)
@@ -135,8 +134,8 @@ func (k *fileKey) UnmarshalYAML(n *yaml.Node) error {
 	return n.Decode((*plain)(k))
 }
 
-// plain reports whether the hash stands alone: the key may do all that the app may
-// but send history of any age, and never expires.
+// plain reports whether the hash is all there is: the key has no restrictions, never
+// expires, and may not send history of any age.
 func (k *fileKey) plain() bool {
 	return k.Expires.IsZero() && len(k.Protocols) == 0 && len(k.Origins) == 0 && k.Rate == 0 && k.Burst == 0 && k.DailyQuota == 0 && !k.History
 }
@@ -144,7 +143,7 @@ func (k *fileKey) plain() bool {
 // instant is a date, which means its first moment in UTC, or an instant of RFC 3339.
 type instant struct{ time.Time }
 
-// UnmarshalYAML reads either.
+// UnmarshalYAML reads either form.
 func (t *instant) UnmarshalYAML(n *yaml.Node) error {
 	var err error
 	for _, layout := range []string{time.DateOnly, time.RFC3339} {
@@ -156,10 +155,10 @@ func (t *instant) UnmarshalYAML(n *yaml.Node) error {
 	return fmt.Errorf("line %d: %q is no date such as 2027-01-31 and no instant such as 2027-01-31T12:00:00Z", n.Line, n.Value)
 }
 
-// MarshalYAML writes it so that it is read again.
+// MarshalYAML writes a form that UnmarshalYAML reads.
 func (t instant) MarshalYAML() (any, error) { return t.Format(time.RFC3339), nil }
 
-// UnmarshalYAML reads either.
+// UnmarshalYAML reads either form.
 func (k *appKeys) UnmarshalYAML(n *yaml.Node) error {
 	if n.Kind == yaml.ScalarNode && n.Value == "none" {
 		k.none = true
@@ -300,12 +299,12 @@ func Parse(text []byte) (*Table, error) {
 	return t, nil
 }
 
-// Protocols are the names that `protocols` of a key may list: those of the
-// gateway, as a test of package gateway checks.
+// Protocols are the names that `protocols` of a key may list: those of the gateway, as
+// a test of package gateway checks.
 var Protocols = []string{"amplitude", "cloudevents", "csb", "gainsightpx", "mixpanel", "moesif", "otlp", "posthog", "segment"}
 
-// faults reports what is wrong with a key's scope. A key may use no origin that
-// its app does not allow.
+// faults reports all faults of a key's scope. A key may use no origin that its app does
+// not allow.
 func (k *fileKey) faults(origins []string) []error {
 	var errs []error
 	for _, p := range k.Protocols {
@@ -333,7 +332,7 @@ func (k *fileKey) faults(origins []string) []error {
 	return errs
 }
 
-// narrow returns the app as the key may use it.
+// narrow returns the app with the restrictions of the key.
 func (k *fileKey) narrow(app *ingest.App, h Hash) *ingest.App {
 	if k.plain() {
 		return app

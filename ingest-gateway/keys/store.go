@@ -16,11 +16,11 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/wholefile"
 )
 
-// settle is how long a changed file has to stand still.
+// settle is how long a changed file must be unchanged before it is read.
 const settle = 100 * time.Millisecond
 
-// Store holds the table in force and reads the file again when it changes. A
-// file that cannot be used leaves the old table in force.
+// Store holds the table in force and reloads the file when it changes. A file that is
+// not valid leaves the old table in force.
 type Store struct {
 	path    string
 	logger  *slog.Logger
@@ -28,11 +28,11 @@ type Store struct {
 	table   atomic.Pointer[Table]
 
 	mu      sync.Mutex // covers what follows, and is held while reading
-	seen    []byte     // the text that was looked at last, good or bad
+	seen    []byte     // the text that was read last, valid or not
 	lastErr error      // why the text was refused, nil when it is in force
 }
 
-// Open reads the file, which must be good.
+// Open reads the file, which must be valid.
 func Open(path string, logger *slog.Logger, reg prometheus.Registerer) (*Store, error) {
 	s := &Store{path: path, logger: logger, metrics: newMetrics(reg)}
 	text, t, err := load(path)
@@ -57,9 +57,9 @@ func (s *Store) Table() *Table { return s.table.Load() }
 // App implements ingest.Authenticator.
 func (s *Store) App(key string) *ingest.App { return s.table.Load().App(key) }
 
-// Reload reads the file and, when its text is new and good, puts it in force. It
-// reports whether it did. A file that changes meanwhile, or names less apps than
-// before, is refused. The error is why a new file was refused, or nil.
+// Reload reads the file and, if its text is new and valid, puts it in force. It reports
+// whether it did. A file that changes while it is read, or that lacks an app, is
+// refused. The error is why a new file was refused, or nil.
 func (s *Store) Reload() (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,7 +69,7 @@ func (s *Store) Reload() (bool, error) {
 	}
 	if err != nil {
 		err = fmt.Errorf("key file: %w", err)
-		s.seen = nil // the same text again is news then
+		s.seen = nil // so that the same text counts as a change afterwards
 	} else {
 		if bytes.Equal(text, s.seen) {
 			return false, s.lastErr
@@ -84,7 +84,7 @@ func (s *Store) Reload() (bool, error) {
 			s.use(t)
 			s.lastErr = nil
 			s.metrics.reloads.WithLabelValues("used").Inc()
-			s.logger.Info("key file read again", "path", s.path, "apps", len(t.list), "keys", len(t.apps))
+			s.logger.Info("key file reloaded", "path", s.path, "apps", len(t.list), "keys", len(t.apps))
 			return true, nil
 		}
 	}
@@ -97,9 +97,9 @@ func (s *Store) Reload() (bool, error) {
 	return false, err
 }
 
-// Run looks at the file every interval, and at once for each value of now, until
-// ctx ends. It compares the text and not the time of its change, which a second
-// change within the clock's grain does not move.
+// Run checks the file every interval, and at once for each value of now, until ctx
+// ends. It compares the text and not the modification time, which does not change if
+// the file is written twice within the clock's resolution.
 func (s *Store) Run(ctx context.Context, every time.Duration, now <-chan struct{}) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()

@@ -1,16 +1,16 @@
-// Package known remembers which ids exist, for protocols whose clients branch on
-// that: creating what exists is one answer, changing what does not is another.
+// Package known remembers which ids exist, for protocols whose clients depend on it:
+// creating an id that exists has one answer, changing one that does not exist has
+// another.
 //
-// What is known is a compacted topic, topic.KnownIDs, that every gateway reads
-// when it is asked for an id that it does not know: it asks the broker where the
-// topic ends, reads up to there, and only then says no. So an id that one gateway
-// has added is known to all from the moment on in which Add returned, over
-// restarts and on new replicas, and nobody asks ClickHouse. A gateway that is
-// never asked opens no connection.
+// Known ids are in a compacted topic, topic.KnownIDs. A gateway that is asked for an id
+// that it does not know asks the broker where the topic ends, reads up to there, and
+// only then answers no. So an id that one gateway has added is known to all from the
+// moment Add returned, across restarts and on new replicas, without a query to
+// ClickHouse. A gateway that is never asked opens no connection.
 //
-// Ids are kept as hashes, in the topic too: it outlives the people. In memory
-// there is a bounded number of them; what fell out is not known any more, and a
-// protocol has to be right with that.
+// Ids are kept as hashes, in the topic too, since the topic outlives the people's data.
+// Memory holds a bounded number of them; an id that was evicted is no longer known, and
+// protocols must remain correct in that case.
 package known
 
 import (
@@ -31,48 +31,48 @@ import (
 // DefaultLimit is how many ids a gateway keeps in memory.
 const DefaultLimit = 1 << 20
 
-// Hash is what is kept of an id.
+// Hash is the stored form of an id.
 type Hash [16]byte
 
-// HashOf returns the hash of an id of an app. kind tells ids of several things
-// apart.
+// HashOf returns the hash of an id of an app. kind separates the ids of different
+// things.
 func HashOf(app string, kind byte, id string) Hash {
 	sum := sha256.Sum256(topic.Key(nil, app, kind, id))
 	return Hash(sum[:16])
 }
 
-// Config says how a Shared works.
+// Config configures a Shared.
 type Config struct {
 	Options []kgo.Opt     // how to reach the cluster
 	Limit   int           // ids in memory
 	Timeout time.Duration // of one question or addition
 }
 
-// Shared is the ids that all gateways know. It is safe for concurrent use. Close
-// ends it.
+// Shared is the set of ids known to all gateways. It is safe for concurrent use. Close
+// it after use.
 type Shared struct {
 	cfg    Config
 	memory *Memory
 	alive  context.Context // until Close
 	end    context.CancelFunc
 
-	turn   chan struct{} // held by whoever opens the client or reads; covers next
-	next   int64         // offset behind what was read
+	turn   chan struct{} // held while opening the client or reading; covers next
+	next   int64         // offset after the last record read
 	mu     sync.Mutex    // covers client
 	client *kgo.Client   // nil until first needed
 }
 
-// NewShared returns a Shared that has read nothing and opened nothing yet.
+// NewShared returns a Shared that has not read or opened anything yet.
 func NewShared(cfg Config) *Shared {
 	s := &Shared{cfg: cfg, memory: NewMemory(cfg.Limit), turn: make(chan struct{}, 1)}
 	s.alive, s.end = context.WithCancel(context.Background())
 	return s
 }
 
-// Close ends what is under way and closes the client.
+// Close ends operations in progress and closes the client.
 func (s *Shared) Close() {
 	s.end()
-	s.turn <- struct{}{} // and never gives it back: nobody reads any more
+	s.turn <- struct{}{} // never returned: no further reads
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.client != nil {
@@ -80,8 +80,8 @@ func (s *Shared) Close() {
 	}
 }
 
-// Has reports whether an id is known to any gateway. The error says why that
-// cannot be told.
+// Has reports whether an id is known to any gateway. It returns an error when that
+// cannot be determined.
 func (s *Shared) Has(app string, kind byte, id string) (bool, error) {
 	h := HashOf(app, kind, id)
 	if s.memory.has(h) {
@@ -95,8 +95,8 @@ func (s *Shared) Has(app string, kind byte, id string) (bool, error) {
 	return s.memory.has(h), nil
 }
 
-// Add makes an id known to all gateways: when it returns without an error, every
-// Has that begins then says so.
+// Add makes an id known to all gateways: once it has returned without an error, every
+// later Has reports it.
 func (s *Shared) Add(app string, kind byte, id string) error {
 	h := HashOf(app, kind, id)
 	if s.memory.has(h) {
@@ -108,15 +108,16 @@ func (s *Shared) Add(app string, kind byte, id string) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", topic.KnownIDs, err)
 	}
-	// A value that is not empty: an empty one tells compaction to drop the key.
+	// The value must not be empty: an empty value is a tombstone.
 	record := &kgo.Record{Topic: topic.KnownIDs, Key: h[:], Value: []byte{1}}
 	acked := make(chan error, 1)
 	client.Produce(ctx, record, func(_ *kgo.Record, err error) { acked <- err })
 	select {
 	case err = <-acked:
 	case <-ctx.Done():
-		// The client keeps what may have been written until the brokers say so. If
-		// it comes to be written the id is known, which is right: it is stored.
+		// On a timeout the client keeps a record that may have been written until the
+		// brokers answer. If it is written after all, the id is known, which is
+		// correct: it is stored.
 		err = ctx.Err()
 	}
 	if err != nil {
@@ -126,7 +127,7 @@ func (s *Shared) Add(app string, kind byte, id string) error {
 	return nil
 }
 
-// open returns the client, which the first call makes.
+// open returns the client, which the first call creates.
 func (s *Shared) open(ctx context.Context) (*kgo.Client, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,8 +139,8 @@ func (s *Shared) open(ctx context.Context) (*kgo.Client, error) {
 	}
 	opts := append([]kgo.Opt{
 		kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.ProducerLinger(0),                                      // somebody waits for each record
-		kgo.RecordDeliveryTimeout(max(time.Second, s.cfg.Timeout)), // it takes no less
+		kgo.ProducerLinger(0),                                      // a client waits for each record
+		kgo.RecordDeliveryTimeout(max(time.Second, s.cfg.Timeout)), // the client's minimum
 		kgo.UnknownTopicRetries(2),
 	}, s.cfg.Options...)
 	client, err := kgo.NewClient(opts...)
@@ -150,7 +151,7 @@ func (s *Shared) open(ctx context.Context) (*kgo.Client, error) {
 	return client, nil
 }
 
-// catchUp reads the topic up to where it ends now.
+// catchUp reads the topic up to its present end.
 func (s *Shared) catchUp(ctx context.Context) error {
 	select {
 	case s.turn <- struct{}{}:
@@ -176,7 +177,7 @@ func (s *Shared) catchUp(ctx context.Context) error {
 	return err
 }
 
-// missing says what to do about a topic that is not there.
+// missing explains what to do about a missing topic.
 func missing(err error) error {
 	if errors.Is(err, kerr.UnknownTopicOrPartition) {
 		return fmt.Errorf("%w (%w)", topic.ErrMissing, err)

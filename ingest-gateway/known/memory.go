@@ -2,16 +2,16 @@ package known
 
 import "sync"
 
-// Memory remembers ids in this process, as hashes in two generations: when the
-// young one is full it becomes the old one, and what was in that is forgotten. So
-// at least limit/2 and at most limit of the ids seen last are known.
+// Memory remembers ids in this process, as hashes in two generations: when the young
+// generation is full it becomes the old one, and the previous old one is discarded. So
+// at least limit/2 and at most limit of the most recently seen ids are known.
 type Memory struct {
 	mu         sync.Mutex // covers young and old
 	limit      int
 	young, old map[Hash]struct{}
 }
 
-// NewMemory returns a memory for that many ids, some 40 bytes each.
+// NewMemory returns a memory for that many ids, of about 40 bytes each.
 func NewMemory(limit int) *Memory {
 	return &Memory{limit: max(limit, 2), young: map[Hash]struct{}{}}
 }
@@ -36,7 +36,7 @@ func (m *Memory) has(h Hash) bool {
 	if _, ok := m.old[h]; !ok {
 		return false
 	}
-	m.put(h) // what is asked for stays
+	m.put(h) // keep ids that are looked up
 	return true
 }
 

@@ -45,8 +45,7 @@ type Config struct {
 	// ClickHouseRemote lets the embedded server listen beyond the loopback.
 	ClickHouseRemote bool
 
-	// PrivacyFile has the rules of what must not be kept, for the gateway and
-	// the enricher.
+	// PrivacyFile has the privacy rules, for the gateway and the enricher.
 	PrivacyFile string
 
 	// WithoutWriter leaves the rollup-writer out, for `rollup-writer rebuild`.
@@ -111,7 +110,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 		return err
 	})
 	set.BoolVar(&c.ClickHouseRemote, "clickhouse-remote", c.ClickHouseRemote, "let the embedded ClickHouse listen on an address beyond this machine, where passwords travel in clear and everybody may read unless -clickhouse-reader=false")
-	set.StringVar(&c.PrivacyFile, "privacy-file", c.PrivacyFile, "YAML `file` of what must not be kept, not even in the log: docs/privacy.md; read again when it changes; empty for none")
+	set.StringVar(&c.PrivacyFile, "privacy-file", c.PrivacyFile, "YAML `file` of privacy rules, applied before anything is written to the log (docs/privacy.md); reloaded when it changes; empty for none")
 	set.BoolVar(&c.WithoutWriter, "without-writer", c.WithoutWriter, "do not run the rollup-writer, so that the command \"rollup-writer rebuild\" can repair tables; events are accepted and wait in the log")
 }
 

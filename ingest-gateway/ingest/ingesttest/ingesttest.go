@@ -28,22 +28,23 @@ import (
 // Key is the write key that Gateway knows.
 const Key = "test-write-key"
 
-// ReceivedAt is when Gateway takes every request.
+// ReceivedAt is the time of receipt of every request.
 var ReceivedAt = time.Date(2026, 3, 4, 5, 6, 7, 890_000_000, time.UTC)
 
-// Gateway stands for the gateway around protocols.
+// Gateway stands in for the gateway around protocols.
 type Gateway struct {
 	t      testing.TB
 	router *ingest.Router
 	codec  *event.Codec
 
-	// App is what Key belongs to.
+	// App is the app that Key belongs to.
 	App *ingest.App
-	// Limits are in force.
+	// Limits are the bounds in force.
 	Limits ingest.Limits
-	// Fault, when set, fails every request after Decode, as overload or Kafka do.
+	// Fault, when set, fails every request after Decode, as overload or an outage of
+	// Kafka would.
 	Fault *ingest.Fault
-	// Unstored names items that the brokers do not ack; the request has then an
+	// Unstored names items that the brokers do not ack; the request then gets an
 	// Unavailable fault.
 	Unstored map[int]bool
 }
@@ -62,7 +63,7 @@ func New(t testing.TB, protocols ...ingest.Protocol) *Gateway {
 	}
 }
 
-// Result is the reply to a request and what of it would be stored.
+// Result is the reply to a request and the records that would be stored.
 type Result struct {
 	Status   int
 	Header   http.Header
