@@ -30,25 +30,25 @@ type RebuildConfig struct {
 	App      string
 	From, To time.Time // of event time, widened to whole UTC days; zero: no bound
 	FromLog  bool      // also events, from what the log still holds
-	Shrink   bool      // counts may be taken out
+	Shrink   bool      // counts may be removed
 	DryRun   bool
-	// ChunkRows bounds how many rows are compared at once; days are never cut.
+	// ChunkRows bounds how many rows are compared at once; days are never split.
 	ChunkRows int
 
 	step func(what string) error // of tests
 }
 
-// DefaultRebuildConfig rebuilds what nobody has named yet.
+// DefaultRebuildConfig names no app yet.
 func DefaultRebuildConfig() RebuildConfig { return RebuildConfig{ChunkRows: 5_000_000} }
 
-// Flags binds the config to flags of set.
+// Flags defines the settings as flags of set.
 func (c *RebuildConfig) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.App, "app", c.App, "rebuild the app with this `id`")
-	set.Func("from", "from this `day` of event time on: 2026-11-21, or an instant of it, 2026-11-21T15:00:00Z; default: the first", instantFlag(&c.From))
-	set.Func("to", "before this `day` of event time; an instant within a day means all of that day; default: the last", instantFlag(&c.To))
-	set.BoolVar(&c.FromLog, "from-log", c.FromLog, "first put rows back into events that it lacks and the log still has, and take out those that it has twice")
-	set.BoolVar(&c.Shrink, "shrink", c.Shrink, "also take counts out of rollups that events does not account for")
-	set.BoolVar(&c.DryRun, "dry-run", c.DryRun, "say what would change, and change nothing")
+	set.Func("from", "first `day` of event time to rebuild: 2026-11-21, or an instant of that day, 2026-11-21T15:00:00Z; default: the first day with events", instantFlag(&c.From))
+	set.Func("to", "`day` of event time to stop before; an instant within a day includes all of that day; default: after the last day with events", instantFlag(&c.To))
+	set.BoolVar(&c.FromLog, "from-log", c.FromLog, "first restore rows of events that are missing and still in the log, and remove those that it has twice")
+	set.BoolVar(&c.Shrink, "shrink", c.Shrink, "also remove counts from rollups that events does not account for")
+	set.BoolVar(&c.DryRun, "dry-run", c.DryRun, "report what would change, and change nothing")
 	set.IntVar(&c.ChunkRows, "chunk-rows", c.ChunkRows, "compare days together up to this many rows")
 }
 
@@ -84,19 +84,19 @@ type RebuildReport struct {
 	Range   rebuild.Range
 	DryRun  bool
 	Changes []rebuild.Change
-	Done    bool // all of it was carried out
-	// LogFrom are the offsets that the log still has, by partition; what was
-	// lost before them is not in it any more. Nil without -from-log.
+	Done    bool // the rebuild was completed
+	// LogFrom are the offsets at which the log still begins, by partition; records lost
+	// before them cannot be restored. Nil without -from-log.
 	LogFrom map[int32]int64
-	// Nameless counts events that come back from the log without what names
-	// somebody who was erased since.
+	// Nameless counts events that are restored from the log without the identity of a
+	// person who was erased since.
 	Nameless uint64
 }
 
 // Rebuild repairs the tables of an app while no writer runs. It marks the group's
-// commits first, so that a writer that is started refuses until the rebuild is
-// done, and moves the tokens into a new generation at the end. It may be run
-// again after it ended in any way and at any place.
+// commits first, so that a writer that is started refuses until the rebuild is done,
+// and starts a new generation of tokens at the end. It may be run again after any
+// interruption.
 func Rebuild(ctx context.Context, cfg boundary.Config, what RebuildConfig, log *slog.Logger) (report *RebuildReport, err error) {
 	if err := what.Validate(); err != nil {
 		return nil, err
@@ -146,10 +146,10 @@ func (r *rebuilder) run(ctx context.Context) (err error) {
 		if err != nil {
 			return fmt.Errorf("shard %d: %w", s.Number, err)
 		}
-		if err := r.repair(ctx, s); err != nil { // whatever it is, another run ends it
+		if err := r.repair(ctx, s); err != nil { // after any error, another run can complete it
 			err = fmt.Errorf("shard %d: %w", s.Number, err)
 			if errors.Is(err, rebuild.ErrShrink) {
-				// Nothing is half done: writers may go on.
+				// No change is left in part: writers may start again.
 				return errors.Join(err, r.finish(ctx))
 			}
 			return fmt.Errorf("%w; writers refuse to begin until the rebuild was run to its end", err)
@@ -162,12 +162,12 @@ func (r *rebuilder) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// finish lets writers begin again, with tokens of a new generation.
+// finish lets writers start again, with tokens of a new generation.
 func (r *rebuilder) finish(ctx context.Context) error {
 	return r.mark(ctx, func(c *block.Commit) { c.Clean, c.Rebuild, c.Generation = true, false, c.Generation+1 })
 }
 
-// readCommits makes sure that no writer runs and that nothing is open.
+// readCommits makes sure that no writer runs and that no block is open.
 func (r *rebuilder) readCommits(ctx context.Context) error {
 	groups, err := r.admin.DescribeGroups(ctx, topic.GroupRollupWriter)
 	if err != nil {
@@ -194,7 +194,7 @@ func (r *rebuilder) readCommits(ctx context.Context) error {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("commit of %s/%d: %w: begin with `rollup-writer init -reset`", topic.Enriched, n, err))
 		case commit.TopicID != r.boundaries.TopicID:
-			errs = append(errs, fmt.Errorf("commit of %s/%d belongs to topic id %s: the topic was deleted and made again; begin with `rollup-writer init -reset`", topic.Enriched, n, commit.TopicID))
+			errs = append(errs, fmt.Errorf("commit of %s/%d belongs to topic id %s: the topic was deleted and created again; begin with `rollup-writer init -reset`", topic.Enriched, n, commit.TopicID))
 		case !commit.Clean && !commit.Rebuild && !r.what.DryRun:
 			open = append(open, fmt.Errorf("%s/%d", topic.Enriched, n))
 		case commit.Rebuild:
@@ -212,7 +212,7 @@ func (r *rebuilder) readCommits(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// mark commits the boundaries again with other words.
+// mark commits the boundaries again with other metadata.
 func (r *rebuilder) mark(ctx context.Context, change func(*block.Commit)) error {
 	var offsets kadm.Offsets
 	for n, c := range r.commits {
@@ -272,7 +272,7 @@ func (r *rebuilder) look(ctx context.Context) error {
 		}
 	}
 	if r.what.FromLog {
-		return nil // the rollups were compared with events as it is
+		return nil // the rollups were compared with the present events
 	}
 	return errors.Join(shrunk...)
 }
@@ -302,16 +302,16 @@ func (r *rebuilder) repair(ctx context.Context, s *rebuild.Shard) error {
 		if err != nil {
 			return err
 		}
-		r.log.Info("events were put back and sent through the views that repeats do not change", "rows", lacks.Added, "doubles", twice.Removed, "tables", strings.Join(fed, ","))
+		r.log.Info("rows of events were restored", "rows", lacks.Added, "doubles", twice.Removed, "tables", strings.Join(fed, ","))
 	}
 	changes, err := s.Repair(ctx, r.span, r.boundaries)
 	r.report.Changes = append(r.report.Changes, changes...)
 	return err
 }
 
-// missing calls each for every record of the range, below the boundaries of the
-// shard's partitions, that the log has and events has not. Those of a person who
-// was erased since come without what erasing takes out.
+// missing calls each for every record of the range, below the boundaries of the shard's
+// partitions, that the log has and events lacks. Those of a person who was erased since
+// come without the erased fields.
 func (r *rebuilder) missing(ctx context.Context, s *rebuild.Shard, each func(context.Context, columns.Source, int64, *event.EnrichedEvent, int) error) error {
 	codec, err := r.cfg.Registry.Codec(ctx)
 	if err != nil {
@@ -380,7 +380,7 @@ func (r *rebuilder) missing(ctx context.Context, s *rebuild.Shard, each func(con
 	return nil
 }
 
-// WriteText writes the report for people.
+// WriteText writes the report as text.
 func (r *RebuildReport) WriteText(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "SHARD\tTABLE\tCELLS\tADDED\tTAKEN OUT")
@@ -394,14 +394,14 @@ func (r *RebuildReport) WriteText(w io.Writer) error {
 	}
 	var b strings.Builder
 	if r.LogFrom != nil {
-		b.WriteString("\nthe log still has, of each partition:")
+		b.WriteString("\nthe log still has, by partition:")
 		for _, n := range slices.Sorted(maps.Keys(r.LogFrom)) {
 			fmt.Fprintf(&b, " %d from offset %d on;", n, r.LogFrom[n])
 		}
 		b.WriteString("\n")
 	}
 	if r.Nameless > 0 {
-		fmt.Fprintf(&b, "\n%d of these events named persons who were erased since, and come without it\n", r.Nameless)
+		fmt.Fprintf(&b, "\n%d of these events named persons who were erased since; they are restored without the erased fields\n", r.Nameless)
 	}
 	days := "all days"
 	if !r.Range.First.IsZero() || !r.Range.End.IsZero() {
@@ -409,9 +409,9 @@ func (r *RebuildReport) WriteText(w io.Writer) error {
 	}
 	switch {
 	case r.DryRun && changed:
-		fmt.Fprintf(&b, "\napp %s, %s: nothing was changed; this is what would be\n", r.Range.App, days)
+		fmt.Fprintf(&b, "\napp %s, %s: dry run, nothing was changed; these changes would be made\n", r.Range.App, days)
 	case !r.Done:
-		fmt.Fprintf(&b, "\napp %s, %s: not done; this is what was found so far\n", r.Range.App, days)
+		fmt.Fprintf(&b, "\napp %s, %s: not completed; found so far\n", r.Range.App, days)
 	case changed:
 		fmt.Fprintf(&b, "\napp %s, %s: repaired; `rollup-writer audit -app %s` must report equal now\n", r.Range.App, days, r.Range.App)
 	default:

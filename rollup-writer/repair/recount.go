@@ -18,10 +18,10 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// Recount puts the counts that audit_blocks lost there again, from the log while
-// it has them. It returns how many records of counts it stored. Writers may run:
-// below the boundaries that they committed all is there that will be. It may be
-// run again at any time.
+// Recount stores again the counts that audit_blocks has lost, from the log as far as it
+// still has them. It returns how many records of counts it stored. Writers may run:
+// below the boundaries that they committed, audit_blocks is final. It may be run again
+// at any time.
 func Recount(ctx context.Context, cfg boundary.Config, log *slog.Logger) (stored int, err error) {
 	err = withLog(ctx, cfg, log, func(s *session) error {
 		r := &recounter{session: s}
@@ -40,10 +40,10 @@ type recounter struct {
 	stored int
 }
 
-// ranges are offsets of raw that blocks count, by the id of the raw topic.
+// ranges are ranges of raw offsets that blocks count, by the id of the raw topic.
 type ranges map[string][]span
 
-// covers tells whether one of the ranges holds all of s.
+// covers reports whether one of the ranges contains all of s.
 func (r ranges) covers(id string, s span) bool {
 	return slices.ContainsFunc(r[id], func(x span) bool { return x.next <= s.next && s.end <= x.end })
 }
@@ -58,7 +58,7 @@ func (r *recounter) run(ctx context.Context) error {
 		first, ok := r.state.First.Lookup(topic.Enriched, n)
 		commit, ok2 := r.state.Commits.Lookup(topic.Enriched, n)
 		if !ok || !ok2 || commit.Err != nil || first.Offset >= commit.At {
-			continue // nothing of it is there to be counted
+			continue // the log no longer has any of it
 		}
 		if err := r.partition(ctx, codec, columns.Source{TopicID: id, Partition: n}, first.Offset, commit.At); err != nil {
 			return fmt.Errorf("%s/%d: %w", topic.Enriched, n, err)
@@ -81,7 +81,7 @@ func (r *recounter) partition(ctx context.Context, codec *event.Codec, src colum
 	rows, lost := columns.NewCounts(), false
 	err = partitions(r.client).Span(ctx, topic.Enriched, src.Partition, first, end, func(rec *kgo.Record) error {
 		if typ, err := codec.Type(rec.Value); err != nil || typ != event.TypeControl {
-			return nil //nolint:nilerr // what is no counts is for others to read
+			return nil //nolint:nilerr // records other than counts are not read here
 		}
 		var c event.Control
 		if err := codec.DecodeControl(rec.Value, &c); err != nil || c.Kind != event.ControlCounts {
@@ -91,7 +91,7 @@ func (r *recounter) partition(ctx context.Context, codec *event.Codec, src colum
 		if err != nil {
 			return fmt.Errorf("offset %d: %w", rec.Offset, err)
 		}
-		if n.First < n.Next { // else it goes with the one before
+		if n.First < n.Next { // otherwise it belongs to the previous range
 			lost = !have.covers(n.RawTopicID, span{n.First, n.Next})
 		}
 		if !lost {
@@ -116,8 +116,8 @@ func (r *recounter) partition(ctx context.Context, codec *event.Codec, src colum
 	return r.insert(ctx, conn, table, rows)
 }
 
-// insert stores rows under a token of its own: the window may know the block
-// that was lost.
+// insert stores rows under a token of its own: the window may hold the token of the
+// lost block.
 func (r *recounter) insert(ctx context.Context, conn *clickhouse.Conn, table string, rows *columns.Counts) error {
 	if rows.Rows() == 0 {
 		return nil
@@ -129,7 +129,7 @@ func (r *recounter) insert(ctx context.Context, conn *clickhouse.Conn, table str
 	return nil
 }
 
-// counted are the ranges that audit_blocks holds of a partition.
+// counted returns the ranges that audit_blocks has of a partition.
 func (r *recounter) counted(ctx context.Context, conn *clickhouse.Conn, table string, src columns.Source) (ranges, error) {
 	if r.cfg.ClickHouse.Schema().Form.Cluster != "" {
 		if err := conn.Exec(ctx, "SYSTEM SYNC REPLICA "+table+" LIGHTWEIGHT"); err != nil {

@@ -1,10 +1,9 @@
-// Package repair is what is done to the tables and to the group's commits from
-// outside the running writers: creating the schema and the first commits
-// (setup.go), rebuilding an app's tables (rebuild.go), storing lost counts again
-// (recount.go), sending rejected events again (replay.go), and reading for the
-// audit what the log holds beyond the tables (tail.go). Each is one command of
-// rollup-writer. It does not know package rollup, which writes: what both must
-// agree on is in package boundary.
+// Package repair changes the tables and the group's commits from outside the running
+// writers: it creates the schema and the first commits (setup.go), rebuilds an app's
+// tables (rebuild.go), stores lost counts again (recount.go), sends rejected events
+// again (replay.go), and reads for the audit what the log holds beyond the tables
+// (tail.go). Each is one command of rollup-writer. It does not know package rollup,
+// which writes: what both must agree on is in package boundary.
 package repair
 
 import (
@@ -27,9 +26,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
-// session is what every command here works with: its settings, connections to
-// Kafka and ClickHouse, and what Kafka says of the topics. withLog opens and
-// closes it.
+// session is what every command here works with: its settings, connections to Kafka and
+// ClickHouse, and the state of the topics. withLog opens and closes it.
 type session struct {
 	cfg    boundary.Config
 	log    *slog.Logger
@@ -81,14 +79,14 @@ func withLog(ctx context.Context, cfg boundary.Config, log *slog.Logger, do func
 	return do(s)
 }
 
-// Commands wait this long for a cluster to settle.
+// settleTime is how long commands wait for a cluster that is starting.
 const (
 	settleTime  = 30 * time.Second
 	settlePause = 500 * time.Millisecond
 )
 
-// settled calls do until it succeeds, fails for good, or settleTime is over. A
-// cluster that was started a moment ago has no group coordinator yet.
+// settled calls do until it succeeds, fails permanently, or settleTime is over. A
+// cluster that was just started has no group coordinator yet.
 func settled(ctx context.Context, log *slog.Logger, do func() error) error {
 	pause := backoff.Backoff{Min: settlePause, Max: settlePause}
 	return pause.Retry(ctx, settleTime, do, func(err error) bool {
@@ -100,8 +98,8 @@ func settled(ctx context.Context, log *slog.Logger, do func() error) error {
 	})
 }
 
-// commit commits in the name of nobody, which Kafka takes only while the group
-// is empty.
+// commit commits without a group member, which Kafka accepts only while the group is
+// empty.
 func (s *session) commit(ctx context.Context, offsets kadm.Offsets) error {
 	if len(offsets) == 0 {
 		return nil
@@ -122,7 +120,7 @@ func (s *session) commit(ctx context.Context, offsets kadm.Offsets) error {
 	return nil
 }
 
-// silentFor is how long the brokers may answer nothing before a reading fails.
+// silentFor is how long the brokers may give no answer before reading fails.
 const silentFor = 30 * time.Second
 
 // partitions reads the log one partition after the other.

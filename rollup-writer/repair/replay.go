@@ -17,8 +17,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// ReplayRejected sends rejected events through again, as what, which is valid,
-// says. Writers, enrichers and gateways may run.
+// ReplayRejected sends rejected events through the pipeline again; what must be valid.
+// Writers, enrichers and gateways may run.
 func ReplayRejected(ctx context.Context, cfg boundary.Config, what replay.Config, log *slog.Logger, out io.Writer) (report *replay.Report, err error) {
 	has, err := clickhouse.HasDatabase(ctx, &cfg.ClickHouse)
 	if err == nil && !has {
@@ -41,8 +41,8 @@ func ReplayRejected(ctx context.Context, cfg boundary.Config, what replay.Config
 	return replay.Run(ctx, conn, cfg.ClickHouse.Schema(), codec, raw, what, out)
 }
 
-// rawProducer puts events into raw, as a gateway does. It connects with the first
-// of them.
+// rawProducer writes events to raw, as a gateway does. It connects with the first
+// event.
 type rawProducer struct {
 	cfg        *boundary.Config
 	log        *slog.Logger
@@ -51,8 +51,8 @@ type rawProducer struct {
 	partitions int32
 }
 
-// maxRawBytes bounds a record: what an enricher rejected for its size may be sent
-// again as it is, to enrichers with another bound.
+// maxRawBytes bounds a record: one that an enricher rejected for its size may be sent
+// again unchanged, to enrichers with a higher bound.
 const maxRawBytes = 8 << 20
 
 func (p *rawProducer) open(ctx context.Context) error {

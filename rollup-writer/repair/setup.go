@@ -16,8 +16,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// Migrate makes the two databases what this release needs. It may be
-// run at any time, also again after it was cut short.
+// Migrate brings both databases to the schema of this release. It may be run at any
+// time, also after it was interrupted.
 func Migrate(ctx context.Context, cfg boundary.Config, log *slog.Logger) (err error) {
 	if err := cfg.ClickHouse.Validate(); err != nil {
 		return err
@@ -49,21 +49,20 @@ func Migrate(ctx context.Context, cfg boundary.Config, log *slog.Logger) (err er
 	return nil
 }
 
-// Init writes the first commits of a new installation, from which partitions
-// begin. It does so for a partition only when that cannot lose or double
-// anything: the group has no commit for it, the log begins at 0, and ClickHouse
-// holds no row of it. Partitions that have a commit of this writer are left as
-// they are, so that it may be run again at any time. Commits of a release that cut
-// blocks by another rule are taken over if they say that no block is open.
+// Init commits the start offsets of a new installation. It does so for a partition only
+// when that cannot lose or double anything: the group has no commit for it, the log
+// begins at 0, and ClickHouse holds no row of it. Partitions that have a commit of this
+// writer are left unchanged, so that Init may be run again at any time. Commits of a
+// release that cut blocks by another rule are taken over if they show that no block is
+// open.
 func Init(ctx context.Context, cfg boundary.Config, log *slog.Logger) error {
 	return withLog(ctx, cfg, log, func(s *session) error { return s.begin(ctx) })
 }
 
-// Reset commits the boundaries from which partitions shall begin, where the
-// commits there are cannot be used or are not wanted: behind the newest row that
-// events or rejected_events holds of a partition, or at the log's start where
-// that is later. It is for when all writers have stopped, and reports what it
-// sets. What blocks that were under way left in some tables only is for Rebuild.
+// Reset commits new start offsets where the existing commits cannot be used: after the
+// newest row of each partition in events or rejected_events, or at the log's start
+// where that is later. All writers must be stopped. It reports what it sets. Rows that
+// unfinished blocks left in some tables only are for Rebuild.
 func Reset(ctx context.Context, cfg boundary.Config, log *slog.Logger) error {
 	return withLog(ctx, cfg, log, func(s *session) error { return s.reset(ctx) })
 }
@@ -95,7 +94,7 @@ func (s *session) begin(ctx context.Context) error {
 	err := s.each(ctx, func(name string, n int32, newest int64, has bool) error {
 		if c, ok := s.state.Commits.Lookup(name, n); ok && c.At >= 0 {
 			if commit, err := block.TakeOver(c.Metadata); err == nil && commit.Shape == s.cfg.Shape() && commit.TopicID == s.state.Topics[name].ID.String() {
-				s.log.Info("commit of an earlier rule is taken over", "topic", name, "partition", n, "boundary", c.At)
+				s.log.Info("taking over a commit of an earlier block rule", "topic", name, "partition", n, "boundary", c.At)
 				s.add(&offsets, name, n, c.At, commit.Generation)
 				return nil
 			}
@@ -120,7 +119,7 @@ func (s *session) begin(ctx context.Context) error {
 	if err := s.commit(ctx, offsets); err != nil {
 		return err
 	}
-	s.log.Info("partitions are ready to be written from", "begun", len(offsets.Sorted()), "kept", kept, "group", topic.GroupRollupWriter)
+	s.log.Info("start offsets committed", "begun", len(offsets.Sorted()), "kept", kept, "group", topic.GroupRollupWriter)
 	return nil
 }
 
@@ -152,8 +151,8 @@ func (s *session) reset(ctx context.Context) error {
 	return s.commit(ctx, offsets)
 }
 
-// unknownGeneration is one that follows any that a lost commit may have had:
-// they are counted up by hand, or began like this one earlier.
+// unknownGeneration is higher than any generation that a lost commit may have had:
+// generations are counted up one by one from 0, or from a value like this one.
 func unknownGeneration() uint32 { return uint32(time.Now().Unix()) }
 
 func (s *session) add(offsets *kadm.Offsets, name string, n int32, at int64, generation uint32) {

@@ -20,8 +20,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// Tail reads what the log holds beyond what ClickHouse counts and holds, for the
-// audit. It is no member of the group.
+// Tail reads, for the audit, what the log holds beyond what ClickHouse counts and
+// holds. It is not a member of the group.
 type Tail struct {
 	cfg     boundary.Config
 	log     *slog.Logger
@@ -190,7 +190,7 @@ func (t *Tail) Tail(ctx context.Context, positions []audit.Position, due *audit.
 	take := func(r *kgo.Record) {
 		switch {
 		case r.Topic == topic.Raw:
-			// As the enricher counts it.
+			// Counted as the enricher does.
 			k := audit.HourKey{Hour: hourOf(event.FromTime(r.Timestamp))}
 			if codec.DecodeRaw(r.Value, &raw) == nil {
 				k.App = string(append([]byte(nil), raw.AppID...))
@@ -223,7 +223,7 @@ func hourOf(us event.Micros) int64 {
 	return event.HourOf(min(max(us, 0), event.MaxReceived-1))
 }
 
-// spans are what is to be read, and what rejected_events has of that already.
+// spans returns the offsets to read, and what rejected_events already has of them.
 func (t *Tail) spans(ctx context.Context, client *kgo.Client, positions []audit.Position, present func(string, int32, int64) (map[int64]bool, error)) (map[string]map[int32]*span, map[int32]map[int64]bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, boundary.AskTimeout)
 	defer cancel()
@@ -280,11 +280,11 @@ func (t *Tail) spans(ctx context.Context, client *kgo.Client, positions []audit.
 	return spans, have, fault
 }
 
-// errEnough ends a reading at the bound.
+// errEnough ends reading at the bound.
 var errEnough = errors.New("enough records were read")
 
-// read gives each committed record of the spans to take, up to the bound, and
-// moves the spans on.
+// read passes each committed record of the spans to take, up to the bound, and advances
+// the spans.
 func (t *Tail) read(ctx context.Context, client *kgo.Client, spans map[string]map[int32]*span, take func(*kgo.Record)) error {
 	in, n := partitions(client), 0
 	for name, byNumber := range spans {

@@ -448,7 +448,7 @@ func TestStartedWithoutItsKeeper(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.oracle.Add(p, ledger)
-	want := "parts " + left + " of `" + stack.Internal + "`.`" + table + "`: its Keeper has not heard of them"
+	want := "parts " + left + " of `" + stack.Internal + "`.`" + table + "`: its Keeper does not know them"
 	if err := stack.Await(ctx, "a correction to wait", func() error {
 		for _, w := range e.stack.Writers {
 			if _, body, err := w.Get(ctx, "/readyz"); err == nil && strings.Contains(body, want) {

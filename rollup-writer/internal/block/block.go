@@ -1,31 +1,29 @@
 // Package block cuts a partition's log into the blocks that are inserted.
 //
-// Where a block begins and ends is a function of the log alone: of offsets,
-// append times, kinds and sizes of its committed records, and of the [Shape]
-// that belongs to the topic. So whoever reads the partition, from whichever
-// boundary, in whatever portions, builds the same blocks with the same tokens,
-// and inserting one again is harmless. The package is pure: it reads no clock,
-// and nothing in it depends on when or how often it is called.
+// Where a block begins and ends is a function of the log alone: of offsets, append times, kinds
+// and sizes of its committed records, and of the [Shape] that belongs to the topic. So every
+// reader of the partition, from any boundary and in fetches of any size, builds the same blocks
+// with the same tokens, and inserting one again is harmless. The package is pure: it reads no
+// clock, and nothing in it depends on when or how often it is called.
 //
-//   - A content record (an event, or a control record that orders or counts
-//     something) with another key than its predecessor's begins a block. The key
-//     is (offset div N, append time div T).
+//   - A content record (an event, or a control record with moves or counts) whose key differs
+//     from its predecessor's begins a block. The key is (offset div N, append time div T).
 //   - A content record that would take the block above [MaxBytes] begins a block,
 //     so that what has to be kept in memory is bounded. A block is only ever read
 //     from its beginning, so every reader sees the same sum.
-//   - A tick carries nothing and begins nothing. It ends the open block if its
-//     key is another one.
-//   - A marker (of a transaction) is none of the log's records: it ends nothing.
+//   - A tick has no content and begins no block. It ends the open block if its key
+//     differs.
+//   - A transaction marker has no effect: it ends no block.
 //
 // A block's Start is the offset of its first content record, its End the offset
 // of the record that ended it.
 //
-// What is done is always a prefix of the log, up to a boundary: the Start of the
-// open block, or, when none is open, the offset behind the last record seen.
-// Starting at any boundary gives the same blocks from there on, because no block
-// is open there. That holds for boundaries behind ticks and markers too, so an
-// idle partition's boundary is the end of its log, and retention may delete all
-// of it without making the next start refuse.
+// Completed work is always a prefix of the log, up to a boundary: the Start of the open
+// block, or, when none is open, the offset after the last record seen. Starting at any
+// boundary gives the same blocks from there on, because no block is open there. That
+// holds for boundaries after ticks and markers too, so an idle partition's boundary is
+// the end of its log, and the partition can still be started after retention has
+// deleted all of it.
 //
 // In version 1 of the rule a control record that orders corrections ended the
 // open block and was a block of its own. A reader of one version must not
@@ -50,17 +48,17 @@ const (
 	version1 = "v1"
 )
 
-// Shape is N and T. It is fixed for the life of a topic: other values cut other
-// blocks, which no dedup window knows.
+// Shape is N and T. It is fixed for the life of a topic: other values cut other blocks,
+// whose tokens are in no dedup window.
 type Shape struct {
-	// Records is N: a block never reaches over a multiple of it.
+	// Records is N: no block contains offsets on both sides of a multiple of N.
 	Records int64
-	// Interval is T, in whole milliseconds: a block never reaches over a
-	// multiple of it, in append time since the epoch.
+	// Interval is T, in whole milliseconds: no block contains append times on both
+	// sides of a multiple of T since the epoch.
 	Interval time.Duration
 }
 
-// Validate reports what cannot be.
+// Validate reports all faults.
 func (s Shape) Validate() error {
 	switch {
 	case s.Records < 1 || s.Records > 1_000_000:
@@ -76,7 +74,7 @@ func (s Shape) String() string {
 	return strconv.FormatInt(s.Records, 10) + "|" + strconv.FormatInt(s.Interval.Milliseconds(), 10)
 }
 
-// key tells blocks apart.
+// key identifies the block that a record falls into.
 type key struct{ records, interval int64 }
 
 func (s Shape) key(offset, appendMillis int64) key {
@@ -91,14 +89,14 @@ func floorDiv(a, b int64) int64 {
 	return q
 }
 
-// EndOfInterval returns the append time, in milliseconds, from which on a record
-// has another key than one appended at appendMillis.
+// EndOfInterval returns the first append time, in milliseconds, at which a record has
+// another key than one appended at appendMillis.
 func (s Shape) EndOfInterval(appendMillis int64) int64 {
 	t := s.Interval.Milliseconds()
 	return (floorDiv(appendMillis, t) + 1) * t
 }
 
-// Kind is what a record is to the cutter.
+// Kind is the kind of a record, as the cutter distinguishes them.
 type Kind uint8
 
 // Kinds of records.
@@ -108,7 +106,7 @@ const (
 	Marker              // of a transaction
 )
 
-// Record is what the cutter needs of a record.
+// Record is the part of a record that the cutter needs.
 type Record struct {
 	Offset       int64
 	AppendMillis int64
@@ -121,14 +119,14 @@ type Block struct {
 	Start, End int64
 	Records    int // Content records
 	Bytes      int // of their values
-	// Next is the boundary once this block is done: End, or behind the tick
-	// that ended it.
+	// Next is the boundary after this block: End, or the offset after the tick that
+	// ended it.
 	Next int64
 }
 
-// Token is the insert_deduplication_token of the block. A generation above 0
-// shows in it: after tables were repaired, windows may hold tokens of blocks whose
-// rows were taken out again.
+// Token is the insert_deduplication_token of the block. A generation above 0 is part of
+// it: after tables were repaired, windows may still hold tokens of blocks whose rows
+// were removed.
 func (b Block) Token(s Shape, topicID string, partition int32, generation uint32) string {
 	token := version + "|" + topicID + "|" + strconv.FormatInt(int64(partition), 10) + "|" +
 		strconv.FormatInt(b.Start, 10) + "-" + strconv.FormatInt(b.End, 10) + "|" + s.String()
@@ -148,13 +146,13 @@ type Cutter struct {
 	boundary int64
 }
 
-// NewCutter starts at a boundary.
+// NewCutter returns a cutter that starts at a boundary.
 func NewCutter(s Shape, boundary int64) *Cutter {
 	return &Cutter{shape: s, boundary: boundary}
 }
 
-// Next takes the next record. It returns the block that the record ended, if it
-// ended one. A Content record then belongs to the open block.
+// Next takes the next record. It returns the block that the record ended, if it ended
+// one. A Content record then belongs to the open block.
 func (c *Cutter) Next(r Record) (ended Block, ok bool) {
 	if r.Kind == Marker {
 		if !c.open {
@@ -185,7 +183,7 @@ func (c *Cutter) Next(r Record) (ended Block, ok bool) {
 	return ended, ok
 }
 
-// Open reports the content records of the open block; 0 if none is open.
+// Open returns the number of content records in the open block; 0 if none is open.
 func (c *Cutter) Open() int {
 	if !c.open {
 		return 0
@@ -193,26 +191,25 @@ func (c *Cutter) Open() int {
 	return c.block.Records
 }
 
-// Boundary is the offset up to which the log is done once every block that
-// ended is done.
+// Boundary is the offset up to which the log is complete once every ended block is
+// done.
 func (c *Cutter) Boundary() int64 { return c.boundary }
 
-// Commit is what is committed with a boundary: who reads it must cut blocks in
-// the same way, out of the same topic, with tokens of the same generation.
+// Commit is the metadata that is committed with a boundary. A reader must cut blocks by
+// the same rule, from the same topic, with tokens of the same generation.
 type Commit struct {
 	Shape   Shape
 	TopicID string
-	// Mark is how many parts the tables of the partition's server had seen when
-	// the boundary was committed, as far as the writer knew: what was sent after
-	// it is in the dedup windows as long as the tables saw fewer than a window
-	// of further parts.
+	// Mark is how many parts the tables of the partition's server had when the boundary
+	// was committed, as far as the writer knew: blocks sent after it are in the dedup
+	// windows as long as the tables got fewer than a window of further parts.
 	Mark       uint64
 	Generation uint32
-	// Clean says that nothing was sent from the boundary on. It is so after an
-	// end in good order; a writer takes it back before it sends anything.
+	// Clean means that nothing was sent from the boundary on. An orderly stop commits
+	// it; a writer withdraws it before it sends anything.
 	Clean bool
-	// Rebuild says that tables are being rebuilt: nothing is open, and nobody
-	// may write before that is done.
+	// Rebuild means that tables are being rebuilt: no block is open, and no writer may
+	// start before the rebuild is done.
 	Rebuild bool
 }
 
@@ -237,8 +234,8 @@ func (c Commit) Metadata() string {
 	}, "|")
 }
 
-// ErrVersion1 is in the chain of the error about a commit whose successor blocks
-// another rule would cut.
+// ErrVersion1 is in the chain of the error about a commit of a release that cut blocks
+// by another rule.
 var ErrVersion1 = errors.New("it was committed by a release that cut blocks by another rule (v1)")
 
 // ParseCommit reads the metadata of a commit. A commit of version 1 fails with
@@ -254,9 +251,9 @@ func ParseCommit(metadata string) (Commit, error) {
 	return c, nil
 }
 
-// TakeOver reads a commit of version 1 as one of this version. That is possible
-// only if it says clean: then nothing was sent from its boundary on, and no block
-// of version 1 is open there.
+// TakeOver reads a commit of version 1 as one of this version. That is possible only if
+// the commit is clean: then nothing was sent from its boundary on, and no block of
+// version 1 is open there.
 func TakeOver(metadata string) (Commit, error) {
 	c, v, err := parse(metadata)
 	switch {

@@ -2,8 +2,8 @@
 
 package block
 
-// Force ends the open block before offset, as no block may end: for tests that
-// have to see what comes of it.
+// Force ends the open block before offset, which the rules do not allow: for tests that
+// need its consequences.
 func (c *Cutter) Force(offset int64) (Block, bool) {
 	if !c.open {
 		return Block{}, false

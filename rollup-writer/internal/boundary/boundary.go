@@ -1,9 +1,8 @@
-// Package boundary knows from where each partition is to be written: the commits
-// of the group, what they say in their metadata, and whether a writer may begin
-// there. It is what package rollup, which writes, and package repair, which works
-// while writers are stopped, have in common: the settings that name the log and
-// the tables (config.go), the topics, and the table that each is written into.
-// It changes nothing.
+// Package boundary knows where each partition starts: the group's commits, their
+// metadata, and whether a writer may start there. It holds what package rollup, which
+// writes, and package repair, which works while writers are stopped, have in common:
+// the settings that name the log and the tables (config.go), the topics, and the table
+// that each is written to. It changes nothing.
 package boundary
 
 import (
@@ -20,14 +19,14 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// Topics are those that are written into ClickHouse.
+// Topics are the topics that are written to ClickHouse.
 var Topics = []string{topic.Enriched, topic.Rejected}
 
 // Tables that blocks are inserted into.
 const (
 	EventsTable   = "events"
 	RejectedTable = "rejected_events"
-	CountsTable   = "audit_blocks" // what the enrichers counted
+	CountsTable   = "audit_blocks" // counts of the enrichers
 )
 
 // Table is the table of a topic's rows.
@@ -38,17 +37,17 @@ func Table(name string) string {
 	return EventsTable
 }
 
-// AskTimeout bounds a question to Kafka or ClickHouse.
+// AskTimeout bounds a request to Kafka or ClickHouse.
 const AskTimeout = 15 * time.Second
 
-// Uncut is the context of a question to ClickHouse that may have to connect
-// first: it has the bound and does not end with ctx. The embedded ClickHouse
-// dies of a handshake that is cut short.
+// Uncut returns the context of a request to ClickHouse that may have to connect first:
+// it has the timeout but does not end with ctx, because the embedded ClickHouse crashes
+// when a handshake is cut short.
 func Uncut(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), AskTimeout)
 }
 
-// State is what Kafka says of topics and of the group's commits in them.
+// State is the state of topics, and of the group's commits in them, in Kafka.
 type State struct {
 	Topics  kadm.TopicDetails
 	Commits kadm.OffsetResponses
@@ -56,7 +55,7 @@ type State struct {
 	End     kadm.ListedOffsets
 }
 
-// Read asks Kafka for the state of topics.
+// Read reads the state of topics from Kafka.
 func Read(ctx context.Context, admin *kadm.Client, names []string) (State, error) {
 	var st State
 	var err error
@@ -64,7 +63,7 @@ func Read(ctx context.Context, admin *kadm.Client, names []string) (State, error
 		return st, fmt.Errorf("list topics: %w", err)
 	}
 	st.Commits, err = admin.FetchOffsets(ctx, topic.GroupRollupWriter)
-	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // a group without members and commits
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // the group has no members and no commits
 		return st, fmt.Errorf("fetch commits of group %s: %w", topic.GroupRollupWriter, err)
 	}
 	if st.First, err = admin.ListStartOffsets(ctx, names...); err != nil {
@@ -76,24 +75,24 @@ func Read(ctx context.Context, admin *kadm.Client, names []string) (State, error
 	return st, errors.Join(st.Topics.Error(), st.First.Error(), st.End.Error())
 }
 
-// Start is where a partition begins.
+// Start is where a partition starts.
 type Start struct {
 	TopicID  string
 	Boundary int64
 	Mark     uint64
-	End      int64 // of the log
-	// Untouched: nothing was ever appended from the boundary on, so that no
-	// block from there can have been sent.
+	End      int64 // end of the log
+	// Untouched: nothing was ever appended from the boundary on, so no block from there
+	// can have been sent.
 	Untouched  bool
 	Generation uint32
-	Clean      bool  // the commit says that nothing was sent from it on
-	Refused    error // it must not begin
+	Clean      bool  // the commit is clean: nothing was sent from it on
+	Refused    error // why the partition must not start
 }
 
-// RunInit is what to do where nothing was ever written from.
+// RunInit is the advice for partitions that were never written.
 const RunInit = "run `rollup-writer init` on a new installation"
 
-// Start judges a partition: where it begins, or why it must not.
+// Start decides where a partition starts, or why it must not.
 func (st State) Start(shape block.Shape, name string, number int32) Start {
 	topicID := st.Topics[name].ID.String()
 	at := name + "/" + strconv.Itoa(int(number))
@@ -128,7 +127,7 @@ func (st State) Start(shape block.Shape, name string, number int32) Start {
 			at, commit.Shape, shape)
 	}
 	if commit.TopicID != topicID {
-		return refused("commit of %s belongs to topic id %s, and the topic's is %s: it was deleted and made again; begin it with `rollup-writer init -reset`", at, commit.TopicID, topicID)
+		return refused("commit of %s belongs to topic id %s, and the topic's is %s: it was deleted and created again; begin it with `rollup-writer init -reset`", at, commit.TopicID, topicID)
 	}
 	first, ok1 := st.First.Lookup(name, number)
 	end, ok2 := st.End.Lookup(name, number)

@@ -15,22 +15,22 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
 
-// Config names the log, the tables, and how the one is cut into the other.
+// Config names the log and the tables, and the rule that cuts the log into blocks.
 type Config struct {
 	Kafka      kafka.Config
 	Registry   registry.Config
 	ClickHouse clickhouse.Config
 
-	// BlockRecords (N) and BlockInterval (T) belong to the topics: `init` commits
-	// them, and a writer with others refuses to serve.
+	// BlockRecords (N) and BlockInterval (T) belong to the topics: `init` commits them,
+	// and a writer with other values refuses to serve.
 	BlockRecords  int64
 	BlockInterval time.Duration
-	// SkipRecords are topic/partition@offset of records that no release can
-	// decode; each counts as if it were not there.
+	// SkipRecords are topic/partition@offset of records that no release can decode;
+	// each is skipped.
 	SkipRecords setting.Strings
 }
 
-// DefaultConfig serves one machine.
+// DefaultConfig is for one machine.
 func DefaultConfig() Config {
 	return Config{
 		Kafka:         kafka.DefaultConfig("rollup-writer"),
@@ -40,17 +40,17 @@ func DefaultConfig() Config {
 	}
 }
 
-// Flags binds the config to flags of set.
+// Flags defines the settings as flags of set.
 func (c *Config) Flags(set *flag.FlagSet) {
 	c.Kafka.Flags(set)
 	c.Registry.Flags(set)
 	c.ClickHouse.Flags(set)
-	set.Int64Var(&c.BlockRecords, "block-records", c.BlockRecords, "a block of rows never reaches over a multiple of this many offsets; fixed for the life of the topics")
-	set.DurationVar(&c.BlockInterval, "block-interval", c.BlockInterval, "a block of rows never reaches over a multiple of this in append time; fixed for the life of the topics")
-	set.Var(&c.SkipRecords, "skip-records", "comma-separated `topic/partition@offset` of records that cannot be decoded and shall count as not there; the same on all writers")
+	set.Int64Var(&c.BlockRecords, "block-records", c.BlockRecords, "a block of rows ends at each multiple of this many offsets; fixed for the life of the topics")
+	set.DurationVar(&c.BlockInterval, "block-interval", c.BlockInterval, "a block of rows ends at each multiple of this interval of append time; fixed for the life of the topics")
+	set.Var(&c.SkipRecords, "skip-records", "comma-separated `topic/partition@offset` of records that cannot be decoded and are to be skipped; the same on all writers")
 }
 
-// Shape is how blocks are cut.
+// Shape is the rule by which blocks are cut.
 func (c *Config) Shape() block.Shape {
 	return block.Shape{Records: c.BlockRecords, Interval: c.BlockInterval}
 }

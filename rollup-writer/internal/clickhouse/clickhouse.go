@@ -1,10 +1,9 @@
-// Package clickhouse is how the writer speaks to ClickHouse: connections that
-// never cancel what they sent, the settings that every request pins, and what an
-// error means.
+// Package clickhouse is the writer's connection to ClickHouse: connections that never
+// cancel a request, the settings that every request pins, and the classes of errors.
 //
-// It owns the transport. What is inserted comes from package columns, under
-// which token from package block, and what happens after an error is for the
-// caller, who alone knows the partition. Whoever opens a Conn closes it.
+// It owns the transport. Package columns encodes what is inserted, package block
+// supplies the token, and the caller, who knows the partition, decides what happens
+// after an error. The caller who opens a Conn closes it.
 package clickhouse
 
 import (
@@ -25,7 +24,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/clickhouse"
 )
 
-// Setting is one that a request pins.
+// Setting is a setting that a request pins.
 type Setting struct {
 	Name, Value string
 	Why         string
@@ -33,32 +32,32 @@ type Setting struct {
 	Optional bool
 }
 
-// Pinned are the settings that decide whether a repeated block is recognised in
-// every table, in whatever profile the server runs us. DESIGN.md lists them.
+// Pinned are the settings that decide whether a repeated block is recognised in every
+// table, whatever the server's profile. DESIGN.md lists them.
 var Pinned = []Setting{
-	{Name: "async_insert", Value: "0", Why: "a server would put several inserts into one block"},
-	{Name: "insert_deduplicate", Value: "1", Why: "the windows are asked at all"},
-	{Name: "deduplicate_insert", Value: "enable", Why: "it overrides insert_deduplicate where it is known", Optional: true},
-	{Name: "deduplicate_blocks_in_dependent_materialized_views", Value: "1", Why: "each rollup asks its own window, so that a repeat fills what is missing"},
+	{Name: "async_insert", Value: "0", Why: "otherwise the server may merge several inserts into one block"},
+	{Name: "insert_deduplicate", Value: "1", Why: "enables the dedup windows"},
+	{Name: "deduplicate_insert", Value: "enable", Why: "overrides insert_deduplicate on servers that know it", Optional: true},
+	{Name: "deduplicate_blocks_in_dependent_materialized_views", Value: "1", Why: "each rollup checks its own window, so that a repeat fills what is missing"},
 	{Name: "materialized_views_ignore_errors", Value: "0", Why: "a rollup that fails must fail the insert"},
-	{Name: "parallel_view_processing", Value: "0", Why: "views see a block in one piece and one order"},
+	{Name: "parallel_view_processing", Value: "0", Why: "views get a block in one piece and in one order"},
 	{Name: "max_insert_threads", Value: "1", Why: "one thread, one block"},
-	{Name: "max_threads", Value: "1", Why: "views see a block in one piece and one order"},
-	{Name: "max_block_size", Value: "16777216", Why: "no view cuts a block in two"},
-	{Name: "max_insert_block_size", Value: "16777216", Why: "no server cuts a block in two"},
+	{Name: "max_threads", Value: "1", Why: "views get a block in one piece and in one order"},
+	{Name: "max_block_size", Value: "16777216", Why: "no view splits a block"},
+	{Name: "max_insert_block_size", Value: "16777216", Why: "no server splits a block"},
 	{Name: "min_insert_block_size_rows", Value: "16777216", Why: "pieces would be put together again"},
 	{Name: "min_insert_block_size_bytes", Value: "4294967296", Why: "pieces would be put together again"},
 	{Name: "min_insert_block_size_rows_for_materialized_views", Value: "16777216", Why: "the same before each rollup"},
 	{Name: "min_insert_block_size_bytes_for_materialized_views", Value: "4294967296", Why: "the same before each rollup"},
-	{Name: "max_partitions_per_insert_block", Value: "0", Why: "late events of any number of months go in"},
+	{Name: "max_partitions_per_insert_block", Value: "0", Why: "late events may span any number of months"},
 	{Name: "optimize_on_insert", Value: "1", Why: "rollups are summed as they are written"},
 	{Name: "insert_null_as_default", Value: "1", Why: "columns that a later migration adds get their defaults"},
 	{Name: "input_format_native_allow_types_conversion", Value: "1", Why: "a later migration may widen a column"},
-	{Name: "type_json_skip_duplicated_paths", Value: "1", Why: "of a key that comes twice the first counts; else the whole block would be refused", Optional: true},
+	{Name: "type_json_skip_duplicated_paths", Value: "1", Why: "the first of duplicate keys counts; otherwise the whole block would be refused", Optional: true},
 	{Name: "input_format_try_infer_dates", Value: "0", Why: "a property is a string if it was sent as one, whatever it looks like"},
 	{Name: "input_format_try_infer_datetimes", Value: "0", Why: "a property is a string if it was sent as one, whatever it looks like"},
 	{Name: "max_execution_time", Value: "0", Why: "an insert that was sent is never cancelled"},
-	{Name: "insert_quorum", Value: "0", Why: "a quorum that is not reached would leave parts that exist and are not visible"},
+	{Name: "insert_quorum", Value: "0", Why: "an insert without its quorum would leave parts that exist but are not visible"},
 }
 
 // Block is one native block and where it goes.
@@ -72,9 +71,8 @@ type Block interface {
 // long.
 var ErrSilent = errors.New("server is silent")
 
-// Conn is a connection to one replica of a shard, made when it is needed and
-// made anew after an error, to the next replica. It is for one goroutine at a
-// time.
+// Conn is a connection to one replica of a shard. It connects on first use, and after
+// an error to the next replica. It is for one goroutine at a time.
 type Conn struct {
 	cfg      *Config
 	tls      *tls.Config
@@ -86,7 +84,7 @@ type Conn struct {
 	sent   func() // called for each statement
 }
 
-// NewConn returns a connection to a shard, not yet made.
+// NewConn returns a connection to a shard that is not yet connected.
 func NewConn(cfg *Config, shard int) (*Conn, error) {
 	tc, err := cfg.tlsConfig()
 	if err != nil {
@@ -99,12 +97,12 @@ func NewConn(cfg *Config, shard int) (*Conn, error) {
 // Count makes c call sent for each statement that it sends.
 func (c *Conn) Count(sent func()) { c.sent = sent }
 
-// Close closes the connection, if it was made.
+// Close closes the connection, if it is open.
 func (c *Conn) Close() {
 	if c.client == nil {
 		return
 	}
-	_ = c.client.Close() // whatever was under way counts as lost
+	_ = c.client.Close() // requests in progress count as lost
 	c.client, c.raw = nil, nil
 }
 
@@ -119,7 +117,7 @@ func (c *Conn) dial(ctx context.Context) error {
 	if c.tls != nil {
 		tc := c.tls.Clone()
 		if tc.ServerName == "" {
-			tc.ServerName, _, _ = net.SplitHostPort(addr) // Validate has split it
+			tc.ServerName, _, _ = net.SplitHostPort(addr) // cannot fail: Validate has checked it
 		}
 		raw = tls.Client(raw, tc)
 	}
@@ -128,8 +126,8 @@ func (c *Conn) dial(ctx context.Context) error {
 	if c.cfg.Compression == "lz4" {
 		compression = ch.CompressionLZ4
 	}
-	// It is not cut short either: the embedded ClickHouse dies of a handshake
-	// that ends half way.
+	// Not cut short either: the embedded ClickHouse crashes when a handshake ends half
+	// way.
 	handshake, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.DialTimeout)
 	defer cancel()
 	client, err := ch.Connect(handshake, quiet, ch.Options{
@@ -146,8 +144,8 @@ func (c *Conn) dial(ctx context.Context) error {
 	return nil
 }
 
-// do runs a query. What was sent is never cancelled: when ctx ends the
-// connection is closed under it, and the outcome is unknown.
+// do runs a query. A request that was sent is never cancelled: when ctx ends the
+// connection is closed, and the outcome is unknown.
 func (c *Conn) do(ctx context.Context, q ch.Query) error {
 	if c.client == nil || c.client.IsClosed() {
 		c.client = nil
@@ -166,13 +164,13 @@ func (c *Conn) do(ctx context.Context, q ch.Query) error {
 		if cause := raw.cause(); cause != nil {
 			return fmt.Errorf("clickhouse at %s: %w (%w)", raw.RemoteAddr(), cause, err)
 		}
-		// ch-go's errors print their stack where a logger asks for detail.
+		// ch-go's errors print a stack trace where a logger asks for detail.
 		return fmt.Errorf("clickhouse at %s: %w", raw.RemoteAddr(), err)
 	}
 	return nil
 }
 
-// Follow makes c use the replica that o is connected to, or will be.
+// Follow makes c use the replica that o is connected to, or will connect to.
 func (c *Conn) Follow(o *Conn) { c.next = o.next }
 
 // Insert sends b as one INSERT of one native block.
@@ -188,8 +186,8 @@ func settings(token string) []ch.Setting {
 	return append(all, ch.Setting{Key: "insert_deduplication_token", Value: token, Important: true})
 }
 
-// InsertUnguarded sends b without a token, past the dedup windows. It is what
-// the cost of Insert is measured against, and for nothing else.
+// InsertUnguarded sends b without a token, past the dedup windows. It exists only to
+// measure the cost of Insert.
 func (c *Conn) InsertUnguarded(ctx context.Context, table string, b Block) error {
 	all := settings("")
 	all = all[:len(all)-1]
@@ -204,17 +202,17 @@ func (c *Conn) InsertUnguarded(ctx context.Context, table string, b Block) error
 	return c.do(ctx, ch.Query{Body: b.Into(table), Input: b.Input(), Settings: all})
 }
 
-// Question is a query with what it reads besides tables.
+// Question is a query with the data that it reads besides tables.
 type Question struct {
 	Query    string
 	Settings map[string]string
-	// Among are the rows of a table of that name which the query brings along.
+	// Among is an external table that the query brings along.
 	Among     string
 	AmongRows proto.Input
 }
 
-// Ask runs a query and calls each for every block of its result, which is valid
-// until each returns. It returns how many rows the server read for it.
+// Ask runs a query and calls each for every block of its result, which is valid until
+// each returns. It returns how many rows the server read for it.
 func (c *Conn) Ask(ctx context.Context, q Question, result proto.Results, each func() error) (read uint64, err error) {
 	query := ch.Query{
 		Body: q.Query, Result: result,
@@ -253,8 +251,8 @@ func (c *Conn) Exec(ctx context.Context, statement string) error {
 	return c.do(ctx, ch.Query{Body: statement})
 }
 
-// quietConn bounds the silence of the other side and keeps ch-go from
-// cancelling: once it is shut nothing can be written to it.
+// quietConn bounds the other side's silence and keeps ch-go from cancelling: once it is
+// shut nothing can be written to it.
 type quietConn struct {
 	net.Conn
 	silence time.Duration
@@ -292,8 +290,8 @@ func (q *quietConn) Write(p []byte) (int, error) {
 	return n, q.explain(err)
 }
 
-// explain turns a timeout into ErrSilent: ch-go waits on after a timeout, and
-// cancels.
+// explain turns a timeout into ErrSilent: ch-go would go on waiting after a timeout,
+// and then cancel.
 func (q *quietConn) explain(err error) error {
 	var ne net.Error
 	if err == nil || !errors.As(err, &ne) || !ne.Timeout() {
@@ -303,9 +301,9 @@ func (q *quietConn) explain(err error) error {
 	return *q.shutBy.Load()
 }
 
-// OpenSQL returns a pool of connections to the internal database, for statements
-// and questions, to any replica of shard 0. Nothing is connected yet;
-// ask HasDatabase before the first use of a database that may not be there.
+// OpenSQL returns a pool of connections to the internal database, for statements and
+// queries, to any replica of shard 0. It connects on first use; call HasDatabase first
+// if the database may not exist.
 func OpenSQL(cfg *Config) (driver.Conn, error) {
 	return open(cfg, clickhouse.Internal(cfg.Database))
 }
@@ -313,11 +311,11 @@ func OpenSQL(cfg *Config) (driver.Conn, error) {
 // OpenViews is OpenSQL to the database for people.
 func OpenViews(cfg *Config) (driver.Conn, error) { return open(cfg, cfg.Database) }
 
-// OpenServer is OpenSQL without the database: names have to be qualified.
+// OpenServer is OpenSQL without a database: names must be qualified.
 func OpenServer(cfg *Config) (driver.Conn, error) { return open(cfg, "system") }
 
-// HasDatabase tells whether the internal database exists. It asks without
-// connecting to it, which the embedded ClickHouse would die of if it does not.
+// HasDatabase reports whether the internal database exists. It does not connect to that
+// database: the embedded ClickHouse would crash if it does not exist.
 func HasDatabase(ctx context.Context, cfg *Config) (has bool, err error) {
 	conn, err := OpenServer(cfg)
 	if err != nil {

@@ -13,12 +13,12 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
 
-// Config says how to reach ClickHouse and how its tables are laid out.
+// Config holds how to reach ClickHouse and the form of its tables.
 type Config struct {
 	// Addr lists the native addresses: replicas of a shard separated by commas,
 	// shards by semicolons, in the order of their numbers.
 	Addr string
-	// Database is the one for people; connections use the internal one beside it.
+	// Database is the one for people; connections use the internal database beside it.
 	Database string
 	User     string
 	Password setting.Secret
@@ -57,7 +57,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// Flags binds the config to flags of set.
+// Flags defines the settings as flags of set.
 func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.Addr, "clickhouse-addr", c.Addr, "native `host:port` of ClickHouse; replicas separated by commas, shards by semicolons")
 	set.StringVar(&c.Database, "clickhouse-database", c.Database, "`name` of the database that people use; the machinery is in <name>_internal beside it")
@@ -68,16 +68,16 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.TLSCert, "clickhouse-tls-cert", c.TLSCert, "PEM `file` of the client certificate, for servers that ask for one")
 	set.StringVar(&c.TLSKey, "clickhouse-tls-key", c.TLSKey, "PEM `file` of the client certificate's key")
 	set.StringVar(&c.TLSServerName, "clickhouse-tls-server-name", c.TLSServerName, "`name` to verify in place of the host")
-	set.StringVar(&c.Compression, "clickhouse-compression", c.Compression, "of what is sent: none, or lz4 where the network costs more than the processor")
-	set.DurationVar(&c.DialTimeout, "clickhouse-dial-timeout", c.DialTimeout, "bound on connecting")
+	set.StringVar(&c.Compression, "clickhouse-compression", c.Compression, "compression of inserts: none, or lz4 where the network is the bottleneck")
+	set.DurationVar(&c.DialTimeout, "clickhouse-dial-timeout", c.DialTimeout, "timeout for connecting")
 	set.DurationVar(&c.Silence, "clickhouse-silence", c.Silence, "how long a server may say nothing before a request counts as lost and is repeated")
 	set.StringVar(&c.Cluster, "clickhouse-cluster", c.Cluster, "`name` of the cluster for the replicated form of the tables; empty for one server")
-	set.IntVar(&c.WindowEntries, "clickhouse-window-entries", c.WindowEntries, "entries of each table's dedup window, when the tables are made; 0 for the form's default")
-	set.DurationVar(&c.Window, "clickhouse-window", c.Window, "age of each table's dedup window in the replicated form, when the tables are made; 0 for the form's default")
-	set.StringVar(&c.ViewDefiner, "clickhouse-view-definer", c.ViewDefiner, "`name` of the user that views run as, when migrate makes them: it needs SELECT on both databases and nothing else; empty for the user that migrates")
+	set.IntVar(&c.WindowEntries, "clickhouse-window-entries", c.WindowEntries, "entries of each table's dedup window, applied when the tables are created; 0 for the form's default")
+	set.DurationVar(&c.Window, "clickhouse-window", c.Window, "age of each table's dedup window in the replicated form, applied when the tables are created; 0 for the form's default")
+	set.StringVar(&c.ViewDefiner, "clickhouse-view-definer", c.ViewDefiner, "`name` of the user that views run as, applied when migrate creates them: it needs SELECT on both databases and nothing else; empty for the user that migrates")
 }
 
-// Schema says where the tables are and how they are laid out.
+// Schema returns the location and the form of the tables.
 func (c *Config) Schema() clickhouse.Schema {
 	return clickhouse.Schema{Database: c.Database, Form: c.form(), Definer: c.ViewDefiner}
 }

@@ -8,23 +8,23 @@ import (
 	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 )
 
-// Class is what an error means for the block that was sent.
+// Class is the class of an error, which decides how a block is retried.
 type Class string
 
-// Classes of errors. After each of them the same rows go again under the same
-// token; they differ in what is waited for.
+// Classes of errors. After each of them the same rows are sent again under the same
+// token; they differ in the wait before that.
 const (
 	// Lost: the outcome is unknown. Connecting failed, the connection broke,
 	// the server was silent.
 	Lost Class = "lost"
-	// Busy: the server says that it cannot now: too many parts, out of memory
-	// or disk, read only, Keeper away, shutting down.
+	// Busy: the server cannot serve the request at present: too many parts, out of
+	// memory or disk, read only, Keeper unreachable, shutting down.
 	Busy Class = "busy"
 	// Server: any other exception.
 	Server Class = "server"
-	// Data: the server cannot read a value of the block.
+	// Data: the server cannot parse a value of the block.
 	Data Class = "data"
-	// Permanent: it will be refused until someone changes the schema, the
+	// Permanent: the request will be refused until someone changes the schema, the
 	// rights or the settings.
 	Permanent Class = "permanent"
 )
@@ -33,7 +33,7 @@ const (
 var Classes = []Class{Lost, Busy, Server, Data, Permanent}
 
 var classes = map[int]Class{
-	// The server cannot now.
+	// The server cannot serve the request at present.
 	3:    Busy, // UNEXPECTED_END_OF_FILE
 	32:   Busy, // ATTEMPT_TO_READ_AFTER_EOF
 	74:   Busy, // CANNOT_READ_FROM_FILE_DESCRIPTOR
@@ -64,7 +64,7 @@ var classes = map[int]Class{
 	1001: Busy, // STD_EXCEPTION
 	1002: Busy, // UNKNOWN_EXCEPTION
 
-	// A value of the block.
+	// A value of the block cannot be parsed.
 	6:   Data, // CANNOT_PARSE_TEXT
 	26:  Data, // CANNOT_PARSE_QUOTED_STRING
 	27:  Data, // CANNOT_PARSE_INPUT_ASSERTION_FAILED
@@ -72,7 +72,7 @@ var classes = map[int]Class{
 	117: Data, // INCORRECT_DATA
 	636: Data, // CANNOT_EXTRACT_TABLE_STRUCTURE
 
-	// Someone has to change something.
+	// An operator has to change something.
 	1:   Permanent, // UNSUPPORTED_METHOD
 	7:   Permanent, // INCORRECT_NUMBER_OF_COLUMNS
 	8:   Permanent, // THERE_IS_NO_COLUMN
@@ -104,7 +104,7 @@ var classes = map[int]Class{
 	516: Permanent, // AUTHENTICATION_FAILED
 }
 
-// Classify says what err, of a Conn or of a connection of OpenSQL, means.
+// Classify returns the class of err, an error of a Conn or of a connection of OpenSQL.
 func Classify(err error) Class {
 	if errors.Is(err, ErrUnknownParts) {
 		return Busy

@@ -11,26 +11,24 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 )
 
-// ErrUnknownParts is in the chain of the error about parts of a replicated table
-// that queries see and its Keeper has not heard of. What they hold is there
-// twice, since the insert that left them was repeated: what is read is not to be
-// counted on.
+// ErrUnknownParts is in the chain of the error about parts of a replicated table that
+// queries see and its Keeper does not know. Their rows exist twice, since the insert
+// that left them was repeated, so results of queries cannot be trusted.
 //
-// A part is left like that when ClickHouse has renamed it and dies, or loses its
-// Keeper, before it has told the Keeper. If it lives and gives the Keeper up
-// (UNKNOWN_STATUS_OF_INSERT), it looks again after five minutes. If it is started
-// while the Keeper does not answer, it takes all parts on its disk for known ones
-// (expected_parts_on_this_replica of StorageReplicatedMergeTree), and nothing but
-// another start is sure to take them out.
-var ErrUnknownParts = errors.New("its Keeper has not heard of them, and what they hold counts twice: " +
-	"after an outage of the Keeper ClickHouse takes them out within minutes; if it was started without its Keeper, restart it while the Keeper answers and run `rollup-writer audit`")
+// Such a part remains when ClickHouse has renamed it and crashes, or loses its Keeper,
+// before it has registered it there. If the server stays up (UNKNOWN_STATUS_OF_INSERT),
+// it checks again after five minutes. If it is started while the Keeper does not
+// answer, it treats all parts on its disk as known (expected_parts_on_this_replica of
+// StorageReplicatedMergeTree), and only another start is sure to remove them.
+var ErrUnknownParts = errors.New("its Keeper does not know them, and their rows count twice: " +
+	"after an outage of the Keeper, ClickHouse removes them within minutes; if it was started without its Keeper, restart it while the Keeper answers and run `rollup-writer audit`")
 
-// lookAgain is the pause after which a part that was just inserted is known.
+// lookAgain is the pause after which a newly inserted part is known to the Keeper.
 const lookAgain = 200 * time.Millisecond
 
-// AllKnown fails with [ErrUnknownParts] if a replicated table has parts that its
-// Keeper has not heard of and that hold rows of a condition. name is one of the
-// schema's, without database.
+// AllKnown returns [ErrUnknownParts] if a replicated table has parts that its Keeper
+// does not know and that hold rows matching a condition. name is a name of the schema,
+// without database.
 func (c *Conn) AllKnown(ctx context.Context, name, condition string) error {
 	table := c.cfg.Schema().Local(name)
 	unknown, err := c.unknownParts(ctx, name)
@@ -49,8 +47,8 @@ func (c *Conn) AllKnown(ctx context.Context, name, condition string) error {
 	return nil
 }
 
-// unknownParts of a replicated table. A look can take a
-// part for unknown that becomes known meanwhile, so that two have to agree.
+// unknownParts returns the unknown parts of a replicated table. A part may become known
+// during a look, so two looks have to agree.
 func (c *Conn) unknownParts(ctx context.Context, name string) ([]string, error) {
 	here := c.cfg.Schema().Where("database", "table", name)
 	paths, err := c.names(ctx, "SELECT replica_path AS name FROM system.replicas WHERE "+here)
@@ -60,7 +58,7 @@ func (c *Conn) unknownParts(ctx context.Context, name string) ([]string, error) 
 	if len(paths) != 1 {
 		return nil, fmt.Errorf("%s has %d replicas on this server, want 1", name, len(paths))
 	}
-	// system.zookeeper is asked for a path that stands in the query.
+	// system.zookeeper requires the path as a literal in the query.
 	query := "SELECT name FROM system.parts WHERE " + here + " AND active" +
 		" AND name NOT IN (SELECT name FROM system.zookeeper WHERE path = " + Quote(paths[0]+"/parts") + ") ORDER BY name"
 	names, err := c.names(ctx, query)

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// minVersion is the oldest release line that has what the tables and the pinned
+// minVersion is the oldest release line with everything that the tables and the pinned
 // settings need.
 var minVersion = []int{26, 5}
 
@@ -15,8 +15,8 @@ var minVersion = []int{26, 5}
 // line, and in every later line.
 var fixed112649 = [][]int{{26, 5, 7, 20}, {26, 6, 3, 19}, {26, 7, 3, 9}, {26, 8}}
 
-// CheckVersion says why a server must not be used with tables of the cluster
-// form or not, and what is to be said about one that may.
+// CheckVersion returns an error if a server must not be used with tables of that form,
+// and a warning for one that may.
 func CheckVersion(version string, cluster bool) (notice string, err error) {
 	v, err := parseVersion(version)
 	if err != nil {
@@ -50,7 +50,7 @@ func parseVersion(version string) ([]int, error) {
 	return v, nil
 }
 
-// before compares as far as b goes.
+// before compares versions as far as b has components.
 func before(a, b []int) bool {
 	for i := range b {
 		if i >= len(a) {

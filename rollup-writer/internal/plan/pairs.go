@@ -7,7 +7,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
 )
 
-// Pair says that an order moved so much from one attribution to another.
+// Pair is an amount that an order moved from one attribution to another.
 type Pair struct {
 	Order            int // number
 	Hour             uint32
@@ -15,9 +15,9 @@ type Pair struct {
 	Events, Quantity int64
 }
 
-// Pairs gathers pairs and adds up those that are alike, which the rows of a block
-// mostly are: all that a visitor did in an hour moves at once. The zero value is
-// ready for use.
+// Pairs gathers pairs and adds up equal ones. Most rows of a block have equal pairs:
+// everything that a visitor did in an hour moves at once. The zero value is ready for
+// use.
 type Pairs struct {
 	list  []Pair
 	index map[uint64]int // hash of order, hour and old
@@ -26,7 +26,7 @@ type Pairs struct {
 
 // Follow adds the pairs of a row.
 func (p *Pairs) Follow(o *Orders, r *Row) {
-	last := -1 // its latest pair, whose New is not known before the next one
+	last := -1 // the row's latest pair; its New is known only with the next one
 	o.Follow(r, func(order int, old *columns.Attribution) {
 		if last >= 0 {
 			p.list[last].New = *old
@@ -42,8 +42,8 @@ func (p *Pairs) Follow(o *Orders, r *Row) {
 
 var hashSeed = maphash.MakeSeed()
 
-// at is the index of a pair. What an order moves a row to follows from the row,
-// so New is not part of what tells pairs apart.
+// at returns the index of a pair. The attribution that an order gives a row follows
+// from the row, so New is not part of a pair's identity.
 func (p *Pairs) at(order int, hour uint32, old *columns.Attribution) int {
 	p.key = binary.LittleEndian.AppendUint64(p.key[:0], uint64(order)<<32|uint64(hour))
 	for i := range columns.AttributionColumns {
@@ -59,21 +59,20 @@ func (p *Pairs) at(order int, hour uint32, old *columns.Attribution) int {
 		p.index = map[uint64]int{}
 	}
 	n = len(p.list)
-	if !ok { // of two that have one hash the second is not added up
+	if !ok { // of two pairs with equal hashes the second is not added up
 		p.index[h] = n
 	}
 	p.list = append(p.list, Pair{Order: order, Hour: hour, Old: *old})
 	return n
 }
 
-// List is what was gathered, in the order in which it came. It is valid until
-// Reset.
+// List returns the gathered pairs in order. It is valid until Reset.
 func (p *Pairs) List() []Pair { return p.list }
 
 // Len is how many pairs there are.
 func (p *Pairs) Len() int { return len(p.list) }
 
-// Reset forgets the pairs and keeps their memory.
+// Reset empties Pairs and keeps its memory.
 func (p *Pairs) Reset() {
 	clear(p.list)
 	p.list = p.list[:0]

@@ -1,23 +1,22 @@
-// Package plan follows a block's orders: which of the events that a partition
-// has counted so far each control record moves, and to which attribution.
+// Package plan follows rows through a block's orders: it finds which of the events that
+// a partition has counted so far each control record moves, and to which attribution.
 //
-// It is pure. What is counted comes from the caller: the rows of the base rollup
-// before the block, and the rows of the block itself, each with the offset from
-// which on it counts. Reading them, and writing down what comes out, is for
-// package rollup.
+// It is pure. The caller supplies what is counted: the rows of the base rollup before
+// the block, and the rows of the block itself, each with the offset from which it
+// counts. Reading them, and writing the result, belong to package rollup.
 //
-// # Rows move on their own
+// # Rows move independently
 //
-// A control record looks at each row by itself: it moves the row by the first of
-// its moves that matches it, and never by two. So where a row ends is a function
-// of its attribution, its hour and the control records behind it, and of no other
-// row. The package follows one row after the other through the block, in any
-// order and in bounded memory, and a row that no move matches as it is now is
-// moved by none at all: it need not even be read.
+// A control record looks at each row by itself: it moves the row by the first of its
+// moves that matches, and never by two. So the final attribution of a row is a function
+// of its attribution, its hour and the control records after it, and of no other row.
+// The package follows one row after the other through the block, in any order and in
+// bounded memory. A row that no move matches in its present attribution is not moved at
+// all: it need not be read.
 //
-// What comes out are pairs: at this offset so much of the old attribution became
-// the new one. They add up to the net change of the base rollup, and kept in the
-// order of the log they also tell of each event for whom it counts today.
+// The results are pairs: at this offset, so much of the old attribution became the new
+// one. They add up to the net change of the base rollup, and in the order of the log
+// they also tell for each event whom it counts for today.
 package plan
 
 import (
@@ -27,7 +26,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
-// Order is a control record that orders moves.
+// Order is a control record with moves.
 type Order struct {
 	AppID  string
 	Offset int64
@@ -36,22 +35,22 @@ type Order struct {
 	Moves  []event.Move
 }
 
-// Actor is whom a move names.
+// Actor is an actor that a move names.
 type Actor struct{ AppID, ActorID string }
 
-// Base is the offset from which on the rows count that were there before the
-// block: every order of the block is behind it.
+// Base is the offset of rows that were counted before the block: every order of the
+// block applies to them.
 const Base int64 = -1
 
-// Orders are those of one block, in the order of the log. The zero value is
-// ready for use.
+// Orders are the orders of one block, in the order of the log. The zero value is ready
+// for use.
 type Orders struct {
 	list  []Order
 	index map[name][]place // in the order of the log
 	apps  map[string]bool  // whether any of the app's moves names no actor
 }
 
-// name is the value by which a move is found: the actor that it matches, else the
+// name is the value by which a move is indexed: the actor that it matches, else the
 // feature, else none.
 type name struct {
 	app, value string
@@ -77,7 +76,7 @@ func nameOf(app string, m *event.Attribution) name {
 	return name{app, "", byNothing}
 }
 
-// place is a move: the numbers of its order and of it in that.
+// place identifies a move: the index of its order, and its index in the order.
 type place struct{ order, move int }
 
 // Add takes the next order of the log. The strings of o are kept.
@@ -110,9 +109,9 @@ func (o *Orders) Len() int { return len(o.list) }
 // At returns an order by its number.
 func (o *Orders) At(n int) *Order { return &o.list[n] }
 
-// Named lists the actors that moves name, in no order. The empty one, which
-// stands for all that accounts did themselves and all who were erased, is not
-// among them.
+// Named lists the actors that moves name, in no particular order. The empty actor,
+// which stands for everything that accounts did themselves and for erased persons, is
+// not among them.
 func (o *Orders) Named() []Actor {
 	var list []Actor
 	for k := range o.index {
@@ -128,8 +127,8 @@ func (o *Orders) Names(a Actor) bool {
 	return a.ActorID != "" && len(o.index[name{a.AppID, a.ActorID, byActor}]) > 0
 }
 
-// Wide returns, by app, the moves that no actor of Named narrows down, in the
-// order of the log. What they match may be any number of rows.
+// Wide returns, by app, the moves that no actor of Named narrows down, in the order of
+// the log. They may match any number of rows.
 func (o *Orders) Wide() map[string][]*event.Move {
 	wide := map[string][]*event.Move{}
 	for i := range o.list {
@@ -143,8 +142,8 @@ func (o *Orders) Wide() map[string][]*event.Move {
 	return wide
 }
 
-// Moved reports whether any order may move a row of the app and actor: a quick
-// look before Follow.
+// Moved reports whether any order may move a row of the app and actor; it is a quick
+// check before Follow.
 func (o *Orders) Moved(app, actor string) bool {
 	return o.apps[app] || len(o.index[name{app, actor, byActor}]) > 0
 }
@@ -156,11 +155,11 @@ type Row struct {
 	columns.Signed
 }
 
-// Follow calls moved for each change of the row's attribution, in the order of
-// the log, with the number of the order. r.Attribution ends as the last one.
+// Follow calls moved for each change of the row's attribution, in the order of the log,
+// with the index of the order. r.Attribution ends as the last one.
 func (o *Orders) Follow(r *Row, moved func(order int, old *columns.Attribution)) {
-	for next := o.after(r.From); ; next++ { // next is the first order that may move it
-		// What is left of the moves that may match it as it is now.
+	for next := o.after(r.From); ; next++ { // next is the first order that may move the row
+		// The moves that may match the row's present attribution.
 		lists := [nameKinds][]place{
 			o.index[name{r.AppID, r.ActorID, byActor}], o.index[name{r.AppID, r.FeatureID, byFeature}], o.index[name{r.AppID, "", byNothing}],
 		}
@@ -184,7 +183,7 @@ func (o *Orders) Follow(r *Row, moved func(order int, old *columns.Attribution))
 	}
 }
 
-// first is the first move of an order that matches a row, nil if none does. The
+// first returns the first move of an order that matches a row, nil if none does. The
 // lists begin with moves of that order or of later ones.
 func (o *Orders) first(order int, lists [nameKinds][]place, s *columns.Signed) *event.Move {
 	for {
@@ -205,7 +204,7 @@ func (o *Orders) first(order int, lists [nameKinds][]place, s *columns.Signed) *
 	}
 }
 
-// after is the number of the first order behind an offset.
+// after returns the index of the first order after an offset.
 func (o *Orders) after(offset int64) int {
 	n, _ := slices.BinarySearchFunc(o.list, offset+1, func(a Order, at int64) int {
 		switch {
@@ -232,7 +231,7 @@ func from(places []place, n int) int {
 
 const microsPerSecond = 1_000_000
 
-// matches reports whether a row is m's.
+// matches reports whether a row matches m.
 func matches(m *event.Move, s *columns.Signed) bool {
 	at := int64(s.Hour) * microsPerSecond
 	if (m.From != 0 && at < m.From) || (m.To != 0 && at >= m.To) {
@@ -247,7 +246,7 @@ func matches(m *event.Move, s *columns.Signed) bool {
 	return true
 }
 
-// set writes what to names over a.
+// set overwrites the fields that to names.
 func set(a *columns.Attribution, to *event.Attribution) {
 	for i := range columns.AttributionColumns {
 		c := &columns.AttributionColumns[i]
