@@ -85,11 +85,11 @@ func (h *holdings) refuse(group string, noState bool) error {
 	switch {
 	case noState && len(began) > 0:
 		return fmt.Errorf("%s is empty although partitions %v of %s were enriched before: identities would be lost, and events would count for others. "+
-			"Restore the topic, or give one start -new-installation to begin without it: docs/operations.md, \"What is never begun anew\"", topic.EnricherState, began, topic.Raw)
+			"Restore the topic, or give one start -new-installation to begin without it: docs/operations.md, \"Lost offsets and lost state\"", topic.EnricherState, began, topic.Raw)
 	case len(forgotten) > 0:
 		return fmt.Errorf("group %s has no offsets for partitions %v of %s, which were read before (Kafka forgets the offsets of a group after 7 days without members): "+
 			"rejected events and counts of what is there would double. Set the offsets with kafka-consumer-groups, or give one start -new-installation to read all that is there again: "+
-			"docs/operations.md, \"What is never begun anew\"", group, forgotten, topic.Raw)
+			"docs/operations.md, \"Lost offsets and lost state\"", group, forgotten, topic.Raw)
 	}
 	return nil
 }

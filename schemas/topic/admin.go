@@ -70,7 +70,7 @@ var ErrMissing = errors.New("topic does not exist; make the topics with `enriche
 // ErrRaised is in the chain of Check's error when partitions were added to topics
 // after the enrichers began.
 var ErrRaised = errors.New("partitions were added after the installation was made, so ids belong to other partitions than what is known of them; " +
-	"Kafka cannot take them away again: docs/operations.md, \"What is never begun anew\"")
+	"Kafka cannot take them away again: docs/operations.md, \"Lost offsets and lost state\"")
 
 // FaultError is what Check found wrong with the topics. Every other error of
 // Check says that the cluster could not be asked, which may pass.

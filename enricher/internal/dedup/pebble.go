@@ -6,11 +6,11 @@ import (
 	"os"
 )
 
-// pebbleLogger puts Pebble's log into the service's. Pebble calls Fatalf where
-// it cannot go on, for example when its manifest cannot be written since the disk
-// is full. The process ends then, and the next one reads the log from the last
-// offset on disk. To outlive it would help nobody: Pebble holds its locks there
-// for good, and a process that ends gives its partitions to another one's disk.
+// pebbleLogger passes Pebble's log to the service's. Pebble calls Fatalf where it
+// cannot continue, for example when its manifest cannot be written because the disk is
+// full. The process then ends, and the next one reads the log from the last offset on
+// disk. Continuing would not help: Pebble holds its locks forever in that state, and a
+// process that ends frees its partitions for an instance with another disk.
 type pebbleLogger struct{ l *slog.Logger }
 
 func (p pebbleLogger) Infof(format string, args ...any) {
@@ -22,6 +22,6 @@ func (p pebbleLogger) Errorf(format string, args ...any) {
 }
 
 func (p pebbleLogger) Fatalf(format string, args ...any) {
-	p.l.Error("pebble cannot go on, the process ends", "text", fmt.Sprintf(format, args...))
+	p.l.Error("pebble failed; ending the process", "text", fmt.Sprintf(format, args...))
 	os.Exit(1)
 }
