@@ -1,11 +1,11 @@
-// Package ids reads the ids of people and accounts that clients send: it trims
-// them, and knows the texts that are sent where a program had no id, such as
-// undefined or null. Taken as ids, those tie strangers together: everybody whose
-// integration has the same fault would be one visitor, or one account.
+// Package ids reads the ids of people and accounts that clients send: it trims them,
+// and knows the texts that are sent where a program had no id, such as undefined or
+// null. Used as ids, those would link strangers: everybody whose integration has the
+// same fault would be one visitor, or one account.
 //
 // The gateway applies it before it chooses a record's partition, with the app's own
-// list; the enricher applies the built-in list to records that were written before
-// gateways did (Rules).
+// list; the enricher applies the built-in list to records of gateways that did not
+// (Rules).
 package ids
 
 import (
@@ -17,7 +17,7 @@ import (
 	"unicode/utf8"
 )
 
-// Rules is the version of these rules, which the gateway writes into each record.
+// Rules is the version of these rules, which the gateway writes to each record.
 const Rules = 1
 
 // Field names in RawEvent.Unread, as the columns of ClickHouse have them.
@@ -27,29 +27,29 @@ const (
 	Previous  = "previous_id"
 	Account   = "account_id"
 
-	// Timestamp is the field of an instant that could not be read.
+	// Timestamp is the field of an instant that could not be parsed.
 	Timestamp = "timestamp"
 )
 
-// builtin are the texts that languages and SDKs write for "none", and placeholders
-// that mean nobody in particular; in lower case.
+// builtin are the texts that languages and SDKs write for "none", and placeholders for
+// nobody in particular; in lower case.
 var builtin = []string{
 	"undefined", "null", "(null)", "<null>", "none", "nil", "nan", "[object object]", "{}", "[]", "true", "false", "0", "-1",
 	"anonymous", "guest", "unknown", "n/a", "00000000-0000-0000-0000-000000000000",
 }
 
-// Builtin returns the built-in list of texts that are no ids, in lower case.
+// Builtin returns the built-in list of texts that are not ids, in lower case.
 func Builtin() []string { return slices.Clone(builtin) }
 
 // MaxText bounds the texts of a List, in bytes.
 const MaxText = 64
 
-// List is a set of texts that are no ids. It never changes, and is safe for
-// concurrent use. The zero value has none.
+// List is a set of texts that are not ids. It is immutable, and safe for concurrent
+// use. The zero value is empty.
 type List struct {
 	texts map[string]struct{}
-	// lengths has a bit for each length of a text that begins with the byte, so
-	// that nearly every id is told by its first byte and its length.
+	// lengths has a bit for each length of a text that begins with the byte, so that
+	// nearly every id is decided by its first byte and its length.
 	lengths [256]uint64
 }
 
@@ -102,8 +102,8 @@ func (l *List) None(id string) bool {
 	return ok
 }
 
-// Read returns an id as it counts: without the blanks around it, and "" when that
-// is a text of the list. dropped reports that there was a text that is no id.
+// Read returns the id in an id field: without blanks around it, and "" when it is a
+// text of the list. dropped reports that there was a text that is not an id.
 func (l *List) Read(id string) (read string, dropped bool) {
 	read = Trim(id)
 	if l.None(read) {
@@ -112,7 +112,7 @@ func (l *List) Read(id string) (read string, dropped bool) {
 	return read, read == "" && id != ""
 }
 
-// Trim returns s without the blanks around it: white space, control characters and
+// Trim returns s without surrounding blanks: white space, control characters and
 // characters without width, such as a byte order mark.
 func Trim(s string) string {
 	if s == "" || (visible(s[0]) && visible(s[len(s)-1])) {
@@ -129,15 +129,15 @@ func Trim(s string) string {
 
 func visible(c byte) bool { return c > ' ' && c < 0x7f }
 
-// AppendUnread appends a field that was sent and not used to JSON object text, as
-// RawEvent.Unread has it; dst is empty, or an object that is not.
+// AppendUnread appends an unused field to JSON object text, as in RawEvent.Unread; dst
+// is empty, or an object without the field.
 func AppendUnread(dst []byte, field, text string) []byte {
 	if len(dst) == 0 {
 		dst = append(dst, '{')
 	} else {
 		dst[len(dst)-1] = ','
 	}
-	quoted, _ := json.Marshal(text) // strings always encode
+	quoted, _ := json.Marshal(text) // cannot fail: strings always encode
 	dst = append(dst, '"')
 	dst = append(dst, field...)
 	dst = append(dst, '"', ':')
@@ -147,7 +147,7 @@ func AppendUnread(dst []byte, field, text string) []byte {
 
 // Number returns the text of an id that was sent as a JSON number: 4711, 4711.0 and
 // 4.711e3 are the id "4711". Beyond 2^53 the digits count as they were sent, since a
-// double does not tell such numbers apart.
+// double does not distinguish such numbers.
 func Number(number string) string {
 	if i := strings.IndexAny(number, ".eE"); i < 0 {
 		if number == "-0" {

@@ -1,12 +1,11 @@
-// Package instant reads instants as clients and archives write them: ISO 8601 in
-// its basic and extended forms, what SDKs make of it, RFC 2822 and the texts of
-// programming languages, and numbers since the epoch, whose unit is told by their
+// Package instant parses instants as clients and archives write them: ISO 8601 in its
+// basic and extended forms, variants that SDKs send, RFC 2822 and the formats of
+// programming languages, and numbers since the epoch, whose unit follows from their
 // magnitude.
 //
-// It is the one place that says which texts are instants; the gateway, the enricher
-// and the commands read by it. A text that is two instants to two readers, such as
-// 11/12/2026, is none. Texts without a zone are UTC. docs/metadata.md has the rules
-// for people.
+// It alone decides which texts are instants; the gateway, the enricher and the commands
+// use it. An ambiguous text, such as 11/12/2026, is not an instant. Texts without a
+// zone are UTC. docs/metadata.md has the rules for people.
 package instant
 
 import (
@@ -18,16 +17,17 @@ import (
 	"github.com/uptakehq/uptake/schemas/ids"
 )
 
-// Parse reads a text. It reports false for one that is no instant, or one outside
-// of the years 1 to 9999. Decimals past the microsecond are cut.
+// Parse parses a text. It returns false for one that is not an instant, or is outside
+// of the years 1 to 9999. Decimals beyond microseconds are truncated.
 func Parse(s string) (event.Micros, bool) {
 	us, _, ok := parse(s)
 	return us, ok
 }
 
-// ParseIn is Parse for texts that are in a zone where they name none. ambiguous
-// reports that the text names two instants, at the end of daylight saving time, of
-// which the first is taken; one that the clock skipped counts as if it had not.
+// ParseIn is Parse for texts that are in a zone if they name none. ambiguous reports
+// that the text names two instants, at the end of daylight saving time, of which the
+// first is returned; a time that the clock skipped is read with the offset before the
+// change.
 func ParseIn(s string, zone *time.Location) (us event.Micros, ambiguous, ok bool) {
 	us, local, ok := parse(s)
 	if !ok || !local || zone == nil {
@@ -37,14 +37,14 @@ func ParseIn(s string, zone *time.Location) (us event.Micros, ambiguous, ok bool
 	return us, ambiguous, true
 }
 
-// InZone returns the instant at which clocks in zone show what us shows in UTC; see
-// ParseIn.
+// InZone returns the instant at which clocks in zone show the time that us shows in
+// UTC; see ParseIn.
 func InZone(us event.Micros, zone *time.Location) (at event.Micros, ambiguous bool) {
 	offset := func(at int64) int64 {
 		_, s := time.UnixMicro(at).In(zone).Zone()
 		return int64(s) * 1e6
 	}
-	// The offsets in force a day before and after are all that can apply.
+	// Only the offsets in force a day before and a day after can apply.
 	before, after := offset(us-24*3600e6), offset(us+24*3600e6)
 	first, second := us-before, us-after
 	okFirst, okSecond := first+offset(first) == us, second+offset(second) == us
@@ -53,12 +53,12 @@ func InZone(us event.Micros, zone *time.Location) (at event.Micros, ambiguous bo
 		return keepEpoch(min(first, second)), first != second
 	case okSecond:
 		return keepEpoch(second), false
-	default: // also in the gap, where the old offset is read on
+	default: // also in the gap, where the old offset applies
 		return keepEpoch(first), false
 	}
 }
 
-// parse reads a text; local reports that it names no zone and counts as UTC.
+// parse parses a text; local reports that it names no zone and was read as UTC.
 func parse(s string) (us event.Micros, local, ok bool) {
 	if us, local, ok = extended(s); ok {
 		return us, local, true
@@ -78,12 +78,12 @@ func parse(s string) (us event.Micros, local, ok bool) {
 	return words(s)
 }
 
-// maxText bounds texts that are looked at.
+// maxText bounds the texts that are parsed, in bytes.
 const maxText = 128
 
-// Number reads a JSON number: by the digits before the point 9 to 11 are seconds,
-// 12 to 14 milliseconds, 15 to 17 microseconds and 18 to 20 nanoseconds since the
-// epoch. It reports false for any other.
+// Number parses a JSON number: by the digits before the point, 9 to 11 are seconds, 12
+// to 14 milliseconds, 15 to 17 microseconds and 18 to 20 nanoseconds since the epoch.
+// It returns false for any other.
 func Number(s string) (event.Micros, bool) {
 	if strings.ContainsAny(s, "eE") {
 		f, err := strconv.ParseFloat(s, 64)
@@ -118,8 +118,8 @@ func Number(s string) (event.Micros, bool) {
 	return keepEpoch(sign * us), inYears(sign * us)
 }
 
-// digitsOnly reads a text of digits, with a fraction or none: dates of 4, 8 and 14
-// digits between 1970 and 2100 before numbers.
+// digitsOnly parses a text of digits, with or without a fraction: first as dates of 4,
+// 8 and 14 digits between 1970 and 2100, then as numbers.
 func digitsOnly(s string) (event.Micros, bool) {
 	if c := s[len(s)-1]; c < '0' || c > '9' {
 		return 0, false
@@ -148,8 +148,8 @@ func digitsOnly(s string) (event.Micros, bool) {
 	return Number(s)
 }
 
-// jsonDate reads /Date(1795168800000+0100)/, as .NET writes it; the offset says
-// nothing about the instant.
+// jsonDate parses /Date(1795168800000+0100)/, as .NET writes it; the offset does not
+// change the instant.
 func jsonDate(s string) (event.Micros, bool) {
 	s = strings.TrimSuffix(strings.TrimPrefix(s, "/"), "/")
 	s, ok := strings.CutPrefix(s, "Date(")
@@ -167,7 +167,7 @@ func jsonDate(s string) (event.Micros, bool) {
 	return keepEpoch(ms * 1e3), inYears(ms * 1e3)
 }
 
-// extended reads what nearly all clients write, at once: a date, "T", "t" or a
+// extended parses in one pass what nearly all clients write: a date, "T", "t" or a
 // blank, a time with or without seconds and decimals, and a zone or none; or a date.
 func extended(s string) (us event.Micros, local, ok bool) {
 	if len(s) < 10 || s[4] != '-' || s[7] != '-' || !digits(s[:4]) || !digits(s[5:7]) || !digits(s[8:10]) {
@@ -197,8 +197,8 @@ func extended(s string) (us event.Micros, local, ok bool) {
 	return keepEpoch(us), local, inYears(us)
 }
 
-// loose reads other spellings of ISO 8601: dates with one digit, with slashes, of
-// the basic form, by week or by day of the year, and months.
+// loose parses other spellings of ISO 8601: dates with one digit, with slashes, of the
+// basic form, by week or by day of the year, and months.
 func loose(s string) (us event.Micros, local, ok bool) {
 	days, rest, ok := dateOf(s)
 	if !ok {
@@ -225,7 +225,7 @@ func loose(s string) (us event.Micros, local, ok bool) {
 	return keepEpoch(us), local, inYears(us)
 }
 
-// dateOf reads the date that a text starts with, as days since the epoch.
+// dateOf parses the date at the start of a text, as days since the epoch.
 func dateOf(s string) (days int64, rest string, ok bool) {
 	n := leading(s)
 	if n < 4 {
@@ -250,7 +250,7 @@ func dateOf(s string) (days int64, rest string, ok bool) {
 	switch n {
 	case 8:
 		return day(num(s[4:6]), num(s[6:8]), s[8:])
-	case 7: // of the basic form only with a time: else it might be anything
+	case 7: // in the basic form only with a time: otherwise it is ambiguous
 		if len(s) > 7 && (s[7] == 'T' || s[7] == 't') {
 			return ordinal(num(s[4:7]), s[7:])
 		}
@@ -293,8 +293,8 @@ func dateOf(s string) (days int64, rest string, ok bool) {
 	return day(month, num(s[:n]), s[n:])
 }
 
-// weekOf reads the week and day behind a W: 48-7 or 487; without a day it is the
-// week's Monday. ISO 8601: week 1 has the year's 4 January.
+// weekOf parses the week and day after a W: 48-7 or 487; without a day it is the week's
+// Monday. ISO 8601: week 1 contains the year's 4 January.
 func weekOf(year int, s string) (days int64, rest string, ok bool) {
 	n := leading(s)
 	if n != 2 && n != 3 {
@@ -319,7 +319,7 @@ func weekOf(year int, s string) (days int64, rest string, ok bool) {
 // mondayOf returns the Monday of a day's week; 1 January 1970 was a Thursday.
 func mondayOf(day int64) int64 { return day - ((day+3)%7+7)%7 }
 
-// clockOf reads the time of day that a text starts with, in microseconds.
+// clockOf parses the time of day at the start of a text, in microseconds.
 func clockOf(s string) (us int64, rest string, ok bool) {
 	n := leading(s)
 	var hour, minute, second int
@@ -377,11 +377,11 @@ func clockOf(s string) (us int64, rest string, ok bool) {
 	if hour == 24 && (minute > 0 || second > 0 || fraction > 0) {
 		return 0, "", false
 	}
-	// A leap second is counted as the second after it.
+	// A leap second is read as the second after it.
 	return int64(hour*3600+minute*60+second)*1e6 + fraction, s, true
 }
 
-// zoneOf reads the zone that a text ends with, as microseconds east of UTC.
+// zoneOf parses the zone at the end of a text, as microseconds east of UTC.
 func zoneOf(s string) (us int64, local, ok bool) {
 	s = strings.TrimLeft(s, " ")
 	if s == "" {
@@ -431,8 +431,7 @@ func zoneOf(s string) (us int64, local, ok bool) {
 		return 0, false, false
 	}
 	us = sign * int64(hours*3600+minutes*60) * 1e6
-	// What may follow says the same again: the zone's name, and Go's reading of
-	// its monotonic clock.
+	// The rest repeats the zone: its name, and Go's reading of its monotonic clock.
 	if i := strings.Index(s, " m="); i >= 0 {
 		s = s[:i]
 	}
@@ -458,7 +457,7 @@ var zones = map[string]int{"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7
 
 const monthNames = "janfebmaraprmayjunjulaugsepoctnovdec"
 
-// words reads texts with the name of a month: RFC 2822 and its forebears, what C
+// words parses texts with the name of a month: RFC 2822 and its predecessors, what C
 // and JavaScript print, and "Nov 29, 2026 10:11 AM".
 func words(s string) (us event.Micros, local, ok bool) {
 	year, month, day := -1, 0, 0

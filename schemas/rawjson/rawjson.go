@@ -1,13 +1,13 @@
 // Package rawjson reads JSON text in place.
 //
-// It owns the small steps that the hot paths share: where a value ends, what
-// kind it is, what a string says. It builds no tree and allocates nothing but
-// what is appended to the caller's slice. Everything it accepts is valid JSON
-// (RFC 8259) except that it does not check UTF-8, which is the caller's.
+// It owns the small steps that the hot paths share: where a value ends, what kind it
+// is, what a string contains. It builds no tree and allocates nothing except what is
+// appended to the caller's slice. Everything it accepts is valid JSON (RFC 8259),
+// except that it does not check UTF-8, which is the caller's task.
 //
-// The gateway's package scan walks by itself, since it also checks UTF-8, repairs,
-// and says where and why a text is wrong, in one pass: steps that are functions of
-// a text and an index, as here, cannot carry that without costing both.
+// The gateway's package scan has its own walk, since it also checks UTF-8, repairs, and
+// reports the position and reason of a fault, in one pass: functions of a text and an
+// index, as here, cannot do that without slowing down both.
 package rawjson
 
 import (
@@ -31,7 +31,7 @@ const (
 	Array
 )
 
-// Bad is the index that stands for "no valid JSON here".
+// Bad is the index that means "no valid JSON here".
 const Bad = -1
 
 // Space returns the index of the first byte at or after i that is not white space.
@@ -42,7 +42,8 @@ func Space(b []byte, i int) int {
 	return i
 }
 
-// KindAt returns the kind that the byte at i starts, not whether it is valid.
+// KindAt returns the kind of value that the byte at i starts, without checking that it
+// is valid.
 func KindAt(b []byte, i int) Kind {
 	if i >= len(b) {
 		return Invalid
@@ -64,8 +65,8 @@ func KindAt(b []byte, i int) Kind {
 	return Invalid
 }
 
-// EndString returns the index after the string that starts at i, or Bad.
-// escaped says whether it holds a backslash.
+// EndString returns the index after the string that starts at i, or Bad. escaped
+// reports whether it contains a backslash.
 func EndString(b []byte, i int) (end int, escaped bool) {
 	if i >= len(b) || b[i] != '"' {
 		return Bad, false
@@ -108,8 +109,8 @@ func EndString(b []byte, i int) (end int, escaped bool) {
 	return Bad, escaped
 }
 
-// EndASCII returns the index after the string that starts at i, or Bad when it is
-// none, or holds a backslash or a byte that is not ASCII.
+// EndASCII returns the index after the string that starts at i, or Bad when it is not a
+// string, or contains a backslash or a byte that is not ASCII.
 func EndASCII(b []byte, i int) int {
 	if i >= len(b) || b[i] != '"' {
 		return Bad
@@ -150,8 +151,8 @@ func specials(x uint64) uint64 {
 // set, or 8.
 func firstHigh(x uint64) int { return bits.TrailingZeros64(x&0x8080808080808080) / 8 }
 
-// EndNumber returns the index after the number that starts at i, or Bad.
-// integer says that it has neither fraction nor exponent.
+// EndNumber returns the index after the number that starts at i, or Bad. integer
+// reports that it has neither fraction nor exponent.
 func EndNumber(b []byte, i int) (end int, integer bool) {
 	if i < len(b) && b[i] == '-' {
 		i++
@@ -290,13 +291,13 @@ func Next(b []byte, i int, closing byte) (next int, more bool) {
 	return Bad, false
 }
 
-// AppendUnquoted appends what a string says; quoted is the whole string with
-// its quotes, as EndString delimits it. A lone surrogate reads as U+FFFD.
+// AppendUnquoted appends the content of a string; quoted is the whole string with its
+// quotes, as delimited by EndString. A lone surrogate reads as U+FFFD.
 func AppendUnquoted(dst, quoted []byte) []byte { return appendUnquoted(dst, quoted, false) }
 
-// AppendText is AppendUnquoted of a text that is held against others, such as an id:
-// a lone surrogate reads as its escape in lower case, \ud83d, so that two texts that
-// differ in it alone are two.
+// AppendText is AppendUnquoted for a text that is compared, such as an id: a lone
+// surrogate reads as its escape in lower case, \ud83d, so that texts that differ only
+// in it stay different.
 func AppendText(dst, quoted []byte) []byte { return appendUnquoted(dst, quoted, true) }
 
 func appendUnquoted(dst, quoted []byte, lone bool) []byte {

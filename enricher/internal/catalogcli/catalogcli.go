@@ -1,10 +1,10 @@
-// Package catalogcli is what people do to catalogs and to the types of keys:
-// `enricher catalog ...` and `enricher metadata ...`.
+// Package catalogcli implements `enricher catalog ...` and `enricher metadata ...`, the
+// commands for catalogs and for the types of keys.
 //
-// It owns the commands, their flags and what they print. What a catalog is and
-// what a version changes is schemas/catalog's; how types are agreed on is
-// metadata's. A version is written as the only writer of its app (package
-// arbiter), so that of two people who apply at once the later one is told.
+// It owns the commands, their flags and their output. The catalog's format and the
+// effect of a version belong to schemas/catalog, agreement on types to metadata. A
+// version is written as the only writer of its app (package arbiter), so that of two
+// concurrent applies the later one fails.
 package catalogcli
 
 import (
@@ -43,7 +43,7 @@ const Usage = `  catalog init      write a sample catalog to start from
   metadata suggest  find keys whose first value was odd; pin and recover them
 `
 
-// ErrFindings is the error of lint when it found something.
+// ErrFindings is the error of lint when it finds something.
 var ErrFindings = errors.New("the catalog has findings")
 
 // command is one invocation.
@@ -58,8 +58,8 @@ type command struct {
 	app   string
 }
 
-// Main carries out args, whose first two words name the command. Faults of the
-// command line are marked with process.ErrUsage.
+// Main runs args, whose first two words name the command. Faults of the command line
+// are marked with process.ErrUsage.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer, getenv func(string) (string, bool)) error {
 	run := map[string]func(*command, context.Context, []string) error{
 		"catalog init":     (*command).catalogInit,
@@ -108,8 +108,8 @@ func usageOf(group string) string {
 	return b.String()
 }
 
-// parse reads the flags, which may stand before and after the arguments, and
-// returns as many arguments as there are names.
+// parse reads the flags, which may be before and after the arguments, and returns as
+// many arguments as there are names.
 func (c *command) parse(args []string, names ...string) ([]string, error) {
 	c.set.Usage = func() {
 		fmt.Fprintf(c.stderr, "Usage: %s [flags]%s\n\n", c.set.Name(), strings.Join(append([]string{""}, names...), " "))
@@ -125,7 +125,7 @@ func (c *command) parse(args []string, names ...string) ([]string, error) {
 	return rest, nil
 }
 
-// flagsFirst moves the flags before the arguments, as package flag wants them.
+// flagsFirst moves the flags before the arguments, as package flag requires.
 func flagsFirst(set *flag.FlagSet, args []string) []string {
 	var flags, rest []string
 	for i := 0; i < len(args); i++ {
@@ -159,10 +159,11 @@ func flagsFirst(set *flag.FlagSet, args []string) []string {
 // needsLog adds the flags of the cluster and of the app.
 func (c *command) needsLog() {
 	c.kafka.Flags(c.set)
-	c.set.StringVar(&c.app, "app", "", "`app` whose catalog or keys it is about")
+	c.set.StringVar(&c.app, "app", "", "`app` of the catalog or the keys")
 }
 
-// options returns how to reach the cluster, and checks the flags of needsLog.
+// options returns the connection options of the cluster, and checks the flags of
+// needsLog.
 func (c *command) options() ([]kgo.Opt, error) {
 	errs := []error{c.kafka.Validate()}
 	if c.app == "" {
@@ -174,7 +175,7 @@ func (c *command) options() ([]kgo.Opt, error) {
 	return c.kafka.Options(c.logger(), nil)
 }
 
-// logger says what goes wrong with the cluster, and no more.
+// logger logs only problems with the cluster.
 func (c *command) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 }
@@ -204,8 +205,7 @@ func load(path string) (*catalog.Catalog, error) {
 	return c, nil
 }
 
-// write writes to a file, or to standard output for "-". It does not write over
-// a file.
+// write writes to a file, or to standard output for "-". It does not overwrite a file.
 func (c *command) write(path string, text []byte) error {
 	if path == "-" || path == "" {
 		_, err := c.stdout.Write(text)
@@ -219,7 +219,7 @@ func (c *command) write(path string, text []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// table prints rows of cells that tabs separate.
+// table prints rows whose cells are separated by tabs.
 func (c *command) table(rows ...string) error {
 	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 	for _, r := range rows {

@@ -134,7 +134,7 @@ func TestApplyHistoryExport(t *testing.T) {
 	if !strings.Contains(out, "applied version 1 of dev") {
 		t.Errorf("apply: got\n%s", out)
 	}
-	if out = w.must("catalog", "apply", "-app", "dev", "-author", "x", "-reason", "y", one); !strings.Contains(out, "version 1 of dev says the same") {
+	if out = w.must("catalog", "apply", "-app", "dev", "-author", "x", "-reason", "y", one); !strings.Contains(out, "version 1 of dev is equal") {
 		t.Errorf("apply again: got\n%s", out)
 	}
 	if _, err := w.run("catalog", "apply", "-app", "dev", "-author", "x", "-reason", "y", two); err == nil || !strings.Contains(err.Error(), "neither move nor keep of them: drawer_opened") {
@@ -148,7 +148,7 @@ func TestApplyHistoryExport(t *testing.T) {
 	}
 	out = w.must("catalog", "apply", "-app", "dev", "-author", "office team", "-reason", "drawers are ours", "-history", "move", "-expect", "1", two)
 	for _, want := range []string{
-		"version 1 of dev is in force", "applied version 2 of dev", "every partition carries out 2 moves",
+		"version 1 of dev is in force", "applied version 2 of dev", "every partition applies 2 moves",
 		"shop/till/drawer_opened to shop/office/drawer_opened  its history moves", `"scan"`,
 	} {
 		if !strings.Contains(out, want) {
@@ -379,7 +379,7 @@ func TestImportCSVOfPeople(t *testing.T) {
 	if err := im.csv([]byte("Feature,Module,Product\nA,Till,Shop\nB,till,Shop\nC,till,Shop\n")); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{`duplicate: module "till" is taken for "Till"`}; !slices.Equal(im.findings, want) {
+	if want := []string{`duplicate: module "till" is read as "Till"`}; !slices.Equal(im.findings, want) {
 		t.Errorf("findings: got %q, want %q", im.findings, want)
 	}
 	wide := func(s string) string {

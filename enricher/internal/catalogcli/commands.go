@@ -63,7 +63,7 @@ func (c *command) catalogLint(ctx context.Context, args []string) error {
 	return nil
 }
 
-// timeout bounds a command that speaks to the cluster.
+// timeout bounds a command that talks to the cluster.
 const timeout = time.Minute
 
 func (c *command) catalogPlan(ctx context.Context, args []string) error {
@@ -116,10 +116,10 @@ func (c *command) catalogPlan(ctx context.Context, args []string) error {
 
 func (c *command) catalogApply(ctx context.Context, args []string) error {
 	c.needsLog()
-	author := c.set.String("author", "", "`who` applies it: a person or a role")
+	author := c.set.String("author", "", "`author` of the version: a person or a role")
 	reason := c.set.String("reason", "", "`why`")
 	expect := c.set.Int64("expect", -1, "refuse unless this `version` is in force; 0: none")
-	history := c.set.String("history", "", "move or keep: what becomes of the history of features that move, where the file says nothing")
+	history := c.set.String("history", "", "move or keep: what happens to the history of features that move, if the file does not say")
 	rest, err := c.parse(args, "FILE")
 	if err != nil {
 		return err
@@ -166,7 +166,7 @@ func (c *command) catalogApply(ctx context.Context, args []string) error {
 		if same, err := sameCatalog(live.Catalog, cat); err != nil {
 			return err
 		} else if same {
-			fmt.Fprintf(c.stdout, "version %d of %s says the same; nothing to apply\n", live.Number, c.app)
+			fmt.Fprintf(c.stdout, "version %d of %s is equal; nothing to apply\n", live.Number, c.app)
 			return nil
 		}
 	}
@@ -193,7 +193,7 @@ func (c *command) catalogApply(ctx context.Context, args []string) error {
 	return nil
 }
 
-// sameCatalog compares what two catalogs say.
+// sameCatalog reports whether two catalogs are equal.
 func sameCatalog(a, b *catalog.Catalog) (bool, error) {
 	x, err := json.Marshal(a)
 	if err != nil {
@@ -203,7 +203,7 @@ func sameCatalog(a, b *catalog.Catalog) (bool, error) {
 	return string(x) == string(y), err
 }
 
-// printChanges prints what a version changes against the one in force.
+// printChanges prints the changes of a version relative to the one in force.
 func (c *command) printChanges(live *catalog.Version, ch *catalog.Changes) error {
 	if live == nil {
 		fmt.Fprintf(c.stdout, "%s has no catalog yet\n", c.app)
@@ -255,7 +255,7 @@ func (c *command) printChanges(live *catalog.Version, ch *catalog.Changes) error
 		return err
 	}
 	if n := len(ch.Moves); n > 0 {
-		fmt.Fprintf(c.stdout, "every partition carries out %d moves of history\n", n)
+		fmt.Fprintf(c.stdout, "every partition applies %d moves of history\n", n)
 	}
 	return nil
 }

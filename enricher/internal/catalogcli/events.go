@@ -21,7 +21,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
 
-// clickHouse asks a server about real events, over HTTP and for reading only.
+// clickHouse queries a server about real events, over HTTP and read-only.
 type clickHouse struct {
 	url      string
 	database string
@@ -35,15 +35,15 @@ type clickHouse struct {
 // flags adds the flags; days is how many days back to look by default, 0 for all.
 func (ch *clickHouse) flags(set *flag.FlagSet, days int) {
 	ch.least = min(days, 1)
-	set.StringVar(&ch.url, "clickhouse-http", "", "`url` of ClickHouse's HTTP interface, to look at real events; empty: none are looked at")
+	set.StringVar(&ch.url, "clickhouse-http", "", "`url` of ClickHouse's HTTP interface, to read real events; empty: none are read")
 	set.StringVar(&ch.database, "clickhouse-database", "uptake", "`database` of the tables")
 	set.StringVar(&ch.user, "clickhouse-user", "", "user `name`")
 	set.Var(&ch.password, "clickhouse-password", "`password`, or file:PATH")
-	set.IntVar(&ch.days, "days", days, "how many days back to look; 0, where it is the default, for all")
-	set.IntVar(&ch.samples, "samples", 100, "events to look into of each kind and name, where rules on properties decide")
+	set.IntVar(&ch.days, "days", days, "how many days of events to read; 0, where it is the default: all")
+	set.IntVar(&ch.samples, "samples", 100, "events to sample per kind and name, where rules on properties decide")
 }
 
-// check reports what is wrong with the flags.
+// check returns the faults of the flags.
 func (ch *clickHouse) check() error {
 	var errs []error
 	if ch.days < ch.least || ch.days > 36500 {
@@ -62,8 +62,8 @@ func (ch *clickHouse) check() error {
 	return nil
 }
 
-// ask sends a statement with settings and parameters, and data if it inserts
-// some. The caller closes the body of the answer.
+// ask sends a statement with settings and parameters, and data if it is an insert. The
+// caller closes the response's body.
 func (ch *clickHouse) ask(ctx context.Context, statement string, settings url.Values, data io.Reader) (io.ReadCloser, error) {
 	if err := ch.check(); err != nil {
 		return nil, err
@@ -102,8 +102,8 @@ func (ch *clickHouse) ask(ctx context.Context, statement string, settings url.Va
 	return res.Body, nil
 }
 
-// rows asks a query with the parameters app, days and samples, which can only
-// read, and calls row with each row of the answer.
+// rows runs a read-only query with the parameters app, days and samples, and calls row
+// with each row of the result.
 func (ch *clickHouse) rows(ctx context.Context, query, app string, row func(*json.Decoder) error) error {
 	body, err := ch.ask(ctx, query+" FORMAT JSONCompactEachRow", url.Values{
 		"param_app": {app}, "param_days": {strconv.Itoa(ch.days)}, "param_samples": {strconv.Itoa(ch.samples)},
@@ -122,7 +122,7 @@ func (ch *clickHouse) rows(ctx context.Context, query, app string, row func(*jso
 	return nil
 }
 
-// do carries out a statement that answers nothing.
+// do runs a statement without a result.
 func (ch *clickHouse) do(ctx context.Context, statement string, settings url.Values, data io.Reader) error {
 	body, err := ch.ask(ctx, statement, settings, data)
 	if err != nil {
@@ -149,20 +149,20 @@ func (ch *clickHouse) features(ctx context.Context, app string) (map[string]uint
 	return used, err
 }
 
-// flow is events of one kind and name that map to one feature now and to one
-// feature then.
+// flow is the events of one kind and name that map to one feature now and to one
+// feature with the new version.
 type flow struct {
 	kind, event string
 	from, to    string
 	events      uint64
-	estimate    bool // from samples, which were not all alike
+	estimate    bool // from samples that did not all map alike
 }
 
 // name of a call: its kind and event name.
 type call struct{ kind, event string }
 
-// flows says what becomes of the events of the last days: what the catalog in
-// force, which may be nil, makes of them, and what the new one would.
+// flows returns how the events of the last days map with the catalog in force, which
+// may be nil, and with the new one.
 func (ch *clickHouse) flows(ctx context.Context, app string, live, next *catalog.Catalog) ([]flow, error) {
 	if live == nil {
 		live = &catalog.Catalog{}
@@ -182,8 +182,8 @@ func (ch *clickHouse) flows(ctx context.Context, app string, live, next *catalog
 	if err != nil {
 		return nil, err
 	}
-	// Rules look at properties, so events are sampled; cityHash64 takes others
-	// than the first ones in the table's order, and the same ones every time.
+	// Rules look at properties, so events are sampled; cityHash64 selects others than
+	// the first ones in the table's order, and the same ones every time.
 	type pair struct{ from, to string }
 	sampled := map[call]map[pair]uint64{}
 	err = ch.rows(ctx, `SELECT kind, event, toString(properties), context, conflicts FROM events WHERE `+usage+`
@@ -224,8 +224,8 @@ func (ch *clickHouse) flows(ctx context.Context, app string, live, next *catalog
 	return out, nil
 }
 
-// sentProperties returns the properties of an event as rules saw them when it came:
-// those in the columns, and what is kept under conflicts for want of a place there.
+// sentProperties returns the properties of an event as rules saw them on arrival: those
+// in the columns, and those kept under conflicts.
 func sentProperties(columns, conflicts string) []byte {
 	doc := []byte(columns)
 	var kept map[string]json.RawMessage
@@ -237,7 +237,8 @@ func sentProperties(columns, conflicts string) []byte {
 		if value = original(value); !ok || value == nil {
 			continue
 		}
-		// What has no place stands beside a key that has its name: rules see that one.
+		// A conflict may have the name of a key in the columns: rules saw the
+		// conflict's value.
 		if with, err := insert(doc, strings.Split(keys, "."), value); err == nil {
 			doc = with
 		}

@@ -15,22 +15,22 @@ import (
 	"github.com/uptakehq/uptake/schemas/catalog"
 )
 
-// importer puts features together that come one by one.
+// importer assembles features that are added one by one.
 type importer struct {
 	cat     *catalog.Catalog
 	product string // where a feature names none
 
 	taken    map[string]bool // ids, with their kind before them
 	names    map[string]bool // event names
-	findings []string        // as of lint, on what is read otherwise than it stands there
+	findings []string        // findings like those of lint, about names that are read differently from how they are written
 }
 
 func newImporter(name, product string) *importer {
 	return &importer{cat: &catalog.Catalog{Name: catalog.Slug(name)}, product: product, taken: map[string]bool{}, names: map[string]bool{}}
 }
 
-// id returns the slug of a name, made unlike the others of its kind by the name
-// of what it lies in.
+// id returns the slug of a name, made unique among those of its kind with the name of
+// the enclosing module or product.
 func (im *importer) id(kind, name, within string) string {
 	id := catalog.Slug(name)
 	if im.taken[kind+id] && within != "" {
@@ -43,15 +43,15 @@ func (im *importer) id(kind, name, within string) string {
 	return id
 }
 
-// sameName reports whether two names of products, or of modules of one product,
-// differ in case and blanks only: people who fill in a table write Till, till and
-// TILL and mean one module.
+// sameName reports whether two names of products, or of modules of one product, differ
+// only in case and blanks: people write Till, till and TILL in a table and mean one
+// module.
 func sameName(a, b string) bool {
 	return strings.EqualFold(strings.Join(strings.Fields(a), " "), strings.Join(strings.Fields(b), " "))
 }
 
-// check reports what is wrong with a feature and the names of where it belongs,
-// while the line is known that they come from.
+// check reports faults of a feature and of the names of its module and product, while
+// the line they come from is known.
 func (im *importer) check(product, module string, f catalog.Feature) error {
 	for _, it := range [...]struct{ what, name string }{{"feature", f.Name}, {"module", module}, {"product", product}} {
 		if catalog.Slug(it.name) == "" {
@@ -75,16 +75,16 @@ func (im *importer) check(product, module string, f catalog.Feature) error {
 	return errors.New(strings.Join(texts, "; "))
 }
 
-// find notes what lint would find if it knew how a name was written.
+// find notes what lint would report if it knew how a name was written.
 func (im *importer) find(kind, written, taken string) {
-	text := fmt.Sprintf("%s: %s %q is taken for %q", catalog.CheckDuplicate, kind, written, taken)
+	text := fmt.Sprintf("%s: %s %q is read as %q", catalog.CheckDuplicate, kind, written, taken)
 	if written != taken && !slices.Contains(im.findings, text) {
 		im.findings = append(im.findings, text)
 	}
 }
 
-// add adds a feature to its module, which is made when it is new. f has no id
-// yet; its names are its event names.
+// add adds a feature to its module, which is created if it is new. f has no id yet; its
+// names are its event names.
 func (im *importer) add(product, module string, f catalog.Feature) error {
 	product = cmp.Or(product, im.product)
 	module = cmp.Or(module, product)
@@ -125,8 +125,8 @@ func (im *importer) add(product, module string, f catalog.Feature) error {
 // errEncoding is the error about a file that is not UTF-8.
 var errEncoding = errors.New(`file is no UTF-8: save it as "CSV UTF-8"`)
 
-// checkEncoding reports text that is in another encoding. UTF-16 begins with its
-// mark, or has a zero byte beside each letter of the first line.
+// checkEncoding reports text in another encoding. UTF-16 begins with a byte order mark,
+// or has a zero byte beside each letter of the first line.
 func checkEncoding(text []byte) error {
 	if bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")) || bytes.IndexByte(text[:min(len(text), 64)], 0) >= 0 {
 		return fmt.Errorf("%w (it is UTF-16, which spreadsheets call Unicode text)", errEncoding)
@@ -142,7 +142,7 @@ func checkEncoding(text []byte) error {
 // columns of the CSV form; the first three are needed in an import.
 var columns = []string{"Feature", "Module", "Product", "Kind", "Status", "Owner", "Purpose", "Events"}
 
-// eventSeparator stands between event names in a cell.
+// eventSeparator separates event names in a cell.
 const eventSeparator = "|"
 
 // csv reads the onboarding template: a line with the names of the columns, in any
@@ -241,8 +241,8 @@ func (im *importer) csv(text []byte) error {
 	}
 }
 
-// exportCSV writes a catalog as csv reads it. Rules, ids and metrics have no
-// place there.
+// exportCSV writes a catalog in the form that csv reads. The form cannot express rules,
+// ids and metrics.
 func exportCSV(c *catalog.Catalog) ([]byte, error) {
 	var out bytes.Buffer
 	w := csv.NewWriter(&out)
@@ -267,9 +267,9 @@ type trackingPlan struct {
 	DisplayName string          `json:"display_name"`
 	Rules       json.RawMessage `json:"rules"`
 	Data        *trackingPlan   `json:"data"`
-	// The answer to a question for one plan has it here.
+	// The response for a single plan has the plan here.
 	TrackingPlan *trackingPlan `json:"trackingPlan"`
-	// A list of rules comes in pages.
+	// A list of rules is returned in pages.
 	Pagination struct {
 		Next         string `json:"next"`
 		TotalEntries int    `json:"totalEntries"`
@@ -294,9 +294,9 @@ type planRule struct {
 	} `json:"jsonSchema"`
 }
 
-// segment reads a tracking plan, in all of its pages one after the other. Its events
+// segment reads a tracking plan, all of its pages one after the other. Its events
 // become features of one module, unless their labels product, module, kind and owner
-// say more.
+// are set.
 func (im *importer) segment(text []byte) error {
 	var p trackingPlan // of all pages
 	var events []planEvent
@@ -318,13 +318,13 @@ func (im *importer) segment(text []byte) error {
 	}
 	switch total := p.Pagination.TotalEntries; {
 	case p.Pagination.Next != "" && total > 0:
-		return fmt.Errorf("tracking plan is not whole: its last page says that another one follows; it has %d of %d rules. Put all pages into the file, one after the other", rules, total)
+		return fmt.Errorf("tracking plan is incomplete: its last page announces another one; it has %d of %d rules. Put all pages into the file, one after the other", rules, total)
 	case p.Pagination.Next != "":
-		return errors.New("tracking plan is not whole: its last page says that another one follows. Put all pages into the file, one after the other")
+		return errors.New("tracking plan is incomplete: its last page announces another one. Put all pages into the file, one after the other")
 	case total > 0 && rules < total:
-		return fmt.Errorf("tracking plan is not whole: it has %d of %d rules. Put all pages into the file, one after the other", rules, total)
+		return fmt.Errorf("tracking plan is incomplete: it has %d of %d rules. Put all pages into the file, one after the other", rules, total)
 	}
-	// An event may be there in several versions: the newest counts.
+	// An event may occur in several versions: the newest counts.
 	newest := map[string]int{}
 	for _, e := range events {
 		newest[e.Name] = max(newest[e.Name], e.Version)
@@ -363,8 +363,8 @@ func (im *importer) segment(text []byte) error {
 	return errors.Join(errs...)
 }
 
-// events returns the track events of a page and how many rules it has, and takes the
-// plan's names and the page's place into all.
+// events returns the track events of a page and the number of its rules, and adds the
+// plan's names and the page's position to all.
 func (p *trackingPlan) events(all *trackingPlan) (events []planEvent, rules int, err error) {
 	for {
 		all.DisplayName, all.Name = cmp.Or(all.DisplayName, p.DisplayName), cmp.Or(all.Name, p.Name)
@@ -406,7 +406,7 @@ func (p *trackingPlan) events(all *trackingPlan) (events []planEvent, rules int,
 	}
 }
 
-// cut shortens a description to what a purpose may have.
+// cut shortens a description to the length of a purpose.
 func cut(s string) string {
 	s = strings.TrimSpace(s)
 	if len(s) > catalog.MaxTextBytes {
@@ -415,8 +415,8 @@ func cut(s string) string {
 	return s
 }
 
-// exportSegment writes a catalog as a tracking plan with one event per event
-// name. Rules have no place there.
+// exportSegment writes a catalog as a tracking plan with one event per event name. The
+// form cannot express rules.
 func exportSegment(c *catalog.Catalog) ([]byte, error) {
 	var events []planEvent
 	c.Each(func(p *catalog.Product, m *catalog.Module, f *catalog.Feature) {

@@ -25,8 +25,8 @@ func (c *command) agreement() (*metadata.Agreement, error) {
 
 func (c *command) metadataShow(ctx context.Context, args []string) error {
 	c.needsLog()
-	sources := c.set.Bool("sources", false, "show how many keys each source made, the most first, instead of the keys")
-	prefix := c.set.String("under", "", "`path` to show with all within, such as properties.cart; empty: all")
+	sources := c.set.Bool("sources", false, "show how many keys each source created, most first, instead of the keys")
+	prefix := c.set.String("under", "", "`path` to show, with all keys below it, such as properties.cart; empty: all")
 	if _, err := c.parse(args); err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func sourceRows(entries map[string]metadata.Entry, paths []string) []string {
 
 func (c *command) metadataPin(ctx context.Context, args []string) error {
 	c.needsLog()
-	author := c.set.String("author", "", "`who` decides it: a person or a role")
+	author := c.set.String("author", "", "`author` of the decision: a person or a role")
 	reason := c.set.String("reason", "", "`why`")
 	rest, err := c.parse(args, "PATH", "TYPE")
 	if err != nil {
@@ -110,14 +110,14 @@ func (c *command) metadataPin(ctx context.Context, args []string) error {
 		if err := a.Pin(ctx, metadata.Key{App: c.app, Path: rest[0]}, typ, *author, *reason); err != nil {
 			return err
 		}
-		fmt.Fprintf(c.stdout, "%s of %s is %s from now on; what is in ClickHouse stays as it is\n", rest[0], c.app, typ)
+		fmt.Fprintf(c.stdout, "%s of %s is %s from now on; stored rows in ClickHouse are not changed\n", rest[0], c.app, typ)
 		return nil
 	})
 }
 
 func (c *command) metadataReset(ctx context.Context, args []string) error {
 	c.needsLog()
-	source := c.set.String("source", "", "only keys that this `source` made, see metadata show -sources")
+	source := c.set.String("source", "", "only keys that this `source` created, see metadata show -sources")
 	rest, err := c.parse(args, "PATH")
 	if err != nil {
 		return err

@@ -13,8 +13,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/process"
 )
 
-// catalogPage writes what an app collects and keeps, for people who want to know:
-// from the catalog in force, the keys that were seen, and the privacy rules.
+// catalogPage documents what an app collects and stores, for interested people: from
+// the catalog in force, the keys that were seen, and the privacy rules.
 func (c *command) catalogPage(ctx context.Context, args []string) error {
 	c.needsLog()
 	rules := c.set.String("privacy-file", "", "rules `file` of the enricher; empty: there are none")
@@ -103,7 +103,7 @@ func page(v *catalog.Version, types map[string]string, rules *privacy.Rules) []b
 	return b.Bytes()
 }
 
-// cell makes text fit for a cell of a table.
+// cell escapes text for a cell of a table.
 func cell(s string) string {
 	return strings.NewReplacer("|", "\\|", "\n", " ", "\r", "").Replace(s)
 }

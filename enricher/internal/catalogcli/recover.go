@@ -15,15 +15,14 @@ import (
 	"github.com/uptakehq/uptake/enricher/internal/metadata"
 )
 
-// metadataRecover puts values that are kept under conflicts into the columns,
-// where the types of today have a place for them.
+// metadataRecover moves values from conflicts into the columns, if they fit today's
+// types.
 //
-// Rows are never changed in place: an update would read the JSON of a row as
-// text and take dates for dates and 12.0 for 12. So the rows as they shall be
-// are put together in a table beside events, then those of events are deleted
-// and the parts of that table attached, which no view sees: rollups stay as they
-// are. If it is cut short, the rows are in that table, and the next run goes on
-// from there.
+// Rows are never changed in place: an update would read the JSON of a row as text and
+// convert dates and 12.0 to 12. So the new rows are written to a table beside events;
+// then the old rows are deleted from events and the parts of that table attached, which
+// no view sees: rollups do not change. After an interruption the rows are in that
+// table, and the next run continues from there.
 func (c *command) metadataRecover(ctx context.Context, args []string) error {
 	c.needsLog()
 	r := recovery{app: &c.app}
@@ -41,8 +40,8 @@ func (c *command) metadataRecover(ctx context.Context, args []string) error {
 	return c.recoverKey(ctx, a, &r, rest[0])
 }
 
-// loaded returns the types that are agreed on, once both the log and ClickHouse can
-// be reached by the flags. The caller closes it.
+// loaded returns the agreed types, once both the log and ClickHouse can be reached with
+// the flags. The caller closes it.
 func (c *command) loaded(ctx context.Context, r *recovery) (*metadata.Agreement, error) {
 	a, err := c.agreement()
 	if err != nil {
@@ -58,8 +57,8 @@ func (c *command) loaded(ctx context.Context, r *recovery) (*metadata.Agreement,
 	return a, nil
 }
 
-// recoverKey recovers the values of one key, with the types that a knows, and says
-// how many there were.
+// recoverKey recovers the values of one key, with the types in a, and returns how many
+// there were.
 func (c *command) recoverKey(ctx context.Context, a *metadata.Agreement, r *recovery, path string) error {
 	r.path, r.view = path, a.View()
 	r.norm = metadata.New(metadata.DefaultLimits())
@@ -86,7 +85,7 @@ type recovery struct {
 
 type recovered struct{ recovered, kept int }
 
-// textSettings read and write JSON without taking text for anything else.
+// textSettings make ClickHouse read and write JSON without inferring types from text.
 func textSettings() url.Values {
 	return url.Values{"input_format_try_infer_dates": {"0"}, "input_format_try_infer_datetimes": {"0"}, "mutations_sync": {"2"}}
 }
@@ -102,8 +101,8 @@ func (r *recovery) run(ctx context.Context) (recovered, error) {
 	if order == "" {
 		return done, fmt.Errorf("there is no table %s", r.table)
 	}
-	// A table of a run that was cut short is complete once its rows have left
-	// events, and of no use before.
+	// A table left by an interrupted run is complete once its rows are deleted from
+	// events, and useless before.
 	if _, left, err := r.keys(ctx, r.table+"_recover"); err != nil {
 		return done, err
 	} else if left != "" {
@@ -128,7 +127,7 @@ func (r *recovery) run(ctx context.Context) (recovered, error) {
 		return done, err
 	}
 	if done.recovered > 0 {
-		// Until it is whole it has another name: a run that is cut short here
+		// It has another name until it is complete: a run that is interrupted here
 		// starts from the beginning.
 		building := quoteName(r.table + "_recover_building")
 		if err := create(building, "AS "+name, partition, order); err != nil {
@@ -158,8 +157,8 @@ func (r *recovery) keys(ctx context.Context, table string) (partition, order str
 	return partition, order, err
 }
 
-// swap takes the rows that repaired has out of the table and puts repaired's in. It
-// can be done again, from any point.
+// swap deletes the rows in repaired from the table and attaches repaired's parts. It
+// can be repeated, from any point.
 func (r *recovery) swap(ctx context.Context, name, repaired string) error {
 	if err := r.ch.do(ctx, "ALTER TABLE "+name+` DELETE WHERE (source_topic_id, source_partition, source_offset) IN (
 		SELECT source_topic_id, source_partition, source_offset FROM `+repaired+")", textSettings(), nil); err != nil {
@@ -186,8 +185,7 @@ func (r *recovery) swap(ctx context.Context, name, repaired string) error {
 // fillRows is how many rows are written to ClickHouse at once.
 const fillRows = 10_000
 
-// fill reads the rows that have a conflict at the path and writes how they shall
-// be.
+// fill reads the rows that have a conflict at the path and writes their new form.
 func (r *recovery) fill(ctx context.Context, name, values string) (recovered, error) {
 	var done recovered
 	var out bytes.Buffer
@@ -241,8 +239,8 @@ func (r *recovery) fill(ctx context.Context, name, values string) (recovered, er
 	return done, flush()
 }
 
-// repair returns the objects of a row with the value at the path in its place, and
-// what stays under conflicts. It is false when there is no place for it.
+// repair returns the objects of a row with the value at the path in its column, and the
+// remaining conflicts. It returns false when the value does not fit.
 func (r *recovery) repair(properties, traits, conflicts string) (newProperties, newTraits json.RawMessage, newConflicts string, ok bool) {
 	var kept map[string]json.RawMessage
 	if json.Unmarshal([]byte(conflicts), &kept) != nil {
@@ -256,8 +254,8 @@ func (r *recovery) repair(properties, traits, conflicts string) (newProperties, 
 		return nil, nil, "", false
 	}
 	docs[object] = doc
-	// All of the row goes through the normalizer: the text of a row does not
-	// tell 12.0 from 12.
+	// The whole row goes through the normalizer: the stored text does not distinguish
+	// 12.0 from 12.
 	r.norm.Begin(r.view, *r.app)
 	for _, o := range []string{metadata.Properties, metadata.Traits} {
 		b, err := r.norm.Append(nil, o, docs[o])
@@ -294,7 +292,7 @@ func (r *recovery) repair(properties, traits, conflicts string) (newProperties, 
 	return docs[metadata.Properties], docs[metadata.Traits], string(append(text, '}')), true
 }
 
-// original returns a value of conflicts as it was sent; nil if it was no JSON.
+// original returns a value of conflicts as it was sent; nil if it was not JSON.
 func original(value json.RawMessage) json.RawMessage {
 	var special map[string]string
 	if json.Unmarshal(value, &special) != nil || len(special) != 1 {
@@ -315,7 +313,7 @@ func original(value json.RawMessage) json.RawMessage {
 // errTaken is the error of insert about a place that has a value.
 var errTaken = errors.New("the place has a value")
 
-// insert puts a value into an object, at the end of a way of keys.
+// insert puts a value into an object, at a path of keys.
 func insert(doc json.RawMessage, keys []string, value json.RawMessage) (json.RawMessage, error) {
 	members := map[string]json.RawMessage{}
 	if len(doc) > 0 {

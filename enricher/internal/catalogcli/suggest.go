@@ -16,15 +16,15 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
 
-// When a key's type is proposed anew: of at least suggestValues values more than
-// suggestShare are texts that have no place in its column. Fewer may be one client
-// that is wrong, and not the first value.
+// A new type is proposed for a key when, of at least suggestValues values, more than
+// suggestShare are texts that do not fit its column. With fewer, one client may be
+// wrong and not the first value.
 const (
 	suggestValues = 100
 	suggestShare  = 0.9
 )
 
-// suggestion is a key whose first value was odd.
+// suggestion is a key whose first value was not typical.
 type suggestion struct {
 	path   string
 	was    metadata.Type
@@ -34,17 +34,17 @@ type suggestion struct {
 	last   string        // text
 }
 
-// metadataSuggest proposes types for keys whose first value was of a type that
-// hardly any later one has, and with -apply pins them and recovers their values.
+// metadataSuggest proposes types for keys whose first value had a type that hardly any
+// later one has, and with -apply pins them and recovers their values.
 func (c *command) metadataSuggest(ctx context.Context, args []string) error {
 	c.needsLog()
 	r := recovery{app: &c.app}
 	r.ch.flags(c.set, 0)
-	c.set.StringVar(&r.table, "table", "events", "`table` to look at and to repair; in a cluster the local one, shard by shard")
-	apply := c.set.Bool("apply", false, "pin the proposed types and put the values under conflicts into the columns")
-	author := c.set.String("author", "", "with -apply, `who` decides it: a person or a role")
+	c.set.StringVar(&r.table, "table", "events", "`table` to read and to repair; in a cluster the local one, shard by shard")
+	apply := c.set.Bool("apply", false, "pin the proposed types and move the values from conflicts into the columns")
+	author := c.set.String("author", "", "with -apply, `author` of the decision: a person or a role")
 	var keys setting.Strings
-	c.set.Var(&keys, "keys", "comma-separated `paths` of keys to look at; empty: all")
+	c.set.Var(&keys, "keys", "comma-separated `paths` of keys to check; empty: all")
 	if _, err := c.parse(args); err != nil {
 		return err
 	}
@@ -65,13 +65,13 @@ func (c *command) metadataSuggest(ctx context.Context, args []string) error {
 		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%d\t%d\t%q", s.path, s.was, s.typ, s.texts, s.values, s.last))
 	}
 	if len(found) == 0 {
-		rows = []string{"no key has so many texts under conflicts that its first value must have been odd"}
+		rows = []string{"no key has enough texts under conflicts to suggest another type"}
 	}
 	if err := c.table(rows...); err != nil || !*apply {
 		return err
 	}
 	for _, s := range found {
-		reason := fmt.Sprintf("%d of %d values are texts that had no place in a key of type %s", s.texts, s.values, s.was)
+		reason := fmt.Sprintf("%d of %d values are texts that do not fit the type %s", s.texts, s.values, s.was)
 		if err := a.Pin(ctx, metadata.Key{App: c.app, Path: s.path}, s.typ, *author, reason); err != nil {
 			return err
 		}
@@ -82,11 +82,11 @@ func (c *command) metadataSuggest(ctx context.Context, args []string) error {
 	return nil
 }
 
-// numberPattern is how a text looks that a float key takes.
+// numberPattern matches the texts that a float key accepts.
 const numberPattern = `^"-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][-+]?[0-9]+)?"$`
 
-// suggest returns the keys to propose, those with the most texts first. Keys that
-// a person pinned are left alone.
+// suggest returns the keys to propose, those with the most texts first. Pinned keys are
+// ignored.
 func (r *recovery) suggest(ctx context.Context, entries map[string]metadata.Entry, only []string) ([]suggestion, error) {
 	since := ""
 	if r.ch.days > 0 {
@@ -145,8 +145,7 @@ func (r *recovery) suggest(ctx context.Context, entries map[string]metadata.Entr
 	return found, nil
 }
 
-// stored counts the values of a key that have a place in its column, or in those
-// of the keys within.
+// stored counts the values of a key in its column, or in those of the keys below it.
 func (r *recovery) stored(ctx context.Context, path, since string) (uint64, error) {
 	object, keys, _ := strings.Cut(path, ".")
 	body, err := r.ch.ask(ctx, `SELECT countIf(arrayExists(p -> p = {keys:String} OR startsWith(p, {keys:String} || '.'), JSONAllPaths(`+quoteName(object)+`)))

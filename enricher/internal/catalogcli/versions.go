@@ -49,7 +49,7 @@ func (v *versions) all(ctx context.Context) ([]*catalog.Version, error) {
 	byNumber := map[int64]*catalog.Version{}
 	_, err = v.reader.Read(ctx, topic.Catalog, 0, b.Start, b.End, func(r *kgo.Record) error {
 		if app, _, err := catalog.ParseKey(r.Key); err != nil || app != v.app {
-			return nil // another app's, or no version: not for us to judge
+			return nil // another app's version, or not a version
 		}
 		if len(r.Value) == 0 {
 			return nil
@@ -86,10 +86,10 @@ func last(all []*catalog.Version) *catalog.Version {
 	return all[len(all)-1]
 }
 
-// errBeaten is the error of apply when another version came first.
+// errBeaten is the error of apply when another version was written first.
 var errBeaten = errors.New("another version was applied in the meantime; look at it with catalog history, and plan again")
 
-// apply writes the next version, if the one before it is still in force.
+// apply writes the next version, if the expected version is still in force.
 func (v *versions) apply(ctx context.Context, next *catalog.Version) error {
 	value, err := next.Encode()
 	if err != nil {
@@ -102,7 +102,7 @@ func (v *versions) apply(ctx context.Context, next *catalog.Version) error {
 		}
 		if live != nil && live.Number == next.Number {
 			if got, err := live.Encode(); err == nil && string(got) == string(value) {
-				return nil, nil // an attempt whose answer was lost had come through
+				return nil, nil // an earlier attempt succeeded, and its answer was lost
 			}
 		}
 		number := int64(0)

@@ -1,6 +1,5 @@
-// Package collide makes strings that collide under hashes without a secret, as a
-// hostile sender would. Tests use it to show that tables do not depend on such
-// hashes.
+// Package collide generates strings that collide under hashes without a secret, as a
+// hostile sender would. Tests use it to show that tables do not depend on such hashes.
 package collide
 
 import (

@@ -6,24 +6,23 @@
 //
 //   - the ids of the open transaction and the most recent committed ones, in
 //     memory, exactly;
-//   - for all older ones an open-addressed table of 64-bit hashes, each with the
-//     run that it went to disk in, which says "certainly not" for nearly every
-//     event. Senders choose the ids: the hashes have a secret seed, a new one in
-//     each process;
+//   - for all older ones an open-addressed table of 64-bit hashes, each with the run
+//     that holds the id on disk, which excludes nearly every new event. Senders choose
+//     the ids, so the hashes have a secret seed, a new one in each process;
 //   - Pebble on disk, which holds the older ids themselves and confirms a hit in
 //     the table, so that two ids with one hash never cost an event.
 //
-// A run is what was written together of one bucket of time, and the place of its
-// keys: runs lie beside each other, so that Pebble has nothing to merge, however
-// many ids there are, and a hit is looked up in one file.
+// A run is the set of ids of one bucket of time that were written together, with a key
+// range of its own. Runs do not overlap, so Pebble has nothing to merge, however many
+// ids there are, and a hit is looked up in one file.
 //
-// What a transaction adds counts for its own records at once; Commit keeps it,
-// Rollback drops it. The disk is a cache of what the enriched topic says: recent
-// ids go there together, sorted, in one batch with the offset up to which they
-// are complete, and without a write-ahead log. A crash leaves the state after
-// some earlier batch, with its offset, because Pebble flushes batches whole and
-// in order; the caller reads the topic from that offset on. A store that is
-// missing, broken, of another topic or of another window is made empty.
+// The ids of a transaction are visible to its own records at once; Commit keeps them,
+// Rollback drops them. The disk is a cache of the enriched topic: recent ids are
+// written together, sorted, in one batch with the offset up to which they are complete,
+// and without a write-ahead log. A crash leaves the state after some earlier batch,
+// with its offset, because Pebble flushes batches whole and in order; the caller reads
+// the topic from that offset on. A store that is missing, broken, or belongs to another
+// topic or window is replaced by an empty one.
 package dedup
 
 import (
@@ -45,22 +44,22 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// bucketsPerWindow is how many buckets of time the window has: ids leave by
-// whole buckets, so they stay up to this fraction longer than the window.
+// bucketsPerWindow is how many buckets of time the window has. Ids leave by whole
+// buckets, so they stay for up to this fraction longer than the window.
 const bucketsPerWindow = 28
 
-// maxAhead bounds how far a received_at may lie ahead of the time at which the
-// brokers appended its record and still move the window: one gateway with a wrong
-// clock must not make a partition forget, nor must this machine's.
+// maxAhead bounds how far a received_at may be after the append time of its record and
+// still advance the window: neither a gateway nor this machine with a wrong clock may
+// make a partition lose ids early.
 const maxAhead = time.Hour
 
-// Config says where and how much a Store holds.
+// Config holds the location and the bounds of a Store.
 type Config struct {
 	Dir       string
 	Window    time.Duration
 	CacheSize int64 // bytes of blocks kept in memory
-	Recent    int   // bytes of ids that a partition gathers before they go to disk
-	MaxIDs    int   // of a partition; more make its window shorter, by whole buckets. 0: no bound
+	Recent    int   // bytes of ids that a partition gathers before writing them to disk
+	MaxIDs    int   // ids per partition; more shorten its window, by whole buckets. 0: no bound
 }
 
 // DefaultConfig remembers a week.
@@ -89,8 +88,8 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Store is the disk that the Sets of one process share. Sets are used by one
-// goroutine each; the Store is safe for all of them together.
+// Store is the disk storage shared by the Sets of one process. Each Set is used by one
+// goroutine; the Store is safe for concurrent use by its Sets.
 type Store struct {
 	db       *pebble.DB
 	lock     *pebble.Lock
@@ -99,19 +98,19 @@ type Store struct {
 	recent   int
 	maxIDs   int
 	hash     func([]byte) uint64 // of ids in memory
-	patience time.Duration       // with a disk that takes nothing
-	late     sync.WaitGroup      // closes what that disk kept open
+	patience time.Duration       // how long Close waits for a disk that cannot be written
+	late     sync.WaitGroup      // closing after such a disk
 	state    *state
 }
 
-// state is what Pebble tells of the disk.
+// state is what Pebble reports about the disk.
 type state struct {
 	fault  atomic.Pointer[error] // of the last attempt to write files, if it failed
 	broken atomic.Bool           // something cannot be read
 }
 
-// Open opens the store below cfg.Dir. One that cannot be read is removed and
-// made anew: it is a cache. One whose disk is full is left as it is.
+// Open opens the store below cfg.Dir. A store that cannot be read is removed and
+// created again: it is a cache. If the disk is full, the store is left unchanged.
 func Open(cfg Config, logger *slog.Logger) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -119,7 +118,7 @@ func Open(cfg Config, logger *slog.Logger) (*Store, error) {
 	state, seed := &state{}, maphash.MakeSeed()
 	db, lock, err := openDB(cfg, logger, state)
 	if err != nil && !errors.Is(err, errLocked) && !errors.Is(err, syscall.ENOSPC) {
-		logger.Warn("dedup store cannot be read, it is made anew from the log", "dir", cfg.Dir, "error", err)
+		logger.Warn("dedup store cannot be read; rebuilding it from the log", "dir", cfg.Dir, "error", err)
 		if err := os.RemoveAll(cfg.Dir); err != nil {
 			return nil, fmt.Errorf("remove broken dedup store %s: %w", cfg.Dir, err)
 		}
@@ -144,9 +143,9 @@ func Open(cfg Config, logger *slog.Logger) (*Store, error) {
 
 const memTable = 1 << 20
 
-// retryPause is what Pebble waits after files could not be written. By itself it
-// tries again at once, and a full disk costs a whole core. It holds the lock of its
-// state meanwhile, so that the pause is short: writers may need it.
+// retryPause is how long Pebble waits after files could not be written. By default it
+// retries at once, and a full disk costs a whole core. Pebble holds its state lock
+// during the wait, so the pause is short: writers may need the lock.
 const retryPause = 20 * time.Millisecond
 
 // ErrUnreadable is in the chain of the errors of reads that failed: see Broken.
@@ -167,12 +166,12 @@ func openDB(cfg Config, logger *slog.Logger, state *state) (*pebble.DB, *pebble.
 		Lock:       lock,
 		DisableWAL: true,
 		CacheSize:  cfg.CacheSize,
-		// A batch of more than half a memtable is not copied to one but flushed
-		// as it is. Batches are large here, so the memtable is small.
+		// A batch larger than half a memtable is not copied to one but flushed
+		// directly. Batches are large here, so the memtable is small.
 		MemTableSize:                memTable,
 		MemTableStopWritesThreshold: 64,
-		// Files of different runs lie beside each other. What does overlap are
-		// the ends of short runs, which may pile up.
+		// Files of different runs do not overlap. Only the ends of short runs do, which
+		// may accumulate.
 		L0CompactionThreshold: 16,
 		L0StopWritesThreshold: 128,
 		LBaseMaxBytes:         512 << 20,
@@ -207,13 +206,12 @@ func openDB(cfg Config, logger *slog.Logger, state *state) (*pebble.DB, *pebble.
 	return db, lock, nil
 }
 
-// Close writes what is in memory to disk and closes the store. Sets must be
-// idle. If the disk takes nothing, such as one that is full, it gives up after a
-// few seconds with the disk's error: the next start then reads from the log what
-// is not on disk. Until there is room, or the process ends, the store stays
-// locked.
+// Close writes the ids in memory to disk and closes the store. Sets must be idle. If
+// the disk cannot be written, for example because it is full, Close gives up after a
+// few seconds with the disk's error: the next start then reads the missing ids from the
+// log. Until there is free space, or the process ends, the store stays locked.
 func (s *Store) Close() error {
-	// Without a write-ahead log closing alone would forget the last batches.
+	// Without a write-ahead log, closing alone would lose the last batches.
 	flushed, err := s.db.AsyncFlush()
 	if err != nil {
 		return errors.Join(err, s.db.Close(), s.lock.Close())
@@ -227,8 +225,8 @@ func (s *Store) Close() error {
 		case <-tick.C:
 		}
 		if fault := s.Err(); fault != nil {
-			// Pebble tries again forever, and cannot be closed meanwhile.
-			s.late.Go(func() { // ends when there is room
+			// Pebble retries forever, and cannot be closed meanwhile.
+			s.late.Go(func() { // ends when there is free space
 				<-flushed
 				if err := errors.Join(s.db.Close(), s.lock.Close()); err != nil {
 					s.log.Warn("dedup store could not be closed", "error", err)
@@ -239,7 +237,7 @@ func (s *Store) Close() error {
 	}
 }
 
-// Err says why ids cannot be written to disk, or nil. Pebble tries again by
+// Err returns the reason why ids cannot be written to disk, or nil. Pebble retries by
 // itself; when its memory is full, Commit waits for it.
 func (s *Store) Err() error {
 	if err := s.state.fault.Load(); err != nil {
@@ -248,8 +246,8 @@ func (s *Store) Err() error {
 	return nil
 }
 
-// Broken reports whether something on disk cannot be read. The store is then to
-// be closed and removed: it is a cache.
+// Broken reports whether something on disk cannot be read. The caller then closes and
+// removes the store: it is a cache.
 func (s *Store) Broken() bool { return s.state.broken.Load() }
 
 // unreadable returns the error of a read that failed.
@@ -261,13 +259,12 @@ func (s *Store) unreadable(partition int32, err error) error {
 // DiskBytes returns how much disk the store takes.
 func (s *Store) DiskBytes() uint64 { return s.db.Metrics().DiskSpaceUsage() }
 
-// Keys on disk: partition (4 bytes), kind, bucket (4 bytes), run (2 bytes), order
-// (8 bytes) and the id, which is the length of the app as a varint, the app and
-// the message, as event.Message has it. The order is the XXH64 of the id: it only
-// scatters ids, so that it does no harm that some may be made to have the same
-// one. With every write goes a meta record, under the order 0 and no id
-// in one of the runs that it writes: a place of its own would make each write
-// overlap with all others. The record of the last write counts.
+// Keys on disk: partition (4 bytes), kind, bucket (4 bytes), run (2 bytes), order (8 bytes) and
+// the id, which is the length of the app as a varint, the app and the message, as event.Message
+// has it. The order is the XXH64 of the id. It only scatters ids, so crafted ids with equal
+// orders do no harm. Every write includes a meta record, under the order 0 and no id in one of
+// the runs that it writes: a key of its own would make each write overlap with all others. The
+// record of the last write counts.
 const (
 	kindID = 's'
 
@@ -277,7 +274,7 @@ const (
 	keyHeader = orderAt + 8
 )
 
-// partitionPrefix begins all keys of a partition, of whatever kind.
+// partitionPrefix is the prefix of all keys of a partition, of any kind.
 func partitionPrefix(dst []byte, partition int32) []byte {
 	return binary.BigEndian.AppendUint32(dst, uint32(partition))
 }
@@ -289,7 +286,7 @@ func bucketPrefix(dst []byte, partition int32, bucket uint32) []byte {
 // metaVersion changes with the layout of values, and the kind with that of keys.
 const metaVersion = 2
 
-// meta is what a partition's keys are complete for.
+// meta describes what a partition's keys are complete for.
 type meta struct {
 	topicID [16]byte
 	width   int64
@@ -323,10 +320,10 @@ func parseMeta(b []byte) (meta, bool) {
 	return m, true
 }
 
-// Unknown is the Next of a Set that holds nothing of its partition.
+// Unknown is the Next of a Set that holds no ids of its partition.
 const Unknown = int64(-1)
 
-// Set is the memory of one partition.
+// Set remembers the messages of one partition.
 type Set struct {
 	store     *Store
 	partition int32
@@ -334,14 +331,15 @@ type Set struct {
 	front     front // hashes of what is on disk, each with its run
 	runs      runs  // on disk
 
-	// Ids in memory: ids[:done] are committed, the others the open transaction's.
+	// Ids in memory: ids[:done] are committed, the others belong to the open
+	// transaction.
 	ids   []recentID
 	done  int
 	arena []byte // their text up to kept, then the id asked for
 	kept  int
 	index index
 
-	// As of the last commit, and with the open transaction.
+	// As of the last commit, and including the open transaction.
 	next       int64
 	head, live uint32 // newest bucket
 
@@ -360,8 +358,8 @@ type recentID struct {
 	run    uint16 // once it is on disk
 }
 
-// compare orders as the keys on disk are ordered. Nearly always one comparison
-// tells: orders differ, and most ids of a flush are of one bucket.
+// compare orders ids like the keys on disk. One comparison nearly always decides:
+// orders differ, and most ids of a flush are in one bucket.
 func (a recentID) compare(b recentID) int {
 	switch {
 	case a.bucket < b.bucket:
@@ -376,9 +374,10 @@ func (a recentID) compare(b recentID) int {
 	return 0
 }
 
-// Set opens a partition's set and reads its hashes into memory. topicID is that
-// of the enriched topic; with a set of another one, or none, Next is Unknown.
-// progress, if not nil, is called now and then with the ids read so far.
+// Set opens a partition's set and reads its hashes into memory. topicID is the id of
+// the enriched topic; if the stored set belongs to another topic, or does not exist,
+// Next is Unknown. progress, if not nil, is called from time to time with the number of
+// ids read so far.
 func (s *Store) Set(ctx context.Context, partition int32, topicID [16]byte, progress func(ids int)) (*Set, error) {
 	t := &Set{store: s, partition: partition, batch: s.db.NewBatch()}
 	known, err := t.load(ctx, topicID, progress)
@@ -394,8 +393,8 @@ func (s *Store) Set(ctx context.Context, partition int32, topicID [16]byte, prog
 	return t, nil
 }
 
-// load reads what is on disk, and reports whether there is anything of the topic
-// and of the store's window.
+// load reads the ids on disk, and reports whether there are any of the topic and of the
+// store's window.
 func (t *Set) load(ctx context.Context, topicID [16]byte, progress func(ids int)) (known bool, err error) {
 	it, err := t.store.db.NewIterWithContext(ctx, &pebble.IterOptions{
 		LowerBound: append(partitionPrefix(nil, t.partition), kindID),
@@ -435,8 +434,8 @@ func (t *Set) load(ctx context.Context, topicID [16]byte, progress func(ids int)
 	return true, it.Error()
 }
 
-// lastMeta returns the last of a partition's meta records, or one of no topic. A
-// run that has one begins with it.
+// lastMeta returns the last meta record of a partition, or a zero one. A run that has a
+// meta record begins with it.
 func lastMeta(it *pebble.Iterator) meta {
 	last := meta{next: Unknown - 1}
 	for ok := it.First(); ok; {
@@ -446,7 +445,7 @@ func lastMeta(it *pebble.Iterator) meta {
 				last = m
 			}
 		}
-		// On to the next run: the first key behind all that begin as this one.
+		// Continue with the next run: the first key after all keys with this prefix.
 		following := append([]byte(nil), k[:min(orderAt, len(k))]...)
 		for i := len(following) - 1; i >= 0; i-- {
 			if following[i]++; following[i] != 0 {
@@ -475,14 +474,14 @@ func (t *Set) Reset(topicID [16]byte) error {
 	return nil
 }
 
-// Next returns the offset in the enriched partition up to which the set holds
-// everything within the window, or Unknown.
+// Next returns the offset in the enriched partition up to which the set holds all ids
+// within the window, or Unknown.
 func (t *Set) Next() int64 { return t.next }
 
-// Len returns how many ids the set holds, without the open transaction's.
+// Len returns the number of ids in the set, without those of the open transaction.
 func (t *Set) Len() int { return t.front.n + t.done }
 
-// MemoryBytes returns what the set takes of memory.
+// MemoryBytes returns the memory of the set.
 func (t *Set) MemoryBytes() int {
 	return 10*len(t.front.hashes) + 4*cap(t.runs.buckets) + cap(t.arena) + 32*cap(t.ids) + 4*len(t.index.slots)
 }
@@ -499,8 +498,8 @@ func (t *Set) Pending() int { return len(t.ids) - t.done }
 // oldest returns the first bucket of the window that ends with head.
 func oldest(head uint32) uint32 { return head - min(head, bucketsPerWindow) }
 
-// Reach returns how far back the ids on disk go: up to the store's window, less
-// where Config.MaxIDs made it shorter or where nothing came before.
+// Reach returns how far back the ids on disk go: up to the store's window, or less if
+// Config.MaxIDs shortened it or the log begins later.
 func (t *Set) Reach() time.Duration {
 	return t.store.buckets(t.head - min(t.head, t.runs.oldest()))
 }
@@ -509,9 +508,8 @@ func (s *Store) buckets(n uint32) time.Duration {
 	return time.Duration(n) * time.Duration(s.width) * time.Microsecond
 }
 
-// shortened returns the first bucket to keep of the window that ends with head, so
-// that there are no more ids than allowed. The newest bucket is kept whatever it
-// holds.
+// shortened returns the first bucket to keep of the window that ends with head, so that
+// no more ids are kept than allowed. The newest bucket is always kept.
 func (t *Set) shortened(head uint32) uint32 {
 	first := oldest(head)
 	if t.store.maxIDs == 0 {
@@ -524,14 +522,14 @@ func (t *Set) shortened(head uint32) uint32 {
 		forgets = forgets || ids > 0
 	}
 	if forgets {
-		t.store.log.Warn("more message ids than dedup-max-ids, older ones are forgotten early: what is sent again of them counts again",
+		t.store.log.Warn("more message ids than dedup-max-ids: older ones leave early, and events sent again under them count again",
 			"partition", t.partition, "ids", t.front.n+t.done, "dedup_max_ids", t.store.maxIDs, "remembered", t.store.buckets(head-first))
 	}
 	return first
 }
 
-// bucket returns the bucket of an instant, held within the window, and moves
-// the window's head on.
+// bucket returns the bucket of an instant, clamped to the window, and advances the
+// window's head.
 func (t *Set) bucket(received int64, appended time.Time) uint32 {
 	b := uint32(max(received, 0) / t.store.width)
 	if b > t.live { // once per bucket
@@ -541,9 +539,9 @@ func (t *Set) bucket(received int64, appended time.Time) uint32 {
 	return min(max(b, oldest(t.live)), t.live)
 }
 
-// Seen reports whether the message was seen within the window, in this
-// transaction or before. id is what tells it from others of the app, event.Message;
-// app and id may change afterwards.
+// Seen reports whether the message was seen within the window, in this transaction or
+// before. id identifies it within the app, as event.Message; app and id may change
+// afterwards.
 func (t *Set) Seen(app, id string) (bool, error) {
 	t.arena = t.arena[:t.kept]
 	t.arena = binary.AppendUvarint(t.arena, uint64(len(app)))
@@ -560,9 +558,9 @@ func (t *Set) Seen(app, id string) (bool, error) {
 	return t.onDisk(t.asked, key)
 }
 
-// Add adds the message that Seen was last asked for, and that was not seen.
-// received is its received_at in microseconds since the epoch, and appended when
-// the brokers appended the record that says so.
+// Add adds the message of the last call of Seen, which must have returned false.
+// received is its received_at in microseconds since the epoch, and appended the append
+// time of its record.
 func (t *Set) Add(received int64, appended time.Time) {
 	t.ids = append(t.ids, recentID{
 		hash: t.asked, bucket: t.bucket(received, appended), off: uint32(t.kept), n: uint32(len(t.arena) - t.kept),
@@ -571,8 +569,8 @@ func (t *Set) Add(received int64, appended time.Time) {
 	t.index.add(t.asked, uint32(len(t.ids)-1), t.ids)
 }
 
-// onDisk reports whether the id is on disk. Every entry of its hash in the
-// table is confirmed there, in the run that the entry names.
+// onDisk reports whether the id is on disk. Every table entry with its hash is checked
+// there, in the run that the entry names.
 func (t *Set) onDisk(h uint64, id []byte) (bool, error) {
 	f := &t.front
 	for i := f.first(h); i >= 0; i = f.next(h, i) {
@@ -596,9 +594,9 @@ func (t *Set) diskKey(dst []byte, run uint16, order uint64, id []byte) []byte {
 	return append(dst, id...)
 }
 
-// Commit keeps what the open transaction added: it was committed, and next is
-// the offset behind its last record in the enriched partition, or Unknown when
-// it wrote none there. Now and then it writes to disk.
+// Commit keeps the ids of the open transaction, which was committed. next is the offset
+// after its last record in the enriched partition, or Unknown if it wrote none there.
+// From time to time Commit writes ids to disk.
 func (t *Set) Commit(next int64) error {
 	t.done, t.head = len(t.ids), t.live
 	if next != Unknown {
@@ -610,7 +608,7 @@ func (t *Set) Commit(next int64) error {
 	return t.flush()
 }
 
-// flush moves the recent ids to disk. No transaction may have added any.
+// flush writes the recent ids to disk. No transaction may have added ids.
 func (t *Set) flush() error {
 	t.Rollback()
 	m := t.meta
@@ -619,7 +617,7 @@ func (t *Set) flush() error {
 		return nil
 	}
 	m.ids = int64(t.front.n + t.done)
-	// Pebble takes a sorted batch for less.
+	// Pebble handles a sorted batch faster.
 	for i := range t.ids {
 		p := &t.ids[i]
 		p.order = xxhash.Sum64(t.arena[p.off : p.off+p.n])
@@ -641,7 +639,7 @@ func (t *Set) flush() error {
 	return nil
 }
 
-// write writes the recent ids, and removes what lies before the first bucket.
+// write writes the recent ids, and removes the keys before the first bucket.
 func (t *Set) write(m meta, first uint32) error {
 	b := t.batch
 	b.Reset()
@@ -653,7 +651,8 @@ func (t *Set) write(m meta, first uint32) error {
 	}
 	ids := t.ids
 	for len(ids) > 0 {
-		// A set that nobody wrote to for long may gather what leaves at once.
+		// A set that was not written to for long may have many buckets to remove at
+		// once.
 		bucket := max(ids[0].bucket, first)
 		n := 1
 		for n < len(ids) && max(ids[n].bucket, first) == bucket {
@@ -689,7 +688,7 @@ func (t *Set) writeMeta(m meta, run uint16) error {
 	return t.batch.Set(t.key, m.append(nil), nil)
 }
 
-// Rollback drops what the open transaction added.
+// Rollback drops the ids of the open transaction.
 func (t *Set) Rollback() {
 	t.live = t.head
 	if len(t.ids) == t.done {
@@ -711,7 +710,7 @@ func (t *Set) clear() {
 	t.index.clear()
 }
 
-// Close writes what was committed to disk and releases the set's memory.
+// Close writes the committed ids to disk and releases the set's memory.
 func (t *Set) Close() error {
 	err := t.flush()
 	t.front, t.runs, t.ids, t.arena, t.index = front{}, runs{}, nil, nil, index{}

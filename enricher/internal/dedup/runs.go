@@ -5,15 +5,15 @@ import (
 	"slices"
 )
 
-// runs numbers the runs of a partition, each of one bucket of time. A number is
-// given again once its bucket has left.
+// runs numbers the runs of a partition, each of one bucket of time. A number is reused
+// once its bucket has left.
 type runs struct {
 	buckets []uint32 // by number; gone where it is free
 	free    []uint16
 	open    []openRun // the last one of each bucket
 }
 
-// openRun is a run that may get more.
+// openRun is a run that may be continued.
 type openRun struct {
 	bucket uint32
 	run    uint16
@@ -24,14 +24,14 @@ type openRun struct {
 const (
 	gone = math.MaxUint32
 
-	// A shorter run is continued, and with more than so many of them every one,
-	// so that the numbers last: for half a thousand million ids of a partition
-	// without a run that is continued, and for any number with some.
+	// Runs shorter than this are continued, and beyond a number of runs all of them
+	// are, so that the numbers suffice: for half a thousand million ids of a partition
+	// without continuing, and for any number with it.
 	shortRun = 1 << 14
 	manyRuns = 1 << 15
 )
 
-// take returns the run for ids more of a bucket.
+// take returns the run for ids more ids of a bucket.
 func (r *runs) take(bucket uint32, ids int) uint16 {
 	at := r.find(bucket)
 	if at < 0 {
@@ -67,8 +67,8 @@ func (r *runs) find(bucket uint32) int {
 	return slices.IndexFunc(r.open, func(o openRun) bool { return o.bucket == bucket })
 }
 
-// number gives a new run of a bucket its number. There is one: beyond manyRuns
-// only a bucket's first is new.
+// number assigns a number to a new run of a bucket. A free number exists: beyond
+// manyRuns only a bucket's first run is new.
 func (r *runs) number(bucket uint32) uint16 {
 	if last := len(r.free) - 1; last >= 0 {
 		run := r.free[last]
@@ -106,7 +106,7 @@ func (r *runs) found(run uint16, bucket uint32) {
 	r.open[len(r.open)-1].all++
 }
 
-// allFound ends what found began.
+// allFound completes what found collected.
 func (r *runs) allFound() {
 	for run, bucket := range r.buckets {
 		if bucket == gone {

@@ -5,10 +5,9 @@ import (
 	"math/rand/v2"
 )
 
-// front is an open-addressed table of hashes, each with its run: 10 bytes a slot,
-// 13 to 19 a key. A slot's place is the hash, mixed and scaled to the
-// table's size, so the table may have any size, and growing it visits both tables
-// in order.
+// front is an open-addressed table of hashes, each with its run: 10 bytes per slot, 13
+// to 19 per key. The slot of a hash is the hash, mixed and scaled to the table's size,
+// so the table may have any size, and growing it visits both tables in order.
 type front struct {
 	hashes []uint64 // 0 is free
 	runs   []uint16
@@ -20,9 +19,9 @@ type front struct {
 	calm   int   // n up to which the factor is not replaced again
 }
 
-// maxProbes is far beyond what chance does: at frontFull a run of slots has more
-// than n with a probability of about exp(-n/43). An entry that is added behind
-// more of them gives the table another factor.
+// maxProbes is far more than occurs by chance: at frontFull a run of occupied slots is
+// longer than n with a probability of about exp(-n/43). An entry that needs more probes
+// makes the table choose another factor.
 const maxProbes = 4096
 
 const (
@@ -30,7 +29,7 @@ const (
 	frontFull = 0.8 // of the slots: linear probing visits 13 slots on average then, two cache lines
 )
 
-// occupied makes a hash one that is not free.
+// occupied maps a hash to a value that is not 0.
 func occupied(h uint64) uint64 {
 	if h == 0 {
 		return 1
@@ -38,9 +37,9 @@ func occupied(h uint64) uint64 {
 	return h
 }
 
-// place returns where h belongs. Hashes may come in an order; the factor scatters
-// them, since a table that is filled from one end to the other has no room left
-// where it is being filled.
+// place returns the slot where h belongs. Hashes may be added in order; the factor
+// scatters them, since a table filled from one end to the other would have no free
+// slots where it is being filled.
 func (f *front) place(h uint64) int {
 	hi, _ := bits.Mul64(h*f.factor, uint64(len(f.hashes)))
 	return int(hi)
@@ -55,7 +54,7 @@ func (f *front) first(h uint64) int {
 	return f.find(h, f.place(h))
 }
 
-// next returns the next slot behind i that holds h, or -1.
+// next returns the next slot after i that holds h, or -1.
 func (f *front) next(h uint64, i int) int {
 	if i++; i == len(f.hashes) {
 		i = 0
@@ -78,13 +77,13 @@ func (f *front) find(h uint64, i int) int {
 	}
 }
 
-// reserve makes an empty table that has room for n entries, and for some more.
+// reserve creates an empty table with capacity for n entries, and some more.
 func (f *front) reserve(n int) {
 	f.rebuild(max(frontMin, int(1.2*float64(n)/frontFull)), func(uint16) bool { return false })
 }
 
-// insert adds an entry, also beside another of the same hash and run: then both
-// stand for ids that disk tells apart.
+// insert adds an entry, even if one with the same hash and run exists: then both stand
+// for ids that only the disk distinguishes.
 func (f *front) insert(h uint64, run uint16) {
 	if float64(f.n+1) > frontFull*float64(len(f.hashes)) {
 		f.rebuild(max(frontMin, len(f.hashes)+len(f.hashes)/2), func(uint16) bool { return false })
@@ -92,7 +91,7 @@ func (f *front) insert(h uint64, run uint16) {
 	before := f.probes
 	f.put(occupied(h), run)
 	if f.probes-before > maxProbes && f.n > f.calm {
-		f.calm = f.n + f.n/8 // what this costs is spread over that many entries
+		f.calm = f.n + f.n/8 // amortises the cost over that many entries
 		f.factor = rand.Uint64() | 1
 		f.rebuild(len(f.hashes), func(uint16) bool { return false })
 	}
@@ -103,7 +102,7 @@ func (f *front) put(h uint64, run uint16) {
 	f.probes++
 	for ; f.hashes[i] != 0; f.probes++ {
 		if f.hashes[i] == h && f.runs[i] == run {
-			return // one look at the disk answers for both
+			return // one look-up on disk serves both
 		}
 		if i++; i == len(f.hashes) {
 			i = 0
@@ -113,7 +112,7 @@ func (f *front) put(h uint64, run uint16) {
 	f.n++
 }
 
-// drop removes the entries of the runs that gone names.
+// drop removes the entries of the runs in gone.
 func (f *front) drop(gone func(run uint16) bool) {
 	left := 0
 	for i, h := range f.hashes {
@@ -124,7 +123,8 @@ func (f *front) drop(gone func(run uint16) bool) {
 	if left == f.n {
 		return
 	}
-	// A table half empty shrinks, so that a busy week does not cost memory forever.
+	// A table less than half full shrinks, so that a busy week does not cost memory
+	// forever.
 	size := len(f.hashes)
 	if want := left * 2; want < size {
 		size = max(frontMin, want)
@@ -161,8 +161,8 @@ type index struct {
 
 const indexMin = 256
 
-// first returns the first position that could have the hash, or -1, and next the
-// one after it. Both also return positions with other hashes.
+// first returns the first position that may have the hash, or -1, and next the
+// following one. Both may also return positions with other hashes.
 func (x *index) first(h uint64) (slot, at int) {
 	if x.n == 0 {
 		return 0, -1
@@ -183,7 +183,7 @@ func (x *index) place(h uint64) int {
 	return int(bits.RotateLeft64(h*(x.salt|1), 32)) & (len(x.slots) - 1)
 }
 
-// add adds a position. ids are those of all positions that were added.
+// add adds a position. ids are the ids of all positions added so far.
 func (x *index) add(h uint64, at uint32, ids []recentID) {
 	if 2*(x.n+1) > len(x.slots) {
 		x.rebuild(max(indexMin, 2*len(x.slots)), ids)
@@ -220,7 +220,7 @@ func (x *index) put(h uint64, s uint32) {
 	x.slots[i] = s
 }
 
-// keepSlots is the most slots that an index keeps when it is cleared.
+// keepSlots is the largest number of slots that an index keeps when it is cleared.
 const keepSlots = 1 << 20
 
 func (x *index) clear() {

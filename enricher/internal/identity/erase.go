@@ -10,8 +10,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// erasedSet is the erased ids of an app whose hashes have one key. There is one
-// of each app, unless two first orders were given at the same moment.
+// erasedSet holds the erased ids of an app whose hashes have the same key. There is one
+// per app, unless two first orders were given at the same moment.
 type erasedSet struct {
 	*event.EraseHasher
 	key    []byte
@@ -45,7 +45,7 @@ func (e erasures) has(app string, kind byte, id string) bool {
 	return false
 }
 
-// add takes in the body of a record of kind erased.
+// add applies the body of a record of kind erased.
 func (e erasures) add(app string, ids *event.ErasedIDs) {
 	set := e.of(app, ids.Key)
 	for _, h := range ids.Hashes {
@@ -53,7 +53,7 @@ func (e erasures) add(app string, ids *event.ErasedIDs) {
 	}
 }
 
-// bytes is about the memory that they take.
+// bytes is roughly the memory that they take.
 func (e erasures) bytes() (n int64) {
 	for _, sets := range e {
 		for _, set := range sets {
@@ -71,9 +71,9 @@ func (tx *Tx) erased(app string, kind byte, id string) bool {
 	return tx.s.erased.has(app, kind, id) || tx.newlyErased.has(app, kind, id)
 }
 
-// Erased reports whether an event is to be dropped (rule 10): it is of a user or
-// an anonymous id that was erased. Of an event that another user did on a device
-// of an erased one it takes the anonymous id away.
+// Erased reports whether an event must be dropped (rule 10): it belongs to a user or an
+// anonymous id that was erased. From an event of another user on a device of an erased
+// one it removes the anonymous id.
 func (tx *Tx) Erased(raw *event.RawEvent) bool {
 	if len(tx.s.erased) == 0 && len(tx.newlyErased) == 0 {
 		return false
@@ -92,8 +92,8 @@ func (tx *Tx) Erased(raw *event.RawEvent) bool {
 	return false
 }
 
-// namesErased reports whether a link is about somebody who was erased: it was on
-// its way meanwhile.
+// namesErased reports whether a link is about an erased person: it was in transit
+// during the erasure.
 func (tx *Tx) namesErased(l *event.Link) bool {
 	kind := byte(topic.KeyUser)
 	if l.IDKind == event.ActorAnonymous {
@@ -111,17 +111,17 @@ func (tx *Tx) takeErase(l *event.Link) {
 		return
 	}
 	if len(e.Users) > 0 {
-		tx.forgetNames(app, e.Users)
+		tx.eraseNames(app, e.Users)
 	}
 	o := order{tx: tx, cause: causeErase}
 	nobody := event.Attribution{ActorID: nothing, ActorKind: kindErased, UserID: nothing, AnonymousID: nothing}
 	for _, u := range e.Users {
-		tx.forgetUser(app, u)
+		tx.eraseUser(app, u)
 		o.add(event.Attribution{ActorID: text(u), ActorKind: kindUser}, nobody, 0, 0)
 	}
 	for _, a := range e.Anonymous {
-		if tx.s.home(app, topic.KeyAnonymous, a) == tx.s.partition { // all that counts for it is here
-			tx.forgetAnonymous(app, a)
+		if tx.s.home(app, topic.KeyAnonymous, a) == tx.s.partition { // everything that counts for it is here
+			tx.eraseAnonymous(app, a)
 			o.add(event.Attribution{ActorID: text(a), ActorKind: kindAnonymous}, nobody, 0, 0)
 		}
 	}
@@ -138,7 +138,7 @@ func (tx *Tx) takeErase(l *event.Link) {
 	tx.suppress(app, &e)
 }
 
-// suppress remembers, by hashes, that ids were erased.
+// suppress remembers, as hashes, that ids were erased.
 func (tx *Tx) suppress(app string, e *event.Erase) {
 	if len(e.Users)+len(e.Anonymous) == 0 {
 		return
@@ -161,8 +161,8 @@ func (tx *Tx) suppress(app string, e *event.Erase) {
 	tx.newlyErased.add(app, &ids)
 }
 
-// forgetUser forgets a user, whether its home is here or elsewhere.
-func (tx *Tx) forgetUser(app, id string) {
+// eraseUser deletes the state of a user, whether its home is here or elsewhere.
+func (tx *Tx) eraseUser(app, id string) {
 	u, known := tx.user(app, id)
 	if !known {
 		return
@@ -175,10 +175,10 @@ func (tx *Tx) forgetUser(app, id string) {
 			tx.unwhy(relationMembership, id, m.AccountID, m.Since)
 		}
 	}
-	tx.forget(app, topic.KeyUser, id)
+	tx.eraseID(app, topic.KeyUser, id)
 }
 
-func (tx *Tx) forgetAnonymous(app, id string) {
+func (tx *Tx) eraseAnonymous(app, id string) {
 	a, known := tx.anonymous(app, id)
 	if !known {
 		return
@@ -186,19 +186,19 @@ func (tx *Tx) forgetAnonymous(app, id string) {
 	for _, l := range a.Links {
 		tx.unwhy(relationClaim, id, l.UserID, l.Since)
 	}
-	tx.forget(app, topic.KeyAnonymous, id)
+	tx.eraseID(app, topic.KeyAnonymous, id)
 }
 
-// forget withdraws the record of an id.
-func (tx *Tx) forget(app string, kind byte, id string) {
+// eraseID deletes the record of an id.
+func (tx *Tx) eraseID(app string, kind byte, id string) {
 	tx.key = topic.Key(tx.key[:0], app, kind, id)
 	tx.put(tx.key, nil)
 	tx.out.Changes = append(tx.out.Changes, Change{Key: slices.Clone(tx.key)})
 }
 
-// forgetNames takes users out of what is known here of others. It reads all that
-// the partition knows.
-func (tx *Tx) forgetNames(app string, users []string) {
+// eraseNames removes users from the records of others. It reads the whole state of the
+// partition.
+func (tx *Tx) eraseNames(app string, users []string) {
 	gone := map[string]bool{}
 	for _, u := range users {
 		gone[u] = true
@@ -230,7 +230,7 @@ func (tx *Tx) forgetNames(app string, users []string) {
 	for _, k := range named {
 		if k[0] == topic.KeyAnonymous {
 			tx.unnameAnonymous(app, k[1:], gone)
-		} else if tx.s.home(app, topic.KeyUser, k[1:]) == tx.s.partition { // copies hear of it
+		} else if tx.s.home(app, topic.KeyUser, k[1:]) == tx.s.partition { // copies must be updated
 			tx.unnameUser(app, k[1:], gone)
 		}
 	}
@@ -252,7 +252,7 @@ func (tx *Tx) unnameAnonymous(app, id string, gone map[string]bool) {
 	switch {
 	case len(a.Links) == links && len(a.Undone) == orders:
 	case len(a.Links) == 0 && len(a.Undone) == 0:
-		tx.forget(app, topic.KeyAnonymous, id)
+		tx.eraseID(app, topic.KeyAnonymous, id)
 	default:
 		tx.putAnonymous(app, id, &a)
 	}
@@ -289,7 +289,7 @@ func (tx *Tx) unnameUser(app, id string, gone map[string]bool) {
 	}
 }
 
-// applyErased takes in a record of kind erased.
+// applyErased applies a record of kind erased.
 func (s *State) applyErased(rec *event.IdentityState) error {
 	var ids event.ErasedIDs
 	if err := json.Unmarshal(rec.Body, &ids); err != nil {

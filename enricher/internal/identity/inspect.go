@@ -7,44 +7,44 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// Record is a record of the changelog, for people and for tools. Which fields a
-// kind uses is in IdentityState and below.
+// Record is a record of the changelog, for display and for tools. Which fields a kind
+// uses is documented in IdentityState and below.
 type Record struct {
 	event.IdentityState
 
-	// Of an anonymous id.
+	// Fields of an anonymous id.
 	Links []LinkFact
-	// Of a user.
-	Alias       string       // the user that it counts for, unless that is aliased itself
-	Aliases     []AliasFact  // all that were said; at its home only
-	Memberships []MemberFact // also those it has by users that are aliased to it
-	Subscribers []int32      // partitions that hear of changes; at its home only
-	// Of both: orders that undid links.
+	// Fields of a user.
+	Alias       string       // the user that it counts for, unless that is itself aliased
+	Aliases     []AliasFact  // all aliases from calls; only at its home
+	Memberships []MemberFact // including those of users aliased to it
+	Subscribers []int32      // partitions that get changes; only at its home
+	// Fields of both: orders that undid links.
 	Undone []UndoneFact
 }
 
-// LinkFact says that an anonymous id belongs to a user from an instant on.
+// LinkFact: an anonymous id belongs to a user from an instant on.
 type LinkFact struct {
 	UserID string
 	Since  event.Micros
 }
 
-// AliasFact says that a user became another: when that was said to be first, and
-// last.
+// AliasFact: a user became another user; First and Last are the earliest and latest
+// times of the calls.
 type AliasFact struct {
 	UserID      string
 	First, Last event.Micros
 }
 
-// MemberFact says that a user is in an account from an instant on, or, without
-// account, what its role is. Via is the user that the call named, if another.
+// MemberFact: a user is in an account from an instant on or, without an account, has a
+// role. Via is the user that the call named, if it is another one.
 type MemberFact struct {
 	AccountID, Role string
 	Since           event.Micros
 	Via             string
 }
 
-// UndoneFact says that what linked to a user up to an instant does not count.
+// UndoneFact: links to a user up to an instant do not count.
 type UndoneFact struct {
 	UserID string
 	Until  event.Micros
@@ -103,8 +103,8 @@ func Key(app, idKind, id string) []byte {
 	return topic.Key(nil, app, kind, id)
 }
 
-// Unlink returns the order to undo what linked an id to a user up to an instant.
-// It goes to the id's home in links, with Key as its key.
+// Unlink returns the order to undo the links of an id to a user up to an instant. It
+// goes to the id's home in links, with Key as its key.
 func Unlink(app, idKind, id, userID string, until, now event.Micros) event.Link {
 	return event.Link{
 		Kind: event.LinkUnlink, AppID: app, ID: id, IDKind: idKind, UserID: userID, Since: until,

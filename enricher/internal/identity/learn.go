@@ -8,7 +8,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// maxAliases bounds the users that one user was aliased to, one after the other.
+// maxAliases bounds the number of users that one user was aliased to, one after the
+// other.
 const maxAliases = 16
 
 // joins learns a membership or a role of a user whose home is here (rule 5).
@@ -27,8 +28,8 @@ func (tx *Tx) joins(userID, account, role string, at event.Micros) {
 	tx.addMemberships(userID, &u, []membership{{Since: at, AccountID: account, Role: role}})
 }
 
-// saysNews reports whether a membership says what is not in force at its time by
-// what was said of the user itself: what it has by an alias may be undone.
+// saysNews reports whether a membership differs from what is in force at its time from
+// calls about the user itself: memberships from an alias may be undone later.
 func saysNews(list []membership, account, role string, at event.Micros) bool {
 	var inAccount, inRole string
 	for _, m := range list {
@@ -48,8 +49,8 @@ func saysNews(list []membership, account, role string, at event.Micros) bool {
 	return (account != "" && account != inAccount) || (role != "" && role != inRole)
 }
 
-// addMemberships adds what is new of list to a user whose home is here, tells
-// all who must know, and corrects what is counted here.
+// addMemberships adds the new entries of list to a user whose home is here, notifies
+// all partitions and users that need them, and corrects what is counted here.
 func (tx *Tx) addMemberships(userID string, u *user, list []membership) {
 	app := tx.src.app
 	before := u.Memberships
@@ -91,10 +92,9 @@ func (tx *Tx) addMemberships(userID string, u *user, list []membership) {
 	}
 }
 
-// passUp tells the user that userID is aliased to about memberships. In a cycle
-// of aliases a membership and what takes it back could follow each other for
-// ever: each goes on only so often, the one that takes back twice as often, so
-// that it is the one that comes last.
+// passUp sends memberships to the user that userID is aliased to. In a cycle of aliases
+// a membership and its removal could follow each other forever: each is passed on a
+// bounded number of times, the removal twice as often, so that it arrives last.
 func (tx *Tx) passUp(userID string, u *user, kind string, list []membership) {
 	if u.Alias == "" || len(list) == 0 {
 		return
@@ -119,13 +119,13 @@ func (tx *Tx) passUp(userID string, u *user, kind string, list []membership) {
 	})
 }
 
-// notice is a profile as it is sent: what a user is now, and what was undone. It
-// brings along the profiles of those that the user is aliased to, so that the
-// one who reads it need not decide with half of what is known.
+// notice is a profile as it is sent: the present state of a user, and what was undone.
+// It includes the profiles of the users that it is aliased to, so that the receiver can
+// resolve the user from this record alone.
 type notice struct {
 	profile
 	Undone   string    `json:"undone,omitempty"`   // the alias that an order just undid
-	Unlinked []string  `json:"unlinked,omitempty"` // aliases that orders undid and nobody said again
+	Unlinked []string  `json:"unlinked,omitempty"` // aliases that orders undid and no later call made again
 	Above    []chained `json:"above,omitempty"`    // in the order of the aliases
 }
 
@@ -135,8 +135,8 @@ type chained struct {
 	profile
 }
 
-// notice returns the profile of a user whose home is here, as it is sent; nil
-// when there is nothing to say.
+// notice returns the profile of a user whose home is here, in the form that is sent;
+// nil when there is nothing to send.
 func (tx *Tx) notice(userID string, u *user, undone string) []byte {
 	if u.Version == 0 {
 		return nil
@@ -178,8 +178,8 @@ func (tx *Tx) publish(userID string, u *user, undone string) {
 	}
 }
 
-// subscribe makes a partition a subscriber of a user whose home is here, and
-// reports whether it was none. A subscriber must be sent the profile.
+// subscribe makes a partition a subscriber of a user whose home is here, and reports
+// whether it is a new one. A new subscriber must be sent the profile.
 func (tx *Tx) subscribe(u *user, p int32) bool {
 	if p == tx.s.partition {
 		return false
@@ -192,8 +192,8 @@ func (tx *Tx) subscribe(u *user, p int32) bool {
 	return true
 }
 
-// owns learns that an anonymous id belongs to a user whose home is here (rule 2).
-// always says so to its home also when the pair is known.
+// owns learns that an anonymous id belongs to a user whose home is here (rule 2). With
+// always it notifies the id's home even if the pair is known.
 func (tx *Tx) owns(userID, anonymousID string, at event.Micros, always bool) {
 	app := tx.src.app
 	p := tx.s.pair(app, userID, anonymousID)
@@ -265,8 +265,8 @@ func (tx *Tx) takeClaim(l *event.Link) {
 	}
 }
 
-// becomes learns an alias of previous, told to the home of userID, which is here
-// (rule 4).
+// becomes learns an alias of previous, from a message to the home of userID, which is
+// here (rule 4).
 func (tx *Tx) becomes(previous, userID string, at event.Micros) {
 	if previous == "" || userID == "" {
 		return
@@ -338,10 +338,10 @@ func (tx *Tx) takeAlias(l *event.Link) {
 	}
 }
 
-// changeAlias makes a change to the alias of a user, here or of a copy, and
-// moves what it was counted for if that has another root now. Of all users only
-// the root that id had before can lose its place: either it is id itself, or it
-// was the source of an alias that a cycle through id kept out of force.
+// changeAlias changes the alias of a user, at its home or in a copy, and moves what was
+// counted for it if its root changes. Only the former root can lose its place: it is
+// either id itself, or the source of an alias that a cycle through id kept out of
+// force.
 func (tx *Tx) changeAlias(app, id string, change func()) {
 	before := tx.root(app, id)
 	change()
@@ -373,8 +373,8 @@ func (tx *Tx) takeSubscribe(l *event.Link) {
 	}
 }
 
-// takeMemberships adds to a user whose home is here the memberships of one that
-// is aliased to it, or takes them away.
+// takeMemberships adds the memberships of an aliased user to its alias, whose home is
+// here, or removes them.
 func (tx *Tx) takeMemberships(l *event.Link) {
 	var p profile
 	if !tx.parse(l.Profile, &p) {
@@ -398,7 +398,7 @@ func (tx *Tx) takeMemberships(l *event.Link) {
 	tx.addMemberships(l.ID, &u, p.Memberships)
 }
 
-// learn takes in the profile of a user whose home is elsewhere, from its home.
+// learn applies the profile of a user whose home is elsewhere, sent by its home.
 func (tx *Tx) learn(app, userID string, version int64, body []byte) {
 	if len(body) == 0 {
 		return
@@ -407,8 +407,8 @@ func (tx *Tx) learn(app, userID string, version int64, body []byte) {
 	if !tx.parse(body, &n) {
 		return
 	}
-	// Of those above it is news only what this partition does not hear of from
-	// their homes: what a home says comes in order.
+	// A profile of a user further up is new only if this partition does not get it from
+	// that user's home: a home sends its profiles in order.
 	for i := len(n.Above) - 1; i >= 0; i-- {
 		a := &n.Above[i]
 		if u, _ := tx.user(app, a.UserID); !u.Follows {
@@ -418,7 +418,7 @@ func (tx *Tx) learn(app, userID string, version int64, body []byte) {
 	}
 	if tx.s.home(app, topic.KeyUser, userID) != tx.s.partition {
 		u, _ := tx.user(app, userID)
-		if !u.Follows { // the home that says it says what follows, too
+		if !u.Follows { // this home also sends what follows
 			u.Follows = true
 			tx.putUser(app, userID, &u, true)
 		}
@@ -426,8 +426,8 @@ func (tx *Tx) learn(app, userID string, version int64, body []byte) {
 	tx.copy(app, userID, version, n.profile, n)
 }
 
-// copy makes a profile the copy of a user whose home is elsewhere, and corrects
-// what is counted here. by is the notice in which its home said so.
+// copy stores a profile as the copy of a user whose home is elsewhere, and corrects
+// what is counted here. by is the notice that contained it.
 func (tx *Tx) copy(app, userID string, version int64, p profile, by notice) {
 	if tx.s.home(app, topic.KeyUser, userID) == tx.s.partition || tx.erased(app, topic.KeyUser, userID) {
 		return
@@ -465,7 +465,7 @@ func (tx *Tx) copy(app, userID string, version int64, p profile, by notice) {
 	}
 }
 
-// follow makes sure that this partition hears of a user that another is aliased
+// follow makes sure that this partition subscribes to a user that another is aliased
 // to.
 func (tx *Tx) follow(app, userID string) {
 	if userID == "" {

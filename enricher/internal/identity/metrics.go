@@ -32,23 +32,23 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"kind"}),
 		orders: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "uptake_enricher_identity_corrections_total",
-			Help: "Corrections ordered, by what led to them.",
+			Help: "Corrections ordered, by cause.",
 		}, []string{"cause"}),
 		controls: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "uptake_enricher_identity_control_records_total",
-			Help: "Control records that they were written in.",
+			Help: "Control records that contain corrections.",
 		}),
 		limits: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "uptake_enricher_identity_limited_total",
-			Help: "What was left unlearnt, or forgotten, for a bound.",
+			Help: "Facts not learnt, or dropped, because of a bound.",
 		}, []string{"bound"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "uptake_enricher_identity_refused_total",
-			Help: "Links not followed: undone by an operator, of an erased person, or to themselves.",
+			Help: "Links ignored: undone by an operator, of an erased person, or of an id to itself.",
 		}, []string{"reason"}),
 		unknown: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "uptake_enricher_identity_unknown_records_total",
-			Help: "Records of links or enricher-state of a kind that this version does not know.",
+			Help: "Records of links or enricher-state whose kind this version does not know.",
 		}),
 	}
 	if reg != nil {

@@ -6,8 +6,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
-// text returns a pointer to a copy of s, for the optional fields of a move: an
-// order waits longer than the record lives that s may alias.
+// text returns a pointer to a copy of s, for the optional fields of a move: an order is
+// kept longer than the record that s may point into.
 func text(s string) *string {
 	s = strings.Clone(s)
 	return &s
@@ -32,25 +32,25 @@ const (
 	causeErase      = "erase"
 )
 
-// order is the moves that something leads to. They are carried out one by one,
-// a row by the first that matches it; more than a control record takes become
-// several, which are carried out in turn. So no row that was moved may match a
-// later one: every match names something that its set changes.
+// order is a set of moves with one cause. They are applied in order, a row by the first
+// that matches it; if a control record cannot hold all of them, several do, applied in
+// turn. So no moved row may match a later move: every match names a field that its set
+// changes.
 //
-// Orders wait in a batch: a control record of many moves is shorter than many of
-// one. To wait is safe, since no
-// event that is stamped after an order matches it: what an order moves away from
-// is what is counted for nobody any more. Only an unlink ends that, and is never
-// kept waiting. To share a control record is safe as long as what one order
-// moves to is not what another one moves: a row is moved once.
+// Orders are gathered in a batch: one control record with many moves is shorter than
+// many records. Waiting is safe, since no event that is stamped after an order matches
+// it: what an order moves away from is an attribution that no longer occurs. Only an
+// unlink makes such an attribution occur again, so it never waits. Orders may share a
+// control record if what one moves to is not what another moves: a row is moved once
+// per record.
 type order struct {
 	tx     *Tx
 	cause  string
 	moves  []event.Move
-	reason *event.Reason // an order with a reason shares no record
+	reason *event.Reason // an order with a reason has a record of its own
 }
 
-// batch is the orders of an app that wait.
+// batch holds the waiting orders of an app.
 type batch struct {
 	app    string
 	moves  []event.Move
@@ -59,7 +59,7 @@ type batch struct {
 	reason *event.Reason
 }
 
-// add adds the moves of one order, which may follow one another.
+// add adds the moves of one order, which may be applied one after the other.
 func (b *batch) add(tx *Tx, moves []event.Move) {
 	for _, m := range moves {
 		size := moveBytes(&m)
@@ -71,7 +71,7 @@ func (b *batch) add(tx *Tx, moves []event.Move) {
 	}
 }
 
-// moveBytes is how many bytes a move has as JSON, at most.
+// moveBytes is an upper bound of a move's size as JSON, in bytes.
 func moveBytes(m *event.Move) int64 {
 	n := int64(512)
 	for _, a := range []*event.Attribution{&m.Match, &m.Set} {
@@ -91,20 +91,19 @@ func (o *order) add(match, set event.Attribution, from, to event.Micros) {
 	o.moves = append(o.moves, event.Move{Match: match, Set: set, From: from, To: to})
 }
 
-// placed is an order of the record at hand.
+// placed is an order of the current record.
 type placed struct {
 	order
-	now bool // it does not wait in its batch
+	now bool // written at once, not in a batch
 }
 
-// place has the order put into the batch of its app.
+// place puts the order into the batch of its app.
 func (o *order) place() { o.tx.orders = append(o.tx.orders, placed{order: *o}) }
 
-// placeNow places an order of an unlink, which does not wait: events that come
-// later may match it.
+// placeNow writes an order of an unlink at once: later events may match it.
 func (o *order) placeNow() { o.tx.orders = append(o.tx.orders, placed{order: *o, now: true}) }
 
-// settle puts the orders of the record into batches.
+// settle puts the record's orders into batches.
 func (tx *Tx) settle() {
 	for i := range tx.orders {
 		o := &tx.orders[i]
@@ -181,8 +180,8 @@ func (tx *Tx) flush(b *batch) {
 	clear(b.to)
 }
 
-// fill gives accounts and roles to rows that have none (rule 6), and moves all
-// of them as set says, which changes something that match names.
+// fill gives accounts and roles to rows that have none (rule 6), and moves all of them
+// as set says; set changes a field that match names.
 func (o *order) fill(match, set event.Attribution, t *timeline) {
 	for _, s := range t.unnamed() {
 		m, n := match, set
@@ -194,8 +193,8 @@ func (o *order) fill(match, set event.Attribution, t *timeline) {
 	o.add(match, set, 0, 0)
 }
 
-// giveRoles gives roles to rows that have an account and no role, and moves them
-// as set says.
+// giveRoles gives roles to rows with an account and without a role, and moves them as
+// set says.
 func (o *order) giveRoles(match, set event.Attribution, t *timeline) {
 	for _, account := range t.accounts {
 		o.giveRole(match, set, text(account), t.in(account))
@@ -250,8 +249,8 @@ func (tx *Tx) moveUser(app, from string) {
 	o.place()
 }
 
-// fillUser gives what was counted for a root the accounts and roles that became
-// known with its new memberships. before are those it had.
+// fillUser gives to what was counted for a root the accounts and roles of its new
+// memberships. before are its earlier memberships.
 func (tx *Tx) fillUser(app, id string, before []membership) {
 	path := tx.resolve(app, id)
 	t := tx.newTimeline(path)

@@ -11,10 +11,10 @@ import (
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
-// In memory an id's record is a few varints and strings, which the steady path
-// reads in place. In the changelog it is JSON in an IdentityState.
+// In memory an id's record is a few varints and strings, which the common path reads in
+// place. In the changelog it is JSON in an IdentityState.
 
-// link says that an anonymous id belongs to a user from since on.
+// link: an anonymous id belongs to a user from since on.
 type link struct {
 	Since  event.Micros `json:"since"`
 	UserID string       `json:"user_id"`
@@ -27,7 +27,7 @@ func (l link) compare(o link) int {
 	return strings.Compare(l.UserID, o.UserID)
 }
 
-// undone says that what linked the id to a user up to until is not so.
+// undone: links of the id to a user up to until do not count.
 type undone struct {
 	UserID string       `json:"user_id"`
 	Until  event.Micros `json:"until"`
@@ -36,15 +36,15 @@ type undone struct {
 // anonymous is the record of an anonymous id. links are in order.
 type anonymous struct {
 	Links     []link       `json:"links,omitempty"`
-	Forgotten event.Micros `json:"forgotten,omitempty"` // since of the newest link dropped for MaxLinks
+	Forgotten event.Micros `json:"forgotten,omitempty"` // since of the newest link dropped because of MaxLinks
 	Undone    []undone     `json:"undone,omitempty"`
 }
 
-// membership says that a user belongs to an account from since on. An empty
-// AccountID says no more than the user's role. Via is the user that the call
-// named, if it is not the user whose record this is, and By the one whose alias
-// it came through first: of several ways, which cycles make, only that one takes
-// it back. Two that differ in By alone are one.
+// membership: a user belongs to an account from since on. With an empty AccountID it
+// only gives the user's role. Via is the user that the call named, if it is not the
+// user of this record, and By the one through whose alias it came first: if a cycle
+// gives several ways, only that one removes it. Two memberships that differ only in By
+// are equal.
 type membership struct {
 	Since     event.Micros `json:"since"`
 	AccountID string       `json:"account_id,omitempty"`
@@ -66,21 +66,21 @@ func (m membership) compare(o membership) int {
 	return strings.Compare(m.Via, o.Via)
 }
 
-// alias says that a user became another. First and Last are the earliest and
-// the latest event time of the calls that said so.
+// alias: a user became another user. First and Last are the earliest and the latest
+// event time of the calls.
 type alias struct {
 	UserID string       `json:"user_id"`
 	First  event.Micros `json:"first"`
 	Last   event.Micros `json:"last,omitempty"`
 }
 
-// profile is what every partition that counts for a user knows of it.
+// profile is the part of a user that every partition that counts for the user has.
 // Memberships are in order.
 type profile struct {
 	Alias       string       `json:"alias,omitempty"` // the alias in force
 	AliasFirst  event.Micros `json:"alias_first,omitempty"`
 	Memberships []membership `json:"memberships,omitempty"`
-	Forgotten   event.Micros `json:"forgotten,omitempty"` // since of the newest membership dropped for MaxMemberships
+	Forgotten   event.Micros `json:"forgotten,omitempty"` // since of the newest membership dropped because of MaxMemberships
 }
 
 // user is the record of a user: at its home, or a copy.
@@ -89,7 +89,7 @@ type user struct {
 	Version int64 `json:"-"`
 	known   int   // anonymous ids; counted from the known records
 
-	// Of a copy: its home sends changes here.
+	// Of a copy: its home sends changes to this partition.
 	Follows bool `json:"follows,omitempty"`
 
 	// At home only.
@@ -112,7 +112,8 @@ func appendStr(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// cursor reads what was appended. The bytes are our own: they are whole.
+// cursor reads appended fields. The bytes were written by this package, so they are
+// complete.
 type cursor []byte
 
 func (c *cursor) uint() uint64 {
@@ -132,7 +133,7 @@ func (c *cursor) int() int64 {
 	return v
 }
 
-// str returns a string that aliases the memory of a table, which never changes.
+// str returns a string that points into the memory of a table, which never changes.
 func (c *cursor) str() string {
 	n := c.uint()
 	s := (*c)[:n]
@@ -174,9 +175,9 @@ func readUndone(c *cursor) (list []undone) {
 	return list
 }
 
-// linkAt reads the link in force at t off an encoded anonymous record: the last
-// one that is not later, else the first. forgotten reports that one before it
-// was dropped.
+// linkAt reads the link in force at t from an encoded anonymous record: the last one
+// that is not later than t, else the first. forgotten reports that one before it was
+// dropped.
 func linkAt(b []byte, t event.Micros) (userID string, ok, forgotten bool) {
 	c := cursor(b)
 	n := c.uint()
@@ -197,7 +198,7 @@ func linkAt(b []byte, t event.Micros) (userID string, ok, forgotten bool) {
 	return userID, ok, forgotten
 }
 
-// An encoded user record starts with what resolving needs.
+// An encoded user record begins with the fields that resolving needs.
 func (u *user) append(b []byte) []byte {
 	b = appendStr(b, u.Alias)
 	b = binary.AppendVarint(b, u.AliasFirst)
@@ -252,7 +253,7 @@ func (c *cursor) membership() membership {
 	return membership{c.int(), c.str(), c.str(), c.str(), c.str()}
 }
 
-// activeAlias returns the alias in force: the one that was said last.
+// activeAlias returns the alias in force: that of the latest call.
 func (u *user) activeAlias() (string, event.Micros) {
 	var best alias
 	for _, a := range u.Aliases {
@@ -272,7 +273,7 @@ func isUndone(list []undone, userID string, since event.Micros) bool {
 	return false
 }
 
-// maxUndone bounds the orders remembered of one id; the oldest leaves.
+// maxUndone bounds the remembered orders of one id; the oldest is dropped.
 const maxUndone = 32
 
 func addUndone(list []undone, userID string, until event.Micros) []undone {
@@ -301,7 +302,7 @@ func decodeBody(body []byte, into any) error {
 func mustJSON(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // structs of strings and numbers
+		panic(err) // cannot happen: only strings and numbers are encoded
 	}
 	return b
 }

@@ -16,7 +16,7 @@ type node struct {
 	n       uint64
 }
 
-// node reads what resolving needs of a user; next is whom it is aliased to.
+// node reads the fields of a user that resolving needs; next is its alias.
 func (tx *Tx) node(app, id string) (n node, next string) {
 	n.id = id
 	b, ok := tx.get(app, topic.KeyUser, id)
@@ -53,7 +53,7 @@ func (tx *Tx) resolve(app, id string) []node {
 	return tx.path
 }
 
-// latestIn returns which user of a cycle has the alias that is not in force.
+// latestIn returns the user of a cycle whose alias is not in force.
 func latestIn(cycle []node) int {
 	best := 0
 	for i, n := range cycle {
@@ -71,12 +71,12 @@ func (tx *Tx) root(app, id string) string {
 	return path[len(path)-1].id
 }
 
-// always is before every membership.
+// always is a time before every membership.
 const always = math.MinInt64
 
-// accountAt returns the account in force at t among the memberships of all users
-// of path: the last that is not later, else the first. forgotten reports that
-// one before it was dropped.
+// accountAt returns the account in force at t among the memberships of all users of
+// path: the last one not later than t, else the first. forgotten reports that one
+// before it was dropped.
 func accountAt(path []node, t event.Micros) (account string, ok, forgotten bool) {
 	var best membership
 	found, inForce := false, false
@@ -104,9 +104,9 @@ func accountAt(path []node, t event.Micros) (account string, ok, forgotten bool)
 	return best.AccountID, found, forgotten && found && !inForce
 }
 
-// roleAt returns the role in account that was in force at t: of the memberships
-// in it that name one the last that is not later, else the first; else, in the
-// same way, of those that name no account.
+// roleAt returns the role in account in force at t: of the memberships in it that have
+// a role, the last one not later than t, else the first; else, in the same way, of
+// those without an account.
 func roleAt(path []node, account string, t event.Micros) string {
 	if account == "" {
 		return ""
@@ -141,8 +141,8 @@ func roleIn(path []node, account string, t event.Micros) string {
 	return best.Role
 }
 
-// timeline is the memberships of a user and of those it is aliased to, in the
-// form that moves are made of.
+// timeline holds the memberships of a user and of users aliased to it, in the form from
+// which moves are made.
 type timeline struct {
 	path     []node
 	accounts []string       // named, each once, in order
@@ -172,15 +172,15 @@ func (tx *Tx) newTimeline(path []node) timeline {
 	return t
 }
 
-// span is an account and a role from an hour to an hour; 0 is open.
+// span is an account and a role from one hour to another; 0 is unbounded.
 type span struct {
 	from, to event.Micros
 	account  string
 	role     string
 }
 
-// unnamed returns what events that name no account count for, by the hour
-// (rules 6 and 7). It is empty when no account is known.
+// unnamed returns what events without an account count for, by the hour (rules 6 and
+// 7). It is empty when no account is known.
 func (t *timeline) unnamed() []span {
 	if len(t.accounts) == 0 {
 		return nil
@@ -196,7 +196,7 @@ func (t *timeline) in(account string) []span {
 	return t.spans(func(at event.Micros) (string, string) { return account, roleAt(t.path, account, at) })
 }
 
-// elsewhere returns the roles in accounts that are not named, by the hour.
+// elsewhere returns the roles in accounts that the timeline does not name, by the hour.
 func (t *timeline) elsewhere() []span {
 	return t.spans(func(at event.Micros) (string, string) { return "", roleIn(t.path, "", at) })
 }

@@ -7,13 +7,13 @@ import (
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
-// Some server libraries make up an anonymous id for each message that names none
-// (RudderStack's for Go since version 4). Taken as ids they would be a link for
-// each message, kept forever: state would grow with messages and not with people.
-// Of these libraries an anonymous id beside a user is believed when it comes a
-// second time, or is known already: one that somebody chose comes again, one that
-// was made up never does. What was seen once is remembered in memory only, and
-// only so much: a restart makes a link come one message later.
+// Some server libraries generate an anonymous id for each message that names none
+// (RudderStack's for Go since version 4). Used as ids they would create a link per
+// message, kept forever, and state would grow with messages and not with people. For
+// these libraries an anonymous id beside a user is used only when it occurs a second
+// time, or is already known: an id chosen by a person occurs again, a generated one
+// never does. Ids that were seen once are remembered only in memory, in bounded number:
+// after a restart a link is made one message later.
 
 // sightings remembers pairs of ids that were seen once.
 type sightings struct{ young, old map[pair]struct{} }
@@ -37,9 +37,9 @@ func (s *sightings) add(p pair) {
 	s.young[p] = struct{}{}
 }
 
-// Invented reports whether the anonymous id of an event must be one that its
-// library made up for this message: to be called once for an event, which then
-// counts without the id.
+// Invented reports whether the anonymous id of an event must be assumed to be generated
+// by its library for this message. Call it once per event; if true, the event counts
+// without the id.
 func (tx *Tx) Invented(raw *event.RawEvent) bool {
 	if raw.UserID == "" || raw.AnonymousID == "" || raw.AnonymousID == raw.UserID || !isUUID(raw.AnonymousID) ||
 		!slices.ContainsFunc(tx.s.cfg.InventingLibraries, func(prefix string) bool { return strings.HasPrefix(raw.Library, prefix) }) {

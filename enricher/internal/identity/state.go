@@ -10,15 +10,15 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// Kinds of ids in keys of the changelog that are no kinds of record keys.
+// Kinds of ids in keys of the changelog that are not kinds of record keys.
 const (
 	keyKnown  = 'k'
 	keyWhy    = 'w'
 	keyErased = 'e'
 )
 
-// State is what a partition knows about identity, as of the last Commit. It is
-// used by one goroutine.
+// State is the identity state of a partition as of the last Commit. It is used by one
+// goroutine.
 type State struct {
 	cfg       Config
 	partition int32
@@ -26,13 +26,13 @@ type State struct {
 	metrics   *Metrics
 
 	ids     table           // records of anonymous ids and users, by the key that they have in the changelog
-	known   pairs           // user and anonymous id that were seen together
+	known   pairs           // pairs of a user and an anonymous id that were seen together
 	seeds   [2]maphash.Seed // of the hashes in known
 	erased  erasures
 	sighted sightings // pairs that were seen once, of InventingLibraries
 	tx      Tx
 
-	// Scratch of Apply.
+	// Scratch space of Apply.
 	key, value []byte
 }
 
@@ -50,7 +50,7 @@ func New(cfg Config, partition int32, codec *event.Codec, metrics *Metrics) *Sta
 	return s
 }
 
-// Stats tells how much a State holds.
+// Stats describes the size of a State.
 type Stats struct {
 	IDs   int   // anonymous ids and users
 	Known int   // pairs of a user and an anonymous id
@@ -64,15 +64,15 @@ func (s *State) Stats() Stats {
 
 func (s *State) bytes() int64 { return s.ids.bytes() + s.known.bytes() + s.erased.bytes() }
 
-// Apply takes in a record of the changelog, in the order of its partition. The
-// last one of each key counts, so a compacted log and a whole one give the same
-// state. No Tx may be open. Both slices may be reused afterwards.
+// Apply applies a record of the changelog, in the order of its partition. The last
+// record of each key counts, so a compacted log and a complete one give the same state.
+// No Tx may be open. Both slices may be reused afterwards.
 func (s *State) Apply(key, value []byte) error {
 	if value == nil {
 		return s.withdraw(key)
 	}
 	if len(key) > 0 && key[0] == 0 {
-		return nil // of no app: about the installation
+		return nil // no app: a record about the installation
 	}
 	var rec event.IdentityState
 	if err := s.codec.DecodeIdentityState(value, &rec); err != nil {
@@ -115,9 +115,9 @@ func (s *State) Apply(key, value []byte) error {
 	case event.StateErased:
 		err = s.applyErased(&rec)
 	case event.StateWhy:
-		// For people: the state does not need it.
+		// Only for display: the state does not need it.
 	default:
-		// Of a later version of this program, which a roll-back reads.
+		// Written by a later version of this program, and read after a roll-back.
 		s.metrics.unknown.Inc()
 	}
 	if err != nil {
@@ -126,7 +126,7 @@ func (s *State) Apply(key, value []byte) error {
 	return nil
 }
 
-// withdraw takes in a tombstone.
+// withdraw applies a tombstone.
 func (s *State) withdraw(key []byte) error {
 	app, rest, ok := bytes.Cut(key, []byte{0})
 	if !ok || len(rest) == 0 {

@@ -6,22 +6,22 @@ import (
 	"math/bits"
 )
 
-// table maps keys to values, both bytes, in a few large pieces of memory without
-// pointers: a million entries cost the garbage collector nothing. Entries are
-// appended to chunks and never changed in place, so that what get returned stays
-// as it was for as long as somebody holds it. What was replaced or deleted is
-// left behind, and when that is half of all, the rest is copied to new chunks.
+// table maps keys to values, both bytes, in a few large chunks of memory without
+// pointers: a million entries cost the garbage collector nothing. Entries are appended
+// to chunks and never changed in place, so that what get returned stays unchanged for
+// as long as somebody refers to it. Replaced and deleted entries stay in their chunk;
+// when they are half of all, the rest is copied to new chunks.
 //
-// Keys are chosen by whoever sends events. Their slots come from a hash with a
-// secret seed, so that nobody outside can choose keys that collide. A key that
-// is added more than maxProbes slots behind its own gives the table a new seed.
+// Senders choose the keys. Slots come from a hash with a secret seed, so that nobody
+// outside can choose keys that collide. A key that would be more than maxProbes slots
+// after its own slot makes the table choose a new seed.
 type table struct {
 	seed   maphash.Seed
 	slots  []uint64 // 0: empty; else entry+1 in the low 40 bits, and 24 bits of the hash
 	used   int      // slots that are not empty
 	chunks [][]byte
 	size   int64 // bytes in chunks
-	dead   int64 // of them, of entries that cannot be found
+	dead   int64 // of these, bytes of replaced and deleted entries
 
 	probes int64 // slots that calls looked at
 	placed int64 // slots that growing looked at
@@ -36,14 +36,14 @@ const (
 	minSlots   = 64
 	minCompact = 4 * chunkSize
 
-	// maxProbes is far beyond what chance does: at three quarters full a run of
-	// slots has more than n with a probability of about exp(-n/26).
+	// maxProbes is far more than occurs by chance: at three quarters full, a run of
+	// occupied slots is longer than n with a probability of about exp(-n/26).
 	maxProbes = 4096
 )
 
 func (t *table) hash(key []byte) uint64 { return maphash.Bytes(t.seed, key) }
 
-// get returns the value of key and whether there is one.
+// get returns the value of key and whether it exists.
 func (t *table) get(key []byte) ([]byte, bool) {
 	if len(t.slots) == 0 {
 		return nil, false
@@ -89,13 +89,13 @@ func (t *table) set(key, value []byte) {
 		t.compact()
 	}
 	if t.probes-before > maxProbes && t.used > t.calm {
-		t.calm = t.used + t.used/8 // what this costs is spread over that many entries
+		t.calm = t.used + t.used/8 // amortises the cost over that many entries
 		t.seed = maphash.MakeSeed()
 		t.place(len(t.slots))
 	}
 }
 
-// find returns the slot of key, or the empty one where it belongs.
+// find returns the slot of key, or the empty slot where it belongs.
 func (t *table) find(h uint64, key []byte) (slot uint64, found bool) {
 	mask := uint64(len(t.slots) - 1)
 	i := h & mask
@@ -112,7 +112,7 @@ func (t *table) find(h uint64, key []byte) (slot uint64, found bool) {
 	return i, false
 }
 
-// remove deletes key, moving back what follows it in its run of slots.
+// remove deletes key, moving back the entries that follow it in its run of slots.
 func (t *table) remove(key []byte) {
 	if len(t.slots) == 0 {
 		return
@@ -130,8 +130,8 @@ func (t *table) remove(key []byte) {
 		t.probes++
 		k, _, _ := t.entry(t.slots[i]&entryMask - 1)
 		want := t.hash(k) & mask
-		// The entry may move to the hole if that lies between where it belongs
-		// and where it is.
+		// The entry may move to the hole if that lies between the entry's own slot and
+		// its present one.
 		if (i-want)&mask >= (i-hole)&mask {
 			t.slots[hole] = t.slots[i]
 			hole = i
@@ -144,7 +144,7 @@ func (t *table) append(key, value []byte) uint64 {
 	need := len(key) + len(value) + 2*binary.MaxVarintLen32
 	last := len(t.chunks) - 1
 	if last < 0 || len(t.chunks[last])+need > chunkSize {
-		// The first chunk of a small table grows; a large one takes whole ones.
+		// The first chunk of a small table grows; a large table allocates whole chunks.
 		t.chunks = append(t.chunks, make([]byte, 0, max(need, min(chunkSize, 4096<<(2*len(t.chunks))))))
 		last++
 	}
@@ -162,7 +162,7 @@ func (t *table) append(key, value []byte) uint64 {
 	return uint64(last)<<chunkBits | uint64(at)
 }
 
-// place puts all entries into that many slots, where the seed says.
+// place puts all entries into that many slots, by the present seed.
 func (t *table) place(slots int) {
 	if t.seed == (maphash.Seed{}) {
 		t.seed = maphash.MakeSeed()
@@ -186,7 +186,7 @@ func (t *table) place(slots int) {
 	}
 }
 
-// compact copies what can be found to new chunks.
+// compact copies the live entries to new chunks.
 func (t *table) compact() {
 	old := table{chunks: t.chunks}
 	t.chunks, t.size, t.dead = nil, 0, 0
@@ -215,9 +215,9 @@ func (t *table) each(f func(key, value []byte) bool) {
 // bytes is the memory that the table takes.
 func (t *table) bytes() int64 { return t.size + 8*int64(len(t.slots)) }
 
-// pairs is a set of pairs of ids, each by a 128-bit hash of the two with secret
-// seeds, so that two pairs of the 10^9 that a partition could have share a hash
-// with a probability of 10^-20, and nobody outside can choose two that do.
+// pairs is a set of pairs of ids, each stored as a 128-bit hash of both with secret
+// seeds. Two of the 10^9 pairs that a partition could have share a hash with a
+// probability of 10^-20, and nobody outside can choose two that do.
 type pairs struct {
 	slots []pair
 	n     int

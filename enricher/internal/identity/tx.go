@@ -16,21 +16,21 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// Tx is what a State learns within a Kafka transaction. It belongs to the
-// State's goroutine.
+// Tx holds what a State learns within a Kafka transaction. It belongs to the State's
+// goroutine.
 type Tx struct {
 	s     *State
-	ids   table // what changed, over s.ids; without a value: is no more
-	known pairs // what is new, over s.known
+	ids   table // changes over s.ids; an empty value: deleted
+	known pairs // additions to s.known
 
 	newlyErased erasures          // over s.erased
 	unknown     []pair            // to remove from s.known
 	sighted     map[pair]struct{} // over s.sighted
 
-	counted []prometheus.Counter // to count when it is committed
-	batches []*batch             // orders that wait, by app
+	counted []prometheus.Counter // incremented when the Tx is committed
+	batches []*batch             // waiting orders, by app
 
-	// Of the record at hand.
+	// Fields of the current record.
 	undo     undo
 	orders   []placed // put into batches when the record is done
 	work     work
@@ -42,12 +42,12 @@ type Tx struct {
 	controls int          // controls written for it
 	local    []event.Link // links to this partition, not taken in yet
 
-	// Scratch.
+	// Scratch space.
 	key, value []byte
 	path       []node
 }
 
-// source is the record that something is learnt from.
+// source is the record from which something is learnt.
 type source struct {
 	raw    bool
 	offset int64
@@ -55,11 +55,11 @@ type source struct {
 	app    string
 }
 
-// Begin starts a Tx. The one before must have been committed or rolled back.
+// Begin starts a Tx. The previous one must have been committed or rolled back.
 func (s *State) Begin() *Tx { return &s.tx }
 
-// Flush writes the corrections that wait. It must be called before Commit, and
-// may be called at any time: the later, the fewer records there are.
+// Flush writes the waiting corrections. It must be called before Commit, and may be
+// called at any time: the later, the fewer records are written.
 func (tx *Tx) Flush(out *Outputs) {
 	tx.out = out
 	for _, b := range tx.batches {
@@ -67,7 +67,7 @@ func (tx *Tx) Flush(out *Outputs) {
 	}
 }
 
-// Commit makes what was learnt the State's.
+// Commit applies what was learnt to the State.
 func (tx *Tx) Commit() {
 	s := tx.s
 	for _, b := range tx.batches {
@@ -111,10 +111,10 @@ func (tx *Tx) Commit() {
 	tx.Rollback()
 }
 
-// Rollback forgets what was learnt.
+// Rollback discards what was learnt.
 func (tx *Tx) Rollback() {
-	// Strings that were handed out may alias the memory of the overlay, so it is
-	// left to the garbage collector.
+	// Returned strings may point into the memory of the overlay, so it is left to the
+	// garbage collector.
 	if tx.ids.used > 0 {
 		tx.ids = table{}
 	}
@@ -129,8 +129,8 @@ func (tx *Tx) Rollback() {
 	tx.src = source{}
 }
 
-// Event says whom an event counts for, and learns what it says about identity.
-// offset is that of the raw record, at the event time that the event counts at.
+// Event decides whom an event counts for, and learns from it. offset is that of the raw
+// record; at is the event time at which the event counts.
 func (tx *Tx) Event(offset int64, raw *event.RawEvent, at event.Micros, out *Outputs) (Resolution, error) {
 	tx.limited, tx.forgot = false, false
 	var res Resolution
@@ -196,7 +196,7 @@ func flagWords(limited, forgot, selfAlias bool) string {
 	return strings.Join(words, ",")
 }
 
-// resolveEvent is rules 1, 3 and 6.
+// resolveEvent applies rules 1, 3 and 6.
 func (tx *Tx) resolveEvent(raw *event.RawEvent, at event.Micros, res *Resolution) {
 	user := raw.UserID
 	switch {
@@ -215,7 +215,7 @@ func (tx *Tx) resolveEvent(raw *event.RawEvent, at event.Micros, res *Resolution
 		}
 	case raw.AccountID != "":
 		res.ActorKind = event.ActorAccount
-	default: // nobody knows who: it counts for the app alone
+	default: // without any id it counts only for the app
 		res.ActorKind = event.ActorAnonymous
 	}
 	res.AccountID, res.AccountSource = raw.AccountID, event.AccountFromEvent
@@ -241,7 +241,7 @@ func (tx *Tx) resolveEvent(raw *event.RawEvent, at event.Micros, res *Resolution
 	res.Role = roleAt(path, res.AccountID, at)
 }
 
-// Link takes in a link record of this partition. offset is its own.
+// Link applies a link record of this partition. offset is its own.
 func (tx *Tx) Link(offset int64, l *event.Link, out *Outputs) error {
 	tx.limited, tx.forgot = false, false
 	tx.begin(out, source{offset: offset, app: l.AppID, cause: *l})
@@ -255,7 +255,7 @@ func (tx *Tx) begin(out *Outputs, src source) {
 	tx.out, tx.src, tx.controls, tx.hops = out, src, 0, 0
 }
 
-// deliver takes in the links that this partition sent to itself.
+// deliver applies the links that this partition sent to itself.
 func (tx *Tx) deliver() {
 	for i := 0; i < len(tx.local); i++ {
 		l := tx.local[i]
@@ -298,7 +298,7 @@ func (tx *Tx) take(l *event.Link) {
 
 func (tx *Tx) count(c prometheus.Counter) { tx.counted = append(tx.counted, c) }
 
-// limit says that a bound left something unlearnt.
+// limit notes that because of a bound something was not learnt.
 func (tx *Tx) limit(bound string) {
 	tx.limited = true
 	tx.count(tx.s.metrics.limits.WithLabelValues(bound))
@@ -308,7 +308,7 @@ func (tx *Tx) refuse(reason string) {
 	tx.count(tx.s.metrics.refused.WithLabelValues(reason))
 }
 
-// linkable reports whether an id can be linked: JSON must carry it.
+// linkable reports whether an id can be linked: JSON must be able to represent it.
 func (tx *Tx) linkable(ids ...string) bool {
 	for _, id := range ids {
 		if len(id) > tx.s.cfg.MaxIDBytes || !utf8.ValidString(id) {
@@ -366,8 +366,8 @@ func (tx *Tx) putAnonymous(app, id string, a *anonymous) {
 	})
 }
 
-// putUser sets the record of a user; say also tells the changelog, which need
-// not know of the count of anonymous ids.
+// putUser sets the record of a user; with say the changelog gets it too, which is not
+// needed for the count of anonymous ids.
 func (tx *Tx) putUser(app, id string, u *user, say bool) {
 	tx.key = topic.Key(tx.key[:0], app, topic.KeyUser, id)
 	tx.value = u.append(tx.value[:0])
@@ -402,7 +402,7 @@ func whyKey(dst []byte, app, relation, id, other string, since event.Micros) []b
 	return binary.AppendVarint(dst, since)
 }
 
-// why notes, for people, which record said that id belongs to other.
+// why records, for display, which record claimed that id belongs to other.
 func (tx *Tx) why(relation, id, other string, since event.Micros) {
 	c := &tx.src.cause
 	tx.key = whyKey(tx.key[:0], tx.src.app, relation, id, other, since)
@@ -412,7 +412,7 @@ func (tx *Tx) why(relation, id, other string, since event.Micros) {
 	})
 }
 
-// unwhy withdraws a note about what was dropped.
+// unwhy withdraws such a record about a dropped fact.
 func (tx *Tx) unwhy(relation, id, other string, since event.Micros) {
 	key := whyKey(nil, tx.src.app, relation, id, other, since)
 	tx.out.Changes = append(tx.out.Changes, Change{Key: key})
@@ -438,9 +438,8 @@ func (tx *Tx) send(to int32, l event.Link) {
 	tx.out.Links = append(tx.out.Links, Link{Partition: to, Key: topic.Key(nil, l.AppID, kind, l.ID), Record: l})
 }
 
-// controlID names the next control record by the record at which it was written:
-// no other record ever gives the same ids, not even after the topics were made
-// anew.
+// controlID names the next control record after the record at which it was written: no
+// other record ever gives the same ids, not even after the topics were created again.
 func (tx *Tx) controlID(app string) string {
 	h := sha256.New()
 	var b []byte

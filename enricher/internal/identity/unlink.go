@@ -8,7 +8,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// takeUnlink undoes what linked an id whose home is here to a user (rule 8).
+// takeUnlink undoes the links of an id whose home is here to a user (rule 8).
 func (tx *Tx) takeUnlink(l *event.Link) {
 	if l.IDKind == event.ActorAnonymous {
 		tx.unlinkAnonymous(l)
@@ -53,34 +53,35 @@ func (tx *Tx) unlinkAnonymous(l *event.Link) {
 			o.reassign(match, set, &t, s.from, s.to, false)
 		}
 	}
-	o.tell()
+	o.placeReason()
 }
 
-// reasonOf tells people of an order, which may move nothing that is known here.
+// reasonOf returns the reason of an order for display; the order may move nothing that
+// is known here.
 func reasonOf(l *event.Link) *event.Reason {
 	return &event.Reason{
 		Kind: event.ReasonUnlink, IDKind: strings.Clone(l.IDKind), ID: strings.Clone(l.ID), UserID: strings.Clone(l.UserID), Until: l.Since,
 	}
 }
 
-// tell places an order with a reason, even if it moves nothing: then it moves
-// what no row can be.
-func (o *order) tell() {
+// placeReason places an order with a reason, even if it moves nothing: then its move
+// matches no row.
+func (o *order) placeReason() {
 	if len(o.moves) == 0 {
 		o.add(event.Attribution{ActorID: nothing, ActorKind: kindUser, UserID: nothing}, event.Attribution{UserID: nothing}, 0, 0)
 	}
 	o.place()
 }
 
-// instead is the user whose link counts, from an hour to an hour; 0 is open.
+// instead is the user whose link counts, from one hour to another; 0 is unbounded.
 type instead struct {
 	from, to event.Micros
 	userID   string
 }
 
-// insteadOf returns whom what was counted through the removed links counts for
-// by those that are left: by the start of its hour, or, in an hour in which a
-// removed link began, by that instant, since all of it came after.
+// insteadOf returns whom the remaining links give what was counted through the removed
+// ones: by the start of its hour, or, in an hour in which a removed link began, by that
+// instant, since everything in it came after.
 func insteadOf(removed, left []link) []instead {
 	var bounds []event.Micros
 	for _, l := range left {
@@ -113,8 +114,8 @@ func insteadOf(removed, left []link) []instead {
 	return list
 }
 
-// userAt returns the user whose link is in force at t: the last that is not
-// later, else the first.
+// userAt returns the user whose link is in force at t: the last one not later than t,
+// else the first.
 func userAt(links []link, t event.Micros) string {
 	id := ""
 	for i, l := range links {
@@ -126,9 +127,9 @@ func userAt(links []link, t event.Micros) string {
 	return id
 }
 
-// reassign moves rows of hours in [from, to) as set says, and decides anew the
-// accounts that they have by membership, and all roles. With keep, rows keep an
-// account that the timeline knows too.
+// reassign moves rows of hours in [from, to) as set says, and decides again the
+// accounts that they have by membership, and all roles. With keep, rows keep an account
+// that the timeline contains too.
 func (o *order) reassign(match, set event.Attribution, t *timeline, from, to event.Micros, keep bool) {
 	if keep {
 		for _, account := range t.accounts {
@@ -184,15 +185,15 @@ func (tx *Tx) unlinkUser(l *event.Link) {
 	}
 	u.Undone = addUndone(u.Undone, l.UserID, l.Since)
 	i := slices.IndexFunc(u.Aliases, func(a alias) bool { return a.UserID == l.UserID })
-	// People are told here, at the user's home; other partitions only move.
+	// The order is reported here, at the user's home; other partitions only move.
 	o := order{tx: tx, cause: causeUnlink, reason: reasonOf(l)}
-	o.tell()
+	o.placeReason()
 	if i < 0 || u.Aliases[i].First > l.Since {
 		tx.putUser(app, l.ID, &u, true)
 		return
 	}
 	was := u.Alias
-	if a := &u.Aliases[i]; a.Last > l.Since { // it was said again after the order's time
+	if a := &u.Aliases[i]; a.Last > l.Since { // a later call than the order's time made it again
 		tx.unwhy(relationAlias, l.ID, l.UserID, a.First)
 		a.First = a.Last
 		u.Alias, u.AliasFirst = u.activeAlias()
@@ -203,7 +204,7 @@ func (tx *Tx) unlinkUser(l *event.Link) {
 	u.Aliases = slices.Delete(u.Aliases, i, i+1)
 	u.Alias, u.AliasFirst = u.activeAlias()
 	tx.undoAlias(app, l.ID, l.UserID, func() { tx.publish(l.ID, &u, l.UserID) })
-	// Those that still are one person, by an alias the other way round, share
+	// Users that are still one person, by an alias in the opposite direction, share
 	// their memberships as before.
 	if tx.root(app, l.ID) != tx.root(app, l.UserID) {
 		tx.takeBack(app, l.ID, l.UserID)
@@ -214,9 +215,8 @@ func (tx *Tx) unlinkUser(l *event.Link) {
 	}
 }
 
-// undoAlias makes a change that takes the alias id → target back, here or in a
-// copy, and moves back what id, and the users that are aliased to it, were
-// counted for as target.
+// undoAlias undoes the alias id → target, at its home or in a copy, and moves back what
+// was counted for id, and for the users aliased to it, as target.
 func (tx *Tx) undoAlias(app, id, target string, change func()) {
 	below := tx.downstream(app, id)
 	was := tx.root(app, target)
@@ -239,7 +239,7 @@ func (tx *Tx) undoAlias(app, id, target string, change func()) {
 		o.reassign(match, event.Attribution{ActorID: text(now)}, &t, 0, 0, true)
 	}
 	o.placeNow()
-	// What those below have by the others came round a cycle.
+	// Memberships of users further down that came from the others round a cycle.
 	others := tx.root(app, target)
 	for _, w := range below {
 		if tx.s.home(app, topic.KeyUser, w) != tx.s.partition || tx.root(app, w) == others {
@@ -251,8 +251,8 @@ func (tx *Tx) undoAlias(app, id, target string, change func()) {
 	}
 }
 
-// takeBack takes from a user the memberships that it has by one that was aliased
-// to it, whose home is here, but not those that it got by others.
+// takeBack removes from a user the memberships that came through the alias of source,
+// whose home is here, but not those that came through others.
 func (tx *Tx) takeBack(app, id, from string) {
 	u, _ := tx.user(app, id)
 	others := tx.root(app, from)
@@ -262,9 +262,9 @@ func (tx *Tx) takeBack(app, id, from string) {
 	tx.passUp(id, &u, event.LinkRetract, list)
 }
 
-// stillJoined returns the aliases of users whose home is here that were undone
-// while aliases the other way round made source and target one person all the
-// same: they share what they had until those are undone, too.
+// stillJoined returns the aliases of users whose home is here that were undone while
+// aliases in the opposite direction still made source and target one person: they share
+// what they had until those are undone too.
 func (tx *Tx) stillJoined(app string) (list [][2]string) {
 	prefix := string(topic.Key(nil, app, topic.KeyUser, ""))
 	visit := func(key, value []byte) {
@@ -294,8 +294,8 @@ func (tx *Tx) stillJoined(app string) (list [][2]string) {
 	return list
 }
 
-// downstream returns id and the users known here whose aliases lead to it. It
-// reads all that the partition knows: an operator's order may cost that.
+// downstream returns id and the users known here whose aliases lead to it. It reads the
+// whole state of the partition, which is acceptable for an operator's order.
 func (tx *Tx) downstream(app, id string) []string {
 	prefix := string(topic.Key(nil, app, topic.KeyUser, ""))
 	list := []string{id}
@@ -327,8 +327,8 @@ func (tx *Tx) downstream(app, id string) []string {
 	return slices.Compact(list)
 }
 
-// dropMemberships takes away memberships that a user whose home is here had from
-// one that is no longer aliased to it.
+// dropMemberships removes memberships that a user whose home is here had through a user
+// that is no longer aliased to it.
 func (tx *Tx) dropMemberships(userID string, u *user, list []membership) {
 	var dropped []membership
 	for _, m := range list {
@@ -346,8 +346,8 @@ func (tx *Tx) dropMemberships(userID string, u *user, list []membership) {
 	tx.refill(tx.src.app, userID, dropped)
 }
 
-// refill decides anew what was counted for a root in accounts that it has no
-// membership in any more.
+// refill decides again the accounts of what was counted for a root in accounts in which
+// it no longer has a membership.
 func (tx *Tx) refill(app, userID string, dropped []membership) {
 	path := tx.resolve(app, userID)
 	if path[len(path)-1].id != userID {

@@ -6,18 +6,18 @@ import (
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
-// WorkError says that a record asks for more than a bound of the Config. What
-// is counted depends on the record and on what is known, and never on time.
+// WorkError: a record exceeds a bound of the Config. The work that is counted depends
+// on the record and on the state, and never on time.
 type WorkError struct {
 	Setting string // that has the bound
 	Max     int64
 }
 
 func (e *WorkError) Error() string {
-	return fmt.Sprintf("the record asks for more than the %d that %s allows", e.Max, e.Setting)
+	return fmt.Sprintf("the record needs more than the %d that %s allows", e.Max, e.Setting)
 }
 
-// work is what a record asked for so far.
+// work is the work of a record so far.
 type work struct {
 	bytes int64 // of state read, and of outputs
 	moves int64
@@ -27,7 +27,7 @@ type work struct {
 	free   bool  // an operator's order
 }
 
-// undo is what takes back what a record changed in the overlay.
+// undo holds what is needed to undo a record's changes in the overlay.
 type undo struct {
 	ids     []undoID
 	known   []pair
@@ -35,24 +35,24 @@ type undo struct {
 	unknown int // and of Tx.unknown
 }
 
-// undoID is what the overlay held of an id.
+// undoID is the former content of the overlay for an id.
 type undoID struct {
 	key   string
 	value []byte
 	held  bool
 }
 
-// probes counts the slots that all tables looked at.
+// probes is the number of slots that all tables looked at.
 func (tx *Tx) probes() int64 {
 	return tx.s.ids.probes + tx.s.known.probes + tx.ids.probes + tx.known.probes
 }
 
-// charge adds to the work of the record at hand. Beyond a bound it leaves
-// bounded with a WorkError, from whatever depth it is called.
+// charge adds to the work of the current record. Above a bound it leaves bounded with a
+// WorkError, from any call depth.
 func (tx *Tx) charge(w work) {
 	c := &tx.s.cfg
 	if w.output > c.MaxOutputBytes && c.MaxOutputBytes > 0 {
-		panic(&WorkError{"output-bytes", c.MaxOutputBytes}) // no topic would take it
+		panic(&WorkError{"output-bytes", c.MaxOutputBytes}) // no topic would accept it
 	}
 	tx.work.bytes += w.bytes
 	tx.work.moves += w.moves
@@ -68,14 +68,14 @@ func (tx *Tx) charge(w work) {
 	}
 }
 
-// bounded learns from the record at hand. If that exceeds a bound, what was
-// learnt from it is taken back, and the outputs are emptied.
+// bounded learns from the current record. If that exceeds a bound, what was learnt from
+// it is undone, and the outputs are emptied.
 func (tx *Tx) bounded(learn func()) (err error) {
 	clear(tx.undo.ids)
 	tx.undo = undo{ids: tx.undo.ids[:0], known: tx.undo.known[:0], counted: len(tx.counted), unknown: len(tx.unknown)}
 	tx.work = work{steps: -tx.probes(), free: tx.src.cause.Call == event.CallOperator}
 	defer func() {
-		tx.work.free = true // nothing counts outside
+		tx.work.free = true // nothing is counted outside of a record
 		switch r := recover().(type) {
 		case nil:
 		case *WorkError:
@@ -108,8 +108,7 @@ func (tx *Tx) takeBackRecord() {
 	tx.out.Reset()
 }
 
-// put sets the record of an id in the overlay; an empty one says that it is no
-// more.
+// put sets the record of an id in the overlay; an empty record deletes it.
 func (tx *Tx) put(key, value []byte) {
 	old, held := tx.ids.get(key)
 	tx.undo.ids = append(tx.undo.ids, undoID{string(key), old, held})

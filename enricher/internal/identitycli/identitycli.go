@@ -1,10 +1,9 @@
-// Package identitycli is `enricher identity`: what is known about an id and why,
-// and the order to undo a wrong link.
+// Package identitycli implements `enricher identity`: it shows what is known about an
+// id and why, and orders the undoing of a wrong link.
 //
-// It reads the changelog of identity state, of the partitions that know the id
-// and those it leads to, and writes one kind of record, an order in links. It
-// owns the commands' flags and what they print; what the records mean is for
-// package identity.
+// It reads the changelog of identity state, of the partitions of the id and of those it
+// leads to, and writes one kind of record, an order in links. It owns the commands'
+// flags and output; the meaning of the records belongs to package identity.
 package identitycli
 
 import (
@@ -39,7 +38,7 @@ An id is named by -anonymous ID or -user ID, within -app APP.
 // ErrNoLink is in the chain of unlink's error when there is nothing to undo.
 var ErrNoLink = errors.New("is not linked")
 
-// Run carries out the command in args. It answers on stdout.
+// Run runs the command in args. It prints to stdout.
 func Run(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
 	command := ""
 	if len(args) > 0 {
@@ -65,10 +64,10 @@ func Run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 	var force bool
 	if command == "unlink" {
 		set.StringVar(&from, "from", "", "`user` that the id was wrongly linked to")
-		set.StringVar(&until, "until", "", "`instant` (RFC 3339): what calls with an event time up to it said is undone, what later ones say links again; empty is now")
-		set.BoolVar(&force, "force", false, "give the order although no such link is known, for one that is still on its way")
+		set.StringVar(&until, "until", "", "`instant` (RFC 3339): links by calls with an event time up to it are undone, later calls link again; empty: now")
+		set.BoolVar(&force, "force", false, "give the order even if no such link is known, for a link that is still in transit")
 	} else {
-		set.BoolVar(&c.json, "json", false, "answer in JSON")
+		set.BoolVar(&c.json, "json", false, "print JSON")
 	}
 	limit := time.Now()
 	logger, err := set.Parse(args, getenv, c.kafka.Validate, c.registry.Validate, func() error {
@@ -201,19 +200,19 @@ func (c *client) read(ctx context.Context, partition int32, about func(*identity
 	return kept, nil
 }
 
-// unlink gives the order, once it has seen what it would undo.
+// unlink gives the order, after checking what it would undo.
 func (c *client) unlink(ctx context.Context, who id, from string, until event.Micros, force bool) error {
 	known, err := c.known(ctx, who)
 	if err != nil {
 		return err
 	}
 	if !known.linkedTo(from, until) && !force {
-		return fmt.Errorf("%s of app %q %w to user %q up to %s: see `enricher identity show`, or give -force for a link that is still on its way",
+		return fmt.Errorf("%s of app %q %w to user %q up to %s: see `enricher identity show`, or use -force for a link that is still in transit",
 			who, c.app, ErrNoLink, from, at(until))
 	}
 	orders := []id{who}
-	// An alias call claims the previous id as an anonymous id too: what undoes
-	// the one undoes the other.
+	// An alias call also claims the previous id as an anonymous id: undoing one undoes
+	// the other.
 	if who.kind == event.ActorUser {
 		twin := id{event.ActorAnonymous, who.id}
 		k, err := c.known(ctx, twin)
@@ -234,13 +233,13 @@ func (c *client) unlink(ctx context.Context, who id, from string, until event.Mi
 		if err != nil {
 			return fmt.Errorf("give the order to unlink %s from %q: %w", o, from, err)
 		}
-		fmt.Fprintf(c.out, "ordered: %s is not %q, by what was said up to %s (record %d of %s/%d)\n",
+		fmt.Fprintf(c.out, "ordered: unlink %s from %q, for calls up to %s (record %d of %s/%d)\n",
 			o, from, at(until), done.Offset, done.Topic, done.Partition)
 	}
 	return nil
 }
 
-// at writes an instant for people.
+// at formats an instant for display.
 func at(us event.Micros) string {
 	if us == 0 {
 		return "-"

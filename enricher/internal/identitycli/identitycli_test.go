@@ -155,7 +155,7 @@ func TestShowSaysWhatIsKnownAndWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		`anonymous id "a1" of app "dev"`, "said by identify m3", "became user u2", "acct1 as admin by user u1",
+		`anonymous id "a1" of app "dev"`, "by identify m3", "became user u2", "acct1 as admin by user u1",
 		`events of anonymous id "a1" count for user "u2" now`,
 	} {
 		if !strings.Contains(strings.Join(strings.Fields(out), " "), want) {

@@ -14,22 +14,22 @@ import (
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
-// Knowledge is what the partition of an id knows about it.
+// Knowledge is what the home partition of an id knows about it.
 type Knowledge struct {
 	Kind      string        `json:"kind"` // anonymous or user
 	ID        string        `json:"id"`
 	Partition int32         `json:"partition"`
 	Known     bool          `json:"known"`
-	Links     []Fact        `json:"links,omitempty"`     // of an anonymous id: users, the oldest first
-	Aliases   []Fact        `json:"aliases,omitempty"`   // of a user: users that it became
-	InForce   string        `json:"alias,omitempty"`     // of them the one that counts
+	Links     []Fact        `json:"links,omitempty"`     // of an anonymous id: its users, oldest first
+	Aliases   []Fact        `json:"aliases,omitempty"`   // of a user: its aliases
+	InForce   string        `json:"alias,omitempty"`     // the alias in force
 	Accounts  []Fact        `json:"accounts,omitempty"`  // of a user, the oldest first
-	Anonymous []Fact        `json:"anonymous,omitempty"` // of a user: anonymous ids that were seen with it
+	Anonymous []Fact        `json:"anonymous,omitempty"` // of a user: anonymous ids seen with it
 	Undone    []UndoneOrder `json:"undone,omitempty"`
 	Hear      []int32       `json:"subscribers,omitempty"` // partitions that count for the user
 }
 
-// Fact is something that a call said, and which call.
+// Fact is a statement of a call, with the call.
 type Fact struct {
 	ID    string `json:"id,omitempty"` // a user, an account or an anonymous id
 	Role  string `json:"role,omitempty"`
@@ -139,14 +139,14 @@ type Answer struct {
 	App string `json:"app"`
 	// IDs are the id that was asked for, and those it leads to.
 	IDs []*Knowledge `json:"ids"`
-	// CountsFor is the user that events of the id count for now.
+	// CountsFor is the user that events of the id count for at present.
 	CountsFor string `json:"counts_for"`
 }
 
 // maxShown bounds how far show follows links and aliases.
 const maxShown = 64
 
-// show prints what is known about an id and about those it leads to.
+// show prints what is known about an id and about the ids it leads to.
 func (c *client) show(ctx context.Context, who id) error {
 	a := Answer{App: c.app, CountsFor: who.id}
 	seen := map[id]bool{}
@@ -171,8 +171,8 @@ func (c *client) show(ctx context.Context, who id) error {
 	return a.print(c.out)
 }
 
-// root returns whom the last of ids counts for: of a cycle of aliases the user
-// whose alias was said last.
+// root returns whom the last of ids counts for: in a cycle of aliases, the user whose
+// alias was made last.
 func root(ids []*Knowledge) string {
 	last := ids[len(ids)-1]
 	if last.InForce == "" {
@@ -180,7 +180,7 @@ func root(ids []*Knowledge) string {
 	}
 	start := slices.IndexFunc(ids, func(k *Knowledge) bool { return k.Kind == event.ActorUser && k.ID == last.InForce })
 	if start < 0 {
-		return last.InForce // deeper than show follows
+		return last.InForce // the chain is longer than show follows
 	}
 	best, first := last, event.Micros(0)
 	for _, k := range ids[start:] {
@@ -211,7 +211,7 @@ func (a *Answer) print(out io.Writer) error {
 		printFacts(w, "linked to user", k.Links)
 		printFacts(w, "became user", k.Aliases)
 		if len(k.Aliases) > 1 {
-			fmt.Fprintf(w, "  counts for\t%s\tby the alias that was said last\n", k.InForce)
+			fmt.Fprintf(w, "  counts for\t%s\tby the latest alias\n", k.InForce)
 		}
 		printFacts(w, "member of", k.Accounts)
 		if n := len(k.Anonymous); n > 0 {
@@ -222,7 +222,7 @@ func (a *Answer) print(out io.Writer) error {
 			}
 		}
 		for _, u := range k.Undone {
-			fmt.Fprintf(w, "  not user\t%s\tby what was said up to %s: an operator undid it\n", u.UserID, u.Until)
+			fmt.Fprintf(w, "  not user\t%s\tundone by an operator, for calls up to %s\n", u.UserID, u.Until)
 		}
 	}
 	if a.IDs[0].Known {
@@ -245,7 +245,7 @@ func printFacts(w io.Writer, what string, facts []Fact) {
 		}
 		why := []string{"since " + f.Since}
 		if f.Call != "" {
-			why = append(why, fmt.Sprintf("said by %s %s", f.Call, f.MessageID))
+			why = append(why, fmt.Sprintf("by %s %s", f.Call, f.MessageID))
 		}
 		if f.ReceivedAt != "" {
 			why = append(why, "received "+f.ReceivedAt)

@@ -19,25 +19,23 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
-// Agreement has all instances agree on the types of keys, through the metadata
-// topic.
+// Agreement makes all instances agree on the types of keys, through the metadata topic.
 //
-// A key's type is what the last record about it says, so that compaction keeps
-// it. The first one to see a key decides: whoever wants to add a key reads the
-// log to its end and adds only what is not there, as the only writer of the app
-// at that time (package arbiter). Two instances that see a new key with two
-// types at once come one after the other, and the second one takes the type of
-// the first. A person's pin or reset goes the same way, and so does the one change
-// that needs nobody: a key that was first seen as 12 and then as 12.5 is widened
-// from integer to float, unless its type is pinned. From that record on it is a
-// float to all; every integer that a double holds is one then.
+// The type of a key is that of the last record about it, so compaction keeps it. The
+// first instance that sees a key decides: to add a key, an instance reads the log to
+// its end and adds only what is missing, as the only writer of the app at that time
+// (package arbiter). If two instances see a new key with two types at once, they write
+// one after the other, and the second adopts the type of the first. A person's pin or
+// reset goes the same way. So does the one automatic change: a key that was first seen
+// as 12 and then as 12.5 is widened from integer to float, unless its type is pinned.
+// From that record on it is a float for all instances.
 //
-// Until a key is agreed on, no event with it goes on: its partition waits for
-// Agree. That is a few tens of milliseconds for all keys that are new in a batch,
-// and happens as often as an app has new keys, at most Limits.AppKeys.
+// Until a key is agreed on, no event with it is processed further: its partition waits
+// for Agree. That takes a few tens of milliseconds for all new keys of a batch, and
+// happens as often as an app has new keys, at most Limits.AppKeys.
 //
-// A change of a type takes effect when the record reaches an instance, so for a
-// moment two of them may use the old and the new one.
+// A change of a type takes effect when its record reaches an instance, so for a moment
+// two instances may use the old and the new type.
 type Agreement struct {
 	cfg     AgreementConfig
 	reg     *Registry
@@ -53,7 +51,7 @@ type Agreement struct {
 	next int64         // the log is applied up to here by writers
 }
 
-// AgreementConfig says how an Agreement works.
+// AgreementConfig configures an Agreement.
 type AgreementConfig struct {
 	Options []kgo.Opt // how to reach the cluster
 	Limits  Limits
@@ -81,8 +79,8 @@ func NewAgreement(cfg AgreementConfig) (*Agreement, error) {
 // Close ends the client. Run must have returned.
 func (a *Agreement) Close() { a.reader.Close() }
 
-// Room returns how many new keys a source of an app may make now. That a source
-// has none left is logged once an hour.
+// Room returns how many new keys a source of an app may create at present. When a
+// source has none left, that is logged once an hour.
 func (a *Agreement) Room(app, source string) int {
 	now := a.cfg.Now()
 	room := a.reg.Room(app, source, a.cfg.Limits, now)
@@ -93,7 +91,7 @@ func (a *Agreement) Room(app, source string) int {
 	defer a.warnedMu.Unlock()
 	if o := (origin{app, source}); now.Sub(a.warned[o]) >= sourceWindow {
 		a.warned[o] = now
-		a.cfg.Logger.Warn("source makes no more new keys for now, their values are kept under conflicts; see metadata show and reset -source",
+		a.cfg.Logger.Warn("source has used up its new keys for now; further values are kept under conflicts; see metadata show and reset -source",
 			"app", app, "source", source, "keys", a.View().Count(app), "metadata-source-keys", a.cfg.Limits.SourceKeys, "metadata-app-keys", a.cfg.Limits.AppKeys)
 	}
 	return 0
@@ -108,8 +106,8 @@ func (a *Agreement) Entries(app string) map[string]Entry { return a.reg.Entries(
 // Ready is closed when Run has read the log to its end once.
 func (a *Agreement) Ready() <-chan struct{} { return a.ready }
 
-// Run follows the log until ctx ends, or reading fails for good. It may be
-// called again then.
+// Run follows the log until ctx ends, or reading fails permanently. It may then be
+// called again.
 func (a *Agreement) Run(ctx context.Context) error {
 	var gathered []Change
 	caughtUp := false
@@ -134,8 +132,8 @@ func (a *Agreement) Run(ctx context.Context) error {
 	return fmt.Errorf("follow metadata: %w", err)
 }
 
-// parse reads a record. One that cannot be read is skipped and reported: the
-// key then has the type that it had, or none.
+// parse reads a record. One that cannot be read is skipped and reported: the key keeps
+// its previous type, or has none.
 func (a *Agreement) parse(rec *kgo.Record) (Change, bool) {
 	c, err := parse(rec)
 	if err != nil {
@@ -175,7 +173,7 @@ func (a *Agreement) catchUp(ctx context.Context) error {
 	return nil
 }
 
-// take waits for the turn.
+// take waits for the turn to write.
 func (a *Agreement) take(ctx context.Context) error {
 	select {
 	case a.turn <- struct{}{}:
@@ -199,10 +197,10 @@ func (a *Agreement) Load(ctx context.Context) error {
 	return nil
 }
 
-// Agree returns when each of the keys has a type that all instances use: the
-// proposed one, or that of whoever came first; a widened one, unless somebody
-// pinned it. View knows them then. Keys beyond Limits.AppKeys stay without one, and
-// View has as many keys as there may be; so do those beyond Room.
+// Agree returns when each of the keys has a type that all instances use: the proposed
+// type, or that of the instance that wrote first; a widened one, unless the key is
+// pinned. View then contains them. Keys above Limits.AppKeys, or above Room, stay
+// without a type.
 func (a *Agreement) Agree(ctx context.Context, proposals []Proposal) error {
 	start := a.cfg.Now()
 	byApp := map[string][]Proposal{}
@@ -223,7 +221,7 @@ func (a *Agreement) agree(ctx context.Context, app string, proposals []Proposal)
 		return err
 	}
 	defer a.release()
-	// Another partition of this instance may have had the same keys.
+	// Another partition of this instance may have requested the same keys.
 	if len(a.fresh(app, proposals)) == 0 {
 		return nil
 	}
@@ -250,8 +248,8 @@ func (a *Agreement) agree(ctx context.Context, app string, proposals []Proposal)
 // widened is the reason of an entry that nobody gave.
 const widened = "widened from integer: a value has a fraction"
 
-// fresh returns the proposals that change what is known, of each key the first,
-// and no more new keys than the app may have and each source may make.
+// fresh returns the proposals that change the registry: the first for each key, and no
+// more new keys than the app may have and each source may create.
 func (a *Agreement) fresh(app string, proposals []Proposal) []Proposal {
 	v := a.reg.View()
 	room := a.cfg.Limits.AppKeys - v.Count(app)
@@ -280,15 +278,15 @@ func (a *Agreement) fresh(app string, proposals []Proposal) []Proposal {
 	return out
 }
 
-// write writes what decide returns, as the app's only writer and with the log
-// applied to its end. The caller has the turn.
+// write writes what decide returns, as the app's only writer and with the log applied
+// to its end. The caller has the turn.
 func (a *Agreement) write(ctx context.Context, app string, decide func() ([]*kgo.Record, error)) (int, error) {
 	written, err := arbiter.Write(ctx, arbiter.Config{
 		Options:         a.cfg.Options,
 		TransactionalID: topic.Metadata + "." + app,
 		Attempted: func(err error) {
 			a.metrics.retries.Inc()
-			a.cfg.Logger.Debug("metadata written again", "app", app, "error", err)
+			a.cfg.Logger.Debug("retrying the write of metadata", "app", app, "error", err)
 		},
 	}, func(ctx context.Context) ([]*kgo.Record, error) {
 		if err := a.catchUp(ctx); err != nil {
@@ -309,13 +307,13 @@ func (a *Agreement) write(ctx context.Context, app string, decide func() ([]*kgo
 	return len(written), nil
 }
 
-// Pin gives a key a type by a person's word. Keys within lose theirs when they
-// can no longer be there.
+// Pin sets the type of a key by a person's decision. Keys below it lose theirs if they
+// are no longer possible.
 func (a *Agreement) Pin(ctx context.Context, k Key, typ Type, author, reason string) error {
 	return a.decree(ctx, k, Entry{Type: typ, Pinned: true, Author: author, Reason: reason})
 }
 
-// Reset takes the type from a key and all within: the next value decides.
+// Reset removes the type of a key and of all keys below it: the next value decides.
 func (a *Agreement) Reset(ctx context.Context, k Key) error {
 	return a.decree(ctx, k, Entry{})
 }
@@ -323,11 +321,11 @@ func (a *Agreement) Reset(ctx context.Context, k Key) error {
 // ErrUnknownKey is in the chain of Reset's error about a key without a type.
 var ErrUnknownKey = errors.New("key has no type")
 
-// ResetAll takes the types from all keys of an app that a pattern names and, if
-// source is not empty, that this source made. A pattern is a path, for the key and
-// all within, properties and traits too; or the beginning of paths with a * behind
-// it, * alone for all keys. It returns how many there were. Keys that a person
-// pinned, and what they lie in, stay: Reset takes them by their path.
+// ResetAll removes the types of all keys of an app that match a pattern and, if source
+// is not empty, that this source created. A pattern is a path, for the key and all keys
+// below it, including properties and traits themselves; or a prefix of paths followed
+// by *; or * for all keys. It returns how many keys there were. Pinned keys, and the
+// objects that contain them, stay: Reset removes them by their path.
 func (a *Agreement) ResetAll(ctx context.Context, app, pattern, source string) (int, error) {
 	prefix, open := strings.CutSuffix(pattern, "*")
 	if first, _, _ := strings.Cut(prefix, "."); !open && first != Properties && first != Traits {

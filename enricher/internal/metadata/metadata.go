@@ -1,17 +1,15 @@
-// Package metadata makes the free-form objects of events fit for typed columns.
+// Package metadata converts the free-form objects of events for typed columns.
 //
-// It owns the rules for keys, types and limits, the registry of the types that
-// an app's keys have, and the agreement of all instances on the type of a key
-// that is new. docs/metadata.md says the rules for people who send events or
-// query them.
+// It owns the rules for keys, types and limits, the registry of the types of an app's
+// keys, and the agreement of all instances on the type of a new key. docs/metadata.md
+// has the rules for people who send events or query them.
 //
-// What a Normalizer lets through, a ClickHouse JSON column takes: one value that
-// it does not would hold up the partition for good. What it does not let
-// through it keeps under conflicts, with the original value: nothing is dropped,
-// nothing is rounded, nothing is zeroed.
+// A ClickHouse JSON column accepts everything that a Normalizer outputs: a single value
+// that it refused would block the partition forever. Other values are kept under
+// conflicts with the original value: nothing is dropped, rounded, or set to zero.
 //
-// A Normalizer is for one goroutine. A Registry is safe for concurrent use, and
-// the Views it gives never change.
+// A Normalizer is for one goroutine. A Registry is safe for concurrent use, and the
+// Views it returns are immutable.
 package metadata
 
 import (
@@ -22,7 +20,7 @@ import (
 // Type is the type of a key.
 type Type uint8
 
-// Types of keys. None is the type of a key that nobody has seen yet.
+// Types of keys. None is the type of a key that has not been seen yet.
 const (
 	None Type = iota
 	Bool
@@ -62,17 +60,17 @@ const (
 // elements is the part of a key path that stands for the elements of an array.
 const elements = "[]"
 
-// Limits bound what one event may bring. What is beyond goes to conflicts.
+// Limits bound the properties of one event. Anything above them goes to conflicts.
 type Limits struct {
-	Keys       int // keys of one object of the event, with those in objects within
-	Depth      int // objects and arrays within each other
+	Keys       int // keys of one object of the event, including nested ones
+	Depth      int // nesting of objects and arrays
 	KeyBytes   int
 	ValueBytes int // of one string
 	AppKeys    int // different key paths of one app
 	SourceKeys int // new key paths of one source of an app within an hour, see Source
 }
 
-// DefaultLimits are far above what people look at.
+// DefaultLimits are far above what typical events need.
 func DefaultLimits() Limits {
 	return Limits{Keys: 512, Depth: 8, KeyBytes: 256, ValueBytes: 64 << 10, AppKeys: 4096, SourceKeys: 1024}
 }
@@ -94,9 +92,9 @@ func (l Limits) Validate() error {
 	return errors.Join(errs...)
 }
 
-// ErrInvalid is in the chain of errors about what is no JSON object, or nested
-// deeper than maxNesting. The event has to be rejected.
+// ErrInvalid is in the chain of errors about text that is not a JSON object, or is
+// nested deeper than maxNesting. The event must be rejected.
 var ErrInvalid = errors.New("not a JSON object")
 
-// maxNesting bounds what is read at all. It keeps the stack bounded.
+// maxNesting bounds the nesting that is parsed at all, and thereby the stack.
 const maxNesting = 512

@@ -15,8 +15,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	const ns, sub = "uptake", "enricher_metadata"
 	m := &metrics{
 		keys:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "keys", Help: "Key paths that have a type."}, []string{"app"}),
-		added:      prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "keys_added_total", Help: "Key paths that this instance was the first to see."}),
-		retries:    prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "retries_total", Help: "Attempts to agree on keys that were made again, because another instance came first or brokers did not answer."}),
+		added:      prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "keys_added_total", Help: "Key paths that this instance saw first."}),
+		retries:    prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "retries_total", Help: "Repeated attempts to agree on keys, because another instance wrote first or brokers did not answer."}),
 		unreadable: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "unreadable_total", Help: "Records of the metadata topic that could not be read."}),
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: ns, Subsystem: sub, Name: "agree_seconds", Help: "How long a partition waited until new keys were agreed on.",

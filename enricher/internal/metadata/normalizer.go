@@ -12,16 +12,16 @@ import (
 	"github.com/uptakehq/uptake/schemas/rawjson"
 )
 
-// Reason is why a value is kept under conflicts.
+// Reason is the reason why a value is kept under conflicts.
 type Reason uint8
 
 // Reasons.
 const (
 	ReasonType      Reason = iota // it does not convert to the key's type without loss
 	ReasonLimit                   // keys, depth, lengths, or the app's number of keys
-	ReasonDuplicate               // its key, once dots are underscores, is another's in the same object
+	ReasonDuplicate               // its key, with underscores for dots, equals another key of the object
 	ReasonText                    // not UTF-8, half a surrogate pair, or a number no column holds
-	ReasonMetric                  // it is part of a metric event's report and cannot be read (package metric)
+	ReasonMetric                  // it is part of a metric event and cannot be read (package metric)
 	NumReasons
 )
 
@@ -40,24 +40,24 @@ type Key struct {
 	Path string // such as properties.cart.items.[].sku
 }
 
-// Proposal is a key that has no type yet, and the type of its first value; or one
-// that is an integer so far, and Float.
+// Proposal is a key that has no type yet, with the type of its first value; or one that
+// is an integer so far, with Float.
 type Proposal struct {
 	Key
 	Type   Type
 	Source string // of the event; empty: not bounded
 }
 
-// Stats count what happened to the values of an event.
+// Stats counts the outcomes of an event's values.
 type Stats struct {
 	Keys      int // with those in conflicts
 	Converted int
 	Conflicts [NumReasons]int
-	NoRoom    struct{ App, Source int } // values whose key may not be made: by Limits.AppKeys and SourceKeys
+	NoRoom    struct{ App, Source int } // values whose key may not be created: because of Limits.AppKeys and SourceKeys
 }
 
-// Normalizer normalizes the objects of one event after the other. Its buffers
-// are used again, so that it allocates next to nothing.
+// Normalizer normalizes the objects of one event after the other. It reuses its
+// buffers, so it allocates almost nothing.
 type Normalizer struct {
 	limits Limits
 
@@ -77,10 +77,10 @@ type Normalizer struct {
 	conflicts []byte         // members of the object of conflicts, a comma after each
 	paths     map[string]int // paths in conflicts, with the last number given to one of them
 
-	// Of the object at hand.
+	// State of the current object.
 	keysLeft int
-	frames   []frame  // from the root to the object or array at hand
-	members  []member // of all objects from the root to the one at hand
+	frames   []frame  // from the root to the current object or array
+	members  []member // of all objects from the root to the current one
 	names    []byte   // normalized names of members
 	table    []int32  // finds members by name, see hash
 	seed     maphash.Seed
@@ -112,7 +112,7 @@ type member struct {
 func New(limits Limits) *Normalizer {
 	return &Normalizer{
 		limits: limits, paths: map[string]int{}, proposed: map[string]int{}, seed: maphash.MakeSeed(),
-		names: []byte{}, // a part of nil would be no key, where one of no bytes is the empty key
+		names: []byte{}, // not nil: an empty slice of it is the empty key, nil is no key
 	}
 }
 
@@ -131,18 +131,18 @@ func (n *Normalizer) Begin(view *View, app string) {
 	}
 }
 
-// Missing returns the keys without a type that the event has, and those whose type
-// is to be widened for it, since Begin. When there are any, what was appended is of no use: have the keys agreed on, and
-// begin again with the view that knows them. It is valid until Begin.
+// Missing returns the keys of the event without a type, and those whose type must be
+// widened for it, since Begin. If there are any, discard what was appended, have the
+// keys agreed on, and begin again with the new view. It is valid until Begin.
 func (n *Normalizer) Missing() []Proposal { return n.missing }
 
 // Stats returns what was counted since Begin.
 func (n *Normalizer) Stats() Stats { return n.stats }
 
-// AppendConflicts appends what is kept of the event beside its columns since
-// Begin, as JSON object text: path to original value. It appends nothing if
-// there is nothing. A value that JSON readers trip over stands as
-// {"$raw": its JSON text}, or, when it is no UTF-8, as {"$base64": the bytes}.
+// AppendConflicts appends the conflicts of the event since Begin, as JSON object text:
+// path to original value. It appends nothing if there are none. A value that JSON
+// parsers cannot read is written as {"$raw": its JSON text}, or, when it is not UTF-8,
+// as {"$base64": the bytes}.
 func (n *Normalizer) AppendConflicts(dst []byte) []byte {
 	if len(n.conflicts) == 0 {
 		return dst
@@ -152,8 +152,8 @@ func (n *Normalizer) AppendConflicts(dst []byte) []byte {
 	return append(dst, '}')
 }
 
-// Append appends an object of the event, normalized. object is Properties or
-// Traits. A doc of no bytes appends none.
+// Append appends an object of the event, normalized. object is Properties or Traits. An
+// empty doc appends nothing.
 func (n *Normalizer) Append(dst []byte, object string, doc []byte) ([]byte, error) {
 	i := rawjson.Space(doc, 0)
 	if i == len(doc) {
@@ -175,10 +175,9 @@ func (n *Normalizer) Append(dst []byte, object string, doc []byte) ([]byte, erro
 	return dst, nil
 }
 
-// object appends the object at i, whose keys' types t knows, and returns the
-// index after it. Its members, and with them all values within, are listed
-// before anything is made of them: so they are known to be JSON. The index can be
-// Bad only for the event's whole object.
+// object appends the object at i, whose keys have the types t, and returns the index
+// after it. Its members, and all nested values, are listed first, which checks that
+// they are valid JSON. The index can be Bad only for the event's whole object.
 func (n *Normalizer) object(dst, doc []byte, i int, t *node, depth int) ([]byte, int) {
 	first, names := len(n.members), len(n.names)
 	rest, end := n.list(doc, i)
@@ -199,8 +198,8 @@ func (n *Normalizer) object(dst, doc []byte, i int, t *node, depth int) ([]byte,
 	return append(dst, '}'), end
 }
 
-// list lists the members of the object at i and returns the index after it. The
-// members from rest on, if not 0, are not listed: the event has no keys left.
+// list lists the members of the object at i and returns the index after it. Members
+// from rest on, if not 0, are not listed: the event is at the bound of keys.
 func (n *Normalizer) list(doc []byte, i int) (rest, end int) {
 	if i >= len(doc) || doc[i] != '{' {
 		return 0, rawjson.Bad
@@ -241,7 +240,7 @@ func (n *Normalizer) list(doc []byte, i int) (rest, end int) {
 	}
 }
 
-// name sets what a member is called in the columns.
+// name sets the name of a member in the columns.
 func (n *Normalizer) name(doc []byte, m *member, escaped bool) {
 	m.name = len(n.names)
 	if escaped {
@@ -263,12 +262,11 @@ func (n *Normalizer) name(doc []byte, m *member, escaped bool) {
 	}
 }
 
-// fewMembers is up to how many members names are compared one by one.
+// fewMembers is the number of members up to which names are compared one by one.
 const fewMembers = 12
 
-// findLosers marks the members whose name another member of the object has. A
-// key written without dots goes before one with dots; among equals the last in
-// the text wins.
+// findLosers marks the members whose name another member of the object takes. A key
+// written without dots precedes one with dots; among equals the last in the text wins.
 func (n *Normalizer) findLosers(ms []member) {
 	if len(ms) <= fewMembers {
 		for i := 1; i < len(ms); i++ {
@@ -322,13 +320,13 @@ func (n *Normalizer) sameName(a, b *member) bool {
 		string(n.names[a.name:a.nameEnd]) == string(n.names[b.name:b.nameEnd])
 }
 
-// hash has a secret seed: senders choose the names.
+// hash has a secret seed, since senders choose the names.
 func (n *Normalizer) hash(m *member) int {
 	return int(maphash.Bytes(n.seed, n.names[m.name:m.nameEnd]))
 }
 
-// member appends one member, if it has a place in the columns; open is where the
-// object's members start.
+// member appends one member, if it fits the columns; open is where the object's members
+// start.
 func (n *Normalizer) member(dst, doc []byte, m *member, t *node, depth, open int) []byte {
 	name := n.names[m.name:m.nameEnd]
 	value := doc[m.val:m.valEnd]
@@ -363,8 +361,8 @@ func (n *Normalizer) member(dst, doc []byte, m *member, t *node, depth, open int
 	return dst
 }
 
-// value appends a value of a key whose type t knows. When it has no place, it
-// says why; what was appended is then to be cut off.
+// value appends a value of a key with the type t. When it does not fit, it returns the
+// reason; the caller then truncates what was appended.
 func (n *Normalizer) value(dst, value []byte, kind rawjson.Kind, t *node, depth int) ([]byte, Reason, bool) {
 	if kind == rawjson.Null {
 		return append(dst, "null"...), 0, true
@@ -407,14 +405,14 @@ func (n *Normalizer) value(dst, value []byte, kind rawjson.Kind, t *node, depth 
 
 var elementsName = []byte(elements)
 
-// array appends the array at the start of value. An element without a place
-// sends the whole array to conflicts: its other elements would change places.
+// array appends the array at the start of value. An element that does not fit sends the
+// whole array to conflicts, since the others would change their indexes.
 func (n *Normalizer) array(dst, value []byte, t *node, depth int) ([]byte, Reason, bool) {
 	conflicts, stats := len(n.conflicts), n.stats
 	keysLeft := n.keysLeft
 	giveUp := func(reason Reason) ([]byte, Reason, bool) {
-		// What objects in it sent to conflicts goes there with all of it. Their
-		// paths stay taken, which does no harm.
+		// Conflicts of objects within the array are dropped with it, since all of it is
+		// kept. Their paths stay taken, which is harmless.
 		stats.NoRoom = n.stats.NoRoom
 		n.conflicts, n.stats, n.keysLeft = n.conflicts[:conflicts], stats, keysLeft
 		return dst, reason, false
@@ -452,8 +450,8 @@ func (n *Normalizer) array(dst, value []byte, t *node, depth int) ([]byte, Reaso
 	}
 }
 
-// natural returns the type that a value has by itself; None for one that no
-// column holds, and why.
+// natural returns the type of a value by itself; None, with the reason, for a value
+// that no column can hold.
 func (n *Normalizer) natural(value []byte, kind rawjson.Kind) (Type, Reason) {
 	switch kind {
 	case rawjson.Bool:
@@ -480,7 +478,7 @@ func (n *Normalizer) natural(value []byte, kind rawjson.Kind) (Type, Reason) {
 	return None, ReasonText
 }
 
-// scalar appends a value as one of a scalar type, if that loses nothing.
+// scalar appends a value converted to a scalar type, if that loses nothing.
 func (n *Normalizer) scalar(dst, value []byte, kind rawjson.Kind, typ Type) ([]byte, Reason, bool) {
 	if kind == rawjson.Object || kind == rawjson.Array {
 		return dst, ReasonType, false
@@ -520,8 +518,8 @@ func (n *Normalizer) scalar(dst, value []byte, kind rawjson.Kind, typ Type) ([]b
 	return dst, ReasonType, false
 }
 
-// fromText appends what a string says as a bool or a number, when that is how
-// the value would be written. "012", "1,000" and " 12" are none.
+// fromText appends the content of a string as a bool or a number, if the value would be
+// written that way. "012", "1,000" and " 12" are not converted.
 func fromText(dst, text []byte, typ Type) ([]byte, Reason, bool) {
 	if typ == Bool {
 		if s := string(text); s != "true" && s != "false" {
@@ -542,7 +540,7 @@ func fromText(dst, text []byte, typ Type) ([]byte, Reason, bool) {
 	return dst, ReasonType, ok
 }
 
-// IsText says that a JSON string is UTF-8 without half surrogate pairs.
+// IsText reports whether a JSON string is valid UTF-8 without half surrogate pairs.
 func IsText(quoted []byte) bool {
 	return utf8.Valid(quoted) && (bytes.IndexByte(quoted, '\\') < 0 || !loneSurrogate(quoted))
 }
@@ -579,7 +577,7 @@ func loneSurrogate(quoted []byte) bool {
 	return false
 }
 
-// keep keeps the value that the frames lead to.
+// keep keeps the value at the present path as a conflict.
 func (n *Normalizer) keep(value []byte, reason Reason) {
 	n.keepUnder(n.peoplesPath(nil), value, reason)
 }
@@ -593,14 +591,14 @@ func (n *Normalizer) keepAs(doc []byte, m *member, reason Reason) {
 	n.keepUnder(n.peoplesPath(key), doc[m.val:m.valEnd], reason)
 }
 
-// keepMember keeps a member whose key is no text: key and value as they were
+// keepMember keeps a member whose key is not valid text: key and value as they were
 // written.
 func (n *Normalizer) keepMember(doc []byte, m *member) {
 	n.keepUnder(n.peoplesPath(n.names[m.name:m.nameEnd]), doc[m.key:m.valEnd], ReasonText)
 }
 
-// keepRest keeps the members that an object has too many. They are counted
-// already, and share one entry: an event must not grow by long paths.
+// keepRest keeps the members of an object above the bound. They are already counted,
+// and share one entry: an event must not grow by long paths.
 func (n *Normalizer) keepRest(members []byte) {
 	rest := append([]byte{'{'}, members...)
 	n.stats.Conflicts[ReasonLimit]--
@@ -630,7 +628,7 @@ func (n *Normalizer) keepUnder(path, value []byte, reason Reason) {
 // AppendOriginal appends a value as it stands in conflicts: see AppendConflicts.
 func AppendOriginal(dst, value []byte) []byte { return appendOriginal(dst, value, false) }
 
-// appendOriginal appends a value of conflicts; raw: readers trip over it.
+// appendOriginal appends a value of conflicts; raw marks one that parsers cannot read.
 func appendOriginal(dst, value []byte, raw bool) []byte {
 	switch {
 	case !utf8.Valid(value):
@@ -645,9 +643,9 @@ func appendOriginal(dst, value []byte, raw bool) []byte {
 	return append(dst, value...)
 }
 
-// readable says that every reader of JSON can take a value: ClickHouse's gives
-// up the whole text at half a surrogate pair, and at a number beyond what 64
-// bits or a double hold.
+// readable reports whether every JSON parser can read a value: ClickHouse's rejects the
+// whole text because of half a surrogate pair, or a number beyond what 64 bits or a
+// double can hold.
 func readable(value []byte) bool {
 	for i := 0; i < len(value); {
 		switch c := value[i]; {
@@ -670,9 +668,8 @@ func readable(value []byte) bool {
 	return true
 }
 
-// peoplesPath returns the path that the frames lead to, as people read it: keys
-// joined by dots, elements by their index. key, if any, is one more. It is
-// valid until the next call.
+// peoplesPath returns the present path as displayed: keys joined by dots, elements by
+// their index. key, if any, is appended. It is valid until the next call.
 func (n *Normalizer) peoplesPath(key []byte) []byte {
 	dst := n.path[:0]
 	for i, f := range n.frames {
@@ -695,8 +692,8 @@ func (n *Normalizer) peoplesPath(key []byte) []byte {
 	return dst
 }
 
-// typePath returns the key path that the frames lead to. It is valid until the
-// next call.
+// typePath returns the key path of the present position. It is valid until the next
+// call.
 func (n *Normalizer) typePath() []byte {
 	dst := n.path[:0]
 	for i, f := range n.frames {
@@ -713,8 +710,8 @@ func (n *Normalizer) typePath() []byte {
 	return dst
 }
 
-// propose notes a key that has no type yet. It is false when the app has as many
-// keys as it may have.
+// propose notes a key that has no type yet. It returns false when the app has its
+// maximum of keys.
 func (n *Normalizer) propose(typ Type) bool {
 	if _, ok := n.proposed[string(n.typePath())]; !ok {
 		if n.known >= n.limits.AppKeys {
@@ -731,8 +728,8 @@ func (n *Normalizer) propose(typ Type) bool {
 	return true
 }
 
-// note adds the key that the frames lead to to Missing, once: as a float when one
-// value of the event is an integer and another is not.
+// note adds the key at the present path to Missing, once: as a float when one value of
+// the event is an integer and another is not.
 func (n *Normalizer) note(typ Type) {
 	path := n.typePath()
 	if i, ok := n.proposed[string(path)]; ok {

@@ -16,8 +16,8 @@ type decimal struct {
 	exp    int
 }
 
-// maxExponent is beyond what any value with a meaning has; larger ones are
-// taken for it.
+// maxExponent is above that of any meaningful value; larger exponents are clamped to
+// it.
 const maxExponent = 1 << 20
 
 // decompose reads a JSON number into buf.
@@ -64,9 +64,9 @@ func decompose(buf, raw []byte) decimal {
 	return d
 }
 
-// appendInteger appends a JSON number as an integer: 12, 12.0 and 1.2e1 are 12.
-// One with a fraction or an exponent has the digits of its double's shortest form.
-// It is false for one that is no integer, or does not fit 64 bits.
+// appendInteger appends a JSON number as an integer: 12, 12.0 and 1.2e1 are 12. For a
+// number with a fraction or an exponent the digits are those of its double's shortest
+// form. It returns false for a number that is not an integer, or does not fit 64 bits.
 func appendInteger(dst, raw []byte) ([]byte, bool) {
 	if _, integer := rawjson.EndNumber(raw, 0); integer {
 		if len(raw) > 18 {
@@ -108,13 +108,13 @@ func appendInteger(dst, raw []byte) ([]byte, bool) {
 	return dst, true
 }
 
-// shortBytes is up to how many bytes a number with a fraction or an exponent is
-// appended as it was sent: it has at most 15 digits, which any reader takes for the
+// shortBytes is the length up to which a number with a fraction or an exponent is
+// appended as it was sent: it has at most 15 digits, which every parser reads as the
 // same double. Longer ones are appended in the double's shortest form.
 const shortBytes = 16
 
-// appendFloat appends a JSON number in a form that reads as a double, with a
-// fraction or an exponent. It is false for one that Double does not read.
+// appendFloat appends a JSON number in a form that reads as a double, with a fraction
+// or an exponent. It returns false for a number that Double does not accept.
 func appendFloat(dst, raw []byte) ([]byte, bool) {
 	v, ok := Double(raw)
 	if !ok {
@@ -132,11 +132,10 @@ func appendFloat(dst, raw []byte) ([]byte, bool) {
 	return dst, true
 }
 
-// Double returns the double that a JSON number stands for. One with a fraction or
-// an exponent is the nearest double, as for every reader of JSON (RFC 8259, section
-// 6): serializers write 4.95 as 4.9500000000000002. It is false for what a double
-// does not hold: integers that would change, and numbers that would become infinite
-// or zero.
+// Double returns the double for a JSON number. One with a fraction or an exponent is
+// the nearest double, as for every JSON parser (RFC 8259, section 6): serializers write
+// 4.95 as 4.9500000000000002. It returns false for what a double cannot represent:
+// integers that would change, and numbers that would become infinite or zero.
 func Double(raw []byte) (float64, bool) {
 	v, err := strconv.ParseFloat(view(raw), 64)
 	if err != nil {
@@ -148,12 +147,12 @@ func Double(raw []byte) (float64, bool) {
 	return v, v != 0 || isZero(raw)
 }
 
-// exact reports whether an integer is the double v, whose shortest form it must be
-// but for zeros.
+// exact reports whether an integer equals the double v; apart from zeros its digits
+// must be those of v's shortest form.
 func exact(raw []byte, v float64) bool {
 	var buf, shortest, digits [64]byte
 	if len(raw) > len(buf) {
-		return false // more digits than any column holds
+		return false // more digits than any column can hold
 	}
 	d := decompose(buf[:0], raw)
 	back := decompose(digits[:0], strconv.AppendFloat(shortest[:0], v, 'e', -1, 64))
@@ -173,7 +172,7 @@ func isZero(raw []byte) bool {
 	return true
 }
 
-// inRange says that a reader takes a number, with or without loss.
+// inRange reports whether a parser accepts a number, with or without loss.
 func inRange(raw []byte) bool {
 	if _, integer := rawjson.EndNumber(raw, 0); integer {
 		if len(raw) <= 18 {
@@ -190,5 +189,5 @@ func inRange(raw []byte) bool {
 	return err == nil
 }
 
-// view returns b as a string that lives as long as b stays unchanged.
+// view returns b as a string, valid while b is unchanged.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

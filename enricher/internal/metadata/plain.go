@@ -7,23 +7,22 @@ import (
 	"github.com/uptakehq/uptake/schemas/rawjson"
 )
 
-// memo is what a Normalizer remembers of keys, for one view of the registry:
-// their names in the columns and their types. Nearly every event has keys that
-// were there before, each with a value that its type takes as it is; such an
-// event is gone through once, by what is remembered (plain), and any other the
-// long way (object). Both append the same.
+// memo caches keys for one view of the registry: their names in the columns and their
+// types. Nearly every event has known keys, each with a value that fits its type; such
+// an event is processed in one pass from the cache (plain), any other by the general
+// code (object). Both append the same text.
 type memo struct {
 	view *View
 	apps map[string]*appMemo
 	size int    // keys and apps
-	turn uint64 // number of the object at hand
+	turn uint64 // number of the current object
 }
 
-// maxMemo bounds the keys and apps that are remembered. When they are so many,
-// others take the long way until the view changes.
+// maxMemo bounds the cached keys and apps. Beyond it others use the general code until
+// the view changes.
 const maxMemo = 16 << 10
 
-// appMemo is what is remembered of an app.
+// appMemo is the cache of an app.
 type appMemo struct {
 	name               string
 	tree               *node // nil: nothing known
@@ -31,7 +30,7 @@ type appMemo struct {
 	properties, traits *shape
 }
 
-// shape is what is remembered of the keys of an object.
+// shape is the cache of the keys of an object.
 type shape struct {
 	t     *node
 	keys  map[string]*memoKey // by how they are written, with quotes
@@ -45,18 +44,18 @@ type memoKey struct {
 	written string // with quotes
 	name    string // as it is appended: with quotes and colon
 	turn    *uint64
-	next    *memoKey // that came behind it the last time
+	next    *memoKey // that followed it the last time
 }
 
-// place is where values of a key, or of the elements of an array, go.
+// place is the destination of the values of a key, or of the elements of an array.
 type place struct {
 	t        *node  // nil: it has no type
 	within   *shape // of an object
 	elements *place // of an array
 }
 
-// of returns what is remembered of an app. It is lent until the next call when
-// there is no room for it.
+// of returns the cache of an app. When there is no room for it, it is temporary and
+// valid until the next call.
 func (m *memo) of(view *View, app string) *appMemo {
 	if m.view != view {
 		*m = memo{view: view, apps: map[string]*appMemo{}, turn: m.turn}
@@ -88,8 +87,8 @@ func newShape(t *node) *shape {
 	return &shape{t: t, keys: map[string]*memoKey{}, turns: map[string]*uint64{}}
 }
 
-// plainObject appends the event's object, which starts at i, if it is plain. Else
-// it changes nothing but the memo.
+// plainObject appends the event's object, which starts at i, if it is plain. Otherwise
+// it changes only the cache.
 func (n *Normalizer) plainObject(dst, doc []byte, i int, object string) (out []byte, ok bool) {
 	stats := n.stats
 	out, end, ok := n.plain(dst, doc, i, n.at.object(object), 1)
@@ -99,8 +98,8 @@ func (n *Normalizer) plainObject(dst, doc []byte, i int, object string) (out []b
 	return out, ok
 }
 
-// plain appends the object at i, if nothing in it has to be agreed on or kept
-// under conflicts, and returns the index after it.
+// plain appends the object at i, if nothing in it has to be agreed on or kept under
+// conflicts, and returns the index after it.
 func (n *Normalizer) plain(dst, doc []byte, i int, s *shape, depth int) (out []byte, end int, ok bool) {
 	if i >= len(doc) || doc[i] != '{' {
 		return dst, i, false
@@ -146,8 +145,7 @@ func (n *Normalizer) plain(dst, doc []byte, i int, s *shape, depth int) (out []b
 	}
 }
 
-// memoKey returns what is remembered of the key at i, nil when it has no place or
-// there is no room.
+// memoKey returns the cached key at i, nil when it has no column or there is no room.
 func (n *Normalizer) memoKey(s *shape, doc []byte, i int) *memoKey {
 	end, escaped := rawjson.EndString(doc, i)
 	if end == rawjson.Bad || escaped {
@@ -166,7 +164,7 @@ func (n *Normalizer) memoKey(s *shape, doc []byte, i int) *memoKey {
 	}
 	if t.typ() == None {
 		if value := rawjson.Colon(doc, end); value == rawjson.Bad || rawjson.KindAt(doc, value) != rawjson.Null {
-			return nil // there may be any number of them
+			return nil // not cached: their number is unbounded
 		}
 	}
 	n.memo.size++
@@ -184,7 +182,7 @@ func (n *Normalizer) memoKey(s *shape, doc []byte, i int) *memoKey {
 	return k
 }
 
-// plainValue is plain for any value.
+// plainValue is plain for any kind of value.
 func (n *Normalizer) plainValue(dst, doc []byte, i int, p *place, depth int) (out []byte, end int, ok bool) {
 	kind := rawjson.KindAt(doc, i)
 	switch kind {

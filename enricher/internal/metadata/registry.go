@@ -9,47 +9,47 @@ import (
 	"time"
 )
 
-// Entry is what the registry knows of a key.
+// Entry is a key in the registry.
 type Entry struct {
 	Type Type
-	// Pinned says that a person decided, and why.
+	// Pinned means that a person decided, with a reason.
 	Pinned bool
 	Author string
 	Reason string
 	At     time.Time
-	Source string // of the event that brought the key first; empty in older records
+	Source string // of the event with the first value of the key; empty in older records
 }
 
-// Registry holds the types that the keys of all apps have. It is a view of the
-// metadata topic: Apply is the only way in.
+// Registry holds the types of the keys of all apps. It is a view of the metadata topic:
+// only Apply changes it.
 type Registry struct {
 	now atomic.Pointer[View]
 
 	mu      sync.Mutex // covers what follows
 	entries map[Key]Entry
-	offsets map[Key]int64          // of the record that decided, deleted keys too
-	times   map[origin][]time.Time // of the keys that a source made in the last sourceWindow, in any order
+	offsets map[Key]int64          // of the deciding record, also for deleted keys
+	times   map[origin][]time.Time // of the keys that a source created in the last sourceWindow, in any order
 }
 
-// NewRegistry returns a registry that knows nothing.
+// NewRegistry returns an empty registry.
 func NewRegistry() *Registry {
 	r := &Registry{entries: map[Key]Entry{}, offsets: map[Key]int64{}, times: map[origin][]time.Time{}}
 	r.now.Store(&View{apps: map[string]*appTypes{}})
 	return r
 }
 
-// View returns what is known now.
+// View returns the present types.
 func (r *Registry) View() *View { return r.now.Load() }
 
-// Change is what one record of the topic says.
+// Change is the content of one record of the topic.
 type Change struct {
 	Key
 	Offset int64
 	Entry  Entry // of type None: the key has no type any more
 }
 
-// Apply takes what records say, in any order and any number of times: of a key
-// the highest offset counts.
+// Apply applies records in any order and any number of times: for each key the highest
+// offset counts.
 func (r *Registry) Apply(changes ...Change) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -80,7 +80,7 @@ func (r *Registry) Apply(changes ...Change) {
 	}
 }
 
-// Entry returns what is known of a key.
+// Entry returns the entry of a key.
 func (r *Registry) Entry(k Key) (Entry, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -88,7 +88,7 @@ func (r *Registry) Entry(k Key) (Entry, bool) {
 	return e, ok
 }
 
-// Entries returns what is known of an app's keys, by path.
+// Entries returns the entries of an app's keys, by path.
 func (r *Registry) Entries(app string) map[string]Entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -101,7 +101,7 @@ func (r *Registry) Entries(app string) map[string]Entry {
 	return out
 }
 
-// View is what a registry knew at one moment. It never changes.
+// View is an immutable snapshot of a registry.
 type View struct {
 	apps map[string]*appTypes
 }
@@ -112,14 +112,14 @@ type appTypes struct {
 	count int
 }
 
-// node is a key: its type and the keys within.
+// node is a key: its type and the keys below it.
 type node struct {
 	is       Type
 	pinned   bool
 	children map[string]*node
 }
 
-// child returns the key of that name within, nil if there is none.
+// child returns the key of that name below the node, nil if there is none.
 func (t *node) child(name []byte) *node {
 	if t == nil {
 		return nil
@@ -134,7 +134,7 @@ func (t *node) typ() Type {
 	return t.is
 }
 
-// app returns what is known of an app, and the number of its keys.
+// app returns the keys of an app, and their number.
 func (v *View) app(app string) (*node, int) {
 	if a := v.apps[app]; a != nil {
 		return a.root, a.count
@@ -162,19 +162,19 @@ func (v *View) node(k Key) *node {
 	return t
 }
 
-// takes says that a proposal would change what is known: its key has no type, or
+// takes reports whether a proposal would change the registry: its key has no type, or
 // is to be widened.
 func (v *View) takes(p Proposal) bool {
 	t := v.node(p.Key)
 	return t.typ() == None || (p.Type == Float && t.widens())
 }
 
-// widens says that the type of a key becomes float with its first value that has
-// a fraction: it was seen first as an integer, and nobody pinned it.
+// widens reports whether the type of a key becomes float with its first value that has
+// a fraction: it was seen first as an integer, and is not pinned.
 func (t *node) widens() bool { return t.typ() == Integer && !t.pinned }
 
-// set sets the type of a key in a view that nobody has yet. Nodes on the way
-// are copied, unless fresh says that this view made them.
+// set sets the type of a key in a view that is not yet published. Nodes on the path are
+// copied, unless fresh contains them, because this view created them.
 func (v *View) set(k Key, typ Type, pinned bool, fresh map[*node]bool) {
 	a := &appTypes{}
 	if old := v.apps[k.App]; old != nil {

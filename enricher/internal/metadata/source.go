@@ -7,25 +7,25 @@ import (
 	"time"
 )
 
-// A source is where new keys come from: the network of the address that an event
-// was received from. Everything else in an event, the sender chooses. Whoever has
-// no more than a public browser key could otherwise use up all keys of an app in
-// a few requests, and no other sender's new key would ever get a column again.
+// The source of a new key is the network of the address from which its event was
+// received. The sender chooses everything else in an event. Otherwise anyone with a
+// public browser key could use up all keys of an app in a few requests, and no other
+// sender's new key would ever get a column.
 //
-// A source takes at most Limits.SourceKeys new keys in sourceWindow, and no more
-// than a quarter of those that the app had left. So it can make the room smaller,
-// but not use it up, and there is time to act: values without a key are counted,
-// the log says the source, and metadata reset takes its keys away.
+// A source may create at most Limits.SourceKeys new keys in sourceWindow, and no more
+// than a quarter of those that the app has left. So it can reduce the room, but not use
+// it up, and there is time to act: values without a key are counted, the log names the
+// source, and metadata reset removes its keys.
 
-// sourceWindow is the time in which a source's new keys are counted.
+// sourceWindow is the period over which a source's new keys are counted.
 const sourceWindow = time.Hour
 
-// leastSourceKeys are granted to a source whatever little the app has left.
+// leastSourceKeys are granted to a source however few keys the app has left.
 const leastSourceKeys = 16
 
-// Source names the source of an app's events that come from an address: four
-// hexadecimal digits, or "none" where the app keeps no address. They are so few
-// that they tell nobody the address, and enough to tell one sender from others.
+// Source names the source of events of an app from an address: four hexadecimal digits,
+// or "none" if the app stores no address. That is too short to reveal the address, and
+// long enough to distinguish senders.
 func Source(app, address string) string {
 	ip, err := netip.ParseAddr(address)
 	if err != nil {
@@ -46,8 +46,8 @@ func Source(app, address string) string {
 // origin is an app and a source of it.
 type origin struct{ app, source string }
 
-// made counts the new keys of an origin since an instant, and forgets those
-// before it. The caller has r.mu.
+// made counts the new keys of an origin since an instant, and drops older ones. The
+// caller has r.mu.
 func (r *Registry) made(o origin, since time.Time) int {
 	kept := r.times[o][:0]
 	for _, at := range r.times[o] {
@@ -63,7 +63,7 @@ func (r *Registry) made(o origin, since time.Time) int {
 	return len(kept)
 }
 
-// Room returns how many new keys a source of an app may make now.
+// Room returns how many new keys a source of an app may create at present.
 func (r *Registry) Room(app, source string, limits Limits, now time.Time) int {
 	left := limits.AppKeys - r.View().Count(app)
 	r.mu.Lock()
@@ -73,17 +73,17 @@ func (r *Registry) Room(app, source string, limits Limits, now time.Time) int {
 	return min(left, min(limits.SourceKeys, share)-made)
 }
 
-// Rooms says how many new keys a source of an app may make now.
+// Rooms returns how many new keys a source of an app may create at present.
 type Rooms interface{ Room(app, source string) int }
 
-// SentFrom says from which address the event at hand was received: that bounds
-// how many keys it may make. Without it, only Limits.AppKeys does.
+// SentFrom sets the address from which the current event was received, which bounds the
+// keys that it may create. Without it, only Limits.AppKeys applies.
 func (n *Normalizer) SentFrom(address string, rooms Rooms) {
 	n.address, n.rooms = address, rooms
 }
 
-// admit takes one of the keys that the event's source may make. The event is
-// looked up once, with its first key that is new.
+// admit uses one of the keys that the event's source may create. The source is looked
+// up once per event, with its first new key.
 func (n *Normalizer) admit() bool {
 	if n.rooms == nil {
 		return true

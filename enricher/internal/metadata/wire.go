@@ -12,8 +12,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// A record of the metadata topic says what one key's type is: key app, 0 byte,
-// path; value JSON, none when the key has no type any more.
+// A record of the metadata topic holds the type of one key: key app, 0 byte, path;
+// value JSON, empty when the key no longer has a type.
 
 // wireEntry is the value of a record.
 type wireEntry struct {
@@ -25,8 +25,7 @@ type wireEntry struct {
 	Source string    `json:"source,omitempty"`
 }
 
-// record returns the record that gives a key an entry; of type None it takes
-// the key's type away.
+// record returns the record for an entry; type None removes the key's type.
 func record(k Key, e Entry) (*kgo.Record, error) {
 	rec := &kgo.Record{Topic: topic.Metadata, Key: append(append([]byte(k.App), 0), k.Path...)}
 	if e.Type == None {
@@ -62,7 +61,7 @@ func parse(rec *kgo.Record) (Change, error) {
 	return c, nil
 }
 
-// checkPath says what is wrong with a key path that a person gave, or nothing.
+// checkPath returns the fault of a key path that a person gave, or nil.
 func checkPath(path string) error {
 	first, rest, _ := strings.Cut(path, ".")
 	if (first != Properties && first != Traits) || rest == "" {

@@ -1,14 +1,14 @@
-// Package metric reads what a metric event reports: numbers, each with its name,
-// dimensions that tell one series from another, and the period that they are of.
+// Package metric reads the metrics that a metric event reports: numbers, each with its
+// name, dimensions that distinguish series, and the period that they apply to.
 //
-// It owns the keys under which properties say so, how numbers and instants are
-// read that people write as text, and the form in which a report travels to
-// ClickHouse. What a number means (delta, gauge, cumulative) is the catalog's
-// word and is looked up when metrics are read, so it is not here.
+// It owns the property keys, the parsing of numbers and instants in text, and the form
+// in which a report travels to ClickHouse. The meaning of a number (delta, gauge,
+// cumulative) is declared in the catalog and is applied when metrics are read, so it is
+// not here.
 //
-// A number is read right or not at all: "10,000" is ten thousand, and "1,5",
-// which may be two things, stays as it was sent. docs/catalog.md says the rules
-// for people who send metrics.
+// A number is read correctly or not at all: "10,000" is ten thousand, and "1,5", which
+// is ambiguous, stays as it was sent. docs/catalog.md has the rules for people who send
+// metrics.
 package metric
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/rawjson"
 )
 
-// Bounds of a report; what is beyond is not read.
+// Bounds of a report; anything above them is not read.
 const (
 	maxNumbers    = 64
 	maxDimensions = 32
@@ -32,7 +32,7 @@ const (
 	maxNesting    = 512
 )
 
-// Unread is something in a report that could not be read.
+// Unread is a part of a report that could not be read.
 type Unread struct {
 	Path  string // such as metric.values.seats
 	Value []byte // as it was sent; aliases the properties
@@ -43,8 +43,8 @@ type Unread struct {
 type Report struct {
 	Numbers    []Number
 	Dimensions []Dimension // by name
-	// Named says that the call names its period: another report of the same
-	// period replaces this one. Without it each call stands for itself.
+	// Named: the call names its period, so another report of the same period replaces
+	// this one. Otherwise each call stands by itself.
 	Named      bool
 	Start, End event.Micros // equal where the call names one instant
 	Unread     []Unread
@@ -56,7 +56,7 @@ type Number struct {
 	Value float64
 }
 
-// Dimension is a key and a value that tell one series of a metric from another.
+// Dimension is a key and a value that distinguish series of a metric.
 type Dimension struct{ Name, Value string }
 
 // Reader reads one report after the other. It is for one goroutine.
@@ -72,14 +72,14 @@ type member struct {
 	value []byte
 }
 
-// Read reads the properties of a metric event: valid JSON or empty. When no
-// number can be used, the report has none and says in Unread why.
+// Read reads the properties of a metric event: valid JSON or empty. When no number can
+// be used, the report has none, and Unread has the reasons.
 func (r *Reader) Read(properties []byte) *Report {
 	r.report = Report{Numbers: r.report.Numbers[:0], Dimensions: r.report.Dimensions[:0], Unread: r.report.Unread[:0]}
 	var value, values, dimensions, period, start, end []byte
 	r.members = list(r.members[:0], properties)
 	for _, m := range r.members {
-		// Of a key that comes twice the last counts, as in the columns.
+		// The last of repeated keys counts, as in the columns.
 		switch m.name {
 		case "value":
 			value = m.value
@@ -102,14 +102,14 @@ func (r *Reader) Read(properties []byte) *Report {
 		r.unread("metric.value", []byte("null")) // it reports nothing
 	}
 	if !ok {
-		// Under a period or dimensions that are not the ones that were meant
-		// the numbers would replace or join others.
+		// With a wrong period or wrong dimensions the numbers would replace or join
+		// others.
 		r.report.Numbers = r.report.Numbers[:0]
 	}
 	return &r.report
 }
 
-// absent says that a key is not there, or says nothing.
+// absent reports whether a key is missing or null.
 func absent(v []byte) bool { return len(v) == 0 || rawjson.KindAt(v, 0) == rawjson.Null }
 
 func (r *Reader) unread(path string, v []byte) {
@@ -153,7 +153,7 @@ func (r *Reader) number(name, path string, v []byte) {
 	r.report.Numbers = append(r.report.Numbers, Number{name, n})
 }
 
-// number reads a number, or text that is one.
+// number reads a number, or a text that is one.
 func number(v []byte) (float64, bool) {
 	switch rawjson.KindAt(v, 0) {
 	case rawjson.Number:
@@ -167,15 +167,14 @@ func number(v []byte) (float64, bool) {
 	return metadata.Double(v)
 }
 
-// plain returns a number that was written for people as JSON writes it, nil if it
-// can be read in two ways or is none.
+// plain returns a number written for people in JSON form, nil if it is ambiguous or not
+// a number.
 //
-// Groups of three digits may stand between commas, blanks, apostrophes or low
-// lines, always the same ones; a decimal point may follow. Points may group too,
-// when there are at least two of them. One point with three digits behind it is
-// a fraction to some and a group to others, unless the digits before it cannot
-// be the first group; a comma that is followed by anything but three digits is a
-// fraction to some, and nothing to the rest.
+// Groups of three digits may be separated by commas, blanks, apostrophes or
+// underscores, always the same ones; a decimal point may follow. Points may be
+// separators too, if there are at least two of them. One point followed by three digits
+// is ambiguous unless the digits before it cannot be a first group; a comma followed by
+// anything but three digits is not read.
 func plain(s string) []byte {
 	s = strings.TrimSpace(s)
 	sign := ""
@@ -216,7 +215,8 @@ func plain(s string) []byte {
 	return []byte(sign + s)
 }
 
-// ungroup takes the marks out of groups of three digits; "" if they are none.
+// ungroup removes the separators of groups of three digits; "" if the groups are not
+// valid.
 func ungroup(s, mark string) string {
 	groups := strings.Split(s, mark)
 	if !firstGroup(groups[0]) {
@@ -230,16 +230,16 @@ func ungroup(s, mark string) string {
 	return strings.Join(groups, "")
 }
 
-// firstGroup says that s can be the first group of digits: one to three, no zero
-// in front.
+// firstGroup reports whether s can be the first group of digits: one to three, without
+// a leading zero.
 func firstGroup(s string) bool { return len(s) <= 3 && digits(s) && s[0] != '0' }
 
 func digits(s string) bool {
 	return s != "" && strings.IndexFunc(s, func(c rune) bool { return c < '0' || c > '9' }) < 0
 }
 
-// dimensions reads an object of texts, numbers and bools. It is false when one
-// cannot be used: without it the number would be of another series.
+// dimensions reads an object of texts, numbers and bools. It returns false when one
+// cannot be used: without it the number would belong to another series.
 func (r *Reader) dimensions(v []byte) bool {
 	if absent(v) {
 		return true
@@ -266,7 +266,7 @@ func (r *Reader) dimensions(v []byte) bool {
 	return ok
 }
 
-// label returns what a value says: 2, 2.0 and "2" are one series.
+// label returns the text of a value: 2, 2.0 and "2" are the same series.
 func label(v []byte) (string, bool) {
 	switch rawjson.KindAt(v, 0) {
 	case rawjson.Bool:
@@ -360,8 +360,8 @@ func (r *Report) Append(dst []byte) []byte {
 	return append(dst, '}')
 }
 
-// AppendConflicts adds what could not be read to conflicts, JSON object text or
-// nothing, as package metadata writes it.
+// AppendConflicts adds the unread parts to conflicts, JSON object text or empty, in the
+// form of package metadata.
 func (r *Report) AppendConflicts(conflicts []byte) []byte {
 	for _, u := range r.Unread {
 		if len(conflicts) == 0 {

@@ -9,9 +9,9 @@ import (
 	"github.com/uptakehq/uptake/schemas/rawjson"
 )
 
-// period reads the period that a call names: period as text or as an object of
-// start and end, or period_start and period_end. It is false when something is
-// named that cannot be read.
+// period reads the period that a call names: period as text or as an object of start
+// and end, or period_start and period_end. It returns false when a named period cannot
+// be read.
 func (r *Reader) period(period, start, end []byte) bool {
 	switch {
 	case !absent(period):
@@ -44,7 +44,7 @@ func (r *Reader) period(period, start, end []byte) bool {
 	return true
 }
 
-// bounds reads both ends of a period; one alone is an instant.
+// bounds reads both ends of a period; a single one is an instant.
 func (r *Reader) bounds(start, end []byte, startPath, endPath string, all []byte) bool {
 	from, fromOK := bound(start)
 	to, toOK := bound(end)
@@ -78,17 +78,17 @@ func (r *Reader) named(from, to time.Time) {
 	r.report.Named, r.report.Start, r.report.End = true, event.FromTime(from), event.FromTime(to)
 }
 
-// Instants that a column holds, with the end of the year that they begin.
+// The range of instants that a column can hold.
 var earliest, latest = time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2298, 12, 31, 0, 0, 0, 0, time.UTC)
 
 func inRange(t time.Time) bool { return !t.Before(earliest) && !t.After(latest) }
 
-// millisFrom is the number from which an instant is in milliseconds; as seconds
-// it would be after the year 5000.
+// millisFrom is the number from which an instant is in milliseconds; in seconds it
+// would be after the year 5000.
 const millisFrom = 1e11
 
-// bound reads one end: text, or seconds or milliseconds since the epoch. The zero
-// time stands for one that is not there.
+// bound reads one end: text, or seconds or milliseconds since the epoch. It returns the
+// zero time for a missing end.
 func bound(v []byte) (time.Time, bool) {
 	if absent(v) {
 		return time.Time{}, true
@@ -122,8 +122,8 @@ func bound(v []byte) (time.Time, bool) {
 // unit returns the end of the unit of time that a text names.
 type unit func(time.Time) time.Time
 
-// Forms of instants, and what a text of the form names as a whole. Where there is
-// no zone it is UTC.
+// Forms of instants, and the unit that a text in the form names. Without a zone it is
+// UTC.
 var forms = []struct {
 	layout string
 	end    unit
@@ -159,8 +159,8 @@ func instant(s string) (start, end time.Time, ok bool) {
 	return time.Time{}, time.Time{}, false
 }
 
-// span reads a period: a year, month, day or hour, an instant, or two of them
-// with a slash in between, of which the second is where it ends.
+// span reads a period: a year, month, day or hour, an instant, or two of them separated
+// by a slash, of which the second is the end.
 func span(s string) (from, to time.Time, ok bool) {
 	first, second, two := strings.Cut(s, "/")
 	from, to, ok = instant(first)

@@ -1,10 +1,9 @@
 // Package timing decides when an event counts.
 //
-// It owns the rule that makes one instant of the three that an event has: when
-// it happened by the client's clock, when the client sent it by that clock, and
-// when the gateway received it. The originals are never touched, and nothing
-// that identifies an event may depend on the instant that is decided here.
-// Reading instants from text is the gateway's; cutting days is the analysts'.
+// It owns the rule that makes one instant of the three that an event has: when it happened by
+// the client's clock, when the client sent it by that clock, and when the gateway received it.
+// The original instants are never changed, and nothing that identifies an event may depend on
+// the instant that is decided here. The gateway parses instants; analysts form days.
 //
 // # The rule
 //
@@ -35,7 +34,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
-// Words of flags that say what was done to a timestamp.
+// Flags that record how a timestamp was changed.
 const (
 	FlagFromReceived = "time_from_received"
 	FlagSkew         = "time_skew"
@@ -45,11 +44,11 @@ const (
 
 // Config bounds the rule.
 type Config struct {
-	// SkewThreshold is the offset from which on a clock counts as wrong. It must
-	// be well above the time that a request takes.
+	// SkewThreshold is the offset from which a clock is considered wrong. It must be
+	// well above the duration of a request.
 	SkewThreshold time.Duration
-	// FreshLibraries are the libraries that set sent_at anew with every attempt:
-	// names, as they stand before the slash of name/version.
+	// FreshLibraries are the libraries that set sent_at anew with every attempt: the
+	// part of name/version before the slash.
 	FreshLibraries []string
 	MaxFuture      time.Duration
 	MaxAge         time.Duration
@@ -105,9 +104,9 @@ func New(c Config) *Rule {
 	return r
 }
 
-// Decide returns when an event counts, and the flags that say why, joined by
-// commas, empty if it counts at its timestamp. timestamp and sentAt may be
-// absent; receivedAt must not be. anyAge lifts MaxAge.
+// Decide returns when an event counts, and the flags with the reasons, joined by
+// commas, empty if it counts at its timestamp. timestamp and sentAt may be absent;
+// receivedAt must not be. anyAge lifts MaxAge.
 func (r *Rule) Decide(timestamp, sentAt, receivedAt event.Micros, library string, anyAge bool) (event.Micros, string) {
 	if timestamp == 0 {
 		return receivedAt, FlagFromReceived
@@ -116,7 +115,7 @@ func (r *Rule) Decide(timestamp, sentAt, receivedAt event.Micros, library string
 	if offset, ok := r.offset(timestamp, sentAt, receivedAt, library); ok {
 		at, skewed = timestamp+offset, true
 	}
-	// An instant before the epoch is before all that tables hold.
+	// Tables cannot hold instants before the epoch.
 	switch {
 	case at > receivedAt+r.future:
 		return receivedAt, either(skewed, FlagSkew+","+FlagFuture, FlagFuture)
@@ -133,13 +132,12 @@ func either(skewed bool, yes, no string) string {
 	return no
 }
 
-// offset returns what the client's clock lacks, if the evidence is good.
+// offset returns the correction of the client's clock, if the evidence is good.
 func (r *Rule) offset(timestamp, sentAt, receivedAt event.Micros, library string) (event.Micros, bool) {
 	if sentAt == 0 || timestamp > sentAt {
 		return 0, false
 	}
-	// Instants of broken clocks may lie so far apart that their difference
-	// does not fit.
+	// Instants of broken clocks may be so far apart that their difference overflows.
 	const far = 1 << 61
 	if sentAt < -far || sentAt > far || timestamp < -far {
 		return 0, false
@@ -151,7 +149,7 @@ func (r *Rule) offset(timestamp, sentAt, receivedAt event.Micros, library string
 	case offset > r.threshold:
 		name := library
 		if i := strings.LastIndexByte(library, '/'); i > 0 && (library[0] != '@' || strings.IndexByte(library, '/') < i) {
-			name = library[:i] // the slash of a scope is no version's
+			name = library[:i] // the slash of a scope does not separate a version
 		}
 		return offset, r.fresh[name]
 	}

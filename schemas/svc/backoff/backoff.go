@@ -23,8 +23,8 @@ func (b *Backoff) Next() time.Duration {
 // Reset makes the next failure the first one.
 func (b *Backoff) Reset() { b.last = 0 }
 
-// Retry calls do until it succeeds, fails in a way that again does not take, or d
-// is over or ctx ends, and returns what do returned last. It waits in between.
+// Retry calls do until it succeeds, fails permanently, or d or ctx ends, and returns
+// the last result of do. It waits between attempts.
 func (b *Backoff) Retry(ctx context.Context, d time.Duration, do func() error, again func(error) bool) error {
 	for end := time.Now().Add(d); ; {
 		err := do()
@@ -34,7 +34,7 @@ func (b *Backoff) Retry(ctx context.Context, d time.Duration, do func() error, a
 	}
 }
 
-// Sleep waits for d, or until ctx ends; then it returns why that ended.
+// Sleep waits for d, or until ctx ends; then it returns the context's cause.
 func Sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return context.Cause(ctx)

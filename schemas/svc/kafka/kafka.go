@@ -1,7 +1,7 @@
 // Package kafka turns a service's Kafka settings into client options.
 //
-// It owns how a cluster is reached: brokers, TLS, SASL, the client's log and
-// metrics. What a client consumes or produces is for the service.
+// It owns how a cluster is reached: brokers, TLS, SASL, the client's log and metrics.
+// What a client consumes or produces belongs to the service.
 package kafka
 
 import (
@@ -37,9 +37,9 @@ type Config struct {
 	SASLMechanism string // "", PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512
 	SASLUser      string
 	SASLPassword  setting.Secret
-	// Dial connects to a broker in place of a plain dialer. It is no setting: it
-	// is for whoever runs a service in a process of their own, as fault tests do.
-	// It goes without TLS.
+	// Dial connects to a broker instead of a plain dialer. It is not a setting: it is
+	// for fault tests, which run a service in their own process. It cannot be combined
+	// with TLS.
 	Dial func(ctx context.Context, network, host string) (net.Conn, error)
 }
 

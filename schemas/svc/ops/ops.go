@@ -1,9 +1,8 @@
-// Package ops serves what the operators of a service look at: Prometheus
-// metrics, liveness, readiness and profiles.
+// Package ops serves the endpoints for operators: Prometheus metrics, liveness,
+// readiness and profiles.
 //
-// It owns the HTTP server on the metrics address and the list of readiness
-// checks. The checks themselves and the metrics belong to the packages that
-// register them.
+// It owns the HTTP server on the metrics address and the list of readiness checks. The
+// checks themselves and the metrics belong to the packages that register them.
 package ops
 
 import (
@@ -44,8 +43,8 @@ func NewRegistry() *prometheus.Registry {
 	return r
 }
 
-// Check says why a part is not ready, or nil. It must answer at once: it reads
-// what the part knows and asks nobody.
+// Check returns the reason why a part is not ready, or nil. It must answer at once: it
+// reads known state and sends no requests.
 type Check func() error
 
 // Health is the set of a service's readiness checks. The zero value is ready
@@ -105,7 +104,7 @@ func Handler(metrics prometheus.Gatherer, health *Health) http.Handler {
 			list = append(list, fault{n, why})
 		}
 		sort.Slice(list, func(i, j int) bool { return list[i].Part < list[j].Part })
-		_ = json.NewEncoder(w).Encode(struct { // the reader is gone if this fails
+		_ = json.NewEncoder(w).Encode(struct { // fails only when the client is gone
 			Ready  bool    `json:"ready"`
 			Faults []fault `json:"faults,omitempty"`
 		}{len(list) == 0, list})
@@ -126,10 +125,10 @@ func Handler(metrics prometheus.Gatherer, health *Health) http.Handler {
 	return mux
 }
 
-// local reports whether a request comes from this host. Only the two usual
-// loopback addresses count: service meshes deliver what comes from other hosts
-// from further addresses of 127.0.0.0/8. A Host that is a name was not typed by
-// an operator but resolved by a browser, on behalf of some page.
+// local reports whether a request comes from this host. Only the two usual loopback
+// addresses count: service meshes deliver requests of other hosts from other addresses
+// of 127.0.0.0/8. A Host that is a name was not typed by an operator but resolved by a
+// browser for some page.
 func local(r *http.Request) bool {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -153,8 +152,8 @@ func cmdline(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprint(w, strings.Join(withoutValues(os.Args), "\x00"))
 }
 
-// withoutValues returns the program and the names of the flags that it was given.
-// What follows a flag may be its value, even where it looks like a flag.
+// withoutValues returns the program and the names of its flags. The argument after a
+// flag may be its value, even if it looks like a flag.
 func withoutValues(args []string) []string {
 	out := args[:min(1, len(args)):min(1, len(args))]
 	for i := len(out); i < len(args); i++ {

@@ -7,14 +7,14 @@ import (
 	"runtime/debug"
 )
 
-// Build is which source a binary was built from.
+// Build describes the source that a binary was built from.
 type Build struct {
 	Version string // of the module: a tag, or (devel)
 	Commit  string // with "+" if files were changed since; empty where the toolchain has not stamped it
 	Go      string
 }
 
-// ReadBuild reads what the toolchain has stamped.
+// ReadBuild reads the build information of the toolchain.
 func ReadBuild() Build {
 	b := Build{Version: "(devel)", Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
@@ -39,7 +39,7 @@ func ReadBuild() Build {
 	return b
 }
 
-// PrintVersion answers -version, if that is what args ask for, and reports so.
+// PrintVersion prints the version if args ask for it, and reports whether it did.
 func PrintVersion(name string, args []string, stdout io.Writer) bool {
 	if len(args) == 0 || (args[0] != "-version" && args[0] != "--version") {
 		return false
@@ -52,9 +52,9 @@ func PrintVersion(name string, args []string, stdout io.Writer) bool {
 	return true
 }
 
-// Command splits the command off args; a service without one serves. It answers
-// help and -version itself and returns no command then. -help without a command
-// prints usage, which lists the commands, before serve lists its flags.
+// Command splits the command off args; without one, a service runs serve. It handles
+// help and -version itself and then returns no command. -help without a command prints
+// usage, which lists the commands, before serve lists its flags.
 func Command(name, usage string, args []string, stdout, stderr io.Writer) (command string, rest []string) {
 	switch {
 	case PrintVersion(name, args, stdout):

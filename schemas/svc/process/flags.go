@@ -10,17 +10,17 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
 
-// Flags are the flags of one command. Those of its log are there from the start;
-// the command adds its own before Parse.
+// Flags are the flags of one command. Those of the log are defined already; the command
+// adds its own before Parse.
 type Flags struct {
 	*flag.FlagSet
 	stderr        io.Writer
 	format, level *string
 }
 
-// NewFlags returns the flags of the command of a name, such as "enricher serve".
-// level is the log level by default: info, or warn for a command whose answer on
-// standard output is what people read. Help and the log go to stderr.
+// NewFlags returns the flags of a command, such as "enricher serve". level is the
+// default log level: info, or warn for a command whose result on standard output is
+// what people read. Help and the log go to stderr.
 func NewFlags(name, level string, stderr io.Writer) *Flags {
 	set := flag.NewFlagSet(name, flag.ContinueOnError)
 	set.SetOutput(stderr)
@@ -31,9 +31,9 @@ func NewFlags(name, level string, stderr io.Writer) *Flags {
 	}
 }
 
-// Parse reads the settings from args, the environment and the file of -config, has
-// them validated, and returns the logger that they ask for. It takes no arguments
-// after the flags. Faults are ErrUsage; flag.ErrHelp is returned as it is.
+// Parse reads the settings from args, the environment and the file of -config,
+// validates them, and returns the configured logger. It accepts no arguments after the
+// flags. Faults are ErrUsage; flag.ErrHelp is returned unchanged.
 func (f *Flags) Parse(args []string, getenv func(string) (string, bool), validate ...func() error) (*slog.Logger, error) {
 	rest, err := setting.Parse(f.FlagSet, args, getenv)
 	if err != nil {

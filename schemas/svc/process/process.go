@@ -1,7 +1,7 @@
 // Package process runs a service as a process: logger, signals, exit code.
 //
-// It owns what every main does alike. The order in which a service stops is the
-// service's own, in its Run.
+// It owns what every main has in common. The order in which a service stops belongs to
+// the service's Run.
 package process
 
 import (
@@ -26,11 +26,11 @@ const (
 // ErrUsage marks an error about the command line or the settings: exit code 2.
 var ErrUsage = errors.New("usage")
 
-// ErrCutShort is the cause of a context whose owner must stop at once: a second
-// signal came.
+// ErrCutShort is the cause of a context whose owner must stop at once because of a
+// second signal.
 var ErrCutShort = errors.New("second signal: stopping without waiting")
 
-// NewLogger returns a logger that writes to w as format says, "text" or "json".
+// NewLogger returns a logger that writes to w in a format, "text" or "json".
 func NewLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
@@ -46,15 +46,14 @@ func NewLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 	return nil, fmt.Errorf("log-format must be text or json (got %q)", format)
 }
 
-// Signals is the two-step stop of a process. Stop ends at the first SIGINT or
-// SIGTERM: leave off intake, drain, flush. Kill ends at the second: give up what
-// is not done.
+// Signals is the two-step stop of a process. Stop ends at the first SIGINT or SIGTERM:
+// stop the intake, drain, flush. Kill ends at the second: abandon what is not done.
 type Signals struct {
 	Stop context.Context
 	Kill context.Context
 }
 
-// Notify returns the process's Signals and a function that lets the signals go.
+// Notify returns the process's Signals and a function that stops listening for signals.
 func Notify() (Signals, func()) {
 	ch := make(chan os.Signal, 2)
 	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM)
@@ -79,7 +78,7 @@ func newSignals() (s Signals, stop, kill func()) {
 	return Signals{Stop: stopCtx, Kill: killCtx}, stopFn, func() { killFn(ErrCutShort) }
 }
 
-// Main maps what run returns to an exit code and tells it on stderr.
+// Main maps the result of run to an exit code and prints an error on stderr.
 func Main(stderr io.Writer, name string, run func() error) int {
 	err := run()
 	switch {

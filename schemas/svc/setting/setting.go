@@ -1,11 +1,10 @@
 // Package setting reads a service's settings.
 //
-// A setting is a flag of a flag.FlagSet, and the flag set is the one list of
-// them: each is given on the command line (-kafka-brokers), in the environment
-// (UPTAKE_KAFKA_BROKERS) or in a YAML file (kafka-brokers: ...), and the first
-// of these that names it wins. The package owns that order, the masking of
-// secrets, and the listing of what is in force. What values are right is for
-// the Validate of the config the flags are bound to.
+// A setting is a flag of a flag.FlagSet, and the flag set is the one list of them: each is
+// given on the command line (-kafka-brokers), in the environment (UPTAKE_KAFKA_BROKERS) or in a
+// YAML file (kafka-brokers: ...), and the first of these that names it wins. The package owns
+// that order, the masking of secrets, and the listing of the settings in force. Validate of the
+// config that the flags belong to checks the values.
 package setting
 
 import (

@@ -1,4 +1,4 @@
-// Package replay reads one partition from an offset to a mark, to rebuild state
+// Package reader reads one partition from an offset to a mark, to rebuild state
 // from what the log holds.
 //
 // It reads committed records alone and knows its exact position, also behind
