@@ -1,16 +1,16 @@
-// Package alert evaluates signals and delivers what they say: the process
+// Package alert evaluates signals and delivers messages about them: the process
 // `rollup-writer alerts`.
 //
-// The alerts log (topic.Alerts) is the truth about what was said, and the state
-// (topic.AlertState) about what evaluation and delivery go on from. A round reads the
-// views in ClickHouse, decides on the state that the log holds, and writes outcomes
-// and state in one Kafka transaction, under a transactional id that all evaluators
-// share: see topic/arbiter. So an alert is said once in the log, whoever dies and
-// whoever was paused. Delivery starts from the log: a message is sent until a mark
-// says that it was delivered or given up, so it may be sent twice, under one id.
+// The alerts log (topic.Alerts) records every outcome, and the state (topic.AlertState)
+// is what evaluation and delivery continue from. A round reads the views in ClickHouse,
+// decides on the state in the log, and writes outcomes and state in one Kafka
+// transaction, under a transactional id shared by all evaluators: see topic/arbiter. So
+// an alert is recorded once, whichever evaluators crash or are paused. Delivery starts
+// from the log: a message is sent until a mark records that it was delivered or given
+// up, so it may be sent twice, under the same id.
 //
-// Several processes may run: the one that has the partition of the alerts log in a
-// consumer group evaluates and delivers. Two of them at once do no harm.
+// Several processes may run: the one that is assigned the partition of the alerts log
+// in a consumer group evaluates and delivers. Two of them at once do no harm.
 package alert
 
 import (
@@ -50,7 +50,7 @@ const transactionalID = "uptake.alerts.v1"
 
 var errDefinitionsChanged = errors.New("another evaluator has taken new definitions")
 
-// Config is all that the process is told.
+// Config is the configuration of the process.
 type Config struct {
 	Kafka      kafka.Config
 	ClickHouse clickhouse.Config
@@ -62,12 +62,12 @@ type Config struct {
 	Targets string
 	// Interval is the pause between rounds.
 	Interval time.Duration
-	// Settle is how long after the end of an hour or a day it is evaluated.
+	// Settle is how long after its end an hour or a day is evaluated.
 	Settle time.Duration
-	// Horizon is how far back corrections and late events change what was said.
+	// Horizon is how far back corrections and late events change earlier outcomes.
 	Horizon time.Duration
-	// SessionTimeout is how long the group waits for a sign of life of the
-	// evaluator before another one takes over.
+	// SessionTimeout is how long the group waits for a heartbeat of the evaluator
+	// before another one takes over.
 	SessionTimeout time.Duration
 }
 
@@ -79,16 +79,16 @@ func DefaultConfig() Config {
 	}
 }
 
-// Flags binds the config to flags of set.
+// Flags defines the settings as flags of set.
 func (c *Config) Flags(set *flag.FlagSet) {
 	c.Kafka.Flags(set)
 	c.ClickHouse.Flags(set)
-	set.Var(&c.Definitions, "alerts-definitions", "comma-separated `app=file`: insight files to evaluate in place of the definitions that insight apply put in force; read again at each round")
+	set.Var(&c.Definitions, "alerts-definitions", "comma-separated `app=file`: insight files to evaluate instead of the definitions that insight apply put in force; reloaded at each round")
 	set.StringVar(&c.Targets, "alerts-targets", c.Targets, "YAML `file` of the receivers; empty delivers nothing")
 	set.DurationVar(&c.Interval, "alerts-interval", c.Interval, "pause between two evaluations")
 	set.DurationVar(&c.Settle, "alerts-settle", c.Settle, "how long after its end an hour or a day is evaluated")
-	set.DurationVar(&c.Horizon, "alerts-horizon", c.Horizon, "how far back late events and corrections change what was said")
-	set.DurationVar(&c.SessionTimeout, "alerts-session-timeout", c.SessionTimeout, "after this long without a sign of life another process takes over")
+	set.DurationVar(&c.Horizon, "alerts-horizon", c.Horizon, "how far back late events and corrections change earlier outcomes")
+	set.DurationVar(&c.SessionTimeout, "alerts-session-timeout", c.SessionTimeout, "after this long without a heartbeat another process takes over")
 }
 
 // Validate reports all faults.
@@ -117,7 +117,7 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Dependencies are what a Service is given.
+// Dependencies of a Service.
 type Dependencies struct {
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
@@ -139,7 +139,7 @@ type Service struct {
 	hit     func(step string) error // failpoint.Hit
 	fault   atomic.Pointer[string]  // why it is not ready; nil: it is
 
-	// Of the goroutine of Run, while it evaluates.
+	// Owned by the goroutine of Run, while it evaluates.
 	definitions map[string]*insight.Definitions
 	store       store
 	memory      *memory
@@ -213,8 +213,8 @@ func (c *Config) files() (map[string]*insight.Definitions, error) {
 	return all, nil
 }
 
-// Run evaluates and delivers while it has the partition of the alerts log, and waits
-// for it otherwise, until it is told to stop.
+// Run evaluates and delivers while it is assigned the partition of the alerts log, and
+// waits for it otherwise, until it is asked to stop.
 func (s *Service) Run(sig process.Signals) error {
 	conn, err := clickhouse.OpenViews(&s.cfg.ClickHouse)
 	if err != nil {
@@ -255,8 +255,8 @@ func (s *Service) Run(sig process.Signals) error {
 	defer group.Close()
 	wg.Go(func() { // ends with group
 		for {
-			// The group needs somebody who fetches; what is fetched is read again by
-			// the memory, up to a mark.
+			// A group needs a member that fetches. The fetched records are ignored;
+			// memory reads the log itself, up to its end.
 			if fetches := group.PollFetches(sig.Stop); fetches.IsClientClosed() || sig.Stop.Err() != nil {
 				return
 			}
@@ -277,7 +277,7 @@ func (s *Service) Run(sig process.Signals) error {
 				s.metrics.rounds.WithLabelValues("failed").Inc()
 				why := "evaluation failed: " + err.Error()
 				s.fault.Store(&why)
-				s.log.Error("evaluation failed; it is tried again", "error", err)
+				s.log.Error("evaluation failed; retrying", "error", err)
 				if backoff.Sleep(sig.Stop, pause.Next()) != nil {
 					return nil
 				}
@@ -292,8 +292,8 @@ func (s *Service) Run(sig process.Signals) error {
 	}
 }
 
-// lead evaluates and delivers until the partition is taken away, something fails or
-// ctx ends. It begins with what the log holds.
+// lead evaluates and delivers until the partition is revoked, something fails or ctx
+// ends. It starts from the state in the log.
 func (s *Service) lead(ctx context.Context, turns <-chan bool, mine *atomic.Bool, pause *backoff.Backoff) (err error) {
 	s.metrics.evaluating.Set(1)
 	defer s.metrics.evaluating.Set(0)
@@ -363,11 +363,11 @@ func (s *Service) load(ctx context.Context) (map[string]*insight.Definitions, er
 	return all, nil
 }
 
-// again is one round, by the definitions of now. A file that has become wrong is
-// reported, and the definitions before it stay in force.
+// again runs one round with the present definitions. A file that is no longer valid is
+// reported, and the previous definitions stay in force.
 func (s *Service) again(ctx context.Context, now time.Time) error {
 	if loaded, err := s.load(ctx); err != nil {
-		s.log.Error("definitions were not read; the ones before stay in force", "error", err)
+		s.log.Error("reading the definitions failed; the previous ones stay in force", "error", err)
 	} else {
 		s.definitions = loaded
 	}
@@ -384,7 +384,7 @@ func (s *Service) again(ctx context.Context, now time.Time) error {
 }
 
 // lag is the age of the oldest event that enrichers or writers have not processed;
-// position says how far they have come.
+// position identifies how far they have come.
 func (s *Service) lag(ctx context.Context, now time.Time) (oldest time.Duration, position int64, err error) {
 	adm := kadm.NewClient(s.producer)
 	for group, name := range map[string]string{topic.GroupEnricher: topic.Raw, topic.GroupRollupWriter: topic.Enriched} {
@@ -427,11 +427,11 @@ func (s *Service) lag(ctx context.Context, now time.Time) (oldest time.Duration,
 	return oldest, position, nil
 }
 
-// errFound ends a reading.
+// errFound ends reading.
 var errFound = errors.New("found")
 
-// firstEvent is when the first record in a range that is no tick was written; zero:
-// there is none.
+// firstEvent returns the time of the first record in a range that is not a tick; zero
+// if there is none.
 func (s *Service) firstEvent(ctx context.Context, name string, partition int32, from, to int64) (at time.Time, err error) {
 	err = s.memory.read.Span(ctx, name, partition, from, to, func(rec *kgo.Record) error {
 		if kind, err := s.codec.Type(rec.Value); err == nil && kind == event.TypeControl {

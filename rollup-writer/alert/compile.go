@@ -13,7 +13,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/signal"
 )
 
-// dated are the definitions that are in force from an instant on.
+// dated are definitions that are in force from an instant on.
 type dated struct {
 	From  time.Time      `json:"from"`
 	Rules []insight.Rule `json:"rules"`
@@ -83,14 +83,15 @@ func (v *version) members() *insight.Segment {
 	return nil
 }
 
-// rank of a signal: segments before the alerts that name them.
+// rank orders signals: segments before the alerts that refer to them.
 func (s *definition) compare(o *definition) int {
 	return cmp.Or(-cmp.Compare(s.use, o.use), cmp.Compare(s.id, o.id))
 }
 
-// signals of the versions of an app's definitions. The first version of a signal is
-// in force from the beginning: what is true already is said at once, and what was
-// true before is recorded. Later versions hold from the tick after they were applied.
+// signals returns the versions of an app's signals. The first version of a signal is in
+// force from the beginning: alerts that are true already are delivered at once, and
+// those that ended before are recorded. Later versions hold from the tick after they
+// were applied.
 func signals(history []dated) []*definition {
 	byKey := map[string]*definition{}
 	var all []*definition
@@ -148,10 +149,12 @@ func timeOf(t evaluate.Tick, step time.Duration) time.Time {
 
 func ticks(d, step time.Duration) evaluate.Tick { return evaluate.Tick((d + step - 1) / step) }
 
-// newest version that is defined; nil: none is any more.
+// newest returns the newest version that defines the signal; nil: it is no longer
+// defined.
 func (s *definition) newest() *version { return &s.versions[len(s.versions)-1] }
 
-// measures that the signal needs, by all its versions, with how far each looks back.
+// measures returns the measures that the signal needs, in all its versions, and how far
+// back each looks.
 func (s *definition) measures(visit func(m *insight.Measure, level string, back evaluate.Tick)) {
 	for i := range s.versions {
 		v := &s.versions[i]
@@ -216,7 +219,7 @@ func measureKey(m *insight.Measure, level string, step time.Duration) string {
 	return string(text)
 }
 
-// facts are what a round knows.
+// facts are the data of a round.
 type facts struct {
 	points    map[string]map[string][]evaluate.Point  // by measureKey and subject
 	traits    map[string]map[string]map[string]string // by level and subject
@@ -274,7 +277,7 @@ func (c *compiler) rule(v *version) *evaluate.Rule {
 	return nil
 }
 
-// of is the subject at a level: of a user its account today.
+// of returns the subject at a level: for a user, its account today.
 func (c *compiler) of(level string) string {
 	if level == insight.LevelAccount && c.s.level == insight.LevelUser {
 		return c.f.accountOf[c.subject]
@@ -296,8 +299,8 @@ func (c *compiler) value(m *insight.Measure, level, subject string) evaluate.Val
 	return evaluate.Sum(points, window)
 }
 
-// needs are the measured conditions of a segment; active says whether those by trait
-// and role, which have no history, hold now.
+// needs returns the measured conditions of a segment; active reports whether those on
+// traits and roles, which have no history, hold now.
 func (c *compiler) needs(d *dated, seg *insight.Segment, subject string) (needs []evaluate.Need, active bool) {
 	active = true
 	for i := range seg.Where {
@@ -345,8 +348,8 @@ func all(needs []evaluate.Need, on bool) evaluate.Value {
 	}
 }
 
-// active reports whether the subject is of the signal's segment now, as far as traits
-// and roles say.
+// active reports whether the subject belongs to the signal's segment now, as far as
+// traits and roles decide.
 func (s *definition) active(f *facts, subject string) bool {
 	v := s.newest()
 	seg := v.members()
@@ -358,7 +361,7 @@ func (s *definition) active(f *facts, subject string) bool {
 	return active
 }
 
-// reason is why an outcome is, in words and numbers.
+// reason explains an outcome in words and numbers.
 func (s *definition) reason(f *facts, subject string, o evaluate.Outcome, excluded bool) string {
 	var m *insight.Measure
 	var b *insight.Bound

@@ -13,14 +13,14 @@ import (
 	"github.com/uptakehq/uptake/schemas/signal"
 )
 
-// attempt is how one ended.
+// attempt is the result of an attempt.
 type attempt struct {
 	deliver.Batch
 	err error
 }
 
-// dispatcher delivers what the memory holds. It belongs to one goroutine; attempts
-// run in their own, and report on results.
+// dispatcher delivers the messages in memory. It belongs to one goroutine; attempts run
+// in goroutines of their own and send their results to it.
 type dispatcher struct {
 	s       *Service
 	queues  map[string]*deliver.Queue
@@ -37,7 +37,7 @@ func newDispatcher(s *Service) *dispatcher {
 	return d
 }
 
-// take puts what is new in the memory into the queues of those who want it.
+// take adds new messages in memory to the queues of the targets that want them.
 func (d *dispatcher) take(now time.Time) {
 	m := d.s.memory
 	for _, id := range m.fresh {
@@ -58,8 +58,8 @@ func (d *dispatcher) take(now time.Time) {
 	m.fresh = m.fresh[:0]
 }
 
-// wants: changes of a segment or of a health band go only to targets that name the
-// segment, the score, or the score and the band.
+// wants reports whether a target wants a record: changes of a segment or of a health band
+// go only to targets that name the segment, the score, or the score and the band.
 func wants(t *deliver.Target, r *signal.Record) bool {
 	if r.Use != insight.UseAlert {
 		named := slices.Contains(t.Segments, r.Signal) || (r.Band != "" && slices.Contains(t.Segments, bandSignal(r.Signal, r.Band)))
@@ -68,7 +68,7 @@ func wants(t *deliver.Target, r *signal.Record) bool {
 	return t.Wants(&r.Message, r.Audience)
 }
 
-// start begins the attempts that are due. They end with ctx.
+// start starts the attempts that are due. They end with ctx.
 func (d *dispatcher) start(ctx context.Context, now time.Time) error {
 	for _, q := range d.queues {
 		b, ok := q.Next(now)
@@ -90,7 +90,7 @@ func (d *dispatcher) start(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// finish notes the end of an attempt in the log. Until that is there, a message may
+// finish records the end of an attempt in the log. Until that is written, a message may
 // be sent again, under its id.
 func (d *dispatcher) finish(ctx context.Context, a attempt) error {
 	d.running--
@@ -99,7 +99,7 @@ func (d *dispatcher) finish(ctx context.Context, a attempt) error {
 	switch {
 	case a.err != nil:
 		d.s.metrics.attempts.WithLabelValues(a.Target, "failed").Inc()
-		d.s.log.Warn("alerts were not delivered", "target", a.Target, "messages", len(a.Messages), "attempt", a.Attempt, "error", a.err)
+		d.s.log.Warn("delivering alerts failed", "target", a.Target, "messages", len(a.Messages), "attempt", a.Attempt, "error", a.err)
 	default:
 		d.s.metrics.attempts.WithLabelValues(a.Target, "delivered").Inc()
 	}
@@ -124,7 +124,7 @@ func (d *dispatcher) finish(ctx context.Context, a attempt) error {
 	return nil
 }
 
-// drain waits for the attempts that are under way.
+// drain waits for the attempts in progress.
 func (d *dispatcher) drain(ctx context.Context) error {
 	var first error
 	for d.running > 0 {

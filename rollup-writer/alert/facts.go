@@ -31,8 +31,8 @@ func (s store) each(ctx context.Context, query string, args []any, row func(driv
 	return rows.Err()
 }
 
-// question is the query of a measure: for each subject its points, as lists. from and
-// to are ticks, to without.
+// question returns the query of a measure: for each subject its points, as lists. from
+// and to are ticks, to exclusive.
 func question(app string, m *insight.Measure, level string, step time.Duration, from, to evaluate.Tick, excluded bool) (query string, args []any) {
 	unit := "toUnixTimestamp(hour)"
 	table := "usage_hourly"
@@ -84,7 +84,7 @@ func question(app string, m *insight.Measure, level string, step time.Duration, 
 		where = append(where, "feature_id != ''")
 	}
 	if excluded {
-		// Staff and test users do not count within accounts either.
+		// Staff and test users are excluded within accounts too.
 		where = append(where, "NOT (actor_kind = 'user' AND actor_id IN (SELECT id FROM exclusions(app = ?) WHERE kind = 'user'))")
 		args = append(args, app)
 		where = append(where, "account_id NOT IN (SELECT id FROM exclusions(app = ?) WHERE kind = 'account')")
@@ -132,7 +132,7 @@ func (s store) points(ctx context.Context, app string, m *insight.Measure, level
 	return all, nil
 }
 
-// who reads traits, roles and who is left out.
+// who reads traits, roles and exclusions.
 func (s store) who(ctx context.Context, app string, excluded bool) (*facts, error) {
 	f := &facts{
 		points: map[string]map[string][]evaluate.Point{}, traits: map[string]map[string]map[string]string{}, roles: map[string]string{}, accountOf: map[string]string{},
@@ -216,7 +216,7 @@ func (s store) applied(ctx context.Context) (map[string]*insight.Definitions, er
 	return all, nil
 }
 
-// excludes reports whether the database has definitions of who is left out.
+// excludes reports whether the database has definitions of exclusions.
 func (s store) excludes(ctx context.Context) (has bool, err error) {
 	var n uint64
 	if err := s.conn.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'exclusions'").Scan(&n); err != nil {
@@ -225,7 +225,7 @@ func (s store) excludes(ctx context.Context) (has bool, err error) {
 	return n > 0, nil
 }
 
-// read reads all that the signals need up to the tick now of each step.
+// read reads the data that the signals need up to the present tick of each step.
 func (s store) read(ctx context.Context, app string, list []*definition, now func(step time.Duration) evaluate.Tick, horizon time.Duration) (*facts, error) {
 	excluded, err := s.excludes(ctx)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
-// mark says how the delivery of a message to a target ended.
+// mark records how the delivery of a message to a target ended.
 type mark struct {
 	State string    `json:"state"` // delivered, dead or again
 	At    time.Time `json:"at"`
@@ -31,7 +31,7 @@ const (
 	markAgain     = "again" // ordered by redeliver
 )
 
-// memory is what the two topics hold, as far as they were read.
+// memory is the content of the two topics, as far as they were read.
 type memory struct {
 	read     *reader.Reader
 	next     map[string]int64 // by topic
@@ -51,7 +51,7 @@ func newMemory(r *reader.Reader) *memory {
 	}
 }
 
-// catchUp reads both topics to the high watermark of now.
+// catchUp reads both topics to their present high watermarks.
 func (m *memory) catchUp(ctx context.Context) error {
 	for _, t := range []struct {
 		name string

@@ -13,7 +13,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
-// order writes what decide makes of the two topics, between rounds of evaluators.
+// order writes the records that decide derives from the two topics, between rounds of
+// evaluators.
 func order(ctx context.Context, opts []kgo.Opt, decide func(*memory) (*kgo.Record, error)) error {
 	r, err := reader.New(opts...)
 	if err != nil {
@@ -34,7 +35,7 @@ func order(ctx context.Context, opts []kgo.Opt, decide func(*memory) (*kgo.Recor
 	return err
 }
 
-// Acknowledge writes that somebody has seen to an alert, and whether it was useful.
+// Acknowledge records that somebody has handled an alert, and whether it was useful.
 func Acknowledge(ctx context.Context, opts []kgo.Opt, id, by, feedback, note string, now time.Time) error {
 	return order(ctx, opts, func(m *memory) (*kgo.Record, error) {
 		last := m.alerts[id]
@@ -49,7 +50,7 @@ func Acknowledge(ctx context.Context, opts []kgo.Opt, id, by, feedback, note str
 	})
 }
 
-// Redeliver has a message sent to a target again.
+// Redeliver makes a message be sent to a target again.
 func Redeliver(ctx context.Context, opts []kgo.Opt, id, target string, now time.Time) error {
 	return order(ctx, opts, func(m *memory) (*kgo.Record, error) {
 		if m.records[id] == nil {

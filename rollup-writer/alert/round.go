@@ -18,21 +18,19 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic/arbiter"
 )
 
-// nowTick is the last tick of a step that is over, with time for its events to
-// arrive.
+// nowTick is the last complete tick of a step, with time for its events to arrive.
 func (s *Service) nowTick(now time.Time) func(step time.Duration) evaluate.Tick {
 	return func(step time.Duration) evaluate.Tick { return tickOf(now.Add(-s.cfg.Settle), step) - 1 }
 }
 
-// round evaluates every signal of every app, and writes what changes in one
-// transaction.
+// round evaluates every signal of every app, and writes the changes in one transaction.
 func (s *Service) round(ctx context.Context, now time.Time) error {
 	lag, position, err := s.lag(ctx, now)
 	if err != nil {
 		return err
 	}
-	// Where nothing that a round depends on has changed, it would say nothing. Traits
-	// come by the writers, too; exclusions are looked at again each hour.
+	// If nothing that a round depends on has changed, it has no outcomes. Traits arrive
+	// through the writers, too; exclusions are checked again each hour.
 	hour := s.nowTick(now)(time.Hour)
 	seen := fmt.Sprint(hour, position, s.rulesText())
 	if seen == s.evaluated {
@@ -57,8 +55,8 @@ func (s *Service) rulesText() string {
 	return text
 }
 
-// defined are the versions of an app's definitions, with the one of the file behind
-// them if it differs; changed says whether it does.
+// defined returns the versions of an app's definitions, including that of the file if
+// it differs from the last; changed reports whether it does.
 func (s *Service) defined(app string, now time.Time) (list []dated, changed bool) {
 	list = slices.Clone(s.memory.versions[app])
 	d := s.definitions[app]
@@ -68,7 +66,7 @@ func (s *Service) defined(app string, now time.Time) (list []dated, changed bool
 	if len(list) > 0 && slices.Equal(list[len(list)-1].Rules, rules) {
 		return list, false
 	}
-	// Versions that ended before the horizon are of no use.
+	// Versions that ended before the horizon are not needed.
 	for len(list) > 1 && list[1].From.Before(now.Add(-2*s.cfg.Horizon)) {
 		list = list[1:]
 	}
@@ -77,9 +75,9 @@ func (s *Service) defined(app string, now time.Time) (list []dated, changed bool
 }
 
 func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag time.Duration) error {
-	// What is read from ClickHouse holds for whatever state is decided on: it is a
-	// function of the events, not of what was said. Definitions are decided below,
-	// and read here to know what is asked.
+	// Data read from ClickHouse is valid for any state on which the round decides: it
+	// is a function of the events, not of earlier outcomes. Definitions are decided
+	// below, and read here to know which queries are needed.
 	if err := s.memory.catchUp(ctx); err != nil {
 		return err
 	}
@@ -103,7 +101,7 @@ func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag ti
 	}
 	written, err := arbiter.Write(ctx, arbiter.Config{
 		Options: s.kafka, TransactionalID: transactionalID,
-		Attempted: func(err error) { s.log.Info("round is decided again", "error", err) },
+		Attempted: func(err error) { s.log.Info("repeating the round", "error", err) },
 	}, func(ctx context.Context) ([]*kgo.Record, error) {
 		if err := s.hit("alerts.before-decide"); err != nil {
 			return nil, err
@@ -139,7 +137,7 @@ func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag ti
 	return s.hit("alerts.after-commit")
 }
 
-// window is the shortest that a signal looks at.
+// window is the shortest window of a signal.
 func (s *definition) window() time.Duration {
 	shortest := insight.MaxWindow
 	s.measures(func(m *insight.Measure, _ string, _ evaluate.Tick) { shortest = min(shortest, m.Window) })
@@ -160,7 +158,8 @@ func (s *Service) subjects(app string, sig *definition, f *facts) []string {
 	return slices.Compact(ids)
 }
 
-// subjects with data or traits, sorted.
+// subjects returns the subjects for which a signal is evaluated: those with data, and
+// those with stored state.
 func subjects(sig *definition, f *facts) []string {
 	if sig.level == insight.LevelApp {
 		return []string{""}
@@ -179,8 +178,7 @@ func subjects(sig *definition, f *facts) []string {
 	return slices.Sorted(maps.Keys(ids))
 }
 
-// evaluate returns the records of one signal: what it says, and the states that
-// changed.
+// evaluate returns the records of one signal: its outcomes, and the changed states.
 func (s *Service) evaluate(app string, sig *definition, f *facts, now evaluate.Tick) []*kgo.Record {
 	var records []*kgo.Record
 	horizon := ticks(s.cfg.Horizon, sig.step)
@@ -209,7 +207,7 @@ func (s *Service) evaluate(app string, sig *definition, f *facts, now evaluate.T
 	return records
 }
 
-// record says an outcome.
+// record returns the record of an outcome.
 func (s *Service) record(app string, sig *definition, f *facts, subject string, o evaluate.Outcome, excluded bool) *signal.Record {
 	v := sig.version(o.Version)
 	m := v.meta()
@@ -250,7 +248,7 @@ func (s *Service) record(app string, sig *definition, f *facts, subject string, 
 	return r
 }
 
-// version with that number, else the newest that is defined.
+// version returns the version with that number, else the newest that is defined.
 func (s *definition) version(number uint32) *version {
 	for _, exact := range []bool{true, false} {
 		for i := len(s.versions) - 1; i >= 0; i-- {

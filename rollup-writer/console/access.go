@@ -14,14 +14,14 @@ import (
 	"strings"
 )
 
-// access decides who may see a page. Other users of the machine reach a loopback
-// port too, and so does every page that a browser has open: the first are kept
-// out by the token of the printed address, which becomes a cookie; the second by
-// Host, which a page that rebinds its name cannot set, and by the cookie, which
-// browsers send to no other site (SameSite=Strict).
+// access decides who may see a page. Other users of the machine can reach a loopback
+// port, and so can every page that a browser has open. The token of the printed
+// address, which becomes a cookie, keeps out the former; Host, which a page that uses
+// DNS rebinding cannot set, and the cookie, which browsers send to no other site
+// (SameSite=Strict), keep out the latter.
 //
-// Behind a proxy with sign-in the proxy names the user. Its word counts only from
-// the networks that are listed, with the secret beside it.
+// Behind a proxy with sign-in the proxy names the user. Its header counts only from the
+// listed networks and together with the secret.
 type access struct {
 	token  string
 	hosts  []string
@@ -39,7 +39,7 @@ func newAccess(token string, hosts, peers []string, secret string) *access {
 	return a
 }
 
-// readToken returns the token in the file and makes one where there is none.
+// readToken returns the token in the file and creates one if the file does not exist.
 func readToken(path string) (string, error) {
 	b, err := os.ReadFile(path)
 	if err == nil {
@@ -68,8 +68,8 @@ func readToken(path string) (string, error) {
 	return token, errors.Join(err, f.Close())
 }
 
-// cookie is what the token becomes. It is not the token, so that a cookie that
-// was seen opens no printed address.
+// cookie is derived from the token. It is not the token, so that somebody who has seen
+// a cookie cannot open the printed address.
 func (a *access) cookie() string {
 	sum := sha256.Sum256([]byte("cookie:" + a.token))
 	return hex.EncodeToString(sum[:])
@@ -90,8 +90,8 @@ func (a *access) signedIn(r *http.Request) string {
 	return r.Header.Get("Remote-User")
 }
 
-// allowed reports whether r comes from a user of the proxy, or from somebody who
-// has the token: as a cookie, or, for programs, as a bearer token.
+// allowed reports whether r comes from a user of the proxy, or has the token: as a
+// cookie or, for programs, as a bearer token.
 func (a *access) allowed(r *http.Request) bool {
 	if a.signedIn(r) != "" {
 		return true
@@ -103,10 +103,11 @@ func (a *access) allowed(r *http.Request) bool {
 	return err == nil && same(c.Value, a.cookie())
 }
 
-// policy lets a page load from where it came from and nowhere else.
+// policy allows a page to load only from its own origin.
 const policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// guard answers what may not be seen, and sets the headers of all answers.
+// guard refuses requests that may not see a page, and sets the headers of all
+// responses.
 func (a *access) guard(c *Console, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -128,7 +129,8 @@ func (a *access) guard(c *Console, next http.Handler) http.Handler {
 		}
 		if token := r.URL.Query().Get("token"); token != "" && same(token, a.token) {
 			http.SetCookie(w, &http.Cookie{Name: cookieName, Value: a.cookie(), Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, MaxAge: 90 * 24 * 3600})
-			// The token leaves the address, and with it the browser's history.
+			// The redirect removes the token from the address, and so from the
+			// browser's history.
 			q := r.URL.Query()
 			q.Del("token")
 			target := r.URL.Path

@@ -33,8 +33,8 @@ type accountsBody struct {
 	Empty  *emptyState
 }
 
-// signalOf compares an account with itself in the period before. The bounds are
-// shown on the page.
+// signalOf compares an account with itself in the previous period. The page shows the
+// bounds.
 func signalOf(people, peopleBefore, uses, usesBefore int64) (signal, why string) {
 	switch {
 	case usesBefore == 0:
@@ -96,7 +96,7 @@ func (c *Console) accounts(r *http.Request, s *scope) (*page.Page, error) {
 			b.Links[name] = s.link("/accounts", "signal", name)
 		}
 	}
-	// What needs a look first: the largest loss of usage.
+	// Accounts with the largest loss of usage first.
 	slices.SortStableFunc(b.Rows, func(x, y accountRow) int {
 		return cmp.Or(cmp.Compare(x.Uses-x.UsesBefore, y.Uses-y.UsesBefore), strings.Compare(x.Account.ID, y.Account.ID))
 	})
@@ -276,7 +276,7 @@ func (c *Console) person(r *http.Request, s *scope) (*page.Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Who looked at whom.
+	// An audit record: who viewed whom.
 	c.log.Info("person viewed", "viewer", cmp.Or(c.access.signedIn(r), "holder of the token"), "app", s.App, "person", id)
 	b := &personBody{ID: id, Doors: map[string]door{}}
 	for name := range a {
@@ -324,7 +324,7 @@ func (c *Console) person(r *http.Request, s *scope) (*page.Page, error) {
 	return &page.Page{Title: id, Sentence: sentence + ".", Body: b}, nil
 }
 
-// plainTable is a result as it is.
+// plainTable is a result without further formatting.
 type plainTable struct {
 	Columns []page.Column
 	Rows    [][]string

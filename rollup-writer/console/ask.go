@@ -22,8 +22,7 @@ type Column struct {
 	Type string `json:"type"` // ClickHouse's name
 }
 
-// Result is what a question was answered with. It is shared between readers and
-// never changed.
+// Result is the answer to a question. It is shared between readers and immutable.
 type Result struct {
 	Question *question.Question
 	Values   question.Values
@@ -41,14 +40,14 @@ func (r *Result) cell(row int, name string) any {
 	return r.Rows[row][i]
 }
 
-// refusal is an error that is told to people as it stands.
+// refusal is an error whose text is shown to people.
 type refusal struct {
 	what, todo string
 }
 
 func (e *refusal) Error() string { return e.what + " " + e.todo }
 
-// asker asks ClickHouse, within bounds, and keeps answers for a moment.
+// asker queries ClickHouse, within bounds, and caches answers for a short time.
 type asker struct {
 	cfg     Config
 	conn    driver.Conn
@@ -70,7 +69,7 @@ func newAsker(cfg Config, conn driver.Conn, m *metrics, now func() time.Time) *a
 	return &asker{cfg: cfg, conn: conn, metrics: m, now: now, slots: make(chan struct{}, askAtOnce), cache: map[string]*Result{}}
 }
 
-// key of a question with its values in the cache.
+// key is the cache key of a question with its values.
 func key(q *question.Question, v question.Values) string {
 	var b strings.Builder
 	b.WriteString(q.Name)
@@ -80,7 +79,7 @@ func key(q *question.Question, v question.Values) string {
 	return b.String()
 }
 
-// ask answers a question. Its values are bound by the caller: app among them.
+// ask answers a question. The caller binds its values, including app.
 func (a *asker) ask(ctx context.Context, name string, values question.Values) (*Result, error) {
 	q := question.Get(name)
 	if q == nil {
@@ -136,7 +135,7 @@ func (a *asker) query(ctx context.Context, q *question.Question, v question.Valu
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.QueryTimeout+2*time.Second)
 	defer cancel()
 	ctx = clickhousego.Context(ctx, clickhousego.WithParameters(clickhousego.Parameters(v)), clickhousego.WithSettings(clickhousego.Settings{
-		// Whatever the user's rights are, a page only reads.
+		// Pages only read, whatever the user's rights.
 		"readonly":             2,
 		"max_execution_time":   int(a.cfg.QueryTimeout.Seconds()),
 		"max_rows_to_read":     a.cfg.QueryRows,
@@ -146,7 +145,7 @@ func (a *asker) query(ctx context.Context, q *question.Question, v question.Valu
 	}))
 	rows, err := a.conn.Query(ctx, q.SQL)
 	if err != nil {
-		return nil, a.told(err)
+		return nil, a.refused(err)
 	}
 	defer func() { _ = rows.Close() }() // Err has what matters
 	types := rows.ColumnTypes()
@@ -169,12 +168,12 @@ func (a *asker) query(ctx context.Context, q *question.Question, v question.Valu
 		r.Rows = append(r.Rows, row)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, a.told(err)
+		return nil, a.refused(err)
 	}
 	return r, nil
 }
 
-// plain turns pointers (of Nullable columns) into what they point to, or nil.
+// plain replaces pointers (of Nullable columns) by their values, or nil.
 func plain(v reflect.Value) any {
 	if v.Kind() == reflect.Pointer {
 		if v.IsNil() {
@@ -185,7 +184,7 @@ func plain(v reflect.Value) any {
 	return v.Interface()
 }
 
-// Codes of ClickHouse's exceptions that mean a bound was reached.
+// Codes of ClickHouse's exceptions that mean that a bound was reached.
 const (
 	tooManyRows   = 158
 	timeout       = 159
@@ -193,8 +192,8 @@ const (
 	tooManyResult = 396
 )
 
-// told makes a refusal of an exception that a bound caused.
-func (a *asker) told(err error) error {
+// refused turns an exception caused by a bound into a refusal.
+func (a *asker) refused(err error) error {
 	var e *clickhousego.Exception
 	if !errors.As(err, &e) {
 		return err

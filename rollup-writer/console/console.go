@@ -1,10 +1,10 @@
-// Package console serves the pages that people look at: who uses what, whether
-// events arrive, whether the pipeline is well.
+// Package console serves the pages that people look at: who uses what, whether events
+// arrive, whether the pipeline is healthy.
 //
-// It is a process of its own that only reads ClickHouse, with a user who may do
-// nothing else. It owns the HTTP server, who may see a page, and the view models
-// of the pages. The statements are in console/question, the templates, charts
-// and the script in console/page. Nothing on a page comes from another host.
+// It is a process of its own that only reads ClickHouse, as a user with read access
+// only. It owns the HTTP server, access control, and the view models of the pages. The
+// statements are in console/question, the templates, charts and the script in
+// console/page. Pages load nothing from other hosts.
 package console
 
 import (
@@ -29,33 +29,32 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
 
-// Config says where the console listens, whom it lets in, and what bounds a
-// question.
+// Config holds the console's address, its access control, and the bounds of a query.
 type Config struct {
-	// ClickHouse is the server that is asked. Its user should have no right but
-	// to read; what the console sends is read-only in any case.
+	// ClickHouse is the server that is queried. Its user should have no rights but to
+	// read; the console's statements are read-only in any case.
 	ClickHouse clickhouse.Config
 	Addr       string
-	// Hosts are names under which the console may be addressed beside the
-	// address that it listens on.
+	// Hosts are names under which the console may be addressed, besides the address on
+	// which it listens.
 	Hosts setting.Strings
-	// TokenFile keeps the token that the address printed at the first start
-	// contains. It is made, with mode 0600, where it is missing.
+	// TokenFile holds the token of the address that is printed at the first start. It
+	// is created, with mode 0600, if it does not exist.
 	TokenFile string
-	// ProxyPeers are networks from which a proxy with sign-in may name the user
-	// in the header Remote-User, if the header X-Proxy-Secret holds ProxySecret.
-	// From anybody else the header is ignored.
+	// ProxyPeers are networks from which a proxy with sign-in may name the user in the
+	// header Remote-User, if the header X-Proxy-Secret holds ProxySecret. From any
+	// other peer the header is ignored.
 	ProxyPeers  setting.Strings
 	ProxySecret setting.Secret
-	// Zone of days where an address names none.
+	// Zone of days if an address names none.
 	Zone string
-	// GatewayURL and WriteKey stand in the copyable first event of an empty page.
-	// WriteKey is shown to whoever may see the console.
+	// GatewayURL and WriteKey are used in the example event of an empty page. Everybody
+	// who may see the console sees WriteKey.
 	GatewayURL string
 	WriteKey   string
 
-	// Bounds of one question: processor time is not bounded by ClickHouse, so
-	// rows and time are.
+	// Bounds of one query: ClickHouse does not bound processor time, so rows and time
+	// are bounded.
 	QueryTimeout time.Duration
 	QueryRows    uint64
 	QueryMemory  uint64
@@ -75,20 +74,20 @@ func DefaultConfig() Config {
 	}
 }
 
-// Flags binds the config to flags of set.
+// Flags defines the settings as flags of set.
 func (c *Config) Flags(set *flag.FlagSet) {
 	c.ClickHouse.Flags(set)
 	set.StringVar(&c.Addr, "console-addr", c.Addr, "`host:port` of the pages; another than a loopback address needs console-proxy-peers")
-	set.Var(&c.Hosts, "console-hosts", "comma-separated `names` under which a browser may address the console, beside the address it listens on")
-	set.StringVar(&c.TokenFile, "console-token-file", c.TokenFile, "`file` with the token of the printed address; created with mode 0600 where it is missing")
-	set.Var(&c.ProxyPeers, "console-proxy-peers", "comma-separated `networks` of a proxy with sign-in that names the user in Remote-User, such as 10.0.3.0/24; nobody else's header counts")
+	set.Var(&c.Hosts, "console-hosts", "comma-separated `names` under which a browser may address the console, besides the address on which it listens")
+	set.StringVar(&c.TokenFile, "console-token-file", c.TokenFile, "`file` with the token of the printed address; created with mode 0600 if it does not exist")
+	set.Var(&c.ProxyPeers, "console-proxy-peers", "comma-separated `networks` of a proxy with sign-in that names the user in Remote-User, such as 10.0.3.0/24; the header is ignored from other peers")
 	set.Var(&c.ProxySecret, "console-proxy-secret", "`secret` that the proxy sends in X-Proxy-Secret, or file:PATH; at least 16 characters")
-	set.StringVar(&c.Zone, "console-zone", c.Zone, "time `zone` of days where an address names none, such as Europe/Vienna")
+	set.StringVar(&c.Zone, "console-zone", c.Zone, "time `zone` of days if an address names none, such as Europe/Vienna")
 	set.StringVar(&c.GatewayURL, "console-gateway-url", c.GatewayURL, "`URL` of the gateway in the example event of an empty page")
 	set.StringVar(&c.WriteKey, "console-write-key", c.WriteKey, "write `key` in the example event of an empty page; empty shows a placeholder")
-	set.DurationVar(&c.QueryTimeout, "console-query-timeout", c.QueryTimeout, "bound on the time of one question")
-	set.Uint64Var(&c.QueryRows, "console-query-rows", c.QueryRows, "bound on the `rows` that one question reads")
-	set.Uint64Var(&c.QueryMemory, "console-query-memory", c.QueryMemory, "bound on the `bytes` of memory of one question")
+	set.DurationVar(&c.QueryTimeout, "console-query-timeout", c.QueryTimeout, "bound on the duration of one query")
+	set.Uint64Var(&c.QueryRows, "console-query-rows", c.QueryRows, "bound on the `rows` read by one query")
+	set.Uint64Var(&c.QueryMemory, "console-query-memory", c.QueryMemory, "bound on the `bytes` of memory of one query")
 }
 
 // Validate reports all faults.
@@ -127,14 +126,14 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Dependencies are what a Console is given.
+// Dependencies of a Console.
 type Dependencies struct {
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
 	Now     func() time.Time // time.Now where nil
 }
 
-// Console is the server. Make it with New, then call Run once.
+// Console is the server. Create it with New, then call Run once.
 type Console struct {
 	cfg     Config
 	log     *slog.Logger
@@ -147,8 +146,8 @@ type Console struct {
 	ln      net.Listener
 }
 
-// New returns a console that listens already. cfg must be valid. Run closes what
-// New has opened.
+// New returns a console that already listens. cfg must be valid. Run closes what New
+// has opened.
 func New(cfg Config, deps Dependencies) (*Console, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -181,13 +180,13 @@ func New(cfg Config, deps Dependencies) (*Console, error) {
 	return c, nil
 }
 
-// listenHosts are the values of Host under which a listener is addressed.
+// listenHosts are the values of Host that address a listener.
 func listenHosts(addr string) []string {
 	_, port, _ := net.SplitHostPort(addr) // it is a listener's
 	return []string{addr, net.JoinHostPort("localhost", port), net.JoinHostPort("127.0.0.1", port)}
 }
 
-// URL is the address to open, with the token that lets its reader in.
+// URL is the address to open, with the token that grants access.
 func (c *Console) URL() string {
 	return "http://" + c.ln.Addr().String() + "/?token=" + c.access.token
 }
@@ -224,7 +223,7 @@ func (c *Console) Run(signals process.Signals) (err error) {
 	return nil
 }
 
-// handler is everything that the console answers.
+// handler serves all paths of the console.
 func (c *Console) handler(streams context.Context) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /static/", http.StripPrefix("/static/", c.pages.Static()))
@@ -243,7 +242,7 @@ func (c *Console) handler(streams context.Context) http.Handler {
 	return c.access.guard(c, mux)
 }
 
-// hasHost reports whether host is one that the console is addressed by.
+// hasHost reports whether host is one of the console's names.
 func hasHost(hosts []string, host string) bool {
 	return slices.ContainsFunc(hosts, func(h string) bool { return strings.EqualFold(h, host) })
 }

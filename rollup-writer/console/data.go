@@ -19,7 +19,7 @@ type questionBody struct {
 	Table                                      *plainTable
 }
 
-// questionPage shows what is behind a number: definition, statement, rows.
+// questionPage shows the background of a number: definition, statement, rows.
 func (c *Console) questionPage(r *http.Request, s *scope) (*page.Page, error) {
 	q := question.Get(r.URL.Query().Get("name"))
 	if q == nil {
@@ -126,8 +126,8 @@ func (c *Console) data(w http.ResponseWriter, r *http.Request) {
 	}{q.Name, q.Version, q.Definition, result.AsOf.UTC(), !s.To.After(s.Now), result.Values, result.Columns, rows})
 }
 
-// csvCell is a value for a spreadsheet. Text that a spreadsheet would take for a
-// formula gets a quote before it: event names and ids come from anybody.
+// csvCell returns a value for a spreadsheet. Text that a spreadsheet would interpret as
+// a formula gets a leading quote: event names and ids come from untrusted senders.
 func csvCell(v any) string {
 	switch t := v.(type) {
 	case nil:

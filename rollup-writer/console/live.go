@@ -35,8 +35,8 @@ type liveBody struct {
 	Empty  *emptyState
 }
 
-// The live view looks back so far when it opens, and again with each look, since
-// events of several partitions become visible out of order.
+// The live view looks back this far when it opens and at each update, since events of
+// several partitions become visible out of order.
 const (
 	liveFirst   = 15 * time.Minute
 	liveOverlap = 20 * time.Second
@@ -62,7 +62,7 @@ func (c *Console) live(r *http.Request, s *scope) (*page.Page, error) {
 	return p, nil
 }
 
-// arrived returns what became visible since then, newest first.
+// arrived returns the events that became visible since then, newest first.
 func (c *Console) arrived(ctx context.Context, s *scope, since time.Time) ([]liveRow, error) {
 	v := question.Values{"app": s.App, "q": s.values["q"], "since": strconv.FormatInt(since.UnixMicro(), 10)}
 	a, err := c.all(ctx, v, "live", "live_rejected")
@@ -154,8 +154,8 @@ func liveJSON(r *Result, row int) string {
 	return b.String()
 }
 
-// stream sends rows of the live table as they become visible, as server-sent
-// events. It ends when the reader goes away or the console stops.
+// stream sends rows of the live table as they become visible, as server-sent events. It
+// ends when the client disconnects or the console stops.
 func (c *Console) stream(stop context.Context, w http.ResponseWriter, r *http.Request) {
 	flusher, ok := w.(http.Flusher)
 	if !ok {

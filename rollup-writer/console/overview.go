@@ -41,7 +41,7 @@ type overviewBody struct {
 	Accounts string
 }
 
-// emptyState is how to send a first event.
+// emptyState explains how to send a first event.
 type emptyState struct{ Gateway, Key, Live string }
 
 func (c *Console) empty(s *scope) *emptyState {

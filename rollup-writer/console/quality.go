@@ -107,7 +107,7 @@ func (c *Console) quality(r *http.Request, s *scope) (*page.Page, error) {
 	return p, nil
 }
 
-// shellQuote makes one word of a POSIX shell of s.
+// shellQuote quotes s as one word of a POSIX shell.
 func shellQuote(s string) string {
 	plain := s != "" && strings.IndexFunc(s, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_-./:@", r)
@@ -118,8 +118,8 @@ func shellQuote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// words of a name in lower case, however it is written: `Clicked Button`,
-// `button_click` and `ctaTapped` begin to be comparable.
+// words returns the words of a name in lower case, in any style of writing, so that
+// `Clicked Button`, `button_click` and `ctaTapped` become comparable.
 func words(name string) []string {
 	var b strings.Builder
 	lower := false
@@ -168,7 +168,7 @@ func nearest(event string, features []string) string {
 	return best
 }
 
-// snippet is a feature of the catalog that takes the event.
+// snippet is a feature of the catalog that matches the event.
 func snippet(event string) string {
 	return fmt.Sprintf("- name: %q\n  kind: core\n  purpose: WHAT A USER GETS FROM IT\n", event)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/console/question"
 )
 
-// scope is what a page is about, all of it from its address: a link that is
-// copied opens the same page.
+// scope is the subject of a page, all of it from its address: a copied link opens the
+// same page.
 type scope struct {
 	App      string
 	Days     int // length of the period
@@ -30,7 +30,7 @@ var periods = []int{1, 7, 28, 90, 365}
 
 const defaultDays = 28
 
-// scopeOf reads the address. What it cannot use is an error that names it.
+// scopeOf reads the address. It returns an error that names what it cannot use.
 func (c *Console) scopeOf(r *http.Request, app string) (*scope, error) {
 	q := r.URL.Query()
 	s := &scope{App: app, Days: defaultDays, Now: c.now()}
@@ -54,8 +54,8 @@ func (c *Console) scopeOf(r *http.Request, app string) (*scope, error) {
 		return time.Date(local.Year(), local.Month(), local.Day()-back, 0, 0, 0, 0, s.Zone).UTC()
 	}
 	s.To, s.From, s.Before = day(-1), day(s.Days-1), day(2*s.Days-1)
-	// Totals are kept by UTC hour: a zone whose days begin between two of them
-	// would be silently wrong.
+	// Totals are kept by UTC hour: a zone whose days begin between two full hours would
+	// silently give wrong results.
 	for _, t := range []time.Time{s.To, s.From, s.Before} {
 		if t.Minute() != 0 || t.Second() != 0 {
 			return nil, &refusal{fmt.Sprintf("Days of the zone %s begin at half or quarter past a UTC hour, and the totals are kept by UTC hour.", zone), "Choose a zone with whole hours, such as UTC."}
@@ -77,7 +77,7 @@ func (c *Console) scopeOf(r *http.Request, app string) (*scope, error) {
 // stamp is an instant as ClickHouse reads it: whole seconds since 1970.
 func stamp(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
 
-// query is the part of every address that says what a page is about.
+// query is the part of every address that identifies the scope.
 func (s *scope) query(extra ...string) string {
 	v := url.Values{"app": {s.App}, "p": {fmt.Sprintf("%dd", s.Days)}, "zone": {s.Zone.String()}}
 	for i := 0; i+1 < len(extra); i += 2 {
@@ -147,7 +147,7 @@ func (s *scope) menu(current string, r *http.Request, apps []string) page.Menu {
 	return m
 }
 
-// withApp is the page of the menu for another app: ids of one app mean nothing in
+// withApp is the menu's address for another app: ids of one app have no meaning in
 // another.
 func (s *scope) withApp(current, app string) string {
 	other := *s

@@ -191,7 +191,7 @@ type retentionTable struct {
 
 const week = 7 * 24 * time.Hour
 
-// retention makes the triangle of a result with a row for each cohort and week.
+// retention builds the triangle from a result with a row for each cohort and week.
 func (s *scope) retention(r *Result) *retentionTable {
 	people := map[time.Time]map[int64]int64{}
 	var starts []time.Time
@@ -252,8 +252,8 @@ func (c *Console) explore(r *http.Request, s *scope) (*page.Page, error) {
 	return p, nil
 }
 
-// weekOne counts who came back in the week after the first, of the cohorts whose
-// week after is over.
+// weekOne counts who came back in the week after the first, for cohorts whose second
+// week is complete.
 func weekOne(t *retentionTable) (back, of int64) {
 	for _, r := range t.Rows {
 		if len(r.Cells) > 2 {

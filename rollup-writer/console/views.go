@@ -70,7 +70,7 @@ func (c *Console) write(w http.ResponseWriter, name string, status int, p *page.
 	c.metrics.requests.WithLabelValues(name, fmt.Sprintf("%dxx", status/100)).Inc()
 }
 
-// fail answers with a page that says what is wrong and what to do.
+// fail answers with a page that explains the problem and what to do.
 func (c *Console) fail(w http.ResponseWriter, _ *http.Request, status int, what, todo string) {
 	c.write(w, "failed", status, &page.Page{Title: "Uptake", Sentence: what, Body: todo})
 }
@@ -100,7 +100,7 @@ func (c *Console) apps(ctx context.Context) ([]string, error) {
 	return apps, nil
 }
 
-// accountNames are those that group calls gave, by the account's id.
+// accountNames are the names from group calls, by the account's id.
 func (c *Console) accountNames(ctx context.Context, app string) (map[string]string, error) {
 	r, err := c.asker.ask(ctx, "account_names", question.Values{"app": app})
 	if err != nil {
@@ -113,7 +113,7 @@ func (c *Console) accountNames(ctx context.Context, app string) (map[string]stri
 	return names, nil
 }
 
-// all asks several questions at once.
+// all runs several queries concurrently.
 func (c *Console) all(ctx context.Context, v question.Values, names ...string) (map[string]*Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -143,7 +143,7 @@ func (c *Console) all(ctx context.Context, v question.Values, names ...string) (
 	return byName, nil
 }
 
-// door leads from a number to its statement, its definition and its rows.
+// door links a number to its statement, its definition and its rows.
 type door struct {
 	Definition string
 	SQL, CSV   string
@@ -157,7 +157,7 @@ func (s *scope) door(name string, extra ...string) door {
 	}
 }
 
-// Values of cells, whatever width ClickHouse gave them.
+// Values of cells, of any width that ClickHouse uses.
 
 func number(v any) int64 {
 	switch n := v.(type) {
@@ -258,7 +258,7 @@ func (s *scope) featureLink(id, name string) named {
 	return n
 }
 
-// compared says a difference in words: "3 more than in the 28 days before".
+// compared describes a difference in words: "3 more than in the 28 days before".
 func compared(now, before int64, period string) string {
 	switch d := now - before; {
 	case d > 0:

@@ -1,6 +1,6 @@
-// Package definitions keeps the versions of an app's insight definitions in
-// ClickHouse: what is in force, and the next version. The format and its lint are
-// of schemas/insight.
+// Package definitions stores the versions of an app's insight definitions in
+// ClickHouse: the one in force, and the next one. The format and its lint belong to
+// schemas/insight.
 package definitions
 
 import (
@@ -17,7 +17,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/insight"
 )
 
-// ErrConflict is in the chain of the error of an apply that another one preceded.
+// ErrConflict is in the chain of the error of an apply that lost against a concurrent
+// one.
 var ErrConflict = errors.New("another version was applied at the same time")
 
 // Store is the definitions of one app. Close it.
@@ -48,7 +49,7 @@ func Open(ctx context.Context, cfg *clickhouse.Config, app string) (*Store, erro
 // Close closes the connections.
 func (s *Store) Close() error { return s.conn.Close() }
 
-// Version is what was applied at once.
+// Version is one applied version.
 type Version struct {
 	Number  uint32 // 0: nothing was applied yet
 	Text    string // of the file
@@ -79,9 +80,9 @@ func (s *Store) InForce(ctx context.Context) (v Version, err error) {
 	return v, rows.Err()
 }
 
-// Apply makes d, of which text is the file, the version after v. All of its rows
-// are one block under a token that names the version: of two applies at once
-// ClickHouse takes one, and the other one returns [ErrConflict].
+// Apply makes d the version after v; text is its file. All of its rows are one block
+// under a token that names the version: of two concurrent applies ClickHouse accepts
+// one, and the other returns [ErrConflict].
 func (s *Store) Apply(ctx context.Context, v Version, d *insight.Definitions, text, by string, now time.Time) (uint32, error) {
 	next := v.Number + 1
 	ctx = clickhousego.Context(ctx, clickhousego.WithSettings(clickhousego.Settings{

@@ -444,7 +444,7 @@ func TestImportTrackingPlan(t *testing.T) {
 		"first.json": page("A", "MQ=="), "second.json": page("B", ""),
 		"nototal.json": `{"data":{"rules":[{"key":"A","type":"TRACK"}]},"pagination":{"next":"MQ=="}}`,
 	} {
-		if out, err := w.run("catalog", "import", "-catalog", "shop", "-product", "Shop", w.file(name, text)); err == nil || !strings.Contains(err.Error(), "not whole") {
+		if out, err := w.run("catalog", "import", "-catalog", "shop", "-product", "Shop", w.file(name, text)); err == nil || !strings.Contains(err.Error(), "incomplete") {
 			t.Errorf("%s: got %v and\n%s", name, err, out)
 		}
 	}

@@ -176,7 +176,7 @@ func TestUnlinkOrdersAndIsCarriedOut(t *testing.T) {
 	r.send(event.RawEvent{Kind: event.KindIdentify, UserID: "u1", AnonymousID: "a1"})
 	r.show(func(a *Answer) bool { return a.CountsFor == "u1" }, "-anonymous", "a1")
 	out, err := r.command("unlink", "-anonymous", "a1", "-from", "u1")
-	if err != nil || !strings.Contains(out, `ordered: anonymous id "a1" is not "u1"`) {
+	if err != nil || !strings.Contains(out, `ordered: unlink anonymous id "a1" from "u1"`) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	a := r.show(func(a *Answer) bool { return len(a.IDs[0].Undone) == 1 }, "-anonymous", "a1")

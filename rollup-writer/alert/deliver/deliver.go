@@ -1,10 +1,10 @@
-// Package deliver brings what the alerts log says to its receivers: webhooks, Slack
-// and e-mail.
+// Package deliver sends the messages of the alerts log to their receivers: webhooks,
+// Slack and e-mail.
 //
-// It owns how a message is written for each kind of target and escaped for it, when
-// it may be sent (quiet hours, grouping, rate, attempts), and that nothing is dialled
-// that was not allowed. What was delivered is kept by the caller: a message is put in
-// again after a restart, and sent at least once under the same id.
+// It owns the form of a message for each kind of target and its escaping, when it may
+// be sent (quiet hours, grouping, rate, attempts), and that only allowed addresses are
+// dialled. The caller records what was delivered: after a restart it adds a message
+// again, and the message is sent at least once under the same id.
 package deliver
 
 import (
@@ -15,14 +15,14 @@ import (
 	"github.com/uptakehq/uptake/schemas/signal"
 )
 
-// Batch is what is sent in one request or mail.
+// Batch is the content of one request or mail.
 type Batch struct {
 	Target   string
 	Messages []signal.Message
 	Attempt  int // from 1
 }
 
-// ID of a batch is the message's, or of several a hash of theirs.
+// ID of a batch is the message's, or for several messages a hash of theirs.
 func (b *Batch) ID() string {
 	if len(b.Messages) == 1 {
 		return b.Messages[0].ID

@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// ErrRefused is in the chain of the error of a delivery to an address that is not
+// ErrRefused is in the chain of the error about a delivery to an address that is not
 // allowed.
 var ErrRefused = errors.New("address is not allowed")
 
-// special are ranges that are neither on the internet nor covered by the properties
-// of an address: shared and benchmark space, documentation, reserved, and prefixes
-// that carry an IPv4 address to somewhere else.
+// special are ranges that are not on the internet and not covered by the properties of
+// an address: shared and benchmark space, documentation, reserved, and prefixes that
+// carry an IPv4 address elsewhere.
 func special() []netip.Prefix {
 	var all []netip.Prefix
 	for _, s := range []string{
@@ -45,7 +45,7 @@ func public(ip netip.Addr) bool {
 	return true
 }
 
-// named reports whether allow has the address's network.
+// named reports whether allow contains the address's network.
 func (ts *Targets) named(ip netip.Addr) bool {
 	ip = ip.Unmap().WithZone("")
 	for _, p := range ts.networks {
@@ -70,8 +70,8 @@ func (ts *Targets) allowedHost(host string) error {
 	return nil
 }
 
-// dialer refuses addresses at the moment of the connection, after names were
-// resolved: a name may come to another address at each attempt.
+// dialer refuses addresses at the moment of the connection, after names were resolved:
+// a name may resolve to another address at each attempt.
 func (ts *Targets) dialer(timeout time.Duration) *net.Dialer {
 	return &net.Dialer{Timeout: timeout, Control: func(_, address string, _ syscall.RawConn) error {
 		at, err := netip.ParseAddrPort(address)
@@ -85,7 +85,7 @@ func (ts *Targets) dialer(timeout time.Duration) *net.Dialer {
 	}}
 }
 
-// client follows no redirects and knows no proxy.
+// client follows no redirects and uses no proxy.
 func (ts *Targets) client(timeout time.Duration) *http.Client {
 	d := ts.dialer(timeout)
 	return &http.Client{

@@ -9,7 +9,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/signal"
 )
 
-// Queue says what to send to one target, and when. It is pure: times are given.
+// Queue decides what to send to one target, and when. It is pure: times are parameters.
 type Queue struct {
 	target  *Target
 	waiting []entry
@@ -36,17 +36,17 @@ const (
 // NewQueue returns an empty queue. The target must have been checked.
 func NewQueue(t *Target) *Queue { return &Queue{target: t} }
 
-// Len is the number of messages that wait or are under way.
+// Len is the number of messages waiting or being sent.
 func (q *Queue) Len() int { return len(q.waiting) }
 
-// Put adds a message, unless it waits already.
+// Put adds a message, unless it is already in the queue.
 func (q *Queue) Put(m signal.Message, now time.Time) {
 	if !slices.ContainsFunc(q.waiting, func(e entry) bool { return e.ID == m.ID }) {
 		q.waiting = append(q.waiting, entry{Message: m, since: now})
 	}
 }
 
-// Drop takes a message out.
+// Drop removes a message.
 func (q *Queue) Drop(id string) {
 	q.waiting = slices.DeleteFunc(q.waiting, func(e entry) bool { return e.ID == id })
 }
@@ -68,8 +68,8 @@ func (t *Target) quietAt(now time.Time) bool {
 	return m >= q.from || m < q.to
 }
 
-// Next returns what to send at now, if anything. Until Done is called with it,
-// there is nothing else: a target has one attempt under way.
+// Next returns what to send at now, if anything. Until Done is called with it, Next
+// returns nothing else: a target has one attempt at a time.
 func (q *Queue) Next(now time.Time) (Batch, bool) {
 	if q.busy || q.target.quietAt(now) {
 		return Batch{}, false
@@ -78,7 +78,7 @@ func (q *Queue) Next(now time.Time) (Batch, bool) {
 	if q.target.MaxPerHour > 0 && len(q.sent) >= q.target.MaxPerHour {
 		return Batch{}, false
 	}
-	// Those that failed do not hold back the others.
+	// Failed messages do not delay the others.
 	i := slices.IndexFunc(q.waiting, func(e entry) bool {
 		return !now.Before(e.next) && now.Sub(e.since) >= q.target.GroupWait
 	})
@@ -105,8 +105,8 @@ func (q *Queue) Next(now time.Time) (Batch, bool) {
 	return b, true
 }
 
-// Done notes how the attempt of b ended. It returns the messages that are finished:
-// delivered, or dead after an error that is permanent or lasted too long.
+// Done records how the attempt of b ended. It returns the messages that are finished:
+// delivered, or given up after an error that is permanent or lasted too long.
 func (q *Queue) Done(b Batch, err error, now time.Time) (delivered, dead []signal.Message) {
 	q.busy = false
 	for _, m := range b.Messages {

@@ -26,8 +26,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/signal"
 )
 
-// PermanentError is the answer of a receiver that will not change with another
-// attempt.
+// PermanentError is an answer of a receiver that another attempt would not change.
 type PermanentError struct{ Err error }
 
 func (e *PermanentError) Error() string { return e.Err.Error() }
@@ -53,7 +52,7 @@ func (ts *Targets) Send(ctx context.Context, b Batch, now time.Time) error {
 	return &PermanentError{fmt.Errorf("there is no target %s", b.Target)}
 }
 
-// Webhook is the body of a webhook, as Standard Webhooks has it.
+// Webhook is the body of a webhook in the form of Standard Webhooks.
 type Webhook struct {
 	Type      string         `json:"type"` // alert.firing
 	Timestamp time.Time      `json:"timestamp"`
@@ -113,8 +112,8 @@ func (ts *Targets) post(ctx context.Context, t *Target, b Batch, now time.Time) 
 	return outcome(t.Name, res)
 }
 
-// outcome of an answer. Of the errors of the client only those that speak of this
-// request forever are permanent.
+// outcome classifies an answer. Of the client errors only those that reject this
+// request permanently are permanent.
 func outcome(target string, res *http.Response) error {
 	err := fmt.Errorf("target %s answered %d", target, res.StatusCode)
 	switch {
@@ -166,8 +165,8 @@ func slackText(b Batch) string {
 	return strings.TrimSuffix(out.String(), "\n")
 }
 
-// plain takes line breaks and control characters out of a text, also those that
-// change the direction of what follows.
+// plain removes line breaks and control characters from a text, including those that
+// change the direction of the following text.
 func plain(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028' || r == '\u2029' {
@@ -177,7 +176,7 @@ func plain(s string) string {
 	}, strings.ToValidUTF8(s, "?"))
 }
 
-// letter is the mail of a batch, as it goes over the wire.
+// letter is the mail of a batch, in wire form.
 func (t *Target) letter(b Batch, now time.Time) ([]byte, error) {
 	subject := b.Messages[0].Line()
 	if len(b.Messages) > 1 {

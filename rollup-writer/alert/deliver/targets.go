@@ -32,7 +32,7 @@ const (
 
 // Targets are the receivers of a file.
 type Targets struct {
-	// Allow are names of hosts outside that may be dialled, and networks of local
+	// Allow are names of external hosts that may be dialled, and networks of local
 	// addresses that may be.
 	Allow   []string `yaml:"allow"`
 	Targets []Target `yaml:"targets"`
@@ -46,7 +46,7 @@ type Target struct {
 	Name string `yaml:"name"`
 	Kind string `yaml:"kind"`
 	URL  string `yaml:"url"` // of webhook and slack
-	// URLFile holds the URL where it is a secret, as Slack's are.
+	// URLFile holds the URL if it is a secret, as Slack's are.
 	URLFile string `yaml:"url_file"`
 	// SecretFiles hold keys of signatures (whsec_ and base64). All sign, so that a
 	// key is rotated by adding the new one, and removing the old one later.
@@ -62,24 +62,23 @@ type Target struct {
 	To           []string `yaml:"to"`
 	Username     string   `yaml:"username"`
 	PasswordFile string   `yaml:"password_file"`
-	// PlainSMTP sends mail without TLS, to a host that is named in allow as a
-	// network.
+	// PlainSMTP sends mail without TLS, to a host whose network is in allow.
 	PlainSMTP bool `yaml:"plain_smtp"`
 
-	// What it receives: nothing given is everything.
+	// Which messages it receives; without these fields, all.
 	MinSeverity string   `yaml:"min_severity"`
 	Owners      []string `yaml:"owners"`
 	Apps        []string `yaml:"apps"`
-	// Segments whose entering and leaving it receives; none unless named.
+	// Segments whose entering and leaving it receives; none by default.
 	Segments []string `yaml:"segments"`
 	Default  *bool    `yaml:"default"` // also alerts that name no audience; true unless given
 
 	Quiet      *Quiet `yaml:"quiet"`
 	MaxPerHour int    `yaml:"max_per_hour"` // requests or mails; 0: no limit
-	// GroupWait is how long a message waits for others of its owner, which then
-	// are sent as one; for slack and email.
+	// GroupWait is how long a message waits for others of its owner, to be sent
+	// together; for slack and email.
 	GroupWait time.Duration `yaml:"group_wait"`
-	// GiveUp is after how long a message that cannot be delivered is dead.
+	// GiveUp is how long a message is retried before it is given up.
 	GiveUp time.Duration `yaml:"give_up"`
 	// Timeout of one attempt.
 	Timeout time.Duration `yaml:"timeout"`
@@ -88,8 +87,8 @@ type Target struct {
 	body     any // parsed BodyFile
 }
 
-// Quiet are hours in which nothing is delivered; what comes up is held, and for
-// slack and email sent as one digest per owner at their end.
+// Quiet are hours in which nothing is delivered; messages are held, and for slack and
+// email sent as one digest per owner at their end.
 type Quiet struct {
 	Zone string   `yaml:"zone"` // IANA name
 	From string   `yaml:"from"` // 20:00
@@ -100,8 +99,8 @@ type Quiet struct {
 	days     [7]bool
 }
 
-// LoadTargets reads and checks a file of targets. Secrets are read when they are
-// used, so that a rotated one is taken at once.
+// LoadTargets reads and checks a file of targets. Secrets are read when they are used,
+// so that a rotated one takes effect at once.
 func LoadTargets(file string) (*Targets, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -264,7 +263,8 @@ func (t *Target) checkQuiet() error {
 	return nil
 }
 
-// readBody parses the document whose strings are templates, and tries it.
+// readBody parses the JSON document whose strings are templates, and tests the
+// templates.
 func (t *Target) readBody() error {
 	text, err := os.ReadFile(t.BodyFile)
 	if err != nil {
@@ -279,9 +279,9 @@ func (t *Target) readBody() error {
 	return nil
 }
 
-// fill executes the strings of a JSON value as templates over the fields of a
-// message. What it inserts cannot change the document's shape. Templates have Go's
-// own functions only, none of which reads files, the environment or the network.
+// fill executes the strings of a JSON value as templates over the fields of a message.
+// Inserted text cannot change the document's shape. Templates have only Go's own
+// functions, none of which reads files, the environment or the network.
 func fill(v any, m *signal.Message) (any, error) {
 	switch v := v.(type) {
 	case string:
@@ -290,7 +290,7 @@ func fill(v any, m *signal.Message) (any, error) {
 			return nil, err
 		}
 		var b strings.Builder
-		// A copy, so that no method of a signal.Message is in reach.
+		// A copy, so that templates cannot call methods of Message.
 		type fields signal.Message
 		if err := t.Execute(&b, fields(*m)); err != nil {
 			return nil, err
@@ -318,8 +318,7 @@ func fill(v any, m *signal.Message) (any, error) {
 	return v, nil
 }
 
-// Wants reports whether a target is to receive a message of an alert with that
-// audience.
+// Wants reports whether a target receives a message of an alert with that audience.
 func (t *Target) Wants(m *signal.Message, audience []string) bool {
 	among := func(list []string, s string) bool { return len(list) == 0 || slices.Contains(list, s) }
 	severities := insight.Severities()
@@ -330,8 +329,8 @@ func (t *Target) Wants(m *signal.Message, audience []string) bool {
 
 const maxSecret = 64 << 10
 
-// readSecret reads a file without the line end behind it. Errors do not hold what is
-// in it.
+// readSecret reads a file without its trailing line end. Errors do not contain its
+// content.
 func readSecret(file string) ([]byte, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {

@@ -1,20 +1,20 @@
 // Package evaluate decides when a signal about one subject fires and ends, and what
-// of that must be said, withdrawn or changed when history is corrected.
+// must be announced, retracted or changed when history is corrected.
 //
 // It is pure: time is a count of ticks, data are points, and nothing is read or
 // written. Three rules hold:
 //
-//  1. What is true of a tick is a function of the data as now known, of the rule
-//     that was in force at that tick, and of the machine's state before it. So the
-//     episodes of a signal (when it fired, when it ended) are a fold over ticks, and
-//     a correction is a fold that is made again.
-//  2. What was said is reconciled with the episodes, never derived anew: an episode
-//     that was said keeps its id while it overlaps what was said, one that is no
-//     longer true is retracted, and one that was not said yet is said.
-//  3. Ticks older than the horizon are settled: they are neither folded again nor
+//  1. The state at a tick is a function of the data as now known, of the rule in force
+//     at that tick, and of the machine's state before it. So the episodes of a signal
+//     (when it fired, when it ended) are a fold over ticks, and a correction repeats
+//     the fold.
+//  2. Announced episodes are reconciled with the computed ones, never replaced: an
+//     announced episode keeps its id while it overlaps a computed one, one that is no
+//     longer true is retracted, and one that was not announced yet is announced.
+//  3. Ticks older than the horizon are settled: they are neither computed again nor
 //     retracted.
 //
-// Storing the state, and finding the data, are for the caller.
+// The caller stores the state and supplies the data.
 package evaluate
 
 import (
@@ -24,11 +24,11 @@ import (
 	"github.com/uptakehq/uptake/schemas/signal"
 )
 
-// Tick is a number of steps, of an hour or a day, since 1970-01-01 UTC. A value at
-// tick t is of the window that ends with the end of t.
+// Tick is a number of steps, of an hour or a day, since 1970-01-01 UTC. A value at tick
+// t applies to the window that ends with the end of t.
 type Tick int32
 
-// Open is the end of an episode that has not ended.
+// Open is the end of an episode that is still open.
 const Open Tick = math.MaxInt32
 
 // never marks a tick that is not set.
@@ -37,8 +37,8 @@ const never Tick = -1
 // Value is a measure of one subject at a tick.
 type Value func(Tick) float64
 
-// Bound is true of values below the limit, or at or above it. With Previous it is
-// relative: Limit is a share of the mean of the values of that many windows before,
+// Bound holds for values below the limit, or at or above it. With Previous it is
+// relative: Limit is a share of the mean of the values of that many previous windows,
 // which must be at least Baseline and more than 0.
 type Bound struct {
 	Below    bool
@@ -48,8 +48,8 @@ type Bound struct {
 	Baseline float64
 }
 
-// Holds reports whether b is true of v at t, and why. A relative bound without a
-// baseline is not true.
+// Holds reports whether b holds for v at t, with the numbers. A relative bound without
+// a baseline does not hold.
 func (b Bound) Holds(v Value, t Tick) (bool, signal.Facts) {
 	f := signal.Facts{Value: v(t), Limit: b.Limit}
 	if b.Previous > 0 {
@@ -78,13 +78,13 @@ type Need struct {
 type Rule struct {
 	Version uint32
 	Needs   []Need
-	// Value and Fires are what fires the rule; a nil Value fires where the needs
-	// hold.
+	// Value and Fires are the condition of the rule; with a nil Value it fires where
+	// the needs hold.
 	Value  Value
 	Fires  Bound
 	Clears *Bound // nil: whatever does not fire
-	// For is how long Fires must have held, Cooldown how long after the end of an
-	// episode the next one may begin.
+	// For is how long Fires must hold, Cooldown how long after the end of an episode
+	// the next one may begin.
 	For, Cooldown Tick
 }
 
@@ -109,7 +109,7 @@ func (r *Rule) fires(t Tick) bool {
 	return ok
 }
 
-// goesOn reports whether an episode lasts through t.
+// goesOn reports whether an episode continues through t.
 func (r *Rule) goesOn(t Tick) bool {
 	if r == nil || !r.Needed(t) {
 		return false
@@ -134,15 +134,15 @@ func (r *Rule) Facts(t Tick) signal.Facts {
 	return f
 }
 
-// Rules are the versions that are in force for a subject at each tick; nil: none,
-// since the signal did not exist or the subject was not of its segment.
+// Rules are the versions in force for a subject at each tick; nil: none, since the
+// signal did not exist or the subject was not in its segment.
 type Rules func(Tick) *Rule
 
 // Machine is the state after a tick.
 type Machine struct {
 	At Tick `json:"at"`
-	// Pending is the first tick of the run in which the rule's condition holds,
-	// Firing the tick at which it fired; -1: it does not.
+	// Pending is the first tick of the run in which the rule's condition holds, Firing
+	// the tick at which it fired; -1: none.
 	Pending Tick `json:"pending"`
 	Firing  Tick `json:"firing"`
 	// Quiet is the first tick at which it may fire again.
@@ -151,14 +151,14 @@ type Machine struct {
 
 func (m Machine) idle() bool { return m.Pending == never && m.Firing == never && m.Quiet <= m.At+1 }
 
-// Episode is a span in which a signal was true: from the tick at which it fired up
-// to, and without, the one at which it ended.
+// Episode is a span in which a signal was true: from the tick at which it fired to the
+// one at which it ended, exclusive.
 type Episode struct {
 	From, To Tick
 	Version  uint32 // of the rule that fired
 }
 
-// step goes on to the next tick, and adds to episodes, whose last one is open while
+// step advances to the next tick, and adds to episodes, whose last one is open while
 // the machine fires.
 func (m *Machine) step(rules Rules, episodes []Episode) []Episode {
 	m.At++
@@ -200,12 +200,12 @@ func (m *Machine) fold(rules Rules, to Tick, version uint32) []Episode {
 	return episodes
 }
 
-// Said is an episode that was said.
+// Said is an announced episode.
 type Said struct {
 	ID string `json:"id"`
-	// Fired is the tick that the id was made for.
+	// Fired is the tick from which the id was made.
 	Fired Tick `json:"fired"`
-	// From and To are those of the episode as known when it was evaluated last.
+	// From and To are those of the episode as of the last evaluation.
 	From    Tick   `json:"from"`
 	To      Tick   `json:"to"`
 	State   string `json:"state"`
@@ -218,29 +218,29 @@ type Span struct {
 	To   Tick `json:"to"`
 }
 
-// Subject is all that is kept of a signal about one subject. The zero value is one
-// of which nothing was evaluated yet.
+// Subject is the stored state of a signal about one subject. The zero value is a
+// subject that was not evaluated yet.
 type Subject struct {
-	// Settled is the machine at the horizon, Last at the tick evaluated last.
+	// Settled is the machine at the horizon, Last at the last evaluated tick.
 	Settled Machine `json:"settled"`
 	Last    Machine `json:"last"`
 	Said    []Said  `json:"said,omitempty"`
-	// Off are the ticks in which the subject was not of the signal's segment, by a
-	// trait or role: those have no history of their own, so what was true at a
-	// tick when it was first evaluated holds for that tick.
+	// Off are the ticks in which the subject was not in the signal's segment because of
+	// a trait or role. These have no history, so the state of a tick at its first
+	// evaluation is kept.
 	Off []Span `json:"off,omitempty"`
 
 	known bool
 }
 
-// Forget reports that nothing of the subject need be kept: evaluation would come to
-// the same without, except that of a subject that enters the segment later, the
-// ticks before count as if it had been of the segment then.
+// Forget reports that nothing of the subject needs to be stored: evaluation would give
+// the same result without it, except that for a subject that enters the segment later,
+// earlier ticks count as if it had been in the segment.
 func (s *Subject) Forget() bool {
 	return s.Settled.idle() && s.Last.idle() && len(s.Said) == 0
 }
 
-// Input is what is known of the subject at a round.
+// Input is the data of the subject in a round.
 type Input struct {
 	Now Tick // the last tick that is over
 	// Horizon is how many ticks before Now may still change.
@@ -248,36 +248,36 @@ type Input struct {
 	Rules   Rules
 	// LongestFor is at least For of every rule.
 	LongestFor Tick
-	// Changed: data of ticks that were evaluated before may have changed. When
-	// false, only new ticks are evaluated.
+	// Changed: data of ticks that were evaluated before may have changed. If false,
+	// only new ticks are evaluated.
 	Changed bool
-	// Inactive: by a trait or role the subject is not of the segment now.
+	// Inactive: because of a trait or role the subject is not in the segment now.
 	Inactive bool
-	// Excluded: the subject is left out of all usage now, and so of its history.
+	// Excluded: the subject is now excluded from all usage, and so from its history.
 	// When it no longer is, Changed must be set.
 	Excluded bool
-	// NewID returns the id of an episode that was not said before. n counts those
-	// that were made for the same tick before.
+	// NewID returns the id of a new episode. n counts those made for the same tick
+	// before.
 	NewID func(from Tick, n int) string
 }
 
-// Outcome is something to say.
+// Outcome is something to announce.
 type Outcome struct {
 	State string // signal.Firing, Resolved or Retracted
 	Said
-	// At is the tick that Facts are of.
+	// At is the tick of Facts.
 	At    Tick
 	Facts signal.Facts
-	// Late: the episode had begun and ended before it was noticed (Firing, followed
-	// by Resolved), or an end that was said has turned out to be none (Firing).
+	// Late: the episode had begun and ended before it was noticed (Firing, followed by
+	// Resolved), or an announced end has turned out to be wrong (Firing).
 	Late bool
 	// Left: it ended because the subject left the segment, or the signal is no
 	// longer defined.
 	Left bool
 }
 
-// Advance evaluates up to in.Now, and returns what must be said because of it. It
-// does nothing if the subject was evaluated up to a later tick.
+// Advance evaluates up to in.Now, and returns the outcomes. It does nothing if the
+// subject was already evaluated up to a later tick.
 func (s *Subject) Advance(in Input) []Outcome {
 	if s.Last.At == 0 && s.Settled.At == 0 && !s.known {
 		s.begin(in)
@@ -313,8 +313,8 @@ func (s *Subject) Advance(in Input) []Outcome {
 	return outcomes
 }
 
-// begin places a new subject before the horizon. Of what was before, only a run in
-// which the condition held matters, as long as the rule asks for.
+// begin places a new subject before the horizon. Of earlier ticks only a run in which
+// the condition held matters, as long as the rule's For.
 func (s *Subject) begin(in Input) {
 	at := in.Now - in.Horizon
 	s.Settled = Machine{At: at, Pending: never, Firing: never}
@@ -324,7 +324,7 @@ func (s *Subject) begin(in Input) {
 	s.Last, s.known = s.Settled, true
 }
 
-// switchOff notes whether the subject is of the segment in the ticks since the last
+// switchOff notes whether the subject is in the segment in the ticks since the last
 // round.
 func (s *Subject) switchOff(in Input) {
 	open := len(s.Off) > 0 && s.Off[len(s.Off)-1].To == Open
@@ -346,7 +346,7 @@ func (s *Subject) version(from Tick) uint32 {
 	return 0
 }
 
-// reconcile compares what was said with the episodes as now known.
+// reconcile compares announced episodes with the computed ones.
 func (s *Subject) reconcile(in Input, rules Rules, episodes []Episode) []Outcome {
 	var outcomes []Outcome
 	say := func(state string, said Said, at Tick, late bool) {
@@ -359,8 +359,8 @@ func (s *Subject) reconcile(in Input, rules Rules, episodes []Episode) []Outcome
 		if said.State == signal.Retracted || said.To <= s.Settled.At { // kept for its id alone
 			continue
 		}
-		// The first that overlaps: of an episode that was said and has turned out to be
-		// two, the first one is the one that was said.
+		// The first that overlaps: if an announced episode has turned out to be two,
+		// the first of them is the announced one.
 		best := slices.IndexFunc(episodes, func(e Episode) bool { return e.From < said.To && said.From < e.To })
 		for best >= 0 && taken[best] {
 			if best++; best == len(episodes) || episodes[best].From >= said.To {
@@ -406,7 +406,7 @@ func (s *Subject) reconcile(in Input, rules Rules, episodes []Episode) []Outcome
 	return outcomes
 }
 
-// settle moves the horizon on, and forgets what lies before it.
+// settle advances the horizon, and drops what lies before it.
 func (s *Subject) settle(in Input, rules Rules) {
 	s.Settled.fold(rules, in.Now-in.Horizon, 0)
 	s.Said = slices.DeleteFunc(s.Said, func(said Said) bool {

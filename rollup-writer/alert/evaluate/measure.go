@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Point is something that a subject did in a tick. Amount is summed; Key is what
-// distinct counts are over: a user, a feature or a day.
+// Point is something that a subject did in a tick. Amount is summed; Key is counted by
+// distinct counts: a user, a feature or a day.
 type Point struct {
 	Tick   Tick
 	Key    uint64
@@ -26,7 +26,8 @@ func (s series) at(t Tick) float64 {
 	return 0
 }
 
-// bounds of the ticks at which windows of points, which are sorted, have anything.
+// bounds returns the range of ticks at which windows of the sorted points contain
+// anything.
 func bounds(points []Point, window Tick) (from, to Tick) {
 	if len(points) == 0 {
 		return 0, 0
@@ -44,9 +45,9 @@ func sorted(points []Point) []Point {
 	return points
 }
 
-// Sum is the sum of amounts in the window of ticks that ends with each tick. Sums of
-// whole numbers up to 2^53 are exact, so that one does not depend on what came and
-// went before.
+// Sum returns the sum of amounts in the window that ends with each tick. Sums of whole
+// numbers up to 2^53 are exact, so they do not depend on points that have left the
+// window.
 func Sum(points []Point, window Tick) Value {
 	points = sorted(points)
 	from, to := bounds(points, window)

@@ -29,7 +29,7 @@ type Lines struct {
 	Days   []time.Time
 	Series []Series
 	Marks  []Mark
-	// Open is true while the last day is not over: its stroke is dashed.
+	// Open is true while the last day is not complete: its stroke is dashed.
 	Open  bool
 	Title string
 }
@@ -40,7 +40,7 @@ const (
 	top, bottom             = 14.0, 26.0
 )
 
-// ceiling is the round number at or above v that a scale ends with.
+// ceiling is the round number at or above v at which a scale ends.
 func ceiling(v float64) float64 {
 	if v <= 5 {
 		return 5
@@ -54,8 +54,8 @@ func ceiling(v float64) float64 {
 	return 10 * unit
 }
 
-// SVG draws the chart. Its numbers are in a table beside it, for those who do not
-// see it; the script reads them from the attributes of the points.
+// SVG draws the chart. Its numbers are also in a table, for readers who cannot see it;
+// the script reads them from the attributes of the points.
 func (c *Lines) SVG() template.HTML {
 	n := len(c.Days)
 	if n == 0 {
@@ -115,8 +115,7 @@ func (c *Lines) SVG() template.HTML {
 		}
 		fmt.Fprintf(&b, `<text class="label %s" x="%g" y="%.1f">%s</text>`, s.Class, chartWidth-right+8, ends[k], template.HTMLEscapeString(s.Name))
 	}
-	// One transparent column a day carries the numbers for hover and for
-	// keyboards.
+	// One transparent column per day carries the numbers for hover and for keyboards.
 	width := (chartWidth - left - right) / math.Max(1, float64(n-1))
 	for i, d := range c.Days {
 		text := []string{d.Format("Mon 2 Jan 2006")}
@@ -174,7 +173,7 @@ func labelPositions(series []Series, y func(float64) float64) []float64 {
 	return at
 }
 
-// Spark is a small line for a table's cell. The numbers are said in its title.
+// Spark is a small line for a table's cell. Its title contains the numbers.
 func Spark(values []float64) template.HTML {
 	const width, height = 96.0, 22.0
 	if len(values) == 0 {

@@ -1,9 +1,9 @@
-// Package page holds the console's templates, its style, its script and its
-// charts. It draws what it is given and asks nobody.
+// Package page holds the console's templates, its style, its script and its charts. It
+// renders given data and makes no queries.
 //
-// Everything is embedded: go build alone gives whole pages. Charts are SVG from
-// here, so that a page works without scripts, prints, and has its numbers in
-// text; the script adds hover, sorting, keys and the live view.
+// Everything is embedded: go build alone gives complete pages. Charts are SVG, so that
+// a page works without scripts, prints, and has its numbers in text; the script adds
+// hover, sorting, keys and the live view.
 package page
 
 import (
@@ -31,7 +31,7 @@ type Link struct {
 // Pair is a name with its value.
 type Pair struct{ Name, Value string }
 
-// Menu is what stands at the head of each page.
+// Menu is the head of each page.
 type Menu struct {
 	App, Zone, Path, AsOf, Period string
 	Entries, Periods, Apps        []Link
@@ -85,7 +85,7 @@ func Load() (*Set, error) {
 // Static serves the style and the script.
 func (s *Set) Static() http.Handler { return s.files }
 
-// Write writes a page as a whole or not at all.
+// Write writes a complete page or nothing.
 func (s *Set) Write(w io.Writer, name string, p *Page) error {
 	t := s.pages[name]
 	if t == nil {

@@ -1,9 +1,8 @@
-// Package question holds the questions that the console asks of ClickHouse: one
-// SQL file each, with its title and its definition in words. A page never
-// computes a number itself, so the same number is the same everywhere: on the
-// page, in its CSV, as JSON, and in a SQL client.
+// Package question holds the console's queries: one SQL file each, with its title and
+// its definition in words. A page never computes a number itself, so the same number is
+// the same everywhere: on the page, in its CSV, as JSON, and in a SQL client.
 //
-// The package is pure. The statements are parameterized views' syntax
+// The package is pure. The statements use the syntax of parameterized views
 // ({name:Type}); values travel beside the text, never in it.
 package question
 
@@ -21,7 +20,7 @@ import (
 //go:embed sql/*.sql
 var files embed.FS
 
-// Question is one statement with what people need to read its result.
+// Question is one statement with the texts that explain its result.
 type Question struct {
 	Name       string // stable: part of addresses
 	Title      string
@@ -88,11 +87,10 @@ func Get(name string) *Question { return all[name] }
 // Names lists the questions, sorted.
 func Names() []string { return slices.Sorted(maps.Keys(all)) }
 
-// Values are the parameters of one asking, by name.
+// Values are the parameters of one query, by name.
 type Values map[string]string
 
-// Bound returns the values that q has parameters for, and an error that names
-// those that are missing.
+// Bound returns the values of q's parameters, and an error that names missing ones.
 func (q *Question) Bound(v Values) (Values, error) {
 	bound := Values{}
 	var missing []string

@@ -1,63 +1,59 @@
-// Package audit compares what ClickHouse holds with itself, cell by cell: events
-// and corrections with usage_hourly, usage_hourly with every rollup over it, and
-// corrections with the plans that ordered them; and it looks for events that are
-// there twice. And it holds what the enrichers counted, by app and hour of
-// receipt, against the rows that are there (conservation.go). `rollup-writer
-// audit` shows what it finds and is its exit status.
+// Package audit compares what ClickHouse holds with itself, cell by cell: events and
+// corrections with usage_hourly, usage_hourly with every rollup over it, and corrections with
+// the plans that ordered them; and it looks for events that exist twice. It also compares the
+// enrichers' counts, by app and hour of receipt, with the rows in ClickHouse (conservation.go).
+// `rollup-writer audit` prints the findings and sets the exit status.
 //
-// It only reads, with a setting that forbids ClickHouse anything else. Repairing
-// is for `rollup-writer rebuild`.
+// It only reads, with a setting that makes ClickHouse refuse anything else.
+// `rollup-writer rebuild` repairs.
 //
 // # Conservation
 //
 //	accepted = stored + duplicates + rejected + opted out + in flight
 //
-// accepted, duplicates and opted out are the enrichers' counts, which are in
-// their transactions; stored and rejected are the rows of events and of
-// rejected_events, up to where the counts of their partition reach. So they can
-// be compared while everything runs. The ranges of raw offsets that blocks count
-// go on from one another, and hold as many events as were accepted: a record of
-// raw that was skipped, or taken twice, shows there. What is in flight is read
-// from the log behind what is counted. What a gateway rejected was not accepted:
-// refused, in rejected_events alone. Where the counts of the last blocks of a
-// partition were lost, what they counted shows as in flight until the next.
+// accepted, duplicates and opted out are the enrichers' counts, which are in their
+// transactions; stored and rejected are the rows of events and of rejected_events, up to where
+// the counts of their partition reach. So they can be compared while everything runs. The
+// ranges of raw offsets that blocks count must adjoin, and contain as many events as were
+// accepted: that detects a record of raw that was skipped or taken twice. Events in flight are
+// read from the log after the counted offsets. Events that a gateway rejected were not
+// accepted: they are listed as refused, and are only in rejected_events. If the counts of the
+// last blocks of a partition were lost, their events are reported as in flight until the next
+// block.
 //
 // # Checks, per app
 //
 //	usage_hourly against events + corrections   by every column of its key
 //	account_*_daily, user_*_daily               against usage_hourly
 //	corrections against correction_plans        by control record and key
-//	events, record                              a record of the log is there once
-//	events, message                             a message id is there once within the dedup window
+//	events, record                              a record of the log exists once
+//	events, message                             a message id exists once within the dedup window
 //
-// Each cell's sums are compared inside ClickHouse; only counts, sums and the
-// first different cells come here. An app is read in runs of days, cut where
-// they exceed Config.ChunkRows rows; what does not fit into memory even so (a
-// single day is never cut), ClickHouse spills to its disk. With From and To the
-// hourly tables are compared in those hours, the daily ones in the whole days
-// that they touch. Message ids are read in shares by their hash, since a repeat
-// may carry another event time.
+// Each cell's sums are compared inside ClickHouse; only counts, sums and the first different
+// cells come here. An app is read in runs of days of up to Config.ChunkRows rows; what does not
+// fit into memory even then (a single day is never split), ClickHouse spills to its disk. With
+// From and To the hourly tables are compared in those hours, the daily ones in the whole days
+// that they touch. Message ids are read in shares by their hash, since a repeat may carry
+// another event time.
 //
 // # Running writers
 //
-// Writers need not stop. usage_hourly does not say which offset a row came from,
-// so both sides cannot be cut at one offset; and an insert shows in events a
-// moment before or after it shows in its rollups. So a cell that differs is
-// looked at again, up to Config.Settle times with a pause in between, and counts
-// as different only if it differed every time it was looked at. A block that is
-// under way now is done by then. A busy cell can be caught at each look, by
-// other blocks; the chance falls with the power of the looks. The other error,
-// a lost row that a block under way hides just now, is found by the next audit.
-// A block that a writer keeps repeating, because a view throws, stays different:
-// its tables are, until the writer succeeds. Days and apps are listed at the
-// start: those that are new after that are not looked at.
+// Writers need not stop. usage_hourly does not say which offset a row came from, so both sides
+// cannot be cut at one offset; and an insert becomes visible in events a moment before or after
+// it does in its rollups. So a cell that differs is looked at again, up to Config.Settle times
+// with a pause in between, and counts as different only if it differed every time. A block in
+// progress is done by then. A busy cell may differ at each look because of other blocks; the
+// probability falls exponentially with the number of looks. The opposite error, a lost row that
+// a block in progress hides, is found by the next audit. A block that a writer keeps repeating,
+// because a view throws, stays different, as its tables are, until the writer succeeds. Days
+// and apps are listed at the start: later ones are not looked at.
 //
-// # What it cannot see
+// # What it cannot detect
 //
-// Events of kinds that count nothing (identify, group, alias, metric) are in no
-// rollup: a lost part of events that holds only such rows is not found here, nor
-// is a block that is in no table at all. Events that a TTL or an operator
-// deleted look like a lost part: begin with From behind them.
+// Events of kinds that count nothing (identify, group, alias, metric) are in no rollup: a lost
+// part of events with only such rows is not found by these checks, nor is a block that is in no
+// table at all. Events deleted by a TTL or an operator look like a lost part: start after them
+// with From.
 package audit
 
 import (
@@ -74,18 +70,18 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
 )
 
-// ErrDifferent says that the audit went through and found differences.
+// ErrDifferent means that the audit was completed and found differences.
 var ErrDifferent = errors.New("tables differ")
 
 const (
-	// maxHeld bounds the hashes of different cells that are kept between two
-	// looks, 8 bytes each, in a chunk and in all. Where there are more, the next
-	// look is at the whole chunk.
+	// maxHeld bounds the hashes of different cells that are kept between two looks, 8
+	// bytes each, per chunk and in total. If there are more, the next look is at the
+	// whole chunk.
 	maxHeld    = 20_000
 	maxHeldAll = 1_000_000
 )
 
-// Config says what to compare and how patiently.
+// Config holds what to compare, and how often to look again.
 type Config struct {
 	App         string    // empty: every app
 	From, To    time.Time // whole hours of event time, To excluded; zero: no bound
@@ -101,13 +97,13 @@ func DefaultConfig() Config {
 	return Config{Cells: 20, Settle: 5, SettleWait: 2 * time.Second, ChunkRows: 5_000_000, DedupWindow: 7 * 24 * time.Hour}
 }
 
-// Flags binds the config to flags of set.
+// Flags defines the settings as flags of set.
 func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.App, "app", c.App, "compare only the app with this `id`")
 	set.Var((*instant)(&c.From), "from", "compare from this `hour` of event time on, and of receipt where events are counted: 2026-11-21 or 2026-11-21T15:00:00Z")
 	set.Var((*instant)(&c.To), "to", "compare before this `hour` of event time, and of receipt")
 	set.IntVar(&c.Cells, "cells", c.Cells, "list up to this many different cells per app and check")
-	set.IntVar(&c.Settle, "settle", c.Settle, "look again up to this many times at what differs, before it is reported: blocks may be under way")
+	set.IntVar(&c.Settle, "settle", c.Settle, "look again up to this many times at differences before reporting them: blocks may be in progress")
 	set.DurationVar(&c.SettleWait, "settle-wait", c.SettleWait, "pause before each of these looks")
 	set.IntVar(&c.ChunkRows, "chunk-rows", c.ChunkRows, "compare days together up to this many rows")
 	set.DurationVar(&c.DedupWindow, "dedup-window", c.DedupWindow, "how long the enrichers remember a message id: their setting of the same name")
@@ -166,7 +162,7 @@ func (i *instant) Set(s string) error {
 	return errors.New("want a date or a time with its zone, 2026-11-21 or 2026-11-21T15:00:00Z")
 }
 
-// settings of every query. readonly is what keeps the audit from harm.
+// settings of every query. readonly prevents the audit from changing anything.
 var settings = clickhousego.Settings{
 	"readonly":                           2,
 	"max_bytes_before_external_group_by": 1 << 30,
@@ -175,7 +171,7 @@ var settings = clickhousego.Settings{
 	"max_execution_time":                 0,
 }
 
-// auditor is one run.
+// auditor is one run of the audit.
 type auditor struct {
 	conn   driver.Conn
 	schema tables.Schema
@@ -183,8 +179,8 @@ type auditor struct {
 	wait   func(context.Context, time.Duration) error
 }
 
-// Run compares what cfg, which is valid, asks for. An error means that it could
-// not be compared; differences are in the report.
+// Run compares what cfg, which is valid, asks for. It returns an error if it could not
+// compare; differences are in the report.
 func Run(ctx context.Context, conn driver.Conn, schema tables.Schema, cfg Config) (*Report, error) {
 	a := &auditor{conn: conn, schema: schema, cfg: cfg, wait: backoff.Sleep}
 	return a.run(ctx)
@@ -217,7 +213,7 @@ func bound(t time.Time) *time.Time {
 	return &t
 }
 
-// open is a chunk of a check that differed when it was looked at last.
+// open is a chunk of a check that differed at the last look.
 type open struct {
 	result *Check
 	check  *check

@@ -19,16 +19,17 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
 )
 
-// Conservation says, per app and hour of receipt, what became of the events that
-// the gateways acked.
+// Conservation lists, per app and hour of receipt, the outcomes of the events that the
+// gateways acked.
 type Conservation struct {
 	Balanced bool `json:"balanced"`
-	// InFlight says why what is in flight is not known; empty: it is known.
+	// InFlight is the reason why the number of events in flight is unknown; empty: it
+	// is known.
 	InFlight string  `json:"in_flight_unknown,omitempty"`
 	Unread   int64   `json:"in_flight_unread,omitempty"` // records in flight beyond the bound: no app or hour is known
 	Hours    []*Hour `json:"hours"`
 	Gaps     []Gap   `json:"gaps,omitempty"`
-	// Ahead says of which partitions ClickHouse lacks what writers committed.
+	// Ahead lists the partitions of which ClickHouse lacks records that writers committed.
 	Ahead    []string  `json:"commits_ahead,omitempty"`
 	Findings []Finding `json:"findings,omitempty"`
 }
@@ -45,18 +46,18 @@ type Hour struct {
 	Rejected   int64     `json:"rejected"`   // rows of rejected_events, stage enricher
 	OptedOut   int64     `json:"opted_out"`  // counted; deleted on purpose too
 	InFlight   int64     `json:"in_flight"`
-	Lost       int64     `json:"counts_lost,omitempty"` // in raw; enrichers and writers are past them, and their counts are gone
+	Lost       int64     `json:"counts_lost,omitempty"` // in raw; enrichers and writers are past them, and their counts are lost
 	Difference int64     `json:"difference"`            // accepted and nowhere; negative: too many
-	// Refused were rejected by the gateway: they were never accepted.
+	// Refused events were rejected by the gateway: they were never accepted.
 	Refused int64 `json:"refused"`
 
-	// What the enrichers passed on, and what of it is not as they counted.
+	// Rows that the enrichers passed on, and their difference to the enrichers' counts.
 	Counted            Counted `json:"counted"`
 	StoredDifference   int64   `json:"stored_difference"`
 	RejectedDifference int64   `json:"rejected_difference"`
 }
 
-// Counted is what enrichers say that they passed on.
+// Counted are the rows that enrichers passed on, by their counts.
 type Counted struct {
 	Stored   int64 `json:"stored"`
 	Rejected int64 `json:"rejected"`
@@ -66,8 +67,8 @@ func (h *Hour) differs() bool {
 	return h.Difference != 0 || h.StoredDifference != 0 || h.RejectedDifference != 0
 }
 
-// Gap is a run of raw offsets that nobody counted, or, with To below From, that
-// was counted twice.
+// Gap is a range of raw offsets that was not counted, or, with To below From, that was
+// counted twice.
 type Gap struct {
 	Partition int32 `json:"source_partition"`
 	From      int64 `json:"from"`
@@ -114,10 +115,9 @@ type Log interface {
 	Tail(ctx context.Context, positions []Position, due *Due, present func(topicID string, partition int32, from int64) (map[int64]bool, error)) (*Tail, error)
 }
 
-// Conserve compares what enrichers counted with what is in events and
-// rejected_events. Without a log nothing is known of what is in flight, and of
-// rejects that are on their way it can only wait for them. From and To of cfg
-// bound the hours of receipt here.
+// Conserve compares the enrichers' counts with events and rejected_events. Without a
+// log the number of events in flight is unknown, and for rejects in transit it can only
+// wait. From and To of cfg bound the hours of receipt here.
 func Conserve(ctx context.Context, conn driver.Conn, schema tables.Schema, cfg Config, log Log) (*Conservation, error) {
 	a := &auditor{conn: conn, schema: schema, cfg: cfg, wait: backoff.Sleep}
 	return a.conserve(ctx, log)
@@ -136,7 +136,7 @@ func (a *auditor) conserve(ctx context.Context, log Log) (*Conservation, error) 
 			c.Gaps = slices.DeleteFunc(c.Gaps, func(g Gap) bool { return !slices.Contains(gaps, g) })
 		}
 		gaps = c.Gaps
-		// What differs counts only if it differed at every look.
+		// A difference counts only if it was found at every look.
 		still := map[HourKey]bool{}
 		for _, h := range c.Hours {
 			k := HourKey{h.App, h.Hour.Unix()}
@@ -211,7 +211,7 @@ func (a *auditor) lookAtHours(ctx context.Context, log Log) (*Conservation, erro
 	return c, nil
 }
 
-// add enters what is in flight into the hours.
+// add adds the events in flight to the hours.
 func (c *Conservation) add(cfg Config, tail *Tail) {
 	by := map[HourKey]*Hour{}
 	for _, h := range c.Hours {
@@ -289,9 +289,9 @@ func (a *auditor) positions(ctx context.Context) ([]Position, error) {
 	return list, rows.Err()
 }
 
-// gaps looks whether the offsets of raw that blocks count begin at 0, unless that
-// is so long ago that the first ones have expired, and go on from one another, and
-// whether as many events were counted as there are offsets.
+// gaps checks whether the raw offsets that blocks count begin at 0 (unless the first
+// ones may have expired) and adjoin, and whether as many events were counted as there
+// are offsets.
 func (a *auditor) gaps(ctx context.Context) ([]Gap, error) {
 	table := a.schema.Table("audit_blocks")
 	blocks := `(SELECT DISTINCT raw_topic_id, source_topic_id, source_partition, source_offset, raw_first, raw_next FROM ` + table + ` FINAL WHERE raw_topic_id != '')`
@@ -327,7 +327,7 @@ SELECT source_partition, toInt64(0), min(raw_first) AS first FROM ` + table + ` 
 	return list, nil
 }
 
-// present are the offsets from one on that rejected_events holds of a partition.
+// present returns the offsets from one on that rejected_events has of a partition.
 func (a *auditor) present(ctx context.Context, topicID string, partition int32, from int64) (map[int64]bool, error) {
 	rows, err := a.conn.Query(ctx, "SELECT source_offset FROM "+a.schema.Table("rejected_events")+" WHERE source_topic_id = ? AND source_partition = ? AND source_offset >= ?", topicID, partition, from)
 	if err != nil {
@@ -345,7 +345,7 @@ func (a *auditor) present(ctx context.Context, topicID string, partition int32, 
 	return set, rows.Err()
 }
 
-// find says in words what the differences of the suspects mean.
+// find explains the differences of the suspects.
 func (c *Conservation) find(suspects map[HourKey]bool) {
 	c.Findings = []Finding{}
 	add := func(table, repair, what string, args ...any) {
@@ -395,8 +395,8 @@ func (c *Conservation) find(suspects map[HourKey]bool) {
 	}
 }
 
-// WriteText writes the equation as a table: a line for each app, and one for
-// each hour that differs or has something in flight.
+// WriteText writes the equation as a table: a line for each app, and one for each hour
+// that differs or has events in flight.
 func (c *Conservation) WriteText(w io.Writer, most int) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "APP\tRECEIVED\tACCEPTED\tSTORED\tDUPLICATES\tREJECTED\tOPTED OUT\tIN FLIGHT\tDIFFERENCE\tREFUSED\t")

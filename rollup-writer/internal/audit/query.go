@@ -13,7 +13,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
-// chunk is what one query looks at: hours and days of an app, or a share of its
+// chunk is the subject of one query: hours and days of an app, or a share of its
 // message ids.
 type chunk struct {
 	app        string
@@ -33,7 +33,7 @@ func (c chunk) where(column string) string {
 // hours of the hourly tables.
 func (c chunk) hours() string { return c.where("hour") }
 
-// wholeDays of usage_hourly, whatever hours were asked for.
+// wholeDays selects whole days of usage_hourly, whatever hours were requested.
 func (c chunk) wholeDays() string {
 	return fmt.Sprintf("app_id = %s AND %s", clickhouse.Quote(c.app), between("hour", c.first, c.end))
 }
@@ -42,7 +42,7 @@ func (c chunk) days() string {
 	return fmt.Sprintf("app_id = %s AND day >= '%s' AND day < '%s'", clickhouse.Quote(c.app), c.first.Format(time.DateOnly), c.end.Format(time.DateOnly))
 }
 
-// events of the hours; the days are what the sort key of events knows.
+// events selects the events of the hours; days are in the sorting key of events.
 func (c chunk) events() string {
 	return fmt.Sprintf("%s AND toDate(event_time) >= '%s' AND toDate(event_time) < '%s'",
 		c.where("toStartOfHour(event_time)"), c.first.Format(time.DateOnly), c.end.Format(time.DateOnly))
@@ -52,7 +52,7 @@ func (c chunk) messages() string {
 	return fmt.Sprintf("%s AND message_id != '' AND cityHash64(message_id) %% %d = %d", c.where("event_time"), c.of, c.share)
 }
 
-// between is true from from until before to; a zero bound is none.
+// between is the condition from from until before to; a zero bound is none.
 func between(column string, from, to time.Time) string {
 	var terms []string
 	if !from.IsZero() {
@@ -71,13 +71,13 @@ func between(column string, from, to time.Time) string {
 type check struct {
 	table, against string
 	columns        []string
-	// want and got are queries of columns, events and quantity, any number of
-	// rows for a cell.
+	// want and got are queries of columns, events and quantity, with any number of rows
+	// per cell.
 	want, got func(chunk) string
-	// cells, where it is set, takes the place of want and got: columns and the
-	// four sums, a row for each cell.
+	// cells, if set, replaces want and got: columns and the four sums, a row for each
+	// cell.
 	cells func(chunk) string
-	// total, where it is set, counts the cells that cells leaves out as equal.
+	// total, if set, counts the cells that cells omits because they are equal.
 	total  func(chunk) string
 	shares bool // chunks are shares of message ids; see event.Message
 }
@@ -89,9 +89,9 @@ var (
 	record        = strings.Join(recordColumns, ", ")
 )
 
-// planned selects, by the columns of a block, rows of blocks that have a plan
-// which is written whole and will not expire while they are compared: of an
-// expired one some parts may be gone before others.
+// planned selects, by the columns of a block, rows of blocks with a complete plan that
+// does not expire during the comparison: of an expired one some parts may be deleted
+// before others.
 func (c chunk) planned(columns string) string {
 	return "(" + columns + ") GLOBAL IN (SELECT " + columns + " FROM " + c.table("correction_plans") + " WHERE " + youngHeads + ")"
 }
@@ -101,13 +101,13 @@ const (
 	planColumns = "source_topic_id, source_partition, block, plan"
 )
 
-// heads of the app's plans: each is of the app of its block's first order.
+// heads of the app's plans: each belongs to the app of its block's first order.
 func (c chunk) heads() string {
 	return fmt.Sprintf("app_id = %s AND cityHash64(block) %% %d = %d AND %s", clickhouse.Quote(c.app), c.of, c.share, youngHeads)
 }
 
-// checks says again what the materialized views select: from a view that was
-// changed or dropped nothing could be told.
+// checks repeats what the materialized views select and does not use the views: a
+// changed or dropped view would make them wrong.
 var checks = slices.Concat([]check{{
 	table: "usage_hourly", against: "events + corrections", columns: baseColumns,
 	want: func(c chunk) string {
@@ -152,7 +152,7 @@ FROM ` + c.table("events") + " WHERE " + c.events() + " GROUP BY " + record
 }, {
 	table: "events", against: "one record per message", columns: []string{"message_id", "message_of"}, shares: true,
 	total: func(c chunk) string { return "SELECT count() FROM " + c.table("events") + " WHERE " + c.messages() },
-	// Of the same record twice the check before this one tells.
+	// The previous check reports records that exist twice.
 	cells: func(c chunk) string {
 		const message = "message_id, " + event.MessageSQL + " AS message_of"
 		return `SELECT message_id, message_of, toInt64(1) AS want_events, toInt64(0) AS want_quantity, toInt64(1 + repeats) AS got_events, toInt64(0) AS got_quantity
@@ -166,10 +166,10 @@ WHERE repeats > 0`
 	},
 }})
 
-// rollups are the tables over usage_hourly that hold rows.
+// rollups are the tables over usage_hourly with stored rows.
 var rollups = tables.Names(tables.Rollups())
 
-// overBase are the checks of all rollups, of those too that are views.
+// overBase are the checks of all rollups, including those that are views.
 func overBase() []check {
 	var list []check
 	for _, r := range tables.Select(func(t *tables.Table) bool { return t.Kind == tables.Rollup }) {
@@ -191,8 +191,8 @@ const differs = "(want_events != got_events OR want_quantity != got_quantity)"
 
 func (k *check) hash() string { return "cityHash64(" + strings.Join(k.columns, ", ") + ")" }
 
-// query gives the cells of a chunk with what they should hold and hold: all, or
-// those with a hash that is held.
+// query returns the cells of a chunk with expected and actual sums: all, or those with
+// one of the kept hashes.
 func (k *check) query(c chunk, held []uint64) string {
 	only := ""
 	if held != nil {
@@ -215,7 +215,7 @@ FROM (
 HAVING want_events != 0 OR want_quantity != 0 OR got_events != 0 OR got_quantity != 0`
 }
 
-// summary is what a look at a chunk gives.
+// summary is the result of a look at a chunk.
 type summary struct {
 	cells, different       uint64
 	want, missing, surplus Sums
@@ -241,7 +241,7 @@ FROM (%s)`, differs, maxHeld, k.hash(), differs, k.query(c, held))
 	return s, nil
 }
 
-// list gives the first n cells that differ.
+// list returns the first n cells that differ.
 func (a *auditor) list(ctx context.Context, k *check, c chunk, held []uint64, n int) ([]Cell, error) {
 	texts := make([]string, len(k.columns))
 	for i, name := range k.columns {
@@ -269,8 +269,8 @@ func (a *auditor) list(ctx context.Context, k *check, c chunk, held []uint64, n 
 	return cells, rows.Err()
 }
 
-// partitions tells from which partitions of the log the cells of usage_hourly
-// that differ came, and what events holds of these partitions in their hours.
+// partitions returns the partitions of the log from which the differing cells of
+// usage_hourly came, and the rows of events of these partitions in their hours.
 func (a *auditor) partitions(ctx context.Context, app string, o *open) ([]Partition, error) {
 	rows, err := a.conn.Query(ctx, `SELECT source_partition, sum(greatest(want_events - got_events, 0)), sum(greatest(got_events - want_events, 0)), min(hour), max(hour)
 FROM (`+o.check.query(o.chunk, o.held)+") WHERE "+differs+" GROUP BY source_partition ORDER BY source_partition")
@@ -317,7 +317,7 @@ func (a *auditor) topics(ctx context.Context, app string, p Partition) ([]TopicR
 	return list, rows.Err()
 }
 
-// audited are the tables that have rows of apps and days.
+// audited are the tables with rows of apps and days.
 var audited = tables.Select(func(t *tables.Table) bool { return t.Day != "" && !t.Plain && t.Name != "correction_plans" })
 
 func (a *auditor) apps(ctx context.Context) ([]string, error) {
@@ -346,8 +346,8 @@ func (a *auditor) apps(ctx context.Context) ([]string, error) {
 
 func day(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }
 
-// chunks are the days that have rows of the app in any table, put together up to
-// ChunkRows; rows is how many events they have.
+// chunks returns the days that have rows of the app in any table, combined up to
+// ChunkRows; rows is their number of events.
 func (a *auditor) chunks(ctx context.Context, app string) (list []chunk, events uint64, err error) {
 	var from []string
 	for _, t := range audited {

@@ -12,31 +12,31 @@ import (
 	"time"
 )
 
-// Report is what an audit found.
+// Report is the result of an audit.
 type Report struct {
 	Equal bool       `json:"equal"`
 	From  *time.Time `json:"from,omitempty"`
 	To    *time.Time `json:"to,omitempty"`
 	Apps  []*App     `json:"apps"`
-	// Conservation is what became of every accepted event, where it was asked for.
+	// Conservation lists the outcomes of every accepted event, if requested.
 	Conservation *Conservation `json:"conservation,omitempty"`
 }
 
-// App is what it found in one app.
+// App is the result for one app.
 type App struct {
 	ID       string    `json:"app_id"`
 	Checks   []*Check  `json:"checks"`
 	Findings []Finding `json:"findings,omitempty"`
 }
 
-// Finding says in words what must have happened and what repairs it.
+// Finding explains what must have happened and how to repair it.
 type Finding struct {
 	Table  string `json:"table"`
 	What   string `json:"what"`
 	Repair string `json:"repair"`
 }
 
-// Sums of a cell, or of many.
+// Sums of a cell, or of several.
 type Sums struct {
 	Events   int64 `json:"events"`
 	Quantity int64 `json:"quantity"`
@@ -46,9 +46,9 @@ func (s *Sums) add(o Sums) { s.Events, s.Quantity = s.Events+o.Events, s.Quantit
 func (s *Sums) sub(o Sums) { s.Events, s.Quantity = s.Events-o.Events, s.Quantity-o.Quantity }
 func (s Sums) any() bool   { return s.Events != 0 || s.Quantity != 0 }
 
-// Check is the outcome of one comparison. Want is what the other side says, of
-// all cells; Got is Want with all that stayed different. Missing is the sum of
-// what cells have too little, Surplus of what cells have too much.
+// Check is the outcome of one comparison. Want is the expected sum of all cells; Got is
+// Want with all differences that persisted. Missing is the sum of what cells have too
+// little, Surplus of what cells have too much.
 type Check struct {
 	Table     string `json:"table"`
 	Against   string `json:"against"`
@@ -59,7 +59,7 @@ type Check struct {
 	Missing   Sums   `json:"missing"`
 	Surplus   Sums   `json:"surplus"`
 	First     []Cell `json:"first,omitempty"`
-	// Partitions, of usage_hourly, are those whose cells differ.
+	// Partitions, for usage_hourly, are those whose cells differ.
 	Partitions []Partition `json:"partitions,omitempty"`
 }
 
@@ -85,7 +85,7 @@ func (k Key) MarshalJSON() ([]byte, error) {
 	return json.Marshal(m)
 }
 
-// String leaves out columns that are empty.
+// String omits empty columns.
 func (k Key) String() string {
 	var words []string
 	for _, c := range k {
@@ -101,8 +101,8 @@ func (k Key) String() string {
 	return strings.Join(words, " ")
 }
 
-// Partition of the log whose cells in usage_hourly differ, with the hours that
-// they lie in and what events holds of it in these hours.
+// Partition is a partition of the log whose cells in usage_hourly differ, with their
+// hours and the rows of events of the partition in these hours.
 type Partition struct {
 	Number    int32       `json:"source_partition"`
 	Missing   int64       `json:"missing"`
@@ -120,7 +120,7 @@ type TopicRows struct {
 	LastOffset  int64  `json:"last_offset"`
 }
 
-// mergePartitions adds what a further chunk has of them.
+// mergePartitions adds the partitions of a further chunk.
 func mergePartitions(list, more []Partition) []Partition {
 	for _, p := range more {
 		i := slices.IndexFunc(list, func(q Partition) bool { return q.Number == p.Number })
@@ -156,9 +156,9 @@ const (
 		"not of the rollups before that: they hold the only counts of what events lost"
 )
 
-// findings draws conclusions from how the checks of an app go together. What a
-// lost part takes from one table is still in all others, and what was inserted
-// twice into one table is once in all others.
+// findings draws conclusions from the combination of an app's checks. Rows of a lost
+// part of one table are still in all others, and rows inserted twice into one table are
+// once in all others.
 func findings(app *App, cfg Config) []Finding {
 	by := map[string]*Check{}
 	for _, c := range app.Checks {
@@ -168,7 +168,7 @@ func findings(app *App, cfg Config) []Finding {
 	}
 	messages := app.Checks[len(app.Checks)-1]
 	hourly, corrections, plans, records := by["usage_hourly"], by["corrections"], by["correction_plans"], by["events"]
-	// All rollups say that usage_hourly has too much, or too little.
+	// All rollups show that usage_hourly has too much, or too little.
 	lessAbove, moreAbove := true, true
 	for _, name := range rollups {
 		lessAbove = lessAbove && by[name].Missing.any() && by[name].Missing.Events >= hourly.Surplus.Events
@@ -244,8 +244,8 @@ func findings(app *App, cfg Config) []Finding {
 	return list
 }
 
-// twice tells whether a listed cell holds more of its sign than it should: rows
-// of corrections are signed.
+// twice reports whether a listed cell holds more, in its sign, than it should: rows of
+// corrections are signed.
 func twice(c *Check) bool {
 	for _, cell := range c.First {
 		w, g := cell.Want.Events, cell.Got.Events
@@ -263,10 +263,10 @@ func (r *Report) WriteJSON(w io.Writer) error {
 	return e.Encode(r)
 }
 
-// listedHours bounds the hours of an app that are shown to people.
+// listedHours bounds the hours of an app that are printed.
 const listedHours = 48
 
-// WriteText writes the report for people.
+// WriteText writes the report as text.
 func (r *Report) WriteText(w io.Writer) error {
 	if r.Conservation != nil {
 		if err := r.Conservation.WriteText(w, listedHours); err != nil {
