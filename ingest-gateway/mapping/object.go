@@ -41,11 +41,11 @@ func (o *Object) Parse(raw []byte) {
 }
 
 // Of reads the object that a value is; of another value o is empty afterwards.
-// It reports whether the value was an object, null or absent.
+// It reports whether the value was an object or stands for an empty one.
 func (o *Object) Of(v scan.Value) bool {
 	if v.Kind != scan.Object {
 		o.reset()
-		return v.IsNull()
+		return v.IsEmptyObject()
 	}
 	o.Parse(v.Raw)
 	return true

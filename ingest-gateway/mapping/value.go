@@ -251,10 +251,10 @@ func Traits(w *Writer, ops *Object) {
 		}
 		f.taken = true
 		switch {
-		case !f.value.IsNull() && string(f.value.Raw) != "{}":
-			w.Raw(f.name, f.value.Raw)
 		case f.name == "$delete": // says it all by being there: mixpanel-java sends {}
 			w.Raw(f.name, []byte(`""`))
+		case !f.value.IsEmptyObject() && string(f.value.Raw) != "{}":
+			w.Raw(f.name, f.value.Raw)
 		}
 	}
 }

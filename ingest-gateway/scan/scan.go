@@ -23,6 +23,7 @@
 package scan
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
@@ -63,6 +64,18 @@ type Value struct {
 
 // IsNull reports whether the value is null or none at all.
 func (v Value) IsNull() bool { return v.Kind <= Null }
+
+// IsEmptyObject reports whether a value stands for an object without fields where one
+// is expected: null or absent, "" and an empty array, as which PHP writes an empty map.
+func (v Value) IsEmptyObject() bool {
+	switch v.Kind {
+	case Array:
+		return len(bytes.TrimSpace(v.Raw[1:len(v.Raw)-1])) == 0
+	case String:
+		return len(v.Raw) == len(`""`)
+	}
+	return v.IsNull()
+}
 
 // Text returns a string's text or a number as it is written. It aliases the
 // value's bytes, unless a string has escapes. Of half a surrogate pair it has the

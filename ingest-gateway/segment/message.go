@@ -416,9 +416,10 @@ func (m *message) object(v scan.Value, field string) []byte {
 	switch v.Kind {
 	case scan.Object:
 		return v.Raw
-	case scan.Null, scan.Invalid:
 	default:
-		m.reject(ingest.CodeWrongType, field, field+" is "+v.Kind.String()+", not an object")
+		if !v.IsEmptyObject() {
+			m.reject(ingest.CodeWrongType, field, field+" is "+v.Kind.String()+", not an object")
+		}
 	}
 	return nil
 }
@@ -439,8 +440,7 @@ func (d *decoder) readContext(m *message) {
 	kind := s.Peek()
 	start := s.Offset()
 	if !s.Object() {
-		s.Value()
-		if kind > scan.Null {
+		if v := s.Value(); !v.IsEmptyObject() {
 			m.reject(ingest.CodeWrongType, "context", "context is "+kind.String()+", not an object")
 		}
 		return

@@ -273,6 +273,20 @@ func TestHistoryOfAnyAge(t *testing.T) {
 	}
 }
 
+// TestEmptyMaps reads what PHP writes of an empty map, and "", as an object without
+// fields, and other arrays and texts as faults.
+func TestEmptyMaps(t *testing.T) {
+	for _, field := range []string{"properties", "traits", "context"} {
+		for value, taken := range map[string]bool{`[]`: true, `[ ]`: true, `""`: true, `null`: true, `{}`: true, `[1]`: false, `"a"`: false, `[{}]`: false, `0`: false} {
+			body := fmt.Sprintf(`{"batch":[{"type":"identify","userId":"u",%q:%s}]}`, field, value)
+			res := ingesttest.New(t, New()).Do("POST", "/v1/batch", []byte(body), basic)
+			if got := len(res.Events) == 1 && len(res.Rejected) == 0; got != taken {
+				t.Errorf("%s: got %d events, %d rejected", body, len(res.Events), len(res.Rejected))
+			}
+		}
+	}
+}
+
 func TestSharedContextIsBounded(t *testing.T) {
 	g := ingesttest.New(t, New())
 	batch := func(context string, n int) ingesttest.Result {
