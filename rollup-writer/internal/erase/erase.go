@@ -1,39 +1,38 @@
-// Package erase deletes a person's data: what ClickHouse and the enrichers hold of a
-// user, of the users that are the same person by alias, and of the anonymous ids
-// that are theirs. `rollup-writer erase` is the command; its receipt tells how
-// many rows are left in each table.
+// Package erase deletes a person's data: what ClickHouse and the enrichers hold of a user, of
+// the users that are the same person by alias, and of the anonymous ids that are theirs.
+// `rollup-writer erase` is the command; its receipt lists the rows left in each table.
 //
-// It owns the search for the ids, the order to the enrichers, the wait until it
-// was carried out, and the SQL that rewrites tables. What an enricher does with
-// the order is for enricher/internal/identity; that counts move is the running
-// writers' work, as with every correction. Writers and enrichers go on meanwhile,
-// and must be running: nothing is carried out without them.
+// It owns the search for the ids, the order to the enrichers, the wait until it is
+// executed, and the SQL that rewrites tables. enricher/internal/identity executes the
+// order in the enrichers; the running writers move the counts, as for every correction.
+// Writers and enrichers continue meanwhile, and must be running: nothing is executed
+// without them.
 //
 // # Steps
 //
-// Each looks at what is there and does what is missing, so that a run that was
-// cut short anywhere is finished by another one.
+// Each step checks the present state and does what is missing, so that another run
+// completes an interrupted one.
 //
 //  1. The ids are looked up and listed in a table of this run, erasing_*, which
 //     is all that the statements below name.
-//  2. An order goes into every partition of links. Its enricher withdraws what
-//     it knows of the ids, drops from there on what still arrives of them, and
-//     writes a control record by which the writer moves what they were counted
-//     for to an actor without a name, in the same accounts and features.
-//  3. When every partition has carried it out, the ids are looked up again: a
-//     call that was on its way may have named another one. Steps 2 and 3 repeat
-//     until nothing is new and no rollup counts anything for the ids. From here
-//     on no row that names one of them can come any more.
+//  2. An order goes into every partition of links. Its enricher deletes the state of
+//     the ids, drops later events of them, and writes a control record by which the
+//     writer moves their counts to an actor without a name, in the same accounts and
+//     features.
+//  3. When every partition has executed it, the ids are looked up again: a call in
+//     transit may have named another one. Steps 2 and 3 repeat until no id is new and
+//     no rollup counts anything for the ids. After that no new row can name one of
+//     them.
 //  4. Tables are rewritten. In events, corrections and their plans rows stay and
 //     lose ids and contents, by one rule, so that events and corrections add up to
 //     usage_hourly as before; the rows of usage_hourly and user_feature_daily,
-//     which add up to zero, are deleted, and so is what was said of who they are.
+//     which add up to zero, are deleted, and so are the facts about their identity.
 //     Metrics that their calls reported are kept for their accounts, under a keyed
 //     hash.
-//  5. What is left is counted, in every table that has a column for ids, and in
+//  5. The rows that are left are counted, in every table that has a column for ids, and in
 //     the changelog of identity state. The list is dropped.
 //
-// # What is not the person's alone
+// # Shared devices
 //
 // Rows that another user did on a shared device stay theirs, without the
 // anonymous id if that is erased. An anonymous id that was linked to others too
@@ -60,30 +59,29 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// ErrLeft says that the run went through and rows are left; the receipt tells
-// where.
+// ErrLeft means that the run was completed and rows are left; the receipt lists them.
 var ErrLeft = errors.New("rows are left")
 
-// Config says whom to erase.
+// Config names the person to erase.
 type Config struct {
 	App, User string
 	// Group that the enrichers share.
 	Enrichers string
-	// Wait bounds how long the services may take to carry out an order.
+	// Wait bounds how long the services may take to execute an order.
 	Wait time.Duration
-	// DryRun looks the ids up and counts, and changes nothing.
+	// DryRun looks up the ids and counts rows, and changes nothing.
 	DryRun bool
-	// Rejected takes the bytes from what gateways rejected of all who were erased
-	// before, in place of erasing a user.
+	// Rejected removes the bytes of events that gateways rejected of all persons who
+	// were erased before, instead of erasing a user.
 	Rejected bool
 }
 
-// DefaultConfig erases nobody.
+// DefaultConfig names nobody.
 func DefaultConfig() Config {
 	return Config{Enrichers: topic.GroupEnricher, Wait: 10 * time.Minute}
 }
 
-// Flags binds the config to flags of set.
+// Flags defines the settings as flags of set.
 func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.App, "app", c.App, "`id` of the app that the user belongs to")
 	set.StringVar(&c.User, "user", c.User, "`id` of the user to erase")
@@ -116,13 +114,13 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Dependencies are what a run works with. They stay the caller's.
+// Dependencies of a run. They belong to the caller.
 type Dependencies struct {
 	Logger *slog.Logger
 	SQL    driver.Conn
 	Shards []driver.Conn // to each shard, SQL among them
 	Schema tables.Schema
-	// Kafka produces to the partition that a record names, with acks of all.
+	// Kafka produces to the partition that a record names, with acks of all replicas.
 	Kafka *kgo.Client
 	Codec *event.Codec
 }
@@ -140,13 +138,13 @@ type eraser struct {
 	pause      func(context.Context) error
 }
 
-// maxRounds bounds how often ids are looked up again. What is said of a person
-// while they are erased is dropped, so that the second round is the last one
-// unless calls were on their way.
+// maxRounds bounds how often ids are looked up again. Calls that arrive during the
+// erasure are dropped, so the second round is the last one unless calls were in
+// transit.
 const maxRounds = 6
 
-// Run erases whom cfg, which is valid, names. With ErrLeft the receipt is there
-// too.
+// Run erases the person that cfg, which is valid, names. With ErrLeft it returns the
+// receipt too.
 func Run(ctx context.Context, cfg Config, dep Dependencies) (*Receipt, error) {
 	e := &eraser{
 		Dependencies: dep, cfg: cfg, admin: kadm.NewClient(dep.Kafka), ordered: map[string]bool{},
@@ -195,7 +193,7 @@ func (e *eraser) run(ctx context.Context) (*Receipt, error) {
 	return receipt, e.dropList(ctx)
 }
 
-// rounds gives orders until nothing is new and nothing is counted.
+// rounds gives orders until no id is new and nothing is counted.
 func (e *eraser) rounds(ctx context.Context) error {
 	for round := range maxRounds {
 		counted, err := e.counted(ctx)

@@ -27,7 +27,7 @@ const (
 	kindText      = "text"      // a user or an anonymous id as JSON has it, without the quotes
 )
 
-// list is the table of a run's ids, and what is in it.
+// list is the table of a run's ids, and its content.
 type list struct {
 	table                    string // qualified
 	name                     string
@@ -42,7 +42,7 @@ func (l *list) of(kinds ...string) string {
 	return "(SELECT id FROM " + l.table + " WHERE kind IN (" + strings.Join(kinds, ", ") + "))"
 }
 
-// context pins what every statement needs.
+// context pins the settings that every statement needs.
 func (e *eraser) context(ctx context.Context) context.Context {
 	return clickhousego.Context(ctx, clickhousego.WithSettings(clickhousego.Settings{
 		"mutations_sync":                     2, // on every replica
@@ -55,7 +55,7 @@ func (e *eraser) context(ctx context.Context) context.Context {
 
 func (e *eraser) app() string { return "app_id = " + clickhouse.Quote(e.cfg.App) }
 
-// findKey takes the key under which ids of the app were erased before, or makes
+// findKey returns the key under which ids of the app were erased before, or creates
 // one.
 func (e *eraser) findKey(ctx context.Context) error {
 	keys := map[string]bool{}
@@ -72,8 +72,8 @@ func (e *eraser) findKey(ctx context.Context) error {
 	return err
 }
 
-// openList makes the list, or goes on with the one that an earlier run for the
-// same person left.
+// openList creates the list, or continues with the one that an earlier run for the same
+// person left.
 func (e *eraser) openList(ctx context.Context) error {
 	l := &e.list
 	l.users, l.anonymous, l.shared = map[string]bool{}, map[string]bool{}, map[string]bool{}
@@ -174,7 +174,7 @@ func (e *eraser) add(ctx context.Context, kind string, ids ...string) error {
 	return nil
 }
 
-// spellings returns how JSON texts may have an id, without the quotes.
+// spellings returns the forms of an id in JSON texts, without the quotes.
 func spellings(id string) []string {
 	list := []string{id}
 	var plain strings.Builder
@@ -228,7 +228,7 @@ func (e *eraser) each(ctx context.Context, query string, f func(a, b string)) er
 	return rows.Err()
 }
 
-// find lists the ids that are the person's by what ClickHouse holds.
+// find lists the ids that belong to the person according to ClickHouse.
 func (e *eraser) find(ctx context.Context) error {
 	l, identities := &e.list, e.Schema.View("identities")
 	for n := -1; n != len(l.users); {
@@ -281,7 +281,7 @@ func (e *eraser) find(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The enrichers may know pairs of events that could not be kept.
+	// The enrichers may know pairs from events that were not stored.
 	return e.changelog(ctx, func(rec *event.IdentityState) {
 		if rec.Kind == event.StateKnown && (l.users[rec.ID] || l.anonymous[rec.Other]) {
 			e.known[event.KnownPair{UserID: rec.ID, AnonymousID: rec.Other}] = true
@@ -309,8 +309,8 @@ var baseCells = strings.Join(tables.TableOf("usage_hourly").Key, ", ")
 
 const notZero = " HAVING sum(events) != 0 OR sum(quantity) != 0"
 
-// counted returns the attributions under which something is counted for the
-// person besides those whose actor is one of the ids.
+// counted returns the attributions under which something is counted for the person, in
+// addition to those whose actor is one of the ids.
 func (e *eraser) counted(ctx context.Context) ([]event.Attribution, error) {
 	rows, err := e.SQL.Query(ctx, `SELECT DISTINCT actor_id, toString(actor_kind), user_id, anonymous_id FROM (
 		SELECT `+baseCells+" FROM "+e.Schema.Table("usage_hourly")+" WHERE "+e.app()+" AND "+e.list.attribution()+" AND NOT ((actor_kind = 'user' AND actor_id IN "+
@@ -330,7 +330,7 @@ func (e *eraser) counted(ctx context.Context) ([]event.Attribution, error) {
 	return list, rows.Err()
 }
 
-// remaining is how many cells of the rollups count something for the person.
+// remaining is the number of cells of the rollups that count something for the person.
 func (e *eraser) remaining(ctx context.Context) (uint64, error) {
 	var n uint64
 	err := e.SQL.QueryRow(ctx, "SELECT count() FROM (SELECT "+baseCells+" FROM "+e.Schema.Table("usage_hourly")+" WHERE "+e.app()+" AND "+e.list.attribution()+
@@ -350,8 +350,7 @@ func (e *eraser) remaining(ctx context.Context) (uint64, error) {
 	return n, nil
 }
 
-// byActor are the rollups that name actors: those that hold rows, or those that
-// are views.
+// byActor are the rollups with actors: those with stored rows, or those that are views.
 func byActor(plain bool) []tables.Table {
 	return tables.Select(func(t *tables.Table) bool { return t.Kind == tables.Rollup && t.Has("actor_id") && t.Plain == plain })
 }

@@ -46,8 +46,8 @@ func (f *Forgotten) add(ids *event.ErasedIDs) {
 	}
 }
 
-// erased calls each with what is remembered of the app's erased ids, as often as
-// it was said. Such records are never withdrawn.
+// erased calls each with the hashes of the app's erased ids, as often as they were
+// recorded. Such records are never deleted.
 func erased(ctx context.Context, client *kgo.Client, codec *event.Codec, count int32, app string, each func(*event.ErasedIDs)) error {
 	in := partitions(client)
 	for p := range count {
@@ -87,8 +87,8 @@ func (f *Forgotten) has(kind byte, id string) bool {
 	return false
 }
 
-// Scrub makes of an event from before somebody was erased what erasing makes of
-// its row: see targets. It reports whether it changed anything.
+// Scrub applies to an event from before an erasure what the erasure did to its row: see
+// targets. It reports whether it changed anything.
 func (f *Forgotten) Scrub(e *event.EnrichedEvent) bool {
 	if len(f.sets) == 0 {
 		return false

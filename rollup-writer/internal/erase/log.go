@@ -20,9 +20,9 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
-// orders returns records of links for what no order of this run has named yet,
-// one or more of each partition that has to hear of it. In the first round there
-// is always one for each.
+// orders returns records of links for ids that no order of this run has named yet, one
+// or more for each partition that needs them. In the first round there is at least one
+// for each partition.
 func (e *eraser) orders(counted []event.Attribution) []*kgo.Record {
 	fresh := func(what string) bool {
 		if e.ordered[what] {
@@ -66,7 +66,7 @@ func (e *eraser) orders(counted []event.Attribution) []*kgo.Record {
 	return records
 }
 
-// split cuts an order into ones that are not too large.
+// split splits an order that is too large.
 func split(e event.Erase) (list []event.Erase) {
 	var part event.Erase
 	n, bytes := 0, 0
@@ -116,8 +116,8 @@ func (e *eraser) record(partition int32, order event.Erase) *kgo.Record {
 	return &kgo.Record{Topic: topic.Links, Partition: partition, Key: topic.Key(nil, e.cfg.App, topic.KeyUser, ""), Value: e.Codec.AppendLink(nil, &l)}
 }
 
-// order gives orders and waits until they are carried out: the enrichers have
-// committed them, and the writers what the enrichers had written by then.
+// order gives orders and waits until they are executed: the enrichers have committed
+// them, and the writers have committed what the enrichers had written by then.
 func (e *eraser) order(ctx context.Context, records []*kgo.Record) error {
 	behind := map[int32]int64{}
 	for _, r := range e.Kafka.ProduceSync(ctx, records...) {
@@ -149,7 +149,7 @@ func (e *eraser) order(ctx context.Context, records []*kgo.Record) error {
 	return e.await(wait, topic.GroupRollupWriter, "rollup-writers", marks)
 }
 
-// await waits until a group has committed the marks.
+// await waits until a group has committed the given offsets.
 func (e *eraser) await(ctx context.Context, group, who string, marks map[string]map[int32]int64) error {
 	told := time.Now()
 	for {
@@ -204,14 +204,14 @@ func (e *eraser) changelog(ctx context.Context, f func(*event.IdentityState)) er
 	return nil
 }
 
-// partitions reads identity state, on a client that is also for other things.
+// partitions reads identity state, on a client that is also used for other purposes.
 func partitions(client *kgo.Client) *reader.Reader {
 	r := reader.On(client)
 	r.FetchBytes = 8 << 20 // one partition after the other
 	return r
 }
 
-// retention returns how long a topic keeps what it holds; 0: forever.
+// retention returns how long a topic keeps its records; 0: forever.
 func (e *eraser) retention(ctx context.Context, name string) (time.Duration, error) {
 	configs, err := e.admin.DescribeTopicConfigs(ctx, name)
 	if err != nil {

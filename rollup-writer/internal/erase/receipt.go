@@ -14,7 +14,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// Receipt tells what was erased and what is left.
+// Receipt lists what was erased and what is left.
 type Receipt struct {
 	App          string   `json:"app"`
 	Users        []string `json:"users"`
@@ -23,7 +23,8 @@ type Receipt struct {
 	// Changelog counts records of identity state that name the person.
 	Changelog uint64    `json:"changelog_left"`
 	Kafka     []Holding `json:"kafka"`
-	// Complete says that nothing is left but what Kafka keeps for a time.
+	// Complete means that nothing is left except what Kafka keeps until retention
+	// removes it.
 	Complete bool      `json:"complete"`
 	At       time.Time `json:"at"`
 }
@@ -35,14 +36,14 @@ type Rows struct {
 	Left   uint64 `json:"left"`
 }
 
-// Holding is what a topic keeps of the past.
+// Holding is what a topic still keeps.
 type Holding struct {
 	Topic string    `json:"topic"`
 	Until time.Time `json:"until"`
 	What  string    `json:"what"`
 }
 
-// receipt counts what is left. before is what there was, if that is known.
+// receipt counts what is left. before is the former number of rows, if known.
 func (e *eraser) receipt(ctx context.Context, before []Rows) (*Receipt, error) {
 	r := &Receipt{
 		App: e.cfg.App, Users: slices.Sorted(maps.Keys(e.list.users)), AnonymousIDs: slices.Sorted(maps.Keys(e.list.anonymous)),
@@ -110,8 +111,8 @@ func (e *eraser) named(rec *event.IdentityState) bool {
 	return false
 }
 
-// inBody reports whether a user is named in the body of a record: links, aliases
-// and what came by them.
+// inBody reports whether the body of a record names a user: links, aliases and what
+// they brought.
 func (e *eraser) inBody(body []byte) bool {
 	var doc any
 	if json.Unmarshal(body, &doc) != nil {

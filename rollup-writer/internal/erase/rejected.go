@@ -16,8 +16,8 @@ import (
 // tokens of a text that may be an id: JSON strings, and numbers.
 var tokens = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|[0-9]+`)
 
-// in tells whether a text, JSON as a rule, has an erased id in it as a string or
-// a number of its own.
+// in reports whether a text, usually JSON, contains an erased id as a whole string or
+// number.
 func (f *Forgotten) in(text string) bool {
 	for _, t := range tokens.FindAllString(text, -1) {
 		if t[0] == '"' && json.Unmarshal([]byte(t), &t) != nil {
@@ -30,20 +30,20 @@ func (f *Forgotten) in(text string) bool {
 	return false
 }
 
-// Stripped tells what StripRejected did.
+// Stripped is the result of StripRejected.
 type Stripped struct {
 	App      string `json:"app"`
 	Looked   uint64 `json:"looked_at"` // rows that have their bytes
 	Stripped uint64 `json:"stripped"`
 }
 
-// maxStripped bounds the rows that one statement names.
+// maxStripped bounds the rows of one statement.
 const maxStripped = 2000
 
-// StripRejected takes the bytes from what gateways rejected of persons who were
-// erased before: gateways do not know who that is, and nor does whoever calls
-// this, since the ids are compared by their hashes. It may be cut short, and run
-// again at any time.
+// StripRejected removes the bytes of events that gateways rejected of persons who were
+// erased before: gateways do not know who was erased. The ids are compared by their
+// hashes, so the caller need not know them either. It may be interrupted, and run again
+// at any time.
 func StripRejected(ctx context.Context, app string, dep Dependencies) (*Stripped, error) {
 	f, err := ReadForgotten(ctx, dep.Kafka, dep.Codec, app)
 	if err != nil {
@@ -74,8 +74,8 @@ func StripRejected(ctx context.Context, app string, dep Dependencies) (*Stripped
 	return done, nil
 }
 
-// rejected returns where the rows of a shard that have an erased id come from, as
-// SQL tuples.
+// rejected returns the origins of the rows of a shard that contain an erased id, as SQL
+// tuples.
 func (f *Forgotten) rejected(ctx context.Context, conn driver.Conn, e *eraser, done *Stripped) (places []string, err error) {
 	rows, err := conn.Query(ctx, "SELECT toString(source_topic_id), source_partition, source_offset, original, envelope FROM "+e.Schema.Local("rejected_events")+
 		" WHERE "+e.app()+" AND stage = 'gateway' AND (original != '' OR envelope != '')")

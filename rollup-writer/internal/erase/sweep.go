@@ -19,19 +19,19 @@ import (
 type target struct {
 	name  string
 	where func(*list) string // rows that name the person
-	// change is what to do with them, in the words of ALTER TABLE; empty: it
-	// follows from another table.
+	// change is the ALTER TABLE command to apply; empty: the table follows from another
+	// one.
 	change func(l *list, app, where string) string
 }
 
-// mentions is true of a text, JSON or a record, that has one of the ids in it as
-// a string or a number of its own.
+// mentions matches a text, JSON or a record, that contains one of the ids as a whole
+// string or number.
 func mentions(l *list, column string) string {
 	tokens := fmt.Sprintf(`arrayConcat(extractAll(%[1]s, '"((?:[^"\\\\]|\\\\.)*)"'), extractAll(%[1]s, '[0-9]+'))`, column)
 	return fmt.Sprintf("arrayExists(t -> t IN %s, %s)", l.of(kindText), tokens)
 }
 
-// inRecord is true of a binary record that has one of the ids in it.
+// inRecord matches a binary record that contains one of the ids.
 func inRecord(l *list, column string) string {
 	return fmt.Sprintf("arrayExists(t -> position(%s, t) > 0, (SELECT groupArray(id) FROM %s WHERE kind IN ('%s', '%s')))", column, l.table, kindUser, kindAnonymous)
 }
@@ -88,7 +88,7 @@ var targets = slices.Concat([]target{
 	}, nil},
 })
 
-// rollupTargets are the rollups that name actors.
+// rollupTargets are the rollups with actors.
 func rollupTargets(plain bool, change func(l *list, app, where string) string) []target {
 	var all []target
 	for _, r := range byActor(plain) {
@@ -103,10 +103,10 @@ func ofMetrics(l *list) string {
 		" OR (tupleElement(last, 'actor_kind') = 'anonymous' AND tupleElement(last, 'actor_id') IN " + l.of(kindAnonymous, kindShared) + "))"
 }
 
-// keepMetrics writes what the person's calls reported again, without a name, so
-// that accounts keep it: each of the person's pairs of ids becomes a keyed hash,
-// since what is told apart by them must stay apart. Rows are keyed by what they
-// say, so that to do it twice does no harm.
+// keepMetrics writes the reports of the person's calls again, without a name, so that
+// accounts keep them: each of the person's pairs of ids becomes a keyed hash, since
+// series that differed must stay different. Rows are keyed by their content, so
+// repeating this does no harm.
 func (e *eraser) keepMetrics(ctx context.Context) error {
 	mac := hmac.New(sha256.New, e.key)
 	mac.Write([]byte("metrics"))
@@ -133,7 +133,7 @@ func inReason(l *list) string {
 	return "(chunk = 0 AND (JSONExtractString(reason, 'user_id') IN " + l.of(kindUser) + " OR JSONExtractString(reason, 'id') IN " + l.of(kindUser, kindAnonymous) + "))"
 }
 
-// idColumns name people wherever they occur.
+// idColumns are the columns that identify people, in any table.
 var idColumns = []string{"actor_id", "user_id", "anonymous_id", "linked_user_id", "previous_id", "distinct_id"}
 
 // place is a target with the qualified name under which it is read.
@@ -142,8 +142,8 @@ type place struct {
 	target
 }
 
-// others are tables with a column for ids that this release does not know of:
-// they are counted, so that no receipt is silent about them.
+// others are tables with a column for ids that this release does not know: they are
+// counted, so that a receipt includes them.
 func (e *eraser) others(ctx context.Context) ([]place, error) {
 	var known []string
 	for _, t := range targets {

@@ -10,15 +10,15 @@ import (
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 )
 
-// table is one of signed sums.
+// table is a table of signed sums.
 type table struct {
 	name    string
 	columns []string // of a cell, beside the app
 	date    string   // the day of a row
 	guard   string   // what must not shrink; see the package comment
-	// want gives columns, events and quantity, any number of rows for a cell.
+	// want returns columns, events and quantity, with any number of rows per cell.
 	want func(s *Shard, r Range) string
-	// aside: rows are attached, past the views.
+	// aside: rows are attached and do not pass through views.
 	aside bool
 }
 
@@ -27,12 +27,13 @@ var (
 	correctionColumns = tables.TableOf("corrections").Key
 )
 
-// usageKinds of events count; the view usage_hourly_from_events says the same.
+// usageKinds are the kinds of events that count; the view usage_hourly_from_events has
+// the same.
 const usageKinds = "('track', 'page', 'screen', 'api_call')"
 
 const byHour = "toDate(hour)"
 
-// baseTable is what events and corrections say that usage_hourly is.
+// baseTable is the expected content of usage_hourly, from events and corrections.
 var baseTable = table{
 	name: "usage_hourly", columns: attribution, date: byHour, guard: "hour, source_partition, event", aside: true,
 	want: func(s *Shard, r Range) string {
@@ -64,9 +65,8 @@ func overBase() []table {
 	return list
 }
 
-// meanToBe is t over the usage_hourly that would be there, for a look at what a
-// rebuild would do.
-func (t table) meanToBe() table {
+// planned is t over the usage_hourly as it would be after the rebuild, for a dry run.
+func (t table) planned() table {
 	t.want = func(s *Shard, r Range) string {
 		columns := strings.Join(t.columns[:len(t.columns)-1], ", ")
 		return "SELECT " + columns + ", toDate(hour) AS day, events, quantity FROM (" + baseTable.want(s, r) + ")"
@@ -80,26 +80,24 @@ type Boundaries struct {
 	At      map[int32]int64
 }
 
-// correctionTable is what plans say that corrections is. Plans that are not yet
-// to be carried out do not count, nor do those of which expiry may have taken
-// some rows.
+// correctionTable is the expected content of corrections, from plans. Plans that are
+// not yet to be applied do not count, nor do those that may have expired in part.
 func correctionTable(b Boundaries) table {
 	return table{
 		name: "corrections", columns: correctionColumns, date: byHour, aside: true,
-		// A correction takes and gives in the same hour; what is taken out is a
-		// second copy.
+		// A correction takes and gives in the same hour, so a surplus is a second copy.
 		guard: "",
 		want: func(s *Shard, r Range) string {
 			return "SELECT " + strings.Join(correctionColumns, ", ") + ", events, quantity FROM " + s.local("correction_plans") +
-				" WHERE chunk > 0 AND " + r.where(byHour) + " AND " + b.planned(s, "source_topic_id, source_partition, block, plan")
+				" WHERE chunk > 0 AND " + r.where(byHour) + " AND " + b.plannedRows(s, "source_topic_id, source_partition, block, plan")
 		},
 	}
 }
 
-// planned selects rows of corrections and, with the number of the plan among the
-// columns, of plans. Those of plans that do not hold what their heads say are left
-// alone: what is missing there cannot be told.
-func (b Boundaries) planned(s *Shard, columns string) string {
+// plannedRows selects rows of corrections and, with the number of the plan among the
+// columns, of plans. Plans that do not match their heads are left alone: what is
+// missing there is unknown.
+func (b Boundaries) plannedRows(s *Shard, columns string) string {
 	w := "(" + columns + ") IN (SELECT " + columns + " FROM " + s.local("correction_plans") + ` GROUP BY source_topic_id, source_partition, block, plan
 		HAVING countIf(chunk = 0 AND block_end > 0) = 1 AND min(corrected_at) > now() - INTERVAL 59 DAY AND countIf(chunk > 0) = sum(arraySum(chunk_rows))
 			AND uniqExactIf(row, chunk > 0) = countIf(chunk > 0)
@@ -110,8 +108,8 @@ func (b Boundaries) planned(s *Shard, columns string) string {
 	return w
 }
 
-// difference gives a row for every cell that differs: columns, and in de and dq
-// what it lacks, negative for what it has too much.
+// difference returns a row for every cell that differs: columns, and in de and dq what
+// it lacks, negative for a surplus.
 func (t table) difference(s *Shard, r Range, only string) string {
 	columns := strings.Join(t.columns, ", ")
 	return "SELECT " + columns + ", sum(e) AS de, sum(q) AS dq FROM (\n" +
@@ -121,15 +119,15 @@ func (t table) difference(s *Shard, r Range, only string) string {
 		") GROUP BY " + columns + " HAVING de != 0 OR dq != 0"
 }
 
-// only restricts the rows that are compared where not all have a counterpart.
+// only restricts the compared rows where not all have a counterpart.
 func (t table) only(s *Shard, b Boundaries) string {
 	if t.name != "corrections" {
 		return ""
 	}
-	return " AND " + b.planned(s, "source_topic_id, source_partition, block")
+	return " AND " + b.plannedRows(s, "source_topic_id, source_partition, block")
 }
 
-// look says what a table lacks in a chunk, and what of it may not be taken out.
+// look returns what a table lacks in a chunk, and which surplus must not be removed.
 func (s *Shard) look(ctx context.Context, t table, r Range, b Boundaries) (c Change, shrinks uint64, err error) {
 	guard, count := t.guard, "countIf(ne < 0 OR nq < 0)"
 	if guard == "" {
@@ -183,12 +181,12 @@ func (s *Shard) chunks(ctx context.Context, r Range) ([]Range, error) {
 	return list, rows.Err()
 }
 
-// Look says what a rebuild would change, beside what the log holds, and changes
+// Look reports what a rebuild would change, besides what the log holds, and changes
 // nothing. With ErrShrink in the chain of the error the changes are complete.
 func (s *Shard) Look(ctx context.Context, r Range, b Boundaries) ([]Change, error) {
 	list := []table{correctionTable(b), baseTable}
 	for _, t := range rollups {
-		list = append(list, t.meanToBe())
+		list = append(list, t.planned())
 	}
 	chunks, err := s.chunks(ctx, r)
 	if err != nil {
@@ -231,8 +229,8 @@ func (t table) shrink(sum Change, groups uint64) error {
 		ErrShrink, t.name, sum.Removed, sum.Added, groups, t.guard)
 }
 
-// Repair makes the tables what they should be, and returns what it added and took
-// out. It may be run again after it ended half way.
+// Repair repairs the tables, and returns what it added and removed. It may be run again
+// after an interruption.
 func (s *Shard) Repair(ctx context.Context, r Range, b Boundaries) ([]Change, error) {
 	chunks, err := s.chunks(ctx, r)
 	if err != nil {

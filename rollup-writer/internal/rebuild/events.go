@@ -14,11 +14,11 @@ import (
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
-// aside is the table that rows of another are written into before they are
-// attached to it. Nothing hangs on it.
+// aside is the table into which rows of another table are written before they are
+// attached to it. It has no views.
 func (s *Shard) aside(table string) string { return s.local(table + "_rebuild") }
 
-// startAside makes it, empty.
+// startAside creates it, empty.
 func (s *Shard) startAside(ctx context.Context, table string) error {
 	if err := s.dropAside(ctx, table); err != nil {
 		return err
@@ -30,8 +30,8 @@ func (s *Shard) dropAside(ctx context.Context, table string) error {
 	return s.exec(ctx, "drop "+s.aside(table), "DROP TABLE IF EXISTS "+s.aside(table)+" SYNC")
 }
 
-// attachAside gives the rows to the table and drops what is left. Parts are
-// attached month by month; a crash leaves some of them attached.
+// attachAside attaches the rows to the table and drops the empty table. Parts are
+// attached month by month; after a crash some of them are attached.
 func (s *Shard) attachAside(ctx context.Context, table string) error {
 	months, err := s.texts(ctx, "SELECT DISTINCT partition_id FROM system.parts WHERE "+s.schema.Where("database", "table", table+"_rebuild")+" AND active ORDER BY partition_id")
 	if err != nil {
@@ -76,7 +76,7 @@ func (o *Offsets) Has(offset int64) bool {
 	return i >= 0 && i/64 < int64(len(o.bits)) && o.bits[i/64]&(1<<(i%64)) != 0
 }
 
-// Present reads which offsets from first on, before end, events holds of the app.
+// Present reads which offsets from first on, before end, events has of the app.
 func (s *Shard) Present(ctx context.Context, app, topicID string, partition int32, first, end int64) (*Offsets, error) {
 	o := &Offsets{first: first, bits: make([]uint64, (max(end-first, 0)+63)/64)}
 	rows, err := s.conn.Query(with(ctx), "SELECT source_offset FROM "+s.local("events")+fmt.Sprintf(
@@ -95,13 +95,13 @@ func (s *Shard) Present(ctx context.Context, app, topicID string, partition int3
 	return o, rows.Err()
 }
 
-// Bounds of what is inserted at once.
+// Bounds of one insert.
 const (
 	missingRows  = 50_000
 	missingBytes = 32 << 20
 )
 
-// Missing takes rows that events lacks.
+// Missing inserts rows that events lacks.
 type Missing struct {
 	s     *Shard
 	conn  *clickhouse.Conn
@@ -110,7 +110,7 @@ type Missing struct {
 	added int64
 }
 
-// StartMissing makes room for rows that events lacks. Close it.
+// StartMissing prepares the insertion of rows that events lacks. Close it.
 func (s *Shard) StartMissing(ctx context.Context) (*Missing, error) {
 	if err := s.startAside(ctx, "events"); err != nil {
 		return nil, err
@@ -144,7 +144,7 @@ func (m *Missing) flush(ctx context.Context) error {
 			return err
 		}
 	}
-	// As the writer does: texts that ClickHouse does not read are kept as strings.
+	// Like the writer: texts that ClickHouse cannot parse are stored as strings.
 	for attempt := 1; ; attempt++ {
 		err := m.conn.Insert(ctx, m.s.aside("events"), m.rows, "rebuild|"+uuid.NewString())
 		if err == nil {
@@ -161,7 +161,7 @@ func (m *Missing) flush(ctx context.Context) error {
 	return nil
 }
 
-// Attach gives events what it lacked, and says how many rows that were.
+// Attach adds the missing rows to events, and returns their number.
 func (m *Missing) Attach(ctx context.Context) (Change, error) {
 	if err := m.flush(ctx); err != nil {
 		return Change{}, err
@@ -172,7 +172,7 @@ func (m *Missing) Attach(ctx context.Context) (Change, error) {
 
 const record = "(source_topic_id, source_partition, source_offset)"
 
-// Doubles says how many records events holds more than once.
+// Doubles returns how many records events has more than once.
 func (s *Shard) Doubles(ctx context.Context, r Range) (Change, error) {
 	c := Change{Shard: s.Number, Table: "events"}
 	err := s.conn.QueryRow(with(ctx), "SELECT count(), sum(toInt64(n) - 1) FROM (SELECT count() AS n FROM "+s.local("events")+
@@ -183,8 +183,8 @@ func (s *Shard) Doubles(ctx context.Context, r Range) (Change, error) {
 	return c, nil
 }
 
-// RepairDoubles makes events hold each record once, and says how many rows it took
-// out. The month of each is written anew and replaced in one step.
+// RepairDoubles removes second copies from events, and returns how many rows it
+// removed. The month of each is written again and replaced in one step.
 func (s *Shard) RepairDoubles(ctx context.Context, r Range) (Change, error) {
 	c, err := s.Doubles(ctx, r)
 	if err != nil || c.Cells == 0 {
@@ -224,10 +224,10 @@ func (s *Shard) RepairDoubles(ctx context.Context, r Range) (Change, error) {
 	return c, s.dropAside(ctx, "events")
 }
 
-// Refeed sends the range's events once more through the views into tables that
-// repeats do not change: those that keep minima and maxima, or the last row of a
-// key. What they may have lost cannot be seen, and is there afterwards. It
-// returns their names.
+// Refeed sends the range's events again through the views into tables that repeats do
+// not change: those that keep minima and maxima, or the last row of a key. Rows that
+// they may have lost cannot be detected, and exist afterwards. It returns the tables'
+// names.
 func (s *Shard) Refeed(ctx context.Context, r Range) ([]string, error) {
 	rows, err := s.conn.Query(with(ctx), `SELECT v.name, t.name, v.as_select, v.cols
 FROM (

@@ -1,42 +1,39 @@
-// Package rebuild repairs the tables of one app and a range of days: it makes
-// usage_hourly what events and corrections say, the rollups what usage_hourly
-// says, corrections what their plans say, and events what the caller found in
-// the log. `rollup-writer rebuild` is the command.
+// Package rebuild repairs the tables of one app and a range of days: usage_hourly from
+// events and corrections, the rollups from usage_hourly, corrections from their plans,
+// and events from what the caller found in the log. `rollup-writer rebuild` is the
+// command.
 //
-// It owns the SQL. That no writer runs and nothing is open, what the log holds,
-// and the generation of tokens afterwards are for package rollup. Whoever opens
-// a Shard closes it.
+// It owns the SQL. Package repair makes sure that no writer runs and no block is open,
+// reads the log, and sets the generation of tokens afterwards. The caller who opens a
+// Shard closes it.
 //
 // # Differences, not copies
 //
-// Rollups and corrections are signed sums. So a table is repaired by adding, for
-// every cell that differs, one row with the difference. Nothing is taken out of
-// the tables, readers see either sum, the dedup windows stay as they are, and it
-// is the same on one machine and in the cluster form, where it runs on each shard
-// with the rows of that shard.
+// Rollups and corrections are signed sums. So a table is repaired by adding, for every cell
+// that differs, one row with the difference. Nothing is removed from the tables, readers see
+// either the old or the new sum, the dedup windows do not change, and it works in the same way
+// on one machine and in the cluster form, where it runs on each shard with the rows of that
+// shard.
 //
-// What is added must not pass through the views: as a rule one table lost a part
-// and all others have counted it, since a block that is repeated fills every
-// table but the one that believes to have it. So each table is repaired for itself.
-// Rows for events, corrections and usage_hourly are written into a table of the
-// same structure that nothing hangs on, and their parts are attached. Records
-// that events holds twice are taken out by replacing the partition of their month
-// with a copy that has them once.
+// Added rows must not pass through the views: typically one table lost a part and all
+// others have counted it, since a repeated block fills every table except the one whose
+// window already has its token. So each table is repaired by itself. Rows for events,
+// corrections and usage_hourly are written into a table of the same structure without
+// views, and their parts are attached. Records that events has twice are removed by
+// replacing the partition of their month with a copy that has them once.
 //
-// # What ends half way
+// # Interruptions
 //
-// Every step looks at what is there, and does what is missing from it. A step
-// that was cut short leaves less to do for the next run. The one thing that must
-// be over before anybody looks is a statement that a server still works on; Quiet
-// waits for it.
+// Every step checks the present state and does what is missing. An interrupted step
+// leaves less to do for the next run. Only statements that a server still executes must
+// end before the state is checked; Quiet waits for them.
 //
-// # What it does not take out
+// # What it does not remove
 //
-// An event that a rollup counted and that events does not hold was lost in
-// events, or has expired, or was deleted; or it was counted twice. Only the
-// first three are known to whoever runs it. So a rebuild that would take out
-// more than it adds, in any hour, partition and event name (of a rollup: in any
-// day), fails with ErrShrink unless it is told to shrink.
+// An event that a rollup counted and that events does not have was lost from events, or
+// has expired, or was deleted; or it was counted twice. Only the operator can tell. So
+// a rebuild that would remove more than it adds, in any hour, partition and event name
+// (of a rollup: in any day), fails with ErrShrink unless shrinking is allowed.
 package rebuild
 
 import (
@@ -52,7 +49,7 @@ import (
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 )
 
-// ErrShrink says that counts would be taken out that nothing else accounts for.
+// ErrShrink means that counts would be removed that nothing else accounts for.
 var ErrShrink = errors.New("rollups count more than events holds")
 
 // Range is what is rebuilt: an app's events of whole UTC days, End excluded.
@@ -77,7 +74,7 @@ func NewRange(app string, from, to time.Time) Range {
 
 func day(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }
 
-// Holds tells whether an event of the app at t belongs to the range.
+// Holds reports whether an event of the app at t belongs to the range.
 func (r Range) Holds(t time.Time) bool {
 	return (r.First.IsZero() || !t.Before(r.First)) && (r.End.IsZero() || t.Before(r.End))
 }
@@ -94,19 +91,19 @@ func (r Range) where(date string) string {
 	return w
 }
 
-// Change is what a table lacked or had too much.
+// Change is what a table lacked or had in surplus.
 type Change struct {
 	Shard int
 	Table string
-	// Cells that differ, and the sums of what is added to and taken out of them.
-	// Of events they are records: missing and surplus.
+	// Cells that differ, and the sums that are added and removed. For events they are
+	// records: missing and surplus.
 	Cells   uint64
 	Added   int64
 	Removed int64
 }
 
-// settings of every statement. Rows that repair are no repeats of anything, even
-// if the same was repaired before; and what the views do must not be ignored.
+// settings of every statement. Rows that repair are never repeats, even if the same
+// rows were added before; and errors of views must not be ignored.
 var settings = clickhousego.Settings{
 	"async_insert":       0,
 	"insert_deduplicate": 0,
@@ -126,8 +123,8 @@ var settings = clickhousego.Settings{
 type Config struct {
 	Shrink    bool
 	ChunkRows int // days are taken together up to this many rows
-	// Step, where it is set, is called before each statement that changes
-	// something; an error ends the run as a crash at that place would.
+	// Step, if set, is called before each statement that changes something; an error
+	// ends the run like a crash at that point.
 	Step func(what string) error
 }
 
@@ -140,8 +137,8 @@ type Shard struct {
 	conn   driver.Conn
 }
 
-// Open connects to the first replica of a shard that answers: rows that are
-// written to the side are there and nowhere else.
+// Open connects to the first replica of a shard that answers: rows written aside exist
+// only there.
 func Open(ctx context.Context, cfg Config, ch clickhouse.Config, shard int) (*Shard, error) {
 	var errs []error
 	for _, addr := range ch.Shards()[shard] {
@@ -182,8 +179,8 @@ func (s *Shard) exec(ctx context.Context, what, statement string) error {
 	return nil
 }
 
-// Sync waits until this replica has what was written through any other, and fails
-// if it has what will be taken out of it again.
+// Sync waits until this replica has everything written through other replicas, and
+// fails if it has parts that will be removed.
 func (s *Shard) Sync(ctx context.Context) error {
 	if s.schema.Form.Cluster == "" {
 		return nil
@@ -207,8 +204,8 @@ func (s *Shard) Sync(ctx context.Context) error {
 // quietPause is the pause between two looks at what servers work on.
 const quietPause = 200 * time.Millisecond
 
-// Quiet waits until no server works on a statement of a writer or of an earlier
-// rebuild: one that was killed leaves its last one behind.
+// Quiet waits until no server executes a statement of a writer or of an earlier
+// rebuild: a killed one leaves its last statement running.
 func (s *Shard) Quiet(ctx context.Context, waiting func(statements uint64)) error {
 	from := "system.processes"
 	if s.schema.Form.Cluster != "" {

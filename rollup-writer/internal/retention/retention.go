@@ -1,14 +1,14 @@
-// Package retention has ClickHouse remove the events of an app that are older
-// than the app keeps them.
+// Package retention makes ClickHouse remove the events of an app that are older than
+// the app's retention.
 //
-// It owns the TTL of the tables that hold events themselves: events and
-// rejected_events. How long each app keeps them is in the privacy rules
-// (package privacy). Rollups and metrics hold sums and stay: nothing is counted
-// from events a second time, and a row that expires is no correction.
+// It owns the TTL of the tables with single events: events and rejected_events. The
+// retention of each app is in the privacy rules (package privacy). Rollups and metrics
+// hold sums and stay: they are not computed from events again, and an expired row is
+// not a correction.
 //
-// The TTL is one rule for each length, with the apps it is of, so that an app
-// without one keeps its events forever. ClickHouse removes rows while it merges
-// parts, at the latest some hours after they expired.
+// The TTL has one rule for each retention, with its apps, so that an app without one
+// keeps its events forever. ClickHouse removes rows when it merges parts, at the latest
+// some hours after they expired.
 package retention
 
 import (
@@ -25,10 +25,10 @@ import (
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 )
 
-// Tables are those that hold events themselves.
+// Tables are those with single events.
 var Tables = []string{"events", "rejected_events"}
 
-// Change is what Apply found of a table and made of it: TTL clauses, "" for none.
+// Change is a change of a table's TTL clauses, "" for none.
 type Change struct{ Table, Was, Is string }
 
 // Apply gives the tables of a schema the TTL that keeps each app's events for
