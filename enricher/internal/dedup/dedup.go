@@ -6,11 +6,13 @@
 //
 //   - the ids of the open transaction and the most recent committed ones, in
 //     memory, exactly;
-//   - for all older ones an open-addressed table of 64-bit hashes, each with the run
-//     that holds the id on disk, which excludes nearly every new event. Senders choose
-//     the ids, so the hashes have a secret seed, a new one in each process;
+//   - for those that went to disk lately an open-addressed table of 64-bit hashes,
+//     each with the run that it went to disk in, and for all older ones a table of
+//     less than three bytes an id (sealed.go). They say "certainly not" for nearly
+//     every event. Senders choose the ids: the hashes have a secret seed, a new one
+//     in each process;
 //   - Pebble on disk, which holds the older ids themselves and confirms a hit in
-//     the table, so that two ids with one hash never cost an event.
+//     a table, so that two ids with one hash never cost an event.
 //
 // A run is the set of ids of one bucket of time that were written together, with a key
 // range of its own. Runs do not overlap, so Pebble has nothing to merge, however many
@@ -101,6 +103,12 @@ type Store struct {
 	patience time.Duration       // how long Close waits for a disk that cannot be written
 	late     sync.WaitGroup      // closing after such a disk
 	state    *state
+
+	sealLeast int             // ids that are sealed at once
+	building  chan struct{}   // full while a table is made
+	builds    sync.WaitGroup  // makes tables
+	ctx       context.Context // ends with the store
+	stop      context.CancelFunc
 }
 
 // state is what Pebble reports about the disk.
@@ -127,6 +135,7 @@ func Open(cfg Config, logger *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open dedup store %s: %w", cfg.Dir, err)
 	}
+	ctx, stop := context.WithCancel(context.Background())
 	return &Store{
 		db:     db,
 		lock:   lock,
@@ -138,6 +147,11 @@ func Open(cfg Config, logger *slog.Logger) (*Store, error) {
 
 		patience: 5 * time.Second,
 		state:    state,
+
+		sealLeast: sealLeast,
+		building:  make(chan struct{}, 1),
+		ctx:       ctx,
+		stop:      stop,
 	}, nil
 }
 
@@ -211,7 +225,9 @@ func openDB(cfg Config, logger *slog.Logger, state *state) (*pebble.DB, *pebble.
 // few seconds with the disk's error: the next start then reads the missing ids from the
 // log. Until there is free space, or the process ends, the store stays locked.
 func (s *Store) Close() error {
-	// Without a write-ahead log, closing alone would lose the last batches.
+	s.stop()
+	s.builds.Wait()
+	// Without a write-ahead log closing alone would forget the last batches.
 	flushed, err := s.db.AsyncFlush()
 	if err != nil {
 		return errors.Join(err, s.db.Close(), s.lock.Close())
@@ -328,11 +344,14 @@ type Set struct {
 	store     *Store
 	partition int32
 	meta      meta  // of what is on disk
-	front     front // hashes of what is on disk, each with its run
+	front     front // hashes of what went to disk lately, each with its run
 	runs      runs  // on disk
 
-	// Ids in memory: ids[:done] are committed, the others belong to the open
-	// transaction.
+	sealed  *sealed    // what went to disk before; nil: nothing
+	sealing *front     // between the two: a table is being made of both
+	built   chan built // that table
+
+	// Ids in memory: ids[:done] are committed, the others the open transaction's.
 	ids   []recentID
 	done  int
 	arena []byte // their text up to kept, then the id asked for
@@ -396,10 +415,7 @@ func (s *Store) Set(ctx context.Context, partition int32, topicID [16]byte, prog
 // load reads the ids on disk, and reports whether there are any of the topic and of the
 // store's window.
 func (t *Set) load(ctx context.Context, topicID [16]byte, progress func(ids int)) (known bool, err error) {
-	it, err := t.store.db.NewIterWithContext(ctx, &pebble.IterOptions{
-		LowerBound: append(partitionPrefix(nil, t.partition), kindID),
-		UpperBound: append(partitionPrefix(nil, t.partition), kindID+1),
-	})
+	it, err := t.iterate(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -408,30 +424,12 @@ func (t *Set) load(ctx context.Context, topicID [16]byte, progress func(ids int)
 	if err := it.Error(); err != nil || t.meta.topicID != topicID || t.meta.width != t.store.width {
 		return false, err
 	}
-	t.front.reserve(int(t.meta.ids))
-	n := 0
-	for ok := it.First(); ok; ok = it.Next() {
-		k := it.Key()
-		if len(k) < keyHeader {
-			continue
-		}
-		run := binary.BigEndian.Uint16(k[runAt:])
-		t.runs.found(run, binary.BigEndian.Uint32(k[bucketAt:]))
-		if len(k) == keyHeader { // a meta record
-			continue
-		}
-		t.front.insert(t.store.hash(k[keyHeader:]), run)
-		if n++; n%(1<<18) == 0 {
-			if err := ctx.Err(); err != nil {
-				return false, err
-			}
-			if progress != nil {
-				progress(n)
-			}
-		}
+	b := t.store.newBuilder(int(t.meta.ids))
+	if err := b.read(ctx, it, progress); err != nil {
+		return false, err
 	}
-	t.runs.allFound()
-	return true, it.Error()
+	t.sealed, t.front, t.runs = b.table, b.rest, b.runs
+	return true, nil
 }
 
 // lastMeta returns the last meta record of a partition, or a zero one. A run that has a
@@ -461,6 +459,7 @@ func lastMeta(it *pebble.Iterator) meta {
 func (t *Set) Reset(topicID [16]byte) error {
 	t.clear()
 	t.front, t.runs = front{}, runs{}
+	t.sealed, t.sealing, t.built = nil, nil, nil
 	t.meta = meta{topicID: topicID, width: t.store.width, next: Unknown}
 	t.next, t.head, t.live = Unknown, 0, 0
 	t.batch.Reset()
@@ -479,11 +478,15 @@ func (t *Set) Reset(topicID [16]byte) error {
 func (t *Set) Next() int64 { return t.next }
 
 // Len returns the number of ids in the set, without those of the open transaction.
-func (t *Set) Len() int { return t.front.n + t.done }
+func (t *Set) Len() int { return t.runs.total() + t.done }
 
 // MemoryBytes returns the memory of the set.
 func (t *Set) MemoryBytes() int {
-	return 10*len(t.front.hashes) + 4*cap(t.runs.buckets) + cap(t.arena) + 32*cap(t.ids) + 4*len(t.index.slots)
+	n := 10*len(t.front.hashes) + t.sealed.bytes()
+	if t.sealing != nil {
+		n += 10 * len(t.sealing.hashes)
+	}
+	return n + 4*cap(t.runs.buckets) + cap(t.arena) + 32*cap(t.ids) + 4*len(t.index.slots)
 }
 
 // Looked returns how many slots of its tables the set has looked at since it was
@@ -516,14 +519,14 @@ func (t *Set) shortened(head uint32) uint32 {
 		return first
 	}
 	forgets := false
-	for left := t.front.n + t.done; left > t.store.maxIDs && first < head; first++ {
+	for left := t.Len(); left > t.store.maxIDs && first < head; first++ {
 		ids := t.runs.idsOf(first)
 		left -= ids
 		forgets = forgets || ids > 0
 	}
 	if forgets {
 		t.store.log.Warn("more message ids than dedup-max-ids: older ones leave early, and events sent again under them count again",
-			"partition", t.partition, "ids", t.front.n+t.done, "dedup_max_ids", t.store.maxIDs, "remembered", t.store.buckets(head-first))
+			"partition", t.partition, "ids", t.Len(), "dedup_max_ids", t.store.maxIDs, "remembered", t.store.buckets(head-first))
 	}
 	return first
 }
@@ -569,27 +572,45 @@ func (t *Set) Add(received int64, appended time.Time) {
 	t.index.add(t.asked, uint32(len(t.ids)-1), t.ids)
 }
 
-// onDisk reports whether the id is on disk. Every table entry with its hash is checked
-// there, in the run that the entry names.
+// onDisk reports whether the id is on disk. Every entry of its hash in the
+// tables is confirmed there, in the runs that the entry names.
 func (t *Set) onDisk(h uint64, id []byte) (bool, error) {
-	f := &t.front
-	for i := f.first(h); i >= 0; i = f.next(h, i) {
-		t.key = t.diskKey(t.key[:0], f.runs[i], xxhash.Sum64(id), id)
-		_, closer, err := t.store.db.Get(t.key)
-		if err == nil {
-			err = closer.Close()
-			return true, err
+	for _, f := range [2]*front{&t.front, t.sealing} {
+		if f == nil {
+			continue
 		}
-		if !errors.Is(err, pebble.ErrNotFound) {
-			return false, t.store.unreadable(t.partition, err)
+		for i := f.first(h); i >= 0; i = f.next(h, i) {
+			if seen, err := t.inRun(runOf{f.runs[i], t.runs.buckets[f.runs[i]]}, id); seen || err != nil {
+				return seen, err
+			}
 		}
 	}
-	return false, nil
+	return t.sealed.find(h, func(runs []runOf) (bool, error) {
+		for _, r := range runs {
+			if seen, err := t.inRun(r, id); seen || err != nil {
+				return seen, err
+			}
+		}
+		return false, nil
+	})
 }
 
-func (t *Set) diskKey(dst []byte, run uint16, order uint64, id []byte) []byte {
-	dst = bucketPrefix(dst, t.partition, t.runs.buckets[run])
-	dst = binary.BigEndian.AppendUint16(dst, run)
+// inRun reports whether the id is in a run on disk.
+func (t *Set) inRun(r runOf, id []byte) (bool, error) {
+	t.key = t.diskKey(t.key[:0], r, xxhash.Sum64(id), id)
+	_, closer, err := t.store.db.Get(t.key)
+	switch {
+	case err == nil:
+		return true, closer.Close()
+	case errors.Is(err, pebble.ErrNotFound):
+		return false, nil
+	}
+	return false, t.store.unreadable(t.partition, err)
+}
+
+func (t *Set) diskKey(dst []byte, r runOf, order uint64, id []byte) []byte {
+	dst = bucketPrefix(dst, t.partition, r.bucket)
+	dst = binary.BigEndian.AppendUint16(dst, r.run)
 	dst = binary.BigEndian.AppendUint64(dst, order)
 	return append(dst, id...)
 }
@@ -616,7 +637,7 @@ func (t *Set) flush() error {
 	if m == t.meta && t.done == 0 {
 		return nil
 	}
-	m.ids = int64(t.front.n + t.done)
+	m.ids = int64(t.Len())
 	// Pebble handles a sorted batch faster.
 	for i := range t.ids {
 		p := &t.ids[i]
@@ -636,7 +657,7 @@ func (t *Set) flush() error {
 		t.front.insert(t.ids[i].hash, t.ids[i].run)
 	}
 	t.clear()
-	return nil
+	return t.seal()
 }
 
 // write writes the recent ids, and removes the keys before the first bucket.
@@ -668,7 +689,7 @@ func (t *Set) write(m meta, first uint32) error {
 			p := &ids[i]
 			p.run = run
 			op := b.SetDeferred(keyHeader+int(p.n), 0)
-			t.diskKey(op.Key[:0], run, p.order, t.arena[p.off:p.off+p.n])
+			t.diskKey(op.Key[:0], runOf{run, bucket}, p.order, t.arena[p.off:p.off+p.n])
 			if err := op.Finish(); err != nil {
 				return err
 			}
@@ -684,7 +705,7 @@ func (t *Set) write(m meta, first uint32) error {
 }
 
 func (t *Set) writeMeta(m meta, run uint16) error {
-	t.key = t.diskKey(t.key[:0], run, 0, nil)
+	t.key = t.diskKey(t.key[:0], runOf{run, t.runs.buckets[run]}, 0, nil)
 	return t.batch.Set(t.key, m.append(nil), nil)
 }
 
@@ -713,6 +734,7 @@ func (t *Set) clear() {
 // Close writes the committed ids to disk and releases the set's memory.
 func (t *Set) Close() error {
 	err := t.flush()
+	t.sealed, t.sealing = nil, nil
 	t.front, t.runs, t.ids, t.arena, t.index = front{}, runs{}, nil, nil, index{}
 	return errors.Join(err, t.batch.Close())
 }

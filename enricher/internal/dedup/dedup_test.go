@@ -40,12 +40,13 @@ type fixture struct {
 	t     testing.TB
 	cfg   Config
 	now   time.Time
+	seal  int // ids that are sealed at once: few, so that every test has such
 	store *Store
 	set   *Set
 }
 
 func newFixture(t testing.TB) *fixture {
-	f := &fixture{t: t, cfg: DefaultConfig(filepath.Join(t.TempDir(), "dedup")), now: start.Add(30 * 24 * time.Hour)}
+	f := &fixture{t: t, cfg: DefaultConfig(filepath.Join(t.TempDir(), "dedup")), now: start.Add(30 * 24 * time.Hour), seal: 400}
 	f.cfg.Recent = 1 << 10
 	f.open()
 	t.Cleanup(f.close)
@@ -58,7 +59,7 @@ func (f *fixture) open() {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.store = s
+	f.store, s.sealLeast = s, f.seal
 	f.set = f.partition(3, topicA)
 }
 
@@ -694,11 +695,14 @@ func cpu(b *testing.B) func() {
 func BenchmarkSeenNew(b *testing.B) {
 	f := newFixture(b)
 	f.cfg.Recent = 4 << 20
+	f.set.runs.take(0, 2_000_000)
 	h := uint64(1)
 	for range 2_000_000 {
 		h = h*0x9E3779B97F4A7C15 + 0xD1B54A32D192ED03
-		f.set.front.insert(h, 1)
+		f.set.front.insert(h, 0)
 	}
+	f.set.sealed = seal(nil, f.set.front.hashes, f.set.front.runs, f.set.runs.buckets, 0, 2_000_000/blockIDs)
+	f.set.front = front{}
 	all := ids(1 << 16)
 	one := func(k int) {
 		if k%10_000 == 0 {
@@ -728,7 +732,7 @@ func BenchmarkSeenNew(b *testing.B) {
 func BenchmarkNewAndCommit(b *testing.B) {
 	f := newFixture(b)
 	f.close()
-	f.cfg.Recent = 4 << 20
+	f.cfg.Recent, f.seal = 4<<20, sealLeast
 	f.open()
 	b.ReportAllocs()
 	var id [36]byte
@@ -760,7 +764,7 @@ func BenchmarkNewAndCommit(b *testing.B) {
 func BenchmarkSeenDuplicate(b *testing.B) {
 	f := newFixture(b)
 	f.close()
-	f.cfg.Recent = 4 << 20
+	f.cfg.Recent, f.seal = 4<<20, sealLeast
 	f.open()
 	all := ids(1 << 18)
 	for i, id := range all {

@@ -54,6 +54,15 @@ func (r *runs) oldest() uint32 {
 	return first
 }
 
+// total returns how many ids all buckets have.
+func (r *runs) total() int {
+	n := 0
+	for i := range r.open {
+		n += r.open[i].all
+	}
+	return n
+}
+
 // idsOf returns how many ids a bucket has.
 func (r *runs) idsOf(bucket uint32) int {
 	if at := r.find(bucket); at >= 0 {
@@ -102,6 +111,10 @@ func (r *runs) found(run uint16, bucket uint32) {
 	} else if r.open[last].run != run {
 		r.open[last] = openRun{bucket: bucket, run: run, all: r.open[last].all}
 	}
+}
+
+// foundID notes an id of the entry that was found.
+func (r *runs) foundID() {
 	r.open[len(r.open)-1].ids++
 	r.open[len(r.open)-1].all++
 }

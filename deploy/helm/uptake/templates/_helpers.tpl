@@ -137,7 +137,7 @@ gatewaySingle: 22.63
 gatewayBatch: 2.04
 enricher: 5.3
 writer: 1.75
-idBytes: 21.04
+idBytes: 3
 idDiskBytes: 22.05
 identityBytes: 165.86
 {{- end }}
