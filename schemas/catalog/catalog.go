@@ -1,11 +1,10 @@
-// Package catalog says which events are usage of which feature.
+// Package catalog maps events to features.
 //
-// It owns the catalog's YAML format and its checks, the words of a catalog
-// (features, modules, products, metrics), the matcher that maps an event to a
-// feature, the versions of a catalog as they lie in the compacted topic, what
-// changes from one version to the next (and which history moves with it), and
-// the linter. It reads no files and speaks to no broker: that is for the
-// callers, as is the swap of one version for the next.
+// It owns the catalog's YAML format and its checks, its entities (features, modules,
+// products, metrics), the matcher that maps an event to a feature, the versions of a
+// catalog in the compacted topic, the changes from one version to the next (and which
+// history moves), and the linter. It reads no files and talks to no broker: callers do
+// that, and switch from one version to the next.
 //
 // docs/catalog.md describes the format for the people who write catalogs.
 package catalog
@@ -50,14 +49,14 @@ const (
 // Semantics lists them; there is no default.
 func Semantics() []string { return []string{SemanticsDelta, SemanticsGauge, SemanticsCumulative} }
 
-// Words of History.
+// Values of History.
 const (
 	HistoryMove = "move"
 	HistoryKeep = "keep"
 )
 
-// Catalog is what one app's events mean. Its JSON form is what a Version
-// carries; its YAML form is what people write.
+// Catalog defines the meaning of one app's events. Its JSON form is part of a Version;
+// its YAML form is what people write.
 type Catalog struct {
 	Name        string      `json:"name"`
 	Description string      `json:"description,omitempty"`
@@ -69,7 +68,7 @@ type Catalog struct {
 	places map[string]place // where each path stands in the YAML, if it came from there
 }
 
-// Product is what is sold or shipped as a whole.
+// Product is something that is sold or shipped as a whole.
 type Product struct {
 	ID      string   `json:"id"`
 	Name    string   `json:"name"`
@@ -79,7 +78,7 @@ type Product struct {
 	Modules []Module `json:"modules"`
 }
 
-// Module is a part of a product. An empty Owner is its product's.
+// Module is a part of a product. An empty Owner means the product's.
 type Module struct {
 	ID       string    `json:"id"`
 	Name     string    `json:"name"`
@@ -89,7 +88,7 @@ type Module struct {
 	Features []Feature `json:"features"`
 }
 
-// Feature is what people use. An empty Owner is its module's.
+// Feature is something that people use. An empty Owner means the module's.
 type Feature struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
@@ -97,10 +96,10 @@ type Feature struct {
 	Purpose string `json:"purpose,omitempty"`
 	Kind    string `json:"kind"`
 	Status  string `json:"status"`
-	// Names are the exact event names that are this feature.
+	// Names are the exact event names of the feature.
 	Names []string `json:"names,omitempty"`
 	Rules []Rule   `json:"rules,omitempty"`
-	// Replaces are ids of features that this one stands for from now on.
+	// Replaces are ids of features that this one replaces from now on.
 	Replaces []string `json:"replaces,omitempty"`
 }
 
@@ -110,8 +109,8 @@ type Rule struct {
 	// api_call with Method or Route, else all four.
 	Kind  string `json:"kind,omitempty"`
 	Event string `json:"event,omitempty"` // exact event name
-	// Path is a pattern over the path of the page's URL, Route over that of
-	// an API call: see docs/catalog.md.
+	// Path is a pattern for the path of the page's URL, Route for that of an API call:
+	// see docs/catalog.md.
 	Path     string      `json:"path,omitempty"`
 	Method   string      `json:"method,omitempty"`
 	Route    string      `json:"route,omitempty"`
@@ -119,8 +118,8 @@ type Rule struct {
 	Priority int         `json:"priority,omitempty"`
 }
 
-// Predicate is a condition on one property. All the operators that are given
-// must hold. Values compare as text, numbers in their shortest form.
+// Predicate is a condition on one property. All given operators must hold. Values
+// compare as text, numbers in their shortest form.
 type Predicate struct {
 	Property string   `json:"property,omitempty"` // key path with dots, normalized keys
 	Context  string   `json:"context,omitempty"`  // the same in the context object
@@ -149,19 +148,19 @@ type Metric struct {
 	Purpose   string   `json:"purpose,omitempty"`
 }
 
-// History is a version's own word on what was counted before it.
+// History declares what happens to usage counted before the version.
 type History struct {
 	// Default says whether the history of a feature that changes module,
 	// product or id moves with it. Empty: each one must be named in Features.
 	Default string `json:"default,omitempty"`
-	// Unmapped says whether what was counted under a name that no feature had
-	// is the feature's that names it now. Empty is move.
+	// Unmapped decides whether usage under a name without a feature moves to the
+	// feature that names it now. Empty is move.
 	Unmapped string `json:"unmapped,omitempty"`
 	// Features overrides Default by the feature's id in this version.
 	Features map[string]string `json:"features,omitempty"`
 }
 
-// For returns move, keep, or empty when nothing is said of the feature.
+// For returns move, keep, or empty when the feature's history is not decided.
 func (h History) For(featureID string) string {
 	if w, ok := h.Features[featureID]; ok {
 		return w
@@ -177,15 +176,15 @@ type LintOptions struct {
 	Ignore     []Ignore   `json:"ignore,omitempty"`
 }
 
-// Ignore silences one finding of Lint, and says why.
+// Ignore suppresses one finding of Lint, with a reason.
 type Ignore struct {
 	Check  string `json:"check"`
 	ID     string `json:"id"` // of the feature, module, product or metric
 	Reason string `json:"reason"`
 }
 
-// Limits of a catalog. They keep a matcher's cost and a version's size bounded;
-// what people can keep in mind is far less, and Lint says so.
+// Limits of a catalog. They bound a matcher's cost and a version's size; people can
+// keep track of far less, and Lint reports that.
 const (
 	MaxBytes        = 4 << 20
 	MaxFeatures     = 10_000
@@ -201,8 +200,8 @@ const (
 	// MaxRuleProperties is how many different properties all rules together
 	// may look at.
 	MaxRuleProperties = 256 - reservedPaths
-	// MaxUnindexed is how many rules may compete for an event without an
-	// equals or in condition that tells them apart.
+	// MaxUnindexed is how many rules may compete for an event without an equals or in
+	// condition that distinguishes them.
 	MaxUnindexed = 64
 )
 
@@ -226,7 +225,7 @@ func Slug(name string) string {
 	return b.String()
 }
 
-// checkID says what is wrong with an id, or nothing.
+// checkID returns the fault of an id, or nil.
 func checkID(id string) string {
 	switch {
 	case id == "":
@@ -267,16 +266,15 @@ func FeatureOwner(p *Product, m *Module, f *Feature) string {
 	return p.Owner
 }
 
-// place is where something stands in the YAML text.
+// place is a position in the YAML text.
 type place struct {
 	line int
 	path string // as the text has it, if that is another one: aliases[0] for names[1]
 }
 
-// Place returns where in the YAML text a path such as
-// products[0].modules[1].name stands: its line, else that of the nearest thing
-// around it, and the path as the text has it. The line is 0 when the catalog
-// did not come from YAML.
+// Place returns the position of a path such as products[0].modules[1].name in the YAML
+// text: its line, else that of the nearest enclosing element, and the path as in the
+// text. The line is 0 when the catalog was not read from YAML.
 func (c *Catalog) Place(path string) (line int, source string) {
 	for around := path; ; {
 		if p, ok := c.places[around]; ok || around == "" {

@@ -10,7 +10,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
-// Words of FeatureChange.Kind.
+// Values of FeatureChange.Kind.
 const (
 	ChangeMoved   = "moved"   // same id, other module or product
 	ChangeRenamed = "renamed" // other id
@@ -22,8 +22,7 @@ type FeatureChange struct {
 	Kind string  `json:"kind"`
 	From Mapping `json:"from"` // module and product empty: no version had the feature
 	To   Mapping `json:"to"`
-	// History is what the new version says of what was counted so far: move,
-	// keep or empty.
+	// History is the new version's decision about earlier usage: move, keep or empty.
 	History string `json:"history"`
 }
 
@@ -33,32 +32,32 @@ type NameChange struct {
 	From    string `json:"from"` // feature id; empty: no exact name
 	To      string `json:"to"`   // feature id; empty: no exact name any more
 	History string `json:"history"`
-	// Why says why no history moves although it should; empty if nothing is in
-	// the way.
+	// Why is the reason why no history moves although it should; empty if there is
+	// none.
 	Why string `json:"why,omitempty"`
 }
 
-// Changes is what a catalog changes against the one before.
+// Changes are the changes of a catalog relative to the previous one.
 type Changes struct {
 	Added    []string        `json:"added,omitempty"`   // feature ids, without the renamed
 	Removed  []string        `json:"removed,omitempty"` // feature ids, without the renamed and merged
 	Edited   []string        `json:"edited,omitempty"`  // feature ids whose name, owner, purpose, kind, status or rules differ
 	Features []FeatureChange `json:"features,omitempty"`
 	Names    []NameChange    `json:"names,omitempty"`
-	// Undecided are ids of features of the new catalog whose history the new
-	// version neither moves nor keeps.
+	// Undecided are ids of features of the new catalog whose history the new version
+	// neither moves nor keeps.
 	Undecided []string `json:"undecided,omitempty"`
-	// Moves carry out what history says. Each row of the base rollup is moved
-	// by the first that matches it.
+	// Moves apply the decisions on history. Each row of the base rollup is moved by the
+	// first that matches it.
 	Moves []event.Move `json:"moves,omitempty"`
 }
 
-// Empty says that nothing changes.
+// Empty reports whether nothing changes.
 func (c *Changes) Empty() bool {
 	return len(c.Added)+len(c.Removed)+len(c.Edited)+len(c.Features)+len(c.Names) == 0
 }
 
-// placed is a feature with its place.
+// placed is a feature with its module and product.
 type placed struct {
 	at    Mapping
 	owner string
@@ -94,8 +93,7 @@ func indexed(c *Catalog) (byID map[string]placed, byName map[string]string, orde
 	return byID, byName, order
 }
 
-// removed returns the features of these ids as they were in the last version that
-// had them.
+// removed returns the features of these ids as of the last version that had them.
 func removed(versions []*Version, ids []string) map[string]placed {
 	found := map[string]placed{}
 	for i := len(versions) - 1; i >= 0 && len(found) < len(ids); i-- {
@@ -196,8 +194,8 @@ func Compare(versions []*Version, next *Catalog) *Changes {
 			case g.at.ModuleID == f.at.ModuleID && g.at.ProductID == f.at.ProductID:
 				renamedRest = append(renamedRest, move(event.Attribution{FeatureID: &gone}, event.Attribution{FeatureID: &f.at.FeatureID}))
 			default:
-				// What stayed in a module of before, by that version's word,
-				// stays there: it only takes the new id.
+				// History that an earlier version kept in a module stays there: only
+				// the new id applies to it.
 				renamed = append(renamed, move(full(g.at), full(f.at)))
 				renamedRest = append(renamedRest, move(event.Attribution{FeatureID: &gone}, event.Attribution{FeatureID: &f.at.FeatureID}))
 			}
@@ -237,7 +235,7 @@ func Compare(versions []*Version, next *Catalog) *Changes {
 					}
 				}
 			case replacedBy[from] == id:
-				// Its history goes with the feature.
+				// Its history moves with the feature.
 				ch.History = next.History.For(id)
 			default:
 				if ch.History = decide(id); ch.History == HistoryMove {
@@ -261,7 +259,7 @@ func Compare(versions []*Version, next *Catalog) *Changes {
 			c.Undecided = append(c.Undecided, id)
 		}
 	}
-	// A name that changes hands goes before its feature does.
+	// A name that moves to another feature moves before its feature does.
 	c.Moves = slices.Concat(reassigned, moved, renamed, renamedRest, mapped)
 	return c
 }
@@ -281,7 +279,7 @@ func edited(a, b placed) bool {
 		!reflect.DeepEqual(a.Rules, b.Rules)
 }
 
-// claims knows which rules come before exact names.
+// claims knows which rules take precedence over exact names.
 type claims struct {
 	byEvent map[string]string // event to the feature of a rule that comes before its exact name
 	any     string            // feature of a rule without event that comes before all exact names
@@ -312,7 +310,7 @@ func (c claims) before(name string) string {
 	return ""
 }
 
-// MaxHistoryMoves bounds what one version moves.
+// MaxHistoryMoves bounds the moves of one version.
 const MaxHistoryMoves = 10_000
 
 // NewVersion makes the version that follows the last of versions, which are all of

@@ -10,8 +10,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
-// Check reports everything that is wrong with c, as Parse and Decode do; nil is
-// a catalog that Compile takes.
+// Check reports all faults of c, as Parse and Decode do; Compile accepts a catalog
+// without faults.
 func (c *Catalog) Check() error {
 	if fs := check(c); len(fs) > 0 {
 		for i := range fs {
@@ -54,7 +54,7 @@ func (k *checker) fault(path, format string, args ...any) {
 	k.faults = append(k.faults, Fault{Path: path, Text: fmt.Sprintf(format, args...)})
 }
 
-// at names the place of a path for people: with its line where there is one.
+// at returns the position of a path as displayed: with its line if known.
 func (k *checker) at(path string) string {
 	line, path := k.c.Place(path)
 	if line > 0 {
@@ -78,8 +78,8 @@ func (k *checker) catalog() {
 	for i := range c.Metrics {
 		k.metric(fmt.Sprintf("metrics[%d]", i), &c.Metrics[i])
 	}
-	// A feature stands for another only when that one is gone, which is known
-	// once all have been seen.
+	// A feature may replace another only when that one is removed, which is known once
+	// all features have been read.
 	c.Each(func(_ *Product, _ *Module, f *Feature) {
 		for j, id := range f.Replaces {
 			if at, ok := k.features[id]; ok {
@@ -130,7 +130,7 @@ func (k *checker) oneOf(path, got string, want []string) {
 	}
 }
 
-// thing checks what products, modules, features and metrics share.
+// thing checks the fields that products, modules, features and metrics share.
 func (k *checker) thing(path, what string, seen ids, id, name, owner, purpose string) {
 	k.shortText(path+".name", name)
 	if len(owner) > MaxNameBytes {
@@ -267,7 +267,7 @@ func (k *checker) rule(path string, r *Rule) {
 	}
 }
 
-// contest says what a rule competes for, as the matcher groups rules.
+// contest identifies the rules with which a rule competes, as the matcher groups them.
 func contest(r *Rule) string {
 	switch {
 	case r.Event != "":

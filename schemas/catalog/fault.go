@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Fault is one thing that is wrong with a catalog.
+// Fault is one fault of a catalog.
 type Fault struct {
 	Line int    // in the YAML text; 0 if it did not come from YAML
 	Path string // such as products[0].modules[1].features[2].kind
@@ -25,7 +25,7 @@ func (f Fault) String() string {
 	return b.String()
 }
 
-// Faults is the error of Parse and Decode: everything that is wrong at once.
+// Faults is the error of Parse and Decode: all faults at once.
 type Faults []Fault
 
 // maxShownFaults bounds the text of an error.
@@ -43,7 +43,7 @@ func (fs Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// sorted orders the faults as their lines stand in the text.
+// sorted sorts the faults by line.
 func (fs Faults) sorted() Faults {
 	sort.SliceStable(fs, func(i, j int) bool { return fs[i].Line < fs[j].Line })
 	return fs

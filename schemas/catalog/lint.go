@@ -28,14 +28,14 @@ func lintChecks() []string {
 	}
 }
 
-// Sizes above which people no longer know what there is.
+// Sizes above which people lose track.
 const (
 	manyFeatures = 100 // of one product
 	manyModules  = 20  // of one product
 )
 
-// Finding is something that Lint found: a catalog with findings works, but
-// people will stumble over it.
+// Finding is a problem that Lint found: a catalog with findings works, but will confuse
+// people.
 type Finding struct {
 	Check string
 	ID    string // of the feature, module, product or metric
@@ -57,8 +57,8 @@ type linter struct {
 	paths    map[string]string // of things by kind and id
 }
 
-// Lint reads a catalog that Check found right with the eyes of those who will
-// have to live with it. What the catalog's lint.ignore names is left out.
+// Lint reports likely mistakes in a catalog that Check accepted. Findings named in the
+// catalog's lint.ignore are omitted.
 func Lint(c *Catalog) []Finding {
 	l := newLinter(c)
 	l.things()
@@ -67,8 +67,8 @@ func Lint(c *Catalog) []Finding {
 	return l.done()
 }
 
-// LintUsage reports features whose status says that no events should come, and
-// of which they came: events by feature id.
+// LintUsage reports features that should have no events according to their status, and
+// have some: events by feature id.
 func LintUsage(c *Catalog, events map[string]uint64) []Finding {
 	l := newLinter(c)
 	c.Each(func(_ *Product, _ *Module, f *Feature) {
@@ -225,8 +225,8 @@ func (l *linter) duplicates() {
 			}
 		}
 	})
-	// Names that share what is left after taking out one letter may be one
-	// letter apart: looking at those alone keeps ten thousand names quick.
+	// Names that are equal after removing one letter may be one letter apart: comparing
+	// only those keeps ten thousand names fast.
 	const shortest = 8 // below, one letter makes another word
 	byRest := map[string][]string{}
 	for _, key := range plains {
@@ -259,8 +259,8 @@ func (l *linter) conflicts() {
 		if r == nil {
 			r = &Rule{Event: c.name}
 		}
-		// Rules that name an event compete with those for that event and with
-		// those for any.
+		// Rules that name an event compete with those for that event and with those for
+		// any event.
 		rivals := before[r.Event]
 		if r.Event != "" {
 			rivals = slices.Concat(rivals, before[""])
@@ -295,7 +295,7 @@ func describe(c *candidate) string {
 	return "rule " + c.rule.String()
 }
 
-// String says a rule in one line.
+// String describes a rule in one line.
 func (r *Rule) String() string {
 	var parts []string
 	add := func(name, v string) {
@@ -314,7 +314,7 @@ func (r *Rule) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// covers says that a fits every event that b fits.
+// covers reports whether a matches every event that b matches.
 func covers(a, b *Rule) bool {
 	return (a.Kind == "" || a.Kind == b.Kind) && (a.Event == "" || a.Event == b.Event) &&
 		(a.Method == "" || a.Method == b.Method) &&
@@ -340,8 +340,8 @@ func patternCovers(a []string, pattern string) bool {
 	return len(a) == len(b)
 }
 
-// overlap says that some event may fit both; of conditions it knows only those
-// that ask for one of some values.
+// overlap reports whether some event may match both; of conditions it considers only
+// those that require one of some values.
 func overlap(a, b *Rule) bool {
 	differ := func(x, y string) bool { return x != "" && y != "" && x != y }
 	if differ(a.Kind, b.Kind) || differ(a.Event, b.Event) || differ(a.Method, b.Method) {

@@ -13,7 +13,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/rawjson"
 )
 
-// Mapping is the feature an event is usage of, with where it belongs.
+// Mapping is the feature of an event, with its module and product.
 type Mapping struct {
 	FeatureID string `json:"feature_id"`
 	ModuleID  string `json:"module_id"`
@@ -49,7 +49,7 @@ type Matcher struct {
 	context    *keyTree
 }
 
-// eventEntry is what names one event.
+// eventEntry holds the names and rules for one event name.
 type eventEntry struct {
 	rank    int32 // of the exact name; noRank if there is none
 	mapping int32
@@ -81,8 +81,8 @@ func kindIndex(kind string) int {
 	return -1
 }
 
-// The properties that path, method and route look at, in this order; the first
-// one that is a string counts.
+// The properties that path, method and route read, in this order; the first one that is
+// a string counts.
 const (
 	atPath = iota
 	atURL
@@ -102,7 +102,7 @@ var (
 	reservedContext    = [...]string{"page.path", "page.url", "request.uri", "request.verb"} // from atContextPath on
 )
 
-// candidate is an exact name or a rule on its way to its rank.
+// candidate is an exact name or a rule before it is ranked.
 type candidate struct {
 	name     string // exact name, or empty
 	rule     *Rule
@@ -179,8 +179,7 @@ func candidates(c *Catalog) ([]*candidate, []Mapping) {
 	return all, mappings
 }
 
-// Compile builds the matcher of a catalog that Parse, Decode or Check found
-// right.
+// Compile builds the matcher of a catalog that Parse, Decode or Check accepted.
 func Compile(c *Catalog) *Matcher {
 	m := &Matcher{events: map[string]*eventEntry{}, properties: newKeyTree(), context: newKeyTree()}
 	paths := pathTable{m: m, next: reservedPaths}
@@ -314,7 +313,7 @@ func (m *Matcher) matchRules(k int, eventName string, e *eventEntry, best int32,
 	return m.mappings[s.mapping], true
 }
 
-// search is one event on its way through the rules.
+// search is the matching of one event against the rules.
 type search struct {
 	m       *Matcher
 	kind    uint8 // bit of the kind
@@ -364,7 +363,7 @@ func (s *search) str(at int, buf []byte) []byte {
 	return rawjson.AppendUnquoted(buf, raw)
 }
 
-// findPath returns the path that patterns are held against, or nil.
+// findPath returns the path that patterns are compared with, or nil.
 func (s *search) findPath(k int, eventName string, buf []byte) []byte {
 	order := [...]int{atPath, atURL, atContextPath, atContextURL}
 	if k == kindAPICall {
@@ -381,7 +380,7 @@ func (s *search) findPath(k int, eventName string, buf []byte) []byte {
 	if p := s.str(atContextURI, buf); len(p) > 0 {
 		return pathOf(p)
 	}
-	// Without properties an API call may be named by what it was: GET /v1/items.
+	// Without properties an API call may be identified by its name: GET /v1/items.
 	if method, path, ok := strings.Cut(eventName, " "); ok && isMethod(method) && strings.HasPrefix(path, "/") {
 		return pathOf(view(path))
 	}
@@ -423,8 +422,8 @@ type rule struct {
 	method  string
 	preds   []predicate
 
-	// Of a rule that names the event and a path or route; the patterns of
-	// others are in the tree that led to them.
+	// For a rule that names the event and has a path or route; the patterns of others
+	// are in the tree that leads to them.
 	hasPattern bool
 	segments   []string
 }
@@ -487,7 +486,7 @@ type index struct {
 	values  map[string][]*rule
 }
 
-// add adds a rule; rules come by rank.
+// add adds a rule; rules are added in order of rank.
 func (b *bucket) add(r *rule) {
 	for i := range r.preds {
 		values := r.preds[i].values()
@@ -540,7 +539,7 @@ func (b *bucket) match(s *search) {
 	}
 }
 
-// try takes the first rule that fits and is better than the best.
+// try selects the first rule that matches and ranks before the best so far.
 func try(rules []*rule, s *search) {
 	for _, r := range rules {
 		if r.rank >= s.best {

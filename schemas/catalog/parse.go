@@ -68,8 +68,7 @@ func syntaxFault(err error) Fault {
 	return Fault{Text: "not YAML: " + strings.TrimPrefix(text, "yaml: ")}
 }
 
-// decoder walks the nodes of the one document. It knows shapes; what values
-// are right is for check.
+// decoder walks the nodes of the document. It checks shapes; check checks values.
 type decoder struct {
 	places map[string]place
 	faults Faults
@@ -84,8 +83,8 @@ func (d *decoder) fault(path string, n *yaml.Node, format string, args ...any) {
 	d.faults = append(d.faults, Fault{Line: n.Line, Path: path, Text: fmt.Sprintf(format, args...)})
 }
 
-// reported says whether a path, or what it lies in, has a fault of shape
-// already: a second fault about it would only be its echo.
+// reported reports whether a path, or an enclosing one, already has a fault of shape: a
+// second fault about it would repeat the first.
 func (d *decoder) reported(path string) bool {
 	for {
 		if d.bad[path] {
@@ -135,7 +134,7 @@ func (d *decoder) mapping(path string, n *yaml.Node, fields map[string]field) {
 	}
 }
 
-// known names the fields there are.
+// known lists the names of the fields.
 func known(fields map[string]field) string {
 	names := make([]string, 0, len(fields))
 	for name := range fields {
@@ -200,8 +199,7 @@ func (d *decoder) textsField(into *[]string) field {
 	return func(path string, n *yaml.Node) { list(d, path, n, into, d.text) }
 }
 
-// value reads a value that properties are compared with, in the form of
-// appendValue.
+// value reads a value to which properties are compared, in the form of appendValue.
 func (d *decoder) value(path string, n *yaml.Node, into *string) {
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
 		d.fault(path, n, "must be text, a number or a boolean (got %s); use exists to ask whether there is a value", shape(n))
@@ -306,8 +304,8 @@ func (d *decoder) feature(path string, n *yaml.Node, f *Feature) {
 	f.Names = d.names(path, f.Name, events, aliases, eventsGiven)
 }
 
-// names puts together the exact names: events where given, else the name; and
-// the aliases. Lines and faults are found under names[i], where check looks.
+// names collects the exact names: events if given, else the name; and the aliases.
+// Lines and faults are stored under names[i], where check looks.
 func (d *decoder) names(path, name string, events, aliases []string, eventsGiven bool) []string {
 	var names []string
 	add := func(from string, n string) {

@@ -16,7 +16,7 @@ const (
 	anySegments = "**"
 )
 
-// checkPattern says what is wrong with a pattern, or nothing.
+// checkPattern returns the fault of a pattern, or nil.
 func checkPattern(p string) string {
 	if !strings.HasPrefix(p, "/") {
 		return "must start with /"
@@ -41,7 +41,7 @@ func checkPattern(p string) string {
 	return ""
 }
 
-// splitPattern returns a pattern's segments, every form of wildcard as *.
+// splitPattern returns a pattern's segments, with every form of wildcard as *.
 func splitPattern(p string) []string {
 	p = strings.TrimSuffix(strings.TrimPrefix(p, "/"), "/")
 	if p == "" {
@@ -57,7 +57,7 @@ func splitPattern(p string) []string {
 	return segments
 }
 
-// fitsSegments holds one pattern against a path.
+// fitsSegments compares a pattern with a path.
 func fitsSegments(segments []string, path []byte) bool {
 	for _, want := range segments {
 		if want == anySegments {
@@ -110,7 +110,7 @@ func indexOrEnd(b []byte, c byte) int {
 	return len(b)
 }
 
-// node is one segment of the patterns that share a beginning.
+// node is one segment of the patterns with a common prefix.
 type node struct {
 	literal map[string]*node
 	any     *node
@@ -161,9 +161,9 @@ func (n *node) settle() int32 {
 	return n.minRank
 }
 
-// match looks at every pattern that fits path. Each node that it visits is a
-// different beginning of some pattern, so there are at most as many visits at
-// each segment as there are patterns, and with few wildcards one or two.
+// match visits every pattern that matches path. Each visited node is a different prefix
+// of some pattern, so at each segment there are at most as many visits as patterns, and
+// with few wildcards one or two.
 func (n *node) match(path []byte, s *search) {
 	if n.minRank >= s.best {
 		return

@@ -11,20 +11,20 @@ import (
 	"github.com/uptakehq/uptake/schemas/rawjson"
 )
 
-// spans says where the values that rules look at stand in the event, by the
+// spans holds the positions of the values that rules read in the event, by the
 // matcher's table of paths. An empty span is an absent value.
 type spans [reservedPaths + MaxRuleProperties]span
 
 type span struct{ start, end uint32 }
 
-// key is a property that rules look at.
+// key is a property that rules read.
 type key struct {
 	at        int
 	inContext bool
 }
 
-// text returns what the value says as text; false if there is none. It is valid
-// until the next call.
+// text returns the value as text; false if it has none. It is valid until the next
+// call.
 func (k key) text(s *search) ([]byte, bool) {
 	raw := s.raw(k.at, k.inContext)
 	if len(raw) == 0 {
@@ -53,7 +53,7 @@ func (k key) text(s *search) ([]byte, bool) {
 // comparable returns the value's text as text does, if a rule's value can be
 // equal to it.
 func (k key) comparable(s *search) ([]byte, bool) {
-	// A byte of text takes up to six as it is written.
+	// A byte of text takes up to six bytes when escaped.
 	if len(s.raw(k.at, k.inContext)) > 6*MaxValueBytes+2 {
 		return nil, false
 	}
@@ -98,7 +98,7 @@ type predicate struct {
 	src *Predicate
 }
 
-// pathTable numbers the properties that rules look at.
+// pathTable numbers the properties that rules read.
 type pathTable struct {
 	m     *Matcher
 	next  int
@@ -117,7 +117,7 @@ func compilePredicate(p *Predicate, paths *pathTable) predicate {
 	return predicate{key: key{at: at, inContext: inContext}, src: p}
 }
 
-// indexable says that the predicate asks for one of some values.
+// indexable reports whether the predicate requires one of some values.
 func (p *Predicate) indexable() bool { return p.Equals != nil || len(p.In) > 0 }
 
 // values returns the values that the property must have, nil if there is no
@@ -167,10 +167,9 @@ func (p *predicate) fits(s *search) bool {
 	return true
 }
 
-// saysSomething reports whether a value is there: null is not, and neither is an
-// object in which nothing is. Columns of ClickHouse keep no trace of either, and
-// what a rule makes of an event must not depend on whether it is asked before or
-// after.
+// saysSomething reports whether a value is present: null is not, and neither is an
+// object without content. Columns of ClickHouse keep no trace of either, and the result
+// of a rule must not depend on whether it is evaluated before or after storing.
 func saysSomething(raw []byte) bool {
 	if len(raw) == 0 || raw[0] == 'n' {
 		return false
@@ -221,8 +220,7 @@ func (n *nodeSet) has(number int) bool { return n[number/64]&(1<<(number%64)) !=
 func (n *nodeSet) add(number int)      { n[number/64] |= 1 << (number % 64) }
 func (n *nodeSet) remove(number int)   { n[number/64] &^= 1 << (number % 64) }
 
-// add asks for a key path; it returns the place the path had, or at. nodes are
-// counted on.
+// add requests a key path; it returns the path's number, or at. nodes are counted on.
 func (t *keyTree) add(path string, at int, nodes *int) int {
 	for part := range strings.SplitSeq(path, ".") {
 		next := t.children[part]
@@ -243,11 +241,11 @@ func (t *keyTree) add(path string, at int, nodes *int) int {
 	return t.at
 }
 
-// maxScanDepth bounds what scan steps over, as the normalizer does.
+// maxScanDepth bounds the nesting that scan skips, as in the normalizer.
 const maxScanDepth = 512
 
-// scan sets the spans of what it finds in the JSON object doc. Where doc is no
-// valid JSON it stops.
+// scan sets the spans of the values that it finds in the JSON object doc. It stops
+// where doc is not valid JSON.
 func (t *keyTree) scan(doc []byte, s *search) {
 	if len(t.children) == 0 || len(doc) > math.MaxUint32 {
 		return
@@ -292,8 +290,8 @@ func (t *keyTree) scanObject(doc []byte, i int, s *search) int {
 	}
 }
 
-// take returns the node of a key as it is written, with quotes; nil if no rule
-// looks at it, or another key of the object has the name.
+// take returns the node of a key as written, with quotes; nil if no rule reads it, or
+// another key of the object has the name.
 func (t *keyTree) take(written []byte, escaped bool, s *search) *keyTree {
 	next, dotted := t.children[string(written[1:len(written)-1])], false
 	if next == nil || escaped {
@@ -320,7 +318,7 @@ func (t *keyTree) take(written []byte, escaped bool, s *search) *keyTree {
 		if dotted && s.plain.has(next.number) {
 			return nil
 		}
-		next.forget(s)
+		next.reset(s)
 	}
 	s.seen.add(next.number)
 	if !dotted {
@@ -329,8 +327,8 @@ func (t *keyTree) take(written []byte, escaped bool, s *search) *keyTree {
 	return next
 }
 
-// forget takes back what was found at the node and below.
-func (t *keyTree) forget(s *search) {
+// reset clears the spans of the node and of all nodes below it.
+func (t *keyTree) reset(s *search) {
 	if !s.seen.has(t.number) {
 		return
 	}
@@ -340,6 +338,6 @@ func (t *keyTree) forget(s *search) {
 		s.spans[t.at] = span{}
 	}
 	for _, child := range t.children {
-		child.forget(s)
+		child.reset(s)
 	}
 }
