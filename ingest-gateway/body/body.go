@@ -118,7 +118,7 @@ func (u *Unpacker) Unpack(dst, packed []byte, e Encoding, limit int, grow func(b
 	if err != nil {
 		return dst, fmt.Errorf("unpack %s: %w", e, err)
 	}
-	_ = r.reset(bytes.NewReader(nil)) // lets go of packed; an empty source is no error to keep
+	_ = r.reset(bytes.NewReader(nil)) // drops the reference to packed; an empty source leaves no error
 	u.pools[e].Put(r)
 	if len(dst)-start > limit {
 		return dst[:start], fmt.Errorf("unpack %s: %w: more than %d bytes", e, ErrTooLarge, limit)

@@ -231,7 +231,7 @@ func (d *decoder) claim(ev *event.RawEvent, id, visitor, person string) {
 }
 
 // identity sets user and anonymous id. Until someone logs in a distinct id is the
-// device's, in the SDKs of today with a prefix that says so.
+// device's, in present SDKs with a prefix that marks it.
 func (d *decoder) identity(ev *event.RawEvent, user, device, distinct string) {
 	ev.AnonymousID = device
 	switch {

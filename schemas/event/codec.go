@@ -181,9 +181,9 @@ func (c *Codec) Type(value []byte) (Type, error) {
 	return w.typ, err
 }
 
-// open returns a reader of what stands behind value's header, as the current
-// schema of a type has it. It is a value of the caller: behind an interface
-// it would be on the heap, with every event.
+// open returns a reader of the bytes after value's header, as the current
+// schema of a type has it. It is a value of the caller: behind an interface it
+// would be on the heap, with every event.
 func (c *Codec) open(value []byte, want Type) (reader, error) {
 	if len(value) >= singleObjectHeader && len(value) <= MaxValueBytes &&
 		value[0] == 0xC3 && value[1] == 0x01 && binary.LittleEndian.Uint64(value[2:]) == fingerprints[want] {

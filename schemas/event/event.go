@@ -109,7 +109,7 @@ type RawEvent struct {
 	Unread  []byte
 	IDRules int64
 
-	// TimeNotes is what whoever sent it says of Timestamp, as bits of TimeAnyAge and
+	// TimeNotes are the sender's notes about Timestamp, as bits of TimeAnyAge and
 	// TimeAmbiguous. Since version 3.
 	TimeNotes int64
 }

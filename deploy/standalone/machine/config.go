@@ -40,7 +40,7 @@ type Config struct {
 	ClickHouseDatabase string
 	ClickHouseLibrary  string
 	ClickHouseFsync    bool
-	// WithoutReader closes the embedded server to whoever does not log in.
+	// WithoutReader closes the embedded server to connections without a login.
 	WithoutReader bool
 	// ClickHouseRemote lets the embedded server listen beyond the loopback.
 	ClickHouseRemote bool

@@ -113,7 +113,7 @@ func (c *object) Reset() {
 	c.choose(formUnknown)
 }
 
-// choose sets the form, and lets go of what only typed paths need.
+// choose sets the form, and drops what only typed paths need.
 func (c *object) choose(f form) {
 	if c.form = f; c.typed != nil {
 		typedPool.Put(c.typed)

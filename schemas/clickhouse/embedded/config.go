@@ -22,7 +22,7 @@ const startQueries = "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; SELECT 
 // page that is open on the same machine can send a POST to the HTTP port, and
 // with them it could read any file or reach any host. stdin is for startQueries.
 //
-// Rights are not all of it: this is clickhouse-local, which lets whoever may make a
+// Rights do not suffice: this is clickhouse-local, which lets anyone who may make a
 // dictionary, or call the function file, read files and run programs. So the child
 // confines itself (confine), the HTTP port refuses what a browser sends for a page
 // of any other origin or name (handlersXML), and the ports are on the loopback

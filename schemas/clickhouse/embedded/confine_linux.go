@@ -74,7 +74,7 @@ func confine(dataDir, lib string) error {
 func confineFiles(dataDir, lib string) error {
 	abi := landlockABI()
 	if abi < 1 {
-		return nil // the parent says so
+		return nil // the parent reports it
 	}
 	all, data := uint64(allAccess1), uint64(dataAccess1)
 	if abi >= 2 {
@@ -144,10 +144,10 @@ var seccompArch = map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": un
 const x32Bit = 0x40000000
 
 // filterCalls refuses to run programs, to connect, and to look into other
-// processes. It needs no Landlock, and stands behind it where there is.
+// processes. It does not need Landlock, and complements it where it is available.
 func filterCalls() error {
 	if seccompArch == 0 {
-		return nil // the parent says so
+		return nil // the parent reports it
 	}
 	denied := []uint32{
 		unix.SYS_EXECVE, unix.SYS_EXECVEAT, unix.SYS_CONNECT, unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV,

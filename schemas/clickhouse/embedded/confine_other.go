@@ -12,6 +12,6 @@ func confinement() error {
 	return errors.New("it can be confined on Linux only: here it can read the files of this user and run programs")
 }
 
-func confine(string, string) error { return nil } // the parent says so
+func confine(string, string) error { return nil } // the parent reports it
 
 func childEnviron() []string { return os.Environ() }

@@ -16,13 +16,13 @@
 //
 // # What it is not
 //
-// It is one process on one machine, for loopback. Without [Access] there is one
-// user, default, without a password: any program of the machine that can reach the
-// ports can read and write the tables. More than that nobody can: on Linux the child gives up all
-// files but its data, all programs and all connections before it loads the library
-// (confine), since clickhouse-local would grant them to whoever may make a
-// dictionary, or call the function file. A page in a browser gets nowhere by its
-// Origin, and not by a name that leads here either (ownHost).
+// It is one process on one machine, for loopback. Without [Access] there is one user, default,
+// without a password: any program of the machine that can reach the ports can read and write
+// the tables. More than that nobody can: on Linux the child gives up all files but its data,
+// all programs and all connections before it loads the library (confine), since
+// clickhouse-local would grant them to anyone who may make a dictionary, or call the function
+// file. A page in a browser gets nowhere by its Origin, and not by a name that leads here
+// either (ownHost).
 //
 // The version is 26.7.2.1. It can read out of bounds when a materialized view
 // that changes the number of rows feeds a partitioned table while
@@ -67,7 +67,7 @@ type Config struct {
 	// listens on the same hosts with all its ports. Default 127.0.0.1:0.
 	NativeAddr string
 	HTTPAddr   string
-	// Access closes it to whoever has no password. Nil: everybody who reaches its
+	// Access closes it to connections without a password. Nil: everybody who reaches its
 	// ports is the user default, who may read and write the tables.
 	Access *Access
 	// Remote lets it listen beyond the loopback, where everybody who reaches it
@@ -481,7 +481,7 @@ func (s *Server) ended() bool {
 }
 
 // Stop ends the server in good order: running queries are cancelled, tables
-// closed. When ctx ends first the child is killed, and the error says so.
+// closed. When ctx ends first the child is killed, and the error reports that.
 func (s *Server) Stop(ctx context.Context) error {
 	s.closeStdin()
 	select {

@@ -1,10 +1,9 @@
-// Package wholefile tells a complete text file from the beginning of one.
+// Package wholefile distinguishes a complete text file from a truncated one.
 //
-// A YAML file that was cut short, by a full disk, an interrupted copy or an
-// editor that is still writing, often is valid YAML that says less: fewer rules,
-// fewer apps. So files whose content decides what is kept and who may send end
-// with the line "...", the mark by which YAML ends a document. No beginning of
-// such a file ends with that line.
+// A YAML file that was truncated, by a full disk, an interrupted copy or an editor that
+// is still writing, is often valid YAML with less content: fewer rules, fewer apps. So
+// files that decide what is stored and who may send end with the line "...", YAML's
+// marker for the end of a document. No prefix of such a file ends with that line.
 package wholefile
 
 import (
@@ -24,8 +23,8 @@ const Mark = "...\n"
 // ErrChanging is the error of [Settled] for a file that is being written.
 var ErrChanging = errors.New("the file is still changing")
 
-// Check returns an error unless text ends with the line "...", with a line end
-// behind it, and says something before it.
+// Check returns an error unless text ends with the line "...", followed by a line end,
+// and has content before it.
 func Check(text []byte) error {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return errors.New("the file is empty")

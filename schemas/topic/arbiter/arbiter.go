@@ -1,16 +1,16 @@
-// Package arbiter lets one writer at a time add to a topic, so that what it
-// writes can depend on what is there: compare and set on a log.
+// Package arbiter lets one writer at a time add to a topic, so that what it writes can
+// depend on the topic's content: compare-and-set on a log.
 //
-// It needs nothing but Kafka's transactions. All who write to the same thing
-// share a transactional id. A writer first asks for a producer epoch under it,
-// which fences every writer that asked before, and waits until what those had
-// committed is in the log. Then it reads the log to its end, decides, and writes
-// in a transaction. If somebody else has asked for an epoch in the meantime, the
-// transaction cannot commit, and all of it starts again. So between the reading
-// and the commit of one writer no other has committed anything.
+// It needs only Kafka's transactions. All writers of the same thing share a
+// transactional id. A writer first requests a producer epoch under it, which fences
+// every earlier writer, and waits until the transactions of those are in the log. Then
+// it reads the log to its end, decides, and writes in a transaction. If another writer
+// has requested an epoch in the meantime, the transaction cannot commit, and everything
+// starts again. So between the reading and the commit of one writer no other has
+// committed anything.
 //
-// The package owns the transaction, its retries, and the look whether what was
-// written is there. What is in the log, and what to write, is for the caller.
+// The package owns the transaction, its retries, and the check that the written records
+// are in the log. The caller knows the log's content and what to write.
 package arbiter
 
 import (
@@ -26,44 +26,43 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
-// Decide returns the records to write, none if there is nothing to do. It must
-// read the log up to the high watermark that it finds after it was called. It
-// may be called again, if another writer came first or the outcome of a commit is
-// not known. Its error ends Write.
+// Decide returns the records to write, none if there is nothing to do. It must read the
+// log up to the high watermark that it finds when it is called. It may be called again,
+// if another writer came first or the outcome of a commit is unknown. Its error ends
+// Write.
 type Decide func(ctx context.Context) ([]*kgo.Record, error)
 
-// Config says how to write.
+// Config configures Write.
 type Config struct {
-	// Options say how to reach the cluster. Every attempt has a client of its
-	// own: after an error in a transaction a client may go on with another
-	// epoch, and the fence would be gone.
+	// Options are the connection options. Every attempt has its own client: after an
+	// error in a transaction a client may continue with another epoch, and the fencing
+	// would be lost.
 	Options []kgo.Opt
-	// TransactionalID is shared by all who write to the same thing.
+	// TransactionalID is shared by all writers of the same thing.
 	TransactionalID string
-	// Attempted, if not nil, is called with the error of each attempt that is
-	// made again.
+	// Attempted, if not nil, is called with the error of each attempt that is repeated.
 	Attempted func(error)
 }
 
-// MaxBytes bounds a record. It is below what the topics take.
+// MaxBytes bounds a record. It is below the topics' limit.
 const MaxBytes = 7 << 20
 
 const (
-	// transactionTimeout is when brokers abort the transaction of a writer that
-	// is gone, unless the next writer does so before. Readers of committed
-	// records wait for it.
+	// transactionTimeout is when brokers abort the transaction of a writer that is
+	// gone, unless the next writer ends it earlier. Readers of committed records wait
+	// for it.
 	transactionTimeout = 10 * time.Second
 
 	minBackoff = 10 * time.Millisecond
 	maxBackoff = time.Second
 )
 
-// errLostEpoch says that the client has taken another epoch by itself.
+// errLostEpoch means that the client has taken another epoch by itself.
 var errLostEpoch = errors.New("producer epoch changed during the attempt")
 
-// Write calls decide and writes what it returns, as the only writer. It returns
-// the records as written, with their offsets; none if there was nothing to do. It
-// tries until ctx ends or an error will not pass.
+// Write calls decide and writes what it returns, as the only writer. It returns the
+// records as written, with their offsets; none if there was nothing to do. It retries
+// until ctx ends or an error is permanent.
 func Write(ctx context.Context, cfg Config, decide Decide) ([]*kgo.Record, error) {
 	backoff := minBackoff
 	for {
@@ -77,7 +76,7 @@ func Write(ctx context.Context, cfg Config, decide Decide) ([]*kgo.Record, error
 		if cfg.Attempted != nil {
 			cfg.Attempted(err)
 		}
-		// Writers that fenced each other must not meet again.
+		// Random pauses keep writers that fenced each other from colliding again.
 		t := time.NewTimer(backoff/2 + rand.N(backoff))
 		select {
 		case <-ctx.Done():
@@ -89,7 +88,7 @@ func Write(ctx context.Context, cfg Config, decide Decide) ([]*kgo.Record, error
 	}
 }
 
-// attempt is one attempt; final says that its error will not pass.
+// attempt is one attempt; final reports that its error is permanent.
 func attempt(ctx context.Context, cfg Config, decide Decide) (written []*kgo.Record, final bool, err error) {
 	opts := append([]kgo.Opt{}, cfg.Options...)
 	opts = append(
@@ -119,7 +118,7 @@ func attempt(ctx context.Context, cfg Config, decide Decide) (written []*kgo.Rec
 		return nil, permanent(err), err
 	}
 	if err := cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
-		// Nobody waits for the transaction's timeout if this works.
+		// Spares others the wait for the transaction's timeout, if it succeeds.
 		_ = cl.EndTransaction(ctx, kgo.TryAbort)
 		return nil, permanent(err), fmt.Errorf("produce: %w", err)
 	}
@@ -140,13 +139,13 @@ func attempt(ctx context.Context, cfg Config, decide Decide) (written []*kgo.Rec
 	return records, false, nil
 }
 
-// errAborted says that what was committed is not there.
+// errAborted means that committed records are not in the log.
 var errAborted = errors.New("the transaction was aborted although its commit was answered with success")
 
-// readBack makes sure that a record of a transaction that was committed is there
-// for readers of committed records. The client (seen with franz-go 1.22.2) at times does not
-// know that it produced, ends the transaction with an abort in place of a commit,
-// and returns no error.
+// readBack makes sure that readers of committed records can see a record of a committed
+// transaction. The client (seen with franz-go 1.22.2) sometimes does not know that it
+// produced, ends the transaction with an abort instead of a commit, and returns no
+// error.
 func readBack(ctx context.Context, opts []kgo.Opt, written *kgo.Record) error {
 	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
 	defer cancel()
@@ -166,9 +165,9 @@ func readBack(ctx context.Context, opts []kgo.Opt, written *kgo.Record) error {
 	return err
 }
 
-// permanent says that an error of the brokers will not pass. Being fenced, or
-// told that the transaction is another's, passes; so does what is no broker's
-// error, such as a broken connection.
+// permanent reports whether an error of the brokers is permanent. Being fenced, or a
+// transaction of another writer, is temporary; so is an error that is not a broker's,
+// such as a broken connection.
 func permanent(err error) bool {
 	for _, passing := range []error{
 		kerr.ProducerFenced, kerr.InvalidProducerEpoch, kerr.InvalidTxnState, kerr.InvalidProducerIDMapping,
