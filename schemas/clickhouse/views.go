@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"text/template"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -27,11 +28,22 @@ type View struct {
 	Name string
 	// Internal: it is in the internal database, for programs only.
 	Internal bool
-	text     string
+	text     *template.Template
 }
 
 // Views returns all there are, sorted by name.
 func Views() ([]View, error) {
+	views, err := parsedViews()
+	return slices.Clone(views), err
+}
+
+// parsedViews reads and parses the files once: each view that names another asks
+// for all.
+var parsedViews = sync.OnceValues(func() ([]View, error) {
+	shared, err := template.New("shared").Option("missingkey=error").ParseFS(viewFiles, "views/shared/*.sql")
+	if err != nil {
+		return nil, fmt.Errorf("views/shared: %w", err)
+	}
 	var views []View
 	for _, dir := range []string{"views", "views/internal"} {
 		names, err := fs.Glob(viewFiles, dir+"/*.sql")
@@ -43,25 +55,25 @@ func Views() ([]View, error) {
 			if err != nil {
 				return nil, err
 			}
-			views = append(views, View{Name: strings.TrimSuffix(path.Base(file), ".sql"), Internal: dir != "views", text: string(text)})
+			v := View{Name: strings.TrimSuffix(path.Base(file), ".sql"), Internal: dir != "views"}
+			if v.text, err = shared.Clone(); err == nil {
+				v.text, err = v.text.New(v.Name).Parse(string(text))
+			}
+			if err != nil {
+				return nil, fmt.Errorf("view %s: %w", v.Name, err)
+			}
+			views = append(views, v)
 		}
 	}
 	slices.SortFunc(views, func(a, b View) int { return strings.Compare(a.Name, b.Name) })
 	return views, nil
-}
+})
 
 // Statement returns the view's SQL for a schema, and the names of the views that
 // it reads.
 func (v View) Statement(s Schema) (statement string, uses []string, err error) {
-	t, err := template.New("shared").Option("missingkey=error").ParseFS(viewFiles, "views/shared/*.sql")
-	if err == nil {
-		t, err = t.New(v.Name).Parse(v.text)
-	}
-	if err != nil {
-		return "", nil, fmt.Errorf("view %s: %w", v.Name, err)
-	}
 	var b strings.Builder
-	if err := t.Execute(&b, dialect{Schema: s, view: v, uses: &uses}); err != nil {
+	if err := v.text.Execute(&b, dialect{Schema: s, view: v, uses: &uses}); err != nil {
 		return "", nil, fmt.Errorf("view %s: %w", v.Name, err)
 	}
 	return strings.TrimSuffix(trimComments(b.String()), ";"), uses, nil
@@ -88,7 +100,7 @@ func (d dialect) Definer() string {
 
 // View is the qualified name of another view.
 func (d dialect) View(name string) (string, error) {
-	views, err := Views()
+	views, err := parsedViews()
 	if err != nil {
 		return "", err
 	}

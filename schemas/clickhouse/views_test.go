@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"text/template"
 )
 
 // parameters are values for the parameters of views, by type.
@@ -250,19 +251,20 @@ func TestViewsFollowTheirFiles(t *testing.T) {
 // A view file that cannot be used is refused with its name.
 func TestViewsAreChecked(t *testing.T) {
 	s := Schema{Database: "d", Form: SingleForm(), Definer: "u"}
+	text := func(s string) *template.Template { return template.Must(template.New("").Parse(s)) }
 	for _, tc := range []struct {
 		views []View
 		want  string
 	}{
-		{[]View{{Name: "a", text: `{{.View "nothing"}}`}}, "there is no view nothing"},
-		{[]View{{Name: "users", text: `{{.View "users"}}`}}, "view users reads itself"},
-		{[]View{{Name: "a", text: `{{.Nothing}}`}}, "view a"},
+		{[]View{{Name: "a", text: text(`{{.View "nothing"}}`)}}, "there is no view nothing"},
+		{[]View{{Name: "users", text: text(`{{.View "users"}}`)}}, "view users reads itself"},
+		{[]View{{Name: "a", text: text(`{{.Nothing}}`)}}, "view a"},
 	} {
 		if _, _, err := s.ordered(tc.views); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("got %v, want %q", err, tc.want)
 		}
 	}
-	if _, err := (View{Name: "a", text: "{{.Create}} AS SELECT 1"}).Columns(s); err == nil || !strings.Contains(err.Error(), "view a: it declares no columns") {
+	if _, err := (View{Name: "a", text: text("{{.Create}} AS SELECT 1")}).Columns(s); err == nil || !strings.Contains(err.Error(), "view a: it declares no columns") {
 		t.Errorf("got %v", err)
 	}
 }
