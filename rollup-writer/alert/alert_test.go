@@ -23,6 +23,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/alert/deliver"
 	insightdefinitions "github.com/uptakehq/uptake/rollup-writer/definitions"
+	"github.com/uptakehq/uptake/rollup-writer/internal/sqltest"
 	"github.com/uptakehq/uptake/rollup-writer/internal/writertest"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/signal"
@@ -73,7 +74,7 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{Bench: writertest.New(t), t: t, cfg: DefaultConfig()}
-	addr, db := embedded.Database(t)
+	addr, db := sqltest.Database(t)
 	cfg := b.Config(addr, db)
 	b.Migrate(cfg)
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -42,7 +42,7 @@ type stage struct {
 
 func start(t *testing.T) *stage {
 	t.Helper()
-	addr, db := embedded.Database(t)
+	addr, db := sqltest.Database(t)
 	cfg := clickhouse.DefaultConfig()
 	cfg.Addr, cfg.Database = addr, db
 	conn := sqltest.Open(t, &cfg)

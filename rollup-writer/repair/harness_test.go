@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/uptakehq/uptake/rollup-writer/internal/sqltest"
 	"github.com/uptakehq/uptake/rollup-writer/internal/writertest"
 	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/rollup-writer/rollup"
@@ -31,7 +32,7 @@ type bench struct {
 
 func newBench(t testing.TB) *bench {
 	t.Helper()
-	addr, db := embedded.Database(t)
+	addr, db := sqltest.Database(t)
 	return newBenchAt(t, addr, db)
 }
 

@@ -7,6 +7,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/rollup-writer/internal/sqltest"
 	"github.com/uptakehq/uptake/rollup-writer/internal/writertest"
 	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
@@ -30,7 +32,14 @@ type bench struct {
 
 func newBench(t testing.TB, change ...func(*Config)) *bench {
 	t.Helper()
-	addr, db := embedded.Database(t)
+	addr, db := sqltest.Database(t, func(cfg *clickhouse.Config) {
+		all := DefaultConfig()
+		all.ClickHouse = *cfg
+		for _, c := range change {
+			c(&all)
+		}
+		*cfg = all.ClickHouse
+	})
 	return newBenchAt(t, addr, db, change...)
 }
 

@@ -48,11 +48,11 @@ type installed struct {
 
 func schema(t testing.TB) installed {
 	t.Helper()
-	addr, db := embedded.Database(t)
+	addr, db := embedded.Installed(t, func(addr, db string) error {
+		_, err := single(db).Apply(context.Background(), open(t, addr, db))
+		return err
+	})
 	conn := installed{Conn: open(t, addr, db), schema: single(db)}
-	if _, err := conn.schema.Apply(context.Background(), conn); err != nil {
-		t.Fatal(err)
-	}
 	conn.machinery = open(t, addr, Internal(db))
 	return conn
 }

@@ -35,7 +35,7 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	addr, db := embedded.Database(t)
+	addr, db := sqltest.Database(t)
 	cfg := clickhouse.DefaultConfig()
 	cfg.Addr, cfg.Database = addr, db
 	return &bench{t: t, conn: sqltest.Open(t, &cfg), schema: cfg.Schema()}

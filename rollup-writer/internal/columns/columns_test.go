@@ -33,7 +33,7 @@ var source = columns.Source{TopicID: "AAAA", Partition: 3}
 // server returns a migrated database, by SQL and as a connection of the writer.
 func server(t testing.TB) (driver.Conn, writer) {
 	t.Helper()
-	addr, db := embedded.Database(t)
+	addr, db := sqltest.Database(t)
 	cfg := clickhouse.DefaultConfig()
 	cfg.Addr, cfg.Database = addr, db
 	sql := sqltest.Open(t, &cfg)

@@ -16,7 +16,6 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/internal/sqltest"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
-	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
@@ -49,7 +48,7 @@ func (c *cutConn) Exec(ctx context.Context, query string, args ...any) error {
 // newTables makes all tables in a database of the test's own.
 func newTables(t *testing.T) (driver.Conn, tables.Schema) {
 	t.Helper()
-	addr, db := embedded.Database(t)
+	addr, db := sqltest.Database(t)
 	cfg := clickhouse.DefaultConfig()
 	cfg.Addr, cfg.Database = addr, db
 	return sqltest.Open(t, &cfg), cfg.Schema()

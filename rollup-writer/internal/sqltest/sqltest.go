@@ -3,6 +3,7 @@ package sqltest
 
 import (
 	"context"
+	"errors"
 	"regexp"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
+	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 )
 
 // conn is a connection to the database for people. In statements it qualifies the
@@ -52,6 +54,27 @@ func (c *conn) Query(ctx context.Context, query string, args ...any) (driver.Row
 
 func (c *conn) QueryRow(ctx context.Context, query string, args ...any) driver.Row {
 	return c.Conn.QueryRow(ctx, c.qualify(query), args...)
+}
+
+// Database returns the address and the name of a database with the tables and
+// views of this release, on the server of the test binary, until the test ends.
+// change is made to the configuration that they are made by.
+func Database(t testing.TB, change ...func(*clickhouse.Config)) (addr, db string) {
+	t.Helper()
+	return embedded.Installed(t, func(addr, db string) (err error) {
+		cfg := clickhouse.DefaultConfig()
+		cfg.Addr, cfg.Database = addr, db
+		for _, c := range change {
+			c(&cfg)
+		}
+		sql, err := clickhousego.Open(&clickhousego.Options{Addr: []string{addr}, Auth: clickhousego.Auth{Database: db}})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, sql.Close()) }()
+		_, err = cfg.Schema().Apply(context.Background(), sql)
+		return err
+	})
 }
 
 // Open makes what is missing of cfg's schema and returns a connection by which
