@@ -251,7 +251,7 @@ func TestZombiesAmongMixedBlocks(t *testing.T) {
 	s.windows[windowKey{0, boundary.EventsTable}] = &window{
 		query: "SELECT toInt64(1) AS mark", entries: 1_000_000, open: map[*partition]uint64{}, changed: make(chan struct{}),
 	}
-	schedules := 8
+	schedules := 3
 	if long {
 		schedules = 40
 	}

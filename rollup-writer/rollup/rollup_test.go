@@ -777,11 +777,9 @@ func TestBlocksThatLeftTheWindowHalt(t *testing.T) {
 	b.Check()
 	w.End()
 	b.Rewind()
-	for i := range 600 { // others write
-		if err := b.SQL.Exec(context.Background(), "INSERT INTO corrections (app_id, source_offset) SETTINGS async_insert = 0 VALUES ('other', ?)", i); err != nil {
-			t.Fatal(err)
-		}
-	}
+	// Others write 600 blocks.
+	b.Exec("INSERT INTO corrections (app_id, source_offset) SETTINGS async_insert = 0, max_block_size = 1, min_insert_block_size_rows = 1, min_insert_block_size_bytes = 0 " +
+		"SELECT 'other', number FROM numbers(600)")
 	w = b.start()
 	b.Await("the partitions to halt", func() bool { return w.Metric("uptake_writer_halted_partitions") == partitions })
 	if why := w.Health.Ready()["rollup-writer"]; !strings.Contains(why, "may have left the dedup windows") || !strings.Contains(why, "rollup-writer rebuild") {
