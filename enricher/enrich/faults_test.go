@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
+	"github.com/uptakehq/uptake/schemas/longtest"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
@@ -95,7 +96,7 @@ func TestEveryErrorOfATransaction(t *testing.T) {
 			}
 			i := c.start(filepath.Join(t.TempDir(), "a"))
 			counts := []int{2} // one retry inside the client, where it has one, is not enough
-			if !testing.Short() && step.key == kmsg.EndTxn {
+			if longtest.Enabled() && step.key == kmsg.EndTxn {
 				counts = []int{1, 3}
 			}
 			n, hits := 0, 0
@@ -247,8 +248,11 @@ func TestChaos(t *testing.T) {
 	c := newCluster(t)
 	r := seed(t)
 	dir := t.TempDir()
-	steps := 25
-	if testing.Short() {
+	steps := 12
+	switch {
+	case longtest.Enabled():
+		steps = 25
+	case testing.Short():
 		steps = 8
 	}
 	var live []*instance

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/longtest"
 )
 
 // A world in which order does not matter: each anonymous id belongs to one user,
@@ -184,7 +185,8 @@ func (w *world) next(rnd *rand.Rand, n int, users, anons []string) call {
 	return k
 }
 
-// runs returns how many sequences a test tries, from which seed.
+// runs returns how many sequences a test tries, from which seed: n in make
+// test-long, a quarter of them in make test.
 func runs(n int) (from, to uint64) {
 	if s, err := strconv.ParseUint(os.Getenv("IDENTITY_RUNS"), 10, 64); err == nil {
 		return 100_000, 100_000 + s
@@ -192,8 +194,11 @@ func runs(n int) (from, to uint64) {
 	if s, err := strconv.ParseUint(os.Getenv("IDENTITY_SEED"), 10, 64); err == nil {
 		return s, s + 1
 	}
-	if testing.Short() {
+	switch {
+	case testing.Short():
 		n /= 10
+	case !longtest.Enabled():
+		n /= 4
 	}
 	return 1, uint64(n) + 1
 }
