@@ -127,6 +127,10 @@ func TestSignals(t *testing.T) {
 		if err := cmd.wait(t); err != nil {
 			t.Errorf("%v: got %v, want exit code 0\n%s", sig, err, cmd.out())
 		}
+		// The banner is not behind a page of log.
+		if before, _, found := strings.Cut(cmd.out(), "Uptake runs on this machine"); found && strings.Count(before, "level=") > 5 {
+			t.Errorf("more than 5 lines of log before the banner:\n%s", before)
+		}
 		if !strings.Contains(cmd.out(), "log closed") {
 			t.Errorf("%v: the log was not closed:\n%s", sig, cmd.out())
 		}

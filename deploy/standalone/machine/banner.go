@@ -2,6 +2,7 @@ package machine
 
 import (
 	"cmp"
+	"encoding/base64"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -13,8 +14,9 @@ Uptake runs on this machine. Everything it keeps is in %[1]s
   see usage         %[10]s
 
   take events       http://%[2]s       app %[7]s, write key %[8]s
-  SQL               http://%[3]s/play  database %[9]s; native protocol on %[4]s
-                    as uptake_reader; commands of rollup-writer need more:%[11]s
+  SQL               http://%[3]s/play?database=%[9]s&run=1#%[12]s
+                    database %[9]s; native protocol on %[4]s as uptake_reader;
+                    commands of rollup-writer need more:%[11]s
   log (Kafka)       %[5]s
   metrics, health   http://%[6]s/metrics and /readyz
 
@@ -30,9 +32,13 @@ Ctrl-C stops it in order. What was acked is kept, whatever happens to this proce
 
 `
 
+// playQuery is what the banner's link to ClickHouse's own page runs.
+const playQuery = "SELECT * FROM account_feature_daily LIMIT 99"
+
 func (m *Machine) banner(data string) {
 	fmt.Fprintf(m.out, bannerText, data, dialable(m.cfg.GatewayAddr), dialable(m.cfg.ClickHouseHTTPAddr), dialable(m.cfg.ClickHouseAddr),
-		m.cfg.KafkaAddr, dialable(m.cfg.MetricsAddr), App, WriteKey, m.cfg.ClickHouseDatabase, cmp.Or(m.consoleURL, "(no console: -console-addr is empty)"), m.login(data))
+		m.cfg.KafkaAddr, dialable(m.cfg.MetricsAddr), App, WriteKey, m.cfg.ClickHouseDatabase, cmp.Or(m.consoleURL, "(no console: -console-addr is empty)"), m.login(data),
+		base64.StdEncoding.EncodeToString([]byte(playQuery)))
 }
 
 // login is what a command of the rollup-writer needs to log in at ClickHouse.

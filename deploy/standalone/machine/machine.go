@@ -16,6 +16,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,6 +46,8 @@ type Machine struct {
 	cfg Config
 	log *slog.Logger
 	out io.Writer
+	// started ends the quiet of the start: [quietStart].
+	started atomic.Bool
 
 	access     *embedded.Access // nil: an external ClickHouse
 	consoleURL string
@@ -55,7 +58,9 @@ func New(cfg Config, deps Dependencies) (*Machine, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Machine{cfg: cfg, log: deps.Logger, out: deps.Out}, nil
+	m := &Machine{cfg: cfg, out: deps.Out}
+	m.log = slog.New(quietStart{deps.Logger.Handler(), &m.started})
+	return m, nil
 }
 
 // How long a part may take to end before it is cut short.
@@ -76,6 +81,7 @@ func (m *Machine) Run(signals process.Signals) (err error) {
 	if err := m.checkAddrs(); err != nil {
 		return err
 	}
+	fmt.Fprintln(m.out, "Starting the log, ClickHouse and the services: a few seconds, or a minute on a slow machine.")
 
 	services := []*service{newService("ingest-gateway", m.log), newService("enricher", m.log)}
 	if !m.cfg.WithoutWriter {
@@ -156,7 +162,9 @@ func (m *Machine) Run(signals process.Signals) (err error) {
 		case <-ready:
 			ready = nil
 			m.banner(data.path)
+			m.started.Store(true)
 		case <-signals.Stop.Done():
+			m.started.Store(true)
 			m.log.Info("stopping in order; a second signal cuts it short")
 			return nil
 		case s := <-ended:

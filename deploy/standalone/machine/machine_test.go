@@ -3,6 +3,7 @@ package machine_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -246,6 +248,27 @@ func TestMachine(t *testing.T) {
 		}[feature] + fmt.Sprint(n) + "\n"
 	}
 	r.shows(usage, row("pay", 1)+row("scan", 2))
+
+	// The link to SQL opens ClickHouse's page with a query that works in the right
+	// database.
+	play, err := url.Parse(regexp.MustCompile(`http://\S+/play\S+`).FindString(r.out.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	query, err := base64.StdEncoding.DecodeString(play.Fragment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fragment := play.Fragment
+	play.Fragment = ""
+	if code, page, err := get(play.String()); err != nil || code != http.StatusOK || !strings.Contains(page, "location.hash") {
+		t.Errorf("%s#%s: got %d, %v", play, fragment, code, err)
+	}
+	play.Path = "/"
+	play.RawQuery = url.Values{"database": play.Query()["database"], "query": {string(query)}}.Encode()
+	if code, rows, err := get(play.String()); err != nil || code != http.StatusOK || !strings.Contains(rows, "item_scanned") {
+		t.Errorf("%s: got %d, %v: %s", query, code, err, rows)
+	}
 
 	// The address that the banner prints shows the pages, also to a browser that
 	// has no cookie yet.
