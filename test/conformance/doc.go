@@ -12,6 +12,10 @@
 // those for Go are linked in; browsers' run in Chromium; calls that no SDK makes
 // are made as the protocols' documentation writes them (rest_test.go).
 //
+// The SDKs for Python and Java (drivers/python, drivers/java) make their calls under the
+// build tag languages, which CI does not give yet: go test -tags languages -run
+// TestLanguages ./test/conformance. They are installed below .cache too.
+//
 // Without npm and Node the tests are skipped aloud; UPTAKE_REQUIRE_SDKS=1 makes
 // that a failure. go test -update writes docs/sources/conformance.md and
 // conformance-browsers.md from what was seen.

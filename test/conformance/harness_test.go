@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -116,10 +117,13 @@ func (s *stage) close() error {
 // url is where the gateway takes events.
 func (s *stage) url() string { return s.URLs()[0] }
 
+// languageSDKs are the clients of languages_test.go, where its build tag is given.
+var languageSDKs []client
+
 // apps are those of every scenario.
 func apps() []string {
 	var list []string
-	for _, c := range servers() {
+	for _, c := range slices.Concat(servers(), languageSDKs) {
 		list = append(list, appOf(c.sdk, callsScenario))
 		for _, f := range c.faultsToMeet() {
 			list = append(list, appOf(c.sdk, f))
