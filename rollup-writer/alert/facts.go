@@ -2,7 +2,6 @@ package alert
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -10,26 +9,12 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/uptakehq/uptake/rollup-writer/alert/evaluate"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/insight"
 )
 
 // store reads the views of the database for people.
 type store struct{ conn driver.Conn }
-
-// each calls row for each row of a query.
-func (s store) each(ctx context.Context, query string, args []any, row func(driver.Rows) error) (err error) {
-	rows, err := s.conn.Query(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		if err := row(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
 
 // question returns the query of a measure: for each subject its points, as lists. from
 // and to are ticks, to exclusive.
@@ -107,25 +92,23 @@ func names(m *insight.Measure, match string) bool {
 // points reads a measure.
 func (s store) points(ctx context.Context, app string, m *insight.Measure, level string, step time.Duration, from, to evaluate.Tick, excluded bool) (map[string][]evaluate.Point, error) {
 	query, args := question(app, m, level, step, from, to, excluded)
+	type series struct {
+		subject string
+		at      []int32
+		keys    []uint64
+		amounts []float64
+	}
 	all := map[string][]evaluate.Point{}
-	err := s.each(ctx, query, args, func(rows driver.Rows) error {
-		var subject string
-		var at []int32
-		var keys []uint64
-		var amounts []float64
-		if err := rows.Scan(&subject, &at, &keys, &amounts); err != nil {
-			return err
-		}
-		points := make([]evaluate.Point, len(at))
-		for i := range at {
-			points[i] = evaluate.Point{Tick: evaluate.Tick(at[i]), Key: keys[i], Amount: amounts[i]}
+	err := tables.Each(ctx, s.conn, func(r *series) []any { return []any{&r.subject, &r.at, &r.keys, &r.amounts} }, func(r *series) {
+		points := make([]evaluate.Point, len(r.at))
+		for i := range r.at {
+			points[i] = evaluate.Point{Tick: evaluate.Tick(r.at[i]), Key: r.keys[i], Amount: r.amounts[i]}
 			if m.Count == insight.CountDays {
-				points[i].Key = uint64(at[i])
+				points[i].Key = uint64(r.at[i])
 			}
 		}
-		all[subject] = points
-		return nil
-	})
+		all[r.subject] = points
+	}, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read %s of app %s: %w", m, app, err)
 	}
@@ -133,7 +116,7 @@ func (s store) points(ctx context.Context, app string, m *insight.Measure, level
 }
 
 // who reads traits, roles and exclusions.
-func (s store) who(ctx context.Context, app string, excluded bool) (*facts, error) {
+func (s store) who(ctx context.Context, app string, excluded bool) (_ *facts, err error) {
 	f := &facts{
 		points: map[string]map[string][]evaluate.Point{}, traits: map[string]map[string]map[string]string{}, roles: map[string]string{}, accountOf: map[string]string{},
 		excluded: map[string]map[string]bool{insight.LevelAccount: {}, insight.LevelUser: {}, insight.LevelApp: {}},
@@ -142,42 +125,25 @@ func (s store) who(ctx context.Context, app string, excluded bool) (*facts, erro
 		insight.LevelAccount: "SELECT account_id, traits FROM accounts WHERE app_id = ?",
 		insight.LevelUser:    "SELECT user_id, traits FROM users WHERE app_id = ?",
 	} {
-		f.traits[level] = map[string]map[string]string{}
-		if err := s.each(ctx, query, []any{app}, func(rows driver.Rows) error {
-			var id string
-			var traits map[string]string
-			if err := rows.Scan(&id, &traits); err != nil {
-				return err
-			}
-			f.traits[level][id] = traits
-			return nil
-		}); err != nil {
+		if f.traits[level], err = tables.CollectMap[string, map[string]string](ctx, s.conn, query, app); err != nil {
 			return nil, fmt.Errorf("read traits of %ss: %w", level, err)
 		}
 	}
-	if err := s.each(ctx, "SELECT user_id, account_id, role FROM users_today WHERE app_id = ?", []any{app}, func(rows driver.Rows) error {
-		var user, account, role string
-		if err := rows.Scan(&user, &account, &role); err != nil {
-			return err
-		}
-		f.accountOf[user], f.roles[user] = account, role
-		return nil
-	}); err != nil {
+	type member struct{ user, account, role string }
+	if err := tables.Each(ctx, s.conn, func(m *member) []any { return []any{&m.user, &m.account, &m.role} }, func(m *member) {
+		f.accountOf[m.user], f.roles[m.user] = m.account, m.role
+	}, "SELECT user_id, account_id, role FROM users_today WHERE app_id = ?", app); err != nil {
 		return nil, fmt.Errorf("read roles: %w", err)
 	}
 	if !excluded {
 		return f, nil
 	}
-	if err := s.each(ctx, "SELECT toString(kind), id FROM exclusions(app = ?)", []any{app}, func(rows driver.Rows) error {
-		var kind, id string
-		if err := rows.Scan(&kind, &id); err != nil {
-			return err
+	type exclusion struct{ kind, id string }
+	if err := tables.Each(ctx, s.conn, func(x *exclusion) []any { return []any{&x.kind, &x.id} }, func(x *exclusion) {
+		if ids, ok := f.excluded[x.kind]; ok {
+			ids[x.id] = true
 		}
-		if ids, ok := f.excluded[kind]; ok {
-			ids[id] = true
-		}
-		return nil
-	}); err != nil {
+	}, "SELECT toString(kind), id FROM exclusions(app = ?)", app); err != nil {
 		return nil, fmt.Errorf("read exclusions: %w", err)
 	}
 	return f, nil
@@ -185,26 +151,18 @@ func (s store) who(ctx context.Context, app string, excluded bool) (*facts, erro
 
 // applied are the definitions that `insight apply` put in force, by app.
 func (s store) applied(ctx context.Context) (map[string]*insight.Definitions, error) {
-	var apps []string
-	if err := s.each(ctx, "SELECT DISTINCT app_id FROM insight_versions ORDER BY app_id", nil, func(rows driver.Rows) error {
-		var app string
-		err := rows.Scan(&app)
-		apps = append(apps, app)
-		return err
-	}); err != nil {
+	apps, err := tables.CollectColumn[string](ctx, s.conn, "SELECT DISTINCT app_id FROM insight_versions ORDER BY app_id")
+	if err != nil {
 		return nil, fmt.Errorf("read which apps have definitions: %w", err)
 	}
 	all := map[string]*insight.Definitions{}
 	for _, app := range apps {
 		d := &insight.Definitions{}
-		err := s.each(ctx, "SELECT toString(use), toString(match), key, value FROM insight_definitions(app = ?)", []any{app}, func(rows driver.Rows) error {
-			var r insight.Rule
-			err := rows.Scan(&r.Use, &r.Match, &r.Key, &r.Value)
+		err := tables.Each(ctx, s.conn, func(r *insight.Rule) []any { return []any{&r.Use, &r.Match, &r.Key, &r.Value} }, func(r *insight.Rule) {
 			if r.Use != insight.UseVersion {
-				d.Rules = append(d.Rules, r)
+				d.Rules = append(d.Rules, *r)
 			}
-			return err
-		})
+		}, "SELECT toString(use), toString(match), key, value FROM insight_definitions(app = ?)", app)
 		if err == nil {
 			d.Signals, err = insight.SignalsOf(d.Rules)
 		}

@@ -7,10 +7,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-
 	"github.com/uptakehq/uptake/rollup-writer/alert/evaluate"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/insight"
 	"github.com/uptakehq/uptake/schemas/signal"
 )
@@ -160,12 +159,10 @@ type Feedback struct {
 // Feedback returns what was said of the app's alerts so far, by definition.
 func (l *Look) Feedback(ctx context.Context) (map[string]Feedback, error) {
 	all := map[string]Feedback{}
-	err := l.store.each(ctx, "SELECT toString(signal), sum(alerts), sum(retracted), sum(useful), sum(false_positives) FROM alert_precision WHERE app_id = ? GROUP BY signal", []any{l.app}, func(rows driver.Rows) error {
-		var f Feedback
-		err := rows.Scan(&f.Signal, &f.Alerts, &f.Retracted, &f.Useful, &f.FalsePositives)
-		all[f.Signal] = f
-		return err
-	})
+	err := tables.Each(ctx, l.store.conn, func(f *Feedback) []any {
+		return []any{&f.Signal, &f.Alerts, &f.Retracted, &f.Useful, &f.FalsePositives}
+	}, func(f *Feedback) { all[f.Signal] = *f },
+		"SELECT toString(signal), sum(alerts), sum(retracted), sum(useful), sum(false_positives) FROM alert_precision WHERE app_id = ? GROUP BY signal", l.app)
 	if err != nil {
 		return nil, fmt.Errorf("read feedback: %w", err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/schemas/catalog"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/insight"
 )
 
@@ -60,24 +61,20 @@ type Version struct {
 
 // InForce returns the newest version.
 func (s *Store) InForce(ctx context.Context) (v Version, err error) {
-	rows, err := s.conn.Query(ctx, `SELECT version, toString(use), toString(match), key, value, applied_by, applied_at FROM insight_rules
+	err = tables.Each(ctx, s.conn, func(r *insight.Rule) []any {
+		return []any{&v.Number, &r.Use, &r.Match, &r.Key, &r.Value, &v.By, &v.Applied}
+	}, func(r *insight.Rule) {
+		if r.Use == insight.UseVersion {
+			v.Text = r.Value
+		} else {
+			v.Rules = append(v.Rules, *r)
+		}
+	}, `SELECT version, toString(use), toString(match), key, value, applied_by, applied_at FROM insight_rules
 		WHERE app_id = ? AND version = (SELECT max(version) FROM insight_rules WHERE app_id = ?) ORDER BY use, match, key, value`, s.app, s.app)
 	if err != nil {
 		return v, fmt.Errorf("read insight_rules: %w", err)
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var r insight.Rule
-		if err := rows.Scan(&v.Number, &r.Use, &r.Match, &r.Key, &r.Value, &v.By, &v.Applied); err != nil {
-			return v, fmt.Errorf("read insight_rules: %w", err)
-		}
-		if r.Use == insight.UseVersion {
-			v.Text = r.Value
-			continue
-		}
-		v.Rules = append(v.Rules, r)
-	}
-	return v, rows.Err()
+	return v, nil
 }
 
 // Apply makes d the version after v; text is its file. All of its rows are one block
@@ -132,24 +129,18 @@ func ApplyFirst(ctx context.Context, cfg *clickhouse.Config, app, by string, tex
 // Lint is [insight.Lint] against the features that the rollup-writer has of the
 // app's catalog.
 func (s *Store) Lint(ctx context.Context, d *insight.Definitions) (found []insight.Finding, err error) {
-	rows, err := s.conn.Query(ctx, `SELECT product_id, module_id, feature_id, toString(status) FROM catalog_features FINAL WHERE app_id = ? AND removed = 0 ORDER BY ALL`, s.app)
-	if err != nil {
-		return nil, fmt.Errorf("read catalog_features: %w", err)
+	type place struct {
+		product, module string
+		feature         catalog.Feature
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
 	var c catalog.Catalog
-	for rows.Next() {
-		var product, module string
-		var f catalog.Feature
-		if err := rows.Scan(&product, &module, &f.ID, &f.Status); err != nil {
-			return nil, fmt.Errorf("read catalog_features: %w", err)
-		}
+	err = tables.Each(ctx, s.conn, func(p *place) []any { return []any{&p.product, &p.module, &p.feature.ID, &p.feature.Status} }, func(p *place) {
 		c.Products = append(c.Products, catalog.Product{
-			ID: product, Status: catalog.StatusActive,
-			Modules: []catalog.Module{{ID: module, Status: catalog.StatusActive, Features: []catalog.Feature{f}}},
+			ID: p.product, Status: catalog.StatusActive,
+			Modules: []catalog.Module{{ID: p.module, Status: catalog.StatusActive, Features: []catalog.Feature{p.feature}}},
 		})
-	}
-	if err := rows.Err(); err != nil {
+	}, `SELECT product_id, module_id, feature_id, toString(status) FROM catalog_features FINAL WHERE app_id = ? AND removed = 0 ORDER BY ALL`, s.app)
+	if err != nil {
 		return nil, fmt.Errorf("read catalog_features: %w", err)
 	}
 	return insight.Lint(d, &c), nil

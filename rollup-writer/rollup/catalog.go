@@ -10,6 +10,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/schemas/catalog"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/schemas/topic/reader"
@@ -99,21 +100,7 @@ func (c *catalogCopy) readCopied(ctx context.Context) (err error) {
 
 // highest returns the highest version of each app that a table has rows of.
 func (c *catalogCopy) highest(ctx context.Context, table string) (map[string]int64, error) {
-	rows, err := c.s.sql.Query(ctx, "SELECT app_id, max(catalog_version) FROM "+c.s.schema.Local(table)+" GROUP BY app_id")
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	versions := map[string]int64{}
-	for rows.Next() {
-		var app string
-		var version int64
-		if err := rows.Scan(&app, &version); err != nil {
-			return nil, err
-		}
-		versions[app] = version
-	}
-	return versions, rows.Err()
+	return tables.CollectMap[string, int64](ctx, c.s.sql, "SELECT app_id, max(catalog_version) FROM "+c.s.schema.Local(table)+" GROUP BY app_id")
 }
 
 // copy writes one version: its features, and, marked as removed, those of the previous

@@ -159,22 +159,14 @@ func (s Schema) Windows(ctx context.Context, conn driver.Conn) (map[string]Windo
 	for _, n := range names {
 		local[s.Local(n)] = n
 	}
-	rows, err := conn.Query(ctx, "SELECT database, name, engine_full FROM system.tables WHERE database IN (?, ?) AND engine LIKE '%MergeTree'", s.Database, Internal(s.Database))
-	if err != nil {
-		return nil, fmt.Errorf("read dedup windows: %w", err)
-	}
-	defer rows.Close()
+	type table struct{ database, name, engine string }
 	windows := map[string]Window{}
-	for rows.Next() {
-		var database, name, engine string
-		if err := rows.Scan(&database, &name, &engine); err != nil {
-			return nil, fmt.Errorf("read dedup windows: %w", err)
+	err := Each(ctx, conn, func(t *table) []any { return []any{&t.database, &t.name, &t.engine} }, func(t *table) {
+		if n, ok := local[quote(t.database)+"."+quote(t.name)]; ok {
+			windows[n] = windowOf(s.Form, t.engine)
 		}
-		if n, ok := local[quote(database)+"."+quote(name)]; ok {
-			windows[n] = windowOf(s.Form, engine)
-		}
-	}
-	if err := rows.Err(); err != nil {
+	}, "SELECT database, name, engine_full FROM system.tables WHERE database IN (?, ?) AND engine LIKE '%MergeTree'", s.Database, Internal(s.Database))
+	if err != nil {
 		return nil, fmt.Errorf("read dedup windows: %w", err)
 	}
 	var errs []error

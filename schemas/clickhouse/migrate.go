@@ -101,6 +101,7 @@ COMMENT 'Migrations that were applied to this database'`, s.Table(migrationsTabl
 
 // applied is a row of schema_migrations.
 type applied struct {
+	version              uint32
 	name, checksum, form string
 }
 
@@ -129,21 +130,10 @@ func (s Schema) readApplied(ctx context.Context, conn driver.Conn) (map[uint32]a
 	case tables == 0:
 		return nil, ErrNoSchema
 	}
-	rows, err := conn.Query(ctx, "SELECT version, any(name), any(checksum), any(form) FROM "+s.Table(migrationsTable)+" GROUP BY version")
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", migrationsTable, err)
-	}
-	defer rows.Close()
 	done := map[uint32]applied{}
-	for rows.Next() {
-		var v uint32
-		var a applied
-		if err := rows.Scan(&v, &a.name, &a.checksum, &a.form); err != nil {
-			return nil, fmt.Errorf("read %s: %w", migrationsTable, err)
-		}
-		done[v] = a
-	}
-	if err := rows.Err(); err != nil {
+	err := Each(ctx, conn, func(a *applied) []any { return []any{&a.version, &a.name, &a.checksum, &a.form} }, func(a *applied) { done[a.version] = *a },
+		"SELECT version, any(name), any(checksum), any(form) FROM "+s.Table(migrationsTable)+" GROUP BY version")
+	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", migrationsTable, err)
 	}
 	if len(done) == 0 {

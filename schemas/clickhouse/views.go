@@ -293,20 +293,11 @@ func (s Schema) ordered(views []View) (statements map[string]string, order []Vie
 
 // appliedViews returns the checksums by "database.name" of the views that were
 // applied; of one that is missing on the server, empty.
-func (s Schema) appliedViews(ctx context.Context, conn driver.Conn) (_ map[string]string, err error) {
-	rows, err := conn.Query(ctx, `SELECT name, if(name IN (SELECT concat(database, '.', name) FROM system.tables WHERE database IN (?, ?)), argMax(v.checksum, v.applied_at), '') AS had
+func (s Schema) appliedViews(ctx context.Context, conn driver.Conn) (map[string]string, error) {
+	had, err := CollectMap[string, string](ctx, conn, `SELECT name, if(name IN (SELECT concat(database, '.', name) FROM system.tables WHERE database IN (?, ?)), argMax(v.checksum, v.applied_at), '') AS had
 		FROM `+s.Table(viewsTable)+` AS v GROUP BY name HAVING argMax(v.checksum, v.applied_at) != ''`, s.Database, Internal(s.Database))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", viewsTable, err)
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	had := map[string]string{}
-	for rows.Next() {
-		var name, checksum string
-		if err := rows.Scan(&name, &checksum); err != nil {
-			return nil, fmt.Errorf("read %s: %w", viewsTable, err)
-		}
-		had[name] = checksum
-	}
-	return had, rows.Err()
+	return had, nil
 }

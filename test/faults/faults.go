@@ -24,6 +24,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
+	"github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/test/harness/stack"
 	"github.com/uptakehq/uptake/test/loadgen"
@@ -595,22 +596,14 @@ func (e *env) late(ctx context.Context, totals map[string]int64, report *Report)
 	var wrong []string
 	for _, r := range loadgen.Rollups() {
 		q := fmt.Sprintf("SELECT substring(account_id, 1, 7) AS p, toInt64(sum(events)) FROM %s.%s WHERE app_id = ? GROUP BY p", stack.Database, r.Table)
-		rows, err := e.stack.Conn.Query(ctx, q, e.app)
+		sums, err := clickhouse.CollectMap[string, int64](ctx, e.stack.Conn, q, e.app)
 		if err != nil {
 			return nil, fmt.Errorf("late recount: %w", err)
 		}
-		for rows.Next() {
-			var prefix string
-			var got int64
-			if err := rows.Scan(&prefix, &got); err != nil {
-				return nil, errors.Join(err, rows.Close())
-			}
+		for prefix, got := range sums {
 			if want, ok := totals[prefix]; ok && got != want && !report.Wrong[prefix] {
 				wrong = append(wrong, fmt.Sprintf("%s of round %s: got %d events, want %d", r.Table, strings.Trim(prefix, "r-"), got, want))
 			}
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			return nil, fmt.Errorf("late recount: %w", err)
 		}
 	}
 	return wrong, nil

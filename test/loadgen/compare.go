@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/uptakehq/uptake/schemas/clickhouse"
 )
 
 // Rollup is one table of sums and its key columns.
@@ -172,22 +174,18 @@ func Compare(ctx context.Context, conn driver.Conn, database string, o *Oracle) 
 func readRows(ctx context.Context, conn driver.Conn, database string, o *Oracle) (map[string][]Row, error) {
 	const q = `SELECT message_id, kind, event, actor_id, actor_kind, account_id, role, feature_id, module_id, product_id,
 		toUnixTimestamp64Micro(event_time), toInt64(quantity), user_id, anonymous_id FROM %s.events WHERE app_id = ? AND startsWith(message_id, ?)`
-	rows, err := conn.Query(ctx, fmt.Sprintf(q, database), o.App, o.Prefix)
-	if err != nil {
-		return nil, fmt.Errorf("read events: %w", err)
+	type row struct {
+		id string
+		Row
 	}
-	defer rows.Close()
 	out := map[string][]Row{}
-	for rows.Next() {
-		var id string
-		var r Row
-		if err := rows.Scan(&id, &r.Kind, &r.Event, &r.Actor, &r.ActorKind, &r.Account, &r.Role, &r.Feature, &r.Module, &r.Product,
-			&r.EventTime, &r.Quantity, &r.UserID, &r.Anonymous); err != nil {
-			return nil, fmt.Errorf("read events: %w", err)
+	err := clickhouse.Each(ctx, conn, func(r *row) []any {
+		return []any{
+			&r.id, &r.Kind, &r.Event, &r.Actor, &r.ActorKind, &r.Account, &r.Role, &r.Feature, &r.Module, &r.Product,
+			&r.EventTime, &r.Quantity, &r.UserID, &r.Anonymous,
 		}
-		out[id] = append(out[id], r)
-	}
-	if err := rows.Err(); err != nil {
+	}, func(r *row) { out[r.id] = append(out[r.id], r.Row) }, fmt.Sprintf(q, database), o.App, o.Prefix)
+	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
 	}
 	return out, nil
@@ -228,21 +226,13 @@ func readCells(ctx context.Context, conn driver.Conn, database string, o *Oracle
 	}
 	q := fmt.Sprintf("SELECT [%s] AS k, toInt64(sum(events)), toInt64(sum(quantity)) FROM %s.%s WHERE app_id = ? AND startsWith(account_id, ?) GROUP BY k",
 		strings.Join(exprs, ", "), database, r.Table)
-	rows, err := conn.Query(ctx, q, o.App, o.Prefix)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", r.Table, err)
+	type cell struct {
+		key []string
+		Sums
 	}
-	defer rows.Close()
 	out := map[string]Sums{}
-	for rows.Next() {
-		var key []string
-		var s Sums
-		if err := rows.Scan(&key, &s.Events, &s.Quantity); err != nil {
-			return nil, fmt.Errorf("read %s: %w", r.Table, err)
-		}
-		out[strings.Join(key, keySep)] = s
-	}
-	if err := rows.Err(); err != nil {
+	err := clickhouse.Each(ctx, conn, func(c *cell) []any { return []any{&c.key, &c.Events, &c.Quantity} }, func(c *cell) { out[strings.Join(c.key, keySep)] = c.Sums }, q, o.App, o.Prefix)
+	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", r.Table, err)
 	}
 	return out, nil
@@ -289,21 +279,14 @@ func compareCells(r Rollup, got map[string]Sums, stored map[string]counted) Tabl
 }
 
 func readRejected(ctx context.Context, conn driver.Conn, database string, o *Oracle) (map[RejectedKey]int, error) {
-	rows, err := conn.Query(ctx, fmt.Sprintf("SELECT code, original, toInt64(count()) FROM %s.rejected_events WHERE app_id IN (?, '') AND (? = '' OR position(original, ?) > 0) GROUP BY code, original", database), o.App, o.Prefix, o.Prefix)
-	if err != nil {
-		return nil, fmt.Errorf("read rejected_events: %w", err)
+	type row struct {
+		RejectedKey
+		n int64
 	}
-	defer rows.Close()
 	out := map[RejectedKey]int{}
-	for rows.Next() {
-		var k RejectedKey
-		var n int64
-		if err := rows.Scan(&k.Code, &k.Original, &n); err != nil {
-			return nil, fmt.Errorf("read rejected_events: %w", err)
-		}
-		out[k] = int(n)
-	}
-	if err := rows.Err(); err != nil {
+	err := clickhouse.Each(ctx, conn, func(r *row) []any { return []any{&r.Code, &r.Original, &r.n} }, func(r *row) { out[r.RejectedKey] = int(r.n) },
+		fmt.Sprintf("SELECT code, original, toInt64(count()) FROM %s.rejected_events WHERE app_id IN (?, '') AND (? = '' OR position(original, ?) > 0) GROUP BY code, original", database), o.App, o.Prefix, o.Prefix)
+	if err != nil {
 		return nil, fmt.Errorf("read rejected_events: %w", err)
 	}
 	return out, nil

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -253,40 +252,30 @@ func (a *auditor) hours(ctx context.Context) ([]*Hour, error) {
 	if a.cfg.App != "" {
 		where += " AND app_id = " + clickhouse.Quote(a.cfg.App)
 	}
-	rows, err := a.conn.Query(ctx, `SELECT toString(app_id), hour, accepted, event_rows, duplicates, rejected_rows, opted_out, refused, difference,
+	list := []*Hour{}
+	err := tables.Each(ctx, a.conn, func(h *Hour) []any {
+		return []any{
+			&h.App, &h.Hour, &h.Accepted, &h.Stored, &h.Duplicates, &h.Rejected, &h.OptedOut, &h.Refused, &h.Difference,
+			&h.Counted.Stored, &h.Counted.Rejected, &h.StoredDifference, &h.RejectedDifference,
+		}
+	}, func(h *Hour) {
+		h.Hour = h.Hour.UTC()
+		list = append(list, h)
+	}, `SELECT toString(app_id), hour, accepted, event_rows, duplicates, rejected_rows, opted_out, refused, difference,
 	stored, rejected, stored_difference, rejected_difference FROM `+a.schema.View("audit_differences")+" WHERE "+where+" ORDER BY app_id, hour")
 	if err != nil {
 		return nil, fmt.Errorf("read audit_differences: %w", err)
 	}
-	defer rows.Close()
-	list := []*Hour{}
-	for rows.Next() {
-		h := &Hour{}
-		if err := rows.Scan(&h.App, &h.Hour, &h.Accepted, &h.Stored, &h.Duplicates, &h.Rejected, &h.OptedOut, &h.Refused, &h.Difference,
-			&h.Counted.Stored, &h.Counted.Rejected, &h.StoredDifference, &h.RejectedDifference); err != nil {
-			return nil, fmt.Errorf("read audit_differences: %w", err)
-		}
-		h.Hour = h.Hour.UTC()
-		list = append(list, h)
-	}
-	return list, rows.Err()
+	return list, nil
 }
 
 func (a *auditor) positions(ctx context.Context) ([]Position, error) {
-	rows, err := a.conn.Query(ctx, "SELECT toString(raw_topic_id), source_partition, max(raw_next) FROM "+a.schema.Table("audit_positions")+" GROUP BY raw_topic_id, source_partition ORDER BY source_partition")
+	list, err := tables.Collect(ctx, a.conn, func(p *Position) []any { return []any{&p.RawTopicID, &p.Partition, &p.Next} },
+		"SELECT toString(raw_topic_id), source_partition, max(raw_next) FROM "+a.schema.Table("audit_positions")+" GROUP BY raw_topic_id, source_partition ORDER BY source_partition")
 	if err != nil {
 		return nil, fmt.Errorf("read audit_positions: %w", err)
 	}
-	defer rows.Close()
-	var list []Position
-	for rows.Next() {
-		var p Position
-		if err := rows.Scan(&p.RawTopicID, &p.Partition, &p.Next); err != nil {
-			return nil, fmt.Errorf("read audit_positions: %w", err)
-		}
-		list = append(list, p)
-	}
-	return list, rows.Err()
+	return list, nil
 }
 
 // gaps checks whether the raw offsets that blocks count begin at 0 (unless the first
@@ -296,6 +285,7 @@ func (a *auditor) gaps(ctx context.Context) ([]Gap, error) {
 	table := a.schema.Table("audit_blocks")
 	blocks := `(SELECT DISTINCT raw_topic_id, source_topic_id, source_partition, source_offset, raw_first, raw_next FROM ` + table + ` FINAL WHERE raw_topic_id != '')`
 	var list []Gap
+	var err error
 	for _, q := range []string{
 		`SELECT source_partition, due, raw_first FROM (
 	SELECT source_partition, raw_first, lagInFrame(raw_next, 1, raw_first) OVER (PARTITION BY raw_topic_id, source_partition ORDER BY raw_first, source_offset) AS due
@@ -306,18 +296,7 @@ SELECT source_partition, toInt64(0), min(raw_first) AS first FROM ` + table + ` 
 		`SELECT source_partition, min(raw_first) + sum(accepted) AS reached, max(raw_next) AS wanted FROM ` + table + ` FINAL WHERE raw_topic_id != ''
 	GROUP BY raw_topic_id, source_partition HAVING reached != wanted ORDER BY source_partition`,
 	} {
-		rows, err := a.conn.Query(ctx, q)
-		if err != nil {
-			return nil, fmt.Errorf("look for gaps in audit_blocks: %w", err)
-		}
-		for rows.Next() {
-			var g Gap
-			if err := rows.Scan(&g.Partition, &g.From, &g.To); err != nil {
-				return nil, errors.Join(fmt.Errorf("look for gaps in audit_blocks: %w", err), rows.Close())
-			}
-			list = append(list, g)
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		if list, err = tables.Collect(ctx, a.conn, func(g *Gap) []any { return []any{&g.Partition, &g.From, &g.To} }, q); err != nil {
 			return nil, fmt.Errorf("look for gaps in audit_blocks: %w", err)
 		}
 		if len(list) > 0 {
@@ -329,20 +308,11 @@ SELECT source_partition, toInt64(0), min(raw_first) AS first FROM ` + table + ` 
 
 // present returns the offsets from one on that rejected_events has of a partition.
 func (a *auditor) present(ctx context.Context, topicID string, partition int32, from int64) (map[int64]bool, error) {
-	rows, err := a.conn.Query(ctx, "SELECT source_offset FROM "+a.schema.Table("rejected_events")+" WHERE source_topic_id = ? AND source_partition = ? AND source_offset >= ?", topicID, partition, from)
+	set, err := tables.CollectMap[int64, bool](ctx, a.conn, "SELECT source_offset, true FROM "+a.schema.Table("rejected_events")+" WHERE source_topic_id = ? AND source_partition = ? AND source_offset >= ?", topicID, partition, from)
 	if err != nil {
 		return nil, fmt.Errorf("read rejected_events: %w", err)
 	}
-	defer rows.Close()
-	set := map[int64]bool{}
-	for rows.Next() {
-		var at int64
-		if err := rows.Scan(&at); err != nil {
-			return nil, fmt.Errorf("read rejected_events: %w", err)
-		}
-		set[at] = true
-	}
-	return set, rows.Err()
+	return set, nil
 }
 
 // find explains the differences of the suspects.

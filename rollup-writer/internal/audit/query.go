@@ -249,44 +249,32 @@ func (a *auditor) list(ctx context.Context, k *check, c chunk, held []uint64, n 
 	}
 	q := fmt.Sprintf("SELECT [%s] AS cell, want_events, want_quantity, got_events, got_quantity FROM (%s) WHERE %s ORDER BY %s LIMIT %d",
 		strings.Join(texts, ", "), k.query(c, held), differs, strings.Join(k.columns, ", "), n)
-	rows, err := a.conn.Query(ctx, q)
+	type row struct {
+		values []string
+		Cell
+	}
+	var cells []Cell
+	err := tables.Each(ctx, a.conn, func(r *row) []any {
+		return []any{&r.values, &r.Want.Events, &r.Want.Quantity, &r.Got.Events, &r.Got.Quantity}
+	}, func(r *row) {
+		for i, v := range r.values {
+			r.Key = append(r.Key, Column{k.columns[i], v})
+		}
+		cells = append(cells, r.Cell)
+	}, q)
 	if err != nil {
 		return nil, fmt.Errorf("list cells of %s: %w", k.table, err)
 	}
-	defer rows.Close()
-	var cells []Cell
-	for rows.Next() {
-		var values []string
-		var cell Cell
-		if err := rows.Scan(&values, &cell.Want.Events, &cell.Want.Quantity, &cell.Got.Events, &cell.Got.Quantity); err != nil {
-			return nil, fmt.Errorf("list cells of %s: %w", k.table, err)
-		}
-		for i, v := range values {
-			cell.Key = append(cell.Key, Column{k.columns[i], v})
-		}
-		cells = append(cells, cell)
-	}
-	return cells, rows.Err()
+	return cells, nil
 }
 
 // partitions returns the partitions of the log from which the differing cells of
 // usage_hourly came, and the rows of events of these partitions in their hours.
 func (a *auditor) partitions(ctx context.Context, app string, o *open) ([]Partition, error) {
-	rows, err := a.conn.Query(ctx, `SELECT source_partition, sum(greatest(want_events - got_events, 0)), sum(greatest(got_events - want_events, 0)), min(hour), max(hour)
+	list, err := tables.Collect(ctx, a.conn, func(p *Partition) []any { return []any{&p.Number, &p.Missing, &p.Surplus, &p.FirstHour, &p.LastHour} },
+		`SELECT source_partition, sum(greatest(want_events - got_events, 0)), sum(greatest(got_events - want_events, 0)), min(hour), max(hour)
 FROM (`+o.check.query(o.chunk, o.held)+") WHERE "+differs+" GROUP BY source_partition ORDER BY source_partition")
 	if err != nil {
-		return nil, fmt.Errorf("list partitions: %w", err)
-	}
-	defer rows.Close()
-	var list []Partition
-	for rows.Next() {
-		var p Partition
-		if err := rows.Scan(&p.Number, &p.Missing, &p.Surplus, &p.FirstHour, &p.LastHour); err != nil {
-			return nil, fmt.Errorf("list partitions: %w", err)
-		}
-		list = append(list, p)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("list partitions: %w", err)
 	}
 	for i := range list {
@@ -300,21 +288,13 @@ FROM (`+o.check.query(o.chunk, o.held)+") WHERE "+differs+" GROUP BY source_part
 func (a *auditor) topics(ctx context.Context, app string, p Partition) ([]TopicRows, error) {
 	c := chunk{schema: a.schema, app: app, from: p.FirstHour, to: p.LastHour.Add(time.Hour)}
 	c.first, c.end = day(c.from), day(c.to.Add(24*time.Hour-1))
-	rows, err := a.conn.Query(ctx, "SELECT source_topic_id, count(), min(source_offset), max(source_offset) FROM "+c.table("events")+" WHERE "+c.events()+
-		fmt.Sprintf(" AND source_partition = %d GROUP BY source_topic_id ORDER BY source_topic_id", p.Number))
+	list, err := tables.Collect(ctx, a.conn, func(t *TopicRows) []any { return []any{&t.ID, &t.Rows, &t.FirstOffset, &t.LastOffset} },
+		"SELECT source_topic_id, count(), min(source_offset), max(source_offset) FROM "+c.table("events")+" WHERE "+c.events()+
+			fmt.Sprintf(" AND source_partition = %d GROUP BY source_topic_id ORDER BY source_topic_id", p.Number))
 	if err != nil {
 		return nil, fmt.Errorf("look for rows of partition %d: %w", p.Number, err)
 	}
-	defer rows.Close()
-	var list []TopicRows
-	for rows.Next() {
-		var t TopicRows
-		if err := rows.Scan(&t.ID, &t.Rows, &t.FirstOffset, &t.LastOffset); err != nil {
-			return nil, fmt.Errorf("look for rows of partition %d: %w", p.Number, err)
-		}
-		list = append(list, t)
-	}
-	return list, rows.Err()
+	return list, nil
 }
 
 // audited are the tables with rows of apps and days.
@@ -328,20 +308,11 @@ func (a *auditor) apps(ctx context.Context) ([]string, error) {
 	for _, t := range audited {
 		from = append(from, "SELECT toString(app_id) AS app FROM "+a.schema.Table(t.Name)+" GROUP BY app")
 	}
-	rows, err := a.conn.Query(ctx, "SELECT DISTINCT app FROM ("+strings.Join(from, " UNION ALL ")+") ORDER BY app")
+	list, err := tables.CollectColumn[string](ctx, a.conn, "SELECT DISTINCT app FROM ("+strings.Join(from, " UNION ALL ")+") ORDER BY app")
 	if err != nil {
 		return nil, fmt.Errorf("list apps: %w", err)
 	}
-	defer rows.Close()
-	var list []string
-	for rows.Next() {
-		var app string
-		if err := rows.Scan(&app); err != nil {
-			return nil, fmt.Errorf("list apps: %w", err)
-		}
-		list = append(list, app)
-	}
-	return list, rows.Err()
+	return list, nil
 }
 
 func day(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }
@@ -360,24 +331,21 @@ func (a *auditor) chunks(ctx context.Context, app string) (list []chunk, events 
 	if !a.cfg.To.IsZero() {
 		where += " AND date <= '" + day(a.cfg.To.Add(-1)).Format(time.DateOnly) + "'"
 	}
-	rows, err := a.conn.Query(ctx, "SELECT date, sum(n), sumIf(n, event) FROM ("+strings.Join(from, " UNION ALL ")+") WHERE "+where+" GROUP BY date ORDER BY date")
+	type days struct {
+		on        time.Time
+		n, events uint64
+	}
+	var inChunk uint64
+	err = tables.Each(ctx, a.conn, func(d *days) []any { return []any{&d.on, &d.n, &d.events} }, func(d *days) {
+		events += d.events
+		if inChunk += d.n; len(list) == 0 || inChunk > uint64(a.cfg.ChunkRows) {
+			list = append(list, chunk{schema: a.schema, app: app, first: day(d.on)})
+			inChunk = d.n
+		}
+		list[len(list)-1].end = day(d.on).AddDate(0, 0, 1)
+	}, "SELECT date, sum(n), sumIf(n, event) FROM ("+strings.Join(from, " UNION ALL ")+") WHERE "+where+" GROUP BY date ORDER BY date")
 	if err != nil {
 		return nil, 0, fmt.Errorf("list days: %w", err)
-	}
-	defer rows.Close()
-	var inChunk uint64
-	for rows.Next() {
-		var on time.Time
-		var n, e uint64
-		if err := rows.Scan(&on, &n, &e); err != nil {
-			return nil, 0, fmt.Errorf("list days: %w", err)
-		}
-		events += e
-		if inChunk += n; len(list) == 0 || inChunk > uint64(a.cfg.ChunkRows) {
-			list = append(list, chunk{schema: a.schema, app: app, first: day(on)})
-			inChunk = n
-		}
-		list[len(list)-1].end = day(on).AddDate(0, 0, 1)
 	}
 	for i := range list {
 		c := &list[i]
@@ -389,7 +357,7 @@ func (a *auditor) chunks(ctx context.Context, app string) (list []chunk, events 
 			c.to = a.cfg.To
 		}
 	}
-	return list, events, rows.Err()
+	return list, events, nil
 }
 
 // shares divides the message ids of an app's events.

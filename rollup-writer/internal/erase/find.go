@@ -213,19 +213,12 @@ func (e *eraser) dropList(ctx context.Context) error {
 
 // each calls f with the rows of a query of two strings.
 func (e *eraser) each(ctx context.Context, query string, f func(a, b string)) error {
-	rows, err := e.SQL.Query(ctx, query)
+	type pair struct{ a, b string }
+	err := tables.Each(ctx, e.SQL, func(p *pair) []any { return []any{&p.a, &p.b} }, func(p *pair) { f(p.a, p.b) }, query)
 	if err != nil {
 		return fmt.Errorf("look for the person's ids: %w", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var a, b string
-		if err := rows.Scan(&a, &b); err != nil {
-			return fmt.Errorf("look for the person's ids: %w", err)
-		}
-		f(a, b)
-	}
-	return rows.Err()
+	return nil
 }
 
 // find lists the ids that belong to the person according to ClickHouse.
@@ -312,22 +305,16 @@ const notZero = " HAVING sum(events) != 0 OR sum(quantity) != 0"
 // counted returns the attributions under which something is counted for the person, in
 // addition to those whose actor is one of the ids.
 func (e *eraser) counted(ctx context.Context) ([]event.Attribution, error) {
-	rows, err := e.SQL.Query(ctx, `SELECT DISTINCT actor_id, toString(actor_kind), user_id, anonymous_id FROM (
+	list, err := tables.Collect(ctx, e.SQL, func(a *event.Attribution) []any {
+		a.ActorID, a.ActorKind, a.UserID, a.AnonymousID = new(string), new(string), new(string), new(string)
+		return []any{a.ActorID, a.ActorKind, a.UserID, a.AnonymousID}
+	}, `SELECT DISTINCT actor_id, toString(actor_kind), user_id, anonymous_id FROM (
 		SELECT `+baseCells+" FROM "+e.Schema.Table("usage_hourly")+" WHERE "+e.app()+" AND "+e.list.attribution()+" AND NOT ((actor_kind = 'user' AND actor_id IN "+
 		e.list.of(kindUser)+") OR (actor_kind = 'anonymous' AND actor_id IN "+e.list.of(kindAnonymous)+")) GROUP BY "+baseCells+notZero+")")
 	if err != nil {
 		return nil, fmt.Errorf("look for what is counted: %w", err)
 	}
-	defer rows.Close()
-	var list []event.Attribution
-	for rows.Next() {
-		var actor, kind, user, anonymous string
-		if err := rows.Scan(&actor, &kind, &user, &anonymous); err != nil {
-			return nil, fmt.Errorf("look for what is counted: %w", err)
-		}
-		list = append(list, event.Attribution{ActorID: &actor, ActorKind: &kind, UserID: &user, AnonymousID: &anonymous})
-	}
-	return list, rows.Err()
+	return list, nil
 }
 
 // remaining is the number of cells of the rollups that count something for the person.

@@ -10,6 +10,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
@@ -77,22 +78,17 @@ func StripRejected(ctx context.Context, app string, dep Dependencies) (*Stripped
 // rejected returns the origins of the rows of a shard that contain an erased id, as SQL
 // tuples.
 func (f *Forgotten) rejected(ctx context.Context, conn driver.Conn, e *eraser, done *Stripped) (places []string, err error) {
-	rows, err := conn.Query(ctx, "SELECT toString(source_topic_id), source_partition, source_offset, original, envelope FROM "+e.Schema.Local("rejected_events")+
+	type row struct {
+		id                 string
+		partition          int32
+		offset             int64
+		original, envelope string
+	}
+	err = tables.Each(ctx, conn, func(r *row) []any { return []any{&r.id, &r.partition, &r.offset, &r.original, &r.envelope} }, func(r *row) {
+		if done.Looked++; f.in(r.original) || f.in(r.envelope) {
+			places = append(places, fmt.Sprintf("(%s, %d, %d)", clickhouse.Quote(r.id), r.partition, r.offset))
+		}
+	}, "SELECT toString(source_topic_id), source_partition, source_offset, original, envelope FROM "+e.Schema.Local("rejected_events")+
 		" WHERE "+e.app()+" AND stage = 'gateway' AND (original != '' OR envelope != '')")
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var id, original, envelope string
-		var partition int32
-		var offset int64
-		if err := rows.Scan(&id, &partition, &offset, &original, &envelope); err != nil {
-			return nil, err
-		}
-		if done.Looked++; f.in(original) || f.in(envelope) {
-			places = append(places, fmt.Sprintf("(%s, %d, %d)", clickhouse.Quote(id), partition, offset))
-		}
-	}
-	return places, rows.Err()
+	return places, err
 }

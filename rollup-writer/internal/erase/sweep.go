@@ -150,26 +150,16 @@ func (e *eraser) others(ctx context.Context) ([]place, error) {
 		known = append(known, clickhouse.Quote(e.Schema.Form.Local(t.name)), clickhouse.Quote(t.name))
 	}
 	databases := clickhouse.Quote(e.Schema.Database) + ", " + clickhouse.Quote(tables.Internal(e.Schema.Database))
-	rows, err := e.SQL.Query(ctx, fmt.Sprintf(`SELECT database, table, groupArray(name) FROM system.columns
-		WHERE database IN (%s) AND name IN ('%s', 'app_id') AND table NOT IN (%s)
-			AND (database, table) IN (SELECT database, name FROM system.tables WHERE engine LIKE '%%MergeTree')
-		GROUP BY database, table HAVING has(groupArray(name), 'app_id') AND count() > 1 ORDER BY table`,
-		databases, strings.Join(idColumns, "', '"), strings.Join(known, ", ")))
-	if err != nil {
-		return nil, fmt.Errorf("list tables: %w", err)
+	type table struct {
+		database, name string
+		columns        []string
 	}
-	defer rows.Close()
 	var found []place
-	for rows.Next() {
-		var database, name string
-		var columns []string
-		if err := rows.Scan(&database, &name, &columns); err != nil {
-			return nil, fmt.Errorf("list tables: %w", err)
-		}
-		slices.Sort(columns)
-		found = append(found, place{fmt.Sprintf("`%s`.`%s`", database, name), target{name: strings.TrimSuffix(name, "_local"), where: func(l *list) string {
+	err := tables.Each(ctx, e.SQL, func(t *table) []any { return []any{&t.database, &t.name, &t.columns} }, func(t *table) {
+		slices.Sort(t.columns)
+		found = append(found, place{fmt.Sprintf("`%s`.`%s`", t.database, t.name), target{name: strings.TrimSuffix(t.name, "_local"), where: func(l *list) string {
 			var any []string
-			for _, c := range columns {
+			for _, c := range t.columns {
 				switch c {
 				case "app_id":
 				case "anonymous_id":
@@ -182,8 +172,15 @@ func (e *eraser) others(ctx context.Context) ([]place, error) {
 			}
 			return "(" + strings.Join(any, " OR ") + ")"
 		}}})
+	}, fmt.Sprintf(`SELECT database, table, groupArray(name) FROM system.columns
+		WHERE database IN (%s) AND name IN ('%s', 'app_id') AND table NOT IN (%s)
+			AND (database, table) IN (SELECT database, name FROM system.tables WHERE engine LIKE '%%MergeTree')
+		GROUP BY database, table HAVING has(groupArray(name), 'app_id') AND count() > 1 ORDER BY table`,
+		databases, strings.Join(idColumns, "', '"), strings.Join(known, ", ")))
+	if err != nil {
+		return nil, fmt.Errorf("list tables: %w", err)
 	}
-	return found, rows.Err()
+	return found, nil
 }
 
 // sweep rewrites the tables.

@@ -159,26 +159,23 @@ func (s *Shard) chunks(ctx context.Context, r Range) ([]Range, error) {
 	for _, t := range tables.Select(func(t *tables.Table) bool { return t.Day != "" && !t.Plain }) {
 		from = append(from, "SELECT "+t.Day+" AS date, count() AS n FROM "+s.local(t.Name)+" WHERE "+r.where(t.Day)+" GROUP BY date")
 	}
-	rows, err := s.conn.Query(with(ctx), "SELECT date, sum(n) FROM ("+strings.Join(from, " UNION ALL ")+") GROUP BY date ORDER BY date")
+	type days struct {
+		on time.Time
+		n  uint64
+	}
+	var list []Range
+	var held uint64
+	err := tables.Each(with(ctx), s.conn, func(d *days) []any { return []any{&d.on, &d.n} }, func(d *days) {
+		if held += d.n; len(list) == 0 || held > uint64(s.cfg.ChunkRows) {
+			list = append(list, Range{App: r.App, First: day(d.on)})
+			held = d.n
+		}
+		list[len(list)-1].End = day(d.on).AddDate(0, 0, 1)
+	}, "SELECT date, sum(n) FROM ("+strings.Join(from, " UNION ALL ")+") GROUP BY date ORDER BY date")
 	if err != nil {
 		return nil, fmt.Errorf("list days: %w", err)
 	}
-	defer rows.Close()
-	var list []Range
-	var held uint64
-	for rows.Next() {
-		var on time.Time
-		var n uint64
-		if err := rows.Scan(&on, &n); err != nil {
-			return nil, fmt.Errorf("list days: %w", err)
-		}
-		if held += n; len(list) == 0 || held > uint64(s.cfg.ChunkRows) {
-			list = append(list, Range{App: r.App, First: day(on)})
-			held = n
-		}
-		list[len(list)-1].End = day(on).AddDate(0, 0, 1)
-	}
-	return list, rows.Err()
+	return list, nil
 }
 
 // Look reports what a rebuild would change, besides what the log holds, and changes

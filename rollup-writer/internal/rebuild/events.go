@@ -2,7 +2,6 @@ package rebuild
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
@@ -48,20 +48,7 @@ func (s *Shard) attachAside(ctx context.Context, table string) error {
 
 // texts runs a query of one column of strings.
 func (s *Shard) texts(ctx context.Context, query string) ([]string, error) {
-	rows, err := s.conn.Query(with(ctx), query)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var list []string
-	for rows.Next() {
-		var t string
-		if err := rows.Scan(&t); err != nil {
-			return nil, err
-		}
-		list = append(list, t)
-	}
-	return list, rows.Err()
+	return tables.CollectColumn[string](with(ctx), s.conn, query)
 }
 
 // Offsets is a set of offsets of a partition.
@@ -79,20 +66,13 @@ func (o *Offsets) Has(offset int64) bool {
 // Present reads which offsets from first on, before end, events has of the app.
 func (s *Shard) Present(ctx context.Context, app, topicID string, partition int32, first, end int64) (*Offsets, error) {
 	o := &Offsets{first: first, bits: make([]uint64, (max(end-first, 0)+63)/64)}
-	rows, err := s.conn.Query(with(ctx), "SELECT source_offset FROM "+s.local("events")+fmt.Sprintf(
-		" WHERE app_id = %s AND source_topic_id = '%s' AND source_partition = %d AND source_offset >= %d AND source_offset < %d", clickhouse.Quote(app), topicID, partition, first, end))
+	err := tables.Each(with(ctx), s.conn, func(at *int64) []any { return []any{at} }, func(at *int64) { o.bits[(*at-first)/64] |= 1 << ((*at - first) % 64) },
+		"SELECT source_offset FROM "+s.local("events")+fmt.Sprintf(
+			" WHERE app_id = %s AND source_topic_id = '%s' AND source_partition = %d AND source_offset >= %d AND source_offset < %d", clickhouse.Quote(app), topicID, partition, first, end))
 	if err != nil {
 		return nil, fmt.Errorf("read offsets in events: %w", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var at int64
-		if err := rows.Scan(&at); err != nil {
-			return nil, fmt.Errorf("read offsets in events: %w", err)
-		}
-		o.bits[(at-first)/64] |= 1 << ((at - first) % 64)
-	}
-	return o, rows.Err()
+	return o, nil
 }
 
 // Bounds of one insert.
@@ -229,7 +209,8 @@ func (s *Shard) RepairDoubles(ctx context.Context, r Range) (Change, error) {
 // they may have lost cannot be detected, and exist afterwards. It returns the tables'
 // names.
 func (s *Shard) Refeed(ctx context.Context, r Range) ([]string, error) {
-	rows, err := s.conn.Query(with(ctx), `SELECT v.name, t.name, v.as_select, v.cols
+	type feed struct{ view, target, query, columns string }
+	feeds, err := tables.Collect(with(ctx), s.conn, func(f *feed) []any { return []any{&f.view, &f.target, &f.query, &f.columns} }, `SELECT v.name, t.name, v.as_select, v.cols
 FROM (
 	SELECT name, as_select, extract(create_table_query, ' TO (?:[^ .]+\\.)?`+"`?([^ `]+)`?"+`') AS target,
 		(SELECT groupArray((table, name)) FROM (SELECT table, name FROM system.columns WHERE database = currentDatabase() ORDER BY table, position)) AS all_columns,
@@ -240,18 +221,6 @@ INNER JOIN system.tables AS t ON t.name = v.target
 WHERE t.database = currentDatabase() AND (t.engine LIKE '%AggregatingMergeTree' OR t.engine LIKE '%ReplacingMergeTree')
 ORDER BY v.name`)
 	if err != nil {
-		return nil, fmt.Errorf("list views over events: %w", err)
-	}
-	type feed struct{ view, target, query, columns string }
-	var feeds []feed
-	for rows.Next() {
-		var f feed
-		if err := rows.Scan(&f.view, &f.target, &f.query, &f.columns); err != nil {
-			return nil, errors.Join(fmt.Errorf("list views over events: %w", err), rows.Close())
-		}
-		feeds = append(feeds, f)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return nil, fmt.Errorf("list views over events: %w", err)
 	}
 	source := regexp.MustCompile("FROM [`a-zA-Z0-9_]+\\.`?" + regexp.QuoteMeta(s.schema.Form.Local("events")) + "`?( AS |\\s|$)")

@@ -182,24 +182,14 @@ func (r *run) page(ctx context.Context, last *row, n int) ([]row, error) {
 	}
 	// Records of links are no events. A condition that ends in a comment does
 	// not reach the next line.
-	rows, err := r.conn.Query(ctx, `SELECT toString(app_id), toString(stage), toString(code), message_id, toString(protocol), received_at, original, toString(route), envelope,
+	list, err := tables.Collect(ctx, r.conn, func(x *row) []any {
+		return []any{&x.app, &x.stage, &x.code, &x.messageID, &x.protocol, &x.received, &x.original, &x.route, &x.envelope, &x.place.topicID, &x.place.partition, &x.place.offset}
+	}, `SELECT toString(app_id), toString(stage), toString(code), message_id, toString(protocol), received_at, original, toString(route), envelope,
 	toString(source_topic_id) AS topic_id, source_partition, source_offset
 FROM `+r.schema.Table("rejected_events")+` WHERE (`+r.cfg.Where+`
 ) AND NOT (stage = 'enricher' AND field = 'links') AND `+behind+`
 ORDER BY received_at, topic_id, source_partition, source_offset LIMIT `+fmt.Sprint(n), args...)
 	if err != nil {
-		return nil, fmt.Errorf("select from rejected_events: %w", err)
-	}
-	defer rows.Close()
-	var list []row
-	for rows.Next() {
-		var x row
-		if err := rows.Scan(&x.app, &x.stage, &x.code, &x.messageID, &x.protocol, &x.received, &x.original, &x.route, &x.envelope, &x.place.topicID, &x.place.partition, &x.place.offset); err != nil {
-			return nil, fmt.Errorf("select from rejected_events: %w", err)
-		}
-		list = append(list, x)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("select from rejected_events: %w", err)
 	}
 	return list, nil
@@ -325,20 +315,13 @@ func (r *run) replayed(ctx context.Context, rows []row) (map[place]bool, error) 
 	for i := range rows {
 		offsets[i] = rows[i].place.offset
 	}
-	found, err := r.conn.Query(ctx, "SELECT toString(source_topic_id), source_partition, source_offset FROM "+r.schema.Table("replayed_events")+" WHERE source_offset IN (?)", offsets)
+	set := map[place]bool{}
+	err := tables.Each(ctx, r.conn, func(p *place) []any { return []any{&p.topicID, &p.partition, &p.offset} }, func(p *place) { set[*p] = true },
+		"SELECT toString(source_topic_id), source_partition, source_offset FROM "+r.schema.Table("replayed_events")+" WHERE source_offset IN (?)", offsets)
 	if err != nil {
 		return nil, fmt.Errorf("read replayed_events: %w", err)
 	}
-	defer found.Close()
-	set := map[place]bool{}
-	for found.Next() {
-		var p place
-		if err := found.Scan(&p.topicID, &p.partition, &p.offset); err != nil {
-			return nil, fmt.Errorf("read replayed_events: %w", err)
-		}
-		set[p] = true
-	}
-	return set, found.Err()
+	return set, nil
 }
 
 // stored are the ids that events has.
@@ -349,23 +332,12 @@ func (r *run) stored(ctx context.Context, ready []*repaired) (map[id]bool, error
 	}
 	set := map[id]bool{}
 	for app, messages := range byApp {
-		err := func() error {
-			rows, err := r.conn.Query(ctx, "SELECT DISTINCT message_id FROM "+r.schema.Table("events")+" WHERE app_id = ? AND message_id IN (?)", app, messages)
-			if err != nil {
-				return err
-			}
-			defer rows.Close()
-			for rows.Next() {
-				var message string
-				if err := rows.Scan(&message); err != nil {
-					return err
-				}
-				set[id{app, message}] = true
-			}
-			return rows.Err()
-		}()
+		stored, err := tables.CollectColumn[string](ctx, r.conn, "SELECT DISTINCT message_id FROM "+r.schema.Table("events")+" WHERE app_id = ? AND message_id IN (?)", app, messages)
 		if err != nil {
 			return nil, fmt.Errorf("look for message ids in events: %w", err)
+		}
+		for _, message := range stored {
+			set[id{app, message}] = true
 		}
 	}
 	return set, nil

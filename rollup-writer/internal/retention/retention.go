@@ -13,7 +13,6 @@ package retention
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -92,25 +91,14 @@ func clause(days map[string]int) string {
 
 // current reads the TTL that a table has.
 func current(ctx context.Context, conn driver.Conn, schema tables.Schema, table string) (string, error) {
-	rows, err := conn.Query(ctx, "SELECT engine_full FROM system.tables WHERE "+schema.Where("database", "name", table))
+	engines, err := tables.CollectColumn[string](ctx, conn, "SELECT engine_full FROM system.tables WHERE "+schema.Where("database", "name", table))
 	if err != nil {
 		return "", fmt.Errorf("read the ttl of %s: %w", table, err)
 	}
-	defer rows.Close()
-	found, engine := false, ""
-	for rows.Next() {
-		found = true
-		if err := rows.Scan(&engine); err != nil {
-			return "", fmt.Errorf("read the ttl of %s: %w", table, err)
-		}
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return "", fmt.Errorf("read the ttl of %s: %w", table, err)
-	}
-	if !found {
+	if len(engines) == 0 {
 		return "", fmt.Errorf("there is no table %s: see `rollup-writer migrate`", schema.Local(table))
 	}
-	_, ttl, _ := strings.Cut(engine, " TTL ")
+	_, ttl, _ := strings.Cut(engines[0], " TTL ")
 	ttl, _, _ = strings.Cut(ttl, " SETTINGS ")
 	return ttl, nil
 }

@@ -98,23 +98,12 @@ func Open(t testing.TB, cfg *clickhouse.Config) driver.Conn {
 // Named is Open over a connection to the database for people of an installation.
 func Named(t testing.TB, sql driver.Conn, cfg *clickhouse.Config) driver.Conn {
 	t.Helper()
-	c := &conn{Conn: sql, internal: tables.Internal(cfg.Database), hidden: map[string]bool{}}
+	c := &conn{Conn: sql, internal: tables.Internal(cfg.Database)}
 	c.both = "database IN ('" + cfg.Database + "', '" + c.internal + "')"
-	rows, err := sql.Query(context.Background(), "SELECT name, count() = 1 FROM system.tables WHERE database IN (?, ?) GROUP BY name HAVING has(groupArray(database), ?)",
+	var err error
+	c.hidden, err = tables.CollectMap[string, bool](context.Background(), sql, "SELECT name, count() = 1 FROM system.tables WHERE database IN (?, ?) GROUP BY name HAVING has(groupArray(database), ?)",
 		cfg.Database, c.internal, c.internal)
 	if err != nil {
-		t.Fatal(err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var name string
-		var alone bool
-		if err := rows.Scan(&name, &alone); err != nil {
-			t.Fatal(err)
-		}
-		c.hidden[name] = alone
-	}
-	if err := rows.Err(); err != nil {
 		t.Fatal(err)
 	}
 	return c

@@ -353,18 +353,12 @@ func (b *Bench) Check(correct ...func(*event.EnrichedEvent)) {
 	for _, e := range b.Sent {
 		ids[e.MessageID]++
 	}
-	rows, err := b.SQL.Query(context.Background(), "SELECT message_id, count() FROM events GROUP BY message_id")
+	stored, err := tables.CollectMap[string, uint64](context.Background(), b.SQL, "SELECT message_id, count() FROM events GROUP BY message_id")
 	if err != nil {
 		b.T.Fatal(err)
 	}
-	defer rows.Close()
 	wrong := 0
-	for rows.Next() {
-		var id string
-		var n uint64
-		if err := rows.Scan(&id, &n); err != nil {
-			b.T.Fatal(err)
-		}
+	for id, n := range stored {
 		if int(n) != ids[id] {
 			wrong++
 			b.T.Errorf("events has message %s %d times, want %d", id, n, ids[id])
@@ -399,20 +393,15 @@ func (b *Bench) CheckRollup(table string, correct ...func(*event.EnrichedEvent))
 			want.add(1, e.Quantity, key...)
 		}
 	}
-	rows, err := b.SQL.Query(context.Background(), "SELECT concatWithSeparator('|', "+rollups[table].columns+") AS k, sum(events), sum(quantity) FROM "+table+
-		" GROUP BY k HAVING sum(events) != 0 OR sum(quantity) != 0")
+	type row struct {
+		key              string
+		events, quantity int64
+	}
+	got := cells{}
+	err := tables.Each(context.Background(), b.SQL, func(r *row) []any { return []any{&r.key, &r.events, &r.quantity} }, func(r *row) { got.add(r.events, r.quantity, r.key) },
+		"SELECT concatWithSeparator('|', "+rollups[table].columns+") AS k, sum(events), sum(quantity) FROM "+table+" GROUP BY k HAVING sum(events) != 0 OR sum(quantity) != 0")
 	if err != nil {
 		b.T.Fatal(err)
-	}
-	defer rows.Close()
-	got := cells{}
-	for rows.Next() {
-		var k string
-		var n, q int64
-		if err := rows.Scan(&k, &n, &q); err != nil {
-			b.T.Fatal(err)
-		}
-		got.add(n, q, k)
 	}
 	if diff := got.diff(want); len(diff) > 0 {
 		b.T.Errorf("%s: %d cells differ:\n%s", table, len(diff), strings.Join(diff[:min(8, len(diff))], "\n"))
