@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/svc/kafka"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/topic"
@@ -70,15 +71,15 @@ func topics(args []string, getenv func(string) (string, bool), stdout, stderr io
 	for _, s := range topic.Specs(layout) {
 		names = append(names, s.Name)
 	}
-	infos, err := topic.Check(ctx, adm, names...)
-	// A broker reports a topic as created before it has all of the topic's metadata.
-	for verb == "apply" && errors.Is(err, topic.ErrMissing) && ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-		case <-time.After(100 * time.Millisecond):
-			infos, err = topic.Check(ctx, adm, names...)
-		}
-	}
+	var infos map[string]topic.Info
+	pause := backoff.Every(100 * time.Millisecond)
+	err = pause.Retry(ctx, *timeout, func() (err error) {
+		infos, err = topic.Check(ctx, adm, names...)
+		return err
+	}, func(err error) bool {
+		// A broker reports a topic as created before it has all of the topic's metadata.
+		return verb == "apply" && errors.Is(err, topic.ErrMissing)
+	})
 	if err != nil {
 		return err
 	}

@@ -222,7 +222,7 @@ func (x *exchange) process(candidates ingest.Candidates, fault *ingest.Fault) {
 		}
 	}
 	taken := fault == nil
-	_ = failpoint.Hit("gateway.decoded") // only stops the process or sleeps, never fails
+	failpoint.Reach("gateway.decoded")
 	if n, _ := b.Records(); fault == nil && n > 0 {
 		fault = x.produce(n)
 	} else if fault != nil {
@@ -237,7 +237,7 @@ func (x *exchange) process(candidates ingest.Candidates, fault *ingest.Fault) {
 		}
 		g.metrics.count(m, b)
 	}
-	_ = failpoint.Hit("gateway.before-answer") // never fails either
+	failpoint.Reach("gateway.before-answer")
 	bound.Route.Answer(&x.request, b, fault, &x.reply)
 	if fault != nil {
 		x.reply.RetryAfter(fault.RetryAfter)
@@ -270,14 +270,14 @@ func (x *exchange) produce(n int) *ingest.Fault {
 		p.hurry()
 	}
 	defer g.crowd.leave()
-	_ = failpoint.Hit("gateway.produced") // only stops the process or sleeps, never fails
+	failpoint.Reach("gateway.produced")
 	x.timer.Reset(g.cfg.AckTimeout)
 	defer x.timer.Stop()
 	kind, retry := ingest.Unavailable, retryKafka
 	select {
 	case <-x.flight.done:
 		g.metrics.ackSeconds.Observe(g.now().Sub(x.flight.started).Seconds())
-		_ = failpoint.Hit("gateway.acked") // never fails either
+		failpoint.Reach("gateway.acked")
 		if x.flight.failures.Load() == 0 {
 			return nil
 		}

@@ -88,7 +88,7 @@ const (
 // settled calls do until it succeeds, fails permanently, or settleTime is over. A
 // cluster that was just started has no group coordinator yet.
 func settled(ctx context.Context, log *slog.Logger, do func() error) error {
-	pause := backoff.Backoff{Min: settlePause, Max: settlePause}
+	pause := backoff.Every(settlePause)
 	return pause.Retry(ctx, settleTime, do, func(err error) bool {
 		if !kerr.IsRetriable(err) {
 			return false

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -82,9 +81,7 @@ func (s *Service) untilDone(ctx context.Context, what string, do func(context.Co
 		if attempt%60 == 0 {
 			s.log.Warn("failed; retrying", "what", what, "error", err)
 		}
-		select {
-		case <-time.After(checkRetry):
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, checkRetry) != nil {
 			return ctx.Err()
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
@@ -103,9 +104,7 @@ func (s *Service) begin(ctx context.Context, offsets map[string]map[int32]kgo.Of
 		if attempt == 1 {
 			s.log.Warn("reading the start offsets failed; retrying", "error", err)
 		}
-		select {
-		case <-time.After(checkRetry):
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, checkRetry) != nil {
 			return nil, ctx.Err()
 		}
 	}
@@ -255,7 +254,7 @@ func (s *Service) poll(ctx context.Context) {
 			s.client.AllowRebalance()
 			return
 		}
-		_ = failpoint.Hit("writer.after-poll") // only stops the process, never fails
+		failpoint.Reach("writer.after-poll")
 		fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 			p := s.partition(f.Topic, f.Partition)
 			if f.Err != nil {
@@ -269,7 +268,7 @@ func (s *Service) poll(ctx context.Context) {
 				s.throttle(p)
 			}
 		})
-		_ = failpoint.Hit("writer.after-fetch") // only stops the process, never fails
+		failpoint.Reach("writer.after-fetch")
 		s.client.AllowRebalance()
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -13,6 +12,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/block"
 	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 )
 
@@ -190,7 +190,7 @@ func (p *partition) insert(table string, b clickhouse.Block, token string) error
 // class the same rows are sent again under the same token.
 func (p *partition) persist(what string, do func(context.Context) error) error {
 	began, logged := time.Time{}, time.Time{}
-	halted := false
+	retry, halted := p.backoff(), false
 	defer func() {
 		if halted {
 			p.s.metrics.halted.WithLabelValues(p.topic).Dec()
@@ -216,7 +216,7 @@ func (p *partition) persist(what string, do func(context.Context) error) error {
 		}
 		class := clickhouse.Classify(err)
 		p.s.metrics.retries.WithLabelValues(string(class)).Inc()
-		pause := p.backoff(attempt)
+		pause := retry.Next()
 		reason := fmt.Sprintf("%s: attempt %d since %s failed (%s): %v", what, attempt, began.UTC().Format(time.RFC3339), class, err)
 		if class == clickhouse.Permanent {
 			pause = p.s.cfg.HaltRetry
@@ -231,11 +231,7 @@ func (p *partition) persist(what string, do func(context.Context) error) error {
 			logged = time.Now()
 			p.log.Error("insert failed; the block is sent again until it succeeds", "what", what, "class", string(class), "attempt", attempt, "error", err)
 		}
-		select {
-		case <-time.After(pause):
-		case <-p.revoked.Done():
-			return errRevoked
-		case <-p.intake.Done():
+		if backoff.Sleep(p.intake, pause) != nil {
 			// A stopping writer does not wait for a block whose outcome is unknown: the
 			// successor sends the same block.
 			return errRevoked
@@ -248,9 +244,8 @@ func (p *partition) persist(what string, do func(context.Context) error) error {
 
 // backoff grows from 50 ms to RetryMax, with jitter so that partitions do not retry all
 // at once.
-func (p *partition) backoff(attempt int) time.Duration {
-	d := min(50*time.Millisecond<<min(attempt-1, 16), p.s.cfg.RetryMax)
-	return d/2 + rand.N(d/2+1)
+func (p *partition) backoff() backoff.Backoff {
+	return backoff.Backoff{Min: 50 * time.Millisecond, Max: p.s.cfg.RetryMax, Spread: true}
 }
 
 // commitTimeout bounds one attempt of a commit.
@@ -266,12 +261,13 @@ func (p *partition) commit(boundary int64) error {
 	// a time. A boundary that advanced without a block proves that only where the log
 	// ended when this writer started.
 	p.before = boundary < p.sentTo
-	_ = failpoint.Hit("writer.after-commit") // an error has no meaning here
+	failpoint.Reach("writer.after-commit")
 	return nil
 }
 
 // commitState commits a boundary until Kafka accepts it or the partition is revoked.
 func (p *partition) commitState(boundary int64) error {
+	retry := p.backoff()
 	for attempt := 1; ; attempt++ {
 		mark := p.window.markOr(p.sent)
 		err := failpoint.Hit("writer.before-commit")
@@ -295,9 +291,7 @@ func (p *partition) commitState(boundary int64) error {
 		if attempt == 1 {
 			p.log.Warn("committing the boundary failed; retrying", "boundary", boundary, "error", err)
 		}
-		select {
-		case <-time.After(p.backoff(attempt)):
-		case <-p.revoked.Done():
+		if backoff.Sleep(p.revoked, retry.Next()) != nil {
 			return errRevoked
 		}
 	}

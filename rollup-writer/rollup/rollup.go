@@ -28,6 +28,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/topic"
@@ -177,9 +178,7 @@ func (s *Service) untilChecked(ctx context.Context, part string, check func(cont
 		if attempt%60 == 0 {
 			s.log.Warn("not ready to serve; retrying", "part", part, "error", err)
 		}
-		select {
-		case <-time.After(checkRetry):
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, checkRetry) != nil {
 			return ctx.Err()
 		}
 	}

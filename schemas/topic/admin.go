@@ -108,7 +108,7 @@ const (
 //
 // A topic that is missing is asked for again for a few seconds.
 func Check(ctx context.Context, adm *kadm.Client, names ...string) (infos map[string]Info, err error) {
-	pause := backoff.Backoff{Min: settlePause, Max: settlePause}
+	pause := backoff.Every(settlePause)
 	err = pause.Retry(ctx, settleTime, func() error {
 		infos, err = check(ctx, adm, names...)
 		return err

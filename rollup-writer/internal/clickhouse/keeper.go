@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 )
 
 // ErrUnknownParts is in the chain of the error about parts of a replicated table that
@@ -65,9 +67,7 @@ func (c *Conn) unknownParts(ctx context.Context, name string) ([]string, error) 
 	if err != nil || len(names) == 0 {
 		return nil, err
 	}
-	select {
-	case <-time.After(lookAgain):
-	case <-ctx.Done():
+	if backoff.Sleep(ctx, lookAgain) != nil {
 		return nil, ctx.Err()
 	}
 	again, err := c.names(ctx, query)

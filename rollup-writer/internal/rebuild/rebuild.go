@@ -47,6 +47,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 )
 
 // ErrShrink means that counts would be removed that nothing else accounts for.
@@ -224,9 +225,7 @@ func (s *Shard) Quiet(ctx context.Context, waiting func(statements uint64)) erro
 			said = true
 			waiting(n)
 		}
-		select {
-		case <-time.After(quietPause):
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, quietPause) != nil {
 			return ctx.Err()
 		}
 	}

@@ -4,6 +4,7 @@ package backoff
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 )
 
@@ -11,12 +12,21 @@ import (
 // long each time, up to Max.
 type Backoff struct {
 	Min, Max time.Duration
-	last     time.Duration
+	// Spread makes each wait a random one, of half as long up to the whole: those
+	// who failed together do not come back together.
+	Spread bool
+	last   time.Duration
 }
+
+// Every is the pause of whoever asks at regular intervals until something is so.
+func Every(d time.Duration) Backoff { return Backoff{Min: d, Max: d} }
 
 // Next returns how long to wait after one more failure.
 func (b *Backoff) Next() time.Duration {
 	b.last = min(max(2*b.last, b.Min), b.Max)
+	if b.Spread {
+		return b.last/2 + rand.N(b.last/2+1)
+	}
 	return b.last
 }
 

@@ -80,3 +80,19 @@ func TestRetry(t *testing.T) {
 		}
 	})
 }
+
+func TestSpread(t *testing.T) {
+	b := backoff.Backoff{Min: 100 * time.Millisecond, Max: 400 * time.Millisecond, Spread: true}
+	differ := false
+	for i, most := range []time.Duration{100, 200, 400, 400, 400, 400, 400, 400} {
+		most *= time.Millisecond
+		d := b.Next()
+		if d < most/2 || d > most {
+			t.Errorf("wait %d: got %s, want %s to %s", i+1, d, most/2, most)
+		}
+		differ = differ || d != most
+	}
+	if !differ {
+		t.Error("eight waits are all as long as they may be: there is no spread")
+	}
+}

@@ -1,7 +1,7 @@
 // Package failpoint lets a test stop a process at a named step.
 //
-// Code names its steps with Hit. In a normal build Hit is an empty function that
-// the compiler inlines away. With the build tag failpoints it counts, and at the
+// Code names its steps with Hit, or with Reach where an error would mean nothing. In
+// a normal build both are empty functions that the compiler inlines away. With the build tag failpoints it counts, and at the
 // count that a plan names it does what the plan says:
 //
 //	UPTAKE_FAILPOINTS="writer.after-insert=kill@3;writer.before-commit=sleep(2s)@1+"

@@ -13,6 +13,9 @@ const Enabled = false
 // Hit does nothing in this build.
 func Hit(string) error { return nil }
 
+// Reach does nothing in this build.
+func Reach(string) {}
+
 // On is false in this build.
 func On(string) bool { return false }
 

@@ -17,12 +17,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
@@ -64,7 +64,8 @@ var errLostEpoch = errors.New("producer epoch changed during the attempt")
 // records as written, with their offsets; none if there was nothing to do. It retries
 // until ctx ends or an error is permanent.
 func Write(ctx context.Context, cfg Config, decide Decide) ([]*kgo.Record, error) {
-	backoff := minBackoff
+	// Writers that fenced each other must not meet again.
+	pause := backoff.Backoff{Min: minBackoff, Max: maxBackoff, Spread: true}
 	for {
 		records, final, err := attempt(ctx, cfg, decide)
 		if err == nil {
@@ -76,15 +77,9 @@ func Write(ctx context.Context, cfg Config, decide Decide) ([]*kgo.Record, error
 		if cfg.Attempted != nil {
 			cfg.Attempted(err)
 		}
-		// Random pauses keep writers that fenced each other from colliding again.
-		t := time.NewTimer(backoff/2 + rand.N(backoff))
-		select {
-		case <-ctx.Done():
-			t.Stop()
+		if backoff.Sleep(ctx, pause.Next()) != nil {
 			return nil, fmt.Errorf("write as %s: %w (last attempt: %w)", cfg.TransactionalID, ctx.Err(), err)
-		case <-t.C:
 		}
-		backoff = min(2*backoff, maxBackoff)
 	}
 }
 
