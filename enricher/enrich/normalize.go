@@ -140,17 +140,13 @@ func member(doc []byte, keys []string) []byte {
 	if rawjson.KindAt(doc, i) != rawjson.Object {
 		return nil
 	}
-	i = rawjson.Space(doc, i+1)
-	for i < len(doc) && doc[i] == '"' {
-		end, escaped := rawjson.EndString(doc, i)
-		if end == rawjson.Bad {
-			return nil
-		}
-		key := doc[i+1 : end-1]
-		value := rawjson.Colon(doc, end)
+	i, more := rawjson.First(doc, i, '}')
+	for more {
+		end, value, escaped := rawjson.Member(doc, i)
 		if value == rawjson.Bad {
 			return nil
 		}
+		key := doc[i+1 : end-1]
 		valueEnd := rawjson.EndValue(doc, value, 512)
 		if valueEnd == rawjson.Bad {
 			return nil
@@ -162,11 +158,7 @@ func member(doc []byte, keys []string) []byte {
 				}
 			}
 		}
-		next, more := rawjson.Next(doc, valueEnd, '}')
-		if !more {
-			return nil
-		}
-		i = next
+		i, more = rawjson.Next(doc, valueEnd, '}')
 	}
 	return nil
 }

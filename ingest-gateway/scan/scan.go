@@ -378,7 +378,7 @@ func (s *Scanner) escape(i int) int {
 		s.fail(i, "bad escape")
 		return -1
 	}
-	r := hex4(s.b, i+2)
+	r := rawjson.Hex4(s.b[i+2:])
 	switch {
 	case r < 0:
 		s.fail(i, "bad escape")
@@ -386,31 +386,11 @@ func (s *Scanner) escape(i int) int {
 	case !utf16.IsSurrogate(r):
 		return i + 6
 	case r < 0xdc00 && i+12 <= len(s.b) && s.b[i+6] == '\\' && s.b[i+7] == 'u':
-		if low := hex4(s.b, i+8); low >= 0xdc00 && low <= 0xdfff {
+		if low := rawjson.Hex4(s.b[i+8:]); low >= 0xdc00 && low <= 0xdfff {
 			return i + 12
 		}
 	}
 	return i + 6 // half a pair, or an escape that is no hexadecimal comes next
-}
-
-// hex4 returns the code unit at b[i:i+4], or -1.
-func hex4(b []byte, i int) rune {
-	if i+4 > len(b) {
-		return -1
-	}
-	var r rune
-	for _, c := range b[i : i+4] {
-		switch {
-		case c-'0' <= 9:
-			c -= '0'
-		case c|0x20 >= 'a' && c|0x20 <= 'f':
-			c = c | 0x20 - 'a' + 10
-		default:
-			return -1
-		}
-		r = r<<4 | rune(c)
-	}
-	return r
 }
 
 // Value reads the next value whole.

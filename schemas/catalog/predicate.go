@@ -177,23 +177,17 @@ func saysSomething(raw []byte) bool {
 	if raw[0] != '{' {
 		return true
 	}
-	for i := rawjson.Space(raw, 1); i < len(raw) && raw[i] == '"'; {
-		end, _ := rawjson.EndString(raw, i)
-		if end == rawjson.Bad {
-			return false
-		}
-		value := rawjson.Colon(raw, end)
+	i, more := rawjson.First(raw, 0, '}')
+	for more {
+		_, value, _ := rawjson.Member(raw, i)
 		if value == rawjson.Bad {
 			return false
 		}
-		if end = rawjson.EndValue(raw, value, maxScanDepth); end == rawjson.Bad || saysSomething(raw[value:end]) {
+		end := rawjson.EndValue(raw, value, maxScanDepth)
+		if end == rawjson.Bad || saysSomething(raw[value:end]) {
 			return end != rawjson.Bad
 		}
-		next, more := rawjson.Next(raw, end, '}')
-		if !more {
-			return false
-		}
-		i = next
+		i, more = rawjson.Next(raw, end, '}')
 	}
 	return false
 }
@@ -258,36 +252,27 @@ func (t *keyTree) scanObject(doc []byte, i int, s *search) int {
 	if i >= len(doc) || doc[i] != '{' {
 		return rawjson.Bad
 	}
-	i = rawjson.Space(doc, i+1)
-	if i < len(doc) && doc[i] == '}' {
-		return i + 1
-	}
-	for {
-		end, escaped := rawjson.EndString(doc, i)
-		if end == rawjson.Bad {
+	i, more := rawjson.First(doc, i, '}')
+	for more {
+		end, value, escaped := rawjson.Member(doc, i)
+		if value == rawjson.Bad {
 			return rawjson.Bad
 		}
 		next := t.take(doc[i:end], escaped, s)
-		if i = rawjson.Colon(doc, end); i == rawjson.Bad {
-			return rawjson.Bad
-		}
-		if next != nil && len(next.children) > 0 && i < len(doc) && doc[i] == '{' {
-			end = next.scanObject(doc, i, s)
+		if next != nil && len(next.children) > 0 && rawjson.KindAt(doc, value) == rawjson.Object {
+			end = next.scanObject(doc, value, s)
 		} else {
-			end = rawjson.EndValue(doc, i, maxScanDepth)
+			end = rawjson.EndValue(doc, value, maxScanDepth)
 		}
 		if end == rawjson.Bad {
 			return rawjson.Bad
 		}
 		if next != nil && next.at >= 0 {
-			s.spans[next.at] = span{start: uint32(i), end: uint32(end)}
+			s.spans[next.at] = span{start: uint32(value), end: uint32(end)}
 		}
-		next2, more := rawjson.Next(doc, end, '}')
-		if !more {
-			return next2
-		}
-		i = next2
+		i, more = rawjson.Next(doc, end, '}')
 	}
+	return i
 }
 
 // take returns the node of a key as written, with quotes; nil if no rule reads it, or

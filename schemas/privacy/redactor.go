@@ -80,12 +80,10 @@ func (d *Redactor) objectAt(dst, doc []byte, i, first int, deep uint64, depth in
 	}
 	dst = append(dst, '{')
 	open := len(dst)
-	i = rawjson.Space(doc, i+1)
-	if i < len(doc) && doc[i] == '}' {
-		return append(dst, '}'), i + 1
-	}
 	last := len(d.states)
-	for {
+	i, more := rawjson.First(doc, i, '}')
+	for more {
+		// Member is written out here, on the way of every key of every event.
 		keyEnd, escaped := rawjson.EndString(doc, i)
 		if keyEnd == rawjson.Bad {
 			return dst, rawjson.Bad
@@ -112,12 +110,9 @@ func (d *Redactor) objectAt(dst, doc []byte, i, first int, deep uint64, depth in
 			d.stats.Dropped++
 			dst = dst[:start]
 		}
-		next, more := rawjson.Next(doc, end, '}')
-		if !more {
-			return append(dst, '}'), next
-		}
-		i = next
+		i, more = rawjson.Next(doc, end, '}')
 	}
+	return append(dst, '}'), i
 }
 
 // key returns what a key is called in paths.
@@ -199,11 +194,8 @@ func (d *Redactor) value(dst, doc []byte, i, first int, deep uint64, depth int) 
 // that the others keep their places.
 func (d *Redactor) array(dst, doc []byte, i, first int, deep uint64, depth int) ([]byte, int) {
 	dst = append(dst, '[')
-	i = rawjson.Space(doc, i+1)
-	if doc[i] == ']' {
-		return append(dst, ']'), i + 1
-	}
-	for n := 0; ; n++ {
+	i, more := rawjson.First(doc, i, ']')
+	for n := 0; more; n++ {
 		if n > 0 {
 			dst = append(dst, ',')
 		}
@@ -218,12 +210,9 @@ func (d *Redactor) array(dst, doc []byte, i, first int, deep uint64, depth int) 
 			d.stats.Dropped++
 			dst = append(dst[:start], "null"...)
 		}
-		next, more := rawjson.Next(doc, end, ']')
-		if !more {
-			return append(dst, ']'), next
-		}
-		i = next
+		i, more = rawjson.Next(doc, end, ']')
 	}
+	return append(dst, ']'), i
 }
 
 // whole does to a value what a rule without detect says.
@@ -418,13 +407,9 @@ func (d *Redactor) AppendConflicts(dst, doc []byte) []byte {
 		return dst
 	}
 	dst = append(dst, '{')
-	i = rawjson.Space(doc, i+1)
-	for i < len(doc) && doc[i] == '"' {
-		keyEnd, _ := rawjson.EndString(doc, i)
-		if keyEnd == rawjson.Bad {
-			return dst[:start]
-		}
-		v := rawjson.Colon(doc, keyEnd)
+	i, more := rawjson.First(doc, i, '}')
+	for more {
+		keyEnd, v, _ := rawjson.Member(doc, i)
 		if v == rawjson.Bad {
 			return dst[:start]
 		}
@@ -453,11 +438,7 @@ func (d *Redactor) AppendConflicts(dst, doc []byte) []byte {
 			d.stats.Dropped++
 			dst = dst[:at]
 		}
-		next, more := rawjson.Next(doc, end, '}')
-		if !more {
-			break
-		}
-		i = next
+		i, more = rawjson.Next(doc, end, '}')
 	}
 	if len(dst) == start+1 {
 		return dst[:start] // nothing is left

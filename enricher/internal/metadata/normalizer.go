@@ -204,22 +204,16 @@ func (n *Normalizer) list(doc []byte, i int) (rest, end int) {
 	if i >= len(doc) || doc[i] != '{' {
 		return 0, rawjson.Bad
 	}
-	i = rawjson.Space(doc, i+1)
-	if i < len(doc) && doc[i] == '}' {
-		return 0, i + 1
-	}
-	for {
+	i, more := rawjson.First(doc, i, '}')
+	for more {
 		if n.keysLeft == 0 && rest == 0 {
 			rest = i
 		}
-		end, escaped := rawjson.EndString(doc, i)
-		if end == rawjson.Bad {
-			return 0, end
-		}
-		m := member{key: i, keyEnd: end}
-		if m.val = rawjson.Colon(doc, end); m.val == rawjson.Bad {
+		keyEnd, value, escaped := rawjson.Member(doc, i)
+		if value == rawjson.Bad {
 			return 0, rawjson.Bad
 		}
+		m := member{key: i, keyEnd: keyEnd, val: value}
 		m.kind = rawjson.KindAt(doc, m.val)
 		if m.valEnd = rawjson.EndValue(doc, m.val, maxNesting-1); m.valEnd == rawjson.Bad {
 			return 0, rawjson.Bad
@@ -232,12 +226,9 @@ func (n *Normalizer) list(doc []byte, i int) (rest, end int) {
 		} else {
 			n.stats.Conflicts[ReasonLimit]++
 		}
-		next, more := rawjson.Next(doc, m.valEnd, '}')
-		if !more {
-			return rest, next
-		}
-		i = next
+		i, more = rawjson.Next(doc, m.valEnd, '}')
 	}
+	return rest, i
 }
 
 // name sets the name of a member in the columns.
@@ -418,11 +409,8 @@ func (n *Normalizer) array(dst, value []byte, t *node, depth int) ([]byte, Reaso
 		return dst, reason, false
 	}
 	dst = append(dst, '[')
-	i := rawjson.Space(value, 1)
-	if value[i] == ']' {
-		return append(dst, ']'), 0, true
-	}
-	for index := 0; ; index++ {
+	i, more := rawjson.First(value, 0, ']')
+	for index := 0; more; index++ {
 		end := rawjson.EndValue(value, i, maxNesting)
 		kind := rawjson.KindAt(value, i)
 		if kind == rawjson.Object || kind == rawjson.Array {
@@ -442,12 +430,9 @@ func (n *Normalizer) array(dst, value []byte, t *node, depth int) ([]byte, Reaso
 		if !ok {
 			return giveUp(reason)
 		}
-		next, more := rawjson.Next(value, end, ']')
-		if !more {
-			return append(dst, ']'), 0, true
-		}
-		i = next
+		i, more = rawjson.Next(value, end, ']')
 	}
+	return append(dst, ']'), 0, true
 }
 
 // natural returns the type of a value by itself; None, with the reason, for a value

@@ -105,9 +105,9 @@ func (n *Normalizer) plain(dst, doc []byte, i int, s *shape, depth int) (out []b
 		return dst, i, false
 	}
 	dst = append(dst, '{')
-	i = rawjson.Space(doc, i+1)
-	if i < len(doc) && doc[i] == '}' {
-		return append(dst, '}'), i + 1, true
+	i, more := rawjson.First(doc, i, '}')
+	if !more {
+		return append(dst, '}'), i, i != rawjson.Bad
 	}
 	n.memo.turn++
 	turn := n.memo.turn
@@ -136,12 +136,10 @@ func (n *Normalizer) plain(dst, doc []byte, i int, s *shape, depth int) (out []b
 		if dst, i, ok = n.plainValue(dst, doc, i, &k.place, depth); !ok {
 			return dst, i, false
 		}
-		next, more := rawjson.Next(doc, i, '}')
-		if !more {
-			return append(dst, '}'), next, next != rawjson.Bad
+		if i, more = rawjson.Next(doc, i, '}'); !more {
+			return append(dst, '}'), i, i != rawjson.Bad
 		}
 		dst = append(dst, ',')
-		i = next
 	}
 }
 
@@ -229,11 +227,8 @@ func (n *Normalizer) plainValue(dst, doc []byte, i int, p *place, depth int) (ou
 
 func (n *Normalizer) plainArray(dst, doc []byte, i int, p *place, depth int) (out []byte, end int, ok bool) {
 	dst = append(dst, '[')
-	i = rawjson.Space(doc, i+1)
-	if i < len(doc) && doc[i] == ']' {
-		return append(dst, ']'), i + 1, true
-	}
-	for {
+	i, more := rawjson.First(doc, i, ']')
+	for more {
 		if kind := rawjson.KindAt(doc, i); kind == rawjson.Object || kind == rawjson.Array {
 			if n.keysLeft == 0 {
 				return dst, i, false
@@ -243,11 +238,9 @@ func (n *Normalizer) plainArray(dst, doc []byte, i int, p *place, depth int) (ou
 		if dst, i, ok = n.plainValue(dst, doc, i, p, depth); !ok {
 			return dst, i, false
 		}
-		next, more := rawjson.Next(doc, i, ']')
-		if !more {
-			return append(dst, ']'), next, next != rawjson.Bad
+		if i, more = rawjson.Next(doc, i, ']'); more {
+			dst = append(dst, ',')
 		}
-		dst = append(dst, ',')
-		i = next
 	}
+	return append(dst, ']'), i, i != rawjson.Bad
 }

@@ -297,13 +297,9 @@ func list(dst []member, doc []byte) []member {
 	if rawjson.KindAt(doc, i) != rawjson.Object {
 		return dst
 	}
-	i = rawjson.Space(doc, i+1)
-	for i < len(doc) && doc[i] == '"' {
-		keyEnd, _ := rawjson.EndString(doc, i)
-		if keyEnd == rawjson.Bad {
-			return dst
-		}
-		v := rawjson.Colon(doc, keyEnd)
+	i, more := rawjson.First(doc, i, '}')
+	for more {
+		keyEnd, v, _ := rawjson.Member(doc, i)
 		if v == rawjson.Bad {
 			return dst
 		}
@@ -313,11 +309,7 @@ func list(dst []member, doc []byte) []member {
 		}
 		name, ok := sound(doc[i:keyEnd])
 		dst = append(dst, member{name, ok, bytes.TrimRight(doc[v:end], " \t\r\n")})
-		next, more := rawjson.Next(doc, end, '}')
-		if !more {
-			return dst
-		}
-		i = next
+		i, more = rawjson.Next(doc, end, '}')
 	}
 	return dst
 }

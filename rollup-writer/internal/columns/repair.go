@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/uptakehq/uptake/schemas/rawjson"
 )
 
 // Keys under which an object stands whose text ClickHouse does not read: as a
@@ -126,7 +128,7 @@ func stringEnd(s []byte) (int, bool) {
 			if s[i] != 'u' {
 				continue
 			}
-			u := hex4(s[i+1:])
+			u := rawjson.Hex4(s[i+1:])
 			i += 4
 			switch {
 			case u >= 0xDC00 && u < 0xE000:
@@ -135,7 +137,7 @@ func stringEnd(s []byte) (int, bool) {
 				if i+6 >= len(s) || s[i+1] != '\\' || s[i+2] != 'u' {
 					return 0, false
 				}
-				if low := hex4(s[i+3:]); low < 0xDC00 || low >= 0xE000 {
+				if low := rawjson.Hex4(s[i+3:]); low < 0xDC00 || low >= 0xE000 {
 					return 0, false
 				}
 				i += 6
@@ -143,11 +145,6 @@ func stringEnd(s []byte) (int, bool) {
 		}
 	}
 	return 0, false
-}
-
-func hex4(s []byte) uint64 {
-	u, _ := strconv.ParseUint(string(s[:4]), 16, 32) // json.Valid has seen four digits
-	return u
 }
 
 func isNumber(b byte) bool {
