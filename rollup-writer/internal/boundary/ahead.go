@@ -33,21 +33,11 @@ func Newest(ctx context.Context, conn driver.Conn, schema tables.Schema, name, t
 		from = append(from, columns+schema.Table(CountsTable)+where,
 			"SELECT source_partition, block_end - 1 FROM "+schema.Table("correction_plans")+where+" AND chunk = 0 AND block_end > 0")
 	}
-	rows, err := conn.Query(ctx, "SELECT source_partition, max(source_offset) FROM ("+strings.Join(from, " UNION ALL ")+") GROUP BY source_partition")
+	newest, err := tables.CollectMap[int32, int64](ctx, conn, "SELECT source_partition, max(source_offset) FROM ("+strings.Join(from, " UNION ALL ")+") GROUP BY source_partition")
 	if err != nil {
 		return nil, fmt.Errorf("look for rows of %s: %w", name, err)
 	}
-	defer rows.Close()
-	newest := map[int32]int64{}
-	for rows.Next() {
-		var p int32
-		var o int64
-		if err := rows.Scan(&p, &o); err != nil {
-			return nil, fmt.Errorf("look for rows of %s: %w", name, err)
-		}
-		newest[p] = o
-	}
-	return newest, rows.Err()
+	return newest, nil
 }
 
 // Ahead compares commits with the tables. What stands before a commit was inserted
