@@ -18,6 +18,8 @@ type accountRow struct {
 	PeopleBefore         int64
 	Uses, UsesBefore     int64
 	Change               page.Difference
+	Health, Band         string // of the first health definition; empty: none
+	Alerts               int64  // that fire
 	LastDay, Signal, Why string // Signal: lost, falling, steady, growing or new
 	Spark                []float64
 }
@@ -70,6 +72,10 @@ func (c *Console) accounts(r *http.Request, s *scope) (*page.Page, error) {
 			Account: s.accountLink(text(f.cell(i, "account_id"))), People: number(f.cell(i, "people")), PeopleBefore: number(f.cell(i, "people_before")),
 			Features: number(f.cell(i, "features")), Uses: number(f.cell(i, "uses")), UsesBefore: number(f.cell(i, "uses_before")),
 			LastDay: dayText(f.cell(i, "last_day")), Spark: s.byDay(f.cell(i, "by_day")),
+		}
+		row.Alerts = number(f.cell(i, "alerts"))
+		if score, ok := f.cell(i, "health").(float64); ok {
+			row.Health, row.Band = fmt.Sprintf("%.0f", score), text(f.cell(i, "band"))
 		}
 		traits, _ := f.cell(i, "traits").(map[string]string)
 		if name := traits["name"]; name != "" {
@@ -154,6 +160,10 @@ type accountBody struct {
 	Timeline    []timelineEntry
 	Relatives   []relative
 	Metrics     *plainTable
+	Health      *plainTable // nil: no definition has a score of it
+	Parts       *plainTable
+	Alerts      *plainTable
+	Milestones  *plainTable
 	Doors       map[string]door
 	Tiles       []tile
 }
@@ -163,7 +173,8 @@ func (c *Console) account(r *http.Request, s *scope) (*page.Page, error) {
 	if id == "" {
 		return nil, &refusal{"The address names no account.", "Choose one under Accounts."}
 	}
-	a, err := c.all(r.Context(), s.values, "account_by_day", "account_features", "account_people", "account_traits", "account_family", "account_metrics", "account_timeline")
+	a, err := c.all(r.Context(), s.values, "account_by_day", "account_features", "account_people", "account_traits", "account_family", "account_metrics", "account_timeline",
+		"account_health", "account_health_parts", "account_alerts", "account_milestones")
 	if err != nil {
 		return nil, err
 	}
@@ -220,8 +231,12 @@ func (c *Console) account(r *http.Request, s *scope) (*page.Page, error) {
 	for i := range fam.Rows {
 		b.Relatives = append(b.Relatives, relative{text(fam.cell(i, "relation")), s.accountLink(text(fam.cell(i, "account"))), number(fam.cell(i, "depth"))})
 	}
-	if len(a["account_metrics"].Rows) > 0 {
-		b.Metrics = s.plain(a["account_metrics"])
+	for question, table := range map[string]**plainTable{
+		"account_metrics": &b.Metrics, "account_health": &b.Health, "account_health_parts": &b.Parts, "account_alerts": &b.Alerts, "account_milestones": &b.Milestones,
+	} {
+		if len(a[question].Rows) > 0 {
+			*table = s.plain(a[question])
+		}
 	}
 	b.Tiles = []tile{
 		{Name: "Active people", Value: page.Whole(people), Door: b.Doors["account_people"]},

@@ -325,7 +325,7 @@ func TestCorrectionsShowAtOnce(t *testing.T) {
 // names that are HTML, SQL or formulas.
 func TestEveryPageIsDrawn(t *testing.T) {
 	const evil = `<script>alert(1)</script>' OR 1=1 --{{.}}`
-	paths := []string{"/overview?app=dev", "/usage?app=dev", "/accounts?app=dev", "/explore?app=dev", "/live?app=dev", "/quality?app=dev", "/health?app=dev", "/search?app=dev&q=a"}
+	paths := []string{"/overview?app=dev", "/usage?app=dev", "/accounts?app=dev", "/explore?app=dev", "/live?app=dev", "/quality?app=dev", "/alerts?app=dev", "/health?app=dev", "/search?app=dev&q=a"}
 	for _, id := range []string{"shop", evil, "nobody"} {
 		q := url.QueryEscape(id)
 		paths = append(paths, "/feature?app=dev&feature="+q, "/account?app=dev&account="+q, "/person?app=dev&person="+q, "/overview?app="+q, "/live?app=dev&q="+q, "/search?app=dev&q="+q, "/explore?app=dev&feature="+q)
@@ -512,5 +512,43 @@ func TestNearestFeature(t *testing.T) {
 	}
 	if !slices.IsSorted(question.Names()) {
 		t.Error("names are not sorted")
+	}
+}
+
+// Health, alerts and milestones of an account stand on its page, its score in the
+// list, and every alert under Alerts.
+func TestSignalsAreShown(t *testing.T) {
+	s := start(t)
+	s.insert(usage{"acme", "user", "u", "scan", "Scan", today.Add(-time.Hour)})
+	schema := s.c.cfg.ClickHouse.Schema()
+	rule := `{"id":"first","version":1,"description":"The first <b>scan</b>","owner":"cs","level":"account","of":[{"match":"feature","value":"scan"}],"times":1}`
+	for _, q := range []string{
+		"INSERT INTO " + schema.Table("signal_log") + ` (app_id, signal_use, alert_id, message_id, signal, state, level, subject, severity, owner, title, reason, playbook, valid_from, written_at) VALUES
+			('dev', 'alert', 'a1', 'm1', 'silent', 'firing', 'account', 'acme', 'critical', 'cs', 'Gone <i>silent</i>', '0 events in 7d, below 1', 'Call.', '2026-11-19', '2026-11-20'),
+			('dev', 'alert', 'a2', 'm2', 'silent', 'firing', 'account', 'beta', 'critical', 'cs', 'Gone silent', 'x', 'Call.', '2026-11-18', '2026-11-19'),
+			('dev', 'alert', 'a2', 'm3', 'silent', 'retracted', 'account', 'beta', 'critical', 'cs', 'Gone silent', 'withdrawn: history was corrected', 'Call.', '2026-11-18', '2026-11-20'),
+			('other', 'alert', 'a3', 'm4', 'silent', 'firing', 'account', 'acme', 'critical', 'cs', 'of another app', 'x', '', '2026-11-18', '2026-11-19')`,
+		"INSERT INTO " + schema.Table("health_scores") + ` (app_id, health_id, account_id, day, score, band, score_4w, score_12w, reason, priority, parts, written_at) VALUES
+			('dev', 'fit', 'acme', '2026-11-19', 41.6, 'fair', 70, 80, 'depth fell', 0.6, [('depth', 'behaviour', 1, 5, 2, 0.2, -30, 'features in 28d: 1, full at 5')], '2026-11-20')`,
+		"INSERT INTO " + schema.Table("insight_rules") + " (app_id, version, use, match, key, value, applied_at) VALUES ('dev', 1, 'milestone', 'account', 'first', '" + rule + "', now64(3))",
+	} {
+		if err := s.conn.Exec(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for target, want := range map[string][]string{
+		"/account?app=dev&account=acme": {"Gone &lt;i&gt;silent&lt;/i&gt;", "0 events in 7d, below 1", "41.6", "fair", "features in 28d: 1, full at 5", "The first &lt;b&gt;scan&lt;/b&gt;", "reached"},
+		"/accounts?app=dev":             {`title="fair">42<`, "1 alert<"},
+		"/alerts?app=dev":               {"1 alert fires, 1 of them not acknowledged.", "retracted", "withdrawn: history was corrected", "/account?account=acme"},
+	} {
+		html := s.page(target)
+		for _, w := range want {
+			if !strings.Contains(html, w) {
+				t.Errorf("%s: no %q in\n%s", target, w, html)
+			}
+		}
+		if strings.Contains(html, "of another app") || strings.Contains(html, "<i>silent") {
+			t.Errorf("%s shows what it must not", target)
+		}
 	}
 }
