@@ -124,6 +124,7 @@ type accountFeature struct {
 	LastDay         string
 	Spark           []float64
 	Adopted, Before bool
+	Explain         string // address
 }
 
 type accountPerson struct {
@@ -199,6 +200,7 @@ func (c *Console) account(r *http.Request, s *scope) (*page.Page, error) {
 			Feature: s.featureLink(text(f.cell(i, "feature_id")), text(f.cell(i, "feature_name"))), Module: text(f.cell(i, "module_id")), Kind: text(f.cell(i, "kind")),
 			People: number(f.cell(i, "people")), Uses: number(f.cell(i, "uses")), LastDay: dayText(f.cell(i, "last_day")), Spark: s.byDay(f.cell(i, "by_day")),
 		}
+		row.Explain = s.link("/explain", "account", id, "feature", row.Feature.ID)
 		had := number(f.cell(i, "uses_before"))
 		uses, before = uses+row.Uses, before+had
 		row.Change, row.Adopted, row.Before = page.Change(row.Uses, had), row.Uses > 0, had > 0
@@ -318,6 +320,7 @@ func (c *Console) person(r *http.Request, s *scope) (*page.Page, error) {
 		}
 		feature := text(t.cell(i, "feature_id"))
 		row.Feature = s.featureLink(feature, "")
+		row.Explain = s.link("/explain", "person", id, "account", row.Account.ID, "feature", feature)
 		if feature == "" {
 			row.Feature.Name = "no feature"
 		} else {

@@ -230,7 +230,7 @@ func (c *Console) handler(streams context.Context) http.Handler {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/overview", http.StatusFound) })
 	for path, view := range map[string]view{
 		"overview": c.overview, "usage": c.usage, "feature": c.feature, "accounts": c.accounts, "account": c.account, "person": c.person,
-		"explore": c.explore, "live": c.live, "quality": c.quality, "alerts": c.alerts, "health": c.health, "search": c.search, "question": c.questionPage,
+		"explore": c.explore, "live": c.live, "quality": c.quality, "alerts": c.alerts, "explain": c.explain, "health": c.health, "search": c.search, "question": c.questionPage,
 	} {
 		mux.HandleFunc("GET /"+path, c.serve(path, view))
 	}

@@ -321,6 +321,58 @@ func TestCorrectionsShowAtOnce(t *testing.T) {
 	}
 }
 
+// A number opens what it is made of: what arrived, what corrections brought and took
+// away, and the events as they count today.
+func TestANumberIsExplained(t *testing.T) {
+	s := start(t)
+	at := today.Add(-2 * time.Hour).Truncate(time.Hour)
+	s.insert(usage{"shop", "anonymous", "a1", "scan", "Scan", at}, usage{"shop", "user", "maria", "scan", "Scan", at}, usage{"shop", "user", "joan", "scan", "Scan", at})
+	for i, row := range []struct {
+		kind, actor string
+		n           int64
+	}{{"anonymous", "a1", -1}, {"user", "maria", 1}, {"user", "joan", -1}, {"erased", "", 1}} {
+		err := s.conn.Exec(t.Context(), "INSERT INTO corrections (app_id, account_id, account_source, actor_id, actor_kind, feature_id, module_id, product_id, event, hour, events, quantity, source_offset, control_id, corrected_at, row) VALUES ('dev', 'shop', 'event', ?, ?, 'scan', 'billing', 'sales', 'Scan', ?, ?, ?, ?, 'c', ?, ?)",
+			row.actor, row.kind, at, row.n, row.n, int64(5), at.Add(time.Minute), uint32(i+1))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for person, want := range map[string][4]int64{"maria": {1, 1, 0, 2}, "joan": {1, 0, 1, 0}, "a1": {1, 0, 1, 0}, "": {3, 2, 2, 3}} {
+		query := "p=7d&account=shop&feature=scan&person=" + person
+		got := [4]int64{}
+		for _, r := range s.ask("explain_parts", query).Rows {
+			i := int(r["part"].(string)[0] - '1')
+			got[i] = int64(r["events"].(float64))
+			if i == 2 {
+				got[i] = -got[i]
+			}
+		}
+		if got != want {
+			t.Errorf("%q: got %v, want %v", person, got, want)
+		}
+		if n := int64(len(s.ask("explain_events", query).Rows)); n != want[3] {
+			t.Errorf("%q: %d events, want %d", person, n, want[3])
+		}
+		html := s.page("/explain?app=dev&" + query)
+		if !strings.Contains(html, "The parts add up to what is counted.") {
+			t.Errorf("%q: the parts do not add up:\n%s", person, html)
+		}
+	}
+	moves := s.ask("explain_moves", "p=7d&person=maria").Rows
+	if len(moves) != 1 || moves[0]["reason"] != "link" || moves[0]["from_actor_id"] != "a1" || moves[0]["to_actor_id"] != "maria" {
+		t.Errorf("moves of maria: %v", moves)
+	}
+	if moves := s.ask("explain_moves", "p=7d&person=joan").Rows; len(moves) != 1 || moves[0]["reason"] != "erase" || moves[0]["direction"] != "away" {
+		t.Errorf("moves of joan: %v", moves)
+	}
+	if w := s.do(nil, "/explain?app=dev"); w.Code != http.StatusBadRequest && w.Code != http.StatusUnprocessableEntity {
+		t.Errorf("without a subject: %d", w.Code)
+	}
+	if html := s.page("/person?app=dev&person=maria"); !strings.Contains(html, "/explain?account=shop") {
+		t.Error("the person's page does not lead to the explanation")
+	}
+}
+
 // Every page and every question can be drawn, with and without data, and with
 // names that are HTML, SQL or formulas.
 func TestEveryPageIsDrawn(t *testing.T) {

@@ -95,6 +95,7 @@ type accountUse struct {
 	Change       page.Difference
 	LastDay      string
 	Spark        []float64
+	Explain      string // address of what Uses is made of
 }
 
 type personUse struct {
