@@ -224,7 +224,7 @@ func (r *rebuilder) mark(ctx context.Context, change func(*block.Commit)) error 
 }
 
 func (r *rebuilder) open(ctx context.Context) error {
-	cfg := rebuild.Config{Shrink: r.what.Shrink, ChunkRows: r.what.ChunkRows, Step: r.what.step}
+	cfg := rebuild.Config{Shrink: r.what.Shrink, FromLog: r.what.FromLog, ChunkRows: r.what.ChunkRows, Step: r.what.step}
 	for n := range r.cfg.ClickHouse.Shards() {
 		ask, cancel := boundary.Uncut(ctx)
 		s, err := rebuild.Open(ask, cfg, r.cfg.ClickHouse, n)
@@ -262,8 +262,18 @@ func (r *rebuilder) look(ctx context.Context) error {
 				Shard: s.Number, Table: "events", Cells: twice.Cells + lacks.Cells, Added: lacks.Added, Removed: twice.Removed,
 			})
 		}
+		if r.what.FromLog {
+			if err := r.orders(ctx, s); err != nil {
+				return err
+			}
+		}
 		changes, err := s.Look(ctx, r.span, r.boundaries)
 		r.report.Changes = append(r.report.Changes, changes...)
+		made, err2 := s.LookDerived(ctx, r.span.App)
+		r.report.Changes = append(r.report.Changes, made...)
+		if err2 != nil {
+			return err2
+		}
 		switch {
 		case errors.Is(err, rebuild.ErrShrink):
 			shrunk = append(shrunk, err)
@@ -298,13 +308,17 @@ func (r *rebuilder) repair(ctx context.Context, s *rebuild.Shard) error {
 		r.report.Changes = append(r.report.Changes, rebuild.Change{
 			Shard: s.Number, Table: "events", Cells: twice.Cells + lacks.Cells, Added: lacks.Added, Removed: twice.Removed,
 		})
-		fed, err := s.Refeed(ctx, r.span)
-		if err != nil {
+		if err := r.orders(ctx, s); err != nil {
 			return err
 		}
-		r.log.Info("rows of events were restored", "rows", lacks.Added, "doubles", twice.Removed, "tables", strings.Join(fed, ","))
+		r.log.Info("rows of events were restored", "rows", lacks.Added, "doubles", twice.Removed)
 	}
 	changes, err := s.Repair(ctx, r.span, r.boundaries)
+	r.report.Changes = append(r.report.Changes, changes...)
+	if err != nil {
+		return err
+	}
+	changes, err = s.RepairDerived(ctx, r.span.App)
 	r.report.Changes = append(r.report.Changes, changes...)
 	return err
 }
@@ -328,14 +342,7 @@ func (r *rebuilder) missing(ctx context.Context, s *rebuild.Shard, each func(con
 	if r.report.LogFrom == nil {
 		r.report.LogFrom = map[int32]int64{}
 	}
-	var numbers []int32
-	for n := range r.commits {
-		if int(n)%len(r.shards) == s.Number {
-			numbers = append(numbers, n)
-		}
-	}
-	slices.Sort(numbers)
-	for _, n := range numbers {
+	for _, n := range r.numbers(s) {
 		first, ok := r.state.First.Lookup(topic.Enriched, n)
 		if !ok {
 			return fmt.Errorf("%s/%d is not in the cluster", topic.Enriched, n)

@@ -28,6 +28,8 @@
 //	corrections against correction_plans        by control record and key
 //	events, record                              a record of the log exists once
 //	events, message                             a message id exists once within the dedup window
+//	identity_facts, metric_values               against what their views select from events
+//	identity_unlinks                            against what its view selects from correction_plans
 //
 // Each cell's sums are compared inside ClickHouse; only counts, sums and the first different
 // cells come here. An app is read in runs of days of up to Config.ChunkRows rows; what does not
@@ -51,9 +53,9 @@
 // # What it cannot detect
 //
 // Events of kinds that count nothing (identify, group, alias, metric) are in no rollup: a lost
-// part of events with only such rows is not found by these checks, nor is a block that is in no
-// table at all. Events deleted by a TTL or an operator look like a lost part: start after them
-// with From.
+// part of events with only such rows is found by the tables of identity and metrics (derived.go)
+// and by the counts. A block that is in no table at all is found by its counts alone. Events
+// deleted by a TTL or an operator look like a lost part: start after them with From.
 package audit
 
 import (
@@ -61,6 +63,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"time"
 
 	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
@@ -201,6 +204,9 @@ func (a *auditor) run(ctx context.Context) (*Report, error) {
 		for _, c := range one.Checks {
 			report.Equal = report.Equal && c.Different == 0
 		}
+		for _, d := range one.Derived {
+			report.Equal = report.Equal && d.Less+d.More == 0
+		}
 		report.Apps = append(report.Apps, one)
 	}
 	return report, nil
@@ -280,6 +286,11 @@ func (a *auditor) app(ctx context.Context, name string) (*App, error) {
 		}
 	}
 	report.Findings = findings(report, a.cfg)
+	if report.Derived, err = a.derived(ctx, name); err != nil {
+		return nil, err
+	}
+	lost := slices.ContainsFunc(report.Findings, func(f Finding) bool { return f.Table == "events" })
+	report.Findings = append(report.Findings, derivedFindings(report.Derived, lost)...)
 	return report, nil
 }
 

@@ -24,9 +24,11 @@ type Report struct {
 
 // App is the result for one app.
 type App struct {
-	ID       string    `json:"app_id"`
-	Checks   []*Check  `json:"checks"`
-	Findings []Finding `json:"findings,omitempty"`
+	ID     string   `json:"app_id"`
+	Checks []*Check `json:"checks"`
+	// Derived are the tables that hold minima and maxima: identity and metrics.
+	Derived  []*Derived `json:"derived"`
+	Findings []Finding  `json:"findings,omitempty"`
 }
 
 // Finding explains what must have happened and how to repair it.
@@ -199,7 +201,7 @@ func findings(app *App, cfg Config) []Finding {
 		add("corrections", "delete the second copy of these rows from corrections, if usage_hourly agrees with one; else "+repairRollups+" after that",
 			"corrections is doubled: in %d cells it holds more than its plans", corrections.Different)
 	case moved:
-		add("corrections", "insert the missing rows again from correction_plans, with the view usage_hourly_from_corrections detached; no rebuild of rollups before that: they hold what corrections lost",
+		add("corrections", "`rollup-writer rebuild` of this app, which first makes corrections again from their plans",
 			"corrections lacks rows of %d cells that its plans hold and usage_hourly counts: a part of corrections was lost", corrections.Different)
 	default:
 		add("corrections", "a writer of that partition that runs and is not halted: it ends the correction; then audit again",
@@ -207,6 +209,9 @@ func findings(app *App, cfg Config) []Finding {
 	}
 	switch {
 	case hourly.Different == 0, moved && corrections.Different > 0:
+	case moved && !slices.ContainsFunc(rollups, func(name string) bool { return by[name].Different > 0 }):
+		add("corrections", "`rollup-writer rebuild -from-log`, which makes them again from the control records while the log has them; no rebuild without it: that would take right corrections out of usage_hourly",
+			"usage_hourly has moved %d events as no row of corrections says, and every rollup agrees with it: corrections and their plans were lost", hourly.Surplus.Events)
 	case moved:
 		add("usage_hourly", repairRollups,
 			"usage_hourly lacks %d events in some cells and has as many too many in others, as corrections move them: a part of usage_hourly with a correction's rows was lost", hourly.Missing.Events)
@@ -276,6 +281,9 @@ func (r *Report) WriteText(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "APP\tTABLE\tAGAINST\tCELLS\tDIFFERENT\tEVENTS WANT\tGOT\tQUANTITY WANT\tGOT")
 	for _, a := range r.Apps {
+		for _, d := range a.Derived {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t\t\t\t\n", a.ID, d.Table, d.From, d.Rows, d.Less+d.More)
+		}
 		for _, c := range a.Checks {
 			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\n", a.ID, c.Table, c.Against, c.Cells, c.Different, c.Want.Events, c.Got.Events, c.Want.Quantity, c.Got.Quantity)
 		}

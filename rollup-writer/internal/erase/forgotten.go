@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
@@ -119,4 +120,16 @@ func (f *Forgotten) Scrub(e *event.EnrichedEvent) bool {
 		e.PreviousID, changed = "", true
 	}
 	return changed
+}
+
+// ScrubAttribution makes of what was counted for somebody before they were erased
+// what erasing makes of its rows.
+func (f *Forgotten) ScrubAttribution(a *columns.Attribution) {
+	if len(f.sets) == 0 {
+		return
+	}
+	if f.has(topic.KeyUser, a.UserID) || f.has(topic.KeyAnonymous, a.AnonymousID) ||
+		(a.ActorKind == event.ActorUser && f.has(topic.KeyUser, a.ActorID)) || (a.ActorKind == event.ActorAnonymous && f.has(topic.KeyAnonymous, a.ActorID)) {
+		a.ActorID, a.ActorKind, a.UserID, a.AnonymousID = "", event.ActorErased, "", ""
+	}
 }

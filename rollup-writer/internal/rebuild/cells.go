@@ -2,6 +2,7 @@ package rebuild
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -98,15 +99,16 @@ func correctionTable(b Boundaries) table {
 // columns, of plans. Plans that do not match their heads are left alone: what is
 // missing there is unknown.
 func (b Boundaries) plannedRows(s *Shard, columns string) string {
-	w := "(" + columns + ") IN (SELECT " + columns + " FROM " + s.local("correction_plans") + ` GROUP BY source_topic_id, source_partition, block, plan
-		HAVING countIf(chunk = 0 AND block_end > 0) = 1 AND min(corrected_at) > now() - INTERVAL 59 DAY AND countIf(chunk > 0) = sum(arraySum(chunk_rows))
-			AND uniqExactIf(row, chunk > 0) = countIf(chunk > 0)
-			AND sumIf(events, chunk > 0 AND row % 2 = 0) = sum(arraySum(chunk_events)) AND sumIf(quantity, chunk > 0 AND row % 2 = 0) = sum(arraySum(chunk_quantity)))`
+	w := "(" + columns + ") IN (SELECT " + columns + " FROM " + s.local("correction_plans") + " GROUP BY source_topic_id, source_partition, block, plan" + wholePlan + " AND min(corrected_at) > now() - INTERVAL 59 DAY)"
 	for p, at := range b.At {
 		w += fmt.Sprintf(" AND NOT (source_topic_id = '%s' AND source_partition = %d AND source_offset >= %d)", b.TopicID, p, at)
 	}
 	return w
 }
+
+// wholePlan selects plans, grouped, that hold what their heads say.
+const wholePlan = ` HAVING countIf(chunk = 0 AND block_end > 0) = 1 AND countIf(chunk > 0) = sum(arraySum(chunk_rows)) AND uniqExactIf(row, chunk > 0) = countIf(chunk > 0)
+	AND sumIf(events, chunk > 0 AND row % 2 = 0) = sum(arraySum(chunk_events)) AND sumIf(quantity, chunk > 0 AND row % 2 = 0) = sum(arraySum(chunk_quantity))`
 
 // difference returns a row for every cell that differs: columns, and in de and dq what
 // it lacks, negative for a surplus.
@@ -199,6 +201,11 @@ func (s *Shard) Look(ctx context.Context, r Range, b Boundaries) ([]Change, erro
 		if shrinks > 0 && shrunk == nil {
 			shrunk = t.shrink(sum, shrinks)
 		}
+		if shrunk == nil {
+			if shrunk = s.correctionsLost(ctx, t, sum, chunks, b); shrunk != nil && !errors.Is(shrunk, ErrShrink) {
+				return nil, shrunk
+			}
+		}
 		all = append(all, sum)
 	}
 	if s.cfg.Shrink {
@@ -226,6 +233,26 @@ func (t table) shrink(sum Change, groups uint64) error {
 		ErrShrink, t.name, sum.Removed, sum.Added, groups, t.guard)
 }
 
+// correctionsLost fails where usage_hourly has moved what corrections does not say,
+// and every rollup agrees with it: then corrections and their plans were lost, and to
+// make usage_hourly what is left of them would take right corrections out.
+func (s *Shard) correctionsLost(ctx context.Context, t table, sum Change, chunks []Range, b Boundaries) error {
+	if t.name != baseTable.name || sum.Removed == 0 || s.cfg.Shrink || s.cfg.FromLog {
+		return nil
+	}
+	for _, r := range rollups {
+		is, _, err := s.lookAt(ctx, r, chunks, b)
+		if err != nil {
+			return err
+		}
+		if is.Cells > 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s has moved %d events as no row of corrections says, and the rollups agree with it: corrections and their plans were lost: use -from-log, which makes them again from the control records; "+
+		"if %s is wrong in the same way as the rollups, use -shrink", ErrShrink, t.name, sum.Removed, t.name)
+}
+
 // Repair repairs the tables, and returns what it added and removed. It may be run again
 // after an interruption.
 func (s *Shard) Repair(ctx context.Context, r Range, b Boundaries) ([]Change, error) {
@@ -245,6 +272,9 @@ func (s *Shard) Repair(ctx context.Context, r Range, b Boundaries) ([]Change, er
 		}
 		if sum.Cells == 0 {
 			continue
+		}
+		if err := s.correctionsLost(ctx, t, sum, chunks, b); err != nil {
+			return all, err
 		}
 		if t.aside {
 			if err := s.startAside(ctx, t.name); err != nil {

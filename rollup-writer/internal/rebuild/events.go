@@ -3,8 +3,6 @@ package rebuild
 import (
 	"context"
 	"fmt"
-	"regexp"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -202,41 +200,4 @@ func (s *Shard) RepairDoubles(ctx context.Context, r Range) (Change, error) {
 		}
 	}
 	return c, s.dropAside(ctx, "events")
-}
-
-// Refeed sends the range's events again through the views into tables that repeats do
-// not change: those that keep minima and maxima, or the last row of a key. Rows that
-// they may have lost cannot be detected, and exist afterwards. It returns the tables'
-// names.
-func (s *Shard) Refeed(ctx context.Context, r Range) ([]string, error) {
-	type feed struct{ view, target, query, columns string }
-	feeds, err := tables.Collect(with(ctx), s.conn, func(f *feed) []any { return []any{&f.view, &f.target, &f.query, &f.columns} }, `SELECT v.name, t.name, v.as_select, v.cols
-FROM (
-	SELECT name, as_select, extract(create_table_query, ' TO (?:[^ .]+\\.)?`+"`?([^ `]+)`?"+`') AS target,
-		(SELECT groupArray((table, name)) FROM (SELECT table, name FROM system.columns WHERE database = currentDatabase() ORDER BY table, position)) AS all_columns,
-		arrayStringConcat(arrayMap(c -> c.2, arrayFilter(c -> c.1 = name, all_columns)), ', ') AS cols
-	FROM system.tables WHERE database = currentDatabase() AND engine = 'MaterializedView'
-) AS v
-INNER JOIN system.tables AS t ON t.name = v.target
-WHERE t.database = currentDatabase() AND (t.engine LIKE '%AggregatingMergeTree' OR t.engine LIKE '%ReplacingMergeTree')
-ORDER BY v.name`)
-	if err != nil {
-		return nil, fmt.Errorf("list views over events: %w", err)
-	}
-	source := regexp.MustCompile("FROM [`a-zA-Z0-9_]+\\.`?" + regexp.QuoteMeta(s.schema.Form.Local("events")) + "`?( AS |\\s|$)")
-	var done []string
-	for _, f := range feeds {
-		at := source.FindStringIndex(f.query)
-		if at == nil {
-			continue // of another table
-		}
-		from := f.query[at[0]:at[1]]
-		name := strings.TrimPrefix(strings.TrimSuffix(strings.TrimRight(from, " \n"), " AS"), "FROM ")
-		query := f.query[:at[0]] + strings.Replace(from, name, "(SELECT * FROM "+name+" WHERE "+r.where("toDate(event_time)")+")", 1) + f.query[at[1]:]
-		if err := s.exec(ctx, "feed "+f.target, "INSERT INTO "+f.target+" ("+f.columns+") "+query); err != nil {
-			return done, err
-		}
-		done = append(done, f.target)
-	}
-	return done, nil
 }

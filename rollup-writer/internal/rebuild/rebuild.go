@@ -57,6 +57,8 @@ var ErrShrink = errors.New("rollups count more than events holds")
 type Range struct {
 	App        string
 	First, End time.Time // zero: no bound
+
+	condition string // of rows besides; empty: none
 }
 
 // NewRange widens a range of instants to the days that it touches.
@@ -88,6 +90,9 @@ func (r Range) where(date string) string {
 	}
 	if !r.End.IsZero() {
 		w += " AND " + date + " < '" + r.End.Format(time.DateOnly) + "'"
+	}
+	if r.condition != "" {
+		w += " AND " + r.condition
 	}
 	return w
 }
@@ -123,7 +128,8 @@ var settings = clickhousego.Settings{
 // Config of a run.
 type Config struct {
 	Shrink    bool
-	ChunkRows int // days are taken together up to this many rows
+	FromLog   bool // what the log has of events and corrections is restored
+	ChunkRows int  // days are taken together up to this many rows
 	// Step, if set, is called before each statement that changes something; an error
 	// ends the run like a crash at that point.
 	Step func(what string) error
