@@ -382,10 +382,21 @@ func TestDamageIsFoundAndNamed(t *testing.T) {
 		{
 			"correction lost from usage_hourly",
 			func(b *bench) {
-				b.exec("INSERT INTO usage_hourly (app_id, actor_id, hour, source_partition, events, quantity) VALUES ('shop', 'x', '2026-11-10 21:00:00', 0, 3, 3), ('shop', 'y', '2026-11-10 21:00:00', 0, -3, -3)")
+				b.exec("CREATE TABLE hourly_copy AS " + b.schema.Table("usage_hourly"))
+				b.exec("INSERT INTO hourly_copy (app_id, actor_id, hour, source_partition, events, quantity) VALUES ('shop', 'x', '2026-11-10 21:00:00', 0, 3, 3), ('shop', 'y', '2026-11-10 21:00:00', 0, -3, -3)")
+				b.exec("ALTER TABLE usage_hourly ATTACH PARTITION tuple() FROM hourly_copy") // past the views
 			},
 			nil,
 			[]string{"shop usage_hourly lacks 3 events in some cells and has as many too many in others"},
+		},
+		{
+			"corrections lost with their plans",
+			func(b *bench) {
+				b.exec("TRUNCATE TABLE corrections")
+				b.exec("TRUNCATE TABLE correction_plans")
+			},
+			nil,
+			[]string{"shop usage_hourly has moved what no row of corrections says, and every rollup agrees with it: corrections and their plans were lost"},
 		},
 	}
 	for i, tt := range tests {

@@ -211,7 +211,7 @@ func findings(app *App, cfg Config) []Finding {
 	case hourly.Different == 0, moved && corrections.Different > 0:
 	case moved && !slices.ContainsFunc(rollups, func(name string) bool { return by[name].Different > 0 }):
 		add("corrections", "`rollup-writer rebuild -from-log`, which makes them again from the control records while the log has them; no rebuild without it: that would take right corrections out of usage_hourly",
-			"usage_hourly has moved %d events as no row of corrections says, and every rollup agrees with it: corrections and their plans were lost", hourly.Surplus.Events)
+			"usage_hourly has moved what no row of corrections says, and every rollup agrees with it: corrections and their plans were lost (%d events)", hourly.Surplus.Events)
 	case moved:
 		add("usage_hourly", repairRollups,
 			"usage_hourly lacks %d events in some cells and has as many too many in others, as corrections move them: a part of usage_hourly with a correction's rows was lost", hourly.Missing.Events)
