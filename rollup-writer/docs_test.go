@@ -123,7 +123,7 @@ func metricRows(t *testing.T) string {
 }
 
 var (
-	hit    = regexp.MustCompile(`failpoint\.Hit\("([^"]+)"\)|= "(writer\.mistake\.[^"]+)"`)
+	hit    = regexp.MustCompile(`failpoint\.(?:Hit|Reach)\("([^"]+)"\)|= "(writer\.mistake\.[^"]+)"`)
 	listed = regexp.MustCompile("`(writer\\.[a-z.-]+)`")
 )
 
