@@ -682,7 +682,7 @@ func TestPermanentErrorsHaltThePartition(t *testing.T) {
 	if err := b.SQL.Exec(ctx, "RENAME TABLE rejected_events TO hidden"); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.SQL.Exec(ctx, "CREATE TABLE rejected_events (app_id String) ENGINE = MergeTree ORDER BY app_id SETTINGS non_replicated_deduplication_window = 1000"); err != nil {
+	if err := b.SQL.Exec(ctx, "CREATE TABLE rejected_events (app_id String, source_topic_id String, source_partition Int32, source_offset Int64) ENGINE = MergeTree ORDER BY app_id SETTINGS non_replicated_deduplication_window = 1000"); err != nil {
 		t.Fatal(err)
 	}
 	w := b.start()
