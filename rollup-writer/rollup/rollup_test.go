@@ -515,7 +515,7 @@ func TestRefusals(t *testing.T) {
 				b.init()
 				commit(b, 0, block.Commit{Shape: b.cfg.Shape(), TopicID: "another"}.Metadata())
 			},
-			halted: []string{"deleted and made again"},
+			halted: []string{"deleted and created again"},
 		},
 		{
 			name: "below the log's start", prepare: func(b *bench) {

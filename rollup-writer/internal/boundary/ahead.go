@@ -68,8 +68,12 @@ func (a *Ahead) Of(ctx context.Context, st State, name string) (map[int32]error,
 	for _, n := range st.Topics[name].Partitions.Numbers() {
 		c, ok := st.Commits.Lookup(name, n)
 		first, ok2 := st.First.Lookup(name, n)
-		if !ok || !ok2 || c.Err != nil || c.At <= 0 {
+		end, ok3 := st.End.Lookup(name, n)
+		if !ok || !ok2 || !ok3 || c.Err != nil || c.At <= 0 {
 			continue
+		}
+		if c.At > end.Offset {
+			continue // refused as truncated; a reader would wait for what is not there
 		}
 		if commit, err := block.ParseCommit(c.Metadata); err != nil || commit.TopicID != id {
 			continue // refused for that
