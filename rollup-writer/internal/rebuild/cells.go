@@ -201,7 +201,8 @@ func (s *Shard) Look(ctx context.Context, r Range, b Boundaries) ([]Change, erro
 		if shrinks > 0 && shrunk == nil {
 			shrunk = t.shrink(sum, shrinks)
 		}
-		if shrunk == nil {
+		// What corrections lacks of its plans would be restored before that.
+		if shrunk == nil && t.name == baseTable.name && all[0].Cells == 0 {
 			if shrunk = s.correctionsLost(ctx, t, sum, chunks, b); shrunk != nil && !errors.Is(shrunk, ErrShrink) {
 				return nil, shrunk
 			}
