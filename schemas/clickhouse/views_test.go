@@ -142,6 +142,10 @@ func TestAnswersDoNotWaitForMerges(t *testing.T) {
 		exec(t, conn.machinery, "INSERT INTO catalog_features_history (app_id, feature_id, catalog_version) VALUES ('dev', 'scan', 1)")
 		exec(t, conn.machinery, "INSERT INTO replayed_events (app_id, source_offset) VALUES ('dev', 7)")
 		exec(t, conn.machinery, "INSERT INTO audit_blocks (app_id, hour, accepted, stored, raw_topic_id, raw_next, source_topic_id, source_offset, counted_at) VALUES ('dev', '2026-11-21 12:00:00', 5, 5, 'r', 5, 'e', 5, now())")
+		at := fmt.Sprintf("'2026-11-21 12:00:0%d'", i)
+		exec(t, conn.machinery, "INSERT INTO insight_rules (app_id, version, use, value, applied_at) VALUES ('dev', 1, 'activity', 'scan', '2026-11-21 12:00:00')")
+		exec(t, conn.machinery, "INSERT INTO signal_log (app_id, signal_use, alert_id, message_id, signal, state, level, subject, valid_from, written_at) VALUES ('dev', 'alert', 'a', 'm1', 'silent', 'firing', 'account', 'shop', '2026-11-21', "+at+"), ('dev', 'segment', 's', 'm2', 'regular', 'entered', 'account', 'shop', '2026-11-21', "+at+")")
+		exec(t, conn.machinery, "INSERT INTO health_scores (app_id, health_id, account_id, score, parts, written_at) VALUES ('dev', 'fit', 'shop', 50, [('use', 'behaviour', 1, 2, 1, 0.5, 0, 's')], "+at+")")
 		exec(t, conn, "INSERT INTO rejected_events (app_id, stage, code, received_at, rejected_at) VALUES ('dev', 'gateway', 'bad', now(), now())")
 		exec(t, conn, `INSERT INTO events (app_id, message_id, kind, event, conflicts, received_at, event_time) VALUES ('dev', 'c', 'track', 'x', '{"properties.a":1}', '2026-11-21 12:00:00', '2026-11-21 11:00:00')`)
 	}

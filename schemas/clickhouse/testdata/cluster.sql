@@ -4229,7 +4229,7 @@ CREATE OR REPLACE VIEW `uptake`.`moves` ON CLUSTER `main`
     `reason` LowCardinality(String) COMMENT 'link, unlink, alias, account, role, catalog or erase: what changed',
     `control_id` String COMMENT 'Id of the control record that ordered it',
     `hour` DateTime('UTC') COMMENT 'UTC hour of the events that were moved',
-    `event` String COMMENT 'Their name',
+    `event` LowCardinality(String) COMMENT 'Their name',
     `events` Int64 COMMENT 'How many',
     `quantity` Int64 COMMENT 'Sum of their quantities',
     `from_account_id` String COMMENT 'Account that they counted for before',
