@@ -105,8 +105,9 @@ func ofMetrics(l *list) string {
 
 // keepMetrics writes the reports of the person's calls again, without a name, so that
 // accounts keep them: each of the person's pairs of ids becomes a keyed hash, since
-// series that differed must stay different. Rows are keyed by their content, so
-// repeating this does no harm.
+// series that differed must stay different. What another user reported on the person's
+// device stays that user's, without the device's id, as in events. Rows are keyed by
+// their content, so repeating this does no harm.
 func (e *eraser) keepMetrics(ctx context.Context) error {
 	mac := hmac.New(sha256.New, e.key)
 	mac.Write([]byte("metrics"))
@@ -114,9 +115,11 @@ func (e *eraser) keepMetrics(ctx context.Context) error {
 	secret := fmt.Sprintf("(%d, %d)", binary.LittleEndian.Uint64(sum), binary.LittleEndian.Uint64(sum[8:]))
 	table := e.Schema.Local("metric_values")
 	statement := `INSERT INTO ` + table + ` (app_id, event, number, user_id, anonymous_id, account_id, dimensions, period_start, period_end, message_id, last)
-SELECT app_id, event, number, '', concat('erased:', hex(sipHash128Keyed(` + secret + `, user_id, anonymous_id))), account_id, dimensions, period_start, period_end,
-	if(message_id = '', '', hex(sipHash128Keyed(` + secret + `, message_id))),
-	(tupleElement(last, 'said_at'), tupleElement(last, 'received_at'), tupleElement(last, 'source_offset'), tupleElement(last, 'value'), '', 'erased', tupleElement(last, 'account_id'))
+WITH user_id != '' AND user_id NOT IN ` + e.list.of(kindUser) + ` AND tupleElement(last, 'actor_id') = user_id AS theirs
+SELECT app_id, event, number, if(theirs, user_id, ''), if(theirs, '', concat('erased:', hex(sipHash128Keyed(` + secret + `, user_id, anonymous_id)))), account_id, dimensions, period_start, period_end,
+	if(theirs OR message_id = '', message_id, hex(sipHash128Keyed(` + secret + `, message_id))),
+	(tupleElement(last, 'said_at'), tupleElement(last, 'received_at'), tupleElement(last, 'source_offset'), tupleElement(last, 'value'),
+		if(theirs, user_id, ''), if(theirs, tupleElement(last, 'actor_kind'), 'erased'), tupleElement(last, 'account_id'))
 FROM ` + table + ` WHERE ` + e.app() + ` AND ` + ofMetrics(&e.list)
 	ctx = clickhousego.Context(ctx, clickhousego.WithSettings(clickhousego.Settings{"insert_deduplicate": 0, "max_execution_time": 0}))
 	for i, conn := range e.Shards {

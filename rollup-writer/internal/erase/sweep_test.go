@@ -150,6 +150,9 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 	if n := number(values); n != reported {
 		t.Errorf("the account reported %v, want %v", n, reported)
 	}
+	if n := number("SELECT countIf(user_id = 'joan' AND tupleElement(last, 'actor_id') = 'joan' AND anonymous_id = '') FROM metric_values FINAL"); n != 10 {
+		t.Errorf("%v reports of somebody else are left, want 10", n)
+	}
 	if n := number("SELECT countIf(user_id = 'joan') FROM events"); n != 30 {
 		t.Errorf("%v rows of somebody else are left", n)
 	}
