@@ -28,16 +28,13 @@ run: ## everything on this machine, with data that survives a restart
 demo: ## a week of sample traffic through a standalone of its own, and the rollups it gives
 	$(GO) run ./test/cmd/demo $(ARGS)
 
-# Many tests wait: for sessions to end, for servers to start and to stop. So more
-# of them run at a time than there are processors.
-BESIDE ?= -p 4 -parallel 8
 test: ## every test, on real parts where the machine has what they need
-	$(GO) test -timeout 30m $(BESIDE) $(PACKAGES)
+	$(GO) test -timeout 30m $(PACKAGES)
 	GOWORK=off $(GO) test -C test/alerts ./...
 
 LONG = $(sort $(dir $(shell grep -rlE 'longtest\.|UPTAKE_LONG' --include='*_test.go' $(MODULES))))
 test-long: ## the packages that have long tests (outages, brokers and replicas killed, browsers), with these
-	UPTAKE_LONG=1 $(GO) test -timeout 45m $(BESIDE) $(LONG:%=./%)
+	UPTAKE_LONG=1 $(GO) test -timeout 45m $(LONG:%=./%)
 
 race: ## the tests of the services' packages under the race detector
 	$(GO) test -race -short -timeout 30m ./schemas/... ./ingest-gateway/... ./enricher/... ./rollup-writer/...
