@@ -381,7 +381,7 @@ What the real SDKs did against a gateway, and what ClickHouse held afterwards. W
 
 ## Calls
 
-Each call was made once. "stored" means: one row in events, with every field in its column; nothing else of that app is there or was put aside.
+Each call was made once. "stored" means: one row in events, with every field in its column; nothing else of that app is there or was rejected.
 
 | protocol | SDK | call | status |
 |---|---|---|---|
