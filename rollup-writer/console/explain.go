@@ -62,6 +62,6 @@ func (c *Console) explain(r *http.Request, s *scope) (*page.Page, error) {
 	}
 	return &page.Page{
 		Title: "What a number is made of", Body: b,
-		Sentence: fmt.Sprintf("%s of %s in %s.", page.Plural(b.Counted, "event counts", "events count"), strings.Join(of, ", "), s.period()),
+		Sentence: fmt.Sprintf("%s for %s in %s.", page.Plural(b.Counted, "event counts", "events count"), strings.Join(of, " and "), s.period()),
 	}, nil
 }
