@@ -253,28 +253,33 @@ func (s *definition) rules(f *facts, subject string) evaluate.Rules {
 }
 
 func (c *compiler) rule(v *version) *evaluate.Rule {
-	switch {
-	case v.segment != nil:
-		needs, _ := c.needs(v.all, v.segment, c.subject)
-		return &evaluate.Rule{Version: v.segment.Version, Needs: needs}
-	case v.alert != nil:
-		a := v.alert
-		r := &evaluate.Rule{
-			Version: a.Version, Value: c.value(&a.Measure, c.s.level, c.subject), Fires: c.bound(a.Fires, a.Measure.Window),
-			For: ticks(a.For, c.s.step), Cooldown: ticks(a.Cooldown, c.s.step),
-		}
+	m := v.meta()
+	if m == nil {
+		return nil
+	}
+	r := &evaluate.Rule{Version: m.Version, Needs: c.membership(v)}
+	if a := v.alert; a != nil {
+		r.Value, r.Fires = c.value(&a.Measure, c.s.level, c.subject), c.bound(a.Fires, a.Measure.Window)
+		r.For, r.Cooldown = ticks(a.For, c.s.step), ticks(a.Cooldown, c.s.step)
 		if a.Clears != nil {
 			b := c.bound(*a.Clears, a.Measure.Window)
 			r.Clears = &b
 		}
-		if seg := v.members(); seg != nil {
-			r.Needs, _ = c.needs(v.all, seg, c.of(seg.Level))
-		}
-		return r
-	case v.health != nil:
-		return c.bandRule(v)
 	}
-	return nil
+	if v.health != nil {
+		r.Value, r.Fires = c.inBand(v), evaluate.Bound{Limit: 1}
+	}
+	return r
+}
+
+// membership returns the measured conditions of the segment that v is evaluated for.
+func (c *compiler) membership(v *version) []evaluate.Need {
+	seg := v.members()
+	if seg == nil {
+		return nil
+	}
+	needs, _ := c.needs(v.all, seg, c.of(seg.Level))
+	return needs
 }
 
 // of returns the subject at a level: for a user, its account today.

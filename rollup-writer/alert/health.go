@@ -126,19 +126,15 @@ func (s *score) reason(t evaluate.Tick, parts []signal.Part) string {
 // rounded to two digits, for sentences.
 func rounded(v float64) string { return number(math.Round(v*100) / 100) }
 
-// bandRule is true while the account's score lies in a band.
-func (c *compiler) bandRule(v *version) *evaluate.Rule {
+// inBand is 1 while the account's score lies in the band of v.
+func (c *compiler) inBand(v *version) evaluate.Value {
 	s := c.score(v.health)
-	r := &evaluate.Rule{Version: v.health.Version, Fires: evaluate.Bound{Limit: 1}, Value: func(t evaluate.Tick) float64 {
+	return func(t evaluate.Tick) float64 {
 		if s.band(s.at(t)) == v.band {
 			return 1
 		}
 		return 0
-	}}
-	if seg := v.all.segment(v.health.Segment); seg != nil {
-		r.Needs, _ = c.needs(v.all, seg, c.subject)
 	}
-	return r
 }
 
 // health returns the records of the scores of an app that changed since they were
@@ -157,11 +153,8 @@ func (s *Service) health(app string, list []*definition, f *facts, now evaluate.
 				continue
 			}
 			c := &compiler{s: d, f: f, subject: account}
-			if seg := v.all.segment(v.health.Segment); seg != nil {
-				needs, _ := c.needs(v.all, seg, account)
-				if r := (&evaluate.Rule{Needs: needs}); !r.Needed(now) {
-					continue
-				}
+			if r := (&evaluate.Rule{Needs: c.membership(v)}); !r.Needed(now) {
+				continue
 			}
 			k := signal.Key(signal.KeyHealth, app, v.health.ID, account)
 			current[k] = true

@@ -54,15 +54,15 @@ func (l *Look) episodes(ctx context.Context, d *insight.Definitions, want func(*
 	var found []Found
 	for _, sig := range list {
 		for _, subject := range subjects(sig, f) {
+			if !sig.active(f, subject) {
+				continue // because of a trait or a role, which have no history
+			}
 			var state evaluate.Subject
 			outcomes := state.Advance(evaluate.Input{
 				Now: now(sig.step), Horizon: ticks(to.Sub(from), sig.step), Rules: sig.rules(f, subject), LongestFor: sig.longestFor(), Changed: true,
-				Inactive: !sig.active(f, subject), Excluded: f.excluded[sig.level][subject],
-				NewID: func(from evaluate.Tick, n int) string { return alertID(l.app, sig.use, sig.id, subject, from, n) },
+				Excluded: f.excluded[sig.level][subject],
+				NewID:    func(from evaluate.Tick, n int) string { return alertID(l.app, sig.use, sig.id, subject, from, n) },
 			})
-			if !sig.active(f, subject) {
-				continue // by a trait or a role, which have no history
-			}
 			for _, o := range outcomes {
 				switch o.State {
 				case signal.Firing:

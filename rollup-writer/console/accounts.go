@@ -179,10 +179,7 @@ func (c *Console) account(r *http.Request, s *scope) (*page.Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &accountBody{ID: id, Doors: map[string]door{}}
-	for name := range a {
-		b.Doors[name] = s.door(name, "account", id)
-	}
+	b := &accountBody{ID: id, Doors: s.doors(a, "account", id)}
 	name := id
 	for i := range a["account_traits"].Rows {
 		t := a["account_traits"]
@@ -295,10 +292,7 @@ func (c *Console) person(r *http.Request, s *scope) (*page.Page, error) {
 	}
 	// An audit record: who viewed whom.
 	c.log.Info("person viewed", "viewer", cmp.Or(c.access.signedIn(r), "holder of the token"), "app", s.App, "person", id)
-	b := &personBody{ID: id, Doors: map[string]door{}}
-	for name := range a {
-		b.Doors[name] = s.door(name, "person", id)
-	}
+	b := &personBody{ID: id, Doors: s.doors(a, "person", id)}
 	for i := range a["person_traits"].Rows {
 		t := a["person_traits"]
 		b.Traits = append(b.Traits, page.Pair{Name: text(t.cell(i, "trait")), Value: text(t.cell(i, "value"))})

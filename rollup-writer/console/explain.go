@@ -35,10 +35,7 @@ func (c *Console) explain(r *http.Request, s *scope) (*page.Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &explanation{Doors: map[string]door{}}
-	for name := range a {
-		b.Doors[name] = s.door(name, "account", s.values["account"], "person", s.values["person"], "feature", s.values["feature"])
-	}
+	b := &explanation{Doors: s.doors(a, "account", s.values["account"], "person", s.values["person"], "feature", s.values["feature"])}
 	parts := a["explain_parts"]
 	for i := range parts.Rows {
 		n := number(parts.cell(i, "events"))

@@ -50,10 +50,7 @@ func (c *Console) quality(r *http.Request, s *scope) (*page.Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &qualityBody{Doors: map[string]door{}}
-	for name := range a {
-		b.Doors[name] = s.door(name)
-	}
+	b := &qualityBody{Doors: s.doors(a)}
 	var features []string
 	for i := range a["features"].Rows {
 		features = append(features, text(a["features"].cell(i, "feature_id")))

@@ -123,10 +123,7 @@ func (c *Console) feature(r *http.Request, s *scope) (*page.Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &featureBody{ID: id, Doors: map[string]door{}}
-	for name := range a {
-		b.Doors[name] = s.door(name, "feature", id)
-	}
+	b := &featureBody{ID: id, Doors: s.doors(a, "feature", id)}
 	days := a["feature_by_day"]
 	b.Chart = s.chart(days, "Use of "+id+" by day", []string{"people", "accounts"})
 	active, lost := 0, 0

@@ -157,6 +157,15 @@ func (s *scope) door(name string, extra ...string) door {
 	}
 }
 
+// doors of the answers of a page.
+func (s *scope) doors(answers map[string]*Result, extra ...string) map[string]door {
+	doors := map[string]door{}
+	for name := range answers {
+		doors[name] = s.door(name, extra...)
+	}
+	return doors
+}
+
 // Values of cells, of any width that ClickHouse uses.
 
 func number(v any) int64 {

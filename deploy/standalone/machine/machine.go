@@ -300,29 +300,29 @@ func (m *Machine) startServices(kill context.Context, services []*service, data 
 	}
 
 	// From the end of the path to its beginning.
-	for _, writer := range services[2:] {
-		if writer.name == consoleName {
-			pages, err := m.console(data, writer)
+	for _, s := range services[2:] {
+		var run func(process.Signals) error
+		switch s.name {
+		case consoleName:
+			pages, err := m.console(data, s)
 			if err != nil {
 				return err
 			}
-			m.consoleURL = pages.URL()
-			writer.start(kill, pages.Run, ended)
-			continue
-		}
-		if writer.name == alertsName {
-			service, err := m.alerts(brokers, writer)
+			m.consoleURL, run = pages.URL(), pages.Run
+		case alertsName:
+			service, err := m.alerts(brokers, s)
 			if err != nil {
 				return err
 			}
-			writer.start(kill, service.Run, ended)
-			continue
+			run = service.Run
+		default:
+			writer, err := rollup.New(m.writer(brokers), rollup.Dependencies{Logger: s.logger, Metrics: s.registry, Health: s.health})
+			if err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+			run = writer.Run
 		}
-		wr, err := rollup.New(m.writer(brokers), rollup.Dependencies{Logger: writer.logger, Metrics: writer.registry, Health: writer.health})
-		if err != nil {
-			return fmt.Errorf("%s: %w", writer.name, err)
-		}
-		writer.start(kill, wr.Run, ended)
+		s.start(kill, run, ended)
 	}
 	enricher.start(kill, en.Run, ended)
 	intake.start(kill, gw.Run, ended)
