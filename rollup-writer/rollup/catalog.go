@@ -2,7 +2,6 @@ package rollup
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -12,7 +11,6 @@ import (
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/topic"
-	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
 // catalogCopy copies the versions of the catalog into ClickHouse, where analysts join
@@ -30,11 +28,7 @@ type catalogCopy struct {
 // followCatalog copies existing and future versions until ctx ends. A version that
 // cannot be copied does not delay events.
 func (s *Service) followCatalog(ctx context.Context) error {
-	opts, err := s.cfg.Kafka.Options(s.log, nil)
-	if err != nil {
-		return err
-	}
-	in, err := reader.New(opts...)
+	in, err := s.reader()
 	if err != nil {
 		return err
 	}
@@ -111,7 +105,7 @@ func (c *catalogCopy) copy(ctx context.Context, v *catalog.Version) error {
 	if v.Number > c.copied[v.App] {
 		rows := featureRows(v, before)
 		for _, table := range []string{"catalog_features", "catalog_features_history"} {
-			if err := c.insert(ctx, c.s.schema.Local(table), v, rows); err != nil {
+			if err := c.insert(ctx, table, v, rows); err != nil {
 				return fmt.Errorf("write version %d of %s: %w", v.Number, v.App, err)
 			}
 		}
@@ -124,24 +118,16 @@ func (c *catalogCopy) copy(ctx context.Context, v *catalog.Version) error {
 	return nil
 }
 
-func (c *catalogCopy) insert(ctx context.Context, table string, v *catalog.Version, rows []featureRow) error {
-	batch, err := c.s.sql.PrepareBatch(ctx, "INSERT INTO "+table+" (app_id, feature_id, feature_name, module_id, module_name, product_id, product_name, "+
-		"owner, purpose, kind, status, catalog_version, applied_at, removed) SETTINGS async_insert = 0")
-	if err != nil {
-		return err
-	}
-	for _, r := range rows {
-		removed := uint8(0)
-		if r.removed {
-			removed = 1
-		}
-		err := batch.Append(v.App, r.feature.ID, r.feature.Name, r.module.ID, r.module.Name, r.product.ID, r.product.Name,
-			firstOf(r.feature.Owner, r.module.Owner, r.product.Owner), r.feature.Purpose, r.feature.Kind, r.feature.Status, v.Number, v.AppliedAt.UTC(), removed)
-		if err != nil {
-			return errors.Join(err, batch.Abort())
+func (c *catalogCopy) insert(ctx context.Context, table string, v *catalog.Version, list []featureRow) error {
+	rows := make([][]any, len(list))
+	for i, r := range list {
+		rows[i] = []any{
+			v.App, r.feature.ID, r.feature.Name, r.module.ID, r.module.Name, r.product.ID, r.product.Name,
+			firstOf(r.feature.Owner, r.module.Owner, r.product.Owner), r.feature.Purpose, r.feature.Kind, r.feature.Status, v.Number, v.AppliedAt.UTC(), r.removed,
 		}
 	}
-	return batch.Send()
+	return c.s.insertRows(ctx, table, "app_id, feature_id, feature_name, module_id, module_name, product_id, product_name, "+
+		"owner, purpose, kind, status, catalog_version, applied_at, removed", rows)
 }
 
 func firstOf(words ...string) string {

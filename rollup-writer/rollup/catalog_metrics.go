@@ -2,7 +2,6 @@ package rollup
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/uptakehq/uptake/schemas/catalog"
@@ -42,26 +41,16 @@ func metricRows(v, before *catalog.Version) []metricRow {
 // version without metrics leaves no row, so the next writer looks at it again; that
 // costs nothing.
 func (c *catalogCopy) copyMetrics(ctx context.Context, v, before *catalog.Version) error {
-	rows := metricRows(v, before)
-	if v.Number <= c.metrics[v.App] || len(rows) == 0 {
+	list := metricRows(v, before)
+	if v.Number <= c.metrics[v.App] || len(list) == 0 {
 		return nil
 	}
-	batch, err := c.s.sql.PrepareBatch(ctx, "INSERT INTO "+c.s.schema.Local("catalog_metrics")+
-		" (app_id, event, metric_id, metric_name, semantics, unit, owner, purpose, catalog_version, applied_at, removed) SETTINGS async_insert = 0")
-	if err != nil {
-		return fmt.Errorf("write metrics of version %d of %s: %w", v.Number, v.App, err)
-	}
-	for _, r := range rows {
-		removed := uint8(0)
-		if r.removed {
-			removed = 1
-		}
+	rows := make([][]any, len(list))
+	for i, r := range list {
 		m := r.metric
-		if err := batch.Append(v.App, r.event, m.ID, m.Name, m.Semantics, m.Unit, m.Owner, m.Purpose, v.Number, v.AppliedAt.UTC(), removed); err != nil {
-			return errors.Join(err, batch.Abort())
-		}
+		rows[i] = []any{v.App, r.event, m.ID, m.Name, m.Semantics, m.Unit, m.Owner, m.Purpose, v.Number, v.AppliedAt.UTC(), r.removed}
 	}
-	if err := batch.Send(); err != nil {
+	if err := c.s.insertRows(ctx, "catalog_metrics", "app_id, event, metric_id, metric_name, semantics, unit, owner, purpose, catalog_version, applied_at, removed", rows); err != nil {
 		return fmt.Errorf("write metrics of version %d of %s: %w", v.Number, v.App, err)
 	}
 	c.metrics[v.App] = v.Number

@@ -2,7 +2,6 @@ package rollup
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -24,31 +23,27 @@ const (
 // signalCopy brings what `rollup-writer alerts` says into ClickHouse. As with the
 // catalog, each writer does so by itself: rows of one key replace one another.
 type signalCopy struct {
-	s     *Service
-	in    *reader.Reader
-	topic string
-	table string
-	id    string // of the topic
-	next  int64
-	row   func(*kgo.Record) ([]any, error)
-	begin string // the statement of an insert
+	s       *Service
+	in      *reader.Reader
+	topic   string
+	table   string
+	columns string // that row fills
+	id      string // of the topic
+	next    int64
+	row     func(*kgo.Record) ([]any, error)
 }
 
 // followSignals copies what there is and what comes, until ctx ends. What cannot be
 // copied does not hold up events.
 func (s *Service) followSignals(ctx context.Context) error {
-	opts, err := s.cfg.Kafka.Options(s.log, nil)
-	if err != nil {
-		return err
-	}
-	in, err := reader.New(opts...)
+	in, err := s.reader()
 	if err != nil {
 		return err
 	}
 	defer in.Close()
 	copies := []*signalCopy{
-		{s: s, in: in, topic: topic.Alerts, table: "signal_log", row: signalRow, begin: signalColumns},
-		{s: s, in: in, topic: topic.AlertState, table: "health_scores", row: healthRow, begin: healthColumns},
+		{s: s, in: in, topic: topic.Alerts, table: "signal_log", row: signalRow, columns: signalColumns},
+		{s: s, in: in, topic: topic.AlertState, table: "health_scores", row: healthRow, columns: healthColumns},
 	}
 	for _, c := range copies {
 		if err := s.untilDone(ctx, "find where the copy of "+c.topic+" begins", c.start); err != nil {
@@ -84,7 +79,7 @@ func (c *signalCopy) copy(ctx context.Context) error {
 	var rows [][]any
 	write := func(next int64) error {
 		if len(rows) > 0 {
-			if err := c.insert(ctx, rows); err != nil {
+			if err := c.s.insertRows(ctx, c.table, c.columns+", written_at, log_topic_id, log_offset", rows); err != nil {
 				return fmt.Errorf("write %s: %w", c.table, err)
 			}
 		}
@@ -112,19 +107,6 @@ func (c *signalCopy) copy(ctx context.Context) error {
 	return write(max(c.next, next))
 }
 
-func (c *signalCopy) insert(ctx context.Context, rows [][]any) error {
-	batch, err := c.s.sql.PrepareBatch(ctx, "INSERT INTO "+c.s.schema.Local(c.table)+" ("+c.begin+", written_at, log_topic_id, log_offset) SETTINGS async_insert = 0")
-	if err != nil {
-		return err
-	}
-	for _, row := range rows {
-		if err := batch.Append(row...); err != nil {
-			return errors.Join(err, batch.Abort())
-		}
-	}
-	return batch.Send()
-}
-
 const signalColumns = "app_id, alert_id, message_id, signal_use, signal, band, version, state, level, subject, severity, owner, title, reason, playbook, closes, " +
 	"value, limit_value, mean, at, valid_from, valid_to, silent, acted_by, feedback, note"
 
@@ -134,13 +116,9 @@ func signalRow(rec *kgo.Record) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	silent := uint8(0)
-	if r.Silent {
-		silent = 1
-	}
 	return []any{
 		r.App, r.AlertID, r.ID, r.Use, r.Signal, r.Band, r.Version, r.State, r.Level, r.Subject, r.Severity, r.Owner, r.Title, r.Reason, r.Playbook, r.Closes,
-		r.Facts.Value, r.Facts.Limit, r.Facts.Mean, r.At, r.From, r.To, silent, r.By, r.Feedback, r.Note,
+		r.Facts.Value, r.Facts.Limit, r.Facts.Mean, r.At, r.From, r.To, r.Silent, r.By, r.Feedback, r.Note,
 	}, nil
 }
 
@@ -153,7 +131,7 @@ func healthRow(rec *kgo.Record) ([]any, error) {
 		return nil, nil
 	}
 	if len(rec.Value) == 0 {
-		return []any{key[1], key[2], key[3], uint32(0), "", time.Unix(0, 0).UTC(), 0.0, "", 0.0, 0.0, "", (*float64)(nil), 0.0, [][]any{}, uint8(1)}, nil
+		return []any{key[1], key[2], key[3], uint32(0), "", time.Unix(0, 0).UTC(), 0.0, "", 0.0, 0.0, "", (*float64)(nil), 0.0, [][]any{}, true}, nil
 	}
 	h, err := signal.DecodeHealth(rec.Value)
 	if err != nil {
@@ -163,5 +141,5 @@ func healthRow(rec *kgo.Record) ([]any, error) {
 	for i, p := range h.Parts {
 		parts[i] = []any{p.ID, p.Kind, p.Value, p.Yardstick, p.Weight, p.Share, p.Change, p.Sentence}
 	}
-	return []any{h.App, h.Health, h.Account, h.Version, h.Owner, h.Day, h.Score, h.Band, h.Score4, h.Score12, h.Reason, h.Consequence, h.Priority, parts, uint8(0)}, nil
+	return []any{h.App, h.Health, h.Account, h.Version, h.Owner, h.Day, h.Score, h.Band, h.Score4, h.Score12, h.Reason, h.Consequence, h.Priority, parts, false}, nil
 }
