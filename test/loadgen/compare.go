@@ -331,26 +331,44 @@ func sortedKeys[V any](m map[string]V) []string {
 
 var errFewer = errors.New("read without an error")
 
+// Arrived is how many events and rejections are in ClickHouse, and how many are
+// to be.
+type Arrived struct{ Events, WantEvents, Rejected, WantRejected uint64 }
+
+// All reports whether at least as many are there as are to be.
+func (a Arrived) All() bool { return a.Events >= a.WantEvents && a.Rejected >= a.WantRejected }
+
+func (a Arrived) String() string {
+	return fmt.Sprintf("%d of %d events and %d of %d rejections are in ClickHouse", a.Events, a.WantEvents, a.Rejected, a.WantRejected)
+}
+
+// Arrival counts what database holds of what the oracle expects.
+func Arrival(ctx context.Context, conn driver.Conn, database string, o *Oracle) (Arrived, error) {
+	a := Arrived{WantEvents: uint64(len(o.acked))}
+	for _, c := range o.rejected {
+		a.WantRejected += uint64(c.Min)
+	}
+	q := fmt.Sprintf(`SELECT (SELECT count() FROM %[1]s.events WHERE app_id = ? AND startsWith(message_id, ?)),
+		(SELECT count() FROM %[1]s.rejected_events WHERE app_id IN (?, '') AND (? = '' OR position(original, ?) > 0))`, database)
+	if err := conn.QueryRow(ctx, q, o.App, o.Prefix, o.App, o.Prefix, o.Prefix).Scan(&a.Events, &a.Rejected); err != nil {
+		return a, fmt.Errorf("count what arrived: %w", err)
+	}
+	return a, nil
+}
+
 // Await returns when database holds at least as many events and rejections as
 // the oracle expects, or an error when ctx ends before.
 func Await(ctx context.Context, conn driver.Conn, database string, o *Oracle) error {
-	want, wantRejected := uint64(len(o.acked)), uint64(0)
-	for _, c := range o.rejected {
-		wantRejected += uint64(c.Min)
-	}
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	q := fmt.Sprintf(`SELECT (SELECT count() FROM %[1]s.events WHERE app_id = ? AND startsWith(message_id, ?)),
-		(SELECT count() FROM %[1]s.rejected_events WHERE app_id IN (?, '') AND (? = '' OR position(original, ?) > 0))`, database)
 	for {
-		var got, gotRejected uint64
-		err := conn.QueryRow(ctx, q, o.App, o.Prefix, o.App, o.Prefix, o.Prefix).Scan(&got, &gotRejected)
-		if err == nil && got >= want && gotRejected >= wantRejected {
+		a, err := Arrival(ctx, conn, database, o)
+		if err == nil && a.All() {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %d events and %d rejections in ClickHouse: %w (there are %d and %d, %w)", want, wantRejected, ctx.Err(), got, gotRejected, cmp.Or(err, errFewer))
+			return fmt.Errorf("wait for events in ClickHouse: %w (%s, %w)", ctx.Err(), a, cmp.Or(err, errFewer))
 		case <-tick.C:
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -18,8 +19,13 @@ import (
 	"github.com/uptakehq/uptake/test/loadgen"
 )
 
-// errDifferent is what the demo ends with when ClickHouse is wrong.
-var errDifferent = errors.New("what ClickHouse holds is not what was sent")
+// What the demo ends with when ClickHouse is wrong, and when events are missing
+// that may still come.
+var (
+	errDifferent   = errors.New("what ClickHouse holds is not what was sent")
+	errLate        = errors.New("the pipeline is late")
+	errNotCompared = errors.New("the tables were not compared")
+)
 
 type settings struct {
 	plan       loadgen.Config
@@ -52,7 +58,7 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 	set.StringVar(&s.writeKey, "write-key", s.writeKey, "write `key`")
 	set.StringVar(&s.dir, "data", "", "`directory` of the own standalone, which is kept; empty: a temporary one, which is not")
 	set.BoolVar(&s.restart, "restart", false, "stop the own standalone and start it again in the middle of the week")
-	set.DurationVar(&s.wait, "wait", s.wait, "how long to wait for the last events")
+	set.DurationVar(&s.wait, "wait", s.wait, "how long to wait for events when nothing moves")
 	if _, err := setting.Parse(set, args, getenv); err != nil {
 		return fmt.Errorf("%w: %w", process.ErrUsage, err)
 	}
@@ -89,6 +95,9 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 		return fmt.Errorf("open ClickHouse %s: %w", s.clickhouse, err)
 	}
 	defer conn.Close()
+	if err := awaitAll(ctx, s, conn, oracle, stderr); err != nil {
+		return err
+	}
 	return show(ctx, s, conn, oracle, p, stdout)
 }
 
@@ -102,6 +111,9 @@ func startOwn(ctx context.Context, s *settings, stderr io.Writer) (*stack.Standa
 		s.dir = dir
 	}
 	fmt.Fprintln(stderr, "building and starting a standalone in", s.dir)
+	if !keep {
+		fmt.Fprintln(stderr, "this directory is removed at the end; -data DIR keeps one, also with make demo ARGS='-data DIR'")
+	}
 	own, err := stack.StartStandalone(ctx, stack.StandaloneConfig{Dir: s.dir, Keep: keep, Progress: stderr})
 	if err != nil {
 		return nil, err
@@ -143,7 +155,38 @@ func send(ctx context.Context, s settings, p *loadgen.Plan, ledger *loadgen.Ledg
 	return <-done
 }
 
+// awaitAll waits for as long as the pipeline is moving, and says how far behind it
+// is. What has not arrived when nothing moved for s.wait is late, which is not to
+// say that anything is wrong.
+func awaitAll(ctx context.Context, s settings, conn driver.Conn, oracle *loadgen.Oracle, stderr io.Writer) error {
+	last, moved, said := loadgen.Arrived{}, time.Now(), time.Now()
+	for {
+		got, err := loadgen.Arrival(ctx, conn, s.database, oracle)
+		if err == nil && got.All() {
+			return nil
+		}
+		now := time.Now()
+		if err == nil && got != last {
+			last, moved = got, now
+		}
+		if now.Sub(moved) >= s.wait {
+			return fmt.Errorf("%w: nothing moved for %s (-wait): %s: %w", errLate, s.wait, last, cmp.Or(err, errNotCompared))
+		}
+		if now.Sub(said) >= 5*time.Second {
+			said = now
+			fmt.Fprintln(stderr, last)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
 func show(ctx context.Context, s settings, conn driver.Conn, oracle *loadgen.Oracle, p *loadgen.Plan, stdout io.Writer) error {
+	// All events are in ClickHouse; their last block may still be on its way through
+	// the rollups.
 	waitCtx, cancel := context.WithTimeout(ctx, s.wait)
 	defer cancel()
 	d, err := loadgen.AwaitEqual(waitCtx, conn, s.database, oracle)

@@ -61,21 +61,31 @@ func TestDemo(t *testing.T) {
 	}
 	defer conn.Close()
 	s := settings{plan: loadgen.DefaultConfig(time.Now()), database: stack.Database, app: stack.App, wait: time.Second}
-	s.plan.Events, s.plan.Accounts, s.plan.Seed = 12_000, 80, 6
-	p, err := loadgen.New(s.plan)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := loadgen.NewLedger()
-	for n := range p.Requests {
-		if err := l.Add(loadgen.Outcome{Request: n, Attempts: 1, Acked: true}); err != nil {
+	expect := func(events int) (*loadgen.Plan, *loadgen.Oracle) {
+		s.plan.Events, s.plan.Accounts, s.plan.Seed = events, 80, 6
+		p, err := loadgen.New(s.plan)
+		if err != nil {
 			t.Fatal(err)
 		}
+		l := loadgen.NewLedger()
+		for n := range p.Requests {
+			if err := l.Add(loadgen.Outcome{Request: n, Attempts: 1, Acked: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		o := loadgen.NewOracle(s.app, loadgen.Resolved)
+		o.Add(p, l)
+		return p, o
 	}
-	o := loadgen.NewOracle(s.app, loadgen.Resolved)
-	o.Add(p, l)
+	p, o := expect(12_000)
 	stdout.Reset()
 	if err := show(ctx, s, conn, o, p, &stdout); !errors.Is(err, errDifferent) || !strings.Contains(stdout.String(), "events lost") {
 		t.Errorf("got %v, want %v:\n%s", err, errDifferent, stdout.String())
+	}
+
+	// What has not come is late, not different.
+	_, o = expect(24_000)
+	if err := awaitAll(ctx, s, conn, o, &stderr); !errors.Is(err, errLate) || errors.Is(err, errDifferent) || !strings.Contains(err.Error(), "nothing moved for 1s (-wait)") {
+		t.Errorf("got %v, want %v", err, errLate)
 	}
 }
