@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"os"
 	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -17,7 +21,7 @@ import (
 
 // runErase exits with 0 if nothing of the user is left, and with 1 if something is left
 // or the command failed. Run the command again to finish an interrupted erasure.
-func runErase(c *invocation, stdout io.Writer) (err error) {
+func runErase(c *invocation, stdout io.Writer) error {
 	set := c.flags("erase")
 	cfg := erase.DefaultConfig()
 	cfg.Flags(set)
@@ -29,6 +33,87 @@ func runErase(c *invocation, stdout io.Writer) (err error) {
 	signals, release := process.Notify()
 	defer release()
 	ctx := signals.Stop
+	return c.persons(ctx, logger, func(dep erase.Dependencies) error {
+		return eraseWith(ctx, cfg, dep, *script, stdout)
+	})
+}
+
+func eraseWith(ctx context.Context, cfg erase.Config, dep erase.Dependencies, script bool, stdout io.Writer) error {
+	if cfg.Rejected {
+		done, err := erase.StripRejected(ctx, cfg.App, dep)
+		if err != nil {
+			return err
+		}
+		if script {
+			return json.NewEncoder(stdout).Encode(done)
+		}
+		_, err = fmt.Fprintf(stdout, "app %s: %d of %d rejected events lost their bytes\n", done.App, done.Stripped, done.Looked)
+		return err
+	}
+	receipt, err := erase.Run(ctx, cfg, dep)
+	if receipt == nil {
+		return err
+	}
+	write := receipt.WriteText
+	if script {
+		write = receipt.WriteJSON
+	}
+	if err := write(stdout); err != nil {
+		return fmt.Errorf("write receipt: %w", err)
+	}
+	return err
+}
+
+// runExport writes all that is held of a person.
+func runExport(c *invocation, stdout io.Writer) error {
+	set := c.flags("export")
+	cfg := erase.DefaultConfig()
+	cfg.ExportFlags(set)
+	to := set.String("to", "", "`file` to write, which must not exist; only its owner may read it. Default: standard output")
+	logger, err := c.parse(cfg.Validate)
+	if err != nil {
+		return err
+	}
+	signals, release := process.Notify()
+	defer release()
+	return c.persons(signals.Stop, logger, func(dep erase.Dependencies) error {
+		return intoFile(*to, stdout, func(w io.Writer) error {
+			lines, err := erase.Export(signals.Stop, cfg, dep, w)
+			if err == nil {
+				logger.Info("exported", "app", cfg.App, "lines", lines, "to", *to)
+			}
+			return err
+		})
+	})
+}
+
+// intoFile has write write personal data to a new file that only its owner may read, or to
+// standard output if path is empty. A file that was not written to its end is removed.
+func intoFile(path string, stdout io.Writer, write func(io.Writer) error) (err error) {
+	out := bufio.NewWriterSize(stdout, 1<<20)
+	if path != "" {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+				err = errors.Join(err, os.Remove(path))
+			}
+		}()
+		out.Reset(f)
+	}
+	if err := write(out); err != nil {
+		return err
+	}
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// persons opens what the commands about a person's data work with.
+func (c *invocation) persons(ctx context.Context, logger *slog.Logger, do func(erase.Dependencies) error) (err error) {
 	if err := c.database(ctx); err != nil {
 		return err
 	}
@@ -60,30 +145,7 @@ func runErase(c *invocation, stdout io.Writer) (err error) {
 		return fmt.Errorf("kafka client: %w", err)
 	}
 	defer client.Close()
-	dep := erase.Dependencies{
+	return do(erase.Dependencies{
 		Logger: logger, SQL: shards[0], Shards: shards, Schema: c.cfg.ClickHouse.Schema(), Kafka: client, Codec: codec,
-	}
-	if cfg.Rejected {
-		done, err := erase.StripRejected(ctx, cfg.App, dep)
-		if err != nil {
-			return err
-		}
-		if *script {
-			return json.NewEncoder(stdout).Encode(done)
-		}
-		_, err = fmt.Fprintf(stdout, "app %s: %d of %d rejected events lost their bytes\n", done.App, done.Stripped, done.Looked)
-		return err
-	}
-	receipt, err := erase.Run(ctx, cfg, dep)
-	if receipt == nil {
-		return err
-	}
-	write := receipt.WriteText
-	if *script {
-		write = receipt.WriteJSON
-	}
-	if err := write(stdout); err != nil {
-		return fmt.Errorf("write receipt: %w", err)
-	}
-	return err
+	})
 }

@@ -37,6 +37,7 @@ Commands:
   retention  delete events after the retention of the privacy rules
   console   serve the web pages; reads only
   erase     delete a person's data and report what remains; enrichers and writers must run
+  export    write all that is held of a person, as JSON lines; changes nothing
   alerts    evaluate segments and alerts, and deliver what they say
   insight   lint, plan, apply or show what views about usage go by: activity, exclusions, milestones
 
@@ -66,6 +67,8 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		return retain(c, stdout)
 	case "erase":
 		return runErase(c, stdout)
+	case "export":
+		return runExport(c, stdout)
 	case "console":
 		return serveConsole(c)
 	case "insight":

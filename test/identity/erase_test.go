@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +79,8 @@ func eraseSomeone(t *testing.T, log kafka.Log) {
 		t.Fatalf("nothing to erase: %v, %d of john", before, johns)
 	}
 
+	p.exported(ctx)
+
 	// Killed anywhere, it is finished by another run. What comes below is late only
 	// once the order was carried out, which takes a slow machine more runs.
 	const counted = "SELECT 'ids', toInt64(countIf(n != 0)) FROM (SELECT actor_id, sum(events) AS n FROM %s_internal.usage_hourly WHERE startsWith(actor_id, '" + gone + "') GROUP BY actor_id)"
@@ -143,6 +147,65 @@ func eraseSomeone(t *testing.T, log kafka.Log) {
 	p.audit(ctx)
 	p.rejectedLater(ctx)
 	p.lostAndRebuilt(ctx, accounts)
+}
+
+// exported compares an export with all that names the person: each table, and each topic's
+// state, must be in it, and nothing of john but what the person did on his device.
+func (p *person) exported(ctx context.Context) {
+	p.t.Helper()
+	path := filepath.Join(p.t.TempDir(), "export.jsonl")
+	if _, err := p.command(ctx, "export", "-app", stack.App, "-user", gone, "-to", path); err != nil {
+		p.t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		p.t.Errorf("export: %v, %v", info.Mode(), err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	in := map[string]uint64{}
+	for i, line := range lines {
+		var x struct {
+			In  string
+			Row struct {
+				ActorID string `json:"actor_id"`
+			}
+			Lines int
+		}
+		if err := json.Unmarshal([]byte(line), &x); err != nil {
+			p.t.Fatalf("%v in %s", err, line)
+		}
+		in[x.In]++
+		if x.Row.ActorID == "john" {
+			p.t.Errorf("the export has what john did: %s", line)
+		}
+		if i == len(lines)-1 && (x.In != "end" || x.Lines != i) {
+			p.t.Errorf("the last of %d lines is %s", len(lines), line)
+		}
+	}
+	for _, table := range p.tables(ctx) {
+		var stored uint8
+		if err := p.stack.Conn.QueryRow(ctx, "SELECT toUInt8(count()) FROM system.tables WHERE concat(database, '.', name) = ? AND engine LIKE '%MergeTree'", table).Scan(&stored); err != nil {
+			p.t.Fatal(err)
+		}
+		_, name, _ := strings.Cut(table, ".")
+		if n := p.naming(ctx, table); stored == 1 && n > in[name] {
+			p.t.Errorf("%d rows of %s name the person, the export has %d", n, table, in[name])
+		}
+	}
+	for _, want := range []string{"person", "users", "memberships", "identity_links", topic.EnricherState, "kafka", "end"} {
+		if in[want] == 0 {
+			p.t.Errorf("nothing of %s is in the export: %v", want, in)
+		}
+	}
+	if out, err := p.command(ctx, "export", "-app", stack.App, "-user", gone, "-to", path); err == nil {
+		p.t.Errorf("an export over an existing file: %s", out)
+	}
+	if n := p.cells(ctx, "SELECT 'lists', toInt64(count()) FROM system.tables WHERE database = '%s_internal' AND startsWith(name, 'erasing_')")["lists"]; n != 0 {
+		p.t.Errorf("%d lists of ids are left", n)
+	}
 }
 
 // rejectedLater has gateways, which do not know who was erased, reject something

@@ -81,10 +81,15 @@ func DefaultConfig() Config {
 	return Config{Enrichers: topic.GroupEnricher, Wait: 10 * time.Minute}
 }
 
+// ExportFlags defines those settings as flags of set that an export has.
+func (c *Config) ExportFlags(set *flag.FlagSet) {
+	set.StringVar(&c.App, "app", c.App, "`id` of the app that the user belongs to")
+	set.StringVar(&c.User, "user", c.User, "`id` of the user")
+}
+
 // Flags defines the settings as flags of set.
 func (c *Config) Flags(set *flag.FlagSet) {
-	set.StringVar(&c.App, "app", c.App, "`id` of the app that the user belongs to")
-	set.StringVar(&c.User, "user", c.User, "`id` of the user to erase")
+	c.ExportFlags(set)
 	set.StringVar(&c.Enrichers, "enricher-group", c.Enrichers, "consumer `group` of the enrichers")
 	set.DurationVar(&c.Wait, "wait", c.Wait, "how long enrichers and writers may take to carry out an order")
 	set.BoolVar(&c.Rejected, "rejected", c.Rejected, "in place of a user: take the bytes from what gateways have rejected of all who were erased before")
@@ -146,32 +151,40 @@ const maxRounds = 6
 // Run erases the person that cfg, which is valid, names. With ErrLeft it returns the
 // receipt too.
 func Run(ctx context.Context, cfg Config, dep Dependencies) (*Receipt, error) {
-	e := &eraser{
+	e := newEraser(cfg, dep)
+	return e.run(e.context(ctx))
+}
+
+func newEraser(cfg Config, dep Dependencies) *eraser {
+	return &eraser{
 		Dependencies: dep, cfg: cfg, admin: kadm.NewClient(dep.Kafka), ordered: map[string]bool{},
 		pause: func(ctx context.Context) error { return backoff.Sleep(ctx, 200*time.Millisecond) },
 	}
-	return e.run(ctx)
 }
 
-func (e *eraser) run(ctx context.Context) (*Receipt, error) {
+// open lists the ids that are the person's.
+func (e *eraser) open(ctx context.Context) error {
 	infos, err := topic.Check(ctx, e.admin, topic.Raw, topic.Links, topic.Enriched, topic.EnricherState)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	e.partitions = infos[topic.Links].Partitions
 	if err := e.findKey(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	ctx = e.context(ctx)
 	if err := e.openList(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	if err := e.find(ctx); err != nil {
+	return e.find(ctx)
+}
+
+func (e *eraser) run(ctx context.Context) (*Receipt, error) {
+	if err := e.open(ctx); err != nil {
 		return nil, err
 	}
 	if e.cfg.DryRun {
 		receipt, err := e.receipt(ctx, nil)
-		return receipt, errors.Join(err, e.dropList(ctx))
+		return receipt, errors.Join(err, e.closeList(ctx))
 	}
 	if err := e.rounds(ctx); err != nil {
 		return nil, err

@@ -31,6 +31,7 @@ const (
 type list struct {
 	table                    string // qualified
 	name                     string
+	found                    bool // an erasure that was interrupted left it and needs it
 	users, anonymous, shared map[string]bool
 }
 
@@ -97,7 +98,7 @@ func (e *eraser) openList(ctx context.Context) error {
 			continue
 		}
 		e.Logger.Info("going on with what an earlier run has left", "list", name)
-		l.name = name
+		l.name, l.found = name, true
 		for kind, list := range ids {
 			if set := l.set(kind); set != nil {
 				for _, id := range list {
@@ -202,6 +203,15 @@ func spellings(id string) []string {
 	list = append(list, ascii.String())
 	slices.Sort(list)
 	return slices.Compact(list)
+}
+
+// closeList drops the list after a run that only reads, unless it belongs to an erasure
+// that is not finished: only the list still has the ids that are erased already.
+func (e *eraser) closeList(ctx context.Context) error {
+	if e.list.found {
+		return nil
+	}
+	return e.dropList(ctx)
 }
 
 func (e *eraser) dropList(ctx context.Context) error {

@@ -73,6 +73,12 @@ func (e *eraser) receipt(ctx context.Context, before []Rows) (*Receipt, error) {
 		return nil, err
 	}
 	r.Complete = r.Complete && r.Changelog == 0
+	r.Kafka, err = e.holdings(ctx, r.At)
+	return r, err
+}
+
+// holdings are the topics that keep records of people, and until when.
+func (e *eraser) holdings(ctx context.Context, now time.Time) (list []Holding, err error) {
 	for name, what := range map[string]string{
 		topic.Raw: "events as they were sent", topic.Links: "links, and the order itself", topic.Enriched: "events as they were counted", topic.Rejected: "what could not be used",
 	} {
@@ -82,12 +88,12 @@ func (e *eraser) receipt(ctx context.Context, before []Rows) (*Receipt, error) {
 		}
 		h := Holding{Topic: name, What: what}
 		if keeps > 0 {
-			h.Until = r.At.Add(keeps)
+			h.Until = now.Add(keeps)
 		}
-		r.Kafka = append(r.Kafka, h)
+		list = append(list, h)
 	}
-	slices.SortFunc(r.Kafka, func(a, b Holding) int { return a.Until.Compare(b.Until) })
-	return r, nil
+	slices.SortFunc(list, func(a, b Holding) int { return a.Until.Compare(b.Until) })
+	return list, nil
 }
 
 // named reports whether a record of the changelog names the person.

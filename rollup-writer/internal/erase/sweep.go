@@ -22,6 +22,10 @@ type target struct {
 	// change is the ALTER TABLE command to apply; empty: the table follows from another
 	// one.
 	change func(l *list, app, where string) string
+	// theirs are the rows, of those, that are the person's own: of the others, which are
+	// another user's and only name an id of the person, an export has the ids alone. Nil:
+	// all are.
+	theirs func(*list) string
 }
 
 // mentions matches a text, JSON or a record, that contains one of the ids as a whole
@@ -46,7 +50,7 @@ var targets = slices.Concat([]target{
 			" OR (stage = 'enricher' AND " + inRecord(l, "original") + "))"
 	}, func(_ *list, _, where string) string {
 		return "UPDATE original = '', envelope = '', detail = '', message_id = '' WHERE " + where
-	}},
+	}, nil},
 	{"events", func(l *list) string {
 		return "(" + l.ofEvents() + " OR anonymous_id IN " + l.of(kindAnonymous) + " OR previous_id IN " + l.of(kindUser, kindAnonymous) + ")"
 	}, func(l *list, app, _ string) string {
@@ -54,45 +58,40 @@ var targets = slices.Concat([]target{
 			" session_id = '', ip = '', user_agent = '' WHERE " + app + " AND " + l.ofEvents() +
 			", UPDATE anonymous_id = '' WHERE " + app + " AND anonymous_id IN " + l.of(kindAnonymous) +
 			", UPDATE previous_id = '' WHERE " + app + " AND previous_id IN " + l.of(kindUser, kindAnonymous)
-	}},
-	{"metric_values", ofMetrics, deleted}, // after keepMetrics
+	}, (*list).ofEvents},
+	{"metric_values", ofMetrics, deleted, func(l *list) string { return "NOT " + metricsOfOthers(l) }}, // after keepMetrics
 	{"corrections", (*list).attribution, func(_ *list, _, where string) string {
 		return "UPDATE " + noAttribution + " WHERE " + where
-	}},
+	}, nil},
 	{"correction_plans", func(l *list) string {
 		return "(" + l.attribution() + " OR " + inReason(l) + ")"
 	}, func(l *list, app, _ string) string {
 		return "UPDATE " + noAttribution + " WHERE " + app + " AND " + l.attribution() + ", UPDATE reason = '' WHERE " + app + " AND " + inReason(l)
-	}},
-	{"usage_hourly", (*list).attribution, deleted},
+	}, nil},
+	{"usage_hourly", (*list).attribution, deleted, nil},
 }, rollupTargets(false, deleted), []target{
 	{"identity_unlinks", func(l *list) string {
 		return "((id_kind = 'anonymous' AND id IN " + l.of(kindAnonymous) + ") OR (id_kind = 'user' AND id IN " + l.of(kindUser) + ") OR user_id IN " + l.of(kindUser) + ")"
-	}, deleted},
-	{"signal_log", func(l *list) string { return "level = 'user' AND subject IN " + l.of(kindUser) }, deleted},
+	}, deleted, nil},
+	{"signal_log", func(l *list) string { return "level = 'user' AND subject IN " + l.of(kindUser) }, deleted, nil},
 	{"identity_facts", func(l *list) string {
 		return "((fact = 'anonymous' AND (subject IN " + l.of(kindAnonymous) + " OR object IN " + l.of(kindUser) + "))" +
 			" OR (fact = 'alias' AND (subject IN " + l.of(kindUser, kindAnonymous) + " OR object IN " + l.of(kindUser) + "))" +
 			" OR (fact IN ('membership', 'user') AND subject IN " + l.of(kindUser) + "))"
-	}, deleted},
-	{"metric_values", func(l *list) string {
-		return "(user_id IN " + l.of(kindUser) + " OR anonymous_id IN " + l.of(kindAnonymous) +
-			" OR (tupleElement(last, 'actor_kind') = 'user' AND tupleElement(last, 'actor_id') IN " + l.of(kindUser) +
-			") OR (tupleElement(last, 'actor_kind') = 'anonymous' AND tupleElement(last, 'actor_id') IN " + l.of(kindAnonymous) + "))"
-	}, deleted},
+	}, deleted, nil},
 }, rollupTargets(true, nil), []target{
-	{"users", ofUser, nil},
-	{"memberships", ofUser, nil},
+	{"users", ofUser, nil, nil},
+	{"memberships", ofUser, nil, nil},
 	{"identity_links", func(l *list) string {
 		return "((id_kind = 'anonymous' AND id IN " + l.of(kindAnonymous) + ") OR (id_kind = 'user' AND id IN " + l.of(kindUser) + ") OR user_id IN " + l.of(kindUser) + ")"
-	}, nil},
+	}, nil, nil},
 })
 
 // rollupTargets are the rollups with actors.
 func rollupTargets(plain bool, change func(l *list, app, where string) string) []target {
 	var all []target
 	for _, r := range byActor(plain) {
-		all = append(all, target{r.Name, (*list).actor, change})
+		all = append(all, target{r.Name, (*list).actor, change, nil})
 	}
 	return all
 }
@@ -101,6 +100,11 @@ func ofMetrics(l *list) string {
 	return "(user_id IN " + l.of(kindUser) + " OR anonymous_id IN " + l.of(kindAnonymous) +
 		" OR (tupleElement(last, 'actor_kind') = 'user' AND tupleElement(last, 'actor_id') IN " + l.of(kindUser) + ")" +
 		" OR (tupleElement(last, 'actor_kind') = 'anonymous' AND tupleElement(last, 'actor_id') IN " + l.of(kindAnonymous, kindShared) + "))"
+}
+
+// metricsOfOthers are reports of another user on the person's device.
+func metricsOfOthers(l *list) string {
+	return "(user_id != '' AND user_id NOT IN " + l.of(kindUser) + " AND tupleElement(last, 'actor_id') = user_id)"
 }
 
 // keepMetrics writes the reports of the person's calls again, without a name, so that
@@ -115,7 +119,7 @@ func (e *eraser) keepMetrics(ctx context.Context) error {
 	secret := fmt.Sprintf("(%d, %d)", binary.LittleEndian.Uint64(sum), binary.LittleEndian.Uint64(sum[8:]))
 	table := e.Schema.Local("metric_values")
 	statement := `INSERT INTO ` + table + ` (app_id, event, number, user_id, anonymous_id, account_id, dimensions, period_start, period_end, message_id, last)
-WITH user_id != '' AND user_id NOT IN ` + e.list.of(kindUser) + ` AND tupleElement(last, 'actor_id') = user_id AS theirs
+WITH ` + metricsOfOthers(&e.list) + ` AS theirs
 SELECT app_id, event, number, if(theirs, user_id, ''), if(theirs, '', concat('erased:', hex(sipHash128Keyed(` + secret + `, user_id, anonymous_id)))), account_id, dimensions, period_start, period_end,
 	if(theirs OR message_id = '', message_id, hex(sipHash128Keyed(` + secret + `, message_id))),
 	(tupleElement(last, 'said_at'), tupleElement(last, 'received_at'), tupleElement(last, 'source_offset'), tupleElement(last, 'value'),
@@ -206,22 +210,32 @@ func (e *eraser) sweep(ctx context.Context) error {
 	return nil
 }
 
-// counts are the rows that name the person, by table.
-func (e *eraser) counts(ctx context.Context) ([]Rows, error) {
+// places are all tables and views that name people: those of targets, and those that
+// this release does not know.
+func (e *eraser) places(ctx context.Context) ([]place, error) {
 	others, err := e.others(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var places []place
+	var all []place
 	for _, t := range targets {
 		if t.change == nil {
-			places = append(places, place{e.Schema.View(t.name), t})
+			all = append(all, place{e.Schema.View(t.name), t})
 		} else {
-			places = append(places, place{e.Schema.Table(t.name), t})
+			all = append(all, place{e.Schema.Table(t.name), t})
 		}
 	}
+	return append(all, others...), nil
+}
+
+// counts are the rows that name the person, by table.
+func (e *eraser) counts(ctx context.Context) ([]Rows, error) {
+	places, err := e.places(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var list []Rows
-	for _, t := range append(places, others...) {
+	for _, t := range places {
 		var n uint64
 		if err := e.SQL.QueryRow(ctx, "SELECT count() FROM "+t.table+" WHERE "+e.app()+" AND "+t.where(&e.list)).Scan(&n); err != nil {
 			return nil, fmt.Errorf("count rows of %s: %w", t.name, err)
