@@ -89,6 +89,9 @@ func (a *asker) ask(ctx context.Context, name string, values question.Values) (*
 	if err != nil {
 		return nil, err
 	}
+	if v["steps"] == "[]" {
+		return nil, &refusal{"The address names no step.", "Give step=FEATURE or step=event:NAME, once for each step."}
+	}
 	k, now := key(q, v), a.now()
 	a.mu.Lock()
 	kept := a.cache[k]

@@ -373,17 +373,68 @@ func TestANumberIsExplained(t *testing.T) {
 	}
 }
 
+// Explore answers what is chosen in its address, in its first line.
+func TestExplore(t *testing.T) {
+	s := start(t)
+	at := today.Add(-3 * time.Hour)
+	s.insert(
+		usage{"shop", "user", "maria", "scan", "Scan", at}, usage{"shop", "user", "maria", "pay", "Pay", at.Add(time.Minute)},
+		usage{"shop", "user", "joan", "scan", "Scan", at}, usage{"shop", "user", "joan", "", "Look <up>", at.Add(time.Minute)},
+		usage{"mill", "user", "ann", "scan", "Scan", at}, usage{"mill", "user", "ann", "pay", "Pay", at.Add(2 * time.Hour)},
+	)
+	for address, want := range map[string][]string{
+		"show=funnel": {"Choose two steps or more", `<option>scan</option>`, `<option>event:Look &lt;up&gt;</option>`},
+		"show=funnel&step=scan&step=pay&window=3600":             {"Of 3 people who did scan in the last 7 days, 1 came to pay within 1 hour: 33 %.", "60 s"},
+		"show=funnel&step=scan&step=&step=pay":                   {"2 came to pay within 1 day: 67 %."},
+		"show=funnel&step=scan&step=pay&unit=account&by=account": {"Of 2 accounts", "<td>mill<td", "<td>shop<td"},
+		"show=paths&step=scan":                                   {"<td>scan<td", "scan <span class=\"then\">→</span> pay"},
+		"show=paths&step=pay&side=before":                        {"Most often there is nothing before pay in a session.", "<td>pay<td"},
+		"show=breakdown":                                         {"Name a key"},
+		"show=breakdown&path=method":                             {"0 of 6 events have method"},
+		"show=trends&by=feature":                                 {"scan had the most active people in a day"},
+		"show=sessions":                                          {"4 sessions began"},
+		"show=retention":                                         {"Retention by week"},
+		"":                                                       {"sales had the most active people"},
+	} {
+		html := s.page("/explore?app=dev&p=7d&" + address)
+		for _, w := range want {
+			if !strings.Contains(html, w) {
+				t.Errorf("%s: no %q in\n%s", address, w, html[strings.Index(html, "<main"):])
+			}
+		}
+	}
+	// The statement behind the number has the same values.
+	if rows := s.ask("funnel", "p=7d&step=scan&step=pay&window=3600").Rows; len(rows) != 2 || rows[1]["reached"] != 1.0 {
+		t.Errorf("got %v", rows)
+	}
+	for address, want := range map[string]string{
+		"/explore?app=dev&show=charts":                                   "There is no &#34;charts&#34; under Explore",
+		"/explore?app=dev&show=funnel&window=soon":                       "is not a whole number",
+		"/explore?app=dev&show=funnel&unit=company":                      "is unknown",
+		"/explore?app=dev&by=colour":                                     "is no dimension",
+		"/explore?app=dev&show=funnel" + strings.Repeat("&step=scan", 9): "Give at most 8.",
+		"/api/v1/funnel?app=dev":                                         "names no step",
+	} {
+		if w := s.do(nil, address); w.Code != http.StatusBadRequest && w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: got %d %s, want %q", address, w.Code, w.Body, want)
+		}
+	}
+	if html := s.page("/feature?app=dev&p=7d&feature=scan"); !strings.Contains(html, "What they do after it") || !strings.Contains(html, "event:Look &lt;up&gt;") {
+		t.Error("the page of a feature does not show what its people did next")
+	}
+}
+
 // Every page and every question can be drawn, with and without data, and with
 // names that are HTML, SQL or formulas.
 func TestEveryPageIsDrawn(t *testing.T) {
 	const evil = `<script>alert(1)</script>' OR 1=1 --{{.}}`
-	paths := []string{"/overview?app=dev", "/usage?app=dev", "/accounts?app=dev", "/explore?app=dev", "/live?app=dev", "/quality?app=dev", "/alerts?app=dev", "/health?app=dev", "/search?app=dev&q=a"}
+	paths := []string{"/overview?app=dev", "/usage?app=dev", "/accounts?app=dev", "/explore?app=dev", "/explore?app=dev&show=funnel&step=scan&step=event:Odd+Event&unit=account&by=account.plan", "/explore?app=dev&show=paths&step=scan", "/explore?app=dev&show=breakdown&path=a.b", "/explore?app=dev&show=sessions", "/live?app=dev", "/quality?app=dev", "/alerts?app=dev", "/health?app=dev", "/search?app=dev&q=a"}
 	for _, id := range []string{"shop", evil, "nobody"} {
 		q := url.QueryEscape(id)
-		paths = append(paths, "/feature?app=dev&feature="+q, "/account?app=dev&account="+q, "/person?app=dev&person="+q, "/overview?app="+q, "/live?app=dev&q="+q, "/search?app=dev&q="+q, "/explore?app=dev&feature="+q)
+		paths = append(paths, "/feature?app=dev&feature="+q, "/account?app=dev&account="+q, "/person?app=dev&person="+q, "/overview?app="+q, "/live?app=dev&q="+q, "/search?app=dev&q="+q, "/explore?app=dev&show=retention&feature="+q, "/explore?app=dev&show=funnel&step="+q+"&step=scan&by=account."+q, "/explore?app=dev&show=paths&side=before&step="+q, "/explore?app=dev&show=breakdown&path="+q)
 	}
 	for _, name := range question.Names() {
-		paths = append(paths, "/question?app=dev&name="+name+"&account=shop&person=maria&feature=scan", "/api/v1/"+name+"?app=dev&format=csv&account=shop&person=maria&feature=scan")
+		paths = append(paths, "/question?app=dev&name="+name+"&account=shop&person=maria&feature=scan&step=scan&step=feature_1&path=a&by=product", "/api/v1/"+name+"?app=dev&format=csv&account=shop&person=maria&feature=scan&step=scan&step=feature_1&path=a&by=product")
 	}
 	s := start(t)
 	for i := range 2 {

@@ -34,6 +34,9 @@ type overviewBody struct {
 	Life     []tile
 	Chart    *page.Lines
 	Door     door
+	Fit      []fitStep // empty: no event is defined as a sign-up
+	FitDoor  door
+	Value    string // time to first value, in words
 	Changes  []featureChange
 	Silent   []silentAccount
 	More     int // silent accounts beyond those shown
@@ -53,7 +56,7 @@ func (c *Console) empty(s *scope) *emptyState {
 }
 
 func (c *Console) overview(r *http.Request, s *scope) (*page.Page, error) {
-	a, err := c.all(r.Context(), s.values, "summary", "active_by_day", "lifecycle", "stickiness", "changes", "silent_accounts", "catalog_versions")
+	a, err := c.all(r.Context(), s.values, "summary", "active_by_day", "lifecycle", "stickiness", "changes", "silent_accounts", "catalog_versions", "fit", "time_to_value")
 	if err != nil {
 		return nil, err
 	}
@@ -107,6 +110,9 @@ func (c *Console) overview(r *http.Request, s *scope) (*page.Page, error) {
 	}
 	b.Chart = chart
 
+	b.fit(a["fit"], a["time_to_value"])
+	b.FitDoor = s.door("fit")
+	b.Doors["time_to_value"] = s.door("time_to_value")
 	changes := a["changes"]
 	for i := range changes.Rows {
 		ch := featureChange{
@@ -134,6 +140,36 @@ func (c *Console) overview(r *http.Request, s *scope) (*page.Page, error) {
 		})
 	}
 	return p, nil
+}
+
+// fitStep is a step from the sign-up page to payment.
+type fitStep struct {
+	Name  string
+	Count int64
+	Share string // of those before it
+	Time  string // median
+}
+
+// fit fills in the way from sign-up to payment, of the steps that are defined.
+func (b *overviewBody) fit(fit, value *Result) {
+	count := func(name string) int64 { return number(fit.cell(0, name)) }
+	share := func(name string) string {
+		if v := fit.cell(0, name); v != nil {
+			return page.Percent(fraction(v))
+		}
+		return ""
+	}
+	if count("saw_signup_page") > 0 {
+		b.Fit = append(b.Fit, fitStep{"saw a sign-up page", count("saw_signup_page"), "", ""}, fitStep{"of them signed up", count("signed_up_after_page"), share("signup_rate"), duration(fit.cell(0, "median_seconds_to_signup"))})
+	}
+	if count("signups") > 0 {
+		b.Fit = append(b.Fit, fitStep{"signed up", count("signups"), "", ""}, fitStep{"activated", count("activated"), share("activation_rate"), duration(fit.cell(0, "median_seconds_to_activation"))},
+			fitStep{"paid", count("converted"), share("free_to_paid_rate"), duration(fit.cell(0, "median_seconds_to_paid"))})
+	}
+	if n := number(value.cell(0, "reached_value")); n > 0 {
+		b.Value = fmt.Sprintf("%s of %s first seen in the period reached first value (%s), half of them within %s.", page.Whole(n), page.Plural(number(value.cell(0, "people")), "person", "people"),
+			page.Percent(fraction(value.cell(0, "value_rate"))), duration(value.cell(0, "median_seconds_to_value")))
+	}
 }
 
 // dayText is a day of a table; empty for none.

@@ -1,9 +1,11 @@
 package console
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,6 +24,7 @@ type scope struct {
 	Before   time.Time // start of the period before
 	Now      time.Time
 	values   question.Values
+	steps    []string          // of a funnel; the first is that of a path
 	names    map[string]string // of accounts, by id
 }
 
@@ -63,16 +66,54 @@ func (c *Console) scopeOf(r *http.Request, app string) (*scope, error) {
 	}
 	s.values = question.Values{
 		"app": app, "zone": s.Zone.String(), "from": stamp(s.From), "to": stamp(s.To), "before": stamp(s.Before),
-		"account": q.Get("account"), "person": q.Get("person"), "feature": q.Get("feature"), "q": q.Get("q"), "since": "0",
+		"first": s.From.In(s.Zone).Format(time.DateOnly), "end": s.To.In(s.Zone).Format(time.DateOnly),
+		"account": q.Get("account"), "person": q.Get("person"), "feature": q.Get("feature"), "q": q.Get("q"), "path": q.Get("path"), "by": q.Get("by"),
+		"since":  cmp.Or(q.Get("since"), "0"),
+		"window": cmp.Or(q.Get("window"), "86400"),
+		"unit":   cmp.Or(q.Get("unit"), "person"),
+		"grain":  cmp.Or(q.Get("grain"), "day"),
 	}
-	if s.values["since"] = q.Get("since"); s.values["since"] == "" {
-		s.values["since"] = "0"
+	for _, step := range q["step"] {
+		if step = strings.TrimSpace(step); step != "" {
+			s.steps = append(s.steps, step)
+		}
 	}
-	if _, err := strconv.ParseInt(s.values["since"], 10, 64); err != nil {
-		return nil, &refusal{fmt.Sprintf("since=%q is not a number of microseconds.", s.values["since"]), "Leave it out."}
+	if len(s.steps) > 0 {
+		s.values["step"] = s.steps[0]
+	} else {
+		s.values["step"] = ""
 	}
-	return s, nil
+	s.values["steps"] = question.Array(s.steps)
+	return s, s.check()
 }
+
+// mostSteps of a funnel.
+const mostSteps = 8
+
+// check refuses values that no question can use.
+func (s *scope) check() error {
+	for _, name := range []string{"since", "window"} {
+		if n, err := strconv.ParseInt(s.values[name], 10, 64); err != nil || n < 0 {
+			return &refusal{fmt.Sprintf("%s=%q is not a whole number.", name, s.values[name]), "Leave it out."}
+		}
+	}
+	for name, allowed := range map[string][]string{"unit": {"person", "account"}, "grain": {"day", "week", "month"}} {
+		if !slices.Contains(allowed, s.values[name]) {
+			return &refusal{fmt.Sprintf("%s=%q is unknown.", name, s.values[name]), "Give one of " + strings.Join(allowed, ", ") + "."}
+		}
+	}
+	if len(s.steps) > mostSteps {
+		return &refusal{fmt.Sprintf("A funnel of %d steps cannot be computed.", len(s.steps)), fmt.Sprintf("Give at most %d.", mostSteps)}
+	}
+	by := s.values["by"]
+	if trait, _ := strings.CutPrefix(strings.TrimPrefix(by, "account."), "user."); by != "" && (trait == "" || trait == by) && !slices.Contains(dimensions, by) {
+		return &refusal{fmt.Sprintf("by=%q is no dimension.", by), "Give " + strings.Join(dimensions, ", ") + ", account.TRAIT or user.TRAIT."}
+	}
+	return nil
+}
+
+// dimensions by which activity and funnels can be broken down, besides traits.
+var dimensions = []string{"product", "module", "feature", "account", "role"}
 
 // stamp is an instant as ClickHouse reads it: whole seconds since 1970.
 func stamp(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
@@ -81,7 +122,11 @@ func stamp(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
 func (s *scope) query(extra ...string) string {
 	v := url.Values{"app": {s.App}, "p": {fmt.Sprintf("%dd", s.Days)}, "zone": {s.Zone.String()}}
 	for i := 0; i+1 < len(extra); i += 2 {
-		v.Set(extra[i], extra[i+1])
+		if i > 0 && extra[i] == extra[i-2] { // a list, such as the steps of a funnel
+			v.Add(extra[i], extra[i+1])
+		} else {
+			v.Set(extra[i], extra[i+1])
+		}
 	}
 	return v.Encode()
 }
@@ -140,8 +185,10 @@ func (s *scope) menu(current string, r *http.Request, apps []string) page.Menu {
 		m.Apps = append(m.Apps, page.Link{Text: app, URL: s.withApp(current, app), Current: app == s.App})
 	}
 	for name, values := range r.URL.Query() {
-		if name != "zone" && name != "token" && len(values) > 0 {
-			m.Hidden = append(m.Hidden, page.Pair{Name: name, Value: values[0]})
+		if name != "zone" && name != "token" {
+			for _, value := range values {
+				m.Hidden = append(m.Hidden, page.Pair{Name: name, Value: value})
+			}
 		}
 	}
 	return m

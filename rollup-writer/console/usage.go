@@ -111,19 +111,27 @@ type featureBody struct {
 	Accounts  []accountUse
 	People    []personUse
 	Retention *retentionTable
+	Before    []pathRow // what its people did before and after it, in the session
+	After     []pathRow
 	Doors     map[string]door
 }
+
+// featurePaths is how many paths a feature's page lists.
+const featurePaths = 8
 
 func (c *Console) feature(r *http.Request, s *scope) (*page.Page, error) {
 	id := s.values["feature"]
 	if id == "" {
 		return nil, &refusal{"The address names no feature.", "Choose one under Usage."}
 	}
-	a, err := c.all(r.Context(), s.values, "feature_by_day", "feature_accounts", "feature_people", "retention")
+	s.values["step"] = id
+	a, err := c.all(r.Context(), s.values, "feature_by_day", "feature_accounts", "feature_people", "retention", "paths_before", "paths_after")
 	if err != nil {
 		return nil, err
 	}
-	b := &featureBody{ID: id, Doors: s.doors(a, "feature", id)}
+	b := &featureBody{ID: id, Doors: s.doors(a, "feature", id, "step", id)}
+	b.Before, b.After = pathRows(a["paths_before"]), pathRows(a["paths_after"])
+	b.Before, b.After = b.Before[:min(len(b.Before), featurePaths)], b.After[:min(len(b.After), featurePaths)]
 	days := a["feature_by_day"]
 	b.Chart = s.chart(days, "Use of "+id+" by day", []string{"people", "accounts"})
 	active, lost := 0, 0
@@ -220,43 +228,4 @@ func (s *scope) retention(r *Result) *retentionTable {
 		t.Rows = append(t.Rows, row)
 	}
 	return t
-}
-
-type exploreBody struct {
-	Feature   string
-	Features  []named
-	Retention *retentionTable
-	Door      door
-}
-
-func (c *Console) explore(r *http.Request, s *scope) (*page.Page, error) {
-	a, err := c.all(r.Context(), s.values, "retention", "features")
-	if err != nil {
-		return nil, err
-	}
-	b := &exploreBody{Feature: s.values["feature"], Retention: s.retention(a["retention"]), Door: s.door("retention", "feature", s.values["feature"])}
-	f := a["features"]
-	for i := range f.Rows {
-		b.Features = append(b.Features, s.featureLink(text(f.cell(i, "feature_id")), text(f.cell(i, "feature_name"))))
-	}
-	what := "anything"
-	if b.Feature != "" {
-		what = b.Feature
-	}
-	p := &page.Page{Title: "Explore", Body: b, Sentence: fmt.Sprintf("Nobody used %s in the last 12 weeks.", what)}
-	if back, of := weekOne(b.Retention); of > 0 {
-		p.Sentence = fmt.Sprintf("Of the people who first used %s in the last 12 weeks, %s came back in the week after.", what, page.Percent(float64(back)/float64(of)))
-	}
-	return p, nil
-}
-
-// weekOne counts who came back in the week after the first, for cohorts whose second
-// week is complete.
-func weekOne(t *retentionTable) (back, of int64) {
-	for _, r := range t.Rows {
-		if len(r.Cells) > 2 {
-			back, of = back+r.Cells[1].People, of+r.Size
-		}
-	}
-	return back, of
 }

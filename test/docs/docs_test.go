@@ -210,7 +210,7 @@ func TestCommandsAndFlagsOfServices(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the services; not under -short")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
 	binaries := map[string]string{}
 	for _, name := range []string{stack.Gateway, stack.Enricher, stack.Writer} {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +13,8 @@ import (
 var functions = template.FuncMap{
 	"whole":  func(v any) string { return Whole(integer(v)) },
 	"spark":  Spark,
+	"words":  func(words ...string) []string { return words },
+	"last":   func(list any) any { v := reflect.ValueOf(list); return v.Index(v.Len() - 1).Interface() },
 	"plural": func(v any, one, many string) string { return Plural(integer(v), one, many) },
 }
 

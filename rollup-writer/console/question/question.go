@@ -120,6 +120,15 @@ func (q *Question) Statement(v Values) string {
 	return b.String()
 }
 
+// Array is a list of texts as a value.
+func Array(texts []string) string {
+	quoted := make([]string, len(texts))
+	for i, t := range texts {
+		quoted[i] = quote(t)
+	}
+	return "[" + strings.Join(quoted, ",") + "]"
+}
+
 var quoting = strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\n", `\n`, "\r", `\r`, "\x00", `\0`)
 
 func quote(s string) string { return "'" + quoting.Replace(s) + "'" }
