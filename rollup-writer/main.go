@@ -28,7 +28,7 @@ const usage = `Usage: rollup-writer [command] [flags]
 
 Commands:
   serve     write to ClickHouse until stopped (the default)
-  migrate   create the databases, tables and views, or bring them up to date
+  migrate   create the databases, tables and views, or bring them up to date; with -roles also who may read and write them
   init      commit the start offsets of a new installation; run it once, after migrate
   rebuild   repair the tables of an app, with all writers stopped
   audit     account for every accepted event and compare events with every rollup; writers may run
@@ -52,7 +52,7 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 	case "serve":
 		return serve(c)
 	case "migrate":
-		return migrate(c)
+		return migrate(c, stdout)
 	case "init":
 		return initialize(c)
 	case "rebuild":
@@ -104,17 +104,6 @@ func serve(c *invocation) error {
 		return err
 	}
 	return service.Run(signals)
-}
-
-func migrate(c *invocation) error {
-	c.flags("migrate")
-	logger, err := c.parse()
-	if err != nil {
-		return err
-	}
-	signals, release := process.Notify()
-	defer release()
-	return repair.Migrate(signals.Stop, c.cfg.Config, logger)
 }
 
 func initialize(c *invocation) error {

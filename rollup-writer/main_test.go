@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -67,6 +69,50 @@ func TestAuditExitStatus(t *testing.T) {
 	}
 	if code, out := call("audit", "-settle", "-1", "-from", "2026-11-21T00:30:00Z"); code != process.ExitUsage || !strings.Contains(out, "settle must") || !strings.Contains(out, "from must") {
 		t.Errorf("usage: got %d: %s", code, out)
+	}
+}
+
+// migrate -roles prints what it would make, and says what to do where a server keeps
+// users in files only, as the embedded one does.
+func TestMigrateRoles(t *testing.T) {
+	passwords := t.TempDir()
+	for name, text := range map[string]string{"writer": "long enough for a test\n", "analyst_dev": "long enough for a test", ".hidden": "x"} {
+		if err := os.WriteFile(filepath.Join(passwords, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	call := func(args ...string) (int, string, string) {
+		var out, errs bytes.Buffer
+		code := process.Main(&errs, "rollup-writer", func() error {
+			return run(append([]string{"migrate"}, args...), func(string) (string, bool) { return "", false }, &out, &errs)
+		})
+		return code, out.String(), errs.String()
+	}
+	code, out, errs := call("-roles", "-roles-print", "sql", "-role-users", passwords, "-role-apps", "dev", "-clickhouse-database", "stage", "-role-seconds", "7")
+	for _, want := range []string{
+		"CREATE USER IF NOT EXISTS `stage_views` IDENTIFIED", "CREATE ROLE IF NOT EXISTS `stage_app_dev`;", "GRANT `stage_analyst`, `stage_app_dev` TO `stage_analyst_dev_user` WITH",
+		"max_execution_time = 7 MIN 1", "CREATE USER IF NOT EXISTS `stage_writer_user` IDENTIFIED WITH sha256_hash BY '316614ab18cea44b",
+	} {
+		if code != process.ExitOK || !strings.Contains(out, want) {
+			t.Errorf("sql: got %d %s, want %s in:\n%.2000s", code, errs, want, out)
+		}
+	}
+	if strings.Contains(out, "long enough") {
+		t.Error("sql has the password")
+	}
+	if code, out, errs = call("-roles", "-roles-print", "xml", "-role-users", passwords, "-role-apps", "dev"); code != process.ExitOK || !strings.Contains(out, "<uptake_analyst_dev_user>") {
+		t.Errorf("xml: got %d %s\n%.2000s", code, errs, out)
+	}
+	if code, _, errs = call("-roles", "-role-users", passwords); code != process.ExitFailed || !strings.Contains(errs, "app dev is not in role-apps") {
+		t.Errorf("app without a role: got %d %s", code, errs)
+	}
+	if code, _, errs = call("-role-apps", "dev", "-schema=false", "-roles-print", "yaml", "-role-threads", "0"); code != process.ExitUsage ||
+		!strings.Contains(errs, "need roles") || !strings.Contains(errs, "nothing to do") || !strings.Contains(errs, "sql or xml") || !strings.Contains(errs, "role-threads must") {
+		t.Errorf("usage: got %d %s", code, errs)
+	}
+	addr, db := embedded.Database(t)
+	if code, _, errs = call("-roles", "-clickhouse-addr", addr, "-clickhouse-database", db); code != process.ExitFailed || !strings.Contains(errs, "-roles-print xml") {
+		t.Errorf("a server with users in files: got %d %s", code, errs)
 	}
 }
 

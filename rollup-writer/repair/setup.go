@@ -8,11 +8,13 @@ import (
 	"sort"
 	"time"
 
+	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/block"
 	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
@@ -48,6 +50,40 @@ func Migrate(ctx context.Context, cfg boundary.Config, log *slog.Logger) (err er
 	log.Info("schema is up to date", "database", schema.Database, "form", schema.Form.String(), "applied", len(applied))
 	return nil
 }
+
+// Roles creates or updates the roles, row policies, limits and users of rights, on
+// a server with SQL access management. It may be run at any time, also before the
+// schema exists.
+func Roles(ctx context.Context, cfg *clickhouse.Config, rights *tables.Rights, log *slog.Logger) (err error) {
+	root, err := clickhouse.OpenServer(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	if err := rights.Apply(ctx, root); err != nil {
+		var exception *clickhousego.Exception
+		if errors.As(err, &exception) && (exception.Code == noAccessStorage || exception.Code == accessDenied) {
+			return fmt.Errorf("%w: log in as a user that may manage access; if the server keeps users in files only, print them with `-roles-print xml` and put them into its folder users.d", err)
+		}
+		return err
+	}
+	open, err := rights.Unprotected(ctx, root, rights.Name(tables.Analyst))
+	if err != nil {
+		return err
+	}
+	if len(open) > 0 {
+		log.Warn("names without a row policy; analysts have no grant on them", "database", rights.Schema.Database, "names", open)
+	}
+	log.Info("roles are up to date", "database", rights.Schema.Database, "apps", len(rights.Apps), "users", len(rights.Users))
+	return nil
+}
+
+const (
+	// noAccessStorage is ACCESS_STORAGE_FOR_INSERTION_NOT_FOUND: the server has no
+	// place for what SQL says about access.
+	noAccessStorage = 514
+	accessDenied    = 497
+)
 
 // Init commits the start offsets of a new installation. It does so for a partition only
 // when that cannot lose or double anything: the group has no commit for it, the log

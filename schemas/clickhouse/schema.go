@@ -62,7 +62,9 @@ func (s Schema) localHome(name string) string {
 	return Internal(s.Database)
 }
 
-func quote(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
+func quote(name string) string {
+	return "`" + strings.NewReplacer("`", "``", `\`, `\\`).Replace(name) + "`"
+}
 
 // Local is the qualified name of the table that holds name's rows on each
 // server: name, or in the cluster form name_local.

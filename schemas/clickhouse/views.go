@@ -146,7 +146,7 @@ func (v View) Columns(s Schema) ([]Column, error) {
 }
 
 // People returns the names of all that is in the database for people, sorted.
-// Each has a column app_id: row policies by app are made from this list.
+// Each has a column app_id: [Rights] makes a row policy by app on each.
 func People() ([]string, error) {
 	views, err := Views()
 	if err != nil {
@@ -160,27 +160,6 @@ func People() ([]string, error) {
 	}
 	slices.Sort(names)
 	return names, nil
-}
-
-// RowPolicies returns for each name in the database for people the condition by
-// which a reader sees the rows of these apps alone: what CREATE ROW POLICY takes
-// after USING, or users.xml as a filter. A view runs as its definer, so that
-// policies on the tables under it do not reach its readers: each view needs its
-// own.
-func RowPolicies(apps ...string) (map[string]string, error) {
-	names, err := People()
-	if err != nil {
-		return nil, err
-	}
-	list := make([]string, len(apps))
-	for i, a := range apps {
-		list[i] = "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(a) + "'"
-	}
-	policies := map[string]string{}
-	for _, n := range names {
-		policies[n] = "app_id IN (" + strings.Join(list, ", ") + ")"
-	}
-	return policies, nil
 }
 
 const viewsTable = "schema_views"
