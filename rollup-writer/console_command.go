@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/uptakehq/uptake/rollup-writer/alert"
 	"github.com/uptakehq/uptake/rollup-writer/console"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
@@ -12,24 +15,37 @@ import (
 )
 
 // serveConsole serves the console's pages until the process is asked to stop. It has
-// its own settings: it needs neither Kafka nor the writer's configuration.
+// its own settings, and connects to Kafka only with console-feedback.
 func serveConsole(c *invocation) error {
 	set := process.NewFlags("rollup-writer console", "info", c.stderr)
 	cfg := console.DefaultConfig()
 	cfg.Flags(set.FlagSet)
+	feedback := set.Bool("console-feedback", false, "take feedback on alerts: writes to the alerts log in Kafka, with the kafka-* settings")
+	log := alert.DefaultConfig().Kafka
+	log.Flags(set.FlagSet)
 	metricsAddr := set.String("metrics-addr", "127.0.0.1:9104", "`host:port` of /metrics, /healthz, /readyz and /debug/pprof; empty for none")
 	check := set.Bool("check", false, "check the settings and exit")
-	logger, err := set.Parse(c.args, c.getenv, cfg.Validate)
+	logger, err := set.Parse(c.args, c.getenv, cfg.Validate, log.Validate)
 	if err != nil {
 		return err
+	}
+	reg := ops.NewRegistry()
+	deps := console.Dependencies{Logger: logger, Metrics: reg}
+	if *feedback {
+		opts, err := log.Options(logger, nil)
+		if err != nil {
+			return err
+		}
+		deps.Acknowledge = func(ctx context.Context, f console.Feedback) error {
+			return alert.Acknowledge(ctx, opts, f.AlertID, f.By, f.Feedback, f.Note, time.Now())
+		}
 	}
 	if *check {
 		return nil
 	}
 	logger.Info("settings in force", setting.Effective(set.FlagSet)...)
-	reg := ops.NewRegistry()
 	return untilStopped(*metricsAddr, reg, &ops.Health{}, logger, func(signals process.Signals) error {
-		service, err := console.New(cfg, console.Dependencies{Logger: logger, Metrics: reg})
+		service, err := console.New(cfg, deps)
 		if err != nil {
 			return err
 		}

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -36,6 +37,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/insight"
+	"github.com/uptakehq/uptake/schemas/signal"
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 	"github.com/uptakehq/uptake/schemas/svc/kafka"
@@ -60,6 +62,10 @@ type Config struct {
 	Definitions setting.Strings
 	// Targets is the file of receivers; empty: nothing is delivered.
 	Targets string
+	// ConsoleURL is the address of the console, and FeedbackSecret signs the links to
+	// its feedback page. Empty: messages have no link.
+	ConsoleURL     string
+	FeedbackSecret setting.Secret
 	// Interval is the pause between rounds.
 	Interval time.Duration
 	// Settle is how long after its end an hour or a day is evaluated.
@@ -85,6 +91,8 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	c.ClickHouse.Flags(set)
 	set.Var(&c.Definitions, "alerts-definitions", "comma-separated `app=file`: insight files to evaluate instead of the definitions that insight apply put in force; reloaded at each round")
 	set.StringVar(&c.Targets, "alerts-targets", c.Targets, "YAML `file` of the receivers; empty delivers nothing")
+	set.StringVar(&c.ConsoleURL, "alerts-console-url", c.ConsoleURL, "`URL` of the console, for the feedback link of each message; empty: no link")
+	set.Var(&c.FeedbackSecret, "alerts-feedback-secret", "`secret` that signs feedback links, or file:PATH, the same as console-feedback-secret; at least 16 bytes")
 	set.DurationVar(&c.Interval, "alerts-interval", c.Interval, "pause between two evaluations")
 	set.DurationVar(&c.Settle, "alerts-settle", c.Settle, "how long after its end an hour or a day is evaluated")
 	set.DurationVar(&c.Horizon, "alerts-horizon", c.Horizon, "how far back late events and corrections change earlier outcomes")
@@ -101,6 +109,15 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("alerts-definitions must be app=file, each app once (got %q)", d))
 		}
 		seen[app] = true
+	}
+	if u, err := url.Parse(c.ConsoleURL); err != nil || (c.ConsoleURL != "" && (u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"))) {
+		errs = append(errs, fmt.Errorf("alerts-console-url must be a URL such as https://uptake.example (got %q)", c.ConsoleURL))
+	}
+	switch {
+	case (c.ConsoleURL == "") != (c.FeedbackSecret == ""):
+		errs = append(errs, errors.New("alerts-console-url and alerts-feedback-secret are given together or not at all"))
+	case c.FeedbackSecret != "" && len(c.FeedbackSecret) < signal.MinLinkSecret:
+		errs = append(errs, fmt.Errorf("alerts-feedback-secret must have at least %d bytes (got %d)", signal.MinLinkSecret, len(c.FeedbackSecret)))
 	}
 	if c.Interval < time.Second || c.Interval > time.Hour {
 		errs = append(errs, fmt.Errorf("alerts-interval must be 1s to 1h (got %s)", c.Interval))

@@ -339,3 +339,24 @@ func TestLagHoldsEvaluation(t *testing.T) {
 }
 
 func TestMain(m *testing.M) { embedded.TestMain(m, nil) }
+
+// A message's link names its alert and the target, and is the same at every attempt.
+func TestMessagesLinkToFeedback(t *testing.T) {
+	const secret = "a secret of sixteen bytes"
+	s := &Service{cfg: Config{ConsoleURL: "https://c.example/", FeedbackSecret: secret}}
+	r := &signal.Record{Message: signal.Message{App: "dev", AlertID: "al_1"}, Use: "alert", Written: time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)}
+	m := s.message(r, "cs")
+	token, ok := strings.CutPrefix(m.FeedbackURL, "https://c.example/feedback?link=")
+	link, err := signal.OpenLink(secret, token, r.Written)
+	if !ok || err != nil || link.AlertID != "al_1" || link.Recipient != "cs" || link.App != "dev" || s.message(r, "cs") != m {
+		t.Errorf("got %q: %+v, %v", m.FeedbackURL, link, err)
+	}
+	if r.Use = "segment"; s.message(r, "cs").FeedbackURL != "" {
+		t.Error("a change of a segment asks for feedback")
+	}
+	cfg := DefaultConfig()
+	cfg.ConsoleURL, cfg.FeedbackSecret = "c.example", "short"
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "alerts-console-url") || !strings.Contains(err.Error(), "alerts-feedback-secret") {
+		t.Errorf("got %v", err)
+	}
+}

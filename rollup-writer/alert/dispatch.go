@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -52,10 +53,21 @@ func (d *dispatcher) take(now time.Time) {
 			if (marked && !again) || (!again && now.Sub(r.Written) > t.GiveUp) || !wants(t, r) {
 				continue
 			}
-			d.queues[t.Name].Put(r.Message, now)
+			d.queues[t.Name].Put(d.s.message(r, t.Name), now)
 		}
 	}
 	m.fresh = m.fresh[:0]
+}
+
+// message is a record as the target receives it. A link expires some time after its
+// record was written, so that every attempt sends the same bytes.
+func (s *Service) message(r *signal.Record, target string) signal.Message {
+	m := r.Message
+	if s.cfg.ConsoleURL != "" && r.Use == insight.UseAlert {
+		link := signal.Link{App: m.App, AlertID: m.AlertID, Recipient: target, Expires: r.Written.Add(signal.LinkFor)}
+		m.FeedbackURL = strings.TrimSuffix(s.cfg.ConsoleURL, "/") + "/feedback?link=" + link.Sign(s.cfg.FeedbackSecret.Reveal())
+	}
+	return m
 }
 
 // wants reports whether a target wants a record: changes of a segment or of a health band

@@ -114,7 +114,9 @@ func (a *access) guard(c *Console, next http.Handler) http.Handler {
 		h.Set("Content-Security-Policy", policy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Frame-Options", "DENY")
-		h.Set("Referrer-Policy", "no-referrer")
+		// With no-referrer browsers send a form with the Origin "null". Addresses are
+		// sent to no other site under this policy either.
+		h.Set("Referrer-Policy", "same-origin")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
@@ -123,9 +125,15 @@ func (a *access) guard(c *Console, next http.Handler) http.Handler {
 			return
 		}
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			h.Set("Allow", "GET, HEAD")
-			http.Error(w, "The console only reads.", http.StatusMethodNotAllowed)
-			return
+			if c.acknowledge == nil || r.Method != http.MethodPost {
+				h.Set("Allow", "GET, HEAD")
+				http.Error(w, "The console only reads.", http.StatusMethodNotAllowed)
+				return
+			}
+			if !sameOrigin(r) {
+				http.Error(w, "Only a page of the console may change something.", http.StatusForbidden)
+				return
+			}
 		}
 		if token := r.URL.Query().Get("token"); token != "" && same(token, a.token) {
 			http.SetCookie(w, &http.Cookie{Name: cookieName, Value: a.cookie(), Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, MaxAge: 90 * 24 * 3600})
@@ -143,9 +151,11 @@ func (a *access) guard(c *Console, next http.Handler) http.Handler {
 			http.Redirect(w, r, target, http.StatusFound)
 			return
 		}
-		if strings.HasPrefix(r.URL.Path, "/static/") {
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/static/"):
 			h.Set("Cache-Control", "max-age=300")
-		} else if !a.allowed(r) {
+		case r.URL.Path == "/feedback": // the link is what admits
+		case !a.allowed(r):
 			c.fail(w, r, http.StatusUnauthorized, "This console opens with the address that it printed when it started.",
 				"The address contains a token. It is in the log of the console, in the banner of standalone, and in the file that console-token-file names.")
 			return

@@ -8,15 +8,16 @@ import (
 )
 
 type alertRow struct {
-	Fired, UTC                                         string
-	State, Severity, Title, Reason, Owner, Next, Ackby string
-	Account                                            named
-	Subject                                            string // of another level
+	ID, Fired, UTC                                              string
+	State, Severity, Title, Reason, Owner, Next, Ackby, Thought string
+	Account                                                     named
+	Subject                                                     string // of another level
 }
 
 type alertsBody struct {
-	Rows []alertRow
-	Door door
+	Rows    []alertRow
+	Door    door
+	Buttons bool // feedback is taken here
 }
 
 // alerts lists what fires and what fired.
@@ -26,12 +27,12 @@ func (c *Console) alerts(r *http.Request, s *scope) (*page.Page, error) {
 		return nil, err
 	}
 	f := a["alerts"]
-	b := &alertsBody{Door: s.door("alerts")}
+	b := &alertsBody{Door: s.door("alerts"), Buttons: c.acknowledge != nil}
 	firing, open := 0, 0
 	for i := range f.Rows {
 		row := alertRow{
-			State: text(f.cell(i, "state")), Severity: text(f.cell(i, "severity")), Title: text(f.cell(i, "title")), Reason: text(f.cell(i, "reason")),
-			Owner: text(f.cell(i, "owner")), Next: text(f.cell(i, "playbook")), Ackby: text(f.cell(i, "acknowledged_by")), Subject: text(f.cell(i, "subject")),
+			ID: text(f.cell(i, "alert_id")), State: text(f.cell(i, "state")), Severity: text(f.cell(i, "severity")), Title: text(f.cell(i, "title")), Reason: text(f.cell(i, "reason")),
+			Owner: text(f.cell(i, "owner")), Next: text(f.cell(i, "playbook")), Ackby: text(f.cell(i, "acknowledged_by")), Thought: text(f.cell(i, "feedback")), Subject: text(f.cell(i, "subject")),
 		}
 		row.Fired, row.UTC = s.stampText(f.cell(i, "fired_at"))
 		if text(f.cell(i, "level")) == "account" {

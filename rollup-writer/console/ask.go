@@ -134,6 +134,18 @@ func (a *asker) ask(ctx context.Context, name string, values question.Values) (*
 	return r, nil
 }
 
+// drop removes the cached answers of questions whose tables are known to change.
+func (a *asker) drop(names ...string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for k := range a.cache {
+		name, _, _ := strings.Cut(k, "\x00")
+		if slices.Contains(names, name) {
+			delete(a.cache, k)
+		}
+	}
+}
+
 func (a *asker) query(ctx context.Context, q *question.Question, v question.Values, now time.Time) (*Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.QueryTimeout+2*time.Second)
 	defer cancel()

@@ -25,6 +25,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/console/page"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/schemas/signal"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
@@ -52,6 +53,10 @@ type Config struct {
 	// who may see the console sees WriteKey.
 	GatewayURL string
 	WriteKey   string
+
+	// FeedbackSecret opens the feedback links in delivered alerts: the secret of the
+	// process that delivers them. Empty: links are refused.
+	FeedbackSecret setting.Secret
 
 	// Bounds of one query: ClickHouse does not bound processor time, so rows and time
 	// are bounded.
@@ -85,6 +90,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.Zone, "console-zone", c.Zone, "time `zone` of days if an address names none, such as Europe/Vienna")
 	set.StringVar(&c.GatewayURL, "console-gateway-url", c.GatewayURL, "`URL` of the gateway in the example event of an empty page")
 	set.StringVar(&c.WriteKey, "console-write-key", c.WriteKey, "write `key` in the example event of an empty page; empty shows a placeholder")
+	set.Var(&c.FeedbackSecret, "console-feedback-secret", "`secret` that opens feedback links, or file:PATH, the same as alerts-feedback-secret; empty: links are refused")
 	set.DurationVar(&c.QueryTimeout, "console-query-timeout", c.QueryTimeout, "bound on the duration of one query")
 	set.Uint64Var(&c.QueryRows, "console-query-rows", c.QueryRows, "bound on the `rows` read by one query")
 	set.Uint64Var(&c.QueryMemory, "console-query-memory", c.QueryMemory, "bound on the `bytes` of memory of one query")
@@ -117,6 +123,9 @@ func (c *Config) Validate() error {
 	if _, err := time.LoadLocation(c.Zone); err != nil || c.Zone == "" || c.Zone == "Local" {
 		errs = append(errs, fmt.Errorf("console-zone must be a zone of the tz database, such as Europe/Vienna (got %q)", c.Zone))
 	}
+	if c.FeedbackSecret != "" && len(c.FeedbackSecret) < signal.MinLinkSecret {
+		errs = append(errs, fmt.Errorf("console-feedback-secret must have at least %d bytes (got %d)", signal.MinLinkSecret, len(c.FeedbackSecret)))
+	}
 	if c.QueryTimeout < time.Second {
 		errs = append(errs, fmt.Errorf("console-query-timeout must be at least 1s (got %s)", c.QueryTimeout))
 	}
@@ -131,6 +140,8 @@ type Dependencies struct {
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
 	Now     func() time.Time // time.Now where nil
+	// Acknowledge writes feedback on an alert to the log. Nil: the console only reads.
+	Acknowledge func(context.Context, Feedback) error
 }
 
 // Console is the server. Create it with New, then call Run once.
@@ -141,9 +152,11 @@ type Console struct {
 	pages   *page.Set
 	access  *access
 	metrics *metrics
-	now     func() time.Time
-	conn    driver.Conn
-	ln      net.Listener
+	// acknowledge is nil if the console only reads.
+	acknowledge func(context.Context, Feedback) error
+	now         func() time.Time
+	conn        driver.Conn
+	ln          net.Listener
 }
 
 // New returns a console that already listens. cfg must be valid. Run closes what New
@@ -171,7 +184,7 @@ func New(cfg Config, deps Dependencies) (*Console, error) {
 	c := &Console{
 		cfg: cfg, log: deps.Logger, pages: pages, now: deps.Now, ln: ln, conn: conn,
 		access:  newAccess(token, append(listenHosts(ln.Addr().String()), cfg.Hosts...), cfg.ProxyPeers, cfg.ProxySecret.Reveal()),
-		metrics: newMetrics(deps.Metrics),
+		metrics: newMetrics(deps.Metrics), acknowledge: deps.Acknowledge,
 	}
 	if c.now == nil {
 		c.now = time.Now
@@ -236,6 +249,11 @@ func (c *Console) handler(streams context.Context) http.Handler {
 	}
 	mux.HandleFunc("GET /live/events", func(w http.ResponseWriter, r *http.Request) { c.stream(streams, w, r) })
 	mux.HandleFunc("GET /api/v1/{question}", c.data)
+	mux.HandleFunc("GET /feedback", c.feedbackPage)
+	if c.acknowledge != nil {
+		mux.HandleFunc("POST /feedback", c.feedback)
+		mux.HandleFunc("POST /alerts/feedback", c.feedback)
+	}
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		c.fail(w, r, http.StatusNotFound, "There is no such page.", "Choose one from the menu above.")
 	})

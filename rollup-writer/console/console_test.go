@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,6 +26,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/internal/sqltest"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/signal"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
 
@@ -529,6 +531,98 @@ func TestWhoMaySeeIt(t *testing.T) {
 	}
 	if again, err := readToken(s.c.cfg.TokenFile); err != nil || again != s.c.access.token {
 		t.Errorf("the token did not stay: %v", err)
+	}
+}
+
+// Feedback on an alert is taken from the Alerts page and from the link of a message, by
+// POST from a page of the console only. The link shows its one alert and nothing else.
+func TestFeedback(t *testing.T) {
+	s := start(t)
+	const secret = "a secret of sixteen bytes"
+	var got []Feedback
+	var fault error
+	s.c.cfg.FeedbackSecret = secret
+	s.c.acknowledge = func(_ context.Context, f Feedback) error { got = append(got, f); return fault }
+	s.h = s.c.handler(t.Context())
+	if err := s.conn.Exec(t.Context(), "INSERT INTO "+s.c.cfg.ClickHouse.Schema().Table("signal_log")+` (app_id, signal_use, alert_id, message_id, signal, state, level, subject, severity, owner, title, reason, playbook, valid_from, written_at) VALUES
+			('dev', 'alert', 'a1', 'm1', 'silent', 'firing', 'account', 'acme', 'critical', 'cs', 'Gone <i>silent</i>', '0 events in 7d, below 1', 'Call.', '2026-11-19', '2026-11-20'),
+			('dev', 'alert', 'a2', 'm2', 'silent', 'firing', 'account', 'beta', 'critical', 'cs', 'Gone silent', 'x', 'Call.', '2026-11-18', '2026-11-19')`); err != nil {
+		t.Fatal(err)
+	}
+	token := signal.Link{App: "dev", AlertID: "a1", Recipient: "cs", Expires: today.Add(time.Hour)}.Sign(secret)
+	old := signal.Link{App: "dev", AlertID: "a1", Recipient: "cs", Expires: today}.Sign(secret)
+	stranger := func(r *http.Request) { r.Header.Del("Authorization") }
+
+	w := s.do(stranger, "/feedback?link="+token)
+	html := w.Body.String()
+	for _, want := range []string{"Was this alert useful?", "Gone &lt;i&gt;silent", "acme", `method="post"`, `value="false_positive"`} {
+		if w.Code != http.StatusOK || !strings.Contains(html, want) {
+			t.Errorf("the link's page: %d, no %q in\n%s", w.Code, want, html)
+		}
+	}
+	if strings.Contains(html, "beta") || strings.Contains(html, `aria-label="Pages"`) {
+		t.Error("the link's page shows more than its alert")
+	}
+	if len(got) != 0 {
+		t.Error("opening the link was taken for feedback")
+	}
+
+	post := func(path, origin string, signedIn bool, form url.Values) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(form.Encode()))
+		r.Host = s.c.access.hosts[0]
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if origin != "" {
+			r.Header.Set("Origin", origin)
+		}
+		if signedIn {
+			r.AddCookie(&http.Cookie{Name: cookieName, Value: s.c.access.cookie()})
+		}
+		w := httptest.NewRecorder()
+		s.h.ServeHTTP(w, r)
+		return w
+	}
+	own := "http://" + s.c.access.hosts[0]
+	link, button := url.Values{"link": {token}, "answer": {"useful"}, "note": {"called"}, "alert": {"a2"}}, url.Values{"app": {"dev"}, "alert": {"a2"}, "answer": {"false_positive"}}
+	for name, tt := range map[string]struct {
+		path, origin string
+		signedIn     bool
+		form         url.Values
+		code         int
+		want         *Feedback
+	}{
+		"by the link":                {"/feedback", own, false, link, 303, &Feedback{"a1", "cs", "useful", "called"}},
+		"by a button":                {"/alerts/feedback", own, true, button, 303, &Feedback{"a2", "console", "false_positive", ""}},
+		"a button without sign-in":   {"/alerts/feedback", own, false, button, 401, nil},
+		"from another site":          {"/alerts/feedback", "https://evil.example", true, button, 403, nil},
+		"the link from another site": {"/feedback", "https://evil.example", false, link, 403, nil},
+		"an origin that is hidden":   {"/feedback", "null", false, link, 403, nil},
+		"from no page":               {"/feedback", "", false, link, 403, nil},
+		"an old link":                {"/feedback", own, false, url.Values{"link": {old}}, 410, nil},
+		"a forged link":              {"/feedback", own, false, url.Values{"link": {token + "x"}}, 403, nil},
+		"no link, signed in":         {"/feedback", own, true, button, 403, nil},
+		"an alert of another app":    {"/alerts/feedback", own, true, url.Values{"app": {"other"}, "alert": {"a2"}}, 404, nil},
+		"an unknown answer":          {"/alerts/feedback", own, true, url.Values{"app": {"dev"}, "alert": {"a2"}, "answer": {"x"}}, 400, nil},
+		"a long note":                {"/feedback", own, false, url.Values{"link": {token}, "note": {strings.Repeat("x", maxNote+1)}}, 400, nil},
+		"another page":               {"/overview", own, true, nil, 404, nil},
+	} {
+		got = nil
+		w := post(tt.path, tt.origin, tt.signedIn, tt.form)
+		if w.Code != tt.code && (name != "another page" || w.Code != http.StatusMethodNotAllowed) {
+			t.Errorf("%s: got %d, want %d: %s", name, w.Code, tt.code, w.Body)
+		}
+		if tt.want == nil && len(got) > 0 || tt.want != nil && (len(got) != 1 || got[0] != *tt.want) {
+			t.Errorf("%s: got %+v, want %+v", name, got, tt.want)
+		}
+	}
+	if html := s.do(stranger, "/feedback?answer=useful&link="+token).Body.String(); !strings.Contains(html, "acknowledged as useful") || strings.Contains(html, "<form class") {
+		t.Errorf("afterwards the page does not say what was recorded:\n%s", html)
+	}
+	if html := s.page("/alerts?app=dev"); !strings.Contains(html, `action="/alerts/feedback"`) {
+		t.Error("the Alerts page has no buttons")
+	}
+	fault = errors.New("no broker")
+	if w := post("/feedback", own, false, link); w.Code != http.StatusBadGateway || strings.Contains(w.Body.String(), "no broker") {
+		t.Errorf("a log that does not take it: %d %s", w.Code, w.Body)
 	}
 }
 

@@ -67,7 +67,7 @@ func (c *Console) scopeOf(r *http.Request, app string) (*scope, error) {
 	s.values = question.Values{
 		"app": app, "zone": s.Zone.String(), "from": stamp(s.From), "to": stamp(s.To), "before": stamp(s.Before),
 		"first": s.From.In(s.Zone).Format(time.DateOnly), "end": s.To.In(s.Zone).Format(time.DateOnly),
-		"account": q.Get("account"), "person": q.Get("person"), "feature": q.Get("feature"), "q": q.Get("q"), "path": q.Get("path"), "by": q.Get("by"),
+		"account": q.Get("account"), "alert": q.Get("alert"), "person": q.Get("person"), "feature": q.Get("feature"), "q": q.Get("q"), "path": q.Get("path"), "by": q.Get("by"),
 		"since":  cmp.Or(q.Get("since"), "0"),
 		"window": cmp.Or(q.Get("window"), "86400"),
 		"unit":   cmp.Or(q.Get("unit"), "person"),

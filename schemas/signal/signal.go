@@ -39,6 +39,9 @@ type Message struct {
 	Playbook string    `json:"playbook,omitempty"`
 	Closes   string    `json:"closes,omitempty"`
 	Title    string    `json:"title"` // description of the definition
+	// FeedbackURL is a page with buttons for the recipient's feedback. It is made at
+	// delivery, and is not in the log.
+	FeedbackURL string `json:"feedback_url,omitempty"`
 }
 
 // Line is the message in a line of plain text.

@@ -81,14 +81,15 @@ func (d *dataDir) keysFile() (string, error) {
 	return path, nil
 }
 
-// ownerPassword and consolePassword are the files of passwords that exist from the
-// first start.
+// Files of secrets that exist from the first start: passwords of ClickHouse's users, and
+// what signs the feedback links of alerts.
 const (
 	ownerPassword   = "clickhouse-password"
 	consolePassword = "clickhouse-console-password"
+	feedbackSecret  = "feedback-secret"
 )
 
-// password returns the password in the file name and makes it at the first start.
+// password returns the secret in the file name and makes it at the first start.
 func (d *dataDir) password(name string) (string, error) {
 	path := d.in(name)
 	b, err := os.ReadFile(path)
@@ -97,11 +98,11 @@ func (d *dataDir) password(name string) (string, error) {
 		err = os.WriteFile(path, append(b, '\n'), 0o600)
 	}
 	if err != nil {
-		return "", fmt.Errorf("password of ClickHouse: %w", err)
+		return "", fmt.Errorf("read or make a secret: %w", err)
 	}
 	p := strings.TrimSpace(string(b))
 	if p == "" {
-		return "", fmt.Errorf("password of ClickHouse: %s is empty: remove it, and a new one is made", path)
+		return "", fmt.Errorf("%s is empty: remove it, and a new secret is made", path)
 	}
 	return p, nil
 }

@@ -239,12 +239,15 @@ const (
 )
 
 // alerts evaluates what the definitions say, with the rights of a reader.
-func (m *Machine) alerts(brokers string, s *service) (*alert.Service, error) {
+func (m *Machine) alerts(brokers string, secret setting.Secret, s *service) (*alert.Service, error) {
 	cfg := alert.DefaultConfig()
 	cfg.Kafka.Brokers = setting.Strings{brokers}
 	cfg.ClickHouse = m.writer(brokers).ClickHouse
 	cfg.ClickHouse.User, cfg.ClickHouse.Password = m.readOnly()
 	cfg.Targets = m.cfg.AlertsTargets
+	if m.cfg.ConsoleAddr != "" {
+		cfg.ConsoleURL, cfg.FeedbackSecret = "http://"+dialable(m.cfg.ConsoleAddr), secret
+	}
 	service, err := alert.New(cfg, alert.Dependencies{Logger: s.logger, Metrics: s.registry, Health: s.health, Now: time.Now})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.name, err)
@@ -262,13 +265,21 @@ func (m *Machine) readOnly() (user string, password setting.Secret) {
 
 // console returns the pages, with the first event to send for the app and the key
 // that exist from the first start.
-func (m *Machine) console(data *dataDir, s *service) (*console.Console, error) {
+func (m *Machine) console(data *dataDir, brokers string, secret setting.Secret, s *service) (*console.Console, error) {
 	cfg := console.DefaultConfig()
 	cfg.ClickHouse = m.writer("").ClickHouse
 	cfg.ClickHouse.User, cfg.ClickHouse.Password = m.readOnly()
 	cfg.Addr, cfg.TokenFile = m.cfg.ConsoleAddr, data.in("console-token")
 	cfg.GatewayURL, cfg.WriteKey = "http://"+dialable(m.cfg.GatewayAddr), WriteKey
-	pages, err := console.New(cfg, console.Dependencies{Logger: s.logger, Metrics: s.registry})
+	cfg.FeedbackSecret = secret
+	k := m.writer(brokers).Kafka
+	opts, err := k.Options(s.logger, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.name, err)
+	}
+	pages, err := console.New(cfg, console.Dependencies{Logger: s.logger, Metrics: s.registry, Acknowledge: func(ctx context.Context, f console.Feedback) error {
+		return alert.Acknowledge(ctx, opts, f.AlertID, f.By, f.Feedback, f.Note, time.Now())
+	}})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}
@@ -277,6 +288,10 @@ func (m *Machine) console(data *dataDir, s *service) (*console.Console, error) {
 
 func (m *Machine) startServices(kill context.Context, services []*service, data *dataDir, brokers string, ended chan<- *service) error {
 	keys, err := data.keysFile()
+	if err != nil {
+		return err
+	}
+	feedback, err := data.password(feedbackSecret)
 	if err != nil {
 		return err
 	}
@@ -304,13 +319,13 @@ func (m *Machine) startServices(kill context.Context, services []*service, data 
 		var run func(process.Signals) error
 		switch s.name {
 		case consoleName:
-			pages, err := m.console(data, s)
+			pages, err := m.console(data, brokers, setting.Secret(feedback), s)
 			if err != nil {
 				return err
 			}
 			m.consoleURL, run = pages.URL(), pages.Run
 		case alertsName:
-			service, err := m.alerts(brokers, s)
+			service, err := m.alerts(brokers, setting.Secret(feedback), s)
 			if err != nil {
 				return err
 			}

@@ -139,6 +139,7 @@ func TestSlackTextHasNoControlSequences(t *testing.T) {
 	ts := load(t, fmt.Sprintf("allow: [127.0.0.1]\ntargets:\n- {name: s, kind: slack, url_file: %s}\n", file(t, "url", rec.URL+"/secret\n")))
 	m := message("m")
 	m.Subject = "<!channel> & <https://evil.example|acme>\n\u202efine"
+	m.FeedbackURL = "http://c.example/feedback?link=a.b"
 	if err := ts.Send(t.Context(), Batch{Target: "s", Messages: []signal.Message{m}}, noon); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +147,7 @@ func TestSlackTextHasNoControlSequences(t *testing.T) {
 	if err := json.Unmarshal(rec.bodies[0], &got); err != nil {
 		t.Fatal(err)
 	}
-	want := "[FIRING] Gone silent: account &lt;!channel&gt; &amp; &lt;https://evil.example|acme&gt;  fine: 0 events in 7d\nNext: Call."
+	want := "[FIRING] Gone silent: account &lt;!channel&gt; &amp; &lt;https://evil.example|acme&gt;  fine: 0 events in 7d\nNext: Call.\nUseful or not? http://c.example/feedback?link=a.b"
 	if got["text"] != want {
 		t.Errorf("got %q, want %q", got["text"], want)
 	}

@@ -161,6 +161,9 @@ func slackText(b Batch) string {
 		if m.Playbook != "" && m.State == "firing" {
 			out.WriteString(slackEscapes.Replace("Next: "+plain(m.Playbook)) + "\n")
 		}
+		if m.FeedbackURL != "" {
+			out.WriteString("Useful or not? " + slackEscapes.Replace(plain(m.FeedbackURL)) + "\n")
+		}
 	}
 	return strings.TrimSuffix(out.String(), "\n")
 }
@@ -212,7 +215,7 @@ func (t *Target) letter(b Batch, now time.Time) ([]byte, error) {
 	w := quotedprintable.NewWriter(&out)
 	for _, m := range b.Messages {
 		text := plain(m.Line()) + "\r\n"
-		for _, line := range [][2]string{{"Next", m.Playbook}, {"Closed by", m.Closes}} {
+		for _, line := range [][2]string{{"Next", m.Playbook}, {"Closed by", m.Closes}, {"Useful or not", m.FeedbackURL}} {
 			if line[1] != "" {
 				text += line[0] + ": " + plain(line[1]) + "\r\n"
 			}
