@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/uptakehq/uptake/ingest-gateway/body"
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/ingest-gateway/mapping"
 	"github.com/uptakehq/uptake/schemas/event"
@@ -147,7 +148,7 @@ func (d *decoder) read(ev *event.RawEvent, f *mapping.Fields) bool {
 	if d.groups.Len() > 0 {
 		d.context.Raw("groups", d.groups.Raw)
 	}
-	if n, ok := d.top.Get("session_id").Int(); ok && n == -1 {
+	if id, _ := mapping.ID(d.top.Get("session_id")); id == "-1" {
 		d.top.Take("session_id") // out of any session
 	}
 	for _, key := range []string{"api_key", "apiKey", "options", "client_upload_time"} {
@@ -217,7 +218,7 @@ func decodeForm(group bool) func(*ingest.Request, *ingest.Batch) error {
 		if text == "" {
 			return ingest.Unreadable("the form has no identification")
 		}
-		env, err := mapping.Read([]byte(text), b.Limits(), "")
+		env, err := mapping.Read(body.TrimMark([]byte(text)), b.Limits(), "")
 		if err != nil {
 			return err
 		}

@@ -187,14 +187,14 @@ func (e Encoding) String() string {
 // its field data, percent-decoded; what then is no JSON is base64 (standard or
 // URL alphabet, padded or not, with the spaces that form parsers make of "+"),
 // and what that holds may be packed with gzip or zlib once more. limit bounds
-// the result.
+// the result. A byte order mark before the JSON is left out at every layer.
 func Unwrap(b []byte, limit int) ([]byte, error) {
-	if isJSON(b) {
+	if b = TrimMark(b); isJSON(b) {
 		return b, nil
 	}
 	b = bytes.TrimSpace(b)
 	if data, ok := formData(b); ok {
-		if isJSON(data) { // not escaped at all; its strings may hold "&"
+		if data = TrimMark(data); isJSON(data) { // not escaped at all; its strings may hold "&"
 			return data, nil
 		}
 		// Percent signs are undone and "+" is kept, which base64 needs.
@@ -202,12 +202,11 @@ func Unwrap(b []byte, limit int) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("form data: %w", err)
 		}
-		b = []byte(text)
-		if isJSON(b) { // here "+" is a space: what was a "+" came as %2B
+		if b = TrimMark([]byte(text)); isJSON(b) { // here "+" is a space: what was a "+" came as %2B
 			if text, err = url.QueryUnescape(string(data)); err != nil {
 				return nil, fmt.Errorf("form data: %w", err)
 			}
-			return []byte(text), nil
+			return TrimMark([]byte(text)), nil
 		}
 	}
 	if len(b) == 0 {
@@ -223,7 +222,7 @@ func Unwrap(b []byte, limit int) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if !isJSON(raw) {
+	if raw = TrimMark(raw); !isJSON(raw) {
 		return nil, errors.New("base64 that holds no JSON")
 	}
 	return raw, nil

@@ -127,6 +127,10 @@ func TestUnwrap(t *testing.T) {
 		{"form of JSON, not escaped", `data={"a":"x&y=%41"}&verbose=1`, `{"a":"x&y=%41"}`},
 		{"form of JSON, by a form encoder", "data=" + url.QueryEscape(plus), plus},
 		{"form of JSON, by encodeURIComponent", "data=" + strings.ReplaceAll(url.QueryEscape(plus), "+", "%20"), plus},
+		{"a mark before JSON", "\xef\xbb\xbf" + text, text},
+		{"a mark within base64", "data=" + url.QueryEscape(base64.StdEncoding.EncodeToString([]byte("\xef\xbb\xbf"+text))), text},
+		{"a mark within a form", "data=" + url.QueryEscape("\xef\xbb\xbf"+plus), plus},
+		{"a mark within gzip within base64", base64.StdEncoding.EncodeToString(pack(t, Gzip, "\xef\xbb\xbf"+text)), text},
 		{"form of base64 of gzip", "data=" + url.QueryEscape(base64.StdEncoding.EncodeToString(pack(t, Gzip, text))), text},
 	} {
 		got, err := Unwrap([]byte(tc.in), 1000)

@@ -50,15 +50,15 @@ func decode(r *ingest.Request, b *ingest.Batch) error {
 	if err := b.Authenticate(mapping.HeaderKey(r)); err != nil {
 		return err
 	}
-	text := r.Body
+	text, wrong := r.Body, false
 	if isBinary(r) {
-		text = structured(r)
+		text, wrong = structured(r)
 	}
 	env, err := mapping.Read(text, b.Limits(), "")
 	if err != nil {
 		return err
 	}
-	d := &decoder{b: b}
+	d := &decoder{b: b, notJSON: wrong}
 	for _, it := range env.Items {
 		d.item(it)
 	}
@@ -74,8 +74,9 @@ func isBinary(r *ingest.Request) bool {
 }
 
 // structured writes an event in binary mode as the JSON that it would be in
-// structured mode.
-func structured(r *ingest.Request) []byte {
+// structured mode. wrong reports that the body is not the JSON that its content type
+// promises.
+func structured(r *ingest.Request) (text []byte, wrong bool) {
 	var w mapping.Writer
 	r.Headers.Each(func(name, value []byte) {
 		attribute := strings.ToLower(string(name))
@@ -87,19 +88,22 @@ func structured(r *ingest.Request) []byte {
 	})
 	contentType := r.Header("Content-Type")
 	w.Text("datacontenttype", mapping.Valid(contentType))
+	media, _, _ := strings.Cut(strings.ToLower(contentType), ";")
+	media = strings.TrimSpace(media)
+	isJSON := mapping.IsJSON(r.Body)
 	switch {
 	case len(r.Body) == 0:
-	case mapping.IsJSON(r.Body) && (strings.Contains(contentType, "json") || contentType == "" && json.Valid(r.Body)):
+	case isJSON && (strings.Contains(contentType, "json") || contentType == "" && json.Valid(r.Body)):
 		w.Raw("data", r.Body)
 	case utf8.Valid(r.Body):
 		w.Text("data", ingest.String(r.Body))
 	default:
 		w.Text("data_base64", base64.StdEncoding.EncodeToString(r.Body))
 	}
-	if text := w.Object(); text != nil {
-		return text
+	if text = w.Object(); text == nil {
+		text = []byte("{}")
 	}
-	return []byte("{}")
+	return text, !isJSON && len(r.Body) > 0 && (media == "application/json" || strings.HasSuffix(media, "+json"))
 }
 
 // headerValue undoes the percent-encoding of the HTTP binding, and its quotes.
@@ -125,7 +129,8 @@ func headerValue(value []byte) string {
 
 // decoder is the state of one request.
 type decoder struct {
-	b *ingest.Batch
+	b       *ingest.Batch
+	notJSON bool // the data of an event in binary mode is not the JSON that it should be
 
 	top, data           mapping.Object
 	properties, context mapping.Writer
@@ -145,6 +150,10 @@ func (d *decoder) item(it mapping.Item) {
 	ev.Event = f.ID("type")
 	if version := d.top.Get("specversion").Text(); version != "1.0" && f.Wrong == "" {
 		d.b.Reject(ingest.CodeMissingField, "specversion", "specversion must be 1.0, not "+strconv.Quote(ingest.Shorten(version, 16)))
+		return
+	}
+	if d.notJSON {
+		d.b.Reject(ingest.CodeBadEvent, "data", "not JSON, which the content type says it is")
 		return
 	}
 	when := d.top.Take("time")

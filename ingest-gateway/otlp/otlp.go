@@ -10,7 +10,6 @@ package otlp
 import (
 	"bytes"
 	"net/http"
-	"strconv"
 	"unicode/utf8"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
@@ -246,26 +245,34 @@ func (d *decoder) find(names []string) string {
 	return ""
 }
 
-// clock sets the timestamp: when it happened, else when it was observed. It
-// reports false when it rejected the item.
+// clock sets the timestamp: when it happened, else when it was observed. Exporters
+// write nanoseconds; other instants are read as in every protocol. It reports false
+// when it rejected the item.
 func (d *decoder) clock(ev *event.RawEvent) bool {
+	var wrong scan.Value
+	var field string
 	for _, name := range []string{"timeUnixNano", "observedTimeUnixNano"} {
 		v := d.top.Get(name)
-		if v.IsNull() || v.Text() == "" || v.Text() == "0" {
+		if v.IsNull() || v.Text() == "0" {
 			continue
 		}
-		ns, err := strconv.ParseUint(v.Text(), 10, 64)
-		if err != nil {
-			if !d.b.Unreadable(name, v.Text()) {
-				return false
-			}
-			continue
+		at, ok := mapping.Instant(v)
+		if ev.Timestamp = at; at != 0 {
+			break
 		}
-		ev.Timestamp = max(int64(ns/1000), 1)
-		break
+		if !ok && field == "" {
+			wrong, field = v, name
+		}
 	}
 	d.top.Take("timeUnixNano")
-	return true
+	switch {
+	case field == "":
+		return true
+	case ev.Timestamp != 0:
+		mapping.OtherTime(d.b, wrong)
+		return true
+	}
+	return d.b.Unreadable(field, wrong.Text())
 }
 
 // readBody makes the properties of the attributes and a body that is a list of

@@ -236,14 +236,8 @@ func (d *decoder) item(it mapping.Item) {
 	d.groups.Of(d.properties.Get("$groups"))
 	d.options.Of(d.top.Get("options"))
 
-	timestamp := d.top.Get("timestamp")
-	// Numbers are not taken for instants, as PostHog does not; they stay in the
-	// context.
-	if timestamp.Kind != scan.Number {
-		d.top.Take("timestamp")
-		if !mapping.Time(d.b, ev, "timestamp", timestamp) {
-			return
-		}
+	if !mapping.Time(d.b, ev, "timestamp", d.top.Take("timestamp")) {
+		return
 	}
 	d.setClock(ev)
 	d.setSource(ev)

@@ -155,8 +155,12 @@ func Number(number string) string {
 		}
 		return number
 	}
+	// Digits, not a double: 9007199254740993.0 is not 9007199254740992.
+	if whole, fraction, _ := strings.Cut(number, "."); strings.Trim(fraction, "0") == "" && strings.Trim(whole, "-0") != "" && !strings.ContainsAny(whole, "eE") {
+		return whole
+	}
 	v, err := strconv.ParseFloat(number, 64)
-	if err != nil || v > 1<<53 || v < -1<<53 {
+	if err != nil || v >= 1<<53 || v <= -1<<53 {
 		return number
 	}
 	return strconv.FormatFloat(v+0, 'f', -1, 64) // + 0: -0 is 0
