@@ -1,19 +1,16 @@
-// Package deploy_test checks the files of compose and grafana as far as that is
-// possible without Docker and Grafana: that they parse, that each setting they
-// name is a setting, and each metric a metric. The chart is checked by test/chart.
+// Package deploy_test checks the files of grafana as far as that is possible
+// without Grafana: that they parse, and that each metric they name is a metric. The
+// chart is checked by test/chart, the compose files by test/compose.
 package deploy_test
 
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -26,30 +23,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/rollup"
 	"github.com/uptakehq/uptake/schemas/privacy"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
-	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
-
-// settings returns the environment variables that a service reads.
-func settings(service string) map[string]bool {
-	set := flag.NewFlagSet(service, flag.ContinueOnError)
-	switch service {
-	case "ingest-gateway":
-		c := gateway.DefaultConfig()
-		c.Flags(set)
-	case "enricher":
-		c := enrich.DefaultConfig()
-		c.Flags(set)
-	case "rollup-writer":
-		c := rollup.DefaultConfig()
-		c.Flags(set)
-	}
-	names := map[string]bool{}
-	set.VisitAll(func(f *flag.Flag) { names[setting.Env(f.Name)] = true })
-	for _, name := range []string{"metrics-addr", "log-format", "log-level"} { // of every main
-		names[setting.Env(name)] = true
-	}
-	return names
-}
 
 func decode(t *testing.T, name string, text []byte, into any) {
 	t.Helper()
@@ -69,68 +43,10 @@ func read(t *testing.T, path string) []byte {
 	return text
 }
 
-func TestCompose(t *testing.T) {
-	var file struct {
-		Services map[string]struct {
-			Image       string
-			Build       map[string]string
-			Command     []string
-			Environment map[string]string
-			Volumes     []string
-			DependsOn   map[string]struct{ Condition string } `yaml:"depends_on"`
-		}
-		Volumes map[string]any
-	}
-	if err := yaml.Unmarshal(read(t, "compose/compose.yaml"), &file); err != nil {
-		t.Fatal(err)
-	}
-	dockerfile := string(read(t, "docker/Dockerfile"))
-	for name, s := range file.Services {
-		for other := range s.DependsOn {
-			if _, ok := file.Services[other]; !ok {
-				t.Errorf("%s depends on %s, which is not there", name, other)
-			}
-		}
-		for _, v := range s.Volumes {
-			source, _, _ := strings.Cut(v, ":")
-			if !strings.HasPrefix(source, ".") {
-				if _, ok := file.Volumes[source]; !ok {
-					t.Errorf("%s mounts the volume %s, which is not there", name, source)
-				}
-			} else if _, err := os.Stat(filepath.Join("compose", source)); err != nil {
-				t.Errorf("%s mounts %v", name, err)
-			}
-		}
-		target := s.Build["target"]
-		if target == "" {
-			continue
-		}
-		if s.Image != "uptake/"+target || !strings.Contains(dockerfile, " AS "+target+"\n") {
-			t.Errorf("%s: image %s and target %s do not go together, or the Dockerfile lacks the target", name, s.Image, target)
-		}
-		known := settings(target)
-		for env := range s.Environment {
-			if !known[env] {
-				t.Errorf("%s: %s has no setting %s", name, target, env)
-			}
-		}
-	}
-	for _, name := range []string{"ingest-gateway", "enricher", "rollup-writer", "topics", "migrate", "catalog", "kafka", "clickhouse"} {
-		if _, ok := file.Services[name]; !ok {
-			t.Errorf("compose has no %s", name)
-		}
-	}
-
-	for _, name := range []string{"ingest-gateway", "enricher"} {
-		s := file.Services[name]
-		if !slices.Contains(s.Volumes, "./privacy:"+filepath.Dir(s.Environment["UPTAKE_PRIVACY_FILE"])+":ro") {
-			t.Errorf("%s has no folder of its privacy file %q", name, s.Environment["UPTAKE_PRIVACY_FILE"])
-		}
-	}
+func TestKeysAndPrivacyRules(t *testing.T) {
 	if _, err := privacy.Load("compose/privacy/privacy.yaml"); err != nil {
 		t.Error(err)
 	}
-
 	table, err := keys.Load("compose/keys.yaml")
 	if err != nil {
 		t.Fatal(err)
