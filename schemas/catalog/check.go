@@ -17,7 +17,7 @@ func (c *Catalog) Check() error {
 		for i := range fs {
 			fs[i].Line, fs[i].Path = c.Place(fs[i].Path)
 		}
-		return fs.sorted()
+		return fs.Sorted()
 	}
 	return nil
 }

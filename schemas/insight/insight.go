@@ -15,8 +15,9 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
+
+	"github.com/uptakehq/uptake/schemas/yamldoc"
 )
 
 // Uses of a rule, as the table insight_rules names them.
@@ -90,35 +91,11 @@ type Definitions struct {
 
 type position struct{ line, column int }
 
-// Fault is one thing that is wrong with a file.
-type Fault struct {
-	Line, Column int    // from 1; 0: of the file as a whole
-	Path         string // such as exclude.mail_domains[0]
-	Text         string // what is wrong, with the value
-}
-
-func (f Fault) String() string {
-	var b strings.Builder
-	if f.Line > 0 {
-		fmt.Fprintf(&b, "line %d, column %d: ", f.Line, f.Column)
-	}
-	if f.Path != "" {
-		b.WriteString(f.Path + ": ")
-	}
-	b.WriteString(f.Text)
-	return b.String()
-}
+// Fault is one fault of a file.
+type Fault = yamldoc.Fault
 
 // Faults is the error of [Parse]: everything that is wrong at once.
-type Faults []Fault
-
-func (fs Faults) Error() string {
-	lines := make([]string, len(fs))
-	for i, f := range fs {
-		lines[i] = f.String()
-	}
-	return strings.Join(lines, "\n")
-}
+type Faults = yamldoc.Faults
 
 // Change is the difference between two versions.
 type Change struct {

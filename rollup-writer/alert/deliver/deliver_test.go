@@ -245,8 +245,10 @@ func TestWhatMayBeDialled(t *testing.T) {
 		"allow: [hooks.example]\ntargets: [{name: a, kind: webhook, url: 'https://u:p@hooks.example'}]":                             "without a user",
 		"allow: [mx.example]\ntargets: [{name: a, kind: email, smtp: 'mx.example:25', from: a@b.c, to: [a@b.c], plain_smtp: true}]": "plain_smtp is for an address",
 
-		"targets: [{name: a, kind: pigeon}]": "kind must be webhook, slack or email",
-		"targets: [{nome: a}]":               "field nome not found",
+		"targets: [{name: a, kind: pigeon}]":           "kind must be webhook, slack or email",
+		"targets: [{nome: a}]":                         `line 1, column 12: targets[0].nome: unknown field "nome"; there are apps,`,
+		"targets:\n- {name: a,\n  max_per_hour: many}": `line 3, column 17: targets[0].max_per_hour: must be a whole number (got "many")`,
+		"targets:\n- {name: a, timeout: 5}":            "must be a duration such as 10m",
 		"allow: [h.example]\ntargets: [{name: a, kind: slack, url: 'https://h.example', quiet: {zone: Nowhere, from: '20:00', to: '07:00'}}]": "quiet.zone must be",
 	} {
 		if _, err := LoadTargets(file(t, "t.yaml", text)); err == nil || !strings.Contains(err.Error(), want) {

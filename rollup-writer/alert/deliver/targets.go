@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/mail"
 	"net/netip"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/uptakehq/uptake/schemas/insight"
 	"github.com/uptakehq/uptake/schemas/signal"
+	"github.com/uptakehq/uptake/schemas/yamldoc"
 )
 
 // Kinds of targets.
@@ -34,8 +34,8 @@ const (
 type Targets struct {
 	// Allow are names of external hosts that may be dialled, and networks of local
 	// addresses that may be.
-	Allow   []string `yaml:"allow"`
-	Targets []Target `yaml:"targets"`
+	Allow   []string
+	Targets []Target
 
 	hosts    map[string]bool
 	networks []netip.Prefix
@@ -43,45 +43,45 @@ type Targets struct {
 
 // Target is one receiver.
 type Target struct {
-	Name string `yaml:"name"`
-	Kind string `yaml:"kind"`
-	URL  string `yaml:"url"` // of webhook and slack
+	Name string
+	Kind string
+	URL  string // of webhook and slack
 	// URLFile holds the URL if it is a secret, as Slack's are.
-	URLFile string `yaml:"url_file"`
+	URLFile string
 	// SecretFiles hold keys of signatures (whsec_ and base64). All sign, so that a
 	// key is rotated by adding the new one, and removing the old one later.
-	SecretFiles []string `yaml:"secret_files"`
+	SecretFiles []string
 	// HeaderFiles hold values of request headers, by name: Authorization.
-	HeaderFiles map[string]string `yaml:"header_files"`
+	HeaderFiles map[string]string
 	// BodyFile is a JSON document for the webhook's body, whose strings are
 	// templates: {{.Title}}, {{.Reason}} and the other fields of a message.
-	BodyFile string `yaml:"body_file"`
+	BodyFile string
 
-	SMTP         string   `yaml:"smtp"` // host:port
-	From         string   `yaml:"from"`
-	To           []string `yaml:"to"`
-	Username     string   `yaml:"username"`
-	PasswordFile string   `yaml:"password_file"`
+	SMTP         string // host:port
+	From         string
+	To           []string
+	Username     string
+	PasswordFile string
 	// PlainSMTP sends mail without TLS, to a host whose network is in allow.
-	PlainSMTP bool `yaml:"plain_smtp"`
+	PlainSMTP bool
 
 	// Which messages it receives; without these fields, all.
-	MinSeverity string   `yaml:"min_severity"`
-	Owners      []string `yaml:"owners"`
-	Apps        []string `yaml:"apps"`
+	MinSeverity string
+	Owners      []string
+	Apps        []string
 	// Segments whose entering and leaving it receives; none by default.
-	Segments []string `yaml:"segments"`
-	Default  *bool    `yaml:"default"` // also alerts that name no audience; true unless given
+	Segments []string
+	Default  *bool // also alerts that name no audience; true unless given
 
-	Quiet      *Quiet `yaml:"quiet"`
-	MaxPerHour int    `yaml:"max_per_hour"` // requests or mails; 0: no limit
+	Quiet      *Quiet
+	MaxPerHour int // requests or mails; 0: no limit
 	// GroupWait is how long a message waits for others of its owner, to be sent
 	// together; for slack and email.
-	GroupWait time.Duration `yaml:"group_wait"`
+	GroupWait time.Duration
 	// GiveUp is how long a message is retried before it is given up.
-	GiveUp time.Duration `yaml:"give_up"`
+	GiveUp time.Duration
 	// Timeout of one attempt.
-	Timeout time.Duration `yaml:"timeout"`
+	Timeout time.Duration
 
 	location *time.Location
 	body     any // parsed BodyFile
@@ -90,10 +90,10 @@ type Target struct {
 // Quiet are hours in which nothing is delivered; messages are held, and for slack and
 // email sent as one digest per owner at their end.
 type Quiet struct {
-	Zone string   `yaml:"zone"` // IANA name
-	From string   `yaml:"from"` // 20:00
-	To   string   `yaml:"to"`   // 07:00
-	Days []string `yaml:"days"` // mon to sun: quiet all day
+	Zone string   // IANA name
+	From string   // 20:00
+	To   string   // 07:00
+	Days []string // mon to sun: quiet all day
 
 	from, to int // minutes of the day
 	days     [7]bool
@@ -106,16 +106,80 @@ func LoadTargets(file string) (*Targets, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read targets: %w", err)
 	}
-	var ts Targets
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	dec.KnownFields(true)
-	if err := dec.Decode(&ts); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s: %w", file, err)
+	ts, err := parseTargets(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s:\n%w", file, err)
 	}
 	if err := ts.check(); err != nil {
 		return nil, fmt.Errorf("%s:\n%w", file, err)
 	}
-	return &ts, nil
+	return ts, nil
+}
+
+func parseTargets(text []byte) (*Targets, error) {
+	ts := &Targets{}
+	root, faults := yamldoc.Document(text)
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	if root == nil {
+		return ts, nil
+	}
+	var r yamldoc.Reader
+	r.Mapping("", root, map[string]yamldoc.Field{
+		"allow": r.TextsField(&ts.Allow),
+		"targets": func(path string, n *yaml.Node) {
+			yamldoc.Items(&r, path, n, &ts.Targets, func(path string, n *yaml.Node, t *Target) { t.read(&r, path, n) })
+		},
+	})
+	if len(r.Faults) > 0 {
+		return nil, r.Faults.Sorted()
+	}
+	return ts, nil
+}
+
+func (t *Target) read(r *yamldoc.Reader, path string, n *yaml.Node) {
+	const trueOrFalse, whole, duration = "true or false", "a whole number", "a duration such as 10m"
+	r.Mapping(path, n, map[string]yamldoc.Field{
+		"name":         r.TextField(&t.Name),
+		"kind":         r.TextField(&t.Kind),
+		"url":          r.TextField(&t.URL),
+		"url_file":     r.TextField(&t.URLFile),
+		"secret_files": r.TextsField(&t.SecretFiles),
+		"header_files": func(path string, n *yaml.Node) {
+			t.HeaderFiles = map[string]string{}
+			r.Entries(path, n, func(name, path string, _, value *yaml.Node) {
+				var file string
+				r.Text(path, value, &file)
+				t.HeaderFiles[name] = file
+			})
+		},
+		"body_file":     r.TextField(&t.BodyFile),
+		"smtp":          r.TextField(&t.SMTP),
+		"from":          r.TextField(&t.From),
+		"to":            r.TextsField(&t.To),
+		"username":      r.TextField(&t.Username),
+		"password_file": r.TextField(&t.PasswordFile),
+		"plain_smtp":    yamldoc.ValueField(r, &t.PlainSMTP, trueOrFalse),
+		"min_severity":  r.TextField(&t.MinSeverity),
+		"owners":        r.TextsField(&t.Owners),
+		"apps":          r.TextsField(&t.Apps),
+		"segments":      r.TextsField(&t.Segments),
+		"default":       yamldoc.ValueField(r, &t.Default, trueOrFalse),
+		"quiet": func(path string, n *yaml.Node) {
+			t.Quiet = &Quiet{}
+			r.Mapping(path, n, map[string]yamldoc.Field{
+				"zone": r.TextField(&t.Quiet.Zone),
+				"from": r.TextField(&t.Quiet.From),
+				"to":   r.TextField(&t.Quiet.To),
+				"days": r.TextsField(&t.Quiet.Days),
+			})
+		},
+		"max_per_hour": yamldoc.ValueField(r, &t.MaxPerHour, whole),
+		"group_wait":   yamldoc.ValueField(r, &t.GroupWait, duration),
+		"give_up":      yamldoc.ValueField(r, &t.GiveUp, duration),
+		"timeout":      yamldoc.ValueField(r, &t.Timeout, duration),
+	})
 }
 
 func (ts *Targets) check() error {
