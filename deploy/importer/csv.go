@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -43,6 +42,7 @@ func readCSV(r io.Reader, head []byte, cfg *Config) (io.Reader, error) {
 		return nil, fmt.Errorf("is CSV, which %s does not export: use -from csv with -map", cfg.From)
 	}
 	t := &table{rows: csv.NewReader(r), object: object}
+	t.rows.FieldsPerRecord = -1
 	if t.rows.Comma = separator(head); t.rows.Comma == 0 {
 		t.rows.Comma = ',' // of one column
 	}
@@ -71,16 +71,17 @@ func (t *table) Read(p []byte) (int, error) {
 		if errors.Is(err, io.EOF) {
 			return 0, io.EOF
 		}
-		if err != nil {
+		object := fields{}
+		var wrong *csv.ParseError
+		switch {
+		case errors.As(err, &wrong):
+			object.setText(unreadable, "CSV: "+err.Error())
+		case err != nil:
 			return 0, fmt.Errorf("CSV: %w", err)
+		default:
+			object = t.row(row)
 		}
-		cells := make(map[string]string, len(row))
-		for i, cell := range row {
-			if cell != "" {
-				cells[t.header[i]] = cell
-			}
-		}
-		text, err := t.object(cells).write()
+		text, err := object.write()
 		if err != nil {
 			return 0, err
 		}
@@ -90,13 +91,31 @@ func (t *table) Read(p []byte) (int, error) {
 	return t.buf.Read(p)
 }
 
+// row makes the event of a row. Cells that it lacks at its end are empty; with more
+// than the header it cannot be read.
+func (t *table) row(row []string) fields {
+	if len(row) > len(t.header) {
+		f := fields{}
+		f.setText(unreadable, fmt.Sprintf("CSV: %d cells, the header has %d", len(row), len(t.header)))
+		return f
+	}
+	cells := make(map[string]string, len(row))
+	for i, cell := range row {
+		if cell != "" {
+			cells[t.header[i]] = cell
+		}
+	}
+	return t.object(cells)
+}
+
 // cell returns the JSON of a property in a cell: a number or a truth value where it is
-// written as JSON writes it, an object or array, or text.
+// written as JSON writes it, an object or array, or text. Of numbers with an exponent
+// only those with a fraction or a sign count: 12e4 is a code as well.
 func cell(text string) json.RawMessage {
-	f, err := strconv.ParseFloat(text, 64)
-	number := err == nil && strconv.FormatFloat(f, 'f', -1, 64) == text
-	nested := (text[0] == '{' || text[0] == '[') && json.Valid([]byte(text))
-	if number || nested || text == "true" || text == "false" {
+	mantissa, exponent, _ := strings.Cut(strings.ToLower(text), "e")
+	number := strings.ContainsRune("-0123456789", rune(text[0])) && (exponent == "" || strings.Contains(mantissa, ".") || strings.ContainsAny(exponent, "+-"))
+	nested := text[0] == '{' || text[0] == '['
+	if text == "true" || text == "false" || (number || nested) && json.Valid([]byte(text)) {
 		return json.RawMessage(text)
 	}
 	quoted, _ := json.Marshal(text) // strings always encode

@@ -24,9 +24,34 @@ type format interface {
 	envelope(events [][]byte) []byte
 	path() string
 	authorize(req *http.Request, key string)
-	// answer reports whether the gateway says that every event is stored or put
-	// aside, and how many were put aside, as far as it says.
-	answer(status int, reply []byte) (putAside int, taken bool)
+	// answer reads whether the gateway says that every event is stored or rejected,
+	// and how many were rejected, as far as it says.
+	answer(status int, reply []byte) (v verdict, taken bool)
+}
+
+// verdict is what the gateway says of the events of a request.
+type verdict struct {
+	rejected int
+	first    string // why the first of them was
+	tooLarge int    // that it takes in no request
+}
+
+func (v *verdict) add(w verdict) {
+	if v.first == "" {
+		v.first = w.first
+	}
+	v.rejected += w.rejected
+	v.tooLarge += w.tooLarge
+}
+
+// reject counts an event that was rejected, given its id if it is known.
+func (v *verdict) reject(id, why string) {
+	if v.first == "" {
+		if v.first = why; id != "" {
+			v.first = fmt.Sprintf("event %q: %s", id, why)
+		}
+	}
+	v.rejected++
 }
 
 var formats = map[string]func(*persons) format{
@@ -51,8 +76,17 @@ func read(text []byte) (fields, error) {
 	if f == nil {
 		return nil, errors.New("not a JSON object: null")
 	}
+	if why, ok := f[unreadable]; ok {
+		var text string
+		_ = json.Unmarshal(why, &text) // readCSV wrote it
+		return nil, errors.New(text)
+	}
 	return f, nil
 }
+
+// unreadable is the field of a line that stands for a row of CSV that cannot be read,
+// with the reason. No export has a field of this name.
+const unreadable = "\x00unreadable"
 
 // text returns a string, or a number as it is written; "" for anything else.
 func (f fields) text(name string) string {
@@ -145,12 +179,20 @@ func (segment) path() string { return "/segment/v1/import" }
 
 func (segment) authorize(req *http.Request, key string) { req.SetBasicAuth(key, "") }
 
-func (segment) answer(status int, reply []byte) (int, bool) {
+func (segment) answer(status int, reply []byte) (v verdict, taken bool) {
 	var r struct {
-		Rejected []json.RawMessage `json:"rejected"`
+		Rejected []struct {
+			ID     string `json:"message_id"`
+			Code   string `json:"code"`
+			Field  string `json:"field"`
+			Detail string `json:"detail"`
+		} `json:"rejected"`
 	}
-	taken := status == http.StatusOK && json.Unmarshal(reply, &r) == nil
-	return len(r.Rejected), taken
+	taken = status == http.StatusOK && json.Unmarshal(reply, &r) == nil
+	for _, e := range r.Rejected {
+		v.reject(e.ID, strings.TrimSpace(e.Code+" "+e.Field)+": "+e.Detail)
+	}
+	return v, taken
 }
 
 // posthog imports events as PostHog's batch exports write them.
@@ -196,20 +238,20 @@ func (posthog) authorize(req *http.Request, key string) {
 	req.Header.Set("Authorization", "Bearer "+key)
 }
 
-func (posthog) answer(status int, reply []byte) (int, bool) {
+func (posthog) answer(status int, reply []byte) (v verdict, taken bool) {
 	var r struct {
 		Results map[string]struct {
-			Result string `json:"result"`
+			Result  string `json:"result"`
+			Details string `json:"details"`
 		} `json:"results"`
 	}
-	taken := status == http.StatusOK && json.Unmarshal(reply, &r) == nil
-	n := 0
-	for _, v := range r.Results {
-		if v.Result == "drop" {
-			n++
+	taken = status == http.StatusOK && json.Unmarshal(reply, &r) == nil
+	for _, id := range slices.Sorted(maps.Keys(r.Results)) {
+		if e := r.Results[id]; e.Result == "drop" {
+			v.reject(id, e.Details)
 		}
 	}
-	return n, taken
+	return v, taken
 }
 
 // mixpanel imports what its raw export API gives.
@@ -252,16 +294,22 @@ func (mixpanel) path() string { return "/mixpanel/import?strict=1" }
 func (mixpanel) authorize(req *http.Request, key string) { req.SetBasicAuth(key, "") }
 
 // answer knows partial success, which is 400 with the number that was taken.
-func (mixpanel) answer(status int, reply []byte) (int, bool) {
+func (mixpanel) answer(status int, reply []byte) (v verdict, taken bool) {
 	var r struct {
-		Imported *int              `json:"num_records_imported"`
-		Failed   []json.RawMessage `json:"failed_records"`
+		Imported *int `json:"num_records_imported"`
+		Failed   []struct {
+			ID      string `json:"insert_id"`
+			Field   string `json:"field"`
+			Message string `json:"message"`
+		} `json:"failed_records"`
 	}
 	if json.Unmarshal(reply, &r) != nil || r.Imported == nil {
-		return 0, false
+		return v, false
 	}
-	partial := status == http.StatusBadRequest && len(r.Failed) > 0
-	return len(r.Failed), status == http.StatusOK || partial
+	for _, e := range r.Failed {
+		v.reject(e.ID, strings.TrimPrefix(e.Field+": "+e.Message, ": "))
+	}
+	return v, status == http.StatusOK || status == http.StatusBadRequest && v.rejected > 0
 }
 
 // amplitude imports what its export API gives.
@@ -366,23 +414,25 @@ func (*amplitude) authorize(req *http.Request, key string) {
 
 // answer reads the indexes of events that were put aside, which a 400 lists: the
 // others are stored, since all have an insert id.
-func (*amplitude) answer(status int, reply []byte) (int, bool) {
+func (*amplitude) answer(status int, reply []byte) (v verdict, taken bool) {
 	if status != http.StatusBadRequest {
-		return 0, status == http.StatusOK
+		return v, status == http.StatusOK
 	}
 	var r struct {
+		Error   string           `json:"error"`
 		Fields  map[string][]int `json:"events_with_invalid_fields"`
 		Missing map[string][]int `json:"events_with_missing_fields"`
 		Lengths map[string][]int `json:"events_with_invalid_id_lengths"`
 	}
 	if json.Unmarshal(reply, &r) != nil {
-		return 0, false
+		return v, false
 	}
-	bad := 0
 	for _, byField := range []map[string][]int{r.Fields, r.Missing, r.Lengths} {
 		for _, indexes := range byField {
-			bad += len(indexes)
+			for range indexes {
+				v.reject("", r.Error)
+			}
 		}
 	}
-	return bad, bad > 0
+	return v, v.rejected > 0
 }

@@ -59,10 +59,10 @@ func TestCSV(t *testing.T) {
 		want       []string
 	}{
 		{
-			"mixpanel", "\ufeffEvent Name,Time,Distinct ID,$insert_id,Price,Note,Zip\r\nPaid,1767323045,maria,i-1,1.50,\"a \"\"b\"\",\nc\",01234\r\nPaid,1767323046,maria,i-2,1.5,,\r\n", nil,
+			"mixpanel", "\ufeffEvent Name,Time,Distinct ID,$insert_id,Price,Note,Zip\r\nPaid,1767323045,maria,i-1,1.50,\"a \"\"b\"\",\nc\",01234\r\nPaid,1767323046,maria,i-2,4.9500000000000002,12e4\r\n", nil,
 			[]string{
-				`track "Paid" id=i-1 user=maria anonymous= account= at=2026-01-02T03:04:05Z {"$insert_id":"i-1","Note":"a \"b\",\nc","Price":"1.50","Zip":"01234","distinct_id":"maria","time":"1767323045"} `,
-				`track "Paid" id=i-2 user=maria anonymous= account= at=2026-01-02T03:04:06Z {"$insert_id":"i-2","Price":1.5,"distinct_id":"maria","time":"1767323046"} `,
+				`track "Paid" id=i-1 user=maria anonymous= account= at=2026-01-02T03:04:05Z {"$insert_id":"i-1","Note":"a \"b\",\nc","Price":1.50,"Zip":"01234","distinct_id":"maria","time":"1767323045"} `,
+				`track "Paid" id=i-2 user=maria anonymous= account= at=2026-01-02T03:04:06Z {"$insert_id":"i-2","Note":"12e4","Price":4.9500000000000002,"distinct_id":"maria","time":"1767323046"} `,
 			},
 		},
 		{
@@ -85,7 +85,7 @@ func TestCSV(t *testing.T) {
 		if got := g.stored(t); !slices.Equal(got, tc.want) {
 			t.Errorf("%s: got\n%s\nwant\n%s", tc.from, strings.Join(got, "\n"), strings.Join(tc.want, "\n"))
 		}
-		for text, want := range map[string]string{"a,b,a\n": "twice", "a,b\n1\n": "fields", "a,b\n\"1,2\n": "quote"} {
+		for text, want := range map[string]string{"a,b,a\n": "twice", "a,b\n1,2,3\n": "1 of 1 lines were skipped, the first: line 1: CSV: 3 cells, the header has 2", "a,b\n\"1,2\n": "quote"} {
 			cfg := config(t, tc.from, g.url, text)
 			if cfg.Map = tc.columns; tc.from == "csv" {
 				cfg.Map = map[string]string{"event": "a", "userId": "b"}
@@ -94,6 +94,18 @@ func TestCSV(t *testing.T) {
 				t.Errorf("%s: %q: got %v, want %q", tc.from, text, err, want)
 			}
 		}
+	}
+	// A row that cannot be read is skipped, one that the gateway rejects is counted, and
+	// the rows behind both are imported.
+	g := newTarget(t)
+	rows := config(t, "csv", g.url, "a,b,c\nPaid,maria,2026-01-02\nPaid,maria,2026-01-02,?\nPaid,\"maria\"x,2026-01-02\nPaid,maria,soon\nPaid,maria\n")
+	rows.Map = map[string]string{"event": "a", "userId": "b", "timestamp": "c"}
+	result, err := Run(t.Context(), rows, quiet())
+	if want := (Result{Lines: 5, Sent: 3, Rejected: 1, Skipped: 2}); !unread(&result, err) || result != want || len(g.stored(t)) != 2 {
+		t.Errorf("got %+v, %v, %d stored, want %+v", result, err, len(g.stored(t)), want)
+	}
+	if err == nil || !strings.Contains(err.Error(), "2 of 5 lines were skipped, the first: line 2: ") || !strings.Contains(err.Error(), "bad_timestamp timestamp: not an instant: soon") {
+		t.Errorf("got %v", err)
 	}
 	cfg := config(t, "csv", "http://127.0.0.1:1", "a,b\n1,2\n")
 	cfg.Map = map[string]string{"event": "a", "userId": "c"}

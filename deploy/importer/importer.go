@@ -124,15 +124,16 @@ type Dependencies struct {
 
 // Result counts what became of a file's lines, over all runs.
 type Result struct {
-	Lines    int64 `json:"lines"`     // read
-	Sent     int64 `json:"sent"`      // taken by the gateway
-	PutAside int64 `json:"put_aside"` // of these: not usable, kept as rejected; as far as the source's answers tell
-	Skipped  int64 `json:"skipped"`   // no JSON object, or too large: not sent
+	Lines    int64 `json:"lines"`    // read
+	Sent     int64 `json:"sent"`     // taken by the gateway
+	Rejected int64 `json:"rejected"` // of these, by the gateway, which keeps them as rejected events; as far as the source's answers tell
+	Skipped  int64 `json:"skipped"`  // no JSON object, or too large: not sent
 
 	Unmatched int64 `json:"unmatched,omitempty"` // the export no longer has the id under which it was sent
 	Ambiguous int64 `json:"ambiguous,omitempty"` // of a local time that was shown twice, at the end of daylight saving time
 
-	FirstSkipped string `json:"first_skipped,omitempty"` // why the first was
+	FirstSkipped  string `json:"first_skipped,omitempty"` // why the first was
+	FirstRejected string `json:"first_rejected,omitempty"`
 }
 
 // Run imports the file from where the state file says to its end, or until ctx
@@ -299,7 +300,7 @@ func (r *run) all(ctx context.Context, file *export) (Result, error) {
 	if err := r.flush(ctx); err != nil {
 		return r.state.Result, err
 	}
-	r.log.Info("done", "lines", r.state.Lines, "sent", r.state.Sent, "put_aside", r.state.PutAside, "skipped", r.state.Skipped,
+	r.log.Info("done", "lines", r.state.Lines, "sent", r.state.Sent, "rejected", r.state.Rejected, "skipped", r.state.Skipped,
 		"seconds", r.now().Sub(r.started).Seconds())
 	if n := r.state.Ambiguous; n > 0 {
 		r.log.Warn("events of local times that were shown twice, when daylight saving time ended: they count at the first, flagged time_ambiguous", "events", n)
@@ -307,14 +308,21 @@ func (r *run) all(ctx context.Context, file *export) (Result, error) {
 	if n := r.state.Unmatched; n > 0 {
 		r.log.Warn("events of which the export no longer has the id under which they were sent: those that also came live count twice", "events", n)
 	}
+	var unread []string
 	if n := r.state.Skipped; n > 0 {
-		return r.state.Result, fmt.Errorf("%w: %d of %d lines of %s; the first: %s", ErrUnread, n, r.state.Lines, r.cfg.File, r.state.FirstSkipped)
+		unread = append(unread, fmt.Sprintf("%d of %d lines were skipped, the first: %s", n, r.state.Lines, r.state.FirstSkipped))
+	}
+	if n := r.state.Rejected; n > 0 {
+		unread = append(unread, fmt.Sprintf("%d of %d events were rejected by the gateway, the first: %s", n, r.state.Sent, r.state.FirstRejected))
+	}
+	if len(unread) > 0 {
+		return r.state.Result, fmt.Errorf("%w of %s: %s", ErrUnread, r.cfg.File, strings.Join(unread, "; "))
 	}
 	return r.state.Result, nil
 }
 
-// ErrUnread is the error of an import that could not send all that the file has.
-var ErrUnread = errors.New("not everything was read")
+// ErrUnread is the error of an import of which something was skipped or rejected.
+var ErrUnread = errors.New("not everything was imported")
 
 // take adds a line of n bytes to the batch, which is sent before when the line
 // would be too much. text is nil of a line that is too long.
@@ -372,16 +380,19 @@ func (r *run) first(why string) {
 // flush sends the batch and saves how far the import is.
 func (r *run) flush(ctx context.Context) error {
 	if len(r.batch) > 0 {
-		putAside, tooLarge, err := r.send.all(ctx, r.format, r.batch)
+		v, err := r.send.all(ctx, r.format, r.batch)
 		if err != nil {
 			return fmt.Errorf("send lines %d to %d: %w", r.state.Lines+1, r.line, err)
 		}
-		r.state.Sent += int64(len(r.batch) - r.claims - tooLarge)
-		if tooLarge > 0 {
+		r.state.Sent += int64(len(r.batch) - r.claims - v.tooLarge)
+		if v.tooLarge > 0 {
 			r.first(fmt.Sprintf("too large for the gateway, between lines %d and %d", r.state.Lines+1, r.line))
 		}
-		r.skipped += int64(tooLarge)
-		r.state.PutAside += int64(putAside)
+		r.skipped += int64(v.tooLarge)
+		if r.state.FirstRejected == "" && v.first != "" {
+			r.state.FirstRejected = fmt.Sprintf("between lines %d and %d, %s", r.state.Lines+1, r.line, v.first)
+		}
+		r.state.Rejected += int64(v.rejected)
 		clear(r.batch)
 		r.batch, r.bytes, r.claims = r.batch[:0], 0, 0
 	}
@@ -401,7 +412,7 @@ func (r *run) tell(file *export) {
 	}
 	r.told = now
 	lines := r.state.Lines - r.before
-	attrs := []any{"lines", r.state.Lines, "sent", r.state.Sent, "put_aside", r.state.PutAside, "skipped", r.state.Skipped}
+	attrs := []any{"lines", r.state.Lines, "sent", r.state.Sent, "rejected", r.state.Rejected, "skipped", r.state.Skipped}
 	if seconds := now.Sub(r.started).Seconds(); seconds > 0 {
 		attrs = append(attrs, "lines_per_second", int64(float64(lines)/seconds))
 	}

@@ -168,7 +168,7 @@ func TestFormats(t *testing.T) {
 not JSON
 null
 `,
-			result: Result{Lines: 6, Sent: 3, PutAside: 1, Skipped: 2},
+			result: Result{Lines: 6, Sent: 3, Rejected: 1, Skipped: 2},
 			want: []string{
 				`identify "" id=import-1d5ae3018b16d5be03e1e5912de4b6f4 user=maria anonymous= account= at=2026-01-02T03:04:05Z  {"plan":"pro"}`,
 				`track "Item Scanned" id=m-1 user=maria anonymous= account=corner-shop at=2026-01-02T03:04:06Z {"sku":"4006"} `,
@@ -180,7 +180,7 @@ null
 {"uuid":"u-2","event":"$identify","properties":{"$anon_distinct_id":"anon-1"},"set":"{\"plan\":\"pro\"}","set_once":null,"distinct_id":"maria","timestamp":"2026-01-02T03:04:05Z"}
 {"uuid":"u-3","event":"nobody","properties":{}}
 `,
-			result: Result{Lines: 3, Sent: 3, PutAside: 1},
+			result: Result{Lines: 3, Sent: 3, Rejected: 1},
 			want: []string{
 				`identify "$identify" id=u-2 user=maria anonymous=anon-1 account= at=2026-01-02T03:04:05Z {"$anon_distinct_id":"anon-1"} {"plan":"pro"}`,
 				`track "Item Scanned" id=u-1 user=maria anonymous= account=corner-shop at=2026-01-02T03:04:05.678Z {"sku":"4006","$groups":{"company":"corner-shop"}} `,
@@ -192,7 +192,7 @@ null
 {"event":"Old","properties":{"time":"never","distinct_id":"maria","$insert_id":"i-2"}}
 {"event":"No id","properties":{"time":1767323045,"distinct_id":"maria"}}
 `,
-			result: Result{Lines: 3, Sent: 3, PutAside: 1},
+			result: Result{Lines: 3, Sent: 3, Rejected: 1},
 			want: []string{
 				`track "Item Scanned" id=i-1 user=maria anonymous= account=corner-shop at=2026-01-02T03:04:05Z {"$insert_id":"i-1","company":"corner-shop","distinct_id":"maria","time":1767323045} `,
 				`track "No id" id=import-7c3b5b50e5d501453c6186b04d5dd9b2 user=maria anonymous= account= at=2026-01-02T03:04:05Z {"$insert_id":"import-7c3b5b50e5d501453c6186b04d5dd9b2","distinct_id":"maria","time":1767323045} `,
@@ -328,12 +328,15 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// unread reports whether the error is that of an import that skipped something, if
-// the result says that it did, and takes the reason out of it.
+// unread reports whether the error is that of an import of which something was skipped
+// or rejected, with the reasons of the first of each, if the result says that it was,
+// and takes the reasons out of it.
 func unread(r *Result, err error) bool {
-	said := r.FirstSkipped != ""
-	r.FirstSkipped = ""
-	return said == (r.Skipped > 0) && errors.Is(err, ErrUnread) == said && (said || err == nil)
+	skipped, rejected := r.FirstSkipped, r.FirstRejected
+	r.FirstSkipped, r.FirstRejected = "", ""
+	said := skipped != "" || rejected != ""
+	return (skipped != "") == (r.Skipped > 0) && (rejected != "") == (r.Rejected > 0) && errors.Is(err, ErrUnread) == said &&
+		(said || err == nil) && (!said || strings.Contains(err.Error(), skipped) && strings.Contains(err.Error(), rejected))
 }
 
 func TestFiles(t *testing.T) {
@@ -386,7 +389,8 @@ func TestFiles(t *testing.T) {
 	for text, want := range map[string]string{
 		"\ufeff" + one + "\r\n" + one: "", "[" + one + "," + one + "]": "", "\ufeff [\n" + one + ",\n  " + strings.ReplaceAll(one, ",", ",\n") + "\n]\n": "",
 		"[" + one + "," + one: "EOF", "[" + one + "] x": "follows", "<!DOCTYPE html>": "login page", "PK\x03\x04": "zip", "event,user\na,b\n": "CSV",
-		utf16le(one + "\n" + one): "", zipped(t, map[string]string{"p/2.json": one, "p/1.json.gz": gzipped(t, one+"\n"), "__MACOSX/p/1.json": "x", "p/.x": "x"}): "",
+		utf16le(one + "\n" + one): "", strings.TrimPrefix(utf16le(one+"\n"+one), "\xff\xfe"): "", "PAR1\x15": "Parquet", "Unable to authenticate": "error message",
+		gzipped(t, gzipped(t, one)): "gzip twice", zipped(t, map[string]string{"x.json": "Obj\x01\x04"}): "x.json: is Avro", zipped(t, map[string]string{"p/2.json": one, "p/1.json.gz": gzipped(t, one+"\n"), "__MACOSX/p/1.json": "x", "p/.x": "x"}): "",
 	} {
 		cfg = config(t, "segment", g.url, text)
 		result, err := Run(t.Context(), cfg, quiet())
@@ -500,7 +504,7 @@ func TestProgress(t *testing.T) {
 	if n := strings.Count(text.String(), "msg=importing"); n != 8 {
 		t.Errorf("%d lines of progress, want 8:\n%s", n, text.String())
 	}
-	for _, want := range []string{"lines=10 sent=10 put_aside=0 skipped=0 lines_per_second=", "percent=100", "msg=done lines=40 sent=40"} {
+	for _, want := range []string{"lines=10 sent=10 rejected=0 skipped=0 lines_per_second=", "percent=100", "msg=done lines=40 sent=40"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("it does not say %q:\n%s", want, text.String())
 		}

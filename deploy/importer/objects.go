@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 
+	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/transform"
 )
@@ -17,14 +19,27 @@ import (
 // looks like.
 func objects(r io.Reader, cfg *Config) (io.Reader, error) {
 	in := bufio.NewReaderSize(r, 64<<10)
-	if mark, _ := in.Peek(2); bytes.Equal(mark, []byte("\xff\xfe")) || bytes.Equal(mark, []byte("\xfe\xff")) {
-		in = bufio.NewReaderSize(transform.NewReader(in, unicode.UTF16(unicode.BigEndian, unicode.ExpectBOM).NewDecoder()), 64<<10)
+	if mark, _ := in.Peek(2); len(mark) == 2 {
+		var wide encoding.Encoding // no text of UTF-8 begins with a NUL, or has it behind a letter
+		switch {
+		case bytes.Equal(mark, []byte("\xff\xfe")) || bytes.Equal(mark, []byte("\xfe\xff")):
+			wide = unicode.UTF16(unicode.BigEndian, unicode.ExpectBOM)
+		case mark[0] != 0 && mark[1] == 0:
+			wide = unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM)
+		case mark[0] == 0 && mark[1] != 0:
+			wide = unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM)
+		}
+		if wide != nil {
+			in = bufio.NewReaderSize(transform.NewReader(in, wide.NewDecoder()), 64<<10)
+		}
 	}
 	if mark, _ := in.Peek(3); bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
 		_, _ = in.Discard(len(mark)) // was peeked
 	}
 	head, _ := in.Peek(64 << 10) // its error comes again with the first read
 	switch text := bytes.TrimLeft(head, " \t\r\n"); {
+	case binary(head) != "":
+		return nil, fmt.Errorf("is %s: export JSON or CSV", binary(head))
 	case cfg.From == "csv":
 		return readCSV(in, head, cfg)
 	case len(text) == 0 || text[0] == '{':
@@ -40,7 +55,31 @@ func objects(r io.Reader, cfg *Config) (io.Reader, error) {
 	case separator(head) != 0:
 		return readCSV(in, head, cfg)
 	}
+	if line, _, _ := bytes.Cut(bytes.TrimSpace(head), []byte("\n")); !bytes.Contains(head, []byte("\n{")) && !json.Valid(line) {
+		return nil, fmt.Errorf("is neither JSON nor CSV; it begins with %q, perhaps an error message in place of the export", clip(line[:min(len(line), 80)]))
+	}
 	return in, nil
+}
+
+// binary names the format of data that is no text, by its first bytes; "" of others.
+func binary(head []byte) string {
+	for _, f := range []struct{ magic, name string }{
+		{"PAR1", "Parquet"},
+		{"Obj\x01", "Avro"},
+		{"ORC", "ORC"},
+		{"SQLite format 3", "an SQLite database"},
+		{"%PDF", "PDF"},
+		{"\x28\xb5\x2f\xfd", "packed with zstd"},
+		{"BZh", "packed with bzip2"},
+		{"\xfd7zXZ", "packed with xz"},
+		{"PK\x03\x04", "a zip archive within another"},
+		{"\x1f\x8b", "packed with gzip twice"},
+	} {
+		if bytes.HasPrefix(head, []byte(f.magic)) {
+			return f.name
+		}
+	}
+	return ""
 }
 
 // elements reads the elements of a JSON array as lines.

@@ -28,54 +28,53 @@ type sender struct {
 const maxReply = 16 << 20
 
 // all sends a batch, in halves where the gateway says that it is too large, and
-// returns how many of its events were put aside and how many are too large by
+// returns how many of its events were rejected and how many are too large by
 // themselves. Whatever may be better later is tried again until ctx ends;
 // anything else is an error.
-func (s *sender) all(ctx context.Context, f format, batch [][]byte) (putAside, tooLarge int, err error) {
+func (s *sender) all(ctx context.Context, f format, batch [][]byte) (v verdict, err error) {
 	body, err := pack(f.envelope(batch))
 	if err != nil {
-		return 0, 0, err
+		return v, err
 	}
 	pause := s.cfg.RetryMin
 	for {
 		status, reply, after, err := s.once(ctx, f, body)
 		if ctx.Err() != nil {
-			return 0, 0, context.Cause(ctx)
+			return v, context.Cause(ctx)
 		}
 		if err == nil {
-			putAside, taken := f.answer(status, reply)
+			said, taken := f.answer(status, reply)
 			switch {
 			case taken:
-				return putAside, 0, nil
+				return said, nil
 			case status == http.StatusRequestEntityTooLarge && len(batch) == 1:
 				s.log.Warn("event too large for the gateway, skipped", "bytes", len(batch[0]), "answer", clip(reply))
-				return 0, 1, nil
+				return verdict{tooLarge: 1}, nil
 			case status == http.StatusRequestEntityTooLarge:
 				return s.halves(ctx, f, batch)
 			case status != http.StatusTooManyRequests && status != http.StatusRequestTimeout && status < 500:
-				return 0, 0, fmt.Errorf("the gateway answers %d: %s", status, clip(reply))
+				return v, fmt.Errorf("the gateway answers %d: %s", status, clip(reply))
 			}
 		}
 		wait := max(pause, after)
 		s.log.Warn("sending again", "status", status, "error", err, "in", wait)
 		if err := backoff.Sleep(ctx, wait); err != nil {
-			return 0, 0, err
+			return v, err
 		}
 		pause = min(2*pause, s.cfg.RetryMax)
 	}
 }
 
-func (s *sender) halves(ctx context.Context, f format, batch [][]byte) (putAside, tooLarge int, err error) {
+func (s *sender) halves(ctx context.Context, f format, batch [][]byte) (v verdict, err error) {
 	half := len(batch) / 2
 	for _, part := range [][][]byte{batch[:half], batch[half:]} {
-		p, l, err := s.all(ctx, f, part)
-		putAside += p
-		tooLarge += l
+		w, err := s.all(ctx, f, part)
+		v.add(w)
 		if err != nil {
-			return putAside, tooLarge, err
+			return v, err
 		}
 	}
-	return putAside, tooLarge, nil
+	return v, nil
 }
 
 func (s *sender) once(ctx context.Context, f format, body []byte) (status int, reply []byte, after time.Duration, err error) {
