@@ -382,6 +382,14 @@ func TestImportCSVOfPeople(t *testing.T) {
 	if want := []string{`duplicate: module "till" is read as "Till"`}; !slices.Equal(im.findings, want) {
 		t.Errorf("findings: got %q, want %q", im.findings, want)
 	}
+	// The same letters composed and with combining marks; a feature twice is a fault.
+	im = newImporter("x", "x")
+	if err := im.csv([]byte("Feature,Module,Product\nA,Caf\u00e9,Shop\nB,Cafe\u0301,Shop\n")); err != nil || len(im.cat.Products[0].Modules) != 1 {
+		t.Errorf("got %v, %+v", err, im.cat.Products)
+	}
+	if err := newImporter("x", "x").csv([]byte("Feature,Module,Product\nScan,Till,Shop\nSCAN,till,Shop\n")); err == nil || !strings.Contains(err.Error(), `line 3: feature "SCAN" is in module "Till" already, as "Scan"`) {
+		t.Errorf("got %v", err)
+	}
 	wide := func(s string) string {
 		b := []byte{0xff, 0xfe}
 		for _, c := range utf16.Encode([]rune(s)) {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/uptakehq/uptake/schemas/catalog"
 )
 
@@ -43,11 +45,12 @@ func (im *importer) id(kind, name, within string) string {
 	return id
 }
 
-// sameName reports whether two names of products, or of modules of one product, differ
-// only in case and blanks: people write Till, till and TILL in a table and mean one
-// module.
+// sameName reports whether two names of products, of modules of one product or of
+// features of one module differ only in case, blanks and how Unicode composes their
+// letters: people write Till, till and TILL in a table and mean one module.
 func sameName(a, b string) bool {
-	return strings.EqualFold(strings.Join(strings.Fields(a), " "), strings.Join(strings.Fields(b), " "))
+	plain := func(s string) string { return norm.NFKC.String(strings.Join(strings.Fields(s), " ")) }
+	return strings.EqualFold(plain(a), plain(b))
 }
 
 // check reports faults of a feature and of the names of its module and product, while
@@ -106,8 +109,12 @@ func (im *importer) add(product, module string, f catalog.Feature) error {
 	}
 	m := &p.Modules[j]
 	im.find("module", module, m.Name)
-	if slices.ContainsFunc(m.Features, func(o catalog.Feature) bool { return o.Name == f.Name }) {
-		return fmt.Errorf("feature %q is in module %q already", f.Name, module)
+	if k := slices.IndexFunc(m.Features, func(o catalog.Feature) bool { return sameName(o.Name, f.Name) }); k >= 0 {
+		as := ""
+		if other := m.Features[k].Name; other != f.Name {
+			as = fmt.Sprintf(", as %q", other)
+		}
+		return fmt.Errorf("feature %q is in module %q already%s", f.Name, m.Name, as)
 	}
 	for k, n := range f.Names {
 		if im.names[n] || slices.Contains(f.Names[:k], n) {
