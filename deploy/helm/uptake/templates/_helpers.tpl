@@ -273,7 +273,7 @@ writerCPU: {{ ceil (divf (mulf $rate $c.writer $size 0.001) $writers $l.busy) | 
 {{- end }}
 
 {{- /* Secrets that a pod mounts, as YAML: volume name to secret. What it needs is
-       said by uses, a list of kafka, clickhouse, privacy and keys. Each is
+       said by uses, a list of kafka, clickhouse, privacy, keys, targets and users. Each is
        mounted at /etc/uptake-<name>. */ -}}
 {{- define "uptake.secrets" -}}
 {{- $v := .root.Values -}}
@@ -288,6 +288,12 @@ writerCPU: {{ ceil (divf (mulf $rate $c.writer $size 0.001) $writers $l.busy) | 
 {{- end -}}
 {{- if has "privacy" .uses -}}
 {{- with $v.privacy.existingSecret }}{{ $_ := set $s "privacy" . }}{{ end -}}
+{{- end -}}
+{{- if has "targets" .uses -}}
+{{- with $v.alerts.targetsSecret }}{{ $_ := set $s "targets" . }}{{ end -}}
+{{- end -}}
+{{- if has "users" .uses -}}
+{{- with $v.clickhouse.roles.usersSecret }}{{ $_ := set $s "users" . }}{{ end -}}
 {{- end -}}
 {{- if has "keys" .uses -}}
 {{- $_ := set $s "keys" (required "gateway.existingKeysSecret must name a secret with keys.yaml" $v.gateway.existingKeysSecret) -}}
