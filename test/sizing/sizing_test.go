@@ -67,6 +67,39 @@ func TestMoreNeverNeedsLess(t *testing.T) {
 	}
 }
 
+func TestPrices(t *testing.T) {
+	l := DefaultLoad()
+	l.EventsPerSecond, l.DedupWindow, l.Busy = 1e6, time.Hour, 0.5
+	p := Compute(costs(), l)
+	want := []Item{
+		{"gateways", 2, 8, 2, 0},
+		{"enrichers", 3, 8, 32, 1e6 / 3 * 3600 * 30 / 1e9 / 3 * 2},
+		{"writers", 2, 8, 2, 0},
+		// 240 bytes of a record, 320 of an enriched one, 7 and 14 days, 3 copies, at a third of the peak
+		{"brokers", 14, 8, 32, 1e6 / 3 * (240*7 + 320*14) * 86400 * 3 / 1e9 / 14 * 2},
+		{"ClickHouse", 6, 16, 64, 1e6 / 3 * 365 * 86400 * 80 / 1e9 / 3 * 2}, // three shards
+	}
+	for i, got := range p.Items() {
+		if d := got.GB - want[i].GB; d > 1e-6*want[i].GB || d < -1e-6*want[i].GB {
+			t.Errorf("%s: got %v GB, want %v", got.Name, got.GB, want[i].GB)
+		}
+		if got.GB = want[i].GB; got != want[i] {
+			t.Errorf("got %+v, want %+v", got, want[i])
+		}
+	}
+	if got := (Prices{Core: 10, GiB: 2, GB: 0.1}).Month(Item{"x", 3, 8, 32, 1000}); got != 3*(80+64+100) {
+		t.Errorf("a month: got %v", got)
+	}
+	rows := PriceRows([]Plan{p}, Prices{Core: 1})
+	// 16 + 24 + 16 + 112 + 96 cores
+	if !strings.Contains(rows, "| 1000000 | 2: 16 | 3: 24 | 2: 16 | 14: 112 | 6: 96 | 27 | 264 |") || !strings.Contains(rows, "| 264 | 0.000 |") {
+		t.Errorf("got\n%s", rows)
+	}
+	if err := (Prices{Core: -1, GB: -1}).Validate(); err == nil || !strings.Contains(err.Error(), "price-core") || !strings.Contains(err.Error(), "price-gb must") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestMemoryDecides(t *testing.T) {
 	l := DefaultLoad()
 	l.EventsPerSecond = 1e6 // a week of ids: 200 billion
@@ -101,5 +134,38 @@ func TestFaults(t *testing.T) {
 	}
 	if _, err := ReadCosts(strings.NewReader(`{"gateway_single_us": 1}`)); err == nil || !strings.Contains(err.Error(), "enricher_us") {
 		t.Errorf("costs that lack most were taken: %v", err)
+	}
+}
+
+// The tables of docs/sizing.md are what the program prints.
+func TestTablesOfThePage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/sizing.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open("../../docs/performance.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	c, err := ReadCosts(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plans := func(window time.Duration) (list []Plan) {
+		for rate := 1e3; rate <= 1e7; rate *= 10 {
+			l := DefaultLoad()
+			l.EventsPerSecond, l.DedupWindow = rate, window
+			list = append(list, Compute(c, l))
+		}
+		return list
+	}
+	for name, want := range map[string]string{
+		"week": Rows(plans(7 * 24 * time.Hour)), "hours": Rows(plans(6 * time.Hour)),
+		"price": PriceRows(plans(6*time.Hour), Prices{Core: 15, GiB: 2, GB: 0.08}),
+	} {
+		if !strings.Contains(string(page), "<!-- sizing "+name+" -->\n\n"+want+"\n<!-- /sizing "+name+" -->") {
+			t.Errorf("the table %s differs; the program prints\n%s", name, want)
+		}
 	}
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -38,13 +39,17 @@ func run() error {
 	set.Float64Var(&broker, "broker-mb-per-second", broker, "that producers may send to one broker; no figure of ours")
 	set.Float64Var(&l.LogCopies, "log-copies", l.LogCopies, "replication of the topics")
 	set.Float64Var(&l.Compression, "compression", l.Compression, "bytes that the log keeps per byte of a record")
+	var prices sizing.Prices
+	set.Float64Var(&prices.Core, "price-core", 0, "a month of one CPU core costs, in your currency; with a price, the table is of machines and their price")
+	set.Float64Var(&prices.GiB, "price-gib", 0, "a month of one GiB of memory costs")
+	set.Float64Var(&prices.GB, "price-gb", 0, "a month of one GB of disk costs")
 	set.StringVar(&file, "costs", "", "`file` with the measured costs; empty: docs/performance.json")
 	set.BoolVar(&table, "table", false, "a table of rates up to 10 million events/s, in place of one")
 	if err := set.Parse(os.Args[1:]); err != nil {
 		return err
 	}
 	l.MemoryBytes, l.BrokerBytes = memory*(1<<30), broker*1e6
-	if err := l.Validate(); err != nil {
+	if err := errors.Join(l.Validate(), prices.Validate()); err != nil {
 		return fmt.Errorf("%w: %w", process.ErrUsage, err)
 	}
 	if file == "" {
@@ -71,6 +76,10 @@ func run() error {
 	for _, rate := range rates {
 		l.EventsPerSecond = rate
 		plans = append(plans, sizing.Compute(costs, l))
+	}
+	if prices != (sizing.Prices{}) {
+		fmt.Print(sizing.PriceRows(plans, prices))
+		return nil
 	}
 	fmt.Print(sizing.Rows(plans))
 	if table {
