@@ -369,6 +369,9 @@ func (r *rebuilder) missing(ctx context.Context, s *rebuild.Shard, each func(con
 			if err == nil {
 				err = codec.DecodeEnriched(rec.Value, &e)
 			}
+			if event.Unwritten(err) {
+				return nil // set aside
+			}
 			if err != nil {
 				return fmt.Errorf("%s/%d offset %d: %w: give the -skip-records that writers have", topic.Enriched, n, rec.Offset, err)
 			}

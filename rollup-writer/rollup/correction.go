@@ -63,8 +63,9 @@ type correction struct {
 	token   string
 	control columns.Control // the fields that all rows have in common
 
-	head columns.Plan
-	own  *columns.Corrections // chunk 1 of head, if this writer has made it
+	head  columns.Plan
+	own   *columns.Corrections // chunk 1 of head, if this writer has made it
+	again int                  // heads that ClickHouse took and does not have
 }
 
 // kindMove is the control kind of all corrections.
@@ -116,7 +117,7 @@ func (p *partition) plan(it item, token string) (*correction, error) {
 		}
 		has, err := c.readHead(ctx)
 		if err == nil && !has {
-			err = fmt.Errorf("reading back the plan of %s found no head", token)
+			err = c.headLost(ctx)
 		}
 		if err == nil && c.head.ID == m.head.ID {
 			c.own = m.only
@@ -128,6 +129,24 @@ func (p *partition) plan(it item, token string) (*correction, error) {
 	}
 	failpoint.Reach("writer.correction-planned")
 	return c, nil
+}
+
+// headLost is called when ClickHouse took a head and does not have it. A server
+// without replication that dies between the record of the token and the rename of
+// the part leaves that behind: the head is written under the next token then,
+// which whoever plans this block comes to in the same way. Nothing of the block
+// was inserted, so the base may be read again.
+func (c *correction) headLost(ctx context.Context) error {
+	if !c.p.s.single() {
+		return fmt.Errorf("the plan of %s cannot be read back", c.token)
+	}
+	return c.p.whileQuiet(ctx, c.token, func(ctx context.Context) error {
+		if has, err := c.readHead(ctx); err != nil || has {
+			return err
+		}
+		c.again++
+		return fmt.Errorf("the plan of %s is not in correction_plans although ClickHouse took it; it is planned again", c.token)
+	})
 }
 
 // apply inserts the plan's chunks into corrections.
@@ -163,7 +182,7 @@ func (c *correction) apply() error {
 // while it has parts with rows of this partition that an insert left behind and that
 // were inserted again.
 func (p *partition) readable(ctx context.Context, names ...string) error {
-	if p.s.schema.Form.Cluster == "" {
+	if p.s.single() {
 		return nil
 	}
 	for _, n := range names {
@@ -329,13 +348,19 @@ func (m *planMaker) finish(ctx context.Context) error {
 	head := m.control
 	head.Offset, head.AppID = head.Block, m.orders.At(0).AppID
 	m.planned.AppendHead(&head, &m.head)
-	if err := m.write(ctx, m.p.conn, ""); err != nil {
+	suffix := ""
+	if m.again > 0 {
+		suffix = "|again|" + strconv.Itoa(m.again)
+	}
+	if err := m.write(ctx, m.p.conn, suffix); err != nil {
 		return fmt.Errorf("plan %s: %w", m.token, err)
 	}
 	return nil
 }
 
 func (m *planMaker) write(ctx context.Context, conn *clickhouse.Conn, suffix string) error {
+	m.p.s.calm.RLock()
+	defer m.p.s.calm.RUnlock()
 	return conn.Insert(ctx, m.p.table("correction_plans"), m.planned, m.token+"|plan"+suffix)
 }
 
@@ -473,6 +498,11 @@ func ceilDiv(a, b int64) int64 {
 // chunk reads chunk n of the plan, counted from 0, as the block to insert.
 func (c *correction) chunk(ctx context.Context, n int) (*columns.Corrections, error) {
 	b := columns.NewCorrections()
+	return b, c.eachPlanned(ctx, n, b.Append)
+}
+
+// eachPlanned calls fn for each row of chunk n of the plan, from 0, in order.
+func (c *correction) eachPlanned(ctx context.Context, n int, fn func(ctl *columns.Control, s *columns.Signed, row uint32)) error {
 	var r signedRows
 	query := fmt.Sprintf("SELECT row, app_id, source_offset, control_id, hour, %s, events, quantity FROM %s WHERE %s AND plan = %d AND chunk = %d ORDER BY row",
 		attributionColumns, c.p.table("correction_plans"), c.where(), c.head.ID, n+1)
@@ -482,7 +512,7 @@ func (c *correction) chunk(ctx context.Context, n int) (*columns.Corrections, er
 		for i := range r.hour.Rows() {
 			ctl, s := c.control, r.row(i)
 			ctl.AppID, ctl.Offset, ctl.ID, ctl.Kind = r.app.Row(i), r.offset.Row(i), r.control.Row(i), kindMove
-			b.Append(&ctl, &s, r.number.Row(i))
+			fn(&ctl, &s, r.number.Row(i))
 			if last = r.number.Row(i); got.Rows == 0 {
 				first = last
 			}
@@ -498,9 +528,9 @@ func (c *correction) chunk(ctx context.Context, n int) (*columns.Corrections, er
 		err = fmt.Errorf("rows %d to %d are %+v, want %+v from the head: %w", first, last, got, want, errPlan)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read chunk %d of the plan of %s: %w", n+1, c.token, err)
+		return fmt.Errorf("read chunk %d of the plan of %s: %w", n+1, c.token, err)
 	}
-	return b, nil
+	return nil
 }
 
 // signedRows receives rows of usage_hourly or of a plan.

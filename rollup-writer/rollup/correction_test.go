@@ -249,7 +249,7 @@ func TestZombiesAmongMixedBlocks(t *testing.T) {
 	defer cancel()
 	s.killed = process.Signals{Kill: ctx}.Kill
 	s.windows[windowKey{0, boundary.EventsTable}] = &window{
-		query: "SELECT toInt64(1) AS mark", entries: 1_000_000, open: map[*partition]uint64{}, changed: make(chan struct{}),
+		query: "SELECT toInt64(1) AS mark, toInt64(1) AS up", entries: 1_000_000, open: map[*partition]uint64{}, changed: make(chan struct{}),
 	}
 	schedules := 3
 	if long {

@@ -112,10 +112,17 @@ func (p *partition) insertBlock(it item) error {
 			return err
 		}
 	}
-	if counts := it.rows.counted(); counts != nil {
-		return p.insert(p.table(boundary.CountsTable), counts, token+"|counts")
+	if asides := it.rows.asides(); asides != nil {
+		if err := p.insert(p.table(boundary.RejectedTable), asides, token+"|aside"); err != nil {
+			return err
+		}
 	}
-	return nil
+	if counts := it.rows.counted(); counts != nil {
+		if err := p.insert(p.table(boundary.CountsTable), counts, token+"|counts"); err != nil {
+			return err
+		}
+	}
+	return p.verify(it, token, c)
 }
 
 // sayOpen replaces a clean commit before anything is sent.
@@ -148,6 +155,7 @@ func (p *partition) table(name string) string {
 // partition was revoked, or if the block may have left the dedup windows.
 func (p *partition) insert(table string, b clickhouse.Block, token string) error {
 	repaired := 0
+	defer p.failing.Store(false)
 	return p.persist("insert "+token+" into "+table, func(ctx context.Context) error {
 		if unguarded {
 			return p.conn.InsertUnguarded(ctx, table, b)
@@ -170,8 +178,11 @@ func (p *partition) insert(table string, b clickhouse.Block, token string) error
 		if err := failpoint.Hit("writer.before-insert"); err != nil {
 			return err
 		}
+		p.s.calm.RLock()
+		defer p.s.calm.RUnlock()
 		began := time.Now()
 		if err := p.conn.Insert(ctx, table, b, token); err != nil {
+			p.failing.Store(true)
 			r, ok := b.(rows)
 			if ok && clickhouse.Classify(err) == clickhouse.Data && repaired < 2 {
 				repaired++
@@ -205,7 +216,8 @@ func (p *partition) persist(what string, do func(context.Context) error) error {
 			}
 			return nil
 		}
-		if p.revoked.Err() != nil {
+		p.doubt = true
+		if p.revoked.Err() != nil || errors.Is(err, errRevoked) {
 			return errRevoked
 		}
 		if errors.Is(err, errWindow) || errors.Is(err, errPlan) {

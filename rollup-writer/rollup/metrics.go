@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/block"
+	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
@@ -41,6 +42,8 @@ type metrics struct {
 	correctionRead prometheus.Counter
 	statements     prometheus.Counter
 	repaired       prometheus.Counter
+	setAside       *prometheus.CounterVec // topic
+	verified       *prometheus.CounterVec // outcome
 	apps           labels
 	events         *prometheus.CounterVec // app, counter
 	windowUsed     *prometheus.GaugeVec   // topic
@@ -86,6 +89,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		windowUsed:     gauge("uptake_writer_window_used_ratio", "Age of the oldest open block as a fraction of the dedup window.", "topic"),
 		paused:         prometheus.NewGauge(prometheus.GaugeOpts{Name: "uptake_writer_paused_partitions", Help: "Partitions whose fetching is paused because their queue is full."}),
 		queueBytes:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "uptake_writer_queue_bytes", Help: "Bytes of records that were fetched and are not yet in a block."}),
+		setAside:       counter("uptake_writer_set_aside_records_total", "Records that no release can have written, kept in rejected_events with stage writer.", "topic"),
+		verified:       counter("uptake_writer_verified_blocks_total", "Blocks compared with the tables after an attempt of unknown outcome: equal, repaired, or unknown.", "outcome"),
 		corrections:    prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_corrections_total", Help: "Control records whose moves were applied."}),
 		correctedRows:  prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_corrected_rows_total", Help: "Signed rows inserted for corrections."}),
 		correctionRead: prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_correction_read_rows_total", Help: "Rows of usage_hourly that ClickHouse read to plan corrections."}),
@@ -97,6 +102,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	for _, c := range clickhouse.Classes {
 		m.retries.WithLabelValues(string(c))
+	}
+	for _, t := range boundary.Topics {
+		m.setAside.WithLabelValues(t)
+	}
+	for _, o := range []string{verifiedEqual, verifiedRepaired, verifiedUnknown} {
+		m.verified.WithLabelValues(o)
 	}
 	for _, o := range []string{"ok", "failed"} {
 		m.commits.WithLabelValues(o)

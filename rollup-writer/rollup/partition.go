@@ -55,6 +55,7 @@ type partition struct {
 	openRow openBlock
 	handed  int64 // boundary last passed to insert
 	lastEnd int64 // offset after the last record
+	asides  int   // records that were set aside
 	tick    ticker
 
 	// Owned by insert.
@@ -65,6 +66,8 @@ type partition struct {
 	sent   uint64 // mark of the commit that the partition started at
 	clean  bool   // the last commit is clean: nothing was sent from it on
 	failed bool   // an item was not completed
+	doubt  bool   // an attempt of the block failed, so that it has to be verified
+	boots  uint64 // starts of the server when the last block was done
 	// generation of the tokens; it is fixed while the writer has the partition.
 	generation uint32
 
@@ -74,6 +77,7 @@ type partition struct {
 	inHand    atomic.Int64
 	building  atomic.Int64
 	marked    atomic.Uint64 // mark of the last commit
+	failing   atomic.Bool   // an attempt of the insert in progress failed
 }
 
 // openBlock is what build keeps about the open block besides its rows.
@@ -219,8 +223,12 @@ func (p *partition) take(r *kgo.Record) error {
 	}
 	p.lastEnd = r.Offset + 1
 	rec, control, err := p.classify(r)
+	var poison error
 	if err != nil {
-		return err
+		if !event.Unwritten(err) {
+			return err
+		}
+		rec.Kind, control, poison = block.Content, nil, err
 	}
 	if rec.Kind == block.Content && control == nil {
 		p.perRow.newRecords++
@@ -240,7 +248,7 @@ func (p *partition) take(r *kgo.Record) error {
 		}
 	}
 	if rec.Kind == block.Content {
-		return p.append(r, control)
+		return p.append(r, control, poison)
 	}
 	return nil
 }
@@ -274,7 +282,7 @@ func (p *partition) classify(r *kgo.Record) (block.Record, *event.Control, error
 	case typ == rowType(p.topic):
 		return rec, nil, nil
 	case typ != event.TypeControl:
-		return rec, nil, p.undecodable(r, fmt.Errorf("a %s record has no place in this topic", typ))
+		return rec, nil, p.undecodable(r, fmt.Errorf("%w: a %s record has no place in this topic", event.ErrType, typ))
 	}
 	var c event.Control
 	if err := p.s.codec.DecodeControl(r.Value, &c); err != nil {
@@ -296,8 +304,27 @@ func (p *partition) undecodable(r *kgo.Record, err error) error {
 	return fmt.Errorf("offset %d: %w: if a newer release wrote it, use one; if nothing can read it, add %s@%d to -skip-records of all writers", r.Offset, err, p.name, r.Offset)
 }
 
-// append adds a row, or the counts or moves of a control record, to the open block.
-func (p *partition) append(r *kgo.Record, control *event.Control) error {
+// codeUndecodable is the reason code of what is set aside.
+const codeUndecodable = "undecodable"
+
+// setAside takes a record that no release can have written into the block, as a
+// rejected event with its bytes: it is inserted with the block, once, and holds
+// nothing up.
+func (p *partition) setAside(r *kgo.Record, reason error) {
+	at := r.Timestamp.UnixMicro()
+	p.open.aside(p.src, r.Offset, &event.Rejected{
+		Stage: event.StageWriter, Code: codeUndecodable, Detail: reason.Error(),
+		ReceivedAt: at, RejectedAt: at, SourcePartition: -1, SourceOffset: -1, Original: r.Value,
+	})
+	p.s.metrics.setAside.WithLabelValues(p.topic).Inc()
+	if p.asides++; p.asides == 1 || p.asides%1000 == 0 {
+		p.log.Error("a record that no release can have written is set aside in rejected_events, stage writer", "offset", r.Offset, "bytes", len(r.Value), "so_far", p.asides, "reason", reason)
+	}
+}
+
+// append adds a row, or the counts or moves of a control record, to the open block,
+// or sets the record aside if poison says that it cannot be read.
+func (p *partition) append(r *kgo.Record, control *event.Control, poison error) error {
 	if p.open == nil {
 		select {
 		case p.open = <-p.spare:
@@ -314,10 +341,17 @@ func (p *partition) append(r *kgo.Record, control *event.Control) error {
 	if control != nil {
 		return p.appendControl(r, control)
 	}
-	if err := p.open.take(p.s.codec, p.src, r.Offset, r.Value); err != nil {
-		return p.undecodable(r, err)
+	if poison == nil {
+		poison = p.open.take(p.s.codec, p.src, r.Offset, r.Value)
 	}
-	p.perRow.newRows++
+	switch {
+	case poison == nil:
+		p.perRow.newRows++
+	case event.Unwritten(poison):
+		p.setAside(r, poison)
+	default:
+		return p.undecodable(r, poison)
+	}
 	return nil
 }
 

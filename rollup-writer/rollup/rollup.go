@@ -63,6 +63,7 @@ type Service struct {
 	windows map[windowKey]*window
 	ahead   map[string]map[int32]error // by topic and partition: commits of which ClickHouse lacks rows; see boundary.Ahead
 	inserts chan struct{}              // holds one element for each insert in progress
+	calm    sync.RWMutex               // locked while rollups are compared: no insert is in progress
 	killed  context.Context            // ends when inserts in progress are abandoned
 	wg      sync.WaitGroup             // partitions
 
@@ -273,6 +274,9 @@ func clickhouseFault(what string, err error) error {
 	}
 	return err
 }
+
+// single reports whether the tables are those of one server without replication.
+func (s *Service) single() bool { return s.schema.Form.Cluster == "" }
 
 // shard is the number of the shard that a partition belongs to.
 func (s *Service) shard(p *partition) int { return int(p.number) % s.shards }

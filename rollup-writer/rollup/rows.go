@@ -30,11 +30,19 @@ type rows interface {
 	// ordered returns these orders and the rows that they may move, nil when there are
 	// none. They are valid until Reset.
 	ordered() (*plan.Orders, *columns.Events)
+	// aside takes a record that nothing can read.
+	aside(src columns.Source, offset int64, e *event.Rejected)
+	// asides are those beside the rows, nil when there are none.
+	asides() *columns.Rejected
 	// EachApp calls fn with every app that has rows, and their number.
 	EachApp(fn func(app string, rows int))
 	// Received returns when the oldest and the newest row were received, in
 	// microseconds since the epoch; 0 without rows.
 	Received() (oldest, newest int64)
+	// EachPlace calls fn for every row, in order.
+	EachPlace(fn func(columns.Place))
+	// pick returns a block of the rows that keep says, by their number.
+	pick(keep []bool) clickhouse.Block
 	// repair replaces texts that the server cannot parse; see columns.Events.Repair.
 	repair(all bool) int
 }
@@ -51,13 +59,24 @@ type eventRows struct {
 	record event.EnrichedEvent
 	counts counts
 	orders plan.Orders
+	poison *columns.Rejected // made when it is needed
 }
 
 func (r *eventRows) Reset() {
 	r.Events.Reset()
 	r.counts.reset()
 	r.orders.Reset()
+	r.poison = nil
 }
+
+func (r *eventRows) aside(src columns.Source, offset int64, e *event.Rejected) {
+	if r.poison == nil {
+		r.poison = columns.NewRejected()
+	}
+	r.poison.Append(src, offset, e)
+}
+
+func (r *eventRows) asides() *columns.Rejected { return r.poison }
 
 func (r *eventRows) order(o plan.Order)                       { r.orders.Add(o) }
 func (r *eventRows) ordered() (*plan.Orders, *columns.Events) { return &r.orders, r.Events }
@@ -76,6 +95,8 @@ func (r *eventRows) take(c *event.Codec, src columns.Source, offset int64, value
 	return nil
 }
 
+func (r *eventRows) pick(keep []bool) clickhouse.Block { return r.Pick(keep) }
+
 func (r *eventRows) repair(all bool) int { return r.Repair(all) }
 
 type rejectedRows struct {
@@ -90,6 +111,14 @@ func (r *rejectedRows) take(c *event.Codec, src columns.Source, offset int64, va
 	r.Append(src, offset, &r.record)
 	return nil
 }
+
+// In rejected they are rows as any other.
+func (r *rejectedRows) aside(src columns.Source, offset int64, e *event.Rejected) {
+	r.Append(src, offset, e)
+}
+func (r *rejectedRows) asides() *columns.Rejected { return nil }
+
+func (r *rejectedRows) pick(keep []bool) clickhouse.Block { return r.Pick(keep) }
 
 func (r *rejectedRows) repair(bool) int { return 0 }
 

@@ -36,6 +36,8 @@ type window struct {
 	known   bool
 	latest  uint64
 	read    time.Time
+	booted  time.Time             // when the server was started, by this machine's clock
+	boots   uint64                // how often it was started since the first look, and 1
 	open    map[*partition]uint64 // mark when the oldest open block was first sent
 	changed chan struct{}         // closed and replaced when a block is done
 }
@@ -43,13 +45,13 @@ type window struct {
 // marked are the tables that are summed: any block reaches one of the first three, and
 // usage_hourly has at least as many parts as the tables that its views fill.
 var marked = map[string][]string{
-	boundary.EventsTable:   {"events", "correction_plans", boundary.CountsTable, "corrections", "usage_hourly"},
+	boundary.EventsTable:   {"events", "correction_plans", boundary.CountsTable, "corrections", "usage_hourly", boundary.RejectedTable},
 	boundary.RejectedTable: {"rejected_events"},
 }
 
 func newWindow(schema tables.Schema, table string, sizes map[string]tables.Window) *window {
 	w := &window{open: map[*partition]uint64{}, changed: make(chan struct{})}
-	w.query = "SELECT sum(m) AS mark FROM (SELECT max(max_block_number) AS m FROM system.parts WHERE " +
+	w.query = "SELECT sum(m) AS mark, toInt64(uptime()) AS up FROM (SELECT max(max_block_number) AS m FROM system.parts WHERE " +
 		schema.Where("database", "table", marked[table]...) + " GROUP BY table, partition_id)"
 	all := tables.EventTables
 	if table == boundary.RejectedTable {
@@ -72,10 +74,15 @@ func (w *window) refresh(ctx context.Context, conn *clickhouse.Conn, age time.Du
 		return nil
 	}
 	start := time.Now()
-	var mark proto.ColInt64
-	err := conn.Select(ctx, w.query, proto.Results{{Name: "mark", Data: &mark}}, func() error {
+	var mark, up proto.ColInt64
+	err := conn.Select(ctx, w.query, proto.Results{{Name: "mark", Data: &mark}, {Name: "up", Data: &up}}, func() error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
+		// Its uptime is in whole seconds, and the question took a while.
+		if booted := start.Add(-time.Duration(up.Row(0)) * time.Second); w.boots == 0 || booted.Sub(w.booted) > 2*time.Second {
+			w.booted = booted
+			w.boots++
+		}
 		// A table without parts has an empty window.
 		w.latest, w.known, w.read = uint64(max(mark.Row(0), 0)), true, start
 		return nil
@@ -94,6 +101,13 @@ func (w *window) markOr(before uint64) uint64 {
 		return before
 	}
 	return w.latest
+}
+
+// started says how often the server was started, as far as it was seen.
+func (w *window) started() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.boots
 }
 
 // begin notes that p is about to send a block: for the first time, or, with before, a

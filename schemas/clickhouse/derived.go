@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -31,6 +32,16 @@ var DerivedTables = []Derived{
 		Name: "identity_unlinks", View: "identity_unlinks_from_plans", From: "correction_plans",
 		Key: []string{"id_kind", "id", "user_id"}, Values: []string{"max(until)"},
 	},
+}
+
+// Columns are those beside app_id, as SQL lists them.
+func (d *Derived) Columns() string {
+	list := slices.Clone(d.Key)
+	for _, v := range d.Values {
+		_, name, _ := strings.Cut(v, "(")
+		list = append(list, strings.TrimSuffix(name, ")"))
+	}
+	return strings.Join(list, ", ")
 }
 
 // Select returns what the view of a derived table selects, as the migrations say

@@ -58,9 +58,20 @@ var (
 	ErrSchema = errors.New("writer schema is not known")
 	// ErrType is in the chain of errors about a value that holds another record type.
 	ErrType = errors.New("value holds another record type")
+	// ErrBody is in the chain of errors about a value of a known schema whose fields
+	// cannot be read.
+	ErrBody = errors.New("not a value of its schema")
 	// ErrSize is in the chain of errors about values above MaxValueBytes.
 	ErrSize = errors.New("value is too large")
 )
+
+// Unwritten reports whether err, of reading a value, says that no release can have
+// written it to where it was found: it has no header of ours, or names a schema
+// that is known and is no value of it, or not of the type that belongs there. A
+// schema that is not known may be a newer release's.
+func Unwritten(err error) bool {
+	return errors.Is(err, ErrHeader) || errors.Is(err, ErrBody) || errors.Is(err, ErrType)
+}
 
 // Codec encodes and decodes values. It is safe for concurrent use.
 type Codec struct {

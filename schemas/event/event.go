@@ -321,6 +321,9 @@ func (e *Control) readFrom(r *reader) {
 const (
 	StageGateway  = "gateway"
 	StageEnricher = "enricher"
+	// StageWriter: no release can have written the record, which the writer of
+	// ClickHouse found in enriched or rejected.
+	StageWriter = "writer"
 )
 
 // Rejected is something accepted that cannot be used, with its reason.

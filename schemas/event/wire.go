@@ -43,7 +43,7 @@ func (r *reader) close(want Type, value []byte) error {
 		r.err = errTrailing
 	}
 	if r.err != nil {
-		return fmt.Errorf("decode %s of %d bytes: %w", want, len(value), r.err)
+		return fmt.Errorf("decode %s of %d bytes: %w: %w", want, len(value), ErrBody, r.err)
 	}
 	return nil
 }

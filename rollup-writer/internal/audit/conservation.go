@@ -24,7 +24,10 @@ type Conservation struct {
 	Balanced bool `json:"balanced"`
 	// InFlight is the reason why the number of events in flight is unknown; empty: it
 	// is known.
-	InFlight string  `json:"in_flight_unknown,omitempty"`
+	InFlight string `json:"in_flight_unknown,omitempty"`
+	// SetAside counts records that no release can have written, which are in
+	// rejected_events with stage writer.
+	SetAside uint64  `json:"set_aside,omitempty"`
 	Unread   int64   `json:"in_flight_unread,omitempty"` // records in flight beyond the bound: no app or hour is known
 	Hours    []*Hour `json:"hours"`
 	Gaps     []Gap   `json:"gaps,omitempty"`
@@ -173,6 +176,9 @@ func (a *auditor) lookAtHours(ctx context.Context, log Log) (*Conservation, erro
 	positions, err := a.positions(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if err := a.conn.QueryRow(ctx, "SELECT count() FROM "+a.schema.Table("rejected_events")+" WHERE app_id = '' AND stage = 'writer'").Scan(&c.SetAside); err != nil {
+		return nil, fmt.Errorf("count what was set aside: %w", err)
 	}
 	if c.Hours, err = a.hours(ctx); err != nil {
 		return nil, err
@@ -399,6 +405,9 @@ func (c *Conservation) WriteText(w io.Writer, most int) error {
 	}
 	if c.Unread > 0 {
 		fmt.Fprintf(&b, "\n%d more records are in flight, and were not looked at: see -in-flight-records\n", c.Unread)
+	}
+	if c.SetAside > 0 {
+		fmt.Fprintf(&b, "\n%d records that no release can have written are set aside in rejected_events, stage writer: find out who writes into enriched or rejected\n", c.SetAside)
 	}
 	for _, f := range c.Findings {
 		fmt.Fprintf(&b, "\n%s\n  to repair: %s\n", f.What, f.Repair)

@@ -67,6 +67,11 @@ type Block interface {
 	Rows() int
 }
 
+// AsIs is a Block whose rows are stored as they are sent: otherwise the server
+// drops those whose sums are zero before it stores them, and with the last of
+// them the token.
+type AsIs interface{ AsIs() }
+
 // ErrSilent is in the chain of errors about a server that said nothing for too
 // long.
 var ErrSilent = errors.New("server is silent")
@@ -175,7 +180,15 @@ func (c *Conn) Follow(o *Conn) { c.next = o.next }
 
 // Insert sends b as one INSERT of one native block.
 func (c *Conn) Insert(ctx context.Context, table string, b Block, token string) error {
-	return c.do(ctx, ch.Query{Body: b.Into(table), Input: b.Input(), Settings: settings(token)})
+	all := settings(token)
+	if _, ok := b.(AsIs); ok {
+		for i := range all {
+			if all[i].Key == "optimize_on_insert" {
+				all[i].Value = "0"
+			}
+		}
+	}
+	return c.do(ctx, ch.Query{Body: b.Into(table), Input: b.Input(), Settings: all})
 }
 
 func settings(token string) []ch.Setting {

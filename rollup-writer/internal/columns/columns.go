@@ -359,3 +359,64 @@ type Source struct {
 	TopicID   string
 	Partition int32
 }
+
+// picker is a column that takes values of another one of its type.
+type picker interface {
+	pick(from column, keep []bool)
+}
+
+// pick appends the rows of from, a block of the same table, that keep says.
+func (b *block) pick(from *block, keep []bool) {
+	for i, c := range b.columns {
+		c.(picker).pick(from.columns[i], keep)
+	}
+}
+
+func (c *text) pick(from column, keep []bool) {
+	r := reader{buf: from.(*text).buf}
+	for _, k := range keep {
+		if v := r.next(); k {
+			c.appendString(v)
+		}
+	}
+}
+
+func (c *object) pick(from column, keep []bool) {
+	f := from.(*object)
+	c.text.pick(&f.text, keep)
+	if f.form == formText { // the server may have refused the other one
+		c.choose(formText)
+	}
+}
+
+func (c *dict) pick(from column, keep []bool) {
+	for i, k := range keep {
+		if k {
+			c.appendString(from.(*dict).at(i))
+		}
+	}
+}
+
+func (c *longs) pick(from column, keep []bool) {
+	c.ColInt64 = pickValues(c.ColInt64, from.(*longs).ColInt64, keep)
+}
+
+func (c *micros) pick(from column, keep []bool) { c.longs.pick(&from.(*micros).longs, keep) }
+
+func (c *optionalMicros) pick(from column, keep []bool) {
+	f := from.(*optionalMicros)
+	c.nulls, c.values = pickValues(c.nulls, f.nulls, keep), pickValues(c.values, f.values, keep)
+}
+
+func (c *ints) pick(from column, keep []bool) {
+	c.ColInt32 = pickValues(c.ColInt32, from.(*ints).ColInt32, keep)
+}
+
+func pickValues[S ~[]E, E any](to, from S, keep []bool) S {
+	for i, k := range keep {
+		if k {
+			to = append(to, from[i])
+		}
+	}
+	return to
+}

@@ -107,6 +107,36 @@ func (c *Events) EachCounted(fn func(app string, offset int64, s *Signed)) {
 	}
 }
 
+// Place is what says where a row of events or of rejected events stands.
+type Place struct {
+	Offset     int64
+	ReceivedAt int64 // microseconds since the epoch
+}
+
+// EachPlace calls fn for every row, in order.
+func (c *Events) EachPlace(fn func(Place)) {
+	for i, offset := range c.offset.ColInt64 {
+		fn(Place{offset, c.receivedAt.Row(i)})
+	}
+}
+
+// Pick returns a block of the rows that keep says, by their number.
+func (c *Events) Pick(keep []bool) *Events {
+	p := NewEvents()
+	p.pick(&c.block, keep)
+	return p
+}
+
+// Days are the UTC days on which the rows' events count, as seconds since the epoch.
+func (c *Events) Days() map[int64]bool {
+	days := map[int64]bool{}
+	for _, at := range c.eventTime.ColInt64 {
+		hour := int64(hourOf(at))
+		days[hour-hour%86400] = true
+	}
+	return days
+}
+
 const microsPerHour = 3600 * 1_000_000
 
 // hourOf is the start of the hour of an instant in microseconds, in seconds.

@@ -50,6 +50,20 @@ func (c *Rejected) EachApp(fn func(app string, rows int)) { c.appID.each(fn) }
 // Received is as for [Events].
 func (c *Rejected) Received() (oldest, newest int64) { return c.receivedAt.bounds() }
 
+// EachPlace is as for [Events].
+func (c *Rejected) EachPlace(fn func(Place)) {
+	for i, offset := range c.offset.ColInt64 {
+		fn(Place{offset, c.receivedAt.Row(i)})
+	}
+}
+
+// Pick is as for [Events].
+func (c *Rejected) Pick(keep []bool) *Rejected {
+	p := NewRejected()
+	p.pick(&c.block, keep)
+	return p
+}
+
 // Append adds a row.
 func (c *Rejected) Append(src Source, offset int64, e *event.Rejected) {
 	c.appID.appendString(e.AppID)

@@ -44,13 +44,11 @@ func (c *Comparison) Keys() string { return strings.Join(c.Table.Key, ", ") }
 // Wanted lists the key and the values that a row of Query should have, by the names
 // of the table's columns.
 func (c *Comparison) Wanted() (columns, selected string) {
-	columns, selected = c.Keys(), c.Keys()
-	for i, v := range c.Table.Values {
-		_, name, _ := strings.Cut(v, "(")
-		columns += ", " + strings.TrimSuffix(name, ")")
+	selected = c.Keys()
+	for i := range c.Table.Values {
 		selected += fmt.Sprintf(", w%d", i+1)
 	}
-	return columns, selected
+	return c.Table.Columns(), selected
 }
 
 // excused is the condition under which a row may say more than its source.

@@ -38,15 +38,21 @@ const byHour = "toDate(hour)"
 var baseTable = table{
 	name: "usage_hourly", columns: attribution, date: byHour, guard: "hour, source_partition, event", aside: true,
 	want: func(s *Shard, r Range) string {
-		list := strings.Join(attribution, ", ")
-		return `SELECT e.account_id AS account_id, e.account_source AS account_source, e.actor_id AS actor_id, e.actor_kind AS actor_kind,
+		return Counted(s.local("events"), s.local("corrections"), r.where("toDate(e.event_time)"), r.where(byHour))
+	},
+}
+
+// Counted gives what usage_hourly counts of the events and the corrections that
+// two conditions select: app_id, the columns of a cell, events and quantity, any
+// number of rows for a cell. The table of events is called e.
+func Counted(events, corrections, ofEvents, ofCorrections string) string {
+	return `SELECT e.app_id AS app_id, e.account_id AS account_id, e.account_source AS account_source, e.actor_id AS actor_id, e.actor_kind AS actor_kind,
 	if(e.user_id != '', e.user_id, e.linked_user_id) AS user_id, if(e.user_id = '', e.anonymous_id, '') AS anonymous_id,
 	e.feature_id AS feature_id, e.module_id AS module_id, e.product_id AS product_id, e.role AS role, e.event AS event,
 	toStartOfHour(e.event_time) AS hour, e.source_partition AS source_partition, toInt64(1) AS events, e.quantity AS quantity
-FROM ` + s.local("events") + ` AS e WHERE e.kind IN ` + usageKinds + ` AND ` + r.where("toDate(e.event_time)") + `
+FROM ` + events + ` AS e WHERE e.kind IN ` + usageKinds + ` AND ` + ofEvents + `
 UNION ALL
-SELECT ` + list + `, events, quantity FROM ` + s.local("corrections") + ` WHERE ` + r.where(byHour)
-	},
+SELECT app_id, ` + strings.Join(attribution, ", ") + `, events, quantity FROM ` + corrections + ` WHERE ` + ofCorrections
 }
 
 // rollups are the tables over usage_hourly.
