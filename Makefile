@@ -47,8 +47,8 @@ bench: ## the Go benchmarks of the hot parts and each stage beside its floor, in
 	$(GO) run ./test/cmd/bench -full -benchtime 50ms -out docs/performance.json -doc docs/performance.md $(ARGS)
 
 N ?= 500
-faults: ## N seeded faults (500), with a table of what they did
-	$(GO) run ./test/cmd/faults -n $(N) $(ARGS)
+faults: ## N seeded faults (500), with a table of what they did, appended to docs/faults.jsonl
+	$(GO) run ./test/cmd/faults -n $(N) -ledger docs/faults.jsonl -page docs/faults.md $(ARGS)
 
 WORLDS ?= 100
 identity: ## WORLDS (100) random worlds of users and visitors against killed services

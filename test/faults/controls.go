@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -86,6 +87,22 @@ func (e *env) controlled(ctx context.Context, name string, mistaken bool) (*Repo
 	}
 	return e.run(ctx, cfg, schedule(cfg))
 }
+
+// planHalted reports whether a writer halted a partition because a block has two
+// plans, which only a mistake does: that is seen where it is made.
+func (e *env) planHalted() bool {
+	for _, m := range e.members[stack.Writer] {
+		if p, ok := m.(outside); ok && twoHeads(p.LastLog()) {
+			return true
+		}
+	}
+	return false
+}
+
+// twoHeads finds what rollup-writer/rollup/correction.go says of such a block.
+func twoHeads(log string) bool { return twoHeadsLine.MatchString(log) }
+
+var twoHeadsLine = regexp.MustCompile(`partition halted.* [0-9]+ heads: rows of the plan were lost or doubled`)
 
 // killWhileViewThrows ends every writer while blocks have got as far as
 // usage_hourly and no further, and starts them when they can.

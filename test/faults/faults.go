@@ -203,7 +203,7 @@ func (e *env) run(ctx context.Context, c Config, rounds [][]*fault) (_ *Report, 
 		}
 		if !r.diff.Equal() {
 			fmt.Fprint(c.Out, r.details())
-			if !c.KeepGoing && (c.Control == "" || e.known[e.app].wrong) {
+			if !c.KeepGoing && (c.Control == "" || e.known[e.app].wrong || r.halted) {
 				return report, nil
 			}
 		}
@@ -225,6 +225,9 @@ type round struct {
 	// stalled says what is not worked through after the settle time, of a round
 	// that is not equal: what misses may still come.
 	stalled string
+	// halted: the mistake was seen by a writer itself, which halted a partition on
+	// a block with two plans.
+	halted bool
 }
 
 // lost and doubled are of the worst table. What a stalled round misses may come,
@@ -395,6 +398,7 @@ func (e *env) round(ctx context.Context, n int, faults []*fault) (*round, error)
 	if r.diff, r.stalled, err = e.settle(ctx, r.oracle); err != nil {
 		return r, err
 	}
+	r.halted = e.control.mistake != "" && e.planHalted()
 	if r.stalled != "" && e.control.mistake != "" {
 		// A mistake can also stop a writer for good, which is no proof that the
 		// recount sees what it loses or doubles.

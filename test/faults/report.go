@@ -39,6 +39,7 @@ type Report struct {
 	Lost    int64 // events, the most of any table, summed over the rounds
 	Doubled int64
 	Stalled int      // rounds that were not worked through in time
+	Halted  int      // of these with a mistake on: a writer halted on a block with two plans
 	Late    []string // what was found wrong at the end that was right in its round
 	// Audits is how often the product's own audit was run, and Disagreed says
 	// where it did not find what the recounts did.
@@ -61,6 +62,9 @@ func (r *Report) add(n *round) {
 	r.Doubled += n.doubled()
 	if n.stalled != "" {
 		r.Stalled++
+	}
+	if n.halted {
+		r.Halted++
 	}
 	if !n.diff.Equal() {
 		r.Wrong[n.oracle.Prefix] = true

@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -52,6 +54,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.StringVar(&c.Dir, "dir", "", "`directory` for data and logs, kept; empty: a temporary one, kept when something is wrong")
 	out := set.String("out", "", "`file` to write the report to after each round, as JSON, for -sum")
 	sum := set.Bool("sum", false, "run nothing: print one table of the reports in the files that follow")
+	ledger := set.String("ledger", "", "`file` to append the run to as a line, from the root of the repository: docs/faults.jsonl")
+	page := set.String("page", "", "`page` whose table is made from docs/faults.jsonl: docs/faults.md; without -ledger nothing is run")
 	list := set.Bool("list", false, "list the kinds of faults and exit")
 	rest, err := setting.Parse(set, args, os.LookupEnv)
 	if err != nil {
@@ -59,6 +63,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	if *sum {
 		return total(stdout, rest)
+	}
+	if *page != "" && *ledger == "" {
+		return table(*page, "docs/faults.jsonl")
+	}
+	if *ledger != "" && c.Control != "" {
+		return fmt.Errorf("%w: a run with a mistake has no place in the ledger", process.ErrUsage)
 	}
 	c.Kinds = kinds
 	if *list {
@@ -88,6 +98,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if *out != "" {
 			err = errors.Join(err, save(*out, report)) // with what the last look back found
 		}
+		if *ledger != "" && report.Faults > 0 {
+			err = errors.Join(err, record(ctx, report, *ledger, *page))
+		}
 	}
 	if err != nil {
 		return err
@@ -99,6 +112,30 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return os.RemoveAll(c.Dir)
 	}
 	return nil
+}
+
+// record appends a report to the ledger and makes the page's table again.
+func record(ctx context.Context, r *faults.Report, ledger, page string) error {
+	hash, err := faults.CodeHash(".")
+	if err != nil {
+		return err
+	}
+	commit, err := exec.CommandContext(ctx, "git", "rev-parse", "--short=12", "HEAD").Output()
+	if err != nil {
+		return fmt.Errorf("ask git for the commit: %w", err)
+	}
+	if err := faults.AppendRow(ledger, faults.NewRow(r, strings.TrimSpace(string(commit)), hash, time.Now())); err != nil || page == "" {
+		return err
+	}
+	return faults.WriteTable(page, ledger, hash)
+}
+
+func table(page, ledger string) error {
+	hash, err := faults.CodeHash(".")
+	if err != nil {
+		return err
+	}
+	return faults.WriteTable(page, ledger, hash)
 }
 
 func save(path string, r *faults.Report) error {
