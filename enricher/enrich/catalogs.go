@@ -150,7 +150,7 @@ func (w *worker) applyCatalogState(app string, value []byte) error {
 	}
 	var rec event.IdentityState
 	if err := w.n.svc.codec.DecodeIdentityState(value, &rec); err != nil {
-		return fmt.Errorf("%w: catalog version of %s in partition %d: %w", errPermanent, app, w.id, err)
+		return fmt.Errorf("catalog version of %s: %w", app, err)
 	}
 	w.part.catalogs[app] = rec.Version
 	return nil

@@ -134,15 +134,24 @@ func (s *Service) holdings(ctx context.Context, adm *kadm.Client, in *reader.Rea
 	for p := range n {
 		h.rawStart[p], h.rawEnd[p] = at(starts, topic.Raw, p), at(ends, topic.Raw, p)
 		h.state[p] = at(ends, topic.EnricherState, p)
-		o, ok := committed.Lookup(topic.Raw, p)
-		if ok && o.Err != nil {
-			return nil, fmt.Errorf("offset of %s/%d: %w", topic.Raw, p, o.Err)
+		// A partition may have had claims of other partitions before its first event.
+		for _, name := range []string{topic.Raw, topic.Links} {
+			o, ok := committed.Lookup(name, p)
+			if ok && o.Err != nil {
+				return nil, fmt.Errorf("offset of %s/%d: %w", name, p, o.Err)
+			}
+			h.committed[p] = h.committed[p] || ok && o.At >= 0
 		}
-		h.committed[p] = ok && o.At >= 0
 		if h.enriched[p] = h.committed[p]; !h.enriched[p] {
 			// An aborted transaction leaves offsets, and nothing else.
 			from, to := at(starts, topic.Enriched, p), at(stable, topic.Enriched, p)
-			if h.enriched[p], err = holds(ctx, in, topic.Enriched, p, from, to, func(*kgo.Record) bool { return true }); err != nil {
+			if h.enriched[p], err = holds(ctx, in, topic.Enriched, p, from, to, func(r *kgo.Record) bool {
+				typ, err := s.codec.Type(r.Value)
+				if typ == event.TypeEnriched {
+					err = s.codec.DecodeEnriched(r.Value, &event.EnrichedEvent{})
+				}
+				return !event.Unwritten(err)
+			}); err != nil {
 				return nil, err
 			}
 		}

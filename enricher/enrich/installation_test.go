@@ -2,6 +2,7 @@ package enrich
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -50,6 +51,37 @@ func TestNewInstallation(t *testing.T) {
 		}
 	}
 	c.start(dir).stopped() // and again
+}
+
+// A partition that had claims of other partitions, and no event yet, was not read
+// before: its first event may arrive while no enricher runs.
+func TestClaimsBeforeTheFirstEvent(t *testing.T) {
+	parallel(t)
+	c := newCluster(t)
+	dir := t.TempDir()
+	i := c.start(dir)
+	// The key of both ids is the user's; the anonymous id has another home.
+	anonymous := ""
+	home := func(key []byte) int32 { return topic.Partition(key, partitions) }
+	user := home(topic.RawKey(nil, "dev", "ada", "", ""))
+	for n := 0; anonymous == "" || home(topic.RawKey(nil, "dev", "", anonymous, "")) == user; n++ {
+		anonymous = fmt.Sprintf("browser-%d", n)
+	}
+	e := track("dev", 1)
+	e.Kind, e.UserID, e.AnonymousID = event.KindIdentify, "ada", anonymous
+	c.send(c.raw(e))
+	c.wait("the claim to be applied", func() bool {
+		return len(c.committed(topic.EnricherState, home(topic.RawKey(nil, "dev", "", anonymous, "")))) > 1
+	})
+	c.drained()
+	i.stopped()
+	e = track("dev", 2)
+	e.UserID, e.AnonymousID = "", anonymous
+	c.send(c.raw(e))
+	i = c.start(dir)
+	c.drained(func() { t.Fatalf("nothing moves: %v", i.ended()) })
+	i.stopped()
+	c.check()
 }
 
 func TestOffsetsOfTheGroupGone(t *testing.T) {

@@ -73,7 +73,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		restoreRecords:     gaugeVec("restore_records", "Records read so far in the restore of a partition.", "partition"),
 		restoreTotal:       gaugeVec("restore_records_expected", "Records to read in the restore of a partition; 0 when not known.", "partition"),
 		restoreSeconds:     histogram("restore_seconds", "Time from the assignment of a partition until it is served.", []float64{.01, .1, .5, 1, 5, 15, 60, 300, 1800}),
-		restoreSkipped:     counter("restore_skipped_total", "Records of enriched that a restore could not read."),
+		restoreSkipped:     counter("restore_skipped_total", "Records of enriched and enricher-state that no release can have written, skipped by restores."),
 		dedupKeys:          gaugeVec("dedup_ids", "Message ids that a partition remembers.", "partition"),
 		dedupBytes:         gaugeVec("dedup_memory_bytes", "Memory of a partition's table of message ids, in bytes.", "partition"),
 		dedupReach:         gaugeVec("dedup_reach_seconds", "How far back the message ids of a partition go: up to dedup-window, less where dedup-max-ids makes it shorter.", "partition"),

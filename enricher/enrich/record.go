@@ -142,7 +142,10 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 // handleLink applies a claim from another partition's enricher.
 func (w *worker) handleLink(r *kgo.Record) error {
 	l := &w.link
-	if err := w.n.svc.codec.DecodeLink(r.Value, l); err != nil {
+	if err := w.n.svc.codec.DecodeLink(r.Value, l); errors.Is(err, event.ErrSchema) {
+		// Rejected, the claim would never be applied here.
+		return fmt.Errorf("%w: offset %d of %s/%d: %w: a newer release wrote it: use one", errPermanent, r.Offset, r.Topic, r.Partition, err)
+	} else if err != nil {
 		w.raw = event.RawEvent{}
 		w.reject(r, &fault{codeUndecodable, "links", err.Error()})
 		w.counts.links.rejected++

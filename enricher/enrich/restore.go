@@ -143,15 +143,13 @@ func (w *worker) restoreState(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	next, err := w.n.reader.Read(ctx, topic.EnricherState, w.id, from, b.End, func(r *kgo.Record) error {
-		// The record may be part of a user's history; continuing without it would give
-		// wrong attributions.
-		if app, ok := catalogStateApp(r.Key); ok {
-			return w.applyCatalogState(app, r.Value)
+		app, ok := catalogStateApp(r.Key)
+		if ok {
+			err = w.applyCatalogState(app, r.Value)
+		} else {
+			err = p.identity.Apply(r.Key, r.Value)
 		}
-		if err := p.identity.Apply(r.Key, r.Value); err != nil {
-			return fmt.Errorf("%w: record at offset %d of %s/%d: %w", errPermanent, r.Offset, r.Topic, r.Partition, err)
-		}
-		return nil
+		return w.unreadable(r, err)
 	}, w.stepper("reading identity state", from, b.End))
 	if err != nil {
 		p.identity = nil // the records were applied in part
@@ -190,11 +188,8 @@ func (w *worker) remember(set *dedup.Set, r *kgo.Record) error {
 	if err == nil {
 		err = w.n.svc.codec.DecodeEnriched(r.Value, &w.enr)
 	}
-	if err != nil {
-		// Not written by this system, so it holds no id that could occur again.
-		w.n.svc.metrics.restoreSkipped.Inc()
-		w.n.log.Warn("enriched record cannot be read", "partition", r.Partition, "offset", r.Offset, "error", err)
-		return nil
+	if err != nil { // not written by a release: it holds no id that could occur again
+		return w.unreadable(r, err)
 	}
 	w.message = w.enr.Message().AppendTo(w.message[:0])
 	seen, err := set.Seen(w.enr.AppID, view(w.message))
@@ -202,6 +197,24 @@ func (w *worker) remember(set *dedup.Set, r *kgo.Record) error {
 		set.Add(w.enr.ReceivedAt, r.Timestamp)
 	}
 	return err
+}
+
+// unreadable decides about a record of enriched or enricher-state that cannot be read. One
+// that no release can have written is skipped: for its key the record before it stays.
+// One of a newer release may be a part of a user's history, or hold an id; continuing
+// without it would give wrong attributions and doubled events, so it is an error.
+func (w *worker) unreadable(r *kgo.Record, err error) error {
+	if err == nil {
+		return nil
+	}
+	if !event.Unwritten(err) {
+		return fmt.Errorf("%w: record at offset %d of %s/%d: %w: if a newer release wrote it, use one", errPermanent, r.Offset, r.Topic, r.Partition, err)
+	}
+	w.n.svc.metrics.restoreSkipped.Inc()
+	if w.skipped++; w.skipped == 1 || w.skipped%1000 == 0 {
+		w.n.log.Error("a record that no release can have written is skipped", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "key", r.Key, "so_far", w.skipped, "error", err)
+	}
+	return nil
 }
 
 // logEvery is how often a long restore logs its progress.

@@ -51,7 +51,8 @@ type worker struct {
 
 	produce func(context.Context, *kgo.Record, func(*kgo.Record, error))
 
-	broken error // why the state can no longer be used
+	broken  error // why the state can no longer be used
+	skipped int   // records that no release can have written, met by the restore
 
 	// inForce is the snapshot of the catalogs in force in this partition; the session
 	// compares it with the newest.

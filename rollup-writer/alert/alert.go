@@ -171,6 +171,7 @@ type metrics struct {
 	rounds     *prometheus.CounterVec
 	attempts   *prometheus.CounterVec
 	dead       *prometheus.CounterVec
+	skipped    *prometheus.CounterVec
 	last       prometheus.Gauge
 }
 
@@ -182,8 +183,14 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		rounds:     f.NewCounterVec(prometheus.CounterOpts{Name: "uptake_alerts_rounds_total", Help: "Evaluations by result."}, []string{"result"}),
 		attempts:   f.NewCounterVec(prometheus.CounterOpts{Name: "uptake_alerts_attempts_total", Help: "Attempts of delivery by target and result."}, []string{"target", "result"}),
 		dead:       f.NewCounterVec(prometheus.CounterOpts{Name: "uptake_alerts_dead_total", Help: "Messages that were given up."}, []string{"target"}),
+		skipped:    f.NewCounterVec(prometheus.CounterOpts{Name: "uptake_alerts_skipped_records_total", Help: "Records that no release can have written, by topic."}, []string{"topic"}),
 		last:       f.NewGauge(prometheus.GaugeOpts{Name: "uptake_alerts_last_round_seconds", Help: "Unix time of the last evaluation that succeeded."}),
 	}
+}
+
+func (s *Service) skipped(rec *kgo.Record, err error) {
+	s.metrics.skipped.WithLabelValues(rec.Topic).Inc()
+	s.log.Error("a record that no release can have written is skipped", "topic", rec.Topic, "offset", rec.Offset, "key", rec.Key, "error", err)
 }
 
 // New checks the files that cfg names.
@@ -320,7 +327,7 @@ func (s *Service) lead(ctx context.Context, turns <-chan bool, mine *atomic.Bool
 		return err
 	}
 	defer r.Close()
-	s.memory, s.evaluated = newMemory(r), ""
+	s.memory, s.evaluated = newMemory(r, s.skipped), ""
 	if s.producer, err = kgo.NewClient(append(append([]kgo.Opt{}, s.kafka...), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()))...); err != nil {
 		return err
 	}

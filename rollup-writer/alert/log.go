@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -42,11 +43,14 @@ type memory struct {
 	alerts   map[string]*signal.Record    // by alert id, the newest record that is no acknowledgement
 	health   map[string][sha256.Size]byte // hashes of scores
 	fresh    []string                     // keys of marks and ids of records that are new
+	skipped  func(*kgo.Record, error)
 }
 
-func newMemory(r *reader.Reader) *memory {
+// newMemory returns an empty memory. skipped is told of records that no release can have
+// written; nil: nobody is.
+func newMemory(r *reader.Reader, skipped func(*kgo.Record, error)) *memory {
 	return &memory{
-		read: r, next: map[string]int64{}, versions: map[string][]dated{}, subjects: map[string]evaluate.Subject{},
+		read: r, skipped: skipped, next: map[string]int64{}, versions: map[string][]dated{}, subjects: map[string]evaluate.Subject{},
 		marks: map[string]mark{}, records: map[string]*signal.Record{}, alerts: map[string]*signal.Record{}, health: map[string][sha256.Size]byte{},
 	}
 }
@@ -61,13 +65,36 @@ func (m *memory) catchUp(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		next, err := m.read.Read(ctx, t.name, 0, max(m.next[t.name], b.Start), b.End, t.take, nil)
+		next, err := m.read.Read(ctx, t.name, 0, max(m.next[t.name], b.Start), b.End, func(rec *kgo.Record) error { return m.take(rec, t.take) }, nil)
 		m.next[t.name] = max(m.next[t.name], next)
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// take applies a record, or skips it if no release can have written it.
+func (m *memory) take(rec *kgo.Record, apply func(*kgo.Record) error) error {
+	err := apply(rec)
+	if !garbage(err) {
+		return err
+	}
+	if m.skipped != nil {
+		m.skipped(rec, err)
+	}
+	return nil
+}
+
+// garbage reports whether err, of reading a record, says that no release can have
+// written it: it is no JSON, or another kind of value as a whole. A newer release may
+// give a field another type.
+func garbage(err error) bool {
+	if _, broken := errors.AsType[*json.SyntaxError](err); broken {
+		return true
+	}
+	other, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	return ok && other.Field == ""
 }
 
 func (m *memory) takeAlert(rec *kgo.Record) error {
@@ -170,7 +197,9 @@ func ReadLog(ctx context.Context, opts []kgo.Opt) ([]signal.Record, error) {
 	var all []signal.Record
 	err = r.All(ctx, topic.Alerts, 0, func(rec *kgo.Record) error {
 		var a signal.Record
-		if err := json.Unmarshal(rec.Value, &a); err != nil {
+		if err := json.Unmarshal(rec.Value, &a); garbage(err) {
+			return nil
+		} else if err != nil {
 			return fmt.Errorf("%s@%d: %w", rec.Topic, rec.Offset, err)
 		}
 		all = append(all, a)

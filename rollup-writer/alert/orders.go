@@ -21,7 +21,7 @@ func order(ctx context.Context, opts []kgo.Opt, decide func(*memory) (*kgo.Recor
 		return err
 	}
 	defer r.Close()
-	m := newMemory(r)
+	m := newMemory(r, nil)
 	_, err = arbiter.Write(ctx, arbiter.Config{Options: opts, TransactionalID: transactionalID}, func(ctx context.Context) ([]*kgo.Record, error) {
 		if err := m.catchUp(ctx); err != nil {
 			return nil, err

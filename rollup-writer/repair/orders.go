@@ -178,7 +178,10 @@ func (r *rebuilder) records(ctx context.Context, codec *event.Codec, skips map[b
 		if t, err := codec.Type(rec.Value); err != nil || t != typ {
 			return nil //nolint:nilerr // what cannot be read was reported before this
 		}
-		return fn(rec)
+		if err := fn(rec); !event.Unwritten(err) {
+			return err
+		}
+		return nil // set aside
 	})
 }
 

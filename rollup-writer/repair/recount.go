@@ -84,7 +84,9 @@ func (r *recounter) partition(ctx context.Context, codec *event.Codec, src colum
 			return nil //nolint:nilerr // records other than counts are not read here
 		}
 		var c event.Control
-		if err := codec.DecodeControl(rec.Value, &c); err != nil || c.Kind != event.ControlCounts {
+		if err := codec.DecodeControl(rec.Value, &c); event.Unwritten(err) || err == nil && c.Kind != event.ControlCounts {
+			return nil // set aside, or something else
+		} else if err != nil {
 			return err
 		}
 		n, err := event.ParseCounts(c.Payload)

@@ -57,7 +57,7 @@ func (c *catalogCopy) take(ctx context.Context, r *kgo.Record) error {
 	}
 	v, err := catalog.Decode(r.Value)
 	if err != nil {
-		c.s.log.Error("copying the catalog version failed", "offset", r.Offset, "error", err)
+		c.s.notCopied(r, err)
 		return nil
 	}
 	return c.s.untilDone(ctx, "copy the catalog", func(ctx context.Context) error { return c.copy(ctx, v) })

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
@@ -14,6 +16,12 @@ func (s *Service) reader() (*reader.Reader, error) {
 		return nil, err
 	}
 	return reader.New(opts...)
+}
+
+// notCopied reports a record that cannot be read. Events do not wait for it.
+func (s *Service) notCopied(r *kgo.Record, err error) {
+	s.metrics.skipped.WithLabelValues(r.Topic).Inc()
+	s.log.Error("a record cannot be read and was not copied", "topic", r.Topic, "offset", r.Offset, "error", err)
 }
 
 // insertRows inserts rows, whose values are in the order of columns, into the local

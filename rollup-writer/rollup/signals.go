@@ -89,7 +89,7 @@ func (c *signalCopy) copy(ctx context.Context) error {
 	next, err := c.in.Read(ctx, c.topic, 0, max(c.next, b.Start), b.End, func(r *kgo.Record) error {
 		row, err := c.row(r)
 		if err != nil {
-			c.s.log.Error("signal was not copied", "topic", r.Topic, "offset", r.Offset, "error", err)
+			c.s.notCopied(r, err)
 			return nil
 		}
 		if row == nil {

@@ -66,11 +66,11 @@ var (
 )
 
 // Unwritten reports whether err, of reading a value, says that no release can have
-// written it to where it was found: it has no header of ours, or names a schema
-// that is known and is no value of it, or not of the type that belongs there. A
+// written it to where it was found: it has no header of ours, is too large, or names a
+// schema that is known and is no value of it, or not of the type that belongs there. A
 // schema that is not known may be a newer release's.
 func Unwritten(err error) bool {
-	return errors.Is(err, ErrHeader) || errors.Is(err, ErrBody) || errors.Is(err, ErrType)
+	return errors.Is(err, ErrHeader) || errors.Is(err, ErrBody) || errors.Is(err, ErrType) || errors.Is(err, ErrSize)
 }
 
 // Codec encodes and decodes values. It is safe for concurrent use.

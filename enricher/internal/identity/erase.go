@@ -2,7 +2,6 @@ package identity
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"slices"
 	"strings"
 
@@ -292,7 +291,7 @@ func (tx *Tx) unnameUser(app, id string, gone map[string]bool) {
 // applyErased applies a record of kind erased.
 func (s *State) applyErased(rec *event.IdentityState) error {
 	var ids event.ErasedIDs
-	if err := json.Unmarshal(rec.Body, &ids); err != nil {
+	if err := decodeBody(rec.Body, &ids); err != nil {
 		return err
 	}
 	ids.Hashes = slices.DeleteFunc(ids.Hashes, func(h []byte) bool { return len(h) != len(event.ErasedHash{}) })

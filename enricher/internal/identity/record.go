@@ -3,6 +3,7 @@ package identity
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -293,7 +294,11 @@ func decodeBody(body []byte, into any) error {
 	if len(body) == 0 {
 		return nil
 	}
-	if err := json.Unmarshal(body, into); err != nil {
+	err := json.Unmarshal(body, into)
+	if _, broken := errors.AsType[*json.SyntaxError](err); broken {
+		return fmt.Errorf("body: %w: %w", event.ErrBody, err)
+	}
+	if err != nil { // a newer release may have other fields
 		return fmt.Errorf("body: %w", err)
 	}
 	return nil

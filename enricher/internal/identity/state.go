@@ -66,7 +66,8 @@ func (s *State) bytes() int64 { return s.ids.bytes() + s.known.bytes() + s.erase
 
 // Apply applies a record of the changelog, in the order of its partition. The last
 // record of each key counts, so a compacted log and a complete one give the same state.
-// No Tx may be open. Both slices may be reused afterwards.
+// No Tx may be open. Both slices may be reused afterwards. A record that no release can
+// have written changes nothing, and is an error of [event.Unwritten].
 func (s *State) Apply(key, value []byte) error {
 	if value == nil {
 		return s.withdraw(key)
@@ -82,13 +83,17 @@ func (s *State) Apply(key, value []byte) error {
 	switch rec.Kind {
 	case event.StateAnonymous:
 		var a anonymous
-		err = decodeBody(rec.Body, &a)
+		if err = decodeBody(rec.Body, &a); err != nil {
+			break
+		}
 		s.key = topic.Key(s.key[:0], rec.AppID, topic.KeyAnonymous, rec.ID)
 		s.value = a.append(s.value[:0])
 		s.ids.set(s.key, s.value)
 	case event.StateUser:
 		var u user
-		err = decodeBody(rec.Body, &u)
+		if err = decodeBody(rec.Body, &u); err != nil {
+			break
+		}
 		u.Version = rec.Version
 		s.key = topic.Key(s.key[:0], rec.AppID, topic.KeyUser, rec.ID)
 		if old, ok := s.ids.get(s.key); ok {
@@ -130,7 +135,7 @@ func (s *State) Apply(key, value []byte) error {
 func (s *State) withdraw(key []byte) error {
 	app, rest, ok := bytes.Cut(key, []byte{0})
 	if !ok || len(rest) == 0 {
-		return fmt.Errorf("identity state of partition %d: key %q names no kind", s.partition, key)
+		return fmt.Errorf("identity state of partition %d: %w: key %q names no kind", s.partition, event.ErrBody, key)
 	}
 	switch rest[0] {
 	case topic.KeyAnonymous, topic.KeyUser:
@@ -138,7 +143,7 @@ func (s *State) withdraw(key []byte) error {
 	case keyKnown:
 		n, w := binary.Uvarint(rest[1:])
 		if w <= 0 || n > uint64(len(rest)-1-w) {
-			return fmt.Errorf("identity state of partition %d: key %q names no pair", s.partition, key)
+			return fmt.Errorf("identity state of partition %d: %w: key %q names no pair", s.partition, event.ErrBody, key)
 		}
 		ids := rest[1+w:]
 		s.known.remove(s.pair(string(app), string(ids[:n]), string(ids[n:])))

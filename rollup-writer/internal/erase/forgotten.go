@@ -53,12 +53,12 @@ func erased(ctx context.Context, client *kgo.Client, codec *event.Codec, count i
 	in := partitions(client)
 	for p := range count {
 		err := in.All(ctx, topic.EnricherState, p, func(r *kgo.Record) error {
-			if t, err := codec.Type(r.Value); err != nil || t != event.TypeIdentityState {
-				return nil //nolint:nilerr // withdrawn, or a catalog version
-			}
 			var rec event.IdentityState
 			var ids event.ErasedIDs
 			err := codec.DecodeIdentityState(r.Value, &rec)
+			if event.Unwritten(err) {
+				return nil // withdrawn, or garbage, which enrichers skip too
+			}
 			if err == nil && rec.Kind == event.StateErased && rec.AppID == app {
 				if err = json.Unmarshal(rec.Body, &ids); err == nil && len(ids.Key) == event.EraseKeyBytes {
 					each(&ids)

@@ -192,10 +192,9 @@ func (e *eraser) changelog(ctx context.Context, f func(*event.IdentityState)) er
 		}
 		for _, r := range newest {
 			var rec event.IdentityState
-			if t, err := e.Codec.Type(r.Value); err != nil || t != event.TypeIdentityState {
-				continue // a catalog version
-			}
-			if err := e.Codec.DecodeIdentityState(r.Value, &rec); err != nil {
+			if err := e.Codec.DecodeIdentityState(r.Value, &rec); event.Unwritten(err) {
+				continue // garbage: enrichers skip it too
+			} else if err != nil {
 				return fmt.Errorf("record %d of %s/%d: %w", r.Offset, topic.EnricherState, p, err)
 			}
 			f(&rec)
