@@ -41,9 +41,12 @@ type Config struct {
 	MaxUnauthenticatedShare float64 // of MaxInflightBytes
 	MinRequestRate          int     // bytes per second
 
-	AckTimeout  time.Duration
-	Linger      time.Duration
-	Compression string
+	AckTimeout time.Duration
+	// StallTimeout is how long records may be in flight without any ack until the Kafka
+	// client is replaced.
+	StallTimeout time.Duration
+	Linger       time.Duration
+	Compression  string
 
 	TrustedProxies  setting.Strings
 	ForwardedHeader string
@@ -74,6 +77,7 @@ func DefaultConfig() Config {
 		MinRequestRate:          1024,
 
 		AckTimeout:      8 * time.Second,
+		StallTimeout:    3 * time.Minute,
 		Linger:          2 * time.Millisecond,
 		Compression:     "snappy",
 		ForwardedHeader: "X-Forwarded-For",
@@ -125,6 +129,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.Float64Var(&c.MaxAddressShare, settingMaxAddressShare, c.MaxAddressShare, "`share` of max-inflight-bytes and of max-connections that one client address (IPv6: one /64) may take; requests above it get 503; 1 for no bound. Connections of trusted proxies are not counted, but their clients' requests are")
 	set.Float64Var(&c.MaxUnauthenticatedShare, settingMaxUnauthenticatedShare, c.MaxUnauthenticatedShare, "`share` of max-inflight-bytes for bodies of requests whose write key has not been read yet; requests above it get 503")
 	set.IntVar(&c.MinRequestRate, settingMinRequestRate, c.MinRequestRate, "`bytes` per second at which a request must arrive once 5s have passed since its first byte; a slower one is answered 408; 0 for no bound")
+	set.DurationVar(&c.StallTimeout, "stall-timeout", c.StallTimeout, "how long records may be in flight without any ack until the Kafka client is replaced")
 	set.DurationVar(&c.AckTimeout, settingAckTimeout, c.AckTimeout, "how long a request waits for the brokers' ack before it is answered 503; keep it below the timeout of the clients, 10s in most SDKs")
 	set.DurationVar(&c.Linger, "linger", c.Linger, "longest time that a partition's records wait for more records to share a batch (latency against cost); the wait ends early when all senders wait for their replies")
 	set.StringVar(&c.Compression, "compression", c.Compression, "compression of produced records: none, snappy, lz4 or zstd")
@@ -152,6 +157,7 @@ func (c *Config) Validate() error {
 		{"write-timeout", c.WriteTimeout, 100 * time.Millisecond, time.Hour},
 		{"idle-timeout", c.IdleTimeout, time.Second, time.Hour},
 		{settingAckTimeout, c.AckTimeout, time.Second, 5 * time.Minute},
+		{"stall-timeout", c.StallTimeout, time.Second, 24 * time.Hour},
 		{"linger", c.Linger, 0, time.Second},
 		{"stop-timeout", c.StopTimeout, 0, time.Hour},
 	} {

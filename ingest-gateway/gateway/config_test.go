@@ -22,7 +22,7 @@ func TestValidateNamesEverySetting(t *testing.T) {
 		"max-event-bytes": "1", "max-id-bytes": "1", "max-name-bytes": "0", "max-depth": "1", "max-quantity": "0", "max-connections": "0",
 		"max-header-bytes": "1", "read-timeout": "0s", "write-timeout": "-1s", "idle-timeout": "0s", "max-inflight-bytes": "-5",
 		"max-inflight-events": "-1", "ack-timeout": "1ms", "linger": "1h", "compression": "rar", "trusted-proxies": "10.0.0.0/8,here",
-		"max-address-share": "0", "max-unauthenticated-share": "1.5", "min-request-rate": "-1", "forwarded-header": "", "stop-timeout": "-1s", "kafka-brokers": ",", "schema-registry": "registry:8081",
+		"max-address-share": "0", "max-unauthenticated-share": "1.5", "min-request-rate": "-1", "forwarded-header": "", "stop-timeout": "-1s", "stall-timeout": "1ms", "kafka-brokers": ",", "schema-registry": "registry:8081",
 	}
 	cfg := DefaultConfig()
 	set := flag.NewFlagSet("x", flag.ContinueOnError)

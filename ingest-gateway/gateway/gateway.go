@@ -119,7 +119,7 @@ func New(cfg Config, deps Dependencies) (*Gateway, error) {
 	g.exchanges.New = func() any { return g.newExchange() }
 	ln, err := net.Listen("tcp", cfg.Addr)
 	if err != nil {
-		g.producer.client.Close()
+		g.producer.client.Load().Close()
 		return nil, fmt.Errorf("addr: %w", err)
 	}
 	g.server = newServer(g, ln)

@@ -248,6 +248,35 @@ func stall(cluster *kfake.Cluster) (release func()) {
 	return func() { once.Do(func() { close(gate) }) }
 }
 
+// The client hangs, and the cluster answers others: the gateway is not ready, goes on
+// with another client, and what was in flight no longer counts against its bounds.
+func TestStalledClientIsReplaced(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir()) // for the stacks
+	cluster := newCluster(t)
+	g := startGateway(t, cluster.ListenAddrs(), "", func(c *Config, _ *Dependencies) {
+		c.AckTimeout = time.Second
+		c.StallTimeout = 3 * time.Second
+	})
+	g.awaitReady()
+	first := g.producer.client.Load()
+	release := stall(cluster)
+	defer release()
+	if res := g.post("/v1/batch", batchOf(track("m0", "u"))); res.status != 503 {
+		t.Fatalf("got %d %s", res.status, res.body)
+	}
+	await(t, "another client", func() bool { return g.producer.client.Load() != first })
+	if got := g.metric("uptake_gateway_stalls_total"); got != 1 {
+		t.Errorf("%v stalls, want 1", got)
+	}
+	release()
+	await(t, "an ack", func() bool { return g.post("/v1/batch", batchOf(track("m1", "u"))).status == 200 })
+	g.awaitReady()
+	g.idle()
+	if log := readLog(t, cluster.ListenAddrs()).ids(); log["m1"] == 0 {
+		t.Errorf("log holds %v", log)
+	}
+}
+
 // Brokers that are slow past the deadline: 503, and what is in flight counts
 // against the bounds until its result is known, which is counted as late.
 func TestSlowBrokersAndOverload(t *testing.T) {

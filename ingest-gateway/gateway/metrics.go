@@ -33,6 +33,7 @@ type metrics struct {
 	limited      *prometheus.CounterVec   // setting
 	ackSeconds   prometheus.Histogram
 	newest       prometheus.Gauge
+	stalls       prometheus.Counter
 	records      *prometheus.CounterVec // topic, result
 	late         *prometheus.CounterVec // result
 	acceptedEver atomic.Int64           // for the log
@@ -70,6 +71,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		limited:   counterVec("limited_total", "Requests and connections refused because a setting's bound was reached, by setting.", "setting"),
 		records:   counterVec("records_total", "Records handed to the Kafka client, by topic and result: acked or failed.", "topic", "result"),
 		late:      counterVec("late_records_total", "Records whose result arrived after their request was answered, by result.", "result"),
+		stalls:    prometheus.NewCounter(prometheus.CounterOpts{Name: name("stalls_total"), Help: "Kafka clients replaced because records were in flight and none was acked."}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: name("request_seconds"), Help: "Time from the end of a request's header to its reply, by protocol.", Buckets: seconds,
 		}, []string{"protocol"}),
@@ -80,7 +82,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: name("newest_accepted_timestamp_seconds"), Help: "Unix time of receipt of the newest request with accepted events.",
 		}),
 	}
-	reg.MustRegister(m.seconds, m.ackSeconds, m.newest)
+	reg.MustRegister(m.seconds, m.ackSeconds, m.newest, m.stalls)
 	for i, t := range []string{"raw", "rejected"} {
 		m.acked[i], m.failed[i] = m.records.WithLabelValues(t, "acked"), m.records.WithLabelValues(t, "failed")
 	}

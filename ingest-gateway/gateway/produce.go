@@ -1,10 +1,13 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,8 +26,10 @@ import (
 // producer writes the records of batches and keeps track of whether the cluster accepts
 // them. It owns the Kafka client.
 type producer struct {
-	client   *kgo.Client
-	admin    *kadm.Client
+	client   atomic.Pointer[kgo.Client]
+	open     func(prometheus.Registerer) (*kgo.Client, error)
+	reg      prometheus.Registerer
+	stall    time.Duration // stall-timeout
 	log      *slog.Logger
 	metrics  *metrics
 	now      func() time.Time
@@ -36,6 +41,13 @@ type producer struct {
 
 	partitions atomic.Pointer[partitions] // nil until the topics were checked
 	trouble    atomic.Pointer[trouble]    // nil while the cluster accepts records
+
+	acks  atomic.Int64            // since the start
+	waits atomic.Pointer[trouble] // records have waited long without any ack; nil: they have not
+
+	// Owned by watch: when acks was last seen to grow, or nothing waited.
+	seen  int64
+	moved time.Time
 }
 
 // partitions are the counts of the topics, which never change.
@@ -48,18 +60,14 @@ type trouble struct{ err error }
 const batchOverhead = 64 << 10
 
 func newProducer(cfg Config, log *slog.Logger, reg prometheus.Registerer, m *metrics, now func() time.Time) (*producer, error) {
-	p := &producer{log: log, metrics: m, now: now, linger: cfg.Linger}
+	p := &producer{log: log, metrics: m, now: now, linger: cfg.Linger, stall: cfg.StallTimeout}
 	p.inflight.limit = cfg.MaxInflightEvents
 	p.trouble.Store(&trouble{errors.New("the topics have not been checked yet")})
-	opts, err := cfg.Kafka.Options(log, reg)
-	if err != nil {
-		return nil, err
-	}
 	compression, err := codecOf(cfg.Compression)
 	if err != nil {
 		return nil, err
 	}
-	opts = append(opts,
+	own := append([]kgo.Opt{
 		kgo.WithLogger(quiet{kslog.New(log.With("component", "kafka"))}),
 		kgo.RequiredAcks(kgo.AllISRAcks()), // with idempotence, the default: an ack is durable and a retry no duplicate
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
@@ -70,18 +78,31 @@ func newProducer(cfg Config, log *slog.Logger, reg prometheus.Registerer, m *met
 		// is kept until the brokers answer, and counts as in flight.
 		kgo.RecordDeliveryTimeout(cfg.AckTimeout),
 		// Higher than the gateway's own bound, so that Produce never blocks.
-		kgo.MaxBufferedRecords(int(2*cfg.MaxInflightEvents)),
-	)
-	if p.client, err = kgo.NewClient(append(opts, cfg.extra...)...); err != nil {
-		return nil, fmt.Errorf("kafka client: %w", err)
+		kgo.MaxBufferedRecords(int(2 * cfg.MaxInflightEvents)),
+	}, cfg.extra...)
+	p.open = func(reg prometheus.Registerer) (*kgo.Client, error) {
+		opts, err := cfg.Kafka.Options(log, reg)
+		if err != nil {
+			return nil, err
+		}
+		cl, err := kgo.NewClient(append(opts, own...)...)
+		if err != nil {
+			return nil, fmt.Errorf("kafka client: %w", err)
+		}
+		return cl, nil
 	}
-	p.admin = kadm.NewClient(p.client)
+	p.reg = reg
+	cl, err := p.open(reg)
+	if err != nil {
+		return nil, err
+	}
+	p.client.Store(cl)
 	return p, nil
 }
 
 // ready is the readiness check.
 func (p *producer) ready() error {
-	if t := p.trouble.Load(); t != nil {
+	if t := cmp.Or(p.trouble.Load(), p.waits.Load()); t != nil {
 		return t.err
 	}
 	return nil
@@ -122,6 +143,7 @@ func (p *producer) watch(ctx context.Context) {
 				logged = now
 			}
 		}
+		p.progress(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -130,10 +152,81 @@ func (p *producer) watch(ctx context.Context) {
 	}
 }
 
+// waitingTime is how long records may be in flight without any ack before the gateway is
+// not ready.
+const waitingTime = time.Minute
+
+// progress detects records that are in flight while none is acked. After waitingTime the
+// gateway is not ready; after stall-timeout, if another client reaches the cluster, the
+// client is replaced. The records that it held fail; their requests were answered 503
+// long ago, so their senders send them again.
+func (p *producer) progress(ctx context.Context) {
+	now := p.now()
+	if acks := p.acks.Load(); acks != p.seen || p.unacked() == 0 && p.trouble.Load() == nil || p.moved.IsZero() {
+		p.seen, p.moved = acks, now
+	}
+	wait := now.Sub(p.moved)
+	if wait < min(waitingTime, p.stall) || p.unacked() == 0 {
+		p.waits.Store(nil)
+		return
+	}
+	p.waits.Store(&trouble{fmt.Errorf("%d records are in flight and none was acked for %s", p.unacked(), wait.Round(time.Second))})
+	if wait < p.stall {
+		return
+	}
+	p.moved = now
+	probe, err := p.open(nil)
+	if err != nil {
+		return
+	}
+	defer probe.Close()
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	if _, err := topic.Check(ctx, kadm.NewClient(probe), topic.Raw, topic.Rejected); err != nil {
+		return // the cluster is what does not answer
+	}
+	p.replace(wait)
+}
+
+// replace logs what the client knows, closes it and opens another one.
+func (p *producer) replace(wait time.Duration) {
+	old := p.client.Load()
+	stacks := make([]byte, 4<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	path := "not written"
+	if f, err := os.CreateTemp("", "uptake-gateway-stall-*.txt"); err == nil {
+		path = f.Name()
+		if _, err = f.Write(stacks); errors.Join(err, f.Close()) != nil {
+			path = "not written: " + err.Error()
+		}
+	}
+	p.log.Error("records are in flight and none is acked; replacing the kafka client", "in_flight", p.unacked(), "for", wait.Round(time.Second), "stacks", path)
+	p.metrics.stalls.Inc()
+	closed := make(chan struct{})
+	reg := p.reg
+	go func() { // ends when the client does, perhaps never if it hangs
+		defer close(closed)
+		p.log.Error("client", "produced", old.BufferedProduceRecords(), "produced_bytes", old.BufferedProduceBytes())
+		old.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(checkTimeout):
+		p.log.Error("the client does not close; the new one has no metrics")
+		reg = nil
+	}
+	cl, err := p.open(reg)
+	if err != nil { // opened once, so its options are right
+		p.log.Error("opening another client failed", "error", err)
+		return
+	}
+	p.client.Store(cl)
+}
+
 func (p *producer) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	infos, err := topic.Check(ctx, p.admin, topic.Raw, topic.Rejected)
+	infos, err := topic.Check(ctx, kadm.NewClient(p.client.Load()), topic.Raw, topic.Rejected)
 	if err != nil {
 		return err
 	}
@@ -184,7 +277,7 @@ func newFlight(x *exchange) *flight {
 // start hands the batch's records to the client. The caller holds a reference
 // until release.
 func (p *producer) start(f *flight, b *ingest.Batch, n int, received time.Time) {
-	counts := p.partitions.Load()
+	counts, cl := p.partitions.Load(), p.client.Load()
 	if cap(f.records) < n {
 		f.records = make([]produced, n)
 	}
@@ -203,7 +296,7 @@ func (p *producer) start(f *flight, b *ingest.Batch, n int, received time.Time) 
 		if r.Rejected {
 			rec.Topic, rec.Partition = topic.Rejected, topic.Partition(r.Key, counts.rejected)
 		}
-		p.client.Produce(context.Background(), &rec.Record, f.promise)
+		cl.Produce(context.Background(), &rec.Record, f.promise)
 	}
 }
 
@@ -220,7 +313,7 @@ func (p *producer) hurry() {
 	if began.Before(p.rested) {
 		return
 	}
-	_ = p.client.Flush(over) // returns the cancelled context's error at once
+	_ = p.client.Load().Flush(over) // returns the cancelled context's error at once
 	p.rested = began.Add(min(restFactor*p.now().Sub(began), p.linger))
 }
 
@@ -265,6 +358,7 @@ func (f *flight) finished(r *kgo.Record, err error) {
 		}
 	} else {
 		rec.result.Store(resultAcked)
+		f.exchange.gateway.producer.acks.Add(1)
 		m.acked[topicIndex].Inc()
 		if late {
 			m.lateStored.Inc()
@@ -322,10 +416,11 @@ func (p *producer) unacked() int64 { return p.inflight.used.Load() }
 // request with one of the latter was answered with success.
 func (p *producer) close(deadline context.Context) (flushed, lost int64) {
 	before := p.unacked()
-	if err := p.client.Flush(deadline); err != nil && p.unacked() > 0 {
+	cl := p.client.Load()
+	if err := cl.Flush(deadline); err != nil && p.unacked() > 0 {
 		p.log.Warn("flush was cut short", "error", err)
 	}
 	lost = p.unacked()
-	p.client.Close() // fails the remaining records; all promises have run when it returns
+	cl.Close() // fails the remaining records; all promises have run when it returns
 	return before - lost, lost
 }

@@ -32,6 +32,11 @@ type Config struct {
 	RevokeWait time.Duration
 	// StopTimeout bounds the same wait at the end of the process.
 	StopTimeout time.Duration
+	// StallTimeout is how long records may wait without a commit and without a reason
+	// until the client is replaced.
+	StallTimeout time.Duration
+
+	watchPause time.Duration // between two looks of the watch; tests shorten it
 }
 
 // DefaultConfig is for one machine.
@@ -46,6 +51,8 @@ func DefaultConfig() Config {
 		HaltRetry:        time.Minute,
 		RevokeWait:       5 * time.Second,
 		StopTimeout:      30 * time.Second,
+		StallTimeout:     5 * time.Minute,
+		watchPause:       5 * time.Second,
 	}
 }
 
@@ -59,6 +66,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.DurationVar(&c.RetryMax, "retry-max", c.RetryMax, "longest pause between two attempts of a block")
 	set.DurationVar(&c.HaltRetry, "halt-retry", c.HaltRetry, "pause after a permanent error: schema, rights, settings")
 	set.DurationVar(&c.RevokeWait, "revoke-wait", c.RevokeWait, "how long a revoked partition may finish the insert in progress")
+	set.DurationVar(&c.StallTimeout, "stall-timeout", c.StallTimeout, "how long records may wait without a commit and without a reason until the client is replaced")
 	set.DurationVar(&c.StopTimeout, "stop-timeout", c.StopTimeout, "how long a stopping writer waits for inserts in progress")
 }
 
@@ -85,6 +93,7 @@ func (c *Config) Validate() error {
 	positive("retry-max", c.RetryMax)
 	positive("halt-retry", c.HaltRetry)
 	positive("stop-timeout", c.StopTimeout)
+	positive("stall-timeout", c.StallTimeout)
 	if c.RevokeWait < 0 || c.RevokeWait > c.SessionTimeout {
 		errs = append(errs, fmt.Errorf("revoke-wait must be 0 to session-timeout (got %s)", c.RevokeWait))
 	}

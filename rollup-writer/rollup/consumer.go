@@ -302,35 +302,6 @@ func (s *Service) commit(ctx context.Context, name string, number int32, boundar
 	return result
 }
 
-// lagInterval is how often the lag is measured.
-const lagInterval = 5 * time.Second
-
-// watchLag measures how far the writer is behind the log, also while it does not fetch,
-// and notices when Kafka is unreachable.
-func (s *Service) watchLag(ctx context.Context) {
-	tick := time.NewTicker(lagInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		ask, cancel := context.WithTimeout(ctx, boundary.AskTimeout)
-		ends, err := s.admin.ListCommittedOffsets(ask, boundary.Topics...)
-		cancel()
-		if ctx.Err() != nil {
-			return
-		}
-		if err = errors.Join(err, ends.Error()); err != nil {
-			s.health.set("kafka", fmt.Sprintf("list log ends: %v", err))
-			continue
-		}
-		s.health.clear("kafka")
-		s.reportLag(ends)
-	}
-}
-
 func (s *Service) reportLag(ends kadm.ListedOffsets) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -28,6 +28,18 @@ func (h *health) clear(part string) {
 	delete(h.faults, part)
 }
 
+// parts are those that have a reason, but not a given one.
+func (h *health) parts(but string) map[string]bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := map[string]bool{}
+	for part := range h.faults {
+		list[part] = true
+	}
+	delete(list, but)
+	return list
+}
+
 // check returns an error that names every fault.
 func (h *health) check() error {
 	h.mu.Lock()

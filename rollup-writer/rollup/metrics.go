@@ -35,6 +35,8 @@ type metrics struct {
 	partitions     *prometheus.GaugeVec   // topic
 	halted         *prometheus.GaugeVec   // topic
 	paused         prometheus.Gauge
+	waiting        prometheus.Gauge
+	stalls         prometheus.Counter
 	queueBytes     prometheus.Gauge
 	ticks          *prometheus.CounterVec // topic
 	corrections    prometheus.Counter
@@ -89,6 +91,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		ticks:          counter("uptake_writer_ticks_total", "Ticks produced to close the block of an idle partition.", "topic"),
 		windowUsed:     gauge("uptake_writer_window_used_ratio", "Age of the oldest open block as a fraction of the dedup window.", "topic"),
 		paused:         prometheus.NewGauge(prometheus.GaugeOpts{Name: "uptake_writer_paused_partitions", Help: "Partitions whose fetching is paused because their queue is full."}),
+		waiting:        prometheus.NewGauge(prometheus.GaugeOpts{Name: "uptake_writer_waiting_seconds", Help: "How long records of an assigned partition have waited without a commit and without a known reason; 0 when none waits."}),
+		stalls:         prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_stalls_total", Help: "Clients replaced because records waited without progress."}),
 		queueBytes:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "uptake_writer_queue_bytes", Help: "Bytes of records that were fetched and are not yet in a block."}),
 		setAside:       counter("uptake_writer_set_aside_records_total", "Records that no release can have written, kept in rejected_events with stage writer.", "topic"),
 		verified:       counter("uptake_writer_verified_blocks_total", "Blocks compared with the tables after an attempt of unknown outcome: equal, repaired, or unknown.", "outcome"),
@@ -99,7 +103,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		statements:     prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_statements_total", Help: "Statements sent to ClickHouse: inserts of blocks, plans, corrections and counts, and queries for them."}),
 		repaired:       prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_repaired_texts_total", Help: "JSON texts that ClickHouse could not parse, which were stored as strings."}),
 	}
-	for _, c := range []prometheus.Collector{m.paused, m.queueBytes, m.corrections, m.correctedRows, m.correctionRead, m.statements, m.repaired} {
+	for _, c := range []prometheus.Collector{m.paused, m.waiting, m.stalls, m.queueBytes, m.corrections, m.correctedRows, m.correctionRead, m.statements, m.repaired} {
 		register(reg, c)
 	}
 	for _, c := range clickhouse.Classes {

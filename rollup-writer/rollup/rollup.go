@@ -65,6 +65,7 @@ type Service struct {
 	inserts chan struct{}              // holds one element for each insert in progress
 	calm    sync.RWMutex               // locked while rollups are compared: no insert is in progress
 	killed  context.Context            // ends when inserts in progress are abandoned
+	stall   context.CancelCauseFunc    // ends serve with errStalled
 	wg      sync.WaitGroup             // partitions
 
 	mu         sync.Mutex // covers the two below
@@ -102,7 +103,6 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.health.set("start", "not yet serving")
 	if deps.Health != nil {
 		deps.Health.Register("rollup-writer", s.health.check)
 	}
@@ -114,7 +114,27 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 // stop-timeout, it abandons the inserts in progress; the next writer repeats them. Run
 // returns an error if it cannot serve as configured. A fault that may pass by itself is
 // retried forever and shown as not ready.
-func (s *Service) Run(sig process.Signals) (err error) {
+//
+// When records wait and nothing moves, it starts again with a new client (watch.go).
+func (s *Service) Run(sig process.Signals) error {
+	for {
+		stop, stall := context.WithCancelCause(sig.Stop)
+		s.stall = stall
+		err := s.serve(process.Signals{Stop: stop, Kill: sig.Kill})
+		stalled := errors.Is(context.Cause(stop), errStalled)
+		stall(nil)
+		if err != nil || !stalled || sig.Stop.Err() != nil {
+			return err
+		}
+	}
+}
+
+// serve is Run until the writer stops or stalls.
+func (s *Service) serve(sig process.Signals) (err error) {
+	s.mu.Lock()
+	s.stopping = false
+	s.mu.Unlock()
+	s.health.set("start", "not yet serving")
 	killed, kill := context.WithCancel(sig.Kill)
 	defer kill()
 	s.killed = killed
@@ -147,7 +167,7 @@ func (s *Service) Run(sig process.Signals) (err error) {
 
 	s.client.AddConsumeTopics(boundary.Topics...)
 	var beside sync.WaitGroup
-	beside.Go(func() { s.watchLag(sig.Stop) }) // ends with sig.Stop
+	beside.Go(func() { s.watch(sig.Stop) }) // ends with sig.Stop
 	var catalogErr error
 	beside.Go(func() { catalogErr = s.followCatalog(sig.Stop) }) // ends with sig.Stop
 	var signalsErr error

@@ -903,12 +903,12 @@ func TestConfigNamesEverySetting(t *testing.T) {
 	if err := c.Validate(); err != nil {
 		t.Fatalf("the default: %v", err)
 	}
-	c.BlockRecords, c.SessionTimeout, c.RebalanceTimeout, c.QueueBytes, c.MaxInserts, c.RetryMax, c.HaltRetry, c.RevokeWait, c.StopTimeout = 0, 0, -1, 0, 0, 0, 0, -1, 0
+	c.BlockRecords, c.SessionTimeout, c.RebalanceTimeout, c.QueueBytes, c.MaxInserts, c.RetryMax, c.HaltRetry, c.RevokeWait, c.StopTimeout, c.StallTimeout = 0, 0, -1, 0, 0, 0, 0, -1, 0, 0
 	c.SkipRecords = []string{"x"}
 	c.ClickHouse.Addr, c.ClickHouse.Database, c.ClickHouse.Compression, c.ClickHouse.DialTimeout, c.ClickHouse.Silence = "x,y", "", "zip", 0, 0
 	err := c.Validate()
 	for _, want := range []string{
-		"block-records", "session-timeout", "rebalance-timeout", "queue-bytes", "max-inserts", "retry-max", "halt-retry", "revoke-wait", "stop-timeout", "skip-records",
+		"block-records", "session-timeout", "rebalance-timeout", "queue-bytes", "max-inserts", "retry-max", "halt-retry", "revoke-wait", "stop-timeout", "stall-timeout", "skip-records",
 		"clickhouse-addr must be host:port", "clickhouse-addr may name several", "clickhouse-database", "clickhouse-compression", "clickhouse-dial-timeout", "clickhouse-silence",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -203,7 +203,7 @@ func (c Config) serviceArgs() map[string][]string {
 	}
 	return map[string][]string{
 		stack.Enricher: {"-session-timeout", session, "-rebalance-timeout", "3s", "-transaction-timeout", "4s", "-time-skew-threshold", "24h"},
-		stack.Writer:   {"-session-timeout", session, "-rebalance-timeout", "3s", "-revoke-wait", "1s", "-retry-max", "500ms", "-halt-retry", "1s", "-block-interval", "500ms", "-clickhouse-silence", "3s"},
+		stack.Writer:   {"-session-timeout", session, "-rebalance-timeout", "3s", "-revoke-wait", "1s", "-retry-max", "500ms", "-halt-retry", "1s", "-block-interval", "500ms", "-clickhouse-silence", "10s"},
 	}
 }
 
