@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
 
@@ -25,7 +26,8 @@ import (
 // block's rows are inserted and one after.
 //
 // First they are planned. The rows of the base rollup that the moves name are read in
-// one statement for the whole block. They and the block's own rows are followed through
+// one statement for the whole block, and the events of hours that a move cuts (parts.go).
+// They and the block's own rows are followed through
 // the block (package plan), and the result is written to correction_plans: pairs of
 // rows, negative under the old attribution and positive under the new one, in chunks.
 // The last chunk holds the head of the plan, which lists the chunks and what each
@@ -252,9 +254,14 @@ func (c *correction) gather(ctx context.Context) (m *planMaker, err error) {
 	if err := m.readWide(ctx); err != nil {
 		return nil, err
 	}
-	c.rows.EachCounted(func(app string, offset int64, s *columns.Signed) {
+	if err := m.followHeld(ctx); err != nil {
+		return nil, err
+	}
+	c.rows.EachCounted(func(app string, offset, at int64, s *columns.Signed) {
 		if err == nil && c.orders.Moved(app, s.ActorID) {
-			err = m.follow(ctx, &plan.Row{AppID: app, From: offset, Signed: *s})
+			r := plan.Row{AppID: app, From: offset, Signed: *s}
+			r.Part = c.orders.PartOf(plan.VisitorHour{AppID: app, AnonymousID: s.AnonymousID, Hour: s.Hour}, at)
+			err = m.follow(ctx, &r)
 		}
 	})
 	return m, err
@@ -269,6 +276,10 @@ type planMaker struct {
 	only    *columns.Corrections // chunk 1, in the form of corrections
 	row     uint32
 	writer  *clickhouse.Conn // a second connection: the first one is reading
+
+	held     held
+	heldRows int
+	wholes   []reason // of hours that are followed whole although they are cut
 }
 
 func (m *planMaker) close() {
@@ -320,8 +331,8 @@ func (m *planMaker) take() {
 	for i := range list {
 		p := &list[i]
 		ctl := m.of(m.orders.At(p.Order))
-		add(&ctl, &columns.Signed{Attribution: p.Old, Hour: p.Hour, Events: -p.Events, Quantity: -p.Quantity})
-		add(&ctl, &columns.Signed{Attribution: p.New, Hour: p.Hour, Events: p.Events, Quantity: p.Quantity})
+		add(&ctl, &columns.Signed{Attribution: p.Old, Hour: p.Hour, Part: p.Part, Events: -p.Events, Quantity: -p.Quantity})
+		add(&ctl, &columns.Signed{Attribution: p.New, Hour: p.Hour, Part: p.Part, Events: p.Events, Quantity: p.Quantity})
 		sum.Events += p.Events
 		sum.Quantity += p.Quantity
 	}
@@ -344,6 +355,15 @@ func (m *planMaker) finish(ctx context.Context) error {
 			ctl := m.of(o)
 			m.planned.AppendReason(&ctl, m.head.ID, o.Reason)
 		}
+	}
+	for _, w := range m.wholes {
+		ctl := m.of(m.orders.At(w.order))
+		m.planned.AppendReason(&ctl, m.head.ID, w.text)
+	}
+	if n := len(m.wholes); n > 0 {
+		m.p.s.metrics.wholeHours.Add(float64(n))
+		m.p.s.log.Warn("events of hours in which a link begins or ends have expired or are too many: what is counted in these hours stays with the earlier link",
+			"partition", m.p.name, "block", m.control.Block, "rows", n, "first", m.wholes[0].text)
 	}
 	head := m.control
 	head.Offset, head.AppID = head.Block, m.orders.At(0).AppID
@@ -437,6 +457,9 @@ func (m *planMaker) read(ctx context.Context, q clickhouse.Question, named bool)
 			if m.orders.Names(plan.Actor{AppID: row.AppID, ActorID: row.ActorID}) != named {
 				continue
 			}
+			if m.hold(&row) {
+				continue
+			}
 			if err := m.follow(ctx, &row); err != nil {
 				return err
 			}
@@ -477,9 +500,13 @@ func moveCondition(m *event.Move) string {
 			all = append(all, c.Name+" = "+clickhouse.Quote(*v))
 		}
 	}
-	// In whole seconds, the resolution of hours.
-	if m.From != 0 {
-		all = append(all, fmt.Sprintf("toInt64(toUnixTimestamp(hour)) >= %d", ceilDiv(m.From, microsPerSecond)))
+	// In whole seconds, the resolution of hours. A move by instants may begin
+	// within an hour.
+	if from := m.From; from != 0 {
+		if m.ByInstant() {
+			from -= 3600*microsPerSecond - 1
+		}
+		all = append(all, fmt.Sprintf("toInt64(toUnixTimestamp(hour)) >= %d", ceilDiv(from, microsPerSecond)))
 	}
 	if m.To != 0 {
 		all = append(all, fmt.Sprintf("toInt64(toUnixTimestamp(hour)) < %d", ceilDiv(m.To, microsPerSecond)))
@@ -504,8 +531,8 @@ func (c *correction) chunk(ctx context.Context, n int) (*columns.Corrections, er
 // eachPlanned calls fn for each row of chunk n of the plan, from 0, in order.
 func (c *correction) eachPlanned(ctx context.Context, n int, fn func(ctl *columns.Control, s *columns.Signed, row uint32)) error {
 	var r signedRows
-	query := fmt.Sprintf("SELECT row, app_id, source_offset, control_id, hour, %s, events, quantity FROM %s WHERE %s AND plan = %d AND chunk = %d ORDER BY row",
-		attributionColumns, c.p.table("correction_plans"), c.where(), c.head.ID, n+1)
+	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s AND plan = %d AND chunk = %d ORDER BY row",
+		plannedColumns, c.p.table("correction_plans"), c.where(), c.head.ID, n+1)
 	var got columns.Chunk
 	first, last := uint32(0), uint32(0)
 	err := c.p.conn.Select(ctx, query, r.planned(), func() error {
@@ -533,6 +560,9 @@ func (c *correction) eachPlanned(ctx context.Context, n int, fn func(ctl *column
 	return nil
 }
 
+// plannedColumns are those of a plan's rows that corrections has as well.
+var plannedColumns = "row, app_id, source_offset, control_id, hour, part_from, part_to, " + attributionColumns + ", events, quantity"
+
 // signedRows receives rows of usage_hourly or of a plan.
 type signedRows struct {
 	app              proto.ColLowCardinality[string]
@@ -542,6 +572,7 @@ type signedRows struct {
 	number           proto.ColUInt32
 	offset           proto.ColInt64
 	control          proto.ColStr
+	from, to         proto.ColDateTime64 // of a plan's rows
 }
 
 func (r *signedRows) init(events, quantity string) proto.Results {
@@ -572,7 +603,10 @@ func (r *signedRows) base() proto.Results {
 func (r *signedRows) planned() proto.Results {
 	results := append(r.init("events", "quantity"),
 		proto.ResultColumn{Name: "row", Data: &r.number}, proto.ResultColumn{Name: "source_offset", Data: &r.offset}, proto.ResultColumn{Name: "control_id", Data: &r.control})
-	return inOrder("row, app_id, source_offset, control_id, hour, "+attributionColumns+", events, quantity", results)
+	r.from.WithPrecision(proto.PrecisionMicro).WithLocation(time.UTC)
+	r.to.WithPrecision(proto.PrecisionMicro).WithLocation(time.UTC)
+	results = append(results, proto.ResultColumn{Name: "part_from", Data: &r.from}, proto.ResultColumn{Name: "part_to", Data: &r.to})
+	return inOrder(plannedColumns, results)
 }
 
 // inOrder sorts results into the order of a list of names.
@@ -590,6 +624,9 @@ func (r *signedRows) row(i int) columns.Signed {
 	s := columns.Signed{Hour: uint32(r.hour.Data[i]), Events: r.events.Row(i), Quantity: r.quantity.Row(i)}
 	for k, c := range columns.AttributionColumns {
 		*c.Of(&s.Attribution) = r.attribution[k].Row(i)
+	}
+	if len(r.to.Data) > i {
+		s.Part = columns.Part{From: int64(r.from.Data[i]), To: int64(r.to.Data[i])}
 	}
 	return s
 }

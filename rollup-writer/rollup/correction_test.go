@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/block"
 	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
@@ -60,6 +61,12 @@ func TestMixedBlocks(t *testing.T) {
 	if blocks, controls := w.Metric("uptake_writer_blocks_total", topic.Enriched), w.Metric("uptake_writer_corrections_total"); blocks > controls/4 {
 		t.Errorf("%v control records stand in %v blocks: they cut blocks", controls, blocks)
 	}
+	if n := w.Metric("uptake_writer_whole_hours_total"); n > 0 {
+		t.Errorf("%v rows of hours stayed whole, although events has all of them", n)
+	}
+	if n := b.Number("SELECT countIf(toUnixTimestamp64Micro(part_to) > 0) FROM " + b.Schema.Table("corrections")); n == 0 {
+		t.Error("no part of an hour was moved")
+	}
 	w.End()
 	if equal, found := b.Audited(); !equal {
 		t.Errorf("the audit says:\n%s", found)
@@ -70,6 +77,52 @@ func TestMixedBlocks(t *testing.T) {
 	b.Rewind()
 	b.start()
 	b.Check(m.correct)
+}
+
+// Of an hour that a link cuts only what lies in the link's part of it moves; where
+// events has lost rows of the hour it stays with the earlier link, and people are
+// told.
+func TestHoursThatALinkCuts(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	w := b.start()
+	minutes := func(n int) event.Micros {
+		return event.FromTime(time.Date(2026, 11, 20, 9, n, 0, 0, time.UTC))
+	}
+	var list []writertest.Entry
+	for i, at := range []int{10, 40, 70, 100} { // two in each of two hours
+		list = append(list, writertest.Entry{Event: &event.EnrichedEvent{
+			AppID: "dev", Kind: event.KindTrack, Event: "Scan", MessageID: fmt.Sprint("m", i), AccountSource: event.AccountNone, EventTime: minutes(at),
+			ReceivedAt: event.FromTime(writertest.FirstReceipt), Quantity: 2, AnonymousID: "till", LinkedUserID: "b", ActorID: "b", ActorKind: event.ActorUser,
+		}})
+	}
+	b.SendMixed(0, list)
+	b.AwaitSettled()
+	b.Exec("ALTER TABLE " + b.Schema.Table("events") + " DELETE WHERE message_id = 'm2' SETTINGS mutations_sync = 2")
+	link := func(user, to string, from, until event.Micros) writertest.Entry {
+		return writertest.Entry{Moves: event.Moves{Moves: []event.Move{{
+			Match: event.Attribution{ActorID: &user, ActorKind: writertest.Ptr(event.ActorUser), AnonymousID: writertest.Ptr("till"), UserID: &user},
+			Set:   event.Attribution{ActorID: &to, UserID: &to}, From: from, To: until,
+		}}}}
+	}
+	b.SendMixed(0, []writertest.Entry{link("b", "c", minutes(30), 0), link("c", "d", minutes(35), minutes(40)), link("c", "d", minutes(90), 0)})
+	b.AwaitSettled()
+	got := b.Text("SELECT arrayStringConcat(arraySort(groupArray(x)), ' ') FROM (SELECT concat(formatDateTime(hour, '%H'), actor_id, toString(sum(events)), '/', toString(sum(quantity))) AS x FROM " +
+		b.Schema.Table("usage_hourly") + " GROUP BY hour, actor_id HAVING sum(events) != 0)")
+	// At nine b has the event of ten past, and c that of forty past, at which d's
+	// span ends; of the second hour, which begins as c's, nothing goes to d.
+	if want := "09b1/2 09c1/2 10c2/4"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if n := w.Metric("uptake_writer_whole_hours_total"); n != 1 {
+		t.Errorf("%v rows of hours stayed whole, want 1", n)
+	}
+	if n := b.Number("SELECT count() FROM " + b.Schema.Table("correction_plans") + " WHERE JSONExtractString(reason, 'kind') = 'whole_hour' AND JSONExtractString(reason, 'id') = 'till'"); n != 1 {
+		t.Errorf("%d plans say so, want 1", n)
+	}
+	if n := b.Number("SELECT count() FROM whole_hours WHERE anonymous_id = 'till' AND events = 2"); n != 1 {
+		t.Errorf("the view has %d rows, want 1", n)
+	}
 }
 
 // A writer that dies at any INSERT of blocks full of moves, before, within or

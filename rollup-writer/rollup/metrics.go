@@ -43,6 +43,7 @@ type metrics struct {
 	correctedRows  prometheus.Counter
 	correctionRead prometheus.Counter
 	statements     prometheus.Counter
+	wholeHours     prometheus.Counter
 	repaired       prometheus.Counter
 	setAside       *prometheus.CounterVec // topic
 	verified       *prometheus.CounterVec // outcome
@@ -99,11 +100,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		skipped:        counter("uptake_writer_skipped_records_total", "Records of the catalog and of alerts that could not be read and were not copied.", "topic"),
 		corrections:    prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_corrections_total", Help: "Control records whose moves were applied."}),
 		correctedRows:  prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_corrected_rows_total", Help: "Signed rows inserted for corrections."}),
-		correctionRead: prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_correction_read_rows_total", Help: "Rows of usage_hourly that ClickHouse read to plan corrections."}),
+		correctionRead: prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_correction_read_rows_total", Help: "Rows of usage_hourly and events that ClickHouse read to plan corrections."}),
 		statements:     prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_statements_total", Help: "Statements sent to ClickHouse: inserts of blocks, plans, corrections and counts, and queries for them."}),
+		wholeHours:     prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_whole_hours_total", Help: "Rows of hours in which a link of a visitor begins or ends that stayed with the earlier link, since events does not hold all of the hour."}),
 		repaired:       prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_repaired_texts_total", Help: "JSON texts that ClickHouse could not parse, which were stored as strings."}),
 	}
-	for _, c := range []prometheus.Collector{m.paused, m.waiting, m.stalls, m.queueBytes, m.corrections, m.correctedRows, m.correctionRead, m.statements, m.repaired} {
+	for _, c := range []prometheus.Collector{m.paused, m.waiting, m.stalls, m.queueBytes, m.corrections, m.correctedRows, m.correctionRead, m.statements, m.wholeHours, m.repaired} {
 		register(reg, c)
 	}
 	for _, c := range clickhouse.Classes {

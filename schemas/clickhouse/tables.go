@@ -68,7 +68,7 @@ var Tables = []Table{
 
 	{
 		Name: "corrections", Kind: Machinery, Sums: signed, Day: "toDate(hour)", Blocks: true,
-		Key: slices.Concat(baseKey, []string{"source_topic_id", "source_offset", "control_id", "control_kind", "corrected_at", "block", "row"}),
+		Key: slices.Concat(baseKey, []string{"part_from", "part_to", "source_topic_id", "source_offset", "control_id", "control_kind", "corrected_at", "block", "row"}),
 	},
 	{Name: "correction_plans", Kind: Machinery, Day: "toDate(hour)", Blocks: true},
 	{Name: "audit_blocks", Kind: Machinery, Blocks: true},

@@ -37,7 +37,10 @@ type Attribution struct {
 
 // Move says that what its app counted so far in this partition under Match is
 // to be counted under the same attribution with Set written over it. From and
-// To narrow Match to rows with From <= start of their hour < To; 0 is open.
+// To narrow Match; 0 is open. Of a move that names an anonymous id they are
+// instants: it moves events with From <= event time < To. Where the event times of
+// an hour are not known any more, and for all other moves, the start of the hour
+// decides: rows with From <= start of their hour < To are moved.
 type Move struct {
 	Match Attribution `json:"match"`
 	From  Micros      `json:"from,omitempty"`
@@ -69,7 +72,12 @@ type Reason struct {
 // MaxMoves bounds a control record; more than that is several records.
 const MaxMoves = 64
 
-// Validate reports what would move everything or nothing.
+// ByInstant reports whether From and To are compared with the event time rather
+// than with the start of its hour.
+func (m *Move) ByInstant() bool { return m.Match.AnonymousID != nil && *m.Match.AnonymousID != "" }
+
+// Validate reports what would move everything or nothing, or to another anonymous
+// id: that of a row can only be taken away.
 func (m Moves) Validate() error {
 	if len(m.Moves) == 0 || len(m.Moves) > MaxMoves {
 		return fmt.Errorf("moves must hold 1 to %d (got %d)", MaxMoves, len(m.Moves))
@@ -80,6 +88,9 @@ func (m Moves) Validate() error {
 		}
 		if mv.Set == (Attribution{}) {
 			return fmt.Errorf("moves[%d].set is empty", i)
+		}
+		if a := mv.Set.AnonymousID; a != nil && *a != "" {
+			return fmt.Errorf("moves[%d].set names an anonymous id", i) // what an event named cannot become another
 		}
 		if mv.From != 0 && mv.To != 0 && mv.From >= mv.To {
 			return fmt.Errorf("moves[%d] is from %d to %d", i, mv.From, mv.To)

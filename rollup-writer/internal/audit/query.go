@@ -123,13 +123,13 @@ SELECT ` + base + `, events, quantity FROM ` + c.table("corrections") + " WHERE 
 		return "SELECT " + base + ", events, quantity FROM " + c.table("usage_hourly") + " WHERE " + c.hours()
 	},
 }}, overBase(), []check{{
-	table: "corrections", against: "correction_plans", columns: slices.Concat(recordColumns[:1], recordColumns[2:], []string{"row"}, baseColumns),
+	table: "corrections", against: "correction_plans", columns: slices.Concat(recordColumns[:1], recordColumns[2:], []string{"row", "part_from", "part_to"}, baseColumns),
 	want: func(c chunk) string {
-		return "SELECT source_topic_id, source_offset, row, " + base + ", events, quantity FROM " + c.table("correction_plans") + " WHERE chunk > 0 AND " + c.hours() +
+		return "SELECT source_topic_id, source_offset, row, part_from, part_to, " + base + ", events, quantity FROM " + c.table("correction_plans") + " WHERE chunk > 0 AND " + c.hours() +
 			" AND " + c.planned(planColumns)
 	},
 	got: func(c chunk) string {
-		return "SELECT source_topic_id, source_offset, row, " + base + ", events, quantity FROM " + c.table("corrections") + " WHERE " + c.hours() +
+		return "SELECT source_topic_id, source_offset, row, part_from, part_to, " + base + ", events, quantity FROM " + c.table("corrections") + " WHERE " + c.hours() +
 			" AND " + c.planned("source_topic_id, source_partition, block")
 	},
 }, {

@@ -42,8 +42,16 @@ var AttributionColumns = []AttributionColumn{
 type Signed struct {
 	Attribution
 	Hour             uint32 // seconds since the epoch
+	Part             Part
 	Events, Quantity int64
 }
+
+// Part is a part of an hour, from an instant to before another one, in microseconds
+// since the epoch. The zero value is the whole hour.
+type Part struct{ From, To int64 }
+
+// Has reports whether an instant of the hour is in the part.
+func (p Part) Has(at int64) bool { return p.To == 0 || (p.From <= at && at < p.To) }
 
 // Control is what the rows of a correction say of the record that ordered it and
 // of the block that it stands in.
@@ -83,6 +91,7 @@ type Corrections struct {
 	featureID, moduleID    dict
 	productID, role, event dict
 	hour                   seconds
+	partFrom, partTo       micros
 	partition              ints
 	events, quantity       longs
 	topicID                dict
@@ -121,6 +130,8 @@ func NewCorrections() *Corrections {
 	c.add("role", &c.role)
 	c.add("event", &c.event)
 	c.add("hour", &c.hour)
+	c.add("part_from", &c.partFrom)
+	c.add("part_to", &c.partTo)
 	c.add("source_partition", &c.partition)
 	c.add("events", &c.events)
 	c.add("quantity", &c.quantity)
@@ -164,6 +175,8 @@ func (c *Corrections) Append(ctl *Control, s *Signed, row uint32) {
 	c.role.appendString(s.Role)
 	c.event.appendString(s.Event)
 	c.hour.Append(s.Hour)
+	c.partFrom.appendLong(s.Part.From)
+	c.partTo.appendLong(s.Part.To)
 	c.partition.Append(ctl.Partition)
 	c.events.appendLong(s.Events)
 	c.quantity.appendLong(s.Quantity)

@@ -83,9 +83,10 @@ func (c *Events) EachApp(fn func(app string, rows int)) { c.appID.each(fn) }
 // microseconds since the epoch; 0 without rows.
 func (c *Events) Received() (oldest, newest int64) { return c.receivedAt.bounds() }
 
-// EachCounted calls fn for the rows that the base rollup counts, in order. The
-// strings of s belong to the block and are valid until Reset.
-func (c *Events) EachCounted(fn func(app string, offset int64, s *Signed)) {
+// EachCounted calls fn for the rows that the base rollup counts, in order, with
+// their event times in microseconds since the epoch. The strings of s belong to
+// the block and are valid until Reset.
+func (c *Events) EachCounted(fn func(app string, offset, at int64, s *Signed)) {
 	user, anonymous, linked := reader{buf: c.userID.buf}, reader{buf: c.anonymousID.buf}, reader{buf: c.linkedUserID.buf}
 	actor, account := reader{buf: c.actorID.buf}, reader{buf: c.accountID.buf}
 	var s Signed
@@ -102,8 +103,8 @@ func (c *Events) EachCounted(fn func(app string, offset int64, s *Signed)) {
 		}
 		s.AccountSource, s.ActorKind, s.Role, s.Event = c.accountSource.at(i), c.actorKind.at(i), c.role.at(i), c.event.at(i)
 		s.FeatureID, s.ModuleID, s.ProductID = c.featureID.at(i), c.moduleID.at(i), c.productID.at(i)
-		s.Hour, s.Events, s.Quantity = hourOf(c.eventTime.Row(i)), 1, c.quantity.Row(i)
-		fn(c.appID.at(i), c.offset.Row(i), &s)
+		s.Hour, s.Events, s.Quantity = HourOf(c.eventTime.Row(i)), 1, c.quantity.Row(i)
+		fn(c.appID.at(i), c.offset.Row(i), c.eventTime.Row(i), &s)
 	}
 }
 
@@ -139,8 +140,8 @@ func (c *Events) Days() map[int64]bool {
 
 const microsPerHour = 3600 * 1_000_000
 
-// hourOf is the start of the hour of an instant in microseconds, in seconds.
-func hourOf(micros int64) uint32 {
+// HourOf is the start of the hour of an instant in microseconds, in seconds.
+func HourOf(micros int64) uint32 {
 	h := micros / microsPerHour
 	if micros%microsPerHour < 0 {
 		h--

@@ -11,6 +11,7 @@ import (
 type Pair struct {
 	Order            int // number
 	Hour             uint32
+	Part             columns.Part
 	Old, New         columns.Attribution
 	Events, Quantity int64
 }
@@ -20,7 +21,7 @@ type Pair struct {
 // use.
 type Pairs struct {
 	list  []Pair
-	index map[uint64]int // hash of order, hour and old
+	index map[uint64]int // hash of order, hour, part and old
 	key   []byte
 }
 
@@ -31,7 +32,7 @@ func (p *Pairs) Follow(o *Orders, r *Row) {
 		if last >= 0 {
 			p.list[last].New = *old
 		}
-		last = p.at(order, r.Hour, old)
+		last = p.at(order, r.Hour, r.Part, old)
 		p.list[last].Events += r.Events
 		p.list[last].Quantity += r.Quantity
 	})
@@ -44,15 +45,17 @@ var hashSeed = maphash.MakeSeed()
 
 // at returns the index of a pair. The attribution that an order gives a row follows
 // from the row, so New is not part of a pair's identity.
-func (p *Pairs) at(order int, hour uint32, old *columns.Attribution) int {
+func (p *Pairs) at(order int, hour uint32, part columns.Part, old *columns.Attribution) int {
 	p.key = binary.LittleEndian.AppendUint64(p.key[:0], uint64(order)<<32|uint64(hour))
+	p.key = binary.LittleEndian.AppendUint64(p.key, uint64(part.From))
+	p.key = binary.LittleEndian.AppendUint64(p.key, uint64(part.To))
 	for i := range columns.AttributionColumns {
 		v := *columns.AttributionColumns[i].Of(old)
 		p.key = append(binary.AppendUvarint(p.key, uint64(len(v))), v...)
 	}
 	h := maphash.Bytes(hashSeed, p.key)
 	n, ok := p.index[h]
-	if ok && p.list[n].Order == order && p.list[n].Hour == hour && p.list[n].Old == *old {
+	if ok && p.list[n].Order == order && p.list[n].Hour == hour && p.list[n].Part == part && p.list[n].Old == *old {
 		return n
 	}
 	if p.index == nil {
@@ -62,7 +65,7 @@ func (p *Pairs) at(order int, hour uint32, old *columns.Attribution) int {
 	if !ok { // of two pairs with equal hashes the second is not added up
 		p.index[h] = n
 	}
-	p.list = append(p.list, Pair{Order: order, Hour: hour, Old: *old})
+	p.list = append(p.list, Pair{Order: order, Hour: hour, Part: part, Old: *old})
 	return n
 }
 

@@ -14,6 +14,12 @@
 // bounded memory. A row that no move matches in its present attribution is not moved at
 // all: it need not be read.
 //
+// A move by instants (event.Move.ByInstant) may move a part of what a visitor did in an
+// hour. Such a row is followed in parts, each between two instants at which a move of
+// the block begins or ends (PartOf): all events of a part get the same attribution.
+// Where the caller cannot tell the parts, the row is followed whole, and the start of
+// its hour decides.
+//
 // The results are pairs: at this offset, so much of the old attribution became the new
 // one. They add up to the net change of the base rollup, and in the order of the log
 // they also tell for each event whom it counts for today.
@@ -48,6 +54,19 @@ type Orders struct {
 	list  []Order
 	index map[name][]place // in the order of the log
 	apps  map[string]bool  // whether any of the app's moves names no actor
+	cuts  map[VisitorHour]*cuts
+}
+
+// VisitorHour is what a visitor did in an hour.
+type VisitorHour struct {
+	AppID, AnonymousID string
+	Hour               uint32 // seconds since the epoch
+}
+
+// cuts are the instants within an hour at which moves of a visitor begin or end.
+type cuts struct {
+	order int     // the first order that names one
+	at    []int64 // in order, microseconds since the epoch
 }
 
 // name is the value by which a move is indexed: the actor that it matches, else the
@@ -82,7 +101,7 @@ type place struct{ order, move int }
 // Add takes the next order of the log. The strings of o are kept.
 func (o *Orders) Add(order Order) {
 	if o.index == nil {
-		o.index, o.apps = map[name][]place{}, map[string]bool{}
+		o.index, o.apps, o.cuts = map[name][]place{}, map[string]bool{}, map[VisitorHour]*cuts{}
 	}
 	n := len(o.list)
 	o.list = append(o.list, order)
@@ -92,7 +111,48 @@ func (o *Orders) Add(order Order) {
 		if k.kind != byActor {
 			o.apps[order.AppID] = true
 		}
+		if m := &order.Moves[i]; m.ByInstant() {
+			o.cut(n, order.AppID, *m.Match.AnonymousID, m.From)
+			o.cut(n, order.AppID, *m.Match.AnonymousID, m.To)
+		}
 	}
+}
+
+func (o *Orders) cut(order int, app, anonymous string, at int64) {
+	hour := columns.HourOf(at)
+	if at == 0 || at == int64(hour)*microsPerSecond {
+		return
+	}
+	v := VisitorHour{app, anonymous, hour}
+	c := o.cuts[v]
+	if c == nil {
+		c = &cuts{order: order}
+		o.cuts[v] = c
+	}
+	if i, found := slices.BinarySearch(c.at, at); !found {
+		c.at = slices.Insert(c.at, i, at)
+	}
+}
+
+// PartOf is the part of the hour that an instant of it lies in.
+func (o *Orders) PartOf(v VisitorHour, at int64) columns.Part {
+	c := o.cuts[v]
+	if v.AnonymousID == "" || c == nil {
+		return columns.Part{}
+	}
+	start := int64(v.Hour) * microsPerSecond
+	p := columns.Part{From: start, To: start + 3600*microsPerSecond}
+	i, found := slices.BinarySearch(c.at, at)
+	if found {
+		i++ // a part begins there
+	}
+	if i > 0 {
+		p.From = c.at[i-1]
+	}
+	if i < len(c.at) {
+		p.To = c.at[i]
+	}
+	return p
 }
 
 // Reset forgets all orders.
@@ -101,6 +161,7 @@ func (o *Orders) Reset() {
 	o.list = o.list[:0]
 	clear(o.index)
 	clear(o.apps)
+	clear(o.cuts)
 }
 
 // Len is how many orders there are.
@@ -148,7 +209,8 @@ func (o *Orders) Moved(app, actor string) bool {
 	return o.apps[app] || len(o.index[name{app, actor, byActor}]) > 0
 }
 
-// Row is what is counted under one key of the base rollup from an offset on.
+// Row is what is counted under one key of the base rollup from an offset on, or a
+// part of that.
 type Row struct {
 	AppID string
 	From  int64 // offset, or Base
@@ -218,6 +280,33 @@ func (o *Orders) after(offset int64) int {
 	return n
 }
 
+// Splits reports whether the parts of a row's hour do not all end where the row
+// would end as a whole, and the number of the first order that cuts the hour.
+func (o *Orders) Splits(r *Row) (order int, is bool) {
+	v := VisitorHour{r.AppID, r.AnonymousID, r.Hour}
+	c := o.cuts[v]
+	if r.AnonymousID == "" || c == nil {
+		return 0, false
+	}
+	end := func(p columns.Part) columns.Attribution {
+		part := *r
+		part.Part = p
+		o.Follow(&part, func(int, *columns.Attribution) {})
+		return part.Attribution
+	}
+	whole := end(columns.Part{})
+	for i := range len(c.at) + 1 {
+		at := int64(v.Hour) * microsPerSecond
+		if i > 0 {
+			at = c.at[i-1]
+		}
+		if end(o.PartOf(v, at)) != whole {
+			return c.order, true
+		}
+	}
+	return 0, false
+}
+
 // from is the index of the first of places whose order is not below n.
 func from(places []place, n int) int {
 	i, _ := slices.BinarySearchFunc(places, n, func(p place, n int) int {
@@ -234,6 +323,9 @@ const microsPerSecond = 1_000_000
 // matches reports whether a row matches m.
 func matches(m *event.Move, s *columns.Signed) bool {
 	at := int64(s.Hour) * microsPerSecond
+	if m.ByInstant() && s.Part.To != 0 {
+		at = s.Part.From
+	}
 	if (m.From != 0 && at < m.From) || (m.To != 0 && at >= m.To) {
 		return false
 	}

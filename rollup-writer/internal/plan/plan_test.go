@@ -21,6 +21,7 @@ type thing struct {
 	at    int64
 	app   string
 	hour  uint32
+	time  int64               // of the event, microseconds
 	was   columns.Attribution // as it was stamped, or as the base has it
 	is    columns.Attribution // as the orders leave it: the oracle's
 	n     int64               // events under it: more than one only in the base
@@ -73,6 +74,9 @@ func (w world) order(at int64) *Order {
 	o := &Order{AppID: w.of("dev", "prod"), Offset: at}
 	for range 1 + w.IntN(3) {
 		m := event.Move{Match: w.some(2), Set: w.some(3)}
+		if m.Set.AnonymousID != nil {
+			m.Set.AnonymousID = text("")
+		}
 		if w.IntN(4) == 0 {
 			m.From = event.Micros(1+w.IntN(3*3600)) * 1_000_000
 		}
@@ -88,13 +92,14 @@ func (w world) order(at int64) *Order {
 func (w world) block() (base, log []thing) {
 	row := func(at int64) thing {
 		a := w.attribution()
-		return thing{at: at, app: w.of("dev", "prod"), hour: uint32(3600 * w.IntN(4)), was: a, is: a, n: 1}
+		time := int64(w.IntN(4*3600))*1_000_000 + int64(w.IntN(2))
+		return thing{at: at, app: w.of("dev", "prod"), hour: uint32(time / 3_600_000_000 * 3600), time: time, was: a, is: a, n: 1}
 	}
 	seen := map[string]bool{}
 	for range w.IntN(12) {
 		t := row(Base)
 		t.n = 1 + int64(w.IntN(5))
-		if key := fmt.Sprint(t.app, t.hour, t.was); !seen[key] {
+		if key := fmt.Sprint(t.app, t.time, t.was); !seen[key] {
 			seen[key] = true
 			base = append(base, t)
 		}
@@ -146,6 +151,9 @@ func naive(base, log []thing) {
 
 func naiveMatch(m *event.Move, t *thing) bool {
 	start := int64(t.hour) * 1_000_000
+	if m.Match.AnonymousID != nil && *m.Match.AnonymousID != "" {
+		start = t.time
+	}
 	if m.From != 0 && start < m.From || m.To != 0 && start >= m.To {
 		return false
 	}
@@ -172,7 +180,7 @@ func TestPlanAgreesWithOneOrderAfterTheOther(t *testing.T) {
 	if testing.Short() {
 		n /= 10
 	}
-	moved, chains, wide := 0, 0, 0
+	moved, chains, wide, parts := 0, 0, 0, 0
 	for i := range n {
 		w := world{rand.New(rand.NewPCG(*seed, uint64(i)))}
 		base, log := w.block()
@@ -208,7 +216,19 @@ func TestPlanAgreesWithOneOrderAfterTheOther(t *testing.T) {
 				}
 				continue
 			}
-			gathered.Follow(&orders, &Row{AppID: l.app, From: l.at, Signed: columns.Signed{Attribution: l.was, Hour: l.hour, Events: l.n, Quantity: 2 * l.n}})
+			r := Row{AppID: l.app, From: l.at, Signed: columns.Signed{Attribution: l.was, Hour: l.hour, Events: l.n, Quantity: 2 * l.n}}
+			if order, splits := orders.Splits(&r); splits && orders.At(order).AppID != l.app {
+				fail("order %d splits row %+v", order, l)
+			} else if splits || w.IntN(2) == 0 { // a row that splits must be followed in parts
+				r.Part = orders.PartOf(VisitorHour{l.app, l.was.AnonymousID, l.hour}, l.time)
+				if !r.Part.Has(l.time) {
+					fail("row %+v is not in its part %+v", l, r.Part)
+				}
+			}
+			if r.Part.To != 0 {
+				parts++
+			}
+			gathered.Follow(&orders, &r)
 			if gathered.Len() >= portion {
 				pairs = append(pairs, gathered.List()...)
 				gathered.Reset()
@@ -242,8 +262,8 @@ func TestPlanAgreesWithOneOrderAfterTheOther(t *testing.T) {
 			}
 		}
 	}
-	if moved < n || chains < n/10 || wide < n/10 {
-		t.Errorf("%d cases moved %d rows, %d of them on, with %d apps of wide moves: too few to tell anything", n, moved, chains, wide)
+	if moved < n || chains < n/10 || wide < n/10 || parts < n/20 {
+		t.Errorf("%d cases moved %d rows, %d of them on, with %d apps of wide moves and %d parts of hours: too few to tell anything", n, moved, chains, wide, parts)
 	}
 }
 
@@ -271,7 +291,7 @@ func resolve(o *Orders, pairs []Pair, l *thing) (columns.Attribution, int) {
 	for {
 		next := -1
 		for i, p := range pairs {
-			if offset := o.At(p.Order).Offset; offset > at && p.Hour == l.hour && p.Old == now && o.At(p.Order).AppID == l.app &&
+			if offset := o.At(p.Order).Offset; offset > at && p.Hour == l.hour && p.Part.Has(l.time) && p.Old == now && o.At(p.Order).AppID == l.app &&
 				(next < 0 || offset < o.At(pairs[next].Order).Offset) {
 				next = i
 			}

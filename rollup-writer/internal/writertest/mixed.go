@@ -85,12 +85,35 @@ func (m mixer) event(i int) *event.EnrichedEvent {
 	return e
 }
 
+// instant is one at which events happen, or just beside.
+func (m mixer) instant() event.Micros {
+	return event.FromTime(mixedDay) + event.Micros(m.IntN(4*3600))*1_000_000 + event.Micros(m.IntN(3)-1)
+}
+
 func (m mixer) moves() event.Moves {
 	user, anonymous, nothing := Ptr(event.ActorUser), Ptr(event.ActorAnonymous), Ptr("")
 	one := func(match, set event.Attribution) event.Moves {
 		return event.Moves{Moves: []event.Move{{Match: match, Set: set}}}
 	}
-	switch m.IntN(10) {
+	switch m.IntN(13) {
+	case 10, 11: // a device changes hands within an hour, and back within another
+		v, u, w := Ptr(m.id("v")), Ptr(m.id("u")), Ptr(m.id("u"))
+		from := m.instant()
+		to := from + event.Micros(m.IntN(7200))*1_000_000
+		match := event.Attribution{ActorID: u, ActorKind: user, AnonymousID: v, UserID: u}
+		set := event.Attribution{ActorID: w, UserID: w}
+		first, to1 := match, set
+		first.AccountSource = Ptr(event.AccountNone)
+		to1.AccountID, to1.AccountSource = Ptr("acct-8"), Ptr(event.AccountFromMembership)
+		if to == from {
+			to = 0
+		}
+		return event.Moves{Moves: []event.Move{{Match: first, Set: to1, From: from, To: to}, {Match: match, Set: set, From: from, To: to}}}
+	case 12: // what somebody did through a device from an instant on goes back
+		v, u := Ptr(m.id("v")), Ptr(m.id("u"))
+		return event.Moves{Moves: []event.Move{{
+			Match: event.Attribution{AnonymousID: v, UserID: u}, Set: event.Attribution{ActorID: v, ActorKind: anonymous, UserID: nothing}, From: m.instant(),
+		}}}
 	case 0, 1, 2: // a visitor turns out to be a user; without account they get one
 		v, u := Ptr(m.id("v")), Ptr(m.id("u"))
 		match := event.Attribution{ActorID: v, ActorKind: anonymous, AnonymousID: v, UserID: nothing}
@@ -161,17 +184,21 @@ func outcome(list []Entry) {
 		}
 		for k := range i {
 			if list[k].Event != nil {
-				carryOut(list[i].Moves.Moves, &list[k].Now, HourOf(list[k].Event)*1_000_000)
+				carryOut(list[i].Moves.Moves, &list[k].Now, HourOf(list[k].Event)*1_000_000, list[k].Event.EventTime)
 			}
 		}
 	}
 }
 
 // carryOut moves an event by the first of moves that matches it.
-func carryOut(moves []event.Move, now *columns.Attribution, start int64) {
+func carryOut(moves []event.Move, now *columns.Attribution, start, instant int64) {
 	is := reflect.ValueOf(now).Elem()
 	for _, m := range moves {
-		ok := (m.From == 0 || start >= m.From) && (m.To == 0 || start < m.To)
+		at := start
+		if m.Match.AnonymousID != nil && *m.Match.AnonymousID != "" {
+			at = instant
+		}
+		ok := (m.From == 0 || at >= m.From) && (m.To == 0 || at < m.To)
 		match, set := reflect.ValueOf(m.Match), reflect.ValueOf(m.Set)
 		for f := range match.NumField() {
 			if want, _ := match.Field(f).Interface().(*string); want != nil && is.FieldByName(match.Type().Field(f).Name).String() != *want {

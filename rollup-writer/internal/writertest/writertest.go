@@ -221,6 +221,15 @@ func (b *Bench) Number(query string, args ...any) int64 {
 	return n
 }
 
+// Text reads one text.
+func (b *Bench) Text(query string) (text string) {
+	b.T.Helper()
+	if err := b.SQL.QueryRow(context.Background(), query).Scan(&text); err != nil {
+		b.T.Fatalf("%v in %s", err, query)
+	}
+	return text
+}
+
 // Produce writes values to a partition and waits for the ack.
 func (b *Bench) Produce(name string, partition int32, values ...[]byte) {
 	b.T.Helper()

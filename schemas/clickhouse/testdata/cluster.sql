@@ -606,6 +606,28 @@ ORDER BY (app_id, health_id, account_id)
 COMMENT 'Newest score of each account by each health definition';
 
 CREATE TABLE IF NOT EXISTS `uptake_internal`.`health_scores` ON CLUSTER `main` AS `uptake_internal`.`health_scores_local` ENGINE = Distributed(`main`, `uptake_internal`, `health_scores_local`);
+-- 0011_parts_of_hours
+
+ALTER TABLE `uptake_internal`.`corrections_local` ON CLUSTER `main`
+    ADD COLUMN IF NOT EXISTS `part_from` DateTime64(6, 'UTC') COMMENT 'Event time from which on events of the hour are moved' CODEC(Delta, ZSTD(1)) AFTER `hour`,
+    ADD COLUMN IF NOT EXISTS `part_to` DateTime64(6, 'UTC') COMMENT 'Event time before which events of the hour are moved; 1970: the whole hour is' CODEC(Delta, ZSTD(1)) AFTER `part_from`,
+    ADD INDEX IF NOT EXISTS `hours` hour TYPE minmax GRANULARITY 1,
+    ADD INDEX IF NOT EXISTS `visitor` anonymous_id TYPE bloom_filter(0.01) GRANULARITY 1;
+
+ALTER TABLE `uptake_internal`.`correction_plans_local` ON CLUSTER `main`
+    ADD COLUMN IF NOT EXISTS `part_from` DateTime64(6, 'UTC') AFTER `hour`,
+    ADD COLUMN IF NOT EXISTS `part_to` DateTime64(6, 'UTC') AFTER `part_from`;
+
+ALTER TABLE `uptake_internal`.`events_local` ON CLUSTER `main`
+    ADD INDEX IF NOT EXISTS `visitor` anonymous_id TYPE bloom_filter(0.01) GRANULARITY 4;
+
+ALTER TABLE `uptake_internal`.`corrections` ON CLUSTER `main`
+    ADD COLUMN IF NOT EXISTS `part_from` DateTime64(6, 'UTC') AFTER `hour`,
+    ADD COLUMN IF NOT EXISTS `part_to` DateTime64(6, 'UTC') AFTER `part_from`;
+
+ALTER TABLE `uptake_internal`.`correction_plans` ON CLUSTER `main`
+    ADD COLUMN IF NOT EXISTS `part_from` DateTime64(6, 'UTC') AFTER `hour`,
+    ADD COLUMN IF NOT EXISTS `part_to` DateTime64(6, 'UTC') AFTER `part_from`;
 
 -- view account_feature_daily
 
@@ -1463,7 +1485,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -1474,19 +1496,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -1592,7 +1614,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -1603,19 +1625,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -1693,7 +1715,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -1704,19 +1726,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -1797,7 +1819,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -1808,19 +1830,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -1905,7 +1927,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -1916,19 +1938,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -2017,7 +2039,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -2028,19 +2050,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -2121,7 +2143,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -2132,19 +2154,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= ({from:Date} - ({to:Date} - {from:Date})) AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(({from:Date} - ({to:Date} - {from:Date})), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -2292,7 +2314,7 @@ SELECT event_time, properties, source_offset, a.4 AS actor_id, a.5 AS actor_kind
 FROM
 (
     SELECT event_time, properties, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, properties, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -2303,19 +2325,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 )) AS e
@@ -2543,7 +2565,7 @@ SELECT event, kind, message_id, event_time, received_at, quantity, properties, c
 FROM
 (
     SELECT event, kind, message_id, event_time, received_at, quantity, properties, context, conflicts, session_id, protocol, library, user_agent, user_id, anonymous_id, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, kind, message_id, event_time, received_at, quantity, properties, context, conflicts, session_id, protocol, library, user_agent, user_id, anonymous_id, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -2554,19 +2576,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ));
@@ -2609,7 +2631,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -2620,19 +2642,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -2776,7 +2798,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -2787,19 +2809,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -2878,7 +2900,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -2889,19 +2911,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -2987,7 +3009,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -2998,19 +3020,19 @@ FROM
             AND toDate(event_time, 'UTC') >= toDate('1970-01-03') AND toDate(event_time, 'UTC') < toDate('2100-01-01')
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime(toDate('2100-01-01'), 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -3075,7 +3097,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -3086,19 +3108,19 @@ FROM
             AND toDate(event_time, 'UTC') >= toDate('1970-01-03') AND toDate(event_time, 'UTC') < toDate('2100-01-01')
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime(toDate('2100-01-01'), 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -3157,7 +3179,7 @@ SELECT event, event_time, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2
 FROM
 (
     SELECT event, event_time, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -3168,19 +3190,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -3262,7 +3284,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -3273,19 +3295,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -3371,7 +3393,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -3382,19 +3404,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -3478,7 +3500,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -3489,19 +3511,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -3650,7 +3672,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -3661,19 +3683,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -3760,7 +3782,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -3771,19 +3793,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -3872,7 +3894,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -3883,19 +3905,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -3955,7 +3977,7 @@ SELECT event, event_time, properties, quantity, source_offset, a.4 AS actor_id, 
 FROM
 (
     SELECT event, event_time, properties, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, properties, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -3966,19 +3988,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -4314,7 +4336,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -4325,19 +4347,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -4403,7 +4425,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -4414,19 +4436,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -4534,7 +4556,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -4545,19 +4567,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -4652,7 +4674,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -4663,19 +4685,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -4796,7 +4818,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -4807,19 +4829,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -4887,7 +4909,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -4898,19 +4920,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -5002,7 +5024,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -5013,19 +5035,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= ({from:Date} - 27) AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(({from:Date} - 27), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -5108,7 +5130,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -5119,19 +5141,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -5203,7 +5225,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -5214,19 +5236,19 @@ FROM
             AND toDate(event_time, 'UTC') >= toDate('1970-01-03') AND toDate(event_time, 'UTC') < toDate('2100-01-01')
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime(toDate('2100-01-01'), 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -5293,7 +5315,7 @@ SELECT event_time, context, source_partition, source_offset, a.4 AS actor_id, a.
 FROM
 (
     SELECT event_time, context, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, context, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -5304,19 +5326,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -5628,7 +5650,7 @@ SELECT event_time, kind, event, properties, message_id, source_partition, source
 FROM
 (
     SELECT event_time, kind, event, properties, message_id, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, kind, event, properties, message_id, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -5639,19 +5661,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -5736,4 +5758,21 @@ SELECT
     max(said_at) AS updated_at
 FROM (SELECT * FROM `uptake`.`user_traits` ORDER BY trait)
 GROUP BY app_id, user_id;
+
+-- view whole_hours
+
+CREATE OR REPLACE VIEW `uptake`.`whole_hours` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `anonymous_id` String COMMENT 'The anonymous id that was linked',
+    `hour` DateTime('UTC') COMMENT 'Hour in which a link of it begins or ends',
+    `events` Int64 COMMENT 'How many of its events stayed with the link that was in force when the hour began',
+    `corrected_at` DateTime64(3, 'UTC') COMMENT 'When the link was counted'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Hours of a shared device that count whole for one user although the device changed hands within them, since their events had expired by then. Kept for 60 days'
+AS
+SELECT app_id, JSONExtractString(reason, 'id') AS anonymous_id, toDateTime(JSONExtractUInt(reason, 'hour'), 'UTC') AS hour, JSONExtractInt(reason, 'events') AS events, corrected_at
+FROM `uptake_internal`.`correction_plans`
+WHERE chunk = 0 AND JSONExtractString(reason, 'kind') = 'whole_hour';
 

@@ -556,6 +556,20 @@ CREATE TABLE IF NOT EXISTS `uptake_internal`.`health_scores`
 ENGINE = ReplacingMergeTree(written_at, removed)
 ORDER BY (app_id, health_id, account_id)
 COMMENT 'Newest score of each account by each health definition';
+-- 0011_parts_of_hours
+
+ALTER TABLE `uptake_internal`.`corrections`
+    ADD COLUMN IF NOT EXISTS `part_from` DateTime64(6, 'UTC') COMMENT 'Event time from which on events of the hour are moved' CODEC(Delta, ZSTD(1)) AFTER `hour`,
+    ADD COLUMN IF NOT EXISTS `part_to` DateTime64(6, 'UTC') COMMENT 'Event time before which events of the hour are moved; 1970: the whole hour is' CODEC(Delta, ZSTD(1)) AFTER `part_from`,
+    ADD INDEX IF NOT EXISTS `hours` hour TYPE minmax GRANULARITY 1,
+    ADD INDEX IF NOT EXISTS `visitor` anonymous_id TYPE bloom_filter(0.01) GRANULARITY 1;
+
+ALTER TABLE `uptake_internal`.`correction_plans`
+    ADD COLUMN IF NOT EXISTS `part_from` DateTime64(6, 'UTC') AFTER `hour`,
+    ADD COLUMN IF NOT EXISTS `part_to` DateTime64(6, 'UTC') AFTER `part_from`;
+
+ALTER TABLE `uptake`.`events`
+    ADD INDEX IF NOT EXISTS `visitor` anonymous_id TYPE bloom_filter(0.01) GRANULARITY 4;
 
 -- view account_feature_daily
 
@@ -1413,7 +1427,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -1424,19 +1438,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -1542,7 +1556,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -1553,19 +1567,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -1643,7 +1657,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -1654,19 +1668,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -1747,7 +1761,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -1758,19 +1772,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -1855,7 +1869,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -1866,19 +1880,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -1967,7 +1981,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -1978,19 +1992,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -2071,7 +2085,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -2082,19 +2096,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= ({from:Date} - ({to:Date} - {from:Date})) AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(({from:Date} - ({to:Date} - {from:Date})), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -2242,7 +2256,7 @@ SELECT event_time, properties, source_offset, a.4 AS actor_id, a.5 AS actor_kind
 FROM
 (
     SELECT event_time, properties, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, properties, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -2253,19 +2267,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 )) AS e
@@ -2493,7 +2507,7 @@ SELECT event, kind, message_id, event_time, received_at, quantity, properties, c
 FROM
 (
     SELECT event, kind, message_id, event_time, received_at, quantity, properties, context, conflicts, session_id, protocol, library, user_agent, user_id, anonymous_id, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, kind, message_id, event_time, received_at, quantity, properties, context, conflicts, session_id, protocol, library, user_agent, user_id, anonymous_id, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -2504,19 +2518,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ));
@@ -2559,7 +2573,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -2570,19 +2584,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -2726,7 +2740,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -2737,19 +2751,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -2828,7 +2842,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -2839,19 +2853,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -2937,7 +2951,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -2948,19 +2962,19 @@ FROM
             AND toDate(event_time, 'UTC') >= toDate('1970-01-03') AND toDate(event_time, 'UTC') < toDate('2100-01-01')
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime(toDate('2100-01-01'), 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -3025,7 +3039,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -3036,19 +3050,19 @@ FROM
             AND toDate(event_time, 'UTC') >= toDate('1970-01-03') AND toDate(event_time, 'UTC') < toDate('2100-01-01')
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime(toDate('2100-01-01'), 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -3107,7 +3121,7 @@ SELECT event, event_time, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2
 FROM
 (
     SELECT event, event_time, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -3118,19 +3132,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -3212,7 +3226,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -3223,19 +3237,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -3321,7 +3335,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -3332,19 +3346,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -3428,7 +3442,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -3439,19 +3453,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -3600,7 +3614,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -3611,19 +3625,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -3710,7 +3724,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -3721,19 +3735,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -3822,7 +3836,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -3833,19 +3847,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -3905,7 +3919,7 @@ SELECT event, event_time, properties, quantity, source_offset, a.4 AS actor_id, 
 FROM
 (
     SELECT event, event_time, properties, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, properties, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -3916,19 +3930,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -4264,7 +4278,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -4275,19 +4289,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -4353,7 +4367,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -4364,19 +4378,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -4484,7 +4498,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -4495,19 +4509,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -4602,7 +4616,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -4613,19 +4627,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= toDate('1970-01-03') AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -4746,7 +4760,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -4757,19 +4771,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -4837,7 +4851,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -4848,19 +4862,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -4952,7 +4966,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -4963,19 +4977,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= ({from:Date} - 27) AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(({from:Date} - 27), 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -5058,7 +5072,7 @@ SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, 
 FROM
 (
     SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -5069,19 +5083,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -5153,7 +5167,7 @@ SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 
 FROM
 (
     SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -5164,19 +5178,19 @@ FROM
             AND toDate(event_time, 'UTC') >= toDate('1970-01-03') AND toDate(event_time, 'UTC') < toDate('2100-01-01')
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime(toDate('1970-01-03'), 'UTC') - 86400 AND hour < toDateTime(toDate('2100-01-01'), 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -5243,7 +5257,7 @@ SELECT event_time, context, source_partition, source_offset, a.4 AS actor_id, a.
 FROM
 (
     SELECT event_time, context, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, context, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -5254,19 +5268,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -5578,7 +5592,7 @@ SELECT event_time, kind, event, properties, message_id, source_partition, source
 FROM
 (
     SELECT event_time, kind, event, properties, message_id, source_partition, source_offset, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT event_time, kind, event, properties, message_id, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
@@ -5589,19 +5603,19 @@ FROM
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
     LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM `uptake_internal`.`corrections`
         WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k) AS m ON m.k = e.move_key
 ))
@@ -5686,4 +5700,21 @@ SELECT
     max(said_at) AS updated_at
 FROM (SELECT * FROM `uptake`.`user_traits` ORDER BY trait)
 GROUP BY app_id, user_id;
+
+-- view whole_hours
+
+CREATE OR REPLACE VIEW `uptake`.`whole_hours`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `anonymous_id` String COMMENT 'The anonymous id that was linked',
+    `hour` DateTime('UTC') COMMENT 'Hour in which a link of it begins or ends',
+    `events` Int64 COMMENT 'How many of its events stayed with the link that was in force when the hour began',
+    `corrected_at` DateTime64(3, 'UTC') COMMENT 'When the link was counted'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Hours of a shared device that count whole for one user although the device changed hands within them, since their events had expired by then. Kept for 60 days'
+AS
+SELECT app_id, JSONExtractString(reason, 'id') AS anonymous_id, toDateTime(JSONExtractUInt(reason, 'hour'), 'UTC') AS hour, JSONExtractInt(reason, 'events') AS events, corrected_at
+FROM `uptake_internal`.`correction_plans`
+WHERE chunk = 0 AND JSONExtractString(reason, 'kind') = 'whole_hour';
 

@@ -45,30 +45,31 @@ WHERE if(i.match = 'mail_domain', endsWith(lower(t.text), concat('@', lower(i.va
 actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles{{end}}
 
 {{define "moves"}}-- The moves of a range: which events count for whom since which offset of the log.
--- Rows 2k-1 and 2k of a block's corrections are one move, old and new attribution.
-SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new))) AS steps
+-- Rows 2k-1 and 2k of a block's corrections are one move, old and new attribution, of
+-- a whole hour or of a part of it.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
 FROM
 (
-    SELECT source_topic_id, source_partition, source_offset, hour, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
         argMin(attribution, row) AS old, argMax(attribution, row) AS new
     FROM
     (
-        SELECT source_topic_id, source_partition, source_offset, block, row, hour, event, anonymous_id, user_id,
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
             CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
         FROM {{.Table "corrections"}}
         WHERE app_id = {app:String} AND hour >= toDateTime({{.P "from"}}, 'UTC') - 86400 AND hour < toDateTime({{.P "to"}}, 'UTC') + 86400
     )
-    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, event, anonymous_id
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
 )
 GROUP BY k{{end}}
 
 {{define "events_now_query"}}-- An event takes, in the order of the log, each move behind it that names the
--- attribution that it has by then.
+-- attribution that it has by then and, of a part of an hour, its instant.
 SELECT {{.P "columns"}}, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
 FROM
 (
     SELECT {{.P "columns"}}, if(empty(m.steps), stamped,
-        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2, (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
         SELECT {{.P "columns"}}, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
