@@ -117,8 +117,12 @@ func corrections(w *World) (list []string) {
 		for i, a := range []Whom{m.Old, m.New} {
 			sign := int64(2*i - 1)
 			rows[block]++
+			part := m.Part
+			if part[1].IsZero() {
+				part = [2]time.Time{time.Unix(0, 0), time.Unix(0, 0)}
+			}
 			list = append(list, tuple(w.App, a.Account, a.AccountSource, a.Actor, a.ActorKind, a.User, m.Anonymous, a.Feature, a.Module, a.Product, a.Role, m.Event,
-				m.Hour.UTC().Format(time.DateTime), m.Partition, sign*m.Events, sign*m.Quantity, topic, m.Offset, block[1], rows[block]))
+				m.Hour.UTC().Format(time.DateTime), part[0], part[1], m.Partition, sign*m.Events, sign*m.Quantity, topic, m.Offset, block[1], rows[block]))
 		}
 	}
 	return list
@@ -127,7 +131,7 @@ func corrections(w *World) (list []string) {
 // correct inserts rows of corrections.
 func (s store) correct(t *testing.T, rows []string) {
 	t.Helper()
-	s.insert(t, s.internal+".corrections", "app_id, account_id, account_source, actor_id, actor_kind, user_id, anonymous_id, feature_id, module_id, product_id, role, event, hour, source_partition, events, quantity, source_topic_id, source_offset, block, row", rows)
+	s.insert(t, s.internal+".corrections", "app_id, account_id, account_source, actor_id, actor_kind, user_id, anonymous_id, feature_id, module_id, product_id, role, event, hour, part_from, part_to, source_partition, events, quantity, source_topic_id, source_offset, block, row", rows)
 }
 
 func traitsJSON(traits map[string]string) string {

@@ -45,6 +45,7 @@ type Move struct {
 	Partition        int32
 	Offset           int64
 	Hour             time.Time
+	Part             [2]time.Time // of the hour; zero: all of it
 	Event, Anonymous string
 	Old, New         Whom
 	Events, Quantity int64
@@ -203,7 +204,15 @@ func (w *World) correct(r *rand.Rand) {
 	for partition := range int32(2) {
 		for offset := int64(10); offset < ends[partition]; offset += 1 + int64(r.IntN(int(ends[partition])/6+2)) {
 			var c change
-			switch k := r.IntN(4); {
+			var cut time.Time
+			switch k := r.IntN(5); {
+			case k == 4 && len(visitors) > 0: // a device changes hands within an hour
+				v, u := pick(r, visitors), pick(r, w.Users)
+				cut = pick(r, w.Events).Time.Add(pick(r, []time.Duration{0, time.Microsecond, 10 * time.Minute}))
+				c = func(from Whom, e *Event) (Whom, bool) {
+					from.User, from.Actor, from.ActorKind = u, u, "user"
+					return from, e.Anonymous == v && !e.Time.Before(cut)
+				}
 			case k < 2 && len(visitors) > 0: // a visitor turns out to be a user, or another one
 				v, u := pick(r, visitors), pick(r, w.Users)
 				c = func(from Whom, e *Event) (Whom, bool) {
@@ -225,14 +234,16 @@ func (w *World) correct(r *rand.Rand) {
 					return from, ok
 				}
 			}
-			w.carryOut(partition, offset, c)
+			w.carryOut(partition, offset, cut, c)
 		}
 	}
 }
 
-func (w *World) carryOut(partition int32, offset int64, c func(Whom, *Event) (Whom, bool)) {
+// carryOut moves what c says; in the hour of cut, that is only the part from there.
+func (w *World) carryOut(partition int32, offset int64, cut time.Time, c func(Whom, *Event) (Whom, bool)) {
 	type key struct {
 		hour             time.Time
+		part             [2]time.Time
 		event, anonymous string
 		old, new         Whom
 	}
@@ -247,7 +258,10 @@ func (w *World) carryOut(partition int32, offset int64, c func(Whom, *Event) (Wh
 		if !ok || to == e.Now {
 			continue
 		}
-		k := key{e.Time.Truncate(time.Hour), e.Name, e.Anonymous, e.Now, to}
+		k := key{hour: e.Time.Truncate(time.Hour), event: e.Name, anonymous: e.Anonymous, old: e.Now, new: to}
+		if cut.Truncate(time.Hour).Equal(k.hour) {
+			k.part = [2]time.Time{cut, k.hour.Add(time.Hour)}
+		}
 		if e.User != "" {
 			k.anonymous = ""
 		}
@@ -259,7 +273,7 @@ func (w *World) carryOut(partition int32, offset int64, c func(Whom, *Event) (Wh
 		e.Now = to
 	}
 	for _, k := range order {
-		w.Moves = append(w.Moves, Move{partition, offset, k.hour, k.event, k.anonymous, k.old, k.new, sums[k][0], sums[k][1]})
+		w.Moves = append(w.Moves, Move{partition, offset, k.hour, k.part, k.event, k.anonymous, k.old, k.new, sums[k][0], sums[k][1]})
 	}
 }
 

@@ -154,16 +154,20 @@ func unlink(ctx context.Context, t *testing.T, log kafka.Log, all []*world) (n i
 		t.Fatal(err)
 	}
 	for _, w := range all {
-		i := slices.IndexFunc(w.anons, func(a string) bool { return w.linked[a] })
+		i := slices.IndexFunc(w.anons, func(a string) bool { return len(w.said[a]) > 0 })
 		if i < 0 {
 			continue
 		}
 		a := w.anons[i]
-		cmd := exec.CommandContext(ctx, binary, "identity", "unlink", "-app", stack.App, "-anonymous", a, "-from", w.owner[a], "-kafka-brokers", strings.Join(log.Addrs(), ","))
+		from := w.said[a][0].user
+		cmd := exec.CommandContext(ctx, binary, "identity", "unlink", "-app", stack.App, "-anonymous", a, "-from", from, "-kafka-brokers", strings.Join(log.Addrs(), ","))
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("unlink %s from %s: %v\n%s", a, w.owner[a], err, out)
+			t.Fatalf("unlink %s from %s: %v\n%s", a, from, err, out)
 		}
-		delete(w.linked, a)
+		w.said[a] = slices.DeleteFunc(w.said[a], func(s said) bool { return s.user == from })
+		if len(w.said[a]) == 0 {
+			delete(w.said, a)
+		}
 		if n++; n == 5 {
 			break
 		}

@@ -1,8 +1,10 @@
 package identity
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +17,7 @@ import (
 type call struct{ event.RawEvent }
 
 // world is a few people who may turn out to be others, and what was said of
-// them. Each anonymous id belongs to one user, each user becomes at most one
+// them. Devices pass from user to user and back, each user becomes at most one
 // other, and those who may be one person may be in one account, in one role.
 type world struct {
 	prefix string
@@ -24,31 +26,42 @@ type world struct {
 	anons  []string
 	n      int
 
-	owner   map[string]string
+	owners  map[string][]string // users that an anonymous id may belong to
 	target  map[string]string
 	account map[string]string
 	role    map[string]string
 
-	linked  map[string]bool
-	aliased map[string]int64 // when first, by event time
+	said    map[string][]said // of anonymous ids
+	aliased map[string]int64  // when first, by event time
 	joined  map[string]bool
 	hasRole map[string]bool
 	usage   []call
 
-	aliasedAnons []string // anonymous ids that an alias call named
+	aliasedAnons map[string]said // anonymous ids that an alias call named, with the last one
+}
+
+// said is a call that named an anonymous id and a user. always: it says so whenever
+// it comes, and not only as the earliest that names both.
+type said struct {
+	at     int64
+	user   string
+	always bool
 }
 
 func newWorld(rnd *rand.Rand, prefix string, start time.Time) *world {
 	w := &world{
-		prefix: prefix, start: start, owner: map[string]string{}, target: map[string]string{}, account: map[string]string{}, role: map[string]string{},
-		linked: map[string]bool{}, aliased: map[string]int64{}, joined: map[string]bool{}, hasRole: map[string]bool{},
+		prefix: prefix, start: start, owners: map[string][]string{}, target: map[string]string{}, account: map[string]string{}, role: map[string]string{},
+		said: map[string][]said{}, aliased: map[string]int64{}, joined: map[string]bool{}, hasRole: map[string]bool{}, aliasedAnons: map[string]said{},
 	}
 	for i := range 2 + rnd.IntN(4) {
 		w.users = append(w.users, fmt.Sprintf("%su%d", prefix, i))
 	}
 	for i := range 1 + rnd.IntN(4) {
 		w.anons = append(w.anons, fmt.Sprintf("%sa%d", prefix, i))
-		w.owner[w.anons[i]] = pick(rnd, w.users)
+		w.owners[w.anons[i]] = []string{pick(rnd, w.users)}
+		if rnd.IntN(2) == 0 {
+			w.owners[w.anons[i]] = w.users
+		}
 	}
 	for _, u := range w.users {
 		if v := pick(rnd, w.users); v != u && rnd.IntN(2) == 0 {
@@ -87,19 +100,23 @@ func (w *world) next(rnd *rand.Rand) call {
 		AppID: stack.App, MessageID: fmt.Sprintf("%sm%d", w.prefix, w.n), Quantity: 1 + rnd.Int64N(3), Protocol: "segment",
 		Timestamp: event.FromTime(at), ReceivedAt: event.FromTime(time.Now()),
 	}}
+	link := func(a string, always bool) {
+		k.UserID = pick(rnd, w.owners[a])
+		w.said[a] = append(w.said[a], said{k.Timestamp, k.UserID, always})
+	}
 	switch rnd.IntN(12) {
 	case 0, 1:
 		k.Kind, k.AnonymousID = event.KindIdentify, pick(rnd, w.anons)
-		k.UserID = w.owner[k.AnonymousID]
-		w.linked[k.AnonymousID] = true
+		link(k.AnonymousID, true)
 	case 2:
 		u := pick(rnd, w.users)
 		k.Kind, k.UserID, k.PreviousID = event.KindAlias, w.target[u], u
 		if k.UserID == "" {
 			k.PreviousID = pick(rnd, w.anons)
-			k.UserID = w.owner[k.PreviousID]
-			w.linked[k.PreviousID] = true
-			w.aliasedAnons = append(w.aliasedAnons, k.PreviousID)
+			link(k.PreviousID, true)
+			if last, ok := w.aliasedAnons[k.PreviousID]; !ok || cmp.Or(cmp.Compare(k.Timestamp, last.at), cmp.Compare(k.UserID, last.user)) > 0 {
+				w.aliasedAnons[k.PreviousID] = said{k.Timestamp, k.UserID, true}
+			}
 		} else if first, ok := w.aliased[u]; !ok || k.Timestamp < first {
 			w.aliased[u] = k.Timestamp
 		}
@@ -116,8 +133,7 @@ func (w *world) next(rnd *rand.Rand) call {
 		switch rnd.IntN(8) {
 		case 0:
 			k.AnonymousID = pick(rnd, w.anons)
-			k.UserID = w.owner[k.AnonymousID]
-			w.linked[k.AnonymousID] = true
+			link(k.AnonymousID, false)
 		case 1, 2, 3:
 			k.UserID = pick(rnd, w.users)
 		default:
@@ -156,11 +172,35 @@ func (w *world) root(u string) string {
 	}
 }
 
+// userOf is the user of an anonymous id at an instant; empty: none.
+func (w *world) userOf(a string, at int64) string {
+	first := map[string]int64{}
+	for _, s := range w.said[a] {
+		if f, ok := first[s.user]; !ok || s.at < f {
+			first[s.user] = s.at
+		}
+	}
+	list := slices.DeleteFunc(slices.Clone(w.said[a]), func(s said) bool { return !s.always && s.at != first[s.user] })
+	slices.SortFunc(list, func(a, b said) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.user, b.user)) })
+	user := ""
+	for i, s := range list {
+		if i == 0 || s.at <= at {
+			user = s.user
+		}
+	}
+	return user
+}
+
+// lastOf is the user whom an anonymous id was last said to belong to.
+func (w *world) lastOf(a string) string {
+	return slices.MaxFunc(w.said[a], func(a, b said) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.user, b.user)) }).user
+}
+
 // whom returns whom a usage event counts for in the end.
 func (w *world) whom(k *call) loadgen.Whom {
 	user := k.UserID
-	if user == "" && w.linked[k.AnonymousID] {
-		user = w.owner[k.AnonymousID]
+	if user == "" {
+		user = w.userOf(k.AnonymousID, k.Timestamp)
 	}
 	if user == "" {
 		return loadgen.Whom{Actor: k.AnonymousID, ActorKind: event.ActorAnonymous, Account: k.AccountID}
@@ -210,15 +250,15 @@ func (w *world) whoIsWho(roots, owners map[string]string) {
 	for u := range w.aliased {
 		roots[u] = w.root(u)
 	}
-	for a := range w.linked {
-		owners[a] = w.owner[a]
+	for a := range w.said {
+		owners[a] = w.lastOf(a)
 	}
 	// alias says it of the previous id in either meaning.
 	for u := range w.aliased {
 		owners[u] = w.target[u]
 	}
-	for _, a := range w.aliasedAnons {
-		roots[a] = w.root(w.owner[a])
+	for a, user := range w.aliasedAnons {
+		roots[a] = w.root(user.user)
 	}
 }
 

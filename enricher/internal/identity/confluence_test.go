@@ -12,21 +12,22 @@ import (
 	"github.com/uptakehq/uptake/schemas/longtest"
 )
 
-// A world in which order does not matter: each anonymous id belongs to one user,
-// each user is aliased to at most one other, and users who are one person are in
-// at most one account, in one role. So whatever comes first, late, twice or on
-// another partition, the end is a function of what was said, and the oracle is
+// A world in which order does not matter: anonymous ids go from user to user and
+// back, each user is aliased to at most one other, and users who are one person
+// are in at most one account, in one role. So whatever comes first, late, twice or
+// on another partition, the end is a function of what was said, and the oracle is
 // just that function.
 type world struct {
-	owner   map[string]string       // anonymous id to user
+	owners  map[string][]string     // anonymous id to users that it may be linked to
 	target  map[string]string       // user to whom it may be aliased
 	aliased map[string]event.Micros // user that was aliased, and when first
-	linked  map[string]bool         // anonymous ids that were linked
+	said    map[string][]claimed    // of anonymous ids
 	account map[string]string       // of a person, by any of its users: what it may join
 	role    map[string]string
-	joined  map[string]bool // user named by a group call
-	hasRole map[string]bool // user named by a group call with role
-	apart   map[string]bool // anonymous ids and users whose link an operator undid, forever
+	joined  map[string]bool    // user named by a group call
+	hasRole map[string]bool    // user named by a group call with role
+	apart   map[string]bool    // users whose alias an operator undid, forever
+	undone  map[[2]string]bool // anonymous ids and users whose links an operator undid, forever
 	usage   []call
 }
 
@@ -64,15 +65,13 @@ func (w *world) want() map[string]row {
 	}
 	want := map[string]row{}
 	for _, k := range w.usage {
-		r := row{Account: k.AccountID, Source: event.AccountFromEvent, Message: k.MessageID, Hour: hourOf(k.at), UserID: k.UserID}
+		r := row{Account: k.AccountID, Source: event.AccountFromEvent, Message: k.MessageID, Hour: hourOf(k.at), At: k.at, UserID: k.UserID}
 		if k.AccountID == "" {
 			r.Source = event.AccountNone
 		}
 		if k.UserID == "" {
 			r.AnonID = k.AnonymousID
-			if w.linked[k.AnonymousID] && !w.apart[k.AnonymousID] {
-				r.UserID = w.owner[k.AnonymousID]
-			}
+			r.UserID = userOf(w.said[k.AnonymousID], func(c claimed) bool { return w.undone[[2]string{k.AnonymousID, c.user}] }, k.at)
 		}
 		switch {
 		case r.UserID != "":
@@ -96,12 +95,15 @@ func (w *world) want() map[string]row {
 // newWorld draws who may be whom; cycles are among it.
 func newWorld(rnd *rand.Rand, users, anons []string) *world {
 	w := &world{
-		apart: map[string]bool{},
-		owner: map[string]string{}, target: map[string]string{}, aliased: map[string]event.Micros{}, linked: map[string]bool{},
+		apart: map[string]bool{}, undone: map[[2]string]bool{},
+		owners: map[string][]string{}, target: map[string]string{}, aliased: map[string]event.Micros{}, said: map[string][]claimed{},
 		account: map[string]string{}, role: map[string]string{}, joined: map[string]bool{}, hasRole: map[string]bool{},
 	}
 	for _, a := range anons {
-		w.owner[a] = pick(rnd, users)
+		w.owners[a] = []string{pick(rnd, users)}
+		if rnd.IntN(3) > 0 { // a shared device
+			w.owners[a] = users
+		}
 	}
 	for _, u := range users {
 		if v := pick(rnd, users); v != u && rnd.IntN(3) > 0 {
@@ -138,18 +140,20 @@ func newWorld(rnd *rand.Rand, users, anons []string) *world {
 func (w *world) next(rnd *rand.Rand, n int, users, anons []string) call {
 	k := call{at: epoch + event.Micros(rnd.IntN(360))*minute}
 	k.MessageID = fmt.Sprintf("m%d", n)
+	link := func(a string, always bool) {
+		k.UserID = pick(rnd, w.owners[a])
+		w.said[a] = append(w.said[a], claimed{k.at, k.UserID, always})
+	}
 	switch rnd.IntN(12) {
 	case 0, 1:
 		k.Kind, k.AnonymousID = event.KindIdentify, pick(rnd, anons)
-		k.UserID = w.owner[k.AnonymousID]
-		w.linked[k.AnonymousID] = true
+		link(k.AnonymousID, true)
 	case 2, 3:
 		u := pick(rnd, users)
 		k.Kind, k.UserID, k.PreviousID = event.KindAlias, w.target[u], u
 		if k.UserID == "" { // an anonymous id in its place
 			k.PreviousID = pick(rnd, anons)
-			k.UserID = w.owner[k.PreviousID]
-			w.linked[k.PreviousID] = true
+			link(k.PreviousID, true)
 			break
 		}
 		if first, ok := w.aliased[u]; !ok || k.at < first {
@@ -170,8 +174,7 @@ func (w *world) next(rnd *rand.Rand, n int, users, anons []string) call {
 			k.AccountID = pick(rnd, []string{"acct0", "elsewhere"})
 		case 1, 2:
 			k.AnonymousID = pick(rnd, anons)
-			k.UserID = w.owner[k.AnonymousID]
-			w.linked[k.AnonymousID] = true
+			link(k.AnonymousID, false)
 		case 3, 4, 5:
 			k.UserID = pick(rnd, users)
 		default:
@@ -229,9 +232,10 @@ func runWorld(t *testing.T, seed uint64, unlinks bool) {
 		if unlinks && rnd.IntN(12) == 0 {
 			a, u := pick(rnd, anons), pick(rnd, users)
 			if rnd.IntN(2) == 0 || w.target[u] == "" {
-				c.logf("unlink   a=%s u=%s", a, w.owner[a])
-				c.unlink(event.ActorAnonymous, a, w.owner[a], math.MaxInt64)
-				w.apart[a] = true
+				owner := pick(rnd, w.owners[a])
+				c.logf("unlink   a=%s u=%s", a, owner)
+				c.unlink(event.ActorAnonymous, a, owner, math.MaxInt64)
+				w.undone[[2]string{a, owner}] = true
 			} else {
 				c.logf("unlink   x=%s u=%s", u, w.target[u])
 				c.unlink(event.ActorUser, u, w.target[u], math.MaxInt64)

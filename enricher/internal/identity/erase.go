@@ -240,16 +240,12 @@ func (tx *Tx) unnameAnonymous(app, id string, gone map[string]bool) {
 	if !known {
 		return
 	}
-	links, orders := len(a.Links), len(a.Undone)
-	a.Links = slices.DeleteFunc(a.Links, func(l link) bool {
-		if gone[l.UserID] {
-			tx.unwhy(relationClaim, id, l.UserID, l.Since)
-		}
-		return gone[l.UserID]
-	})
+	links, orders := a.Links, len(a.Undone)
+	a.setClaims(slices.DeleteFunc(a.claims(), func(l link) bool { return gone[l.UserID] }))
+	tx.unexplain(id, links, a.Links)
 	a.Undone = slices.DeleteFunc(a.Undone, func(u undone) bool { return gone[u.UserID] })
 	switch {
-	case len(a.Links) == links && len(a.Undone) == orders:
+	case slices.Equal(a.Links, links) && len(a.Undone) == orders:
 	case len(a.Links) == 0 && len(a.Undone) == 0:
 		tx.eraseID(app, topic.KeyAnonymous, id)
 	default:

@@ -101,11 +101,11 @@ func TestPairsTakeAnotherSalt(t *testing.T) {
 	const n = maxProbes + maxProbes/4
 	p.place(2 * maxProbes)
 	for i := range uint64(n) {
-		p.add(pair{1 << 40, i*0x9E3779B97F4A7C15 + 1})
+		p.set(pair{1 << 40, i*0x9E3779B97F4A7C15 + 1}, event.Micros(i))
 	}
 	p.probes = 0
 	for i := range uint64(n) {
-		if !p.has(pair{1 << 40, i*0x9E3779B97F4A7C15 + 1}) {
+		if first, found := p.get(pair{1 << 40, i*0x9E3779B97F4A7C15 + 1}); !found || first != event.Micros(i) {
 			t.Fatalf("pair %d is lost", i)
 		}
 	}

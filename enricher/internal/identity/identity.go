@@ -48,17 +48,21 @@
 // account itself. Only track, page, screen and api_call count.
 //
 //  2. A call that names both an anonymous id and a user claims that the id belongs to the user
-//     from the call's event time on. An identify call makes the claim each time, another call
-//     only when the pair is new to the user's home. The claim goes to the home of the anonymous
+//     from the call's event time on. Every identify call makes a claim, and so does the earliest
+//     call of a pair, by event time, whatever it is. The claim goes to the home of the anonymous
 //     id. An event that names both counts for the user, regardless of the timeline below.
 //
-//  3. Links of an anonymous id form a timeline by event time. An event counts for the
-//     link in force at its time; one from before the first link counts for the first
-//     link. Everything counted for the anonymous id before any link was known here is
-//     moved to the user of the first link that arrives. After that a link moves nothing:
-//     on a shared device each user keeps what was counted for them, and the latest link
-//     counts from its time on, also for events that arrive late. A link equal to the one
-//     in force at its time changes nothing.
+//  3. Links of an anonymous id form a timeline by event time (at equal times the greater
+//     user id comes later). An event counts for the link in force at its time; one from
+//     before the first link counts for the first link. The timeline, and so what every
+//     event counts for, is a function of the calls and their event times, in any order
+//     of arrival: a link that changes the timeline moves what was counted for the
+//     anonymous id, or for another user through it, from its instant to that of the next
+//     link (for the first link, from the beginning), and nothing else. A link equal to
+//     the one in force at its time changes nothing until a link of another user from
+//     before it arrives. What counts for a user by an alias that another alias has
+//     replaced (rule 4) stays. If events has lost rows of the hour in which a link
+//     begins, the writer leaves the whole hour with the earlier link.
 //
 //  4. alias(previous → user) makes user the alias of previous, and also claims previous as an
 //     anonymous id, since the call does not say which of the two it is. Everything counted for
@@ -83,9 +87,11 @@
 //     hour (before the first membership, to the first), and what was counted with an
 //     account but without a role gets the role in force. Later memberships move nothing.
 //
-//  7. Moves are by the hour, since rows of the base rollup have hours and not minutes: a
-//     move decides by the start of the hour, whereas the attribution of an arriving
-//     event decides by its microsecond.
+//  7. What links of anonymous ids move, and orders that undo them (rules 3 and 8), is
+//     moved by the instant of each event, to the account and role in force then. All
+//     other moves are by the hour, since rows of the base rollup have hours and not
+//     minutes: such a move decides by the start of the hour, whereas the attribution of
+//     an arriving event decides by its microsecond.
 //
 //  8. unlink(anonymous → user) and unlink(previous → user) undo a link as if it had
 //     never existed, for all calls with an event time up to the order's time; a later
@@ -100,7 +106,7 @@
 //     undone too.
 //
 //  9. Bounds, each counted in a metric and flagged on the event: MaxLinks of an
-//     anonymous id (the oldest is dropped), MaxMemberships of a user (the oldest is
+//     anonymous id, and as many repetitions of links (the oldest is dropped), MaxMemberships of a user (the oldest is
 //     dropped), MaxAnonymous ids of a user (further ones are not linked and stay
 //     anonymous), MaxAliasDepth, MaxStateBytes of a partition (nothing new is learnt,
 //     known ids keep working), MaxIDBytes of an id that can be linked.

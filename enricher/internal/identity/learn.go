@@ -193,12 +193,16 @@ func (tx *Tx) subscribe(u *user, p int32) bool {
 }
 
 // owns learns that an anonymous id belongs to a user whose home is here (rule 2). With
-// always it notifies the id's home even if the pair is known.
+// always it notifies the id's home even if an earlier call named the pair.
 func (tx *Tx) owns(userID, anonymousID string, at event.Micros, always bool) {
 	app := tx.src.app
 	p := tx.s.pair(app, userID, anonymousID)
-	isNew := !tx.s.known.has(p) && !tx.known.has(p)
-	if !isNew && !always {
+	first, seen := tx.known.get(p)
+	if !seen {
+		first, seen = tx.s.known.get(p)
+	}
+	isNew, isFirst := !seen, !seen || at < first
+	if !isFirst && !always {
 		return
 	}
 	if !tx.linkable(userID, anonymousID) {
@@ -216,53 +220,23 @@ func (tx *Tx) owns(userID, anonymousID string, at event.Micros, always bool) {
 			return
 		}
 		u.known++
-		tx.known.add(p)
-		tx.undo.known = append(tx.undo.known, p)
-		c := &tx.src.cause
-		tx.change(knownKey(nil, app, userID, anonymousID), &event.IdentityState{
-			Kind: event.StateKnown, AppID: app, ID: userID, Other: anonymousID, Since: at,
-			Call: c.Call, MessageID: c.MessageID, RecordedAt: c.RecordedAt, RawPartition: c.RawPartition, RawOffset: c.RawOffset,
-		})
 		hears := tx.subscribe(&u, to)
 		tx.putUser(app, userID, &u, hears)
 		if hears {
 			l.Version, l.Profile = u.Version, tx.notice(userID, &u, "")
 		}
 	}
+	if isFirst {
+		old, held := tx.known.get(p)
+		tx.undo.known = append(tx.undo.known, undoPair{p, old, held})
+		tx.known.set(p, at)
+		c := &tx.src.cause
+		tx.change(knownKey(nil, app, userID, anonymousID), &event.IdentityState{
+			Kind: event.StateKnown, AppID: app, ID: userID, Other: anonymousID, Since: at,
+			Call: c.Call, MessageID: c.MessageID, RecordedAt: c.RecordedAt, RawPartition: c.RawPartition, RawOffset: c.RawOffset,
+		})
+	}
 	tx.send(to, l)
-}
-
-// takeClaim links an anonymous id whose home is here to a user (rule 3).
-func (tx *Tx) takeClaim(l *event.Link) {
-	app := l.AppID
-	tx.learn(app, l.UserID, l.Version, l.Profile)
-	a, known := tx.anonymous(app, l.ID)
-	if isUndone(a.Undone, l.UserID, l.Since) {
-		tx.refuse("undone")
-		return
-	}
-	in := link{Since: l.Since, UserID: l.UserID}
-	i, found := slices.BinarySearchFunc(a.Links, in, link.compare)
-	if found || (i > 0 && a.Links[i-1].UserID == in.UserID) {
-		return
-	}
-	if !known && !tx.room() {
-		return
-	}
-	first := len(a.Links) == 0
-	a.Links = slices.Insert(a.Links, i, in)
-	tx.why(relationClaim, l.ID, in.UserID, in.Since)
-	if len(a.Links) > tx.s.cfg.MaxLinks {
-		old := a.Links[0]
-		a.Forgotten = max(a.Forgotten, old.Since)
-		a.Links = a.Links[1:]
-		tx.limit(boundLinks)
-		tx.unwhy(relationClaim, l.ID, old.UserID, old.Since)
-	}
-	tx.putAnonymous(app, l.ID, &a)
-	if first {
-		tx.moveAnonymous(app, l.ID, in.UserID)
-	}
 }
 
 // becomes learns an alias of previous, from a message to the home of userID, which is

@@ -223,23 +223,10 @@ func (o *order) giveRole(match, set event.Attribution, account *string, spans []
 	}
 }
 
-// moveAnonymous moves what was counted for an anonymous id to a user.
-func (tx *Tx) moveAnonymous(app, anonymousID, userID string) {
-	path := tx.resolve(app, userID)
-	t := tx.newTimeline(path)
-	o := order{tx: tx, cause: causeClaim}
-	o.fill(
-		event.Attribution{ActorID: text(anonymousID), ActorKind: kindAnonymous, AnonymousID: text(anonymousID), UserID: nothing},
-		event.Attribution{ActorID: text(path[len(path)-1].id), ActorKind: kindUser, UserID: text(userID)},
-		&t,
-	)
-	o.place()
-}
-
 // moveUser moves what was counted for a user that was a root to its new root.
 func (tx *Tx) moveUser(app, from string) {
 	path := tx.resolve(app, from)
-	t := tx.newTimeline(path)
+	t := tx.newTimeline(path, byHour)
 	o := order{tx: tx, cause: causeAlias}
 	o.fill(
 		event.Attribution{ActorID: text(from), ActorKind: kindUser},
@@ -253,10 +240,10 @@ func (tx *Tx) moveUser(app, from string) {
 // memberships. before are its earlier memberships.
 func (tx *Tx) fillUser(app, id string, before []membership) {
 	path := tx.resolve(app, id)
-	t := tx.newTimeline(path)
+	t := tx.newTimeline(path, byHour)
 	o := order{tx: tx, cause: causeMembership}
 	match := event.Attribution{ActorID: text(id), ActorKind: kindUser}
-	had := tx.newTimeline(membershipNodes(id, before))
+	had := tx.newTimeline(membershipNodes(id, before), byHour)
 	if len(had.accounts) == 0 {
 		for _, s := range t.unnamed() {
 			m := match

@@ -19,11 +19,10 @@ import (
 type oracle struct {
 	counts  map[string]*counted
 	order   []*counted
-	links   map[string][]link // in the order of their times
+	said    map[string][]claimed // of an anonymous id
 	aliases map[string]map[string]*alias
 	members map[string][]membership
 	undone  map[[3]string]event.Micros // kind, id and user
-	pairs   map[[2]string]bool
 }
 
 type counted struct {
@@ -31,10 +30,17 @@ type counted struct {
 	at event.Micros
 }
 
+// claimed is a call that named an anonymous id and a user.
+type claimed struct {
+	at     event.Micros
+	user   string
+	always bool // it says so whenever it comes, and not only as the first of the pair
+}
+
 func newOracle() *oracle {
 	return &oracle{
-		counts: map[string]*counted{}, links: map[string][]link{}, aliases: map[string]map[string]*alias{},
-		members: map[string][]membership{}, undone: map[[3]string]event.Micros{}, pairs: map[[2]string]bool{},
+		counts: map[string]*counted{}, said: map[string][]claimed{}, aliases: map[string]map[string]*alias{},
+		members: map[string][]membership{}, undone: map[[3]string]event.Micros{},
 	}
 }
 
@@ -47,8 +53,36 @@ func orderOfMembers(a, b membership) int {
 	return stdcmp.Or(stdcmp.Compare(a.Since, b.Since), stdcmp.Compare(a.AccountID, b.AccountID), stdcmp.Compare(a.Role, b.Role), stdcmp.Compare(a.Via, b.Via))
 }
 
-func orderOfLinks(a, b link) int {
-	return stdcmp.Or(stdcmp.Compare(a.Since, b.Since), stdcmp.Compare(a.UserID, b.UserID))
+// userOf is whom an anonymous id belongs to at an instant, of all that was said of
+// it and not undone; empty: to nobody.
+func userOf(said []claimed, undone func(claimed) bool, t event.Micros) string {
+	first := map[string]event.Micros{}
+	for _, c := range said {
+		if f, ok := first[c.user]; !ok || c.at < f {
+			first[c.user] = c.at
+		}
+	}
+	var list []claimed
+	for _, c := range said {
+		if (c.always || c.at == first[c.user]) && !undone(c) {
+			list = append(list, c)
+		}
+	}
+	slices.SortFunc(list, func(a, b claimed) int { return stdcmp.Or(stdcmp.Compare(a.at, b.at), stdcmp.Compare(a.user, b.user)) })
+	user := ""
+	for i, c := range list {
+		if i == 0 || c.at <= t {
+			user = c.user
+		}
+	}
+	return user
+}
+
+func (o *oracle) userOf(a string, t event.Micros) string {
+	return userOf(o.said[a], func(c claimed) bool {
+		until, undone := o.undone[[3]string{event.ActorAnonymous, a, c.user}]
+		return undone && c.at <= until
+	}, t)
 }
 
 func hourOf(t event.Micros) event.Micros {
@@ -160,18 +194,14 @@ func roleOf(k call) string {
 
 func (o *oracle) count(k call) {
 	c := &counted{at: k.at, row: row{
-		Account: k.AccountID, Source: event.AccountFromEvent, UserID: k.UserID, Message: k.MessageID, Hour: hourOf(k.at),
+		Account: k.AccountID, Source: event.AccountFromEvent, UserID: k.UserID, Message: k.MessageID, Hour: hourOf(k.at), At: k.at,
 	}}
 	if k.AccountID == "" {
 		c.Source = event.AccountNone
 	}
 	if k.UserID == "" {
 		c.AnonID = k.AnonymousID
-		for i, l := range o.links[k.AnonymousID] {
-			if i == 0 || l.Since <= k.at {
-				c.UserID = l.UserID
-			}
-		}
+		c.UserID = o.userOf(k.AnonymousID, k.at)
 	}
 	switch {
 	case c.UserID != "":
@@ -192,47 +222,52 @@ func (o *oracle) count(k call) {
 }
 
 // fill gives an event of user u what it lacks, by the start of its hour.
-func (o *oracle) fill(c *counted, u string) {
+func (o *oracle) fill(c *counted, u string) { o.fillAt(c, u, c.Hour) }
+
+func (o *oracle) fillAt(c *counted, u string, t event.Micros) {
 	switch {
 	case c.Source == event.AccountNone:
-		if c.Account = o.account(u, c.Hour); c.Account != "" {
+		if c.Account = o.account(u, t); c.Account != "" {
 			c.Source = event.AccountFromMembership
-			c.Role = o.role(u, c.Account, c.Hour)
+			c.Role = o.role(u, c.Account, t)
 		}
 	case c.Role == "":
-		c.Role = o.role(u, c.Account, c.Hour)
+		c.Role = o.role(u, c.Account, t)
 	}
 }
 
 func (o *oracle) claim(a, u string, t event.Micros, always bool) {
-	pair := [2]string{a, u}
-	if o.pairs[pair] && !always {
-		return
-	}
-	o.pairs[pair] = true
-	if until, ok := o.undone[[3]string{event.ActorAnonymous, a, u}]; ok && t <= until {
-		return
-	}
-	in := ""
-	for _, l := range o.links[a] {
-		if l.Since < t || (l.Since == t && l.UserID <= u) {
-			in = l.UserID
-		}
-	}
-	if in == u {
-		return
-	}
-	first := len(o.links[a]) == 0
-	o.links[a] = append(o.links[a], link{Since: t, UserID: u})
-	slices.SortFunc(o.links[a], orderOfLinks)
-	if !first {
-		return
-	}
+	was := map[*counted]string{}
 	for _, c := range o.order {
-		if c.Actor == a && c.ActorKind == event.ActorAnonymous {
-			c.Actor, c.ActorKind, c.UserID = o.root(u), event.ActorUser, u
-			o.fill(c, u)
+		was[c] = o.userOf(a, c.at)
+	}
+	o.said[a] = append(o.said[a], claimed{t, u, always})
+	// What an alias left behind when its user got another one stays (rule 4).
+	o.relink(a, func(c *counted) bool {
+		return c.UserID == "" || (c.Actor == o.root(c.UserID) && was[c] == c.UserID)
+	})
+}
+
+// relink makes the events of an anonymous id count for whom it belongs to at
+// their instants.
+func (o *oracle) relink(a string, moved func(*counted) bool) {
+	for _, c := range o.order {
+		u := o.userOf(a, c.at)
+		if c.AnonID != a || c.UserID == u || !moved(c) {
+			continue
 		}
+		if c.UserID != "" { // decided anew but for an account that the event named
+			if c.Source != event.AccountFromEvent {
+				c.Account, c.Source = "", event.AccountNone
+			}
+			c.Role = ""
+		}
+		if c.UserID = u; u == "" {
+			c.Actor, c.ActorKind = a, event.ActorAnonymous
+			continue
+		}
+		c.Actor, c.ActorKind = o.root(u), event.ActorUser
+		o.fillAt(c, u, c.at)
 	}
 }
 
@@ -332,45 +367,7 @@ func (o *oracle) rerooted(was string) {
 
 func (o *oracle) unlinkAnonymous(a, u string, until event.Micros) {
 	o.undo(event.ActorAnonymous, a, u, until)
-	var left, removed []link
-	for _, l := range o.links[a] {
-		if l.UserID == u && l.Since <= until {
-			removed = append(removed, l)
-		} else {
-			left = append(left, l)
-		}
-	}
-	o.links[a] = left
-	for _, c := range o.order {
-		if c.AnonID != a || c.UserID != u || len(removed) == 0 {
-			continue
-		}
-		at := c.Hour
-		for i := len(removed) - 1; i >= 0; i-- {
-			if hourOf(removed[i].Since) == c.Hour {
-				at = removed[i].Since
-			}
-		}
-		to := ""
-		for i, l := range left {
-			if i == 0 || l.Since <= at {
-				to = l.UserID
-			}
-		}
-		if to == u {
-			continue
-		}
-		if c.Source != event.AccountFromEvent {
-			c.Account, c.Source = "", event.AccountNone
-		}
-		c.Role = ""
-		if to == "" {
-			c.Actor, c.ActorKind, c.UserID = a, event.ActorAnonymous, ""
-			continue
-		}
-		c.Actor, c.UserID = o.root(to), to
-		o.fill(c, to)
-	}
+	o.relink(a, func(c *counted) bool { return c.UserID == u })
 }
 
 func (o *oracle) undo(kind, id, u string, until event.Micros) {

@@ -15,10 +15,13 @@ import (
 // In memory an id's record is a few varints and strings, which the common path reads in
 // place. In the changelog it is JSON in an IdentityState.
 
-// link: an anonymous id belongs to a user from since on.
+// link: an anonymous id belongs to a user from since on. Implied: the claim comes from
+// the earliest call that names both ids, which is neither an identify nor an alias
+// call; an earlier call of the pair replaces it.
 type link struct {
-	Since  event.Micros `json:"since"`
-	UserID string       `json:"user_id"`
+	Since   event.Micros `json:"since"`
+	UserID  string       `json:"user_id"`
+	Implied bool         `json:"implied,omitempty"`
 }
 
 func (l link) compare(o link) int {
@@ -34,11 +37,14 @@ type undone struct {
 	Until  event.Micros `json:"until"`
 }
 
-// anonymous is the record of an anonymous id. links are in order.
+// anonymous is the record of an anonymous id. links are in order, each of another
+// user than the one before it.
 type anonymous struct {
-	Links     []link       `json:"links,omitempty"`
-	Forgotten event.Micros `json:"forgotten,omitempty"` // since of the newest link dropped because of MaxLinks
-	Undone    []undone     `json:"undone,omitempty"`
+	Links     []link         `json:"links,omitempty"`
+	Forgotten event.Micros   `json:"forgotten,omitempty"` // since of the newest link dropped for MaxLinks
+	Undone    []undone       `json:"undone,omitempty"`
+	Again     []event.Micros `json:"again,omitempty"`   // instants, in order, at which the link in force was said again
+	Thinned   event.Micros   `json:"thinned,omitempty"` // newest instant dropped from Again
 }
 
 // membership: a user belongs to an account from since on. With an empty AccountID it
@@ -149,15 +155,37 @@ func (a *anonymous) append(b []byte) []byte {
 		b = appendStr(b, l.UserID)
 	}
 	b = binary.AppendVarint(b, a.Forgotten)
-	return appendUndone(b, a.Undone)
+	b = appendUndone(b, a.Undone)
+	b = binary.AppendVarint(b, a.Thinned)
+	b = binary.AppendUvarint(b, uint64(len(a.Again)))
+	last := event.Micros(0)
+	for _, at := range a.Again {
+		b = binary.AppendVarint(b, at-last)
+		last = at
+	}
+	for i, l := range a.Links {
+		if l.Implied {
+			b = binary.AppendUvarint(b, uint64(i))
+		}
+	}
+	return b
 }
 
 func (a *anonymous) read(c cursor) {
 	for n := c.uint(); n > 0; n-- {
-		a.Links = append(a.Links, link{c.int(), c.str()})
+		a.Links = append(a.Links, link{Since: c.int(), UserID: c.str()})
 	}
 	a.Forgotten = c.int()
 	a.Undone = readUndone(&c)
+	a.Thinned = c.int()
+	last := event.Micros(0)
+	for n := c.uint(); n > 0; n-- {
+		last += c.int()
+		a.Again = append(a.Again, last)
+	}
+	for len(c) > 0 {
+		a.Links[c.uint()].Implied = true
+	}
 }
 
 func appendUndone(b []byte, list []undone) []byte {

@@ -146,18 +146,23 @@ func roleIn(path []node, account string, t event.Micros) string {
 type timeline struct {
 	path     []node
 	accounts []string       // named, each once, in order
-	bounds   []event.Micros // starts of the hours at which something may change
+	bounds   []event.Micros // instants, or starts of hours, at which something may change
 	tx       *Tx
 	roles    bool // a role without account is known
 }
 
-func (tx *Tx) newTimeline(path []node) timeline {
+// How a timeline's bounds are rounded (rule 7): an event of an anonymous id is moved
+// by its instant, anything else by the start of its hour.
+func byInstant(t event.Micros) event.Micros { return t }
+func byHour(t event.Micros) event.Micros    { return ceilHour(t) }
+
+func (tx *Tx) newTimeline(path []node, round func(event.Micros) event.Micros) timeline {
 	t := timeline{path: slices.Clone(path), tx: tx}
 	for _, n := range path {
 		c := n.members
 		for range n.n {
 			m := c.membership()
-			t.bounds = append(t.bounds, ceilHour(m.Since))
+			t.bounds = append(t.bounds, round(m.Since))
 			if m.AccountID != "" {
 				t.accounts = append(t.accounts, m.AccountID)
 			} else if m.Role != "" {
@@ -172,15 +177,15 @@ func (tx *Tx) newTimeline(path []node) timeline {
 	return t
 }
 
-// span is an account and a role from one hour to another; 0 is unbounded.
+// span is an account and a role from one bound to another; 0 is unbounded.
 type span struct {
 	from, to event.Micros
 	account  string
 	role     string
 }
 
-// unnamed returns what events without an account count for, by the hour (rules 6 and
-// 7). It is empty when no account is known.
+// unnamed returns what events without an account count for (rules 6 and 7). It is empty
+// when no account is known.
 func (t *timeline) unnamed() []span {
 	if len(t.accounts) == 0 {
 		return nil
@@ -191,12 +196,12 @@ func (t *timeline) unnamed() []span {
 	})
 }
 
-// in returns the roles in account, by the hour.
+// in returns the roles in account.
 func (t *timeline) in(account string) []span {
 	return t.spans(func(at event.Micros) (string, string) { return account, roleAt(t.path, account, at) })
 }
 
-// elsewhere returns the roles in accounts that the timeline does not name, by the hour.
+// elsewhere returns the roles in accounts that the timeline does not name.
 func (t *timeline) elsewhere() []span {
 	return t.spans(func(at event.Micros) (string, string) { return "", roleIn(t.path, "", at) })
 }

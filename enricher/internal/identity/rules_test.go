@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -69,6 +70,12 @@ func (s *script) parse(text string) call {
 			k.Traits = traits(v)
 		case "id":
 			k.MessageID = v
+		case "us": // microseconds more
+			us, err := strconv.ParseInt(v, 10, 64)
+			if err != nil {
+				s.t.Fatal(text)
+			}
+			k.at += us
 		default:
 			s.t.Fatalf("%s: unknown field %s", text, name)
 		}
@@ -163,6 +170,86 @@ func TestSharedDevice(t *testing.T) {
 		"track 5 id=oldest a=kiosk", // from before the first link
 	)
 	s.expect("before u1 -", "first u1 -", "second u2 -", "again u1 -", "late u2 -", "oldest u1 -")
+}
+
+// Calls of a shared device that arrive in whatever order, over several partitions,
+// end as they do one by one in the order of their times.
+func TestSharedDeviceInWhateverOrder(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		calls []string
+		want  []string
+	}{
+		{"two users, in one file", []string{
+			"track -30 id=before a=till", "identify 0 u=b a=till", "track 30 id=first a=till", "identify 1440 u=c a=till", "track 1470 id=second a=till",
+		}, []string{"before b -", "first b -", "second c -"}},
+		{"three users within an hour", []string{
+			"track 1 id=t0 a=till", "identify 5 u=b a=till", "track 6 id=t1 a=till", "identify 10 u=c a=till", "track 11 id=t2 a=till",
+			"identify 15 u=d a=till", "track 16 id=t3 a=till",
+		}, []string{"t0 b -", "t1 b -", "t2 c -", "t3 d -"}},
+		{"at the very instant, and a moment beside it", []string{
+			"identify 5 u=b a=till", "track 10 id=before us=-1 a=till", "identify 10 u=c a=till", "track 10 id=at a=till", "track 10 id=after us=100000 a=till",
+			"track 5 id=first a=till",
+		}, []string{"first b -", "before b -", "at c -", "after c -"}},
+		{"back and forth", []string{
+			"identify 1 u=b a=till", "track 2 id=t1 a=till", "identify 3 u=c a=till", "track 4 id=t2 a=till", "identify 5 u=b a=till", "track 6 id=t3 a=till",
+			"identify 7 u=c a=till", "track 8 id=t4 a=till", "identify 9 u=c a=till", "identify 11 u=b a=till", "track 12 id=t5 a=till",
+		}, []string{"t1 b -", "t2 c -", "t3 b -", "t4 c -", "t5 b -"}},
+		{"usage that names both", []string{
+			"track 1 id=t0 a=till", "track 2 u=b a=till", "identify 5 u=c a=till", "track 6 id=t1 a=till", "track 7 u=b a=till", "track 8 id=t2 a=till",
+		}, []string{"t0 b -", "t1 c -", "t2 c -"}},
+		{"accounts of their users", []string{
+			"group 0 u=b acct=x role=clerk", "group 0 u=c acct=y role=boss", "track 1 id=t0 a=till", "identify 5 u=b a=till", "track 6 id=named a=till acct=y",
+			"identify 7 u=c a=till", "track 8 id=t1 a=till", "track 8 id=named2 a=till acct=y",
+		}, []string{"t0 b x/clerk", "named b y", "t1 c y/boss", "named2 c y/boss"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			orders := 200
+			if testing.Short() {
+				orders = 20
+			}
+			for n := range orders {
+				s := newScript(t, 1+int32(n%4), nil)
+				s.rnd = rand.New(rand.NewPCG(uint64(n), 3))
+				calls := make([]call, len(tc.calls))
+				for i, text := range tc.calls {
+					calls[i] = s.parse(text)
+				}
+				if n > 0 {
+					s.rnd.Shuffle(len(calls), func(i, j int) { calls[i], calls[j] = calls[j], calls[i] })
+				}
+				for _, k := range calls {
+					s.send(k)
+					if s.rnd.IntN(2) == 0 {
+						s.step(pick(s.rnd, s.pending()))
+					}
+				}
+				s.drain()
+				s.expect(tc.want...)
+			}
+		})
+	}
+}
+
+// A claim that says what is in force already is remembered only as an instant, and
+// of these only as many as of links.
+func TestLinksSaidAgainAreBounded(t *testing.T) {
+	s := newScript(t, 1, func(c *Config) { c.MaxLinks = 4 })
+	for n := range 20 {
+		s.say(fmt.Sprintf("identify %d u=b a=till", 10*n))
+	}
+	var a anonymous
+	s.partitions[0].state.ids.each(func(key, value []byte) bool {
+		if string(key) == string(topic.Key(nil, app, topic.KeyAnonymous, "till")) {
+			a.read(value)
+		}
+		return true
+	})
+	if len(a.Links) != 1 || len(a.Again) != 4 || a.Thinned != epoch+150*minute {
+		t.Fatalf("got %+v, want one link, said again at the four latest instants", a)
+	}
+	s.say("track 172 id=t a=till", "identify 171 u=c a=till", "track 175 id=u a=till", "track 181 id=v a=till")
+	s.expect("t c -", "u c -", "v b -")
 }
 
 func TestAliases(t *testing.T) {

@@ -30,6 +30,7 @@ type row struct {
 	Role             string
 	Message          string
 	Hour             event.Micros
+	At               event.Micros // the event time
 }
 
 // base is the base rollup of a partition as the writer would keep it.
@@ -78,7 +79,11 @@ func matches(r row, m event.Move) bool {
 			return false
 		}
 	}
-	return (m.From == 0 || m.From <= r.Hour) && (m.To == 0 || r.Hour < m.To)
+	at := r.Hour
+	if m.Match.AnonymousID != nil {
+		at = r.At
+	}
+	return (m.From == 0 || m.From <= at) && (m.To == 0 || at < m.To)
 }
 
 func set(r row, a event.Attribution) row {
@@ -367,7 +372,7 @@ func (p *partition) stamp(k *call, res Resolution) {
 func stamped(k *call, res Resolution) row {
 	r := row{
 		Account: res.AccountID, Source: res.AccountSource, Actor: res.ActorID, ActorKind: res.ActorKind,
-		UserID: k.UserID, Role: res.Role, Message: k.MessageID, Hour: hourOf(k.at),
+		UserID: k.UserID, Role: res.Role, Message: k.MessageID, Hour: hourOf(k.at), At: k.at,
 	}
 	if k.UserID == "" {
 		r.UserID, r.AnonID = res.LinkedUserID, k.AnonymousID
@@ -412,11 +417,7 @@ func dump(s *State) string {
 		lines = append(lines, fmt.Sprintf("%q = %x", key, value))
 		return true
 	})
-	for _, p := range s.known.slots {
-		if p != (pair{}) {
-			lines = append(lines, fmt.Sprintf("known %x", p))
-		}
-	}
+	s.known.each(func(p pair, first event.Micros) { lines = append(lines, fmt.Sprintf("known %x from %d", p, first)) })
 	for app, sets := range s.erased {
 		for _, set := range sets {
 			for h := range set.hashes {

@@ -105,10 +105,11 @@ func (s *State) Apply(key, value []byte) error {
 		s.ids.set(s.key, s.value)
 	case event.StateKnown:
 		p := s.pair(rec.AppID, rec.ID, rec.Other)
-		if s.known.has(p) {
+		again := s.known.has(p)
+		s.known.set(p, rec.Since)
+		if again {
 			return nil
 		}
-		s.known.add(p)
 		s.key = topic.Key(s.key[:0], rec.AppID, topic.KeyUser, rec.ID)
 		var u user
 		if old, ok := s.ids.get(s.key); ok {

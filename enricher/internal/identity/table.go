@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"math/bits"
+
+	"github.com/uptakehq/uptake/schemas/event"
 )
 
 // table maps keys to values, both bytes, in a few large chunks of memory without
@@ -215,13 +217,15 @@ func (t *table) each(f func(key, value []byte) bool) {
 // bytes is the memory that the table takes.
 func (t *table) bytes() int64 { return t.size + 8*int64(len(t.slots)) }
 
-// pairs is a set of pairs of ids, each stored as a 128-bit hash of both with secret
-// seeds. Two of the 10^9 pairs that a partition could have share a hash with a
-// probability of 10^-20, and nobody outside can choose two that do.
+// pairs maps pairs of ids to the earliest event time at which a call named both. Each
+// pair is stored as a 128-bit hash of both ids with secret seeds. Two of the 10^9 pairs
+// that a partition could have share a hash with a probability of 10^-20, and nobody
+// outside can choose two that do.
 type pairs struct {
 	slots []pair
+	first []event.Micros // of the slot
 	n     int
-	zero  bool // the pair that hashes to zero is in
+	zero  *event.Micros // of the pair that hashes to zero; nil: it is not in
 	salt  uint64
 
 	probes int64 // slots that calls looked at
@@ -249,19 +253,27 @@ func (p *pairs) find(k pair) (slot uint64, found bool) {
 }
 
 func (p *pairs) has(k pair) bool {
-	if k == (pair{}) {
-		return p.zero
-	}
-	if len(p.slots) == 0 {
-		return false
-	}
-	_, found := p.find(k)
+	_, found := p.get(k)
 	return found
 }
 
-func (p *pairs) add(k pair) {
+func (p *pairs) get(k pair) (first event.Micros, found bool) {
 	if k == (pair{}) {
-		p.zero = true
+		if p.zero == nil {
+			return 0, false
+		}
+		return *p.zero, true
+	}
+	if len(p.slots) == 0 {
+		return 0, false
+	}
+	i, found := p.find(k)
+	return p.first[i], found
+}
+
+func (p *pairs) set(k pair, first event.Micros) {
+	if k == (pair{}) {
+		p.zero = &first
 		return
 	}
 	if 4*(p.n+1) > 3*len(p.slots) {
@@ -269,10 +281,10 @@ func (p *pairs) add(k pair) {
 	}
 	before := p.probes
 	i, found := p.find(k)
+	p.slots[i], p.first[i] = k, first
 	if found {
 		return
 	}
-	p.slots[i] = k
 	p.n++
 	if p.probes-before > maxProbes && p.n > p.calm {
 		p.calm = p.n + p.n/8
@@ -283,23 +295,35 @@ func (p *pairs) add(k pair) {
 
 // place puts all pairs into that many slots.
 func (p *pairs) place(slots int) {
-	old, before := p.slots, p.probes
-	p.slots = make([]pair, slots)
-	for _, k := range old {
+	old, first, before := p.slots, p.first, p.probes
+	p.slots, p.first = make([]pair, slots), make([]event.Micros, slots)
+	for j, k := range old {
 		if k != (pair{}) {
 			i, _ := p.find(k)
-			p.slots[i] = k
+			p.slots[i], p.first[i] = k, first[j]
 		}
 	}
 	p.placed += p.probes - before
 	p.probes = before
 }
 
-func (p *pairs) bytes() int64 { return 16 * int64(len(p.slots)) }
+func (p *pairs) bytes() int64 { return 24 * int64(len(p.slots)) }
+
+// each calls f with every pair, in no order.
+func (p *pairs) each(f func(k pair, first event.Micros)) {
+	for i, k := range p.slots {
+		if k != (pair{}) {
+			f(k, p.first[i])
+		}
+	}
+	if p.zero != nil {
+		f(pair{}, *p.zero)
+	}
+}
 
 func (p *pairs) remove(k pair) {
 	if k == (pair{}) {
-		p.zero = false
+		p.zero = nil
 		return
 	}
 	if len(p.slots) == 0 {
@@ -314,7 +338,7 @@ func (p *pairs) remove(k pair) {
 	for i := (hole + 1) & mask; p.slots[i] != (pair{}); i = (i + 1) & mask {
 		p.probes++
 		if (i-p.home(p.slots[i]))&mask >= (i-hole)&mask {
-			p.slots[hole] = p.slots[i]
+			p.slots[hole], p.first[hole] = p.slots[i], p.first[i]
 			hole = i
 		}
 	}

@@ -21,7 +21,7 @@ import (
 type Tx struct {
 	s     *State
 	ids   table // changes over s.ids; an empty value: deleted
-	known pairs // additions to s.known
+	known pairs // additions to s.known, and earlier times
 
 	newlyErased erasures          // over s.erased
 	unknown     []pair            // to remove from s.known
@@ -83,14 +83,7 @@ func (tx *Tx) Commit() {
 		}
 		return true
 	})
-	for _, p := range tx.known.slots {
-		if p != (pair{}) {
-			s.known.add(p)
-		}
-	}
-	if tx.known.zero {
-		s.known.zero = true
-	}
+	tx.known.each(s.known.set)
 	for _, p := range tx.unknown {
 		s.known.remove(p)
 	}
@@ -118,7 +111,7 @@ func (tx *Tx) Rollback() {
 	if tx.ids.used > 0 {
 		tx.ids = table{}
 	}
-	if tx.known.n > 0 || tx.known.zero {
+	if tx.known.n > 0 || tx.known.zero != nil {
 		tx.known = pairs{}
 	}
 	tx.newlyErased, tx.unknown, tx.sighted = nil, nil, nil

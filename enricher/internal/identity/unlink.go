@@ -17,45 +17,6 @@ func (tx *Tx) takeUnlink(l *event.Link) {
 	tx.unlinkUser(l)
 }
 
-func (tx *Tx) unlinkAnonymous(l *event.Link) {
-	app := l.AppID
-	a, known := tx.anonymous(app, l.ID)
-	if !known && !tx.room() {
-		return
-	}
-	a.Undone = addUndone(a.Undone, l.UserID, l.Since)
-	var removed, left []link
-	for _, k := range a.Links {
-		if k.UserID == l.UserID && k.Since <= l.Since {
-			removed = append(removed, k)
-			tx.unwhy(relationClaim, l.ID, k.UserID, k.Since)
-		} else {
-			left = append(left, k)
-		}
-	}
-	a.Links = left
-	tx.putAnonymous(app, l.ID, &a)
-	o := order{tx: tx, cause: causeUnlink, reason: reasonOf(l)}
-	match := event.Attribution{AnonymousID: text(l.ID), UserID: text(l.UserID)}
-	var instead []instead
-	if len(removed) > 0 {
-		instead = insteadOf(removed, left)
-	}
-	for _, s := range instead {
-		switch s.userID {
-		case l.UserID:
-		case "":
-			o.reassign(match, event.Attribution{ActorID: text(l.ID), ActorKind: kindAnonymous, UserID: nothing}, &timeline{tx: tx}, s.from, s.to, false)
-		default:
-			path := tx.resolve(app, s.userID)
-			t := tx.newTimeline(path)
-			set := event.Attribution{ActorID: text(path[len(path)-1].id), ActorKind: kindUser, UserID: text(s.userID)}
-			o.reassign(match, set, &t, s.from, s.to, false)
-		}
-	}
-	o.placeReason()
-}
-
 // reasonOf returns the reason of an order for display; the order may move nothing that
 // is known here.
 func reasonOf(l *event.Link) *event.Reason {
@@ -73,62 +34,8 @@ func (o *order) placeReason() {
 	o.place()
 }
 
-// instead is the user whose link counts, from one hour to another; 0 is unbounded.
-type instead struct {
-	from, to event.Micros
-	userID   string
-}
-
-// insteadOf returns whom the remaining links give what was counted through the removed
-// ones: by the start of its hour, or, in an hour in which a removed link began, by that
-// instant, since everything in it came after.
-func insteadOf(removed, left []link) []instead {
-	var bounds []event.Micros
-	for _, l := range left {
-		bounds = append(bounds, ceilHour(l.Since))
-	}
-	began := map[event.Micros]event.Micros{}
-	for _, l := range removed {
-		h := floorHour(l.Since)
-		bounds = append(bounds, h, h+hour)
-		if s, ok := began[h]; !ok || l.Since < s {
-			began[h] = l.Since
-		}
-	}
-	slices.Sort(bounds)
-	bounds = slices.Compact(bounds)
-	list := []instead{{userID: userAt(left, always)}}
-	for _, b := range bounds {
-		at := b
-		if s, ok := began[b]; ok {
-			at = s
-		}
-		id := userAt(left, at)
-		last := &list[len(list)-1]
-		if id == last.userID {
-			continue
-		}
-		last.to = b
-		list = append(list, instead{from: b, userID: id})
-	}
-	return list
-}
-
-// userAt returns the user whose link is in force at t: the last one not later than t,
-// else the first.
-func userAt(links []link, t event.Micros) string {
-	id := ""
-	for i, l := range links {
-		if l.Since > t && i > 0 {
-			break
-		}
-		id = l.UserID
-	}
-	return id
-}
-
-// reassign moves rows of hours in [from, to) as set says, and decides again the
-// accounts that they have by membership, and all roles. With keep, rows keep an account
+// reassign moves what was counted in [from, to) as set says, and decides again the
+// accounts that it has by membership, and all roles. With keep, rows keep an account
 // that the timeline contains too.
 func (o *order) reassign(match, set event.Attribution, t *timeline, from, to event.Micros, keep bool) {
 	if keep {
@@ -234,7 +141,7 @@ func (tx *Tx) undoAlias(app, id, target string, change func()) {
 		if now == was {
 			continue
 		}
-		t := tx.newTimeline(path)
+		t := tx.newTimeline(path, byHour)
 		match := event.Attribution{ActorID: text(was), ActorKind: kindUser, UserID: text(w)}
 		o.reassign(match, event.Attribution{ActorID: text(now)}, &t, 0, 0, true)
 	}
@@ -353,7 +260,7 @@ func (tx *Tx) refill(app, userID string, dropped []membership) {
 	if path[len(path)-1].id != userID {
 		return
 	}
-	t := tx.newTimeline(path)
+	t := tx.newTimeline(path, byHour)
 	o := order{tx: tx, cause: causeUnlink}
 	match := event.Attribution{ActorID: text(userID), ActorKind: kindUser}
 	unnamed := t.unnamed()

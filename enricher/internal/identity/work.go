@@ -30,7 +30,7 @@ type work struct {
 // undo holds what is needed to undo a record's changes in the overlay.
 type undo struct {
 	ids     []undoID
-	known   []pair
+	known   []undoPair
 	counted int // length of Tx.counted before
 	unknown int // and of Tx.unknown
 }
@@ -39,6 +39,13 @@ type undo struct {
 type undoID struct {
 	key   string
 	value []byte
+	held  bool
+}
+
+// undoPair is what the overlay held of a pair.
+type undoPair struct {
+	pair
+	first event.Micros
 	held  bool
 }
 
@@ -98,8 +105,12 @@ func (tx *Tx) takeBackRecord() {
 			tx.ids.remove([]byte(u.key))
 		}
 	}
-	for _, p := range tx.undo.known {
-		tx.known.remove(p)
+	for i := len(tx.undo.known) - 1; i >= 0; i-- {
+		if u := &tx.undo.known[i]; u.held {
+			tx.known.set(u.pair, u.first)
+		} else {
+			tx.known.remove(u.pair)
+		}
 	}
 	tx.counted, tx.unknown = tx.counted[:tx.undo.counted], tx.unknown[:tx.undo.unknown]
 	clear(tx.orders)
