@@ -129,8 +129,9 @@ func (r *rebuilder) lostOf(ctx context.Context, s *rebuild.Shard, codec *event.C
 		}
 		one.Reset()
 		one.Append(src, rec.Offset, &e)
-		one.EachCounted(func(app string, offset int64, signed *columns.Signed) {
+		one.EachCounted(func(app string, offset, at int64, signed *columns.Signed) {
 			row := plan.Row{AppID: app, From: offset, Signed: *signed}
+			row.Part = orders.PartOf(plan.VisitorHour{AppID: app, AnonymousID: signed.AnonymousID, Hour: signed.Hour}, at)
 			row.Attribution = cloned(&row.Attribution) // the strings are the block's
 			pairs.Follow(&orders, &row)
 		})
@@ -156,8 +157,8 @@ func (r *rebuilder) lostOf(ctx context.Context, s *rebuild.Shard, codec *event.C
 			continue
 		}
 		for _, signed := range []columns.Signed{
-			{Attribution: p.Old, Hour: p.Hour, Events: -p.Events, Quantity: -p.Quantity},
-			{Attribution: p.New, Hour: p.Hour, Events: p.Events, Quantity: p.Quantity},
+			{Attribution: p.Old, Hour: p.Hour, Part: p.Part, Events: -p.Events, Quantity: -p.Quantity},
+			{Attribution: p.New, Hour: p.Hour, Part: p.Part, Events: p.Events, Quantity: p.Quantity},
 		} {
 			rows[o.Offset]++
 			list = append(list, rebuild.Corrected{

@@ -199,6 +199,7 @@ func fillEveryName(t *testing.T, conn installed, i int) {
 	declare(t, conn, 1, "Seats seats gauge")
 	exec(t, conn.machinery, "INSERT INTO catalog_features (app_id, feature_id, catalog_version) VALUES ('dev', 'scan', 1)")
 	exec(t, conn.machinery, "INSERT INTO catalog_features_history (app_id, feature_id, catalog_version) VALUES ('dev', 'scan', 1)")
+	exec(t, conn.machinery, `INSERT INTO correction_plans (app_id, reason, corrected_at) VALUES ('dev', '{"kind":"whole_hour","id_kind":"anonymous","id":"till","hour":1795255200,"events":3}', '2026-11-21 12:00:00')`)
 	exec(t, conn.machinery, "INSERT INTO replayed_events (app_id, source_offset) VALUES ('dev', 7)")
 	exec(t, conn.machinery, "INSERT INTO audit_blocks (app_id, hour, accepted, stored, raw_topic_id, raw_next, source_topic_id, source_offset, counted_at) VALUES ('dev', '2026-11-21 12:00:00', 5, 5, 'r', 5, 'e', 5, now())")
 	at := fmt.Sprintf("'2026-11-21 12:00:0%d'", i)
