@@ -182,6 +182,7 @@ null
 `,
 			result: Result{Lines: 3, Sent: 3, Rejected: 1},
 			want: []string{
+				`alias "$identify" id=u-2:alias user=maria anonymous=anon-1 account= at=2026-01-02T03:04:05Z  `,
 				`identify "$identify" id=u-2 user=maria anonymous=anon-1 account= at=2026-01-02T03:04:05Z {"$anon_distinct_id":"anon-1"} {"plan":"pro"}`,
 				`track "Item Scanned" id=u-1 user=maria anonymous= account=corner-shop at=2026-01-02T03:04:05.678Z {"sku":"4006","$groups":{"company":"corner-shop"}} `,
 			},

@@ -1,14 +1,19 @@
 package importer
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/longtest"
 )
 
 // messages returns what raw holds by what tells messages apart: usage as "key
@@ -83,17 +88,7 @@ func TestLiveAndExport(t *testing.T) {
 	} {
 		g := newTarget(t)
 		if tc.live != "" {
-			for status := http.StatusServiceUnavailable; status != http.StatusOK; { // until its Kafka is reachable
-				res, err := http.Post(g.url+"/"+tc.from+tc.path, "application/json", strings.NewReader(strings.ReplaceAll(tc.live, "KEY", testKey)))
-				if err != nil {
-					t.Fatal(err)
-				}
-				said, _ := io.ReadAll(res.Body)
-				res.Body.Close()
-				if status = res.StatusCode; status != http.StatusOK && status != http.StatusServiceUnavailable {
-					t.Fatalf("%s: live: %d %s", tc.from, status, said)
-				}
-			}
+			g.post(t, "/"+tc.from+tc.path, strings.ReplaceAll(tc.live, "KEY", testKey))
 		}
 		live, _ := g.messages(t)
 		result, err := Run(t.Context(), config(t, tc.from, g.url, tc.export), quiet())
@@ -109,6 +104,127 @@ func TestLiveAndExport(t *testing.T) {
 		}
 		if got := strings.Join(slices.Compact(claims), ", "); tc.claims != "" && !strings.Contains(got, tc.claims) {
 			t.Errorf("%s: got the claims %s, want %s", tc.from, got, tc.claims)
+		}
+	}
+}
+
+// person is somebody of a random source, with the visitor's ids that the source gave to
+// them in the end.
+type person struct{ user, device, guest string }
+
+// TestLiveAndExportOfRandomPeople: whatever is sent live and whomever the source gives
+// it to afterwards, the export adds no message, and says of each visitor whose it was.
+func TestLiveAndExportOfRandomPeople(t *testing.T) {
+	people, events := 30, 400
+	if longtest.Enabled() {
+		people, events = 1500, 20_000
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	// fields are those of an event live and in the export. The claims are the pairs of
+	// ids that one of the two names or implies.
+	type fields = map[string]any
+	type write func(r *rand.Rand, p person, n int, at time.Time) (live, export fields, claims []string)
+	known := func(p person) string { return p.device + " is " + p.user }
+	for _, source := range []struct {
+		from, path, before, after string
+		write                     write
+	}{
+		{"mixpanel", "/track", "[", "]", func(r *rand.Rand, p person, n int, at time.Time) (fields, fields, []string) {
+			name := fmt.Sprint("e", n)
+			one := fields{"token": testKey, "time": at.UnixMilli(), "$insert_id": fmt.Sprint("i", n/3)} // of several events
+			two := fields{"time": at.Unix(), "$insert_id": one["$insert_id"], "distinct_id": p.user}
+			live, export := fields{"event": name, "properties": one}, fields{"event": name, "properties": two}
+			switch r.IntN(3) {
+			case 0:
+				one["distinct_id"], one["$user_id"], one["$device_id"] = p.user, p.user, p.device
+				two["$user_id"], two["$device_id"] = p.user, p.device
+				return live, export, []string{known(p)}
+			case 1:
+				one["distinct_id"], one["$device_id"] = "$device:"+p.device, p.device
+				two["$distinct_id_before_identity"], two["$device_id"] = one["distinct_id"], p.device
+				return live, export, []string{known(p)}
+			}
+			one["distinct_id"], two["$distinct_id_before_identity"] = p.guest, p.guest
+			return live, export, []string{p.guest + " is " + p.user}
+		}},
+		{"amplitude", "/2/httpapi", `{"api_key":"` + testKey + `","events":[`, "]}", func(r *rand.Rand, p person, n int, at time.Time) (fields, fields, []string) {
+			one := fields{"event_type": "e", "device_id": p.device, "time": at.UnixMilli(), "insert_id": fmt.Sprint("i", n)}
+			two := fields{"event_type": "e", "device_id": p.device, "event_time": at.Format("2006-01-02 15:04:05.000000"), "$insert_id": one["insert_id"], "amplitude_id": p.user}
+			if r.IntN(2) == 0 {
+				one["user_id"], two["user_id"] = p.user, p.user
+				return one, two, []string{known(p)}
+			}
+			two["user_id"] = nil
+			return one, two, nil // known if another event of the export has the user
+		}},
+		{"posthog", "/batch", `{"api_key":"` + testKey + `","batch":[`, "]}", func(r *rand.Rand, p person, n int, at time.Time) (fields, fields, []string) {
+			props := fields{"$device_id": p.device, "$is_identified": false}
+			one := fields{"event": "e", "uuid": fmt.Sprint("i", n), "distinct_id": p.device, "timestamp": at.Format(time.RFC3339Nano), "properties": props}
+			two := maps.Clone(one)
+			two["person_id"], two["timestamp"] = p.user+"-person", at.Format("2006-01-02 15:04:05.000000+00:00")
+			if r.IntN(2) == 0 {
+				props["$is_identified"] = true
+				one["distinct_id"], two["distinct_id"] = p.user, p.user
+				return one, two, []string{known(p)}
+			}
+			return one, two, nil
+		}},
+	} {
+		r := rand.New(rand.NewPCG(seed, uint64(len(source.from))))
+		var live, export []string
+		want := map[string]bool{}
+		start := time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
+		for n := range events {
+			i := r.IntN(people)
+			one, two, claims := source.write(r, person{fmt.Sprint("user-", i), fmt.Sprint("device-", i), fmt.Sprint("guest-", i)}, n, start.Add(time.Duration(r.IntN(7_200_000))*time.Millisecond))
+			for _, f := range []struct {
+				fields fields
+				into   *[]string
+			}{{one, &live}, {two, &export}} {
+				text, err := json.Marshal(f.fields)
+				if err != nil {
+					t.Fatal(err)
+				}
+				*f.into = append(*f.into, string(text))
+			}
+			for _, c := range claims {
+				want[c] = true
+			}
+		}
+		r.Shuffle(len(export), func(i, j int) { export[i], export[j] = export[j], export[i] })
+		g := newTarget(t)
+		for list := range slices.Chunk(live, 50) {
+			g.post(t, "/"+source.from+source.path, source.before+strings.Join(list, ",")+source.after)
+		}
+		before, _ := g.messages(t)
+		before = slices.Compact(before) // a batch may have been sent twice while Kafka was not reachable
+		result, err := Run(t.Context(), config(t, source.from, g.url, strings.Join(export, "\n")), quiet())
+		if err != nil || result.Unmatched != 0 || result.Sent != int64(events) {
+			t.Fatalf("%s: got %+v, %v", source.from, result, err)
+		}
+		usage, claims := g.messages(t)
+		if all := slices.Compact(usage); len(before) != events || !slices.Equal(all, before) {
+			t.Errorf("%s: %d different messages live, %d with the export", source.from, len(before), len(all))
+		}
+		if got, want := slices.Compact(claims), slices.Sorted(maps.Keys(want)); !slices.Equal(got, want) {
+			t.Errorf("%s: got the claims\n%s\nwant\n%s", source.from, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
+}
+
+// post sends a body until the gateway's Kafka is reachable.
+func (g *target) post(t *testing.T, path, body string) {
+	t.Helper()
+	for status := http.StatusServiceUnavailable; status != http.StatusOK; {
+		res, err := http.Post(g.url+path, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		said, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if status = res.StatusCode; status != http.StatusOK && status != http.StatusServiceUnavailable {
+			t.Fatalf("%s: %d %s", path, status, said)
 		}
 	}
 }

@@ -263,6 +263,21 @@ func Traits(w *Writer, ops *Object) {
 // the same item.
 func Suffixed(b *ingest.Batch, id, suffix string) string { return b.Text(id, ":", suffix) }
 
+// Namesake adds, after an identify with the message id, the alias of its two ids, for
+// protocols in which events of the anonymous id may have been taken for those of a user
+// of that name. It names the previous id as an anonymous id too, by which the enricher
+// tells it from an alias that holds even if previous is an identified user. The
+// remaining fields of ev are then gone.
+func Namesake(b *ingest.Batch, ev *event.RawEvent, id string) {
+	if ev.UserID == "" || ev.AnonymousID == "" || ev.AnonymousID == ev.UserID {
+		return
+	}
+	ev.Kind, ev.Event, ev.MessageID = event.KindAlias, "$identify", Suffixed(b, id, "alias")
+	ev.PreviousID, ev.AccountID = ev.AnonymousID, ""
+	ev.Properties, ev.Traits, ev.Context, ev.Quantity = nil, nil, nil, 1
+	b.Add()
+}
+
 // Library returns name/version, or the name alone.
 func Library(b *ingest.Batch, name, version scan.Value) string {
 	n, v := name.Text(), version.Text()

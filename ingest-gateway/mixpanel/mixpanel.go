@@ -181,9 +181,11 @@ func (d *decoder) event(it mapping.Item) {
 	}
 	ev.Properties = d.properties.Raw
 	d.context.Reset()
+	namesake := false
 	switch ev.Event {
 	case "$identify":
 		d.identify(ev)
+		namesake = ev.AnonymousID != device // events of a device are known as such
 	case "$create_alias":
 		// Mixpanel's alias is the name that the id so far gets.
 		device := ev.AnonymousID
@@ -210,8 +212,12 @@ func (d *decoder) event(it mapping.Item) {
 	if ev.UserID != "" {
 		visitor = ev.UserID
 	}
-	if usage := event.IsUsage(ev.Kind); d.b.Add() && usage {
+	switch usage := event.IsUsage(ev.Kind); {
+	case !d.b.Add():
+	case usage:
 		d.claim(ev, id, visitor, person)
+	case namesake:
+		mapping.Namesake(d.b, ev, id)
 	}
 }
 
@@ -225,9 +231,12 @@ func (d *decoder) claim(ev *event.RawEvent, id, visitor, person string) {
 	}
 	d.claimed[visitor] = person
 	ev.Kind, ev.Event, ev.MessageID = event.KindIdentify, "$identify", mapping.Suffixed(d.b, id, "claim")
+	wasUser := ev.UserID != ""
 	ev.UserID, ev.AnonymousID, ev.AccountID = person, visitor, ""
 	ev.Properties, ev.Context, ev.Quantity = nil, nil, 1
-	d.b.Add()
+	if d.b.Add() && wasUser {
+		mapping.Namesake(d.b, ev, id)
+	}
 }
 
 // identity sets user and anonymous id. Until someone logs in a distinct id is the

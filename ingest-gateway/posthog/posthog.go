@@ -5,7 +5,10 @@
 // switched off. Session recordings are taken and dropped.
 //
 // A capture that sets person properties is two events: the event itself and an
-// identify, whose message id is the capture's with the suffix ":set".
+// identify, whose message id is the capture's with the suffix ":set". An $identify
+// with $anon_distinct_id is an identify and an alias, with the suffix ":alias": PostHog
+// has one namespace of ids, and many SDKs do not say which distinct_id is a visitor's,
+// so what was counted for that id may have been counted for a user of that name.
 package posthog
 
 import (
@@ -325,7 +328,14 @@ func (d *decoder) add(ev *event.RawEvent, name string) {
 		ev.MessageID = d.b.NewID()
 	}
 	id := ev.MessageID
-	if !d.b.Add() || traits == nil || ev.Kind == event.KindIdentify {
+	if !d.b.Add() {
+		return
+	}
+	if ev.Kind == event.KindIdentify {
+		mapping.Namesake(d.b, ev, id)
+		return
+	}
+	if traits == nil {
 		return
 	}
 	ev.Kind, ev.Event, ev.MessageID = event.KindIdentify, "$set", mapping.Suffixed(d.b, id, "set")

@@ -383,6 +383,7 @@ func (e *Rejected) readFrom(r *reader) {
 const (
 	LinkClaim      = "claim"
 	LinkAlias      = "alias"
+	LinkNamesake   = "namesake" // an alias unless the previous id is an identified user
 	LinkSubscribe  = "subscribe"
 	LinkProfile    = "profile"
 	LinkMembership = "membership"

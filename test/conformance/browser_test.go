@@ -62,6 +62,7 @@ func browserClients() []client {
 				{call: "capture before identify", kind: event.KindTrack, event: "Seen", anonymous: anyID, properties: obj{"where": "home"}},
 				{call: "$pageview", kind: event.KindPage, event: "$pageview", anonymous: anyID, context: obj{"page": obj{"path": "/"}}},
 				{call: "identify", kind: event.KindIdentify, event: "$identify", user: "maria", anonymous: anyID, traits: obj{"plan": "pro", "$set_once": obj{"since": 2020.0}}},
+				{call: "identify", kind: event.KindAlias, event: "$identify", user: "maria", anonymous: anyID, previous: anyID},
 				{call: "group", kind: event.KindGroup, event: "$groupidentify", user: "maria", anonymous: anyID, account: "corner-shop", traits: obj{"seats": 3.0}},
 				{call: "capture", kind: event.KindTrack, event: "Item Scanned", user: "maria", anonymous: anyID, account: "corner-shop", properties: obj{"sku": "4006"}},
 				{call: "setPersonProperties", kind: event.KindIdentify, event: "$set", user: "maria", account: "corner-shop", traits: obj{"role": "owner"}},

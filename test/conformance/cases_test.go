@@ -199,6 +199,7 @@ func posthogCalls() []want {
 		{call: "capture with $set", kind: event.KindIdentify, event: "$set", user: "maria", account: "corner-shop", at: then, traits: obj{"tier": "gold", "$set_once": obj{"first": 1.0}}},
 		{call: "capture without an id", kind: event.KindTrack, event: "Job Ran", anonymous: anyID},
 		{call: "identify", kind: event.KindIdentify, event: "$identify", user: "maria", anonymous: "anon-1", traits: obj{"plan": "pro", "$set_once": obj{"since": 2020.0}}},
+		{call: "identify", kind: event.KindAlias, event: "$identify", user: "maria", anonymous: "anon-1", previous: "anon-1"},
 		{call: "groupIdentify", kind: event.KindGroup, event: "$groupidentify", account: "corner-shop", traits: obj{"seats": 3.0}},
 		{call: "alias", kind: event.KindAlias, event: "$create_alias", user: "maria", previous: "maria-old"},
 		{call: "$pageview", kind: event.KindPage, event: "$pageview", user: "maria", context: obj{"page": obj{"url": "https://shop.example/cart", "path": "/cart"}}},

@@ -73,6 +73,13 @@
 //     of all of them; every partition finds the same one, in any order of arrival. An alias to
 //     itself is ignored. A chain longer than MaxAliasDepth ends there.
 //
+//     An alias call that names previous as its anonymous id too (a namesake) says that
+//     previous was an anonymous id, of a protocol with one namespace of ids (PostHog's
+//     $identify), in which events may have counted for a user of that name. It is an
+//     alias, unless by its arrival previous was itself identified (an identify or alias
+//     call named it as the user of another id) or has become another user. Then it is
+//     refused; the claim on the anonymous id holds.
+//
 //  5. A group call that names a user and an account, and an identify call that names an account,
 //     make the user a member of it from the event's time on, with the role in the configured
 //     trait. A role in an identify call without an account is the user's role for memberships

@@ -210,21 +210,25 @@ func (tx *Tx) owns(userID, anonymousID string, at event.Micros, always bool) {
 	}
 	l := event.Link{Kind: event.LinkClaim, ID: anonymousID, IDKind: event.ActorAnonymous, UserID: userID, Since: at}
 	to := tx.s.home(app, topic.KeyAnonymous, anonymousID)
+	u, _ := tx.user(app, userID)
+	named, hears := always && !u.Identified, false
+	u.Identified = u.Identified || always
 	if isNew {
 		if !tx.room() {
 			return
 		}
-		u, _ := tx.user(app, userID)
 		if u.known >= tx.s.cfg.MaxAnonymous {
 			tx.limit(boundAnonymous)
 			return
 		}
 		u.known++
-		hears := tx.subscribe(&u, to)
-		tx.putUser(app, userID, &u, hears)
-		if hears {
-			l.Version, l.Profile = u.Version, tx.notice(userID, &u, "")
-		}
+		hears = tx.subscribe(&u, to)
+	}
+	if isNew || named {
+		tx.putUser(app, userID, &u, hears || named)
+	}
+	if hears {
+		l.Version, l.Profile = u.Version, tx.notice(userID, &u, "")
 	}
 	if isFirst {
 		old, held := tx.known.get(p)
@@ -240,8 +244,8 @@ func (tx *Tx) owns(userID, anonymousID string, at event.Micros, always bool) {
 }
 
 // becomes learns an alias of previous, from a message to the home of userID, which is
-// here (rule 4).
-func (tx *Tx) becomes(previous, userID string, at event.Micros) {
+// here (rule 4). Of a namesake (rule 4) the home of previous decides whether it is one.
+func (tx *Tx) becomes(previous, userID string, at event.Micros, namesake bool) {
 	if previous == "" || userID == "" {
 		return
 	}
@@ -259,12 +263,33 @@ func (tx *Tx) becomes(previous, userID string, at event.Micros) {
 	}
 	to := tx.s.home(app, topic.KeyUser, previous)
 	l := event.Link{Kind: event.LinkAlias, ID: previous, IDKind: event.ActorUser, UserID: userID, Since: at}
+	if namesake {
+		l.Kind = event.LinkNamesake
+	}
 	if tx.subscribe(&u, to) {
 		tx.putUser(app, userID, &u, true)
 		l.Version, l.Profile = u.Version, tx.notice(userID, &u, "")
 	}
 	tx.send(to, l)
 	tx.owns(userID, previous, at, true)
+}
+
+// takeNamesake makes a user whose home is here the alias of another, unless it is an
+// identified user or has become another one (rule 4). A refusal is reported like an
+// order to undo the alias, so that views, which read the calls, do not list it.
+func (tx *Tx) takeNamesake(l *event.Link) {
+	u, _ := tx.user(l.AppID, l.ID)
+	if !u.Identified && (u.Alias == "" || u.Alias == l.UserID) {
+		tx.takeAlias(l)
+		return
+	}
+	tx.refuse("identified")
+	if !isUndone(u.Undone, l.UserID, l.Since) {
+		u.Undone = addUndone(u.Undone, l.UserID, l.Since)
+		tx.putUser(l.AppID, l.ID, &u, true)
+		o := order{tx: tx, cause: causeUnlink, reason: reasonOf(l)}
+		o.placeReason()
+	}
 }
 
 // takeAlias makes a user whose home is here the alias of another (rule 4).

@@ -44,7 +44,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"bound"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "uptake_enricher_identity_refused_total",
-			Help: "Links ignored: undone by an operator, of an erased person, or of an id to itself.",
+			Help: "Links ignored: undone by an operator, of an erased person, of an id to itself, or of an identified user to another one.",
 		}, []string{"reason"}),
 		unknown: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "uptake_enricher_identity_unknown_records_total",

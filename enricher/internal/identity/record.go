@@ -99,7 +99,9 @@ type user struct {
 	// Of a copy: its home sends changes to this partition.
 	Follows bool `json:"follows,omitempty"`
 
-	// At home only.
+	// At home only. Identified: an identify or alias call named the user and another id
+	// of theirs.
+	Identified  bool     `json:"identified,omitempty"`
 	Aliases     []alias  `json:"aliases,omitempty"`
 	Subscribers []int32  `json:"subscribers,omitempty"`
 	Undone      []undone `json:"undone,omitempty"`
@@ -242,11 +244,14 @@ func (u *user) append(b []byte) []byte {
 	b = binary.AppendVarint(b, u.Forgotten)
 	b = binary.AppendVarint(b, u.Version)
 	b = binary.AppendUvarint(b, uint64(u.known))
-	follows := byte(0)
+	bits := byte(0)
 	if u.Follows {
-		follows = 1
+		bits |= 1
 	}
-	b = append(b, follows)
+	if u.Identified {
+		bits |= 2
+	}
+	b = append(b, bits)
 	b = binary.AppendUvarint(b, uint64(len(u.Aliases)))
 	for _, a := range u.Aliases {
 		b = appendStr(b, a.UserID)
@@ -268,7 +273,8 @@ func (u *user) read(c cursor) {
 	u.Forgotten = c.int()
 	u.Version = c.int()
 	u.known = int(c.uint())
-	u.Follows = c.uint() != 0
+	bits := c.uint()
+	u.Follows, u.Identified = bits&1 != 0, bits&2 != 0
 	for n := c.uint(); n > 0; n-- {
 		u.Aliases = append(u.Aliases, alias{c.str(), c.int(), c.int()})
 	}

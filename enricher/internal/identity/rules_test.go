@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -264,6 +265,110 @@ func TestAliases(t *testing.T) {
 		"track 7 id=z2 u=z",
 	)
 	s.expect("x z acct1/admin", "y z acct1/admin", "z z acct1/admin", "a z acct1/admin", "x2 z acct1/admin", "a2 z acct1/admin", "z2 z acct1/admin")
+}
+
+// What was counted for a user of the name of an anonymous id moves with the claim on
+// that id, whatever arrives first, unless the user was identified.
+func TestNamesakes(t *testing.T) {
+	// As PostHog's decoder makes an $identify with $anon_distinct_id: two events.
+	identify := func(minute int, user, anonymous string) []string {
+		return []string{fmt.Sprintf("identify %d u=%s a=%s", minute, user, anonymous), fmt.Sprintf("alias %d u=%s a=%s prev=%s", minute, user, anonymous, anonymous)}
+	}
+	for _, tc := range []struct {
+		name  string
+		calls []string
+		want  []string
+		order bool // matters
+	}{
+		{
+			"taken for a user", slices.Concat([]string{"track 1 id=before u=plain", "track 1 id=visitor a=plain"}, identify(2, "ana", "plain"), []string{"track 3 id=late u=plain", "track 3 id=after u=ana"}),
+			[]string{"before ana -", "visitor ana -", "late ana -", "after ana -"}, false,
+		},
+		{
+			"their account", slices.Concat([]string{"group 0 u=ana acct=x", "track 1 id=before u=plain"}, identify(2, "ana", "plain")),
+			[]string{"before ana x"}, false,
+		},
+		{
+			"two visitors of one user", slices.Concat([]string{"track 1 id=one u=p1", "track 1 id=two u=p2"}, identify(2, "ana", "p1"), identify(4, "ana", "p2")),
+			[]string{"one ana -", "two ana -"}, false,
+		},
+		{
+			"without a reset between two people", slices.Concat([]string{"track 1 id=before u=plain"}, identify(2, "ana", "plain"), []string{"track 3 id=hers u=ana"}, identify(4, "ben", "ana"), []string{"track 5 id=his u=ben", "track 6 id=again u=ana"}),
+			[]string{"before ana -", "hers ana -", "his ben -", "again ana -"}, true,
+		},
+		{
+			"of somebody else already", slices.Concat([]string{"track 1 id=before u=plain"}, identify(2, "ana", "plain"), identify(4, "ben", "plain"), []string{"track 5 id=late u=plain"}),
+			[]string{"before ana -", "late ana -"}, true,
+		},
+		{
+			"then identified itself", slices.Concat([]string{"track 1 id=before u=plain"}, identify(2, "ana", "plain"), identify(3, "plain", "p2"), []string{"track 4 id=visitor u=p2"}),
+			[]string{"before ana -", "visitor ana -"}, true,
+		},
+		{
+			"an explicit alias of an identified user", slices.Concat(identify(2, "ana", "plain"), []string{"track 3 id=hers u=ana", "alias 4 prev=ana u=ben"}),
+			[]string{"hers ben -"}, false,
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for n := range 40 {
+				s := newScript(t, 1+int32(n%4), nil)
+				s.rnd = rand.New(rand.NewPCG(uint64(n), 4))
+				var calls []call
+				for _, text := range tc.calls {
+					calls = append(calls, s.parse(text))
+				}
+				if n > 3 && !tc.order {
+					s.rnd.Shuffle(len(calls), func(i, j int) { calls[i], calls[j] = calls[j], calls[i] })
+				}
+				for _, k := range calls {
+					s.send(k)
+					if tc.order {
+						s.drain()
+					} else if s.rnd.IntN(2) == 0 {
+						s.step(pick(s.rnd, s.pending()))
+					}
+				}
+				s.drain()
+				s.expect(tc.want...)
+			}
+		})
+	}
+}
+
+// A namesake that is refused is reported as an alias that does not count, once for
+// each later call.
+func TestRefusedNamesakeIsReported(t *testing.T) {
+	tx := New(DefaultConfig(1), 0, event.NewCodec(), nil).Begin()
+	var reasons []event.Reason
+	for i, text := range []string{"identify 1 ana d1", "alias 4 ben ana", "alias 4 ben ana", "alias 3 ben ana", "alias 6 ben ana"} {
+		var kind, user, other string
+		var at int64
+		if _, err := fmt.Sscan(text, &kind, &at, &user, &other); err != nil {
+			t.Fatal(err)
+		}
+		raw := event.RawEvent{AppID: app, Kind: kind, UserID: user, AnonymousID: other}
+		if kind == event.KindAlias {
+			raw.PreviousID = other
+		}
+		out := &Outputs{}
+		if _, err := tx.Event(int64(i), &raw, epoch+at*minute, out); err != nil {
+			t.Fatal(err)
+		}
+		tx.Flush(out)
+		for _, c := range out.Controls {
+			if m, err := event.ParseMoves(c.Payload); err != nil {
+				t.Fatal(err)
+			} else if m.Reason != nil {
+				reasons = append(reasons, *m.Reason)
+			}
+		}
+	}
+	refused := func(at int64) event.Reason {
+		return event.Reason{Kind: event.ReasonUnlink, IDKind: event.ActorUser, ID: "ana", UserID: "ben", Until: epoch + at*minute}
+	}
+	if !slices.Equal(reasons, []event.Reason{refused(4), refused(6)}) {
+		t.Errorf("got %+v", reasons)
+	}
 }
 
 func TestAliasOfAnAnonymousID(t *testing.T) {

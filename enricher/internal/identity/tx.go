@@ -154,7 +154,7 @@ func (tx *Tx) Event(offset int64, raw *event.RawEvent, at event.Micros, out *Out
 				case event.KindAlias:
 					selfAlias = raw.PreviousID == raw.UserID
 					if raw.PreviousID != "" {
-						tx.becomes(raw.PreviousID, raw.UserID, at)
+						tx.becomes(raw.PreviousID, raw.UserID, at, raw.PreviousID == raw.AnonymousID)
 					}
 				}
 				if raw.UserID != "" && raw.AnonymousID != "" {
@@ -274,6 +274,8 @@ func (tx *Tx) take(l *event.Link) {
 		tx.takeClaim(l)
 	case event.LinkAlias:
 		tx.takeAlias(l)
+	case event.LinkNamesake:
+		tx.takeNamesake(l)
 	case event.LinkSubscribe:
 		tx.takeSubscribe(l)
 	case event.LinkProfile:

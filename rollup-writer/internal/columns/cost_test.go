@@ -21,6 +21,7 @@ import (
 type costCase struct {
 	name  string
 	text  bool     // objects go as text
+	seen  bool     // events name an anonymous id
 	setup []string // statements; the tables are in the internal database
 }
 
@@ -38,15 +39,22 @@ var noViews = []string{
 	"DROP VIEW usage_hourly_from_events SYNC", "DROP VIEW identity_facts_from_events SYNC", "DROP VIEW metric_values_from_events SYNC",
 }
 
+// noVisitors takes away the index by which the hours that a link cuts are read.
+var noVisitors = []string{"ALTER TABLE events DROP INDEX visitor"}
+
 var costCases = []costCase{
-	{"typed", false, nil},
-	{"text", true, nil},
-	{"typed, no views", false, noViews},
-	{"text, no views", true, noViews},
-	{"typed, merge_selector_base 20", false, alter("merge_selector_base = 20", costTables...)},
-	{"typed, at least 16 parts at once", false, alter("min_parts_to_merge_at_once = 16", costTables...)},
-	{"typed, wide from 512 MiB", false, alter("min_bytes_for_wide_part = 536870912", "events")},
-	{"typed, wide rollups", false, alter("min_bytes_for_wide_part = 0", costTables[1:]...)},
+	{name: "typed"},
+	{name: "text", text: true},
+	{name: "typed, no views", setup: noViews},
+	{name: "text, no views", text: true, setup: noViews},
+	{name: "typed, merge_selector_base 20", setup: alter("merge_selector_base = 20", costTables...)},
+	{name: "typed, at least 16 parts at once", setup: alter("min_parts_to_merge_at_once = 16", costTables...)},
+	{name: "typed, wide from 512 MiB", setup: alter("min_bytes_for_wide_part = 536870912", "events")},
+	{name: "typed, wide rollups", setup: alter("min_bytes_for_wide_part = 0", costTables[1:]...)},
+	{name: "visitors", seen: true},
+	{name: "visitors, no index of visitors", seen: true, setup: noVisitors},
+	{name: "visitors, no views", seen: true, setup: noViews},
+	{name: "visitors, no views, no index of visitors", seen: true, setup: slices.Concat(noViews, noVisitors)},
 }
 
 // BenchmarkCost inserts blocks under each of costCases in turns, each in a
@@ -88,11 +96,15 @@ func BenchmarkCost(b *testing.B) {
 	for round := range b.N {
 		for i := range lanes {
 			l := &lanes[(i+round)%len(lanes)]
-			text := cases[(i+round)%len(lanes)].text
+			text, seen := cases[(i+round)%len(lanes)].text, cases[(i+round)%len(lanes)].seen
 			for n := range blocks {
 				block.Reset()
 				for r := range rows {
-					block.Append(source, int64(first+n*rows+r), costEvent(first+n*rows+r, keys))
+					e := costEvent(first+n*rows+r, keys)
+					if seen {
+						e.AnonymousID = "0b6c3a0e-" + e.UserID
+					}
+					block.Append(source, int64(first+n*rows+r), e)
 				}
 				if text {
 					block.SendAsText()
@@ -127,7 +139,54 @@ func BenchmarkCost(b *testing.B) {
 		if err := l.sql.QueryRow(ctx, "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database IN (currentDatabase(), concat(currentDatabase(), '_internal'))").Scan(&disk); err != nil {
 			b.Fatal(err)
 		}
-		b.Logf("%-36s %6.2f µs/row  %5.1f bytes/row", cases[i].name, float64(l.cpu.Microseconds())/float64(l.rows), float64(disk)/float64(l.rows))
+		b.Logf("%-40s %6.2f µs/row  %5.1f bytes/row", cases[i].name, float64(l.cpu.Microseconds())/float64(l.rows), float64(disk)/float64(l.rows))
+	}
+}
+
+// BenchmarkCutHour reads the events of one visitor in one hour, as package rollup does
+// for an hour that a link cuts, out of COST_ROWS events of one day (1000000), with the
+// index of visitors and without, and reports CPU of the server for a question.
+func BenchmarkCutHour(b *testing.B) {
+	ctx := context.Background()
+	rows := 1_000_000
+	if n, err := strconv.Atoi(os.Getenv("COST_ROWS")); err == nil {
+		rows = n
+	}
+	for _, c := range []costCase{{name: "index", setup: noViews}, {name: "no index", setup: slices.Concat(noViews, noVisitors)}} {
+		b.Run(c.name, func(b *testing.B) {
+			sql, conn := server(b)
+			for _, s := range c.setup {
+				if err := sql.Exec(ctx, s); err != nil {
+					b.Fatal(err)
+				}
+			}
+			block := columns.NewEvents()
+			for first := 0; first < rows; first += 50_000 {
+				block.Reset()
+				for i := first; i < min(first+50_000, rows); i++ {
+					e := costEvent(i, 12)
+					e.UserID, e.AnonymousID = "", e.UserID
+					e.EventTime = event.FromTime(time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)) + int64(i)*24*3600*1_000_000/int64(rows)
+					block.Append(source, int64(i), e)
+				}
+				if err := conn.Insert(ctx, "events", block, fmt.Sprint(first)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			visitor := costEvent(rows/2, 12).UserID
+			query := "SELECT count() FROM events WHERE app_id IN ('dev') AND anonymous_id IN ('" + visitor + "') AND kind IN ('track', 'page', 'screen', 'api_call') AND user_id = '' AND toDate(event_time) IN ('2026-11-21')" +
+				" AND event_time >= '2026-11-21 12:00:00' AND event_time < '2026-11-21 13:00:00' SETTINGS max_threads = 1"
+			pid, found := embedded.ForTest(b).Pid(), uint64(0)
+			before := cpuTime(b, pid)
+			b.ResetTimer()
+			for range b.N {
+				if err := sql.QueryRow(ctx, query).Scan(&found); err != nil || found == 0 {
+					b.Fatalf("%d events, %v", found, err)
+				}
+			}
+			b.ReportMetric(float64((cpuTime(b, pid)-before).Microseconds())/float64(b.N), "server-µs/op")
+			b.ReportMetric(float64(found), "events")
+		})
 	}
 }
 
