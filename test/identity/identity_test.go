@@ -103,6 +103,8 @@ func run(t *testing.T, log kafka.Log, worlds, kills int) {
 		calls = append(calls, calls[rnd.IntN(len(calls))])
 	}
 	rnd.Shuffle(len(calls), func(i, j int) { calls[i], calls[j] = calls[j], calls[i] })
+	devices, sequences := tills(start)
+	all, calls = append(all, devices...), mix(rnd, calls, sequences)
 
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute+time.Duration(worlds)*time.Second)
 	defer cancel()

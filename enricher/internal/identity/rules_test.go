@@ -192,6 +192,12 @@ func TestSharedDeviceInWhateverOrder(t *testing.T) {
 			"identify 5 u=b a=till", "track 10 id=before us=-1 a=till", "identify 10 u=c a=till", "track 10 id=at a=till", "track 10 id=after us=100000 a=till",
 			"track 5 id=first a=till",
 		}, []string{"first b -", "before b -", "at c -", "after c -"}},
+		{"two links of one instant", []string{
+			"track 4 id=before a=till", "identify 5 u=c a=till", "identify 5 u=b a=till", "track 5 id=at a=till", "track 6 id=after a=till", "identify 7 u=b a=till", "track 7 id=end a=till",
+		}, []string{"before b -", "at c -", "after c -", "end b -"}},
+		{"a link that comes days late", []string{
+			"identify 5 u=b a=till", "track 6 id=t1 a=till", "track 4330 id=t2 a=till", "identify 4325 u=c a=till", "track 4320 id=t3 a=till",
+		}, []string{"t1 b -", "t2 c -", "t3 b -"}},
 		{"back and forth", []string{
 			"identify 1 u=b a=till", "track 2 id=t1 a=till", "identify 3 u=c a=till", "track 4 id=t2 a=till", "identify 5 u=b a=till", "track 6 id=t3 a=till",
 			"identify 7 u=c a=till", "track 8 id=t4 a=till", "identify 9 u=c a=till", "identify 11 u=b a=till", "track 12 id=t5 a=till",
