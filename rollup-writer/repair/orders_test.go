@@ -2,11 +2,15 @@ package repair_test
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/rebuild"
+	"github.com/uptakehq/uptake/rollup-writer/internal/writertest"
 	"github.com/uptakehq/uptake/rollup-writer/repair"
+	"github.com/uptakehq/uptake/schemas/event"
 )
 
 // netCorrections is what corrections moves, by control record.
@@ -51,4 +55,38 @@ func TestCorrectionsComeBackFromTheLog(t *testing.T) {
 	b.empty(append(stored, "correction_plans")...)
 	repaired("everything lost")
 	b.goesOn(100, correct)
+}
+
+// So do the parts of hours that links cut: each event is moved by its own instant.
+func TestPartsOfHoursComeBackFromTheLog(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	w := b.start()
+	r := rand.New(rand.NewPCG(9, 5))
+	var logs [][]writertest.Entry
+	for p := range int32(writertest.Partitions) {
+		logs = append(logs, writertest.Mixed(r, p, fmt.Sprintf("p%d-", p), 80))
+		b.SendMixed(p, logs[p])
+	}
+	correct := func(e *event.EnrichedEvent) {
+		for _, list := range logs {
+			writertest.Correct(list, e)
+		}
+	}
+	b.AwaitSettled()
+	b.Check(correct)
+	w.End()
+	net := b.Number(netCorrections)
+	if parts := b.Number("SELECT countIf(toUnixTimestamp64Micro(part_to) > 0) FROM corrections"); parts == 0 {
+		t.Fatal("no part of an hour was moved")
+	}
+	b.empty("corrections", "correction_plans")
+	b.mustRebuild(fromLog)
+	if equal, found := b.Audited(); !equal {
+		t.Errorf("the audit says:\n%s", found)
+	}
+	b.Check(correct)
+	if got := b.Number(netCorrections); got != net {
+		t.Error("corrections move something else than before")
+	}
 }
