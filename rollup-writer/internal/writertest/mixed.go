@@ -48,7 +48,11 @@ type mixer struct {
 
 // id is one of the few ids of a kind.
 func (m mixer) id(kind string) string {
-	for k := m.IntN(4); ; k += 4 {
+	few := 4
+	if kind == "v" {
+		few = 2 // so that links often cut what a device did in an hour
+	}
+	for k := m.IntN(few); ; k += few {
 		if id := m.prefix + kind + strconv.Itoa(k); topic.Partition([]byte(id), Partitions) == m.partition%Partitions {
 			return id
 		}
@@ -66,10 +70,10 @@ func (m mixer) event(i int) *event.EnrichedEvent {
 		Quantity: int64(1 + m.IntN(3)), Properties: []byte(`{"sku":"x"}`),
 	}
 	switch m.IntN(5) {
-	case 0, 1:
+	case 0:
 		e.AnonymousID = m.id("v")
 		e.ActorID, e.ActorKind = e.AnonymousID, event.ActorAnonymous
-	case 2:
+	case 1, 2:
 		e.AnonymousID, e.LinkedUserID = m.id("v"), m.id("u")
 		e.ActorID, e.ActorKind = e.LinkedUserID, event.ActorUser
 	default:
