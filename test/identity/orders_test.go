@@ -23,7 +23,12 @@ type step struct {
 var (
 	shortTill = []step{{20 * time.Minute, ""}, {40 * time.Minute, "b"}, {65 * time.Minute, ""}, {70 * time.Minute, "c"}, {70*time.Minute + 100*time.Millisecond, ""}}
 	longTill  = []step{
-		{40 * time.Minute, "b"}, {65 * time.Minute, ""}, {70*time.Minute - time.Microsecond, ""}, {70 * time.Minute, "c"}, {70 * time.Minute, "d"}, {70 * time.Minute, ""},
+		{40 * time.Minute, "b"},
+		{65 * time.Minute, ""},
+		{70*time.Minute - time.Microsecond, ""},
+		{70 * time.Minute, "c"},
+		{70 * time.Minute, "d"},
+		{70 * time.Minute, ""},
 		{90 * time.Minute, "b"},
 	}
 )

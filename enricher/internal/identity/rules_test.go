@@ -288,31 +288,38 @@ func TestNamesakes(t *testing.T) {
 	}{
 		{
 			"taken for a user", slices.Concat([]string{"track 1 id=before u=plain", "track 1 id=visitor a=plain"}, identify(2, "ana", "plain"), []string{"track 3 id=late u=plain", "track 3 id=after u=ana"}),
-			[]string{"before ana -", "visitor ana -", "late ana -", "after ana -"}, false,
+			[]string{"before ana -", "visitor ana -", "late ana -", "after ana -"},
+			false,
 		},
 		{
 			"their account", slices.Concat([]string{"group 0 u=ana acct=x", "track 1 id=before u=plain"}, identify(2, "ana", "plain")),
-			[]string{"before ana x"}, false,
+			[]string{"before ana x"},
+			false,
 		},
 		{
 			"two visitors of one user", slices.Concat([]string{"track 1 id=one u=p1", "track 1 id=two u=p2"}, identify(2, "ana", "p1"), identify(4, "ana", "p2")),
-			[]string{"one ana -", "two ana -"}, false,
+			[]string{"one ana -", "two ana -"},
+			false,
 		},
 		{
 			"without a reset between two people", slices.Concat([]string{"track 1 id=before u=plain"}, identify(2, "ana", "plain"), []string{"track 3 id=hers u=ana"}, identify(4, "ben", "ana"), []string{"track 5 id=his u=ben", "track 6 id=again u=ana"}),
-			[]string{"before ana -", "hers ana -", "his ben -", "again ana -"}, true,
+			[]string{"before ana -", "hers ana -", "his ben -", "again ana -"},
+			true,
 		},
 		{
 			"of somebody else already", slices.Concat([]string{"track 1 id=before u=plain"}, identify(2, "ana", "plain"), identify(4, "ben", "plain"), []string{"track 5 id=late u=plain"}),
-			[]string{"before ana -", "late ana -"}, true,
+			[]string{"before ana -", "late ana -"},
+			true,
 		},
 		{
 			"then identified itself", slices.Concat([]string{"track 1 id=before u=plain"}, identify(2, "ana", "plain"), identify(3, "plain", "p2"), []string{"track 4 id=visitor u=p2"}),
-			[]string{"before ana -", "visitor ana -"}, true,
+			[]string{"before ana -", "visitor ana -"},
+			true,
 		},
 		{
 			"an explicit alias of an identified user", slices.Concat(identify(2, "ana", "plain"), []string{"track 3 id=hers u=ana", "alias 4 prev=ana u=ben"}),
-			[]string{"hers ben -"}, false,
+			[]string{"hers ben -"},
+			false,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
