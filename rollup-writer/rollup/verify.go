@@ -202,7 +202,7 @@ func (v *verifier) gather() error {
 		months := map[int64]string{}
 		parts := map[string]int{}
 		r.EachPlace(func(p columns.Place) { months[p.Offset] = time.UnixMicro(p.ReceivedAt).UTC().Format("200601") })
-		r.EachCounted(func(app string, offset int64, s *columns.Signed) {
+		r.EachCounted(func(app string, offset, _ int64, s *columns.Signed) {
 			n, ok := parts[months[offset]]
 			if !ok {
 				n = len(v.events)

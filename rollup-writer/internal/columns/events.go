@@ -132,7 +132,7 @@ func (c *Events) Pick(keep []bool) *Events {
 func (c *Events) Days() map[int64]bool {
 	days := map[int64]bool{}
 	for _, at := range c.eventTime.ColInt64 {
-		hour := int64(hourOf(at))
+		hour := int64(HourOf(at))
 		days[hour-hour%86400] = true
 	}
 	return days
