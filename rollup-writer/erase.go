@@ -50,6 +50,24 @@ func eraseWith(ctx context.Context, cfg erase.Config, dep erase.Dependencies, sc
 		_, err = fmt.Fprintf(stdout, "app %s: %d of %d rejected events lost their bytes\n", done.App, done.Stripped, done.Looked)
 		return err
 	}
+	if cfg.Again {
+		erased, err := erase.ReadErasures(ctx, dep.Kafka, dep.Codec)
+		if err != nil {
+			return err
+		}
+		done, err := erase.Again(ctx, erased, []string{cfg.App}, dep, erase.Counted)
+		if err != nil {
+			return err
+		}
+		if len(done) == 0 {
+			done = []erase.Repeated{{App: cfg.App}}
+		}
+		if script {
+			return json.NewEncoder(stdout).Encode(done[0])
+		}
+		_, err = fmt.Fprintf(stdout, "app %s: %d users and %d anonymous ids that were erased before were in the tables, and are erased again\n", done[0].App, done[0].Users, done[0].AnonymousIDs)
+		return err
+	}
 	receipt, err := erase.Run(ctx, cfg, dep)
 	if receipt == nil {
 		return err

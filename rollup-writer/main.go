@@ -38,6 +38,8 @@ Commands:
   console   serve the web pages; reads only
   erase     delete a person's data and report what remains; enrichers and writers must run
   export    write all that is held of a person, as JSON lines; changes nothing
+  backup    back up ClickHouse, with the offsets up to which it holds the log; writers pause meanwhile
+  restore   put a backup into empty tables and apply the erasures since; writers must be stopped
   alerts    evaluate segments and alerts, and deliver what they say
   insight   lint, plan, apply or show what views about usage go by: activity, exclusions, milestones
 
@@ -69,6 +71,10 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		return runErase(c, stdout)
 	case "export":
 		return runExport(c, stdout)
+	case "backup":
+		return backup(c, stdout)
+	case "restore":
+		return restore(c, stdout)
 	case "console":
 		return serveConsole(c)
 	case "insight":

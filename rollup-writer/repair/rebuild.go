@@ -125,6 +125,11 @@ func (r *rebuilder) run(ctx context.Context) (err error) {
 	if err := r.readCommits(ctx); err != nil {
 		return err
 	}
+	if r.what.FromLog { // before anything is marked
+		if err := erase.Known(ctx, r.client); err != nil {
+			return err
+		}
+	}
 	if err := r.open(ctx); err != nil {
 		return err
 	}

@@ -131,7 +131,7 @@ func (s *session) begin(ctx context.Context) error {
 		if c, ok := s.state.Commits.Lookup(name, n); ok && c.At >= 0 {
 			if commit, err := block.TakeOver(c.Metadata); err == nil && commit.Shape == s.cfg.Shape() && commit.TopicID == s.state.Topics[name].ID.String() {
 				s.log.Info("taking over a commit of an earlier block rule", "topic", name, "partition", n, "boundary", c.At)
-				s.add(&offsets, name, n, c.At, commit.Generation)
+				s.add(&offsets, name, n, c.At, commit.Generation, 0)
 				return nil
 			}
 			if st := s.state.Start(s.cfg.Shape(), name, n); st.Refused != nil {
@@ -146,7 +146,7 @@ func (s *session) begin(ctx context.Context) error {
 		if has {
 			return fmt.Errorf("%s/%d has no commit, but %s holds rows of it up to offset %d: the group's offsets were lost; see `rollup-writer init -reset`", name, n, boundary.Table(name), newest)
 		}
-		s.add(&offsets, name, n, 0, 0)
+		s.add(&offsets, name, n, 0, 0, 0)
 		return nil
 	})
 	if err != nil {
@@ -178,7 +178,11 @@ func (s *session) reset(ctx context.Context) error {
 			}
 		}
 		s.log.Warn("boundary set", "topic", name, "partition", n, "from", before, "to", at, "newest_in_clickhouse", newest, "log_start", first.Offset)
-		s.add(&offsets, name, n, at, generation)
+		replay := int64(0)
+		if end, ok := s.state.End.Lookup(name, n); ok && at < end.Offset {
+			replay = end.Offset
+		}
+		s.add(&offsets, name, n, at, generation, replay)
 		return nil
 	})
 	if err != nil {
@@ -191,9 +195,9 @@ func (s *session) reset(ctx context.Context) error {
 // generations are counted up one by one from 0, or from a value like this one.
 func unknownGeneration() uint32 { return uint32(time.Now().Unix()) }
 
-func (s *session) add(offsets *kadm.Offsets, name string, n int32, at int64, generation uint32) {
+func (s *session) add(offsets *kadm.Offsets, name string, n int32, at int64, generation uint32, replay int64) {
 	offsets.Add(kadm.Offset{
 		Topic: name, Partition: n, At: at, LeaderEpoch: -1,
-		Metadata: block.Commit{Shape: s.cfg.Shape(), TopicID: s.state.Topics[name].ID.String(), Generation: generation, Clean: true}.Metadata(),
+		Metadata: block.Commit{Shape: s.cfg.Shape(), TopicID: s.state.Topics[name].ID.String(), Generation: generation, Clean: true, Replay: replay}.Metadata(),
 	})
 }

@@ -312,7 +312,7 @@ func (p *partition) commitState(boundary int64) error {
 func (p *partition) commitOnce(boundary int64, mark uint64) error {
 	ctx, cancel := context.WithTimeout(p.revoked, commitTimeout)
 	defer cancel()
-	metadata := block.Commit{Shape: p.s.cfg.Shape(), TopicID: p.src.TopicID, Mark: mark, Generation: p.generation, Clean: p.clean}.Metadata()
+	metadata := block.Commit{Shape: p.s.cfg.Shape(), TopicID: p.src.TopicID, Mark: mark, Generation: p.generation, Clean: p.clean, Replay: p.replay.after(boundary)}.Metadata()
 	// This runs when no rebalance can come in between. Otherwise: a commit waits out a
 	// rebalance, the partition goes to another writer, and the commit is then sent with
 	// the new generation by a member that no longer has the partition, and Kafka

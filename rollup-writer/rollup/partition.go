@@ -58,6 +58,9 @@ type partition struct {
 	asides  int   // records that were set aside
 	tick    ticker
 
+	// Set before the two goroutines start.
+	replay replay
+
 	// Owned by insert.
 	conn   *clickhouse.Conn
 	window *window
@@ -131,6 +134,10 @@ func (p *partition) run() {
 		}
 		p.committed.Store(st.Boundary)
 		p.marked.Store(st.Mark)
+		if err := p.startReplay(st); err != nil {
+			p.halt(err) // returns at once if the intake is closed
+			return
+		}
 	}
 	var err error
 	if p.conn, err = p.connect(); err != nil {
@@ -342,7 +349,7 @@ func (p *partition) append(r *kgo.Record, control *event.Control, poison error) 
 		return p.appendControl(r, control)
 	}
 	if poison == nil {
-		poison = p.open.take(p.s.codec, p.src, r.Offset, r.Value)
+		poison = p.open.take(p.s.codec, p.src, r.Offset, r.Value, p.replay.maskAt(r.Offset))
 	}
 	switch {
 	case poison == nil:
@@ -367,6 +374,9 @@ func (p *partition) appendControl(r *kgo.Record, control *event.Control) error {
 	moves, err := event.ParseMoves(control.Payload)
 	if err != nil {
 		return fmt.Errorf("offset %d: %w: use a release of rollup-writer that reads it", r.Offset, err)
+	}
+	if erased := p.replay.maskAt(r.Offset); erased != nil {
+		erased.Moves(control.AppID, &moves)
 	}
 	reason, err := reasonText(moves.Reason)
 	if err != nil {

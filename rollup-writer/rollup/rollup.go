@@ -62,6 +62,7 @@ type Service struct {
 	sql     driver.Conn
 	windows map[windowKey]*window
 	ahead   map[string]map[int32]error // by topic and partition: commits of which ClickHouse lacks rows; see boundary.Ahead
+	erased  erasedOnce
 	inserts chan struct{}              // holds one element for each insert in progress
 	calm    sync.RWMutex               // locked while rollups are compared: no insert is in progress
 	killed  context.Context            // ends when inserts in progress are abandoned

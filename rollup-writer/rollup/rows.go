@@ -3,6 +3,7 @@ package rollup
 import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
+	"github.com/uptakehq/uptake/rollup-writer/internal/erase"
 	"github.com/uptakehq/uptake/rollup-writer/internal/plan"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/topic"
@@ -20,7 +21,8 @@ func rowType(name string) event.Type {
 type rows interface {
 	clickhouse.Block
 	Reset()
-	take(c *event.Codec, src columns.Source, offset int64, value []byte) error
+	// take adds a row; erased, if it is not nil, masks it.
+	take(c *event.Codec, src columns.Source, offset int64, value []byte, erased *erase.Erasures) error
 	// count adds an enricher's counts of rows at lower offsets.
 	count(src columns.Source, offset, millis int64, n *event.Counts)
 	// counted returns the rows of the counts, nil when there are none.
@@ -87,9 +89,12 @@ func (r *eventRows) count(src columns.Source, offset, millis int64, n *event.Cou
 
 func (r *eventRows) counted() *columns.Counts { return r.counts.rows() }
 
-func (r *eventRows) take(c *event.Codec, src columns.Source, offset int64, value []byte) error {
+func (r *eventRows) take(c *event.Codec, src columns.Source, offset int64, value []byte, erased *erase.Erasures) error {
 	if err := c.DecodeEnriched(value, &r.record); err != nil {
 		return err
+	}
+	if erased != nil {
+		erased.Event(&r.record)
 	}
 	r.Append(src, offset, &r.record)
 	return nil
@@ -104,9 +109,12 @@ type rejectedRows struct {
 	record event.Rejected
 }
 
-func (r *rejectedRows) take(c *event.Codec, src columns.Source, offset int64, value []byte) error {
+func (r *rejectedRows) take(c *event.Codec, src columns.Source, offset int64, value []byte, erased *erase.Erasures) error {
 	if err := c.DecodeRejected(value, &r.record); err != nil {
 		return err
+	}
+	if erased != nil {
+		erased.Rejected(c, &r.record)
 	}
 	r.Append(src, offset, &r.record)
 	return nil

@@ -211,6 +211,9 @@ type Commit struct {
 	// Rebuild means that tables are being rebuilt: no block is open, and no writer may
 	// start before the rebuild is done.
 	Rebuild bool
+	// Replay is the offset before which the log is read for another time, after
+	// `init -reset` or a restore; 0: no record is.
+	Replay int64
 }
 
 // Words for Clean and Rebuild in metadata.
@@ -229,9 +232,13 @@ func (c Commit) Metadata() string {
 	case c.Clean:
 		state = clean
 	}
-	return strings.Join([]string{
+	text := strings.Join([]string{
 		version, c.Shape.String(), c.TopicID, strconv.FormatUint(c.Mark, 10), strconv.FormatUint(uint64(c.Generation), 10), state,
 	}, "|")
+	if c.Replay > 0 {
+		text += "|" + strconv.FormatInt(c.Replay, 10)
+	}
+	return text
 }
 
 // ErrVersion1 is in the chain of the error about a commit of a release that cut blocks
@@ -268,8 +275,16 @@ func TakeOver(metadata string) (Commit, error) {
 }
 
 func parse(metadata string) (c Commit, v string, err error) {
-	fault := fmt.Errorf("metadata %q is not %s|N|T|topic id|mark|generation|%s, %s or %s", metadata, version, clean, perhaps, rebuild)
+	fault := fmt.Errorf("metadata %q is not %s|N|T|topic id|mark|generation|%s, %s or %s, and perhaps |offset", metadata, version, clean, perhaps, rebuild)
 	f := strings.Split(metadata, "|")
+	var replay int64
+	if len(f) == 8 {
+		var err error
+		if replay, err = strconv.ParseInt(f[7], 10, 64); err != nil || replay <= 0 {
+			return Commit{}, "", fault
+		}
+		f = f[:7]
+	}
 	if len(f) != 7 || (f[0] != version && f[0] != version1) || f[3] == "" || (f[6] != clean && f[6] != perhaps && f[6] != rebuild) {
 		return Commit{}, "", fault
 	}
@@ -279,7 +294,7 @@ func parse(metadata string) (c Commit, v string, err error) {
 	generation, err4 := strconv.ParseUint(f[5], 10, 32)
 	c = Commit{
 		Shape: Shape{Records: n, Interval: time.Duration(t) * time.Millisecond}, TopicID: f[3],
-		Mark: mark, Generation: uint32(generation), Clean: f[6] == clean, Rebuild: f[6] == rebuild,
+		Mark: mark, Generation: uint32(generation), Clean: f[6] == clean, Rebuild: f[6] == rebuild, Replay: replay,
 	}
 	if err1 != nil || err2 != nil || err3 != nil || err4 != nil || c.Shape.Validate() != nil {
 		return Commit{}, "", fault

@@ -209,6 +209,7 @@ func TestTokenAndMetadataAreGolden(t *testing.T) {
 		"v2|50000|5000|AAAA|77|0|open":   {Shape: s, TopicID: "AAAA", Mark: 77},
 		"v2|50000|5000|AAAA|77|3|clean":  {Shape: s, TopicID: "AAAA", Mark: 77, Generation: 3, Clean: true},
 		"v2|50000|5000|AAAA|0|1|rebuild": {Shape: s, TopicID: "AAAA", Generation: 1, Rebuild: true},
+		"v2|50000|5000|AAAA|7|1|open|99": {Shape: s, TopicID: "AAAA", Mark: 7, Generation: 1, Replay: 99},
 	} {
 		if got := c.Metadata(); got != want {
 			t.Errorf("metadata: got %s, want %s", got, want)
@@ -220,6 +221,7 @@ func TestTokenAndMetadataAreGolden(t *testing.T) {
 	for _, bad := range []string{
 		"", "v2|50000|5000", "v2|50000|5000|A|1", "v3|50000|5000|A|1|0|open", "v2|0|5000|A|1|0|open", "v2|5|x|A|1|0|open", "v2|5|5000||1|0|open",
 		"v2|5|5000|A|-1|0|open", "v2|5|5000|A|1|-1|open", "v2|5|5000|A|1|0|dirty", "v2|5|5000|A|1|0|open|x",
+		"v2|5|5000|A|1|0|open|0", "v2|5|5000|A|1|0|open|-1", "v2|5|5000|A|1|0|open|1|1",
 	} {
 		if _, err := ParseCommit(bad); err == nil {
 			t.Errorf("metadata %q was taken", bad)

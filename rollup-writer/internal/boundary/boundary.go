@@ -86,6 +86,7 @@ type Start struct {
 	Untouched  bool
 	Generation uint32
 	Clean      bool  // the commit is clean: nothing was sent from it on
+	Replay     int64 // see block.Commit
 	Refused    error // why the partition must not start
 }
 
@@ -143,6 +144,6 @@ func (st State) Start(shape block.Shape, name string, number int32) Start {
 	}
 	out.End = end.Offset
 	out.Mark, out.Untouched = commit.Mark, c.At == end.Offset
-	out.Generation, out.Clean = commit.Generation, commit.Clean
+	out.Generation, out.Clean, out.Replay = commit.Generation, commit.Clean, commit.Replay
 	return out
 }

@@ -74,6 +74,9 @@ type Config struct {
 	// Rejected removes the bytes of events that gateways rejected of all persons who
 	// were erased before, instead of erasing a user.
 	Rejected bool
+	// Again applies all former erasures of the app to the tables once more, instead of
+	// erasing a user.
+	Again bool
 }
 
 // DefaultConfig names nobody.
@@ -93,6 +96,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.Enrichers, "enricher-group", c.Enrichers, "consumer `group` of the enrichers")
 	set.DurationVar(&c.Wait, "wait", c.Wait, "how long enrichers and writers may take to carry out an order")
 	set.BoolVar(&c.Rejected, "rejected", c.Rejected, "in place of a user: take the bytes from what gateways have rejected of all who were erased before")
+	set.BoolVar(&c.Again, "again", c.Again, "in place of a user: apply all former erasures of the app to the tables once more, after a restore or when writers have read the log again")
 	set.BoolVar(&c.DryRun, "dry-run", c.DryRun, "show which ids are the person's and what is held of them, and change nothing")
 }
 
@@ -103,9 +107,9 @@ func (c *Config) Validate() error {
 		errs = append(errs, errors.New("app must be named"))
 	}
 	switch {
-	case c.Rejected:
-		if c.User != "" || c.DryRun {
-			errs = append(errs, errors.New("rejected goes with app alone, not with user or dry-run"))
+	case c.Rejected, c.Again:
+		if c.User != "" || c.DryRun || c.Rejected == c.Again {
+			errs = append(errs, errors.New("rejected and again go with app alone, not with each other, user or dry-run"))
 		}
 	case c.User == "" || !utf8.ValidString(c.User):
 		errs = append(errs, fmt.Errorf("user must be named, in UTF-8 (got %q)", c.User))

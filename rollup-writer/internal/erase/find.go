@@ -33,6 +33,8 @@ type list struct {
 	name                     string
 	found                    bool // an erasure that was interrupted left it and needs it
 	users, anonymous, shared map[string]bool
+	// masks, if it is set, has tables masked (mask.go) in place of being made nameless.
+	masks *Forgotten
 }
 
 // of is the subquery of the ids of some kinds.
@@ -61,7 +63,11 @@ func (e *eraser) app() string { return "app_id = " + clickhouse.Quote(e.cfg.App)
 func (e *eraser) findKey(ctx context.Context) error {
 	keys := map[string]bool{}
 	e.known = map[event.KnownPair]bool{}
-	if err := erased(ctx, e.Kafka, e.Codec, e.partitions, e.cfg.App, func(ids *event.ErasedIDs) { keys[string(ids.Key)] = true }); err != nil {
+	if err := erased(ctx, e.Kafka, e.Codec, e.partitions, func(app string, ids *event.ErasedIDs) {
+		if app == e.cfg.App {
+			keys[string(ids.Key)] = true
+		}
+	}); err != nil {
 		return err
 	}
 	if len(keys) > 0 {
@@ -114,12 +120,19 @@ func (e *eraser) openList(ctx context.Context) error {
 		}
 		l.name = listPrefix + hex.EncodeToString(random[:])
 	}
-	l.table = e.Schema.Table(l.name)
-	ddl := e.Schema.CreateShared(l.name, "app_id String, kind LowCardinality(String), id String, listed_at DateTime DEFAULT now()", "(kind, id) TTL listed_at + INTERVAL 30 DAY")
+	if err := e.createList(ctx, l.name); err != nil {
+		return err
+	}
+	return e.add(ctx, kindUser, e.cfg.User)
+}
+
+func (e *eraser) createList(ctx context.Context, name string) error {
+	e.list.name, e.list.table = name, e.Schema.Table(name)
+	ddl := e.Schema.CreateShared(name, "app_id String, kind LowCardinality(String), id String, mask String, listed_at DateTime DEFAULT now()", "(kind, id) TTL listed_at + INTERVAL 30 DAY")
 	if err := e.SQL.Exec(ctx, ddl); err != nil {
 		return fmt.Errorf("make the list of ids: %w", err)
 	}
-	return e.add(ctx, kindUser, e.cfg.User)
+	return nil
 }
 
 const listPrefix = "erasing_"
@@ -149,19 +162,19 @@ func (e *eraser) add(ctx context.Context, kind string, ids ...string) error {
 	if len(news) == 0 {
 		return nil
 	}
-	batch, err := e.SQL.PrepareBatch(ctx, "INSERT INTO "+e.list.table+" (app_id, kind, id)")
+	batch, err := e.SQL.PrepareBatch(ctx, "INSERT INTO "+e.list.table+" (app_id, kind, id, mask)")
 	if err != nil {
 		return fmt.Errorf("list ids: %w", err)
 	}
 	for _, id := range news {
-		if err = batch.Append(e.cfg.App, kind, id); err != nil {
+		if err = batch.Append(e.cfg.App, kind, id, e.list.maskOf(kind, id)); err != nil {
 			break
 		}
 		if kind == kindShared {
 			continue
 		}
 		for _, text := range spellings(id) {
-			err = errors.Join(err, batch.Append(e.cfg.App, kindText, text))
+			err = errors.Join(err, batch.Append(e.cfg.App, kindText, text, ""))
 		}
 	}
 	if err = errors.Join(err, batch.Send()); err != nil {
@@ -268,14 +281,7 @@ func (e *eraser) find(ctx context.Context) error {
 		return err
 	}
 	if len(shared) > 0 {
-		moved := map[string]bool{}
-		err := e.each(ctx, "SELECT DISTINCT anonymous_id, '' FROM "+e.Schema.Table("corrections")+" WHERE "+e.app()+" AND anonymous_id != '' AND events > 0 AND user_id IN "+
-			l.of(kindUser), func(id, _ string) { moved[id] = true })
-		if err != nil {
-			return err
-		}
-		shared = slices.DeleteFunc(shared, func(id string) bool { return !moved[id] })
-		if err := e.add(ctx, kindShared, shared...); err != nil {
+		if err := e.findShared(ctx, func(id string) bool { return slices.Contains(shared, id) }); err != nil {
 			return err
 		}
 	}
@@ -292,6 +298,22 @@ func (e *eraser) find(ctx context.Context) error {
 	})
 }
 
+// findShared lists the anonymous ids of which events from before the first link were
+// moved to the person, if they may be listed.
+func (e *eraser) findShared(ctx context.Context, may func(id string) bool) error {
+	var moved []string
+	err := e.each(ctx, "SELECT DISTINCT anonymous_id, '' FROM "+e.Schema.Table("corrections")+" WHERE "+e.app()+" AND anonymous_id != '' AND events > 0 AND user_id IN "+
+		e.list.of(kindUser), func(id, _ string) {
+		if may(id) {
+			moved = append(moved, id)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return e.add(ctx, kindShared, moved...)
+}
+
 // attribution of usage_hourly, corrections and plans that is the person's.
 func (l *list) attribution() string {
 	return "(" + l.actor() + " OR user_id IN " + l.of(kindUser) + " OR anonymous_id IN " + l.of(kindAnonymous) + ")"
@@ -299,12 +321,16 @@ func (l *list) attribution() string {
 
 // actor of a row that is the person.
 func (l *list) actor() string {
-	return "((actor_kind = 'user' AND actor_id IN " + l.of(kindUser) + ") OR (actor_kind = 'anonymous' AND actor_id IN " + l.of(kindAnonymous, kindShared) + "))"
+	anonymous := l.of(kindAnonymous, kindShared)
+	if l.masks != nil { // what is counted for a shared id moves when the log orders it
+		anonymous = l.of(kindAnonymous)
+	}
+	return "((actor_kind = 'user' AND actor_id IN " + l.of(kindUser) + ") OR (actor_kind = 'anonymous' AND actor_id IN " + anonymous + "))"
 }
 
 // ofEvents is attribution as the view of usage_hourly reads it off events.
 func (l *list) ofEvents() string {
-	return "(" + l.actor() + " OR if(user_id != '', user_id, linked_user_id) IN " + l.of(kindUser) +
+	return "(" + l.actor() + " OR (actor_kind = 'anonymous' AND actor_id IN " + l.of(kindShared) + ") OR if(user_id != '', user_id, linked_user_id) IN " + l.of(kindUser) +
 		" OR if(user_id = '', anonymous_id, '') IN " + l.of(kindAnonymous) + ")"
 }
 

@@ -3,7 +3,11 @@ package erase
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -24,14 +28,94 @@ type forgottenSet struct {
 	hashes map[event.ErasedHash]bool
 }
 
-// ReadForgotten reads them from every partition of enricher-state.
+// ReadForgotten reads those of one app from every partition of enricher-state. It fails
+// with [ErrUnknown] if the topic holds nothing.
 func ReadForgotten(ctx context.Context, client *kgo.Client, codec *event.Codec, app string) (*Forgotten, error) {
-	infos, err := topic.Check(ctx, kadm.NewClient(client), topic.EnricherState)
+	f := &Forgotten{sets: map[string]*forgottenSet{}}
+	count, err := knowing(ctx, client)
 	if err != nil {
 		return nil, err
 	}
-	f := &Forgotten{sets: map[string]*forgottenSet{}}
-	return f, erased(ctx, client, codec, infos[topic.EnricherState].Partitions, app, f.add)
+	return f, erased(ctx, client, codec, count, func(of string, ids *event.ErasedIDs) {
+		if of == app {
+			f.add(ids)
+		}
+	})
+}
+
+// ErrUnknown is in the chain of the error of a command that must not write what may be of
+// persons who were erased, and cannot know who was.
+var ErrUnknown = errors.New("who was erased is recorded in " + topic.EnricherState + ", which holds nothing: it was lost or made anew; " +
+	"put it back with `enricher state import`, see docs/recovery.md")
+
+// Known returns [ErrUnknown] if it cannot be known who was erased.
+func Known(ctx context.Context, client *kgo.Client) error {
+	_, err := knowing(ctx, client)
+	return err
+}
+
+// knowing returns the number of partitions of enricher-state, if it holds anything. (It
+// does from the first start of an enricher on.)
+func knowing(ctx context.Context, client *kgo.Client) (int32, error) {
+	admin := kadm.NewClient(client)
+	infos, err := topic.Check(ctx, admin, topic.EnricherState)
+	if err != nil {
+		return 0, err
+	}
+	ends, err := admin.ListEndOffsets(ctx, topic.EnricherState)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ends of %s: %w", topic.EnricherState, err)
+	}
+	held := false
+	ends.Each(func(o kadm.ListedOffset) { held = held || o.Offset > 0 })
+	if !held {
+		return 0, ErrUnknown
+	}
+	return infos[topic.EnricherState].Partitions, nil
+}
+
+// Erasures are the erased ids of all apps. It is for one goroutine; see Copy.
+type Erasures struct {
+	apps map[string]*Forgotten
+}
+
+// ReadErasures reads them as ReadForgotten reads those of an app.
+func ReadErasures(ctx context.Context, client *kgo.Client, codec *event.Codec) (*Erasures, error) {
+	e := &Erasures{apps: map[string]*Forgotten{}}
+	count, err := knowing(ctx, client)
+	if err != nil {
+		return nil, err
+	}
+	return e, erased(ctx, client, codec, count, func(app string, ids *event.ErasedIDs) {
+		f := e.apps[app]
+		if f == nil {
+			f = &Forgotten{sets: map[string]*forgottenSet{}}
+			e.apps[app] = f
+		}
+		f.add(ids)
+	})
+}
+
+// Apps are the apps of which anybody was erased, in order.
+func (e *Erasures) Apps() []string { return slices.Sorted(maps.Keys(e.apps)) }
+
+// Of returns those of an app; nil: there are none.
+func (e *Erasures) Of(app string) *Forgotten { return e.apps[app] }
+
+// Copy returns e for another goroutine.
+func (e *Erasures) Copy() *Erasures {
+	out := &Erasures{apps: make(map[string]*Forgotten, len(e.apps))}
+	for app, f := range e.apps {
+		own := &Forgotten{sets: make(map[string]*forgottenSet, len(f.sets))}
+		for key, set := range f.sets {
+			own.sets[key] = &forgottenSet{event.NewEraseHasher([]byte(key)), set.hashes}
+		}
+		out.apps[app] = own
+	}
+	return out
 }
 
 func (f *Forgotten) add(ids *event.ErasedIDs) {
@@ -47,9 +131,9 @@ func (f *Forgotten) add(ids *event.ErasedIDs) {
 	}
 }
 
-// erased calls each with the hashes of the app's erased ids, as often as they were
+// erased calls each with the hashes of each app's erased ids, as often as they were
 // recorded. Such records are never deleted.
-func erased(ctx context.Context, client *kgo.Client, codec *event.Codec, count int32, app string, each func(*event.ErasedIDs)) error {
+func erased(ctx context.Context, client *kgo.Client, codec *event.Codec, count int32, each func(app string, ids *event.ErasedIDs)) error {
 	in := partitions(client)
 	for p := range count {
 		err := in.All(ctx, topic.EnricherState, p, func(r *kgo.Record) error {
@@ -59,9 +143,9 @@ func erased(ctx context.Context, client *kgo.Client, codec *event.Codec, count i
 			if event.Unwritten(err) {
 				return nil // withdrawn, or garbage, which enrichers skip too
 			}
-			if err == nil && rec.Kind == event.StateErased && rec.AppID == app {
+			if err == nil && rec.Kind == event.StateErased {
 				if err = json.Unmarshal(rec.Body, &ids); err == nil && len(ids.Key) == event.EraseKeyBytes {
-					each(&ids)
+					each(strings.Clone(rec.AppID), &ids)
 				}
 			}
 			if err != nil {
@@ -94,32 +178,33 @@ func (f *Forgotten) Scrub(e *event.EnrichedEvent) bool {
 	if len(f.sets) == 0 {
 		return false
 	}
-	user := func(id string) bool { return f.has(topic.KeyUser, id) }
-	anonymous := func(id string) bool { return f.has(topic.KeyAnonymous, id) }
-	theirs := user(e.UserID)
-	if e.UserID == "" {
-		theirs = user(e.LinkedUserID) || anonymous(e.AnonymousID)
-	}
-	switch e.ActorKind {
-	case event.ActorUser:
-		theirs = theirs || user(e.ActorID)
-	case event.ActorAnonymous:
-		theirs = theirs || anonymous(e.ActorID)
-	}
-	if theirs {
+	if f.theirs(e) {
 		e.ActorID, e.ActorKind, e.UserID, e.AnonymousID, e.MessageID, e.PreviousID, e.LinkedUserID = "", event.ActorErased, "", "", "", "", ""
 		e.Properties, e.Traits, e.Metric, e.Context, e.Conflicts = []byte("{}"), []byte("{}"), nil, nil, nil
 		e.SessionID, e.IP, e.UserAgent = "", "", ""
 		return true
 	}
 	changed := false
-	if anonymous(e.AnonymousID) {
+	if f.has(topic.KeyAnonymous, e.AnonymousID) {
 		e.AnonymousID, changed = "", true
 	}
-	if user(e.PreviousID) || anonymous(e.PreviousID) {
+	if f.has(topic.KeyUser, e.PreviousID) || f.has(topic.KeyAnonymous, e.PreviousID) {
 		e.PreviousID, changed = "", true
 	}
 	return changed
+}
+
+// theirs reports whether an event is an erased person's, and not only names one.
+func (f *Forgotten) theirs(e *event.EnrichedEvent) bool {
+	switch {
+	case e.UserID == "" && (f.has(topic.KeyUser, e.LinkedUserID) || f.has(topic.KeyAnonymous, e.AnonymousID)):
+		return true
+	case e.ActorKind == event.ActorUser && f.has(topic.KeyUser, e.ActorID):
+		return true
+	case e.ActorKind == event.ActorAnonymous && f.has(topic.KeyAnonymous, e.ActorID):
+		return true
+	}
+	return f.has(topic.KeyUser, e.UserID)
 }
 
 // ScrubAttribution makes of what was counted for somebody before they were erased

@@ -85,3 +85,82 @@ func TestErasedInText(t *testing.T) {
 		}
 	}
 }
+
+// What is masked is masked alike in events and in control records, so that moves find
+// what they did when the log was read first; nobody else is changed.
+func TestMask(t *testing.T) {
+	list := &Erasures{apps: map[string]*Forgotten{"shop": forgotJane()}}
+	jane, device := list.Of("shop").mask(topic.KeyUser, "jane"), list.Of("shop").mask(topic.KeyAnonymous, "device")
+	if jane == device || !strings.HasPrefix(jane, maskPrefix) || !strings.HasPrefix(device, maskPrefix) || jane == list.Of("shop").mask(topic.KeyAnonymous, "jane") {
+		t.Fatalf("masks %s and %s", jane, device)
+	}
+	text := func(s string) *string { return &s }
+	e := event.EnrichedEvent{
+		AppID: "shop", Kind: event.KindIdentify, MessageID: "m", UserID: "jane", AnonymousID: "device", ActorID: "jane", ActorKind: event.ActorUser, AccountID: "acme", Role: "r",
+		Properties: []byte(`{"a":1}`), Traits: []byte(`{"b":1}`), Context: []byte("c"), Conflicts: []byte("k"), SessionID: "s", IP: "192.0.2.1", UserAgent: "ua", RawOffset: 7,
+	}
+	list.Event(&e)
+	want := event.EnrichedEvent{
+		AppID: "shop", Kind: event.KindIdentify, MessageID: e.MessageID, UserID: jane, AnonymousID: device, ActorID: jane, ActorKind: event.ActorUser, AccountID: "acme", Role: "r",
+		Properties: []byte("{}"), Traits: []byte("{}"), RawOffset: 7,
+	}
+	if !reflect.DeepEqual(e, want) || e.MessageID == "m" || e.MessageID == "" {
+		t.Errorf("got %+v\nwant %+v", e, want)
+	}
+	// Of somebody else, on the device and after an alias: only the ids are masked.
+	e = event.EnrichedEvent{AppID: "shop", UserID: "joan", AnonymousID: "device", PreviousID: "jane", ActorID: "joan", ActorKind: event.ActorUser, MessageID: "m", Properties: []byte("p")}
+	list.Event(&e)
+	if want := (event.EnrichedEvent{AppID: "shop", UserID: "joan", AnonymousID: device, PreviousID: jane, ActorID: "joan", ActorKind: event.ActorUser, MessageID: "m", Properties: []byte("p")}); !reflect.DeepEqual(e, want) {
+		t.Errorf("got %+v\nwant %+v", e, want)
+	}
+	// The account's traits stay the account's.
+	e = event.EnrichedEvent{AppID: "shop", Kind: event.KindGroup, UserID: "jane", Traits: []byte(`{"plan":"pro"}`)}
+	if list.Event(&e); string(e.Traits) != `{"plan":"pro"}` {
+		t.Errorf("traits of the account are %s", e.Traits)
+	}
+	for _, other := range []event.EnrichedEvent{
+		{AppID: "till", UserID: "jane", ActorID: "jane", ActorKind: event.ActorUser, Properties: []byte("p")},
+		{AppID: "shop", UserID: "device", ActorID: "device", ActorKind: event.ActorUser, Properties: []byte("p")},
+	} {
+		got := other
+		if list.Event(&got); !reflect.DeepEqual(got, other) {
+			t.Errorf("got %+v\nwant %+v", got, other)
+		}
+	}
+	m := event.Moves{
+		Moves: []event.Move{
+			{Match: event.Attribution{ActorID: text("device"), ActorKind: text(event.ActorAnonymous)}, Set: event.Attribution{ActorID: text("jane"), ActorKind: text(event.ActorUser), UserID: text("jane")}},
+			{Match: event.Attribution{ActorID: text("jane"), AnonymousID: text("device")}, Set: event.Attribution{AccountID: text("jane")}},
+		},
+		Reason: &event.Reason{Kind: event.ReasonUnlink, IDKind: event.ActorAnonymous, ID: "device", UserID: "jane"},
+	}
+	list.Moves("shop", &m)
+	if want := (event.Moves{
+		Moves: []event.Move{
+			{Match: event.Attribution{ActorID: &device, ActorKind: text(event.ActorAnonymous)}, Set: event.Attribution{ActorID: &jane, ActorKind: text(event.ActorUser), UserID: &jane}},
+			{Match: event.Attribution{ActorID: &jane, AnonymousID: &device}, Set: event.Attribution{AccountID: text("jane")}},
+		},
+		Reason: &event.Reason{Kind: event.ReasonUnlink, IDKind: event.ActorAnonymous, ID: device, UserID: jane},
+	}); !reflect.DeepEqual(m, want) {
+		t.Errorf("got %+v\nwant %+v", m, want)
+	}
+	codec := event.NewCodec()
+	raw := func(user, properties string) []byte {
+		return codec.AppendRaw(nil, &event.RawEvent{AppID: "shop", UserID: user, Properties: []byte(properties)})
+	}
+	for _, tc := range []struct {
+		app, stage string
+		original   []byte
+		left       bool
+	}{
+		{"shop", event.StageGateway, []byte(`{"userId":"jane"}`), false}, {"shop", event.StageGateway, []byte(`{"userId":"joan"}`), true}, {"till", event.StageGateway, []byte(`{"userId":"jane"}`), true},
+		{"shop", event.StageEnricher, raw("jane", "{}"), false}, {"shop", event.StageEnricher, raw("", `{"of":"jane"}`), false}, {"shop", event.StageEnricher, raw("joan", "{}"), true},
+		{"shop", event.StageEnricher, []byte("unreadable"), false},
+	} {
+		r := event.Rejected{AppID: tc.app, Stage: tc.stage, Original: tc.original, Detail: "d", MessageID: "m"}
+		list.Rejected(codec, &r)
+		if left := len(r.Original) > 0; left != tc.left || left != (r.Detail == "d") {
+			t.Errorf("%s of %s: bytes left: %v, want %v", tc.original, tc.app, left, tc.left)
+		}
+	}
+}

@@ -50,13 +50,17 @@ func StripRejected(ctx context.Context, app string, dep Dependencies) (*Stripped
 	if err != nil {
 		return nil, err
 	}
-	e := &eraser{Dependencies: dep, cfg: Config{App: app}}
-	ctx = e.context(ctx)
-	done := &Stripped{App: app}
+	e := newEraser(Config{App: app}, dep)
+	return f.strip(e.context(ctx), e)
+}
+
+// strip is StripRejected of the app of e.
+func (f *Forgotten) strip(ctx context.Context, e *eraser) (*Stripped, error) {
+	done := &Stripped{App: e.cfg.App}
 	if len(f.sets) == 0 {
 		return done, nil
 	}
-	for n, conn := range dep.Shards {
+	for n, conn := range e.Shards {
 		places, err := f.rejected(ctx, conn, e, done)
 		if err != nil {
 			return done, fmt.Errorf("look at rejected events of shard %d: %w", n, err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
+	"github.com/uptakehq/uptake/schemas/event"
 )
 
 // target is a table that names people, or a view of one.
@@ -42,7 +43,36 @@ func inRecord(l *list, column string) string {
 
 func deleted(_ *list, _, where string) string { return "DELETE WHERE " + where }
 
-const noAttribution = "actor_id = '', actor_kind = 'erased', user_id = '', anonymous_id = ''"
+// attributed is what erasing makes of the columns of a row that is the person's, in the
+// order of the columns.
+func (l *list) attributed() (columns, values []string) {
+	columns = []string{"actor_id", "actor_kind", "user_id", "anonymous_id"}
+	if l.masks == nil {
+		return columns, []string{"''", "'" + event.ActorErased + "'", "''", "''"}
+	}
+	return columns, []string{
+		"multiIf(actor_kind = '" + event.ActorUser + "', " + l.masked(kindUser, "actor_id") + ", actor_kind = '" + event.ActorAnonymous + "', " + l.masked(kindAnonymous, "actor_id") + ", actor_id)",
+		"actor_kind", l.masked(kindUser, "user_id"), l.masked(kindAnonymous, "anonymous_id"),
+	}
+}
+
+// masked is an id of a column, or its mask.
+func (l *list) masked(kind, column string) string {
+	pairs := "(SELECT arraySort(groupArray((id, mask))) FROM " + l.table + " WHERE kind = '" + kind + "')"
+	return fmt.Sprintf("transform(%s, arrayConcat([''], tupleElement(%s, 1)), arrayConcat([''], tupleElement(%s, 2)), %s)", column, pairs, pairs, column)
+}
+
+// nameless are the assignments of attributed.
+func (l *list) nameless() string {
+	columns, values := l.attributed()
+	var set []string
+	for i, c := range columns {
+		if values[i] != c {
+			set = append(set, c+" = "+values[i])
+		}
+	}
+	return strings.Join(set, ", ")
+}
 
 var targets = slices.Concat([]target{
 	{"rejected_events", func(l *list) string {
@@ -54,19 +84,19 @@ var targets = slices.Concat([]target{
 	{"events", func(l *list) string {
 		return "(" + l.ofEvents() + " OR anonymous_id IN " + l.of(kindAnonymous) + " OR previous_id IN " + l.of(kindUser, kindAnonymous) + ")"
 	}, func(l *list, app, _ string) string {
-		return "UPDATE " + noAttribution + ", message_id = '', previous_id = '', linked_user_id = '', properties = '{}', traits = '{}', metric = '', context = '', conflicts = ''," +
+		return "UPDATE " + l.nameless() + ", message_id = '', previous_id = '', linked_user_id = " + l.linked() + ", properties = '{}', traits = '{}', metric = '', context = '', conflicts = ''," +
 			" session_id = '', ip = '', user_agent = '' WHERE " + app + " AND " + l.ofEvents() +
 			", UPDATE anonymous_id = '' WHERE " + app + " AND anonymous_id IN " + l.of(kindAnonymous) +
 			", UPDATE previous_id = '' WHERE " + app + " AND previous_id IN " + l.of(kindUser, kindAnonymous)
 	}, (*list).ofEvents},
 	{"metric_values", ofMetrics, deleted, func(l *list) string { return "NOT " + metricsOfOthers(l) }}, // after keepMetrics
-	{"corrections", (*list).attribution, func(_ *list, _, where string) string {
-		return "UPDATE " + noAttribution + " WHERE " + where
+	{"corrections", (*list).attribution, func(l *list, _, where string) string {
+		return "UPDATE " + l.nameless() + " WHERE " + where
 	}, nil},
 	{"correction_plans", func(l *list) string {
 		return "(" + l.attribution() + " OR " + inReason(l) + ")"
 	}, func(l *list, app, _ string) string {
-		return "UPDATE " + noAttribution + " WHERE " + app + " AND " + l.attribution() + ", UPDATE reason = '' WHERE " + app + " AND " + inReason(l)
+		return "UPDATE " + l.nameless() + " WHERE " + app + " AND " + l.attribution() + ", UPDATE reason = '' WHERE " + app + " AND " + inReason(l)
 	}, nil},
 	{"usage_hourly", (*list).attribution, deleted, nil},
 }, rollupTargets(false, deleted), []target{
@@ -86,6 +116,14 @@ var targets = slices.Concat([]target{
 		return "((id_kind = 'anonymous' AND id IN " + l.of(kindAnonymous) + ") OR (id_kind = 'user' AND id IN " + l.of(kindUser) + ") OR user_id IN " + l.of(kindUser) + ")"
 	}, nil, nil},
 })
+
+// linked is what erasing makes of the user that an anonymous id was linked to.
+func (l *list) linked() string {
+	if l.masks == nil {
+		return "''"
+	}
+	return l.masked(kindUser, "linked_user_id")
+}
 
 // rollupTargets are the rollups with actors.
 func rollupTargets(plain bool, change func(l *list, app, where string) string) []target {

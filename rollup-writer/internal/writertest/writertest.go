@@ -85,7 +85,26 @@ func New(t testing.TB) *Bench {
 	if err := topic.Ensure(ctx, b.Admin, layout); err != nil {
 		t.Fatal(err)
 	}
+	b.MarkState()
 	return b
+}
+
+// MarkState leaves in identity state what enrichers leave there when they start: nobody was
+// erased.
+func (b *Bench) MarkState() {
+	b.T.Helper()
+	// A client of its own: that of b may know the topic by a former id.
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.Kafka.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		b.T.Fatal(err)
+	}
+	defer client.Close()
+	for p := range int32(Partitions) {
+		r := &kgo.Record{Topic: topic.EnricherState, Partition: p, Value: []byte("a record about the installation")}
+		if err := client.ProduceSync(context.Background(), r).FirstErr(); err != nil {
+			b.T.Fatal(err)
+		}
+	}
 }
 
 // Config is of a writer from b's log into a database.

@@ -66,6 +66,7 @@ func watchSignals(parent int) {
 // standard input ends. args[0] is a program name.
 func serve(lib string, args []string) error {
 	runtime.LockOSThread()
+	syscall.Umask(0o077) // tables and backups hold personal data
 	if os.Getenv(confineEnv) != "" {
 		dir, err := os.Getwd() // the data directory, see spawn
 		if err == nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -55,6 +56,7 @@ const configXML = `<?xml version="1.0"?>
     <http_handlers>
         %[7]s
     </http_handlers>
+    <backups><allowed_path>%[8]s</allowed_path></backups>
     <storage_configuration><disks><default><keep_free_space_bytes>%[5]d</keep_free_space_bytes></default></disks></storage_configuration>
     <merge_tree>
         <fsync_after_insert>%[4]d</fsync_after_insert>
@@ -127,7 +129,7 @@ func handlersXML(port int, access *Access) string {
 
 // ownerGrants are all that schemas, writers and analysts need.
 const ownerGrants = `
-                <query>GRANT CHECK, SHOW, SELECT, INSERT, ALTER, CREATE, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, MOVE PARTITION BETWEEN SHARDS, KILL QUERY, SYSTEM, dictGet, CLUSTER, TABLE ENGINE ON *.*</query>
+                <query>GRANT CHECK, SHOW, SELECT, INSERT, ALTER, BACKUP, CREATE, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, MOVE PARTITION BETWEEN SHARDS, KILL QUERY, SYSTEM, dictGet, CLUSTER, TABLE ENGINE ON *.*</query>
                 <query>GRANT SET DEFINER ON *</query>`
 
 // startGrants are what startQueries need.
@@ -205,7 +207,7 @@ func usersXML(access *Access) string {
 // returns the arguments of the child.
 func writeConfig(cfg Config, nativeAddr, httpAddr, instance string) ([]string, error) {
 	dirs := map[string]string{}
-	for _, name := range []string{"config", "data", "log"} {
+	for _, name := range []string{"config", "data", "log", "backups"} {
 		dirs[name] = filepath.Join(cfg.DataDir, name)
 		if err := os.MkdirAll(dirs[name], 0o700); err != nil {
 			return nil, fmt.Errorf("make data directory: %w", err)
@@ -228,8 +230,8 @@ func writeConfig(cfg Config, nativeAddr, httpAddr, instance string) ([]string, e
 	}
 
 	users := filepath.Join(dirs["config"], "users.xml")
-	var escaped bytes.Buffer
-	if err := xml.EscapeText(&escaped, []byte(users)); err != nil {
+	var escaped, backups bytes.Buffer
+	if err := errors.Join(xml.EscapeText(&escaped, []byte(users)), xml.EscapeText(&backups, []byte(dirs["backups"]))); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
 	}
 	fsync := 0
@@ -238,7 +240,7 @@ func writeConfig(cfg Config, nativeAddr, httpAddr, instance string) ([]string, e
 	}
 	config := filepath.Join(dirs["config"], "config.xml")
 	for path, text := range map[string]string{
-		config: fmt.Sprintf(configXML, instance, escaped.String(), cfg.MemoryBytes, fsync, keepFree, httpPort, handlersXML(httpPort, cfg.Access)),
+		config: fmt.Sprintf(configXML, instance, escaped.String(), cfg.MemoryBytes, fsync, keepFree, httpPort, handlersXML(httpPort, cfg.Access), backups.String()),
 		users:  usersXML(cfg.Access),
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -117,7 +117,7 @@ func confineFiles(dataDir, lib string) error {
 		return nil
 	}
 	var errs []error
-	for _, name := range []string{"data", "log"} {
+	for _, name := range []string{"data", "log", "backups"} {
 		errs = append(errs, allow(filepath.Join(dataDir, name), data))
 	}
 	errs = append(errs, allow(filepath.Join(dataDir, "config"), readAccess), allow(filepath.Dir(lib), readAccess))
