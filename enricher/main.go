@@ -29,6 +29,8 @@ Commands:
   serve           enrich events until stopped (the default)
   topics apply    create the topics that do not exist
   topics check    check the settings of the topics
+  state export    write the compacted topics (identities, who was erased, catalogs, types, known ids) to a file
+  state import    put such a file into empty topics; enrichers must be stopped
   identity show   show what is known about an id and from which record
   identity unlink undo a wrong link and move back what it moved
 ` + catalogcli.Usage + `
@@ -43,6 +45,8 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		return serve(args, getenv, stderr)
 	case "topics":
 		return topics(args, getenv, stdout, stderr)
+	case "state":
+		return state(args, getenv, stdout, stderr)
 	case "identity":
 		return identitycli.Run(args, getenv, stdout, stderr)
 	case "catalog", "metadata":

@@ -113,7 +113,9 @@ func serve(c *invocation) error {
 }
 
 func initialize(c *invocation) error {
-	reset := c.flags("init").Bool("reset", false, "commit the offsets after the newest rows in ClickHouse, replacing existing commits; all writers must be stopped; rows that this skips come back with rebuild -from-log")
+	set := c.flags("init")
+	without := set.Bool("without-identities", false, "begin although ClickHouse knows identities and the topic of identity state does not: links and memberships are learnt again, and erasures are not known")
+	reset := set.Bool("reset", false, "commit the offsets after the newest rows in ClickHouse, replacing existing commits; all writers must be stopped; rows that this skips come back with rebuild -from-log")
 	logger, err := c.parse()
 	if err != nil {
 		return err
@@ -121,9 +123,9 @@ func initialize(c *invocation) error {
 	signals, release := process.Notify()
 	defer release()
 	if *reset {
-		return repair.Reset(signals.Stop, c.cfg.Config, logger)
+		return repair.Reset(signals.Stop, c.cfg.Config, *without, logger)
 	}
-	return repair.Init(signals.Stop, c.cfg.Config, logger)
+	return repair.Init(signals.Stop, c.cfg.Config, *without, logger)
 }
 
 // compare exits with 0 if the tables agree and with 1 if they differ. If it cannot read

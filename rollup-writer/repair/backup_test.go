@@ -11,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/uptakehq/uptake/rollup-writer/internal/erase"
+	"github.com/uptakehq/uptake/rollup-writer/internal/sqltest"
 	"github.com/uptakehq/uptake/rollup-writer/internal/writertest"
 	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/schemas/event"
@@ -240,5 +243,37 @@ func TestErasuresMustBeKnown(t *testing.T) {
 	}
 	if n := b.Number("SELECT count() FROM system.databases WHERE startsWith(name, '" + b.Schema.Database + "_restoring')"); n != 0 {
 		t.Errorf("%d databases of the restore are left", n)
+	}
+}
+
+// A Kafka that was made anew beside a ClickHouse that knows identities is not begun with
+// silently: events would count for others than before.
+func TestNewKafkaBesideIdentities(t *testing.T) {
+	ctx := context.Background()
+	addr, db := sqltest.Database(t)
+	filled(newBenchAt(t, addr, db))
+	anew := newBenchAt(t, addr, db)
+	for what, begin := range map[string]func(bool) error{
+		"init":        func(without bool) error { return repair.Init(ctx, anew.cfg.Config, without, anew.Log) },
+		"init -reset": func(without bool) error { return repair.Reset(ctx, anew.cfg.Config, without, anew.Log) },
+	} {
+		if err := begin(false); err == nil || !strings.Contains(err.Error(), "ClickHouse knows identities") || !strings.Contains(err.Error(), "enricher state import") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	anew.Produce(topic.EnricherState, 0, nil) // a record without a key says nothing
+	if err := repair.Init(ctx, anew.cfg.Config, true, anew.Log); err != nil {
+		t.Errorf("init -without-identities: %v", err)
+	}
+	if err := repair.Reset(ctx, anew.cfg.Config, false, anew.Log); err != nil {
+		t.Errorf("after the group has begun: %v", err)
+	}
+	third := newBenchAt(t, addr, db)
+	r := &kgo.Record{Topic: topic.EnricherState, Partition: 1, Key: topic.Key(nil, "dev", topic.KeyUser, "u-1"), Value: []byte("any")}
+	if err := third.Client.ProduceSync(ctx, r).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if err := repair.Init(ctx, third.cfg.Config, false, third.Log); err != nil {
+		t.Errorf("with identities: %v", err)
 	}
 }

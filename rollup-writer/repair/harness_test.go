@@ -50,7 +50,7 @@ func newBenchAt(t testing.TB, addr, db string) *bench {
 
 func (b *bench) init() {
 	b.T.Helper()
-	if err := repair.Init(context.Background(), b.cfg.Config, b.Log); err != nil {
+	if err := repair.Init(context.Background(), b.cfg.Config, false, b.Log); err != nil {
 		b.T.Fatal(err)
 	}
 }

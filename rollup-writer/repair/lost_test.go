@@ -80,7 +80,7 @@ func TestClickHouseBehindItsCommits(t *testing.T) {
 
 	b.empty(blockTables()...)
 	refused("emptied")
-	if err := repair.Reset(context.Background(), b.cfg.Config, b.Log); err != nil {
+	if err := repair.Reset(context.Background(), b.cfg.Config, false, b.Log); err != nil {
 		t.Fatal(err)
 	}
 	w := b.start()

@@ -287,7 +287,7 @@ func TestRebuildRefuses(t *testing.T) {
 	if _, err := b.rebuild(); err == nil || !strings.Contains(err.Error(), "did not end in good order") {
 		t.Errorf("with open blocks: got %v", err)
 	}
-	if err := repair.Reset(context.Background(), b.cfg.Config, b.Log); err != nil {
+	if err := repair.Reset(context.Background(), b.cfg.Config, false, b.Log); err != nil {
 		t.Fatal(err)
 	}
 	if r := b.mustRebuild(fromLog); !r.Done {

@@ -15,6 +15,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
+	"github.com/uptakehq/uptake/rollup-writer/internal/erase"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
@@ -91,16 +92,63 @@ const (
 // writer are left unchanged, so that Init may be run again at any time. Commits of a
 // release that cut blocks by another rule are taken over if they show that no block is
 // open.
-func Init(ctx context.Context, cfg boundary.Config, log *slog.Logger) error {
-	return withLog(ctx, cfg, log, func(s *session) error { return s.begin(ctx) })
+//
+// It refuses a Kafka that was made anew beside a ClickHouse that knows identities, as Reset
+// does, unless withoutIdentities.
+func Init(ctx context.Context, cfg boundary.Config, withoutIdentities bool, log *slog.Logger) error {
+	return withLog(ctx, cfg, log, func(s *session) error {
+		if err := s.identities(ctx, withoutIdentities); err != nil {
+			return err
+		}
+		return s.begin(ctx)
+	})
+}
+
+// identities returns an error if the group never wrote these topics, ClickHouse knows
+// identities, and identity state knows none: then Kafka is another one than that which
+// ClickHouse was written from, and events would count for others than before.
+func (s *session) identities(ctx context.Context, without bool) error {
+	for _, name := range boundary.Topics {
+		for _, n := range s.state.Topics[name].Partitions.Numbers() {
+			c, ok := s.state.Commits.Lookup(name, n)
+			if !ok || c.At < 0 {
+				continue
+			}
+			if commit, err := block.ParseCommit(c.Metadata); err != nil || commit.TopicID == s.state.Topics[name].ID.String() {
+				return nil //nolint:nilerr // a commit of another release, which is of these topics
+			}
+		}
+	}
+	var facts uint64
+	if err := s.sql.QueryRow(ctx, "SELECT count() FROM (SELECT 1 FROM "+s.cfg.ClickHouse.Schema().Table("identity_facts")+" LIMIT 1)").Scan(&facts); err != nil {
+		return fmt.Errorf("look for identities: %w", err)
+	}
+	if facts == 0 {
+		return nil
+	}
+	has, err := erase.HasIdentities(ctx, s.client)
+	if err != nil || has {
+		return err
+	}
+	if without {
+		s.log.Warn("identity state holds no identity and ClickHouse does: links and memberships are learnt again as clients send them", "topic", topic.EnricherState)
+		return nil
+	}
+	return fmt.Errorf("ClickHouse knows identities and %s none, so Kafka was made anew: events would count for others than before, and persons who were erased would be written again. "+
+		"Put the topic back with `enricher state import`, or accept that links and memberships are learnt again, and erasures are not known: -without-identities; see docs/recovery.md", topic.EnricherState)
 }
 
 // Reset commits new start offsets where the existing commits cannot be used: after the
 // newest row of each partition in events or rejected_events, or at the log's start
 // where that is later. All writers must be stopped. It reports what it sets. Rows that
 // unfinished blocks left in some tables only are for Rebuild.
-func Reset(ctx context.Context, cfg boundary.Config, log *slog.Logger) error {
-	return withLog(ctx, cfg, log, func(s *session) error { return s.reset(ctx) })
+func Reset(ctx context.Context, cfg boundary.Config, withoutIdentities bool, log *slog.Logger) error {
+	return withLog(ctx, cfg, log, func(s *session) error {
+		if err := s.identities(ctx, withoutIdentities); err != nil {
+			return err
+		}
+		return s.reset(ctx)
+	})
 }
 
 // each calls do for every partition, in order.

@@ -784,18 +784,18 @@ func TestInit(t *testing.T) {
 	w := b.start()
 	b.Send(events(1, 40))
 	b.Check()
-	if err := repair.Init(context.Background(), b.cfg.Config, b.Log); err != nil {
+	if err := repair.Init(context.Background(), b.cfg.Config, false, b.Log); err != nil {
 		t.Errorf("init beside a running writer that has its commits: %v", err)
 	}
 	w.End()
 	if _, err := b.Admin.DeleteGroup(context.Background(), topic.GroupRollupWriter); err != nil {
 		t.Fatal(err)
 	}
-	err := repair.Init(context.Background(), b.cfg.Config, b.Log)
+	err := repair.Init(context.Background(), b.cfg.Config, false, b.Log)
 	if err == nil || !strings.Contains(err.Error(), "events holds rows of it up to offset") {
 		t.Errorf("init over rows: got %v", err)
 	}
-	if err := repair.Reset(context.Background(), b.cfg.Config, b.Log); err != nil {
+	if err := repair.Reset(context.Background(), b.cfg.Config, false, b.Log); err != nil {
 		t.Fatal(err)
 	}
 	b.start()
@@ -829,7 +829,7 @@ func TestInitTakesOverCommitsOfTheRuleBefore(t *testing.T) {
 		}
 	}
 	old("open")
-	if err := repair.Init(context.Background(), b.cfg.Config, b.Log); !errors.Is(err, block.ErrVersion1) {
+	if err := repair.Init(context.Background(), b.cfg.Config, false, b.Log); !errors.Is(err, block.ErrVersion1) {
 		t.Errorf("a block may be open: got %v, want %v", err, block.ErrVersion1)
 	}
 	old("clean")

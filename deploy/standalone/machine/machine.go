@@ -142,7 +142,7 @@ func (m *Machine) Run(signals process.Signals) (err error) {
 	if m.cfg.WithoutWriter {
 		m.log.Warn("the rollup-writer does not run: what arrives waits in the log", "rebuild", "rollup-writer rebuild -kafka-brokers "+log.Addr()+
 			" -clickhouse-addr "+m.cfg.ClickHouseAddr+" -clickhouse-database "+m.cfg.ClickHouseDatabase+m.login(data.path))
-	} else if err := repair.Init(signals.Stop, m.writer(log.Addr()).Config, m.log); err != nil {
+	} else if err := repair.Init(signals.Stop, m.writer(log.Addr()).Config, false, m.log); err != nil {
 		return withoutError(signals, err)
 	}
 

@@ -77,6 +77,30 @@ func knowing(ctx context.Context, client *kgo.Client) (int32, error) {
 	return infos[topic.EnricherState].Partitions, nil
 }
 
+// errFound ends a read.
+var errFound = errors.New("found")
+
+// HasIdentities reports whether enricher-state holds any record about an app. Records about
+// the installation have keys that begin with a zero byte.
+func HasIdentities(ctx context.Context, client *kgo.Client) (bool, error) {
+	count, err := knowing(ctx, client)
+	if errors.Is(err, ErrUnknown) {
+		return false, nil
+	}
+	for p := int32(0); p < count && err == nil; p++ {
+		err = partitions(client).All(ctx, topic.EnricherState, p, func(r *kgo.Record) error {
+			if len(r.Key) > 0 && r.Key[0] != 0 {
+				return errFound
+			}
+			return nil
+		})
+	}
+	if errors.Is(err, errFound) {
+		return true, nil
+	}
+	return false, err
+}
+
 // Erasures are the erased ids of all apps. It is for one goroutine; see Copy.
 type Erasures struct {
 	apps map[string]*Forgotten

@@ -1,0 +1,117 @@
+package statefile
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/schemas/topic/locallog"
+	"github.com/uptakehq/uptake/schemas/topic/reader"
+)
+
+// cluster is a log with the topics.
+func cluster(t *testing.T, partitions int32) *kgo.Client {
+	t.Helper()
+	log, err := locallog.Start(locallog.Config{Addr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(log.Close)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(log.Addr()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	layout := topic.SingleLayout()
+	layout.Partitions = partitions
+	if err := topic.Ensure(t.Context(), kadm.NewClient(cl), layout); err != nil {
+		t.Fatal(err)
+	}
+	return cl
+}
+
+func produce(t *testing.T, cl *kgo.Client, records ...*kgo.Record) {
+	t.Helper()
+	if err := cl.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// held are all records of the topics, in order.
+func held(t *testing.T, cl *kgo.Client, partitions int32) (list []string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for _, name := range Topics {
+		n := int32(1)
+		if name == topic.EnricherState {
+			n = partitions
+		}
+		for p := range n {
+			err := reader.On(cl).All(ctx, name, p, func(r *kgo.Record) error {
+				list = append(list, fmt.Sprintf("%s/%d %q %q nil %v at %d %v", name, p, r.Key, r.Value, r.Value == nil, r.Timestamp.UnixMilli(), r.Headers))
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return list
+}
+
+func TestStateGoesIntoAFileAndBack(t *testing.T) {
+	from := cluster(t, 2)
+	for i := range batch + 10 { // more than one batch
+		produceLater := &kgo.Record{Topic: topic.EnricherState, Partition: int32(i % 2), Key: fmt.Appendf(nil, "shop\x00u%d", i%7), Value: fmt.Appendf(nil, "\xc3\x01 %d", i)}
+		from.Produce(t.Context(), produceLater, nil)
+	}
+	if err := from.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	produce(t, from,
+		&kgo.Record{Topic: topic.EnricherState, Partition: 1, Key: []byte("shop\x00u1")}, // deleted
+		&kgo.Record{Topic: topic.Catalog, Key: []byte("shop"), Value: []byte("catalog"), Headers: []kgo.RecordHeader{{Key: "v", Value: []byte{0, 255}}}, Timestamp: time.UnixMilli(1_700_000_000_000)},
+		&kgo.Record{Topic: topic.Metadata, Key: []byte("shop\x00k"), Value: []byte("string")},
+		&kgo.Record{Topic: topic.KnownIDs, Key: bytes.Repeat([]byte{7}, 16), Value: []byte{1}},
+	)
+	var file bytes.Buffer
+	end, err := Write(t.Context(), from, &file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := held(t, from, 2)
+	if end.Records[topic.EnricherState] != batch+11 || len(want) != batch+14 {
+		t.Fatalf("%d records, of which the export has %v", len(want), end.Records)
+	}
+
+	to := cluster(t, 2)
+	refused := func(cl *kgo.Client, data []byte, why string) {
+		t.Helper()
+		if _, _, err := Read(t.Context(), cl, bytes.NewReader(data)); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("got %v, want %q", err, why)
+		}
+	}
+	refused(to, file.Bytes()[:file.Len()-9], "damaged") // only the checksum is missing
+	refused(to, file.Bytes()[:file.Len()/2], "cut short")
+	refused(to, []byte("{}"), "no file of `enricher state export`")
+	refused(cluster(t, 3), file.Bytes(), "3 partitions, and had 2")
+	if list := held(t, to, 2); len(list) != 0 {
+		t.Fatalf("a refused file left %q", list)
+	}
+	if _, _, err := Read(t.Context(), to, bytes.NewReader(file.Bytes())); err != nil {
+		t.Fatal(err)
+	}
+	if got := held(t, to, 2); !reflect.DeepEqual(got, want) {
+		t.Errorf("%d records, want %d; the first is %s, want %s", len(got), len(want), got[0], want[0])
+	}
+	refused(to, file.Bytes(), "into empty topics only")
+}
