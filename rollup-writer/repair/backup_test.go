@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -93,7 +95,7 @@ func (b *bench) erasePerson() {
 	b.Produce(topic.EnricherState, 0, b.Codec.AppendIdentityState(nil, &event.IdentityState{Kind: event.StateErased, AppID: "dev", RawPartition: -1, RawOffset: -1, Body: body}))
 	b.order(event.Move{
 		Match: event.Attribution{ActorID: writertest.Ptr(person), ActorKind: writertest.Ptr(event.ActorUser)},
-		Set:   event.Attribution{ActorID: writertest.Ptr(""), ActorKind: writertest.Ptr(event.ActorErased), UserID: writertest.Ptr(""), AnonymousID: writertest.Ptr("")},
+		Set:   event.Attribution{ActorID: writertest.Ptr(""), ActorKind: writertest.Ptr(event.ActorErased), UserID: writertest.Ptr(""), AnonymousID: writertest.Ptr(""), Role: writertest.Ptr("")},
 	})
 }
 
@@ -275,5 +277,73 @@ func TestNewKafkaBesideIdentities(t *testing.T) {
 	}
 	if err := repair.Init(ctx, third.cfg.Config, false, third.Log); err != nil {
 		t.Errorf("with identities: %v", err)
+	}
+}
+
+// Both are lost, with a backup of ClickHouse and a copy of identity state: everything is as
+// it was at the backup, but for the person who was erased since. New topics begin at 0.
+func TestBothLost(t *testing.T) {
+	ctx := context.Background()
+	addr, db := sqltest.Database(t)
+	old := newBenchAt(t, addr, db)
+	filled(old)
+	name := db + "-both"
+	if _, err := repair.MakeBackup(ctx, old.cfg.Config, name, time.Minute, old.Log); err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	erased := map[string]int64{}
+	for _, cell := range old.totals() { // as they are when the person has no name
+		f := strings.Split(cell, "|")
+		if f[0] == event.ActorUser && f[1] == person {
+			n, err := strconv.ParseInt(f[3], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			erased[f[2]] += n
+			continue
+		}
+		want = append(want, cell)
+	}
+	for account, n := range erased {
+		want = append(want, fmt.Sprintf("%s||%s|%d", event.ActorErased, account, n))
+	}
+	slices.Sort(want)
+	if len(erased) == 0 {
+		t.Fatal("the person did nothing")
+	}
+	old.empty(blockTables()...)
+
+	b := newBenchAt(t, addr, db)
+	b.erasePerson() // the order is in no log that the backup knows; its control record moves nothing
+	if _, err := repair.RestoreBackup(ctx, b.cfg.Config, repair.RestoreConfig{From: name}, b.Log); err == nil || !strings.Contains(err.Error(), "-erasures-are-known") {
+		t.Fatalf("without a word about erasures: %v", err)
+	}
+	report, err := repair.RestoreBackup(ctx, b.cfg.Config, repair.RestoreConfig{From: name, Erasures: true}, b.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, st := range report.Starts {
+		if st.Offset != 0 || st.Lost != 0 {
+			t.Errorf("starts at %+v", st)
+		}
+	}
+	if got := b.totals(); !slices.Equal(got, want) {
+		t.Errorf("totals are\n%q\nwant\n%q", got, want)
+	}
+	if found := b.naming(person); len(found) > 0 {
+		t.Errorf("these name the person: %v", found)
+	}
+	w := b.start()
+	late := others(events(88, 20))
+	e := &writertest.Enricher{B: b.Bench}
+	e.Transaction(late, 0, 0)
+	b.AwaitSettled()
+	w.End()
+	if n := b.Number("SELECT count() FROM events WHERE startsWith(message_id, 'm-88-')"); n != int64(len(late)) {
+		t.Errorf("%d of %d events of the new topics are stored", n, len(late))
+	}
+	if equal, found := b.Audited(); !equal {
+		t.Errorf("audit:\n%s", found)
 	}
 }

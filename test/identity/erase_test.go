@@ -364,6 +364,8 @@ func (p *person) say(kind, anonymous, user, account string) {
 		k.PreviousID, k.AccountID = account, ""
 	case "identify":
 		k.Traits = []byte(`{"name":"` + user + `"}`)
+	case "group":
+		k.Traits = []byte(`{"role":"clerk named ` + user + `"}`)
 	}
 	p.calls = append(p.calls, k)
 }

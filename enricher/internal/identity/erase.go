@@ -113,7 +113,7 @@ func (tx *Tx) takeErase(l *event.Link) {
 		tx.eraseNames(app, e.Users)
 	}
 	o := order{tx: tx, cause: causeErase}
-	nobody := event.Attribution{ActorID: nothing, ActorKind: kindErased, UserID: nothing, AnonymousID: nothing}
+	nobody := event.Attribution{ActorID: nothing, ActorKind: kindErased, UserID: nothing, AnonymousID: nothing, Role: nothing} // a role may be any text
 	for _, u := range e.Users {
 		tx.eraseUser(app, u)
 		o.add(event.Attribution{ActorID: text(u), ActorKind: kindUser}, nobody, 0, 0)

@@ -119,7 +119,7 @@
 //     known ids keep working), MaxIDBytes of an id that can be linked.
 //
 //  10. erase(users, anonymous ids) erases a person: their earlier events count for an
-//     actor of kind erased, without an id, in the same accounts; their state is
+//     actor of kind erased, without an id or a role, in the same accounts; their state is
 //     deleted; and from then on every event of one of the users, every event with only
 //     one of the anonymous ids, and every alias call with one of them as its previous
 //     id is dropped, whenever it was sent. An event of another user that names one of

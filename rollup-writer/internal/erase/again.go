@@ -113,7 +113,7 @@ func (e *eraser) newList(ctx context.Context) error {
 	if _, err := rand.Read(random[:]); err != nil {
 		return err
 	}
-	e.list.users, e.list.anonymous, e.list.shared = map[string]bool{}, map[string]bool{}, map[string]bool{}
+	e.list.users, e.list.anonymous, e.list.shared, e.list.roles = map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
 	return e.createList(ctx, againPrefix+hex.EncodeToString(random[:]))
 }
 
@@ -174,7 +174,19 @@ func (e *eraser) findErased(ctx context.Context, f *Forgotten) error {
 			return err
 		}
 	}
-	return e.findShared(ctx, func(id string) bool { return !e.list.anonymous[id] })
+	if err := e.findShared(ctx, func(id string) bool { return !e.list.anonymous[id] }); err != nil || e.list.masks == nil {
+		return err
+	}
+	var roles []string
+	for name, whose := range map[string]string{
+		"events": e.list.ofEvents(), "usage_hourly": e.list.attribution(), "user_feature_daily": e.list.actor(), "corrections": e.list.attribution(), "correction_plans": e.list.attribution(),
+	} {
+		err := e.each(ctx, "SELECT DISTINCT toString(role), '' FROM "+e.Schema.Table(name)+" WHERE "+e.app()+" AND "+whose, func(role, _ string) { roles = append(roles, role) })
+		if err != nil {
+			return err
+		}
+	}
+	return e.add(ctx, kindRole, roles...)
 }
 
 // moveCounts counts for an actor without a name, or for the masks, what the rollups count

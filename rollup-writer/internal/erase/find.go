@@ -24,6 +24,7 @@ const (
 	kindUser      = "user"
 	kindAnonymous = "anonymous" // the person's alone
 	kindShared    = "shared"    // others' too; its events from before the first link were moved to the person
+	kindRole      = "role"      // a role of the person, which may be any text; of a list that masks
 	kindText      = "text"      // a user or an anonymous id as JSON has it, without the quotes
 )
 
@@ -33,6 +34,7 @@ type list struct {
 	name                     string
 	found                    bool // an erasure that was interrupted left it and needs it
 	users, anonymous, shared map[string]bool
+	roles                    map[string]bool
 	// masks, if it is set, has tables masked (mask.go) in place of being made nameless.
 	masks *Forgotten
 }
@@ -145,6 +147,8 @@ func (l *list) set(kind string) map[string]bool {
 		return l.anonymous
 	case kindShared:
 		return l.shared
+	case kindRole:
+		return l.roles
 	}
 	return nil
 }
@@ -170,7 +174,7 @@ func (e *eraser) add(ctx context.Context, kind string, ids ...string) error {
 		if err = batch.Append(e.cfg.App, kind, id, e.list.maskOf(kind, id)); err != nil {
 			break
 		}
-		if kind == kindShared {
+		if kind == kindShared || kind == kindRole {
 			continue
 		}
 		for _, text := range spellings(id) {

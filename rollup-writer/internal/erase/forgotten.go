@@ -205,7 +205,7 @@ func (f *Forgotten) Scrub(e *event.EnrichedEvent) bool {
 	if f.theirs(e) {
 		e.ActorID, e.ActorKind, e.UserID, e.AnonymousID, e.MessageID, e.PreviousID, e.LinkedUserID = "", event.ActorErased, "", "", "", "", ""
 		e.Properties, e.Traits, e.Metric, e.Context, e.Conflicts = []byte("{}"), []byte("{}"), nil, nil, nil
-		e.SessionID, e.IP, e.UserAgent = "", "", ""
+		e.SessionID, e.IP, e.UserAgent, e.Role = "", "", "", ""
 		return true
 	}
 	changed := false
@@ -239,6 +239,6 @@ func (f *Forgotten) ScrubAttribution(a *columns.Attribution) {
 	}
 	if f.has(topic.KeyUser, a.UserID) || f.has(topic.KeyAnonymous, a.AnonymousID) ||
 		(a.ActorKind == event.ActorUser && f.has(topic.KeyUser, a.ActorID)) || (a.ActorKind == event.ActorAnonymous && f.has(topic.KeyAnonymous, a.ActorID)) {
-		a.ActorID, a.ActorKind, a.UserID, a.AnonymousID = "", event.ActorErased, "", ""
+		a.ActorID, a.ActorKind, a.UserID, a.AnonymousID, a.Role = "", event.ActorErased, "", "", ""
 	}
 }

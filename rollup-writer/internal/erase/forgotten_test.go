@@ -35,7 +35,7 @@ func TestScrub(t *testing.T) {
 		return e
 	}
 	nameless := full(func(e *event.EnrichedEvent) {
-		e.ActorKind, e.MessageID, e.SessionID, e.IP, e.UserAgent = event.ActorErased, "", "", "", ""
+		e.ActorKind, e.MessageID, e.SessionID, e.IP, e.UserAgent, e.Role = event.ActorErased, "", "", "", "", ""
 		e.Properties, e.Traits, e.Metric, e.Context, e.Conflicts = []byte("{}"), []byte("{}"), nil, nil, nil
 	})
 	of := func(user, anonymous, linked, previous, actor, kind string) event.EnrichedEvent {
@@ -101,12 +101,13 @@ func TestMask(t *testing.T) {
 	}
 	list.Event(&e)
 	want := event.EnrichedEvent{
-		AppID: "shop", Kind: event.KindIdentify, MessageID: e.MessageID, UserID: jane, AnonymousID: device, ActorID: jane, ActorKind: event.ActorUser, AccountID: "acme", Role: "r",
+		AppID: "shop", Kind: event.KindIdentify, MessageID: e.MessageID, UserID: jane, AnonymousID: device, ActorID: jane, ActorKind: event.ActorUser, AccountID: "acme", Role: e.Role,
 		Properties: []byte("{}"), Traits: []byte("{}"), RawOffset: 7,
 	}
-	if !reflect.DeepEqual(e, want) || e.MessageID == "m" || e.MessageID == "" {
+	if !reflect.DeepEqual(e, want) || e.MessageID == "m" || e.MessageID == "" || e.Role == "r" || e.Role == "" {
 		t.Errorf("got %+v\nwant %+v", e, want)
 	}
+	role := e.Role
 	// Of somebody else, on the device and after an alias: only the ids are masked.
 	e = event.EnrichedEvent{AppID: "shop", UserID: "joan", AnonymousID: "device", PreviousID: "jane", ActorID: "joan", ActorKind: event.ActorUser, MessageID: "m", Properties: []byte("p")}
 	list.Event(&e)
@@ -130,7 +131,8 @@ func TestMask(t *testing.T) {
 	m := event.Moves{
 		Moves: []event.Move{
 			{Match: event.Attribution{ActorID: text("device"), ActorKind: text(event.ActorAnonymous)}, Set: event.Attribution{ActorID: text("jane"), ActorKind: text(event.ActorUser), UserID: text("jane")}},
-			{Match: event.Attribution{ActorID: text("jane"), AnonymousID: text("device")}, Set: event.Attribution{AccountID: text("jane")}},
+			{Match: event.Attribution{ActorID: text("jane"), AnonymousID: text("device")}, Set: event.Attribution{AccountID: text("jane"), Role: text("r")}},
+			{Match: event.Attribution{FeatureID: text("jane"), Role: text("")}, Set: event.Attribution{Role: text("r")}},
 		},
 		Reason: &event.Reason{Kind: event.ReasonUnlink, IDKind: event.ActorAnonymous, ID: "device", UserID: "jane"},
 	}
@@ -138,7 +140,8 @@ func TestMask(t *testing.T) {
 	if want := (event.Moves{
 		Moves: []event.Move{
 			{Match: event.Attribution{ActorID: &device, ActorKind: text(event.ActorAnonymous)}, Set: event.Attribution{ActorID: &jane, ActorKind: text(event.ActorUser), UserID: &jane}},
-			{Match: event.Attribution{ActorID: &jane, AnonymousID: &device}, Set: event.Attribution{AccountID: text("jane")}},
+			{Match: event.Attribution{ActorID: &jane, AnonymousID: &device}, Set: event.Attribution{AccountID: text("jane"), Role: &role}},
+			{Match: event.Attribution{FeatureID: text("jane"), Role: text("")}, Set: event.Attribution{Role: text("r")}},
 		},
 		Reason: &event.Reason{Kind: event.ReasonUnlink, IDKind: event.ActorAnonymous, ID: device, UserID: jane},
 	}); !reflect.DeepEqual(m, want) {

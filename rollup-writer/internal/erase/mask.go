@@ -46,6 +46,8 @@ func (l *list) maskOf(kind, id string) string {
 	switch {
 	case l.masks == nil:
 		return ""
+	case kind == kindRole:
+		return l.masks.anyHash(id)
 	case kind == kindAnonymous:
 		return l.masks.mask(topic.KeyAnonymous, id)
 	}
@@ -71,15 +73,18 @@ func (e *Erasures) Event(ev *event.EnrichedEvent) {
 	if !theirs {
 		return
 	}
-	ev.MessageID = f.anyHash(ev.MessageID)
+	ev.MessageID, ev.Role = f.anyHash(ev.MessageID), f.anyHash(ev.Role)
 	ev.Properties, ev.Context, ev.Conflicts, ev.SessionID, ev.IP, ev.UserAgent = []byte("{}"), nil, nil, "", "", ""
 	if ev.Kind != event.KindGroup { // those are the account's
 		ev.Traits = []byte("{}")
 	}
 }
 
-// anyHash stands for a text, so that different ones stay different.
+// anyHash stands for a text, so that different ones stay different; an empty one is itself.
 func (f *Forgotten) anyHash(text string) string {
+	if text == "" {
+		return ""
+	}
 	least := ""
 	for _, set := range f.sets {
 		h := set.Hash('m', text)
@@ -96,6 +101,7 @@ func (e *Erasures) Moves(app string, m *event.Moves) {
 	if f == nil {
 		return
 	}
+	changed := false
 	text := func(p **string, kinds ...byte) {
 		if *p == nil {
 			return
@@ -104,6 +110,7 @@ func (e *Erasures) Moves(app string, m *event.Moves) {
 		for _, kind := range kinds {
 			id = f.mask(kind, id)
 		}
+		changed = changed || id != **p
 		*p = &id
 	}
 	attribution := func(a *event.Attribution) {
@@ -119,8 +126,16 @@ func (e *Erasures) Moves(app string, m *event.Moves) {
 		text(&a.AnonymousID, topic.KeyAnonymous)
 	}
 	for i := range m.Moves {
-		attribution(&m.Moves[i].Match)
-		attribution(&m.Moves[i].Set)
+		move := &m.Moves[i]
+		changed = false
+		attribution(&move.Match)
+		attribution(&move.Set)
+		for _, role := range []**string{&move.Match.Role, &move.Set.Role} {
+			if changed && *role != nil {
+				masked := f.anyHash(**role)
+				*role = &masked
+			}
+		}
 	}
 	if r := m.Reason; r != nil {
 		masked := *r

@@ -46,13 +46,13 @@ func deleted(_ *list, _, where string) string { return "DELETE WHERE " + where }
 // attributed is what erasing makes of the columns of a row that is the person's, in the
 // order of the columns.
 func (l *list) attributed() (columns, values []string) {
-	columns = []string{"actor_id", "actor_kind", "user_id", "anonymous_id"}
+	columns = []string{"actor_id", "actor_kind", "user_id", "anonymous_id", "role"}
 	if l.masks == nil {
-		return columns, []string{"''", "'" + event.ActorErased + "'", "''", "''"}
+		return columns, []string{"''", "'" + event.ActorErased + "'", "''", "''", "''"}
 	}
 	return columns, []string{
 		"multiIf(actor_kind = '" + event.ActorUser + "', " + l.masked(kindUser, "actor_id") + ", actor_kind = '" + event.ActorAnonymous + "', " + l.masked(kindAnonymous, "actor_id") + ", actor_id)",
-		"actor_kind", l.masked(kindUser, "user_id"), l.masked(kindAnonymous, "anonymous_id"),
+		"actor_kind", l.masked(kindUser, "user_id"), l.masked(kindAnonymous, "anonymous_id"), l.masked(kindRole, "role"),
 	}
 }
 

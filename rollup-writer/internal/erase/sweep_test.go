@@ -58,7 +58,7 @@ func newTables(t *testing.T) (driver.Conn, tables.Schema) {
 // after each of its statements, one after the other on the same tables, until a
 // run goes through.
 func TestSweepIsFinishedByAnotherRun(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
 	conn, schema := newTables(t)
 	exec := func(query string) {
@@ -69,21 +69,21 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 	}
 	// Jane, her device, and Joan on the device as well; what Jane did has been
 	// moved to nobody by a correction, as writers do it.
-	exec(`INSERT INTO events (app_id, kind, event, message_id, user_id, anonymous_id, actor_id, actor_kind, account_id, account_source, event_time, received_at, quantity,
+	exec(`INSERT INTO events (app_id, kind, event, message_id, user_id, anonymous_id, actor_id, actor_kind, account_id, account_source, role, event_time, received_at, quantity,
 			properties, metric, source_topic_id, source_partition, source_offset)
 		SELECT 'shop AND b', ['track', 'identify', 'metric'][number % 3 + 1] AS k, 'e', concat('m', toString(number)),
-			['jane', '', 'joan'][intDiv(number, 3) % 3 + 1] AS u, if(number % 2 = 0, 'device', ''), if(u = '', 'device', u), if(u = '', 'anonymous', 'user'), 'acme', 'event',
+			['jane', '', 'joan'][intDiv(number, 3) % 3 + 1] AS u, if(number % 2 = 0, 'device', ''), if(u = '', 'device', u), if(u = '', 'anonymous', 'user'), 'acme', 'event', if(u = 'joan', 'nurse', 'nurse of jane'),
 			'2026-11-20 10:00:00', '2026-11-20 10:00:00', 1, '{"name":"jane"}', if(k = 'metric', '{"numbers":{"":5}}', ''), 'topic', 0, number
 		FROM numbers(90)`)
-	moved := func(sign, actor, kind, user, anonymous string) string {
-		return fmt.Sprintf(`SELECT app_id, account_id, account_source, %s AS actor_id, %s AS actor_kind, %s AS user_id, %s AS anonymous_id, feature_id, module_id, product_id, role, event, hour,
+	moved := func(sign, actor, kind, user, anonymous, role string) string {
+		return fmt.Sprintf(`SELECT app_id, account_id, account_source, %s AS actor_id, %s AS actor_kind, %s AS user_id, %s AS anonymous_id, feature_id, module_id, product_id, %s AS role, event, hour,
 			source_partition, %ssum(b.events) AS events, %ssum(b.quantity) AS quantity, 'topic' AS source_topic_id, toInt64(90) AS source_offset, 'c' AS control_id, 'move' AS control_kind, now64(3) AS corrected_at
-			FROM usage_hourly AS b WHERE b.actor_id IN ('jane', 'device') GROUP BY ALL`, actor, kind, user, anonymous, sign, sign)
+			FROM usage_hourly AS b WHERE b.actor_id IN ('jane', 'device') GROUP BY ALL`, actor, kind, user, anonymous, role, sign, sign)
 	}
 	const signed = `app_id, account_id, account_source, actor_id, actor_kind, user_id, anonymous_id, feature_id, module_id, product_id, role, event, hour, source_partition, events, quantity,
 		source_topic_id, source_offset, control_id, control_kind, corrected_at`
 	exec("INSERT INTO correction_plans (" + signed + ", chunk, row) SELECT *, 1, 0 FROM (" +
-		moved("-", "b.actor_id", "b.actor_kind", "b.user_id", "b.anonymous_id") + " UNION ALL " + moved("", "''", "'erased'", "''", "''") + ")")
+		moved("-", "b.actor_id", "b.actor_kind", "b.user_id", "b.anonymous_id", "b.role") + " UNION ALL " + moved("", "''", "'erased'", "''", "''", "''") + ")")
 	exec("INSERT INTO correction_plans (app_id, source_topic_id, source_partition, source_offset, corrected_at, chunk, row) VALUES ('shop AND b', 'topic', 0, 90, now64(3), 0, 1)")
 	exec("INSERT INTO corrections (" + signed + ") SELECT " + signed + " FROM correction_plans WHERE chunk > 0")
 	exec(`INSERT INTO rejected_events (app_id, stage, received_at, original) VALUES ('shop AND b', 'gateway', now(), '{"userId":"jane"}'), ('shop AND b', 'gateway', now(), '{"userId":"janet"}')`)
@@ -158,6 +158,11 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 	}
 	if n := number("SELECT countIf(original || envelope != '') FROM rejected_events"); n != 1 {
 		t.Errorf("%v rejected events have their bytes, want that of janet alone", n)
+	}
+	for _, table := range []string{"events", "usage_hourly", "corrections", "correction_plans", "user_feature_daily"} {
+		if n := number("SELECT countIf(position(role, 'jane') > 0) FROM " + table); n != 0 {
+			t.Errorf("%v rows of %s keep a role of the person", n, table)
+		}
 	}
 	if n := number("SELECT count() FROM signal_log"); n != 1 {
 		t.Errorf("%v signals are left, want the account's alone", n)
