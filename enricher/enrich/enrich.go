@@ -157,8 +157,8 @@ func (s *Service) Run(sig process.Signals) (err error) {
 		return err
 	}
 	if s.cfg.PrivacyFile != "" {
-		s.log.Info("privacy rules are applied after raw: unless the gateways apply them too, the raw topic, events rejected by gateways "+
-			"and members' roles hold the original values", "file", s.cfg.PrivacyFile)
+		s.log.Warn("privacy rules are applied after raw: unless the gateways have the same file, the raw topic, and what gateways and enrichers reject, "+
+			"in the rejected topic and in rejected_events, hold the original values", "file", s.cfg.PrivacyFile)
 	}
 	s.catalogs = newCatalogs(s)
 	opts, err := s.clientOptions("metadata", nil)

@@ -112,6 +112,7 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 	if raw.TimeNotes&event.TimeAmbiguous != 0 {
 		w.flags.add(flagTimeAmbiguous)
 	}
+	w.identity.RoleFrom(w.objects.kept.roleTraits(rules, raw.Traits))
 	if err := w.identify(raw, e); err != nil {
 		return w.tooMuchWork(err, func(f *fault) { w.rejectRaw(r, f) })
 	}

@@ -24,7 +24,21 @@ func (s *Service) privacyRead(err error) {
 type redacted struct {
 	by *privacy.Redactor
 
-	properties, traits, context, conflicts, unread []byte
+	properties, traits, context, conflicts, unread, role []byte
+}
+
+// roleTraits are the traits that a role may be read from: without what the rules drop. Nil
+// without rules.
+func (k *redacted) roleTraits(rules *privacy.Rules, traits []byte) []byte {
+	if rules == nil || len(traits) == 0 {
+		return nil
+	}
+	if k.by == nil {
+		k.by = privacy.NewRedactor()
+	}
+	k.by.Begin(rules)
+	k.role = k.by.Append(k.role[:0], privacy.Traits, traits)
+	return k.role
 }
 
 // addUnread adds fields that were sent and not used, as JSON object text or empty, to

@@ -24,6 +24,7 @@ apps:
     rules:
       - {path: properties.pin, action: drop}
       - {path: properties.session_id, action: drop}
+      - {path: traits.role, action: drop}
       - {path: "properties.**", detect: [email], action: mask}
     opt_out: {users: [gone], accounts: [secret corp]}
 ...
@@ -45,9 +46,30 @@ apps:
 	send("dev", "corp", "u2", "secret corp", `{"n":1}`)
 	send("other", "other", "gone", "", `{"note":"to m@shop.example","session_id":"s-7"}`)
 	c.drained()
+	// A role is a trait: what the rules drop is nobody's role, in the event, in those after
+	// it and in identity state.
+	for _, app := range []string{"dev", "plain"} {
+		for n, kind := range []string{event.KindGroup, event.KindIdentify, event.KindTrack} {
+			c.send(c.raw(event.RawEvent{
+				AppID: app, Kind: kind, Event: "Item Scanned", MessageID: app + "-" + kind, UserID: "member", AccountID: "acme",
+				Timestamp: at + int64(n), ReceivedAt: at + int64(n), Quantity: 1, Traits: []byte(`{"role":"nurse of ward 7"}`),
+			}))
+		}
+	}
+	c.drained()
 	i.stopped()
 
 	got := c.find()
+	for _, kind := range []string{event.KindGroup, event.KindIdentify, event.KindTrack} {
+		if e := got["dev-"+kind]; e.Role != "" || strings.Contains(string(e.Traits), "nurse") {
+			t.Errorf("%s has role %q and traits %s", kind, e.Role, e.Traits)
+		}
+		if e := got["plain-"+kind]; e.Role != "nurse of ward 7" {
+			t.Errorf("%s of an app without rules has role %q", kind, e.Role)
+		}
+		delete(got, "dev-"+kind)
+		delete(got, "plain-"+kind)
+	}
 	for id, want := range map[string][4]string{
 		"first":    {`{"note":"to [email]","n":1}`, "", "203.0.113.0", ""},
 		"conflict": {`{}`, `{"properties.n":"ask [email]"}`, "203.0.113.0", ""},

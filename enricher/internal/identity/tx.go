@@ -30,6 +30,8 @@ type Tx struct {
 	counted []prometheus.Counter // incremented when the Tx is committed
 	batches []*batch             // waiting orders, by app
 
+	roleFrom []byte // see RoleFrom; of the next event
+
 	// Fields of the current record.
 	undo     undo
 	orders   []placed // put into batches when the record is done
@@ -122,6 +124,11 @@ func (tx *Tx) Rollback() {
 	tx.src = source{}
 }
 
+// RoleFrom has the next call of Event read the role from these traits, those that privacy
+// rules leave, and not from the record's. It must be called before each Event, with nil
+// where there are no rules.
+func (tx *Tx) RoleFrom(traits []byte) { tx.roleFrom = traits }
+
 // Event decides whom an event counts for, and learns from it. offset is that of the raw
 // record; at is the event time at which the event counts.
 func (tx *Tx) Event(offset int64, raw *event.RawEvent, at event.Micros, out *Outputs) (Resolution, error) {
@@ -149,7 +156,11 @@ func (tx *Tx) Event(offset int64, raw *event.RawEvent, at event.Micros, out *Out
 						res.ParentAccountID, _ = idtext.Default.Read(firstTrait(raw.Traits, tx.s.cfg.ParentTraits))
 					}
 					if raw.UserID != "" {
-						tx.joins(raw.UserID, raw.AccountID, firstTrait(raw.Traits, tx.s.cfg.RoleTraits), at)
+						role := raw.Traits
+						if tx.roleFrom != nil {
+							role = tx.roleFrom
+						}
+						tx.joins(raw.UserID, raw.AccountID, firstTrait(role, tx.s.cfg.RoleTraits), at)
 					}
 				case event.KindAlias:
 					selfAlias = raw.PreviousID == raw.UserID
