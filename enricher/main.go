@@ -32,6 +32,7 @@ Commands:
   state export    write the compacted topics (identities, who was erased, catalogs, types, known ids) to a file
   state import    put such a file into empty topics; enrichers must be stopped
   identity show   show what is known about an id and from which record
+  identity import make identity state of a file of 'rollup-writer identity export'; enrichers must be stopped
   identity unlink undo a wrong link and move back what it moved
 ` + catalogcli.Usage + `
 Flags of a command: enricher <command> -help
@@ -48,6 +49,9 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 	case "state":
 		return state(args, getenv, stdout, stderr)
 	case "identity":
+		if len(args) > 0 && args[0] == "import" {
+			return learnAgain(args[1:], getenv, stdout, stderr)
+		}
 		return identitycli.Run(args, getenv, stdout, stderr)
 	case "catalog", "metadata":
 		signals, release := process.Notify()

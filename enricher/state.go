@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,9 +9,11 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/uptakehq/uptake/enricher/internal/relearn"
 	"github.com/uptakehq/uptake/enricher/internal/statefile"
 	"github.com/uptakehq/uptake/schemas/svc/kafka"
 	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // state exports or imports the compacted topics.
@@ -27,7 +30,60 @@ func state(args []string, getenv func(string) (string, bool), stdout, stderr io.
 	default:
 		return fmt.Errorf("%w: state needs export or import (got %q)", process.ErrUsage, verb)
 	}
-	set := process.NewFlags("enricher state "+verb, "warn", stderr)
+	return withFile("state "+verb, args, getenv, stderr, func(ctx context.Context, client *kgo.Client, path string) error {
+		var end *statefile.End
+		var err error
+		if verb == "export" {
+			end, err = exportState(path, func(w io.Writer) (*statefile.End, error) { return statefile.Write(ctx, client, w) })
+		} else {
+			end, err = importState(ctx, client, path, stdout)
+		}
+		if err != nil {
+			return err
+		}
+		for _, name := range statefile.Topics {
+			if _, err := fmt.Fprintf(stdout, "%s: %d records\n", name, end.Records[name]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func importState(ctx context.Context, client *kgo.Client, path string, stdout io.Writer) (*statefile.End, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	head, end, err := statefile.Read(ctx, client, file)
+	if err != nil {
+		return nil, err
+	}
+	_, err = fmt.Fprintf(stdout, "state of %s\n", head.MadeAt.Format("2006-01-02 15:04:05 MST"))
+	return end, err
+}
+
+// learnAgain makes identity state of the calls that ClickHouse has.
+func learnAgain(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
+	return withFile("identity import", args, getenv, stderr, func(ctx context.Context, client *kgo.Client, path string) error {
+		file, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		report, err := relearn.Into(ctx, client, file)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(stdout, "%d calls and %d lists of erased persons: %d records of %s\n", report.Calls, report.Erased, report.Records, topic.EnricherState)
+		return err
+	})
+}
+
+// withFile runs a command that has a client and a file.
+func withFile(command string, args []string, getenv func(string) (string, bool), stderr io.Writer, do func(context.Context, *kgo.Client, string) error) error {
+	set := process.NewFlags("enricher "+command, "warn", stderr)
 	k := kafka.DefaultConfig("uptake-state")
 	k.Flags(set.FlagSet)
 	path := set.String("file", "", "`path` of the file; an export makes it, readable by its owner only")
@@ -51,29 +107,7 @@ func state(args []string, getenv func(string) (string, bool), stdout, stderr io.
 	defer client.Close()
 	signals, release := process.Notify()
 	defer release()
-	var end *statefile.End
-	if verb == "export" {
-		end, err = exportState(*path, func(w io.Writer) (*statefile.End, error) { return statefile.Write(signals.Stop, client, w) })
-	} else {
-		var file *os.File
-		if file, err = os.Open(*path); err != nil {
-			return err
-		}
-		defer file.Close()
-		var head *statefile.Header
-		if head, end, err = statefile.Read(signals.Stop, client, file); err == nil {
-			_, err = fmt.Fprintf(stdout, "state of %s\n", head.MadeAt.Format("2006-01-02 15:04:05 MST"))
-		}
-	}
-	if err != nil {
-		return err
-	}
-	for _, name := range statefile.Topics {
-		if _, err := fmt.Fprintf(stdout, "%s: %d records\n", name, end.Records[name]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return do(signals.Stop, client, *path)
 }
 
 // exportState writes a new file, and removes it if it was not written to its end.

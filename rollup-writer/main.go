@@ -40,6 +40,7 @@ Commands:
   export    write all that is held of a person, as JSON lines; changes nothing
   backup    back up ClickHouse, with the offsets up to which it holds the log; writers pause meanwhile
   restore   put a backup into empty tables and apply the erasures since; writers must be stopped
+  identity export  write the calls from which identities were learnt, for a Kafka that was lost
   alerts    evaluate segments and alerts, and deliver what they say
   insight   lint, plan, apply or show what views about usage go by: activity, exclusions, milestones
 
@@ -71,6 +72,8 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		return runErase(c, stdout)
 	case "export":
 		return runExport(c, stdout)
+	case "identity":
+		return identities(c, stdout)
 	case "backup":
 		return backup(c, stdout)
 	case "restore":

@@ -31,6 +31,7 @@ const usage = `Usage: enricher identity <command> [flags]
 Commands:
   show     show what is known about an id and from which record
   unlink   undo a wrong link of an id to a user and move back what it moved
+  import   make identity state of a file of 'rollup-writer identity export'
 
 An id is named by -anonymous ID or -user ID, within -app APP.
 `
@@ -50,7 +51,7 @@ func Run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		fmt.Fprint(stdout, usage)
 		return nil
 	default:
-		return fmt.Errorf("%w: identity needs show or unlink (got %q)\n%s", process.ErrUsage, command, usage)
+		return fmt.Errorf("%w: identity needs show, unlink or import (got %q)\n%s", process.ErrUsage, command, usage)
 	}
 	set := process.NewFlags("enricher identity "+command, "warn", stderr)
 	c := client{kafka: kafka.DefaultConfig("uptake-identity"), out: stdout}

@@ -242,3 +242,33 @@ func (f *Forgotten) ScrubAttribution(a *columns.Attribution) {
 		a.ActorID, a.ActorKind, a.UserID, a.AnonymousID, a.Role = "", event.ActorErased, "", "", ""
 	}
 }
+
+// Lists are the lists as identity state keeps them.
+func (f *Forgotten) Lists() []event.ErasedIDs {
+	var all []event.ErasedIDs
+	for _, key := range slices.Sorted(maps.Keys(f.sets)) {
+		ids := event.ErasedIDs{Key: []byte(key)}
+		for h := range f.sets[key].hashes {
+			ids.Hashes = append(ids.Hashes, h[:])
+		}
+		slices.SortFunc(ids.Hashes, slices.Compare)
+		all = append(all, ids)
+	}
+	return all
+}
+
+// Names reports whether a call names an erased person. f may be nil.
+func (f *Forgotten) Names(c *event.KnownCall) bool {
+	if f == nil {
+		return false
+	}
+	if f.has(topic.KeyUser, c.UserID) || f.has(topic.KeyAnonymous, c.AnonymousID) {
+		return true
+	}
+	for _, id := range []string{c.PreviousID, c.ID} {
+		if f.has(topic.KeyUser, id) || f.has(topic.KeyAnonymous, id) {
+			return true
+		}
+	}
+	return false
+}
