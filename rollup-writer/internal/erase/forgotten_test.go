@@ -156,8 +156,12 @@ func TestMask(t *testing.T) {
 		original   []byte
 		left       bool
 	}{
-		{"shop", event.StageGateway, []byte(`{"userId":"jane"}`), false}, {"shop", event.StageGateway, []byte(`{"userId":"joan"}`), true}, {"till", event.StageGateway, []byte(`{"userId":"jane"}`), true},
-		{"shop", event.StageEnricher, raw("jane", "{}"), false}, {"shop", event.StageEnricher, raw("", `{"of":"jane"}`), false}, {"shop", event.StageEnricher, raw("joan", "{}"), true},
+		{"shop", event.StageGateway, []byte(`{"userId":"jane"}`), false},
+		{"shop", event.StageGateway, []byte(`{"userId":"joan"}`), true},
+		{"till", event.StageGateway, []byte(`{"userId":"jane"}`), true},
+		{"shop", event.StageEnricher, raw("jane", "{}"), false},
+		{"shop", event.StageEnricher, raw("", `{"of":"jane"}`), false},
+		{"shop", event.StageEnricher, raw("joan", "{}"), true},
 		{"shop", event.StageEnricher, []byte("unreadable"), false},
 	} {
 		r := event.Rejected{AppID: tc.app, Stage: tc.stage, Original: tc.original, Detail: "d", MessageID: "m"}
