@@ -14,8 +14,8 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/block"
 	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
-	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/internal/erase"
+	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
