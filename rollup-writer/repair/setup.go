@@ -104,7 +104,7 @@ func Init(ctx context.Context, cfg boundary.Config, withoutIdentities bool, log 
 	})
 }
 
-// identities returns an error if the group never wrote these topics, ClickHouse knows
+// identities returns an error if nothing of these topics was ever written, ClickHouse knows
 // identities, and identity state knows none: then Kafka is another one than that which
 // ClickHouse was written from, and events would count for others than before.
 func (s *session) identities(ctx context.Context, without bool) error {
@@ -117,6 +117,12 @@ func (s *session) identities(ctx context.Context, without bool) error {
 			if commit, err := block.ParseCommit(c.Metadata); err != nil || commit.TopicID == s.state.Topics[name].ID.String() {
 				return nil //nolint:nilerr // a commit of another release, which is of these topics
 			}
+		}
+	}
+	for _, name := range boundary.Topics {
+		newest, err := boundary.Newest(ctx, s.sql, s.cfg.ClickHouse.Schema(), name, s.state.Topics[name].ID.String(), true)
+		if err != nil || len(newest) > 0 {
+			return err // rows of these topics: only the group's offsets were lost
 		}
 	}
 	var facts uint64

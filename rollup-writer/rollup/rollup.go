@@ -63,11 +63,11 @@ type Service struct {
 	windows map[windowKey]*window
 	ahead   map[string]map[int32]error // by topic and partition: commits of which ClickHouse lacks rows; see boundary.Ahead
 	erased  erasedOnce
-	inserts chan struct{}              // holds one element for each insert in progress
-	calm    sync.RWMutex               // locked while rollups are compared: no insert is in progress
-	killed  context.Context            // ends when inserts in progress are abandoned
-	stall   context.CancelCauseFunc    // ends serve with errStalled
-	wg      sync.WaitGroup             // partitions
+	inserts chan struct{}           // holds one element for each insert in progress
+	calm    sync.RWMutex            // locked while rollups are compared: no insert is in progress
+	killed  context.Context         // ends when inserts in progress are abandoned
+	stall   context.CancelCauseFunc // ends serve with errStalled
+	wg      sync.WaitGroup          // partitions
 
 	mu         sync.Mutex // covers the two below
 	partitions map[string]map[int32]*partition
