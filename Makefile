@@ -10,7 +10,7 @@ GOLANGCI_VERSION := v2.15.0
 GO ?= go
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test test-long race fuzz bench faults identity lint fmt modules tools clean
+.PHONY: help build run demo test test-long race fuzz bench release faults identity lint fmt modules tools clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ fuzz: ## every fuzz target for FUZZTIME (20000x, or a time such as 5m)
 
 bench: ## the Go benchmarks of the hot parts and each stage beside its floor, into docs/performance.*: the load of that page, in about seven minutes
 	$(GO) run ./test/cmd/bench -full -benchtime 50ms -out docs/performance.json -doc docs/performance.md $(ARGS)
+
+release: ## binaries for linux on amd64 and arm64 with SBOMs, licences and checksums, into bin/release
+	$(GO) run ./test/cmd/release $(ARGS)
 
 N ?= 500
 faults: ## N seeded faults (500), with a table of what they did, appended to docs/faults.jsonl
