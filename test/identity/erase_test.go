@@ -41,7 +41,7 @@ func TestErasedPersonIsGone(t *testing.T) {
 }
 
 func eraseSomeone(t *testing.T, log kafka.Log) {
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
 	s := stack.ForTest(t, stack.Config{Log: log, Enricher: 2, Writers: 2, Args: arguments()})
 	p := &person{t: t, log: log, stack: s, at: time.Now().Add(-6 * time.Hour).Truncate(time.Hour)}
@@ -149,6 +149,16 @@ func eraseSomeone(t *testing.T, log kafka.Log) {
 	p.lostAndRebuilt(ctx, accounts)
 }
 
+// nameless holds every table not to name the person.
+func (p *person) nameless(ctx context.Context, when string) {
+	p.t.Helper()
+	for _, table := range p.tables(ctx) {
+		if n := p.naming(ctx, table); n > 0 {
+			p.t.Errorf("%d rows of %s name the person %s: %s", n, table, when, p.example(ctx, table))
+		}
+	}
+}
+
 // exported compares an export with all that names the person: each table, and each topic's
 // state, must be in it, and nothing of john but what the person did on his device.
 func (p *person) exported(ctx context.Context) {
@@ -251,11 +261,7 @@ func (p *person) lostAndRebuilt(ctx context.Context, accounts string) {
 		p.t.Fatalf("rebuild: %s, %v", out, err)
 	}
 	p.t.Logf("%s", out)
-	for _, table := range p.tables(ctx) {
-		if n := p.naming(ctx, table); n > 0 {
-			p.t.Errorf("%d rows of %s name the person after a rebuild: %s", n, table, p.example(ctx, table))
-		}
-	}
+	p.nameless(ctx, "after a rebuild")
 	if after := p.cells(ctx, accounts); fmt.Sprint(before) != fmt.Sprint(after) {
 		p.t.Errorf("accounts had %v and have %v after a rebuild", before, after)
 	}
