@@ -96,7 +96,7 @@ func TestDerivedTablesAreAuditedAndMadeAgain(t *testing.T) {
 		{"unlinks lost", "TRUNCATE TABLE identity_unlinks", "identity_unlinks lacks 1 rows that correction_plans has", "`rollup-writer rebuild` of this app", nil, false},
 		{"events that count nothing deleted", "ALTER TABLE events DELETE WHERE kind IN ('metric', 'group')" + sync, "rows that say what events does not: events lost rows that count nothing", "`rollup-writer rebuild -from-log -shrink`", []func(*repair.RebuildConfig){fromLog, shrink}, true},
 	} {
-		if !longtest.Enabled() && i%3 != 1 {
+		if !longtest.Enabled() && i != 1 && i != 4 {
 			continue
 		}
 		t.Run(tc.name, func(t *testing.T) {

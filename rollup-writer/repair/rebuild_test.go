@@ -115,10 +115,11 @@ func TestRebuildRepairs(t *testing.T) {
 		with   []func(*repair.RebuildConfig)
 		// refused: without these it would take counts out, and does not.
 		refused bool
+		long    bool // another case has a damage of this kind
 	}{
-		{name: "part of a rollup", damage: func(b *bench) { b.dropPart("account_module_daily", 1) }},
-		{name: "part of the user rollup", damage: func(b *bench) { b.dropPart("user_feature_daily", 3) }},
-		{name: "part of usage_hourly", damage: func(b *bench) { b.dropPart("usage_hourly", 2) }},
+		{name: "part of a rollup", damage: func(b *bench) { b.dropPart("account_module_daily", 1) }, long: true},
+		{name: "part of the user rollup", damage: func(b *bench) { b.dropPart("user_feature_daily", 3) }, long: true},
+		{name: "part of usage_hourly", damage: func(b *bench) { b.dropPart("usage_hourly", 2) }, long: true},
 		{name: "correction in usage_hourly", damage: func(b *bench) {
 			// The parts of a correction hold rows that are negative.
 			var part string
@@ -128,7 +129,7 @@ func TestRebuildRepairs(t *testing.T) {
 			b.Exec("ALTER TABLE usage_hourly DROP PART '" + part + "'")
 		}},
 		{name: "part of corrections", damage: func(b *bench) { b.dropPart("corrections", 0) }},
-		{name: "part of events", damage: func(b *bench) { b.dropPart("events", 1) }, with: []func(*repair.RebuildConfig){fromLog}, refused: true},
+		{name: "part of events", damage: func(b *bench) { b.dropPart("events", 1) }, with: []func(*repair.RebuildConfig){fromLog}, refused: true, long: true},
 		{name: "month of events detached", damage: func(b *bench) {
 			b.Exec("ALTER TABLE events DETACH PARTITION " + firstReceipt.Format("200601"))
 			b.Exec("TRUNCATE TABLE identity_facts")
@@ -141,19 +142,22 @@ func TestRebuildRepairs(t *testing.T) {
 			for _, table := range []string{"usage_hourly", "account_feature_daily", "user_feature_daily"} {
 				b.deleteRows(table, "feature_id = 'f-3'")
 			}
-		}, with: []func(*repair.RebuildConfig){fromLog}},
+		}, with: []func(*repair.RebuildConfig){fromLog}, long: true},
 		{name: "rollup doubled", damage: func(b *bench) {
 			b.Exec("INSERT INTO account_product_daily SELECT * FROM account_product_daily LIMIT 3 SETTINGS insert_deduplicate = 0")
 		}, with: []func(*repair.RebuildConfig){shrink}, refused: true},
 		{name: "block doubled everywhere", damage: func(b *bench) {
 			b.Exec("INSERT INTO events SELECT * FROM events WHERE _part = (SELECT min(_part) FROM events) SETTINGS insert_deduplicate = 0, deduplicate_blocks_in_dependent_materialized_views = 0")
-		}, with: []func(*repair.RebuildConfig){fromLog, shrink}},
+		}, with: []func(*repair.RebuildConfig){fromLog, shrink}, long: true},
 		{name: "a part of each", damage: func(b *bench) {
 			for i, table := range stored {
 				b.dropPart(table, i%2)
 			}
 		}, with: []func(*repair.RebuildConfig){fromLog, shrink}},
 	} {
+		if tc.long && !longtest.Enabled() {
+			continue
+		}
 		t.Run(tc.name, func(t *testing.T) {
 			b.T = t
 			tc.damage(b)

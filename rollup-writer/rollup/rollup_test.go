@@ -19,6 +19,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/audit"
 	"github.com/uptakehq/uptake/rollup-writer/internal/block"
 	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
+	"github.com/uptakehq/uptake/rollup-writer/internal/sqltest"
 	"github.com/uptakehq/uptake/rollup-writer/internal/writertest"
 	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
@@ -477,12 +478,14 @@ func TestRefusals(t *testing.T) {
 			b.T.Fatal(err)
 		}
 	}
+	addr, db := sqltest.Database(t)
 	for _, tc := range []struct {
 		name    string
 		prepare func(*bench)
 		change  func(*Config)
 		halted  []string // in the health of partitions
 		fails   []string // in the error of Run
+		alters  bool     // tables, so that it has its own
 	}{
 		{name: "no commit", prepare: func(*bench) {}, halted: []string{"has no commit", "rollup-writer init"}},
 		{name: "foreign commit", prepare: func(b *bench) { b.init(); commit(b, 0, "") }, halted: []string{"was not made by rollup-writer"}},
@@ -580,7 +583,7 @@ func TestRefusals(t *testing.T) {
 					b.T.Fatal(err)
 				}
 			},
-			fails: []string{"account_module_daily` has no dedup window", "ALTER TABLE"},
+			fails: []string{"account_module_daily` has no dedup window", "ALTER TABLE"}, alters: true,
 		},
 		{
 			name: "unknown schema", prepare: func(b *bench) {
@@ -589,7 +592,7 @@ func TestRefusals(t *testing.T) {
 					b.T.Fatal(err)
 				}
 			},
-			fails: []string{"9001_later, which this binary does not know"},
+			fails: []string{"9001_later, which this binary does not know"}, alters: true,
 		},
 		{
 			name: "no database", prepare: func(b *bench) { b.init() }, change: func(c *Config) { c.ClickHouse.Database = "nowhere" },
@@ -601,7 +604,11 @@ func TestRefusals(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b := newBench(t)
+			addr, db := addr, db
+			if tc.alters {
+				addr, db = sqltest.Database(t)
+			}
+			b := newBenchAt(t, addr, db)
 			tc.prepare(b)
 			if tc.change == nil {
 				tc.change = func(*Config) {}

@@ -67,7 +67,7 @@ func inject(t *testing.T, c Config) *Report {
 // Whatever dies, every acked event is in events and in every rollup once: over
 // the form that is fast, and over the processes that ship.
 func TestFaults(t *testing.T) {
-	faults := uint64(44)
+	faults := uint64(24)
 	if longtest.Enabled() {
 		faults = 220
 	}

@@ -56,7 +56,7 @@ func TestRollupsAreWhatWasSaid(t *testing.T) {
 		t.Skip("starts the services and ClickHouse; not under -short")
 	}
 	// Without a number it is a look at each log that `make test` can afford.
-	onFake, onKafka, kills := 40, 15, 3
+	onFake, onKafka, kills := 20, 15, 3
 	if n := int(setting("IDENTITY_WORLDS", 0)); n > 0 {
 		onFake, onKafka, kills = n, n/4, 8+n/40
 	}
@@ -250,7 +250,7 @@ func watch(ctx context.Context, s *stack.Stack, most int64, stop <-chan struct{}
 			return w
 		case <-ctx.Done():
 			return w
-		case <-time.After(50 * time.Millisecond): // paces the reader; nothing depends on it
+		case <-time.After(300 * time.Millisecond): // paces the reader, whose queries take CPU from the services; nothing depends on it
 		}
 		r := tables[w.looks%len(tables)].Table
 		var n int64

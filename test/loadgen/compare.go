@@ -359,7 +359,7 @@ func Arrival(ctx context.Context, conn driver.Conn, database string, o *Oracle) 
 // Await returns when database holds at least as many events and rejections as
 // the oracle expects, or an error when ctx ends before.
 func Await(ctx context.Context, conn driver.Conn, database string, o *Oracle) error {
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(250 * time.Millisecond) // each look takes CPU from what is waited for
 	defer tick.Stop()
 	for {
 		a, err := Arrival(ctx, conn, database, o)

@@ -179,7 +179,7 @@ func awaitAll(ctx context.Context, s settings, conn driver.Conn, oracle *loadgen
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(200 * time.Millisecond):
+		case <-time.After(500 * time.Millisecond):
 		}
 	}
 }

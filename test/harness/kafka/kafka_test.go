@@ -12,6 +12,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/schemas/longtest"
 )
 
 func within(t *testing.T, d time.Duration) context.Context {
@@ -90,6 +92,7 @@ func TestOneBrokerKeepsItsData(t *testing.T) {
 // With acks from all of two replicas in sync, three brokers go on without any
 // one of them, and without two of them they do not.
 func TestThreeBrokers(t *testing.T) {
+	longtest.Only(t)
 	c := ForTest(t, Config{Brokers: 3})
 	ctx := within(t, 4*time.Minute)
 	cl := client(t, c)
