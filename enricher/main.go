@@ -3,8 +3,8 @@
 package main
 
 import (
+	"context"
 	"flag"
-	"fmt"
 	"io"
 	"os"
 
@@ -23,44 +23,22 @@ func main() {
 	}))
 }
 
-const usage = `Usage: enricher [command] [flags]
-
-Commands:
-  serve           enrich events until stopped (the default)
-  topics apply    create the topics that do not exist
-  topics check    check the settings of the topics
-  state export    write the compacted topics (identities, who was erased, catalogs, types, known ids) to a file
-  state import    put such a file into empty topics; enrichers must be stopped
-  identity show   show what is known about an id and from which record
-  identity import make identity state of a file of 'rollup-writer identity export'; enrichers must be stopped
-  identity unlink undo a wrong link and move back what it moved
-` + catalogcli.Usage + `
-Flags of a command: enricher <command> -help
-Every flag can be given as UPTAKE_<FLAG> in the environment or in a -config file.
-`
-
 func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
-	command, args := process.Command("enricher", usage, args, stdout, stderr)
-	switch command {
-	case "serve":
-		return serve(args, getenv, stderr)
-	case "topics":
-		return topics(args, getenv, stdout, stderr)
-	case "state":
-		return state(args, getenv, stdout, stderr)
-	case "identity":
-		if len(args) > 0 && args[0] == "import" {
-			return learnAgain(args[1:], getenv, stdout, stderr)
-		}
-		return identitycli.Run(args, getenv, stdout, stderr)
-	case "catalog", "metadata":
+	identities := identitycli.Commands(getenv, stdout, stderr)
+	identities.Commands = append(identities.Commands, process.Command{
+		Name: "import", Summary: "make identity state of a file of `rollup-writer identity export`; enrichers must be stopped",
+		Run: func(args []string) error { return learnAgain(args, getenv, stdout, stderr) },
+	})
+	program := process.Program{Name: "enricher", Default: "serve", Commands: append([]process.Command{
+		{Name: "serve", Summary: "enrich events until stopped", Run: func(args []string) error { return serve(args, getenv, stderr) }},
+		{Name: "topics", Group: topics(getenv, stdout, stderr)},
+		{Name: "state", Group: state(getenv, stdout, stderr)},
+		{Name: "identity", Group: identities},
+	}, catalogcli.Commands(func() (context.Context, func()) {
 		signals, release := process.Notify()
-		defer release()
-		return catalogcli.Main(signals.Stop, append([]string{command}, args...), stdout, stderr, getenv)
-	case "": // -help or -version was printed
-		return nil
-	}
-	return fmt.Errorf("%w: unknown command %q\n%s", process.ErrUsage, command, usage)
+		return signals.Stop, release
+	}, stdout, stderr, getenv)...)}
+	return program.Run(args, stdout, stderr)
 }
 
 func serve(args []string, getenv func(string) (string, bool), stderr io.Writer) error {

@@ -16,20 +16,19 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// state exports or imports the compacted topics.
-func state(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
-	verb := ""
-	if len(args) > 0 {
-		verb, args = args[0], args[1:]
+// state are the commands that write the compacted topics to a file and read them from
+// it.
+func state(getenv func(string) (string, bool), stdout, stderr io.Writer) *process.Program {
+	run := func(verb string) func([]string) error {
+		return func(args []string) error { return runState(verb, args, getenv, stdout, stderr) }
 	}
-	switch verb {
-	case "export", "import":
-	case "help", "-h", "-help", "--help":
-		_, err := fmt.Fprintln(stdout, "Usage: enricher state export|import -file FILE [flags]\n\nFlags of a command: enricher state <command> -help")
-		return err
-	default:
-		return fmt.Errorf("%w: state needs export or import (got %q)", process.ErrUsage, verb)
-	}
+	return &process.Program{Commands: []process.Command{
+		{Name: "export", Summary: "write the compacted topics (identities, who was erased, catalogs, types, known ids) to a file", Run: run("export")},
+		{Name: "import", Summary: "put such a file into empty topics; enrichers must be stopped", Run: run("import")},
+	}}
+}
+
+func runState(verb string, args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
 	return withFile("state "+verb, args, getenv, stderr, func(ctx context.Context, client *kgo.Client, path string) error {
 		var end *statefile.End
 		var err error

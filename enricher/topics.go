@@ -16,20 +16,18 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// topics creates or checks the topics of all services.
-func topics(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
-	verb := ""
-	if len(args) > 0 {
-		verb, args = args[0], args[1:]
+// topics are the commands that create or check the topics of all services.
+func topics(getenv func(string) (string, bool), stdout, stderr io.Writer) *process.Program {
+	run := func(verb string) func([]string) error {
+		return func(args []string) error { return runTopics(verb, args, getenv, stdout, stderr) }
 	}
-	switch verb {
-	case "apply", "check":
-	case "help", "-h", "-help", "--help":
-		_, err := fmt.Fprintln(stdout, "Usage: enricher topics apply|check [flags]\n\nFlags of a command: enricher topics <command> -help")
-		return err
-	default:
-		return fmt.Errorf("%w: topics needs apply or check (got %q)", process.ErrUsage, verb)
-	}
+	return &process.Program{Commands: []process.Command{
+		{Name: "apply", Summary: "create the topics that do not exist", Run: run("apply")},
+		{Name: "check", Summary: "check the settings of the topics", Run: run("check")},
+	}}
+}
+
+func runTopics(verb string, args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
 	set := process.NewFlags("enricher topics "+verb, "warn", stderr)
 	k := kafka.DefaultConfig("uptake-topics")
 	k.Flags(set.FlagSet)

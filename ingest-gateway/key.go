@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -15,70 +14,58 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
 
-const keyUsage = `Usage: ingest-gateway key COMMAND [flags]
-
-Commands:
-  key new      print a fresh write key, once, and the line for the key file
-  key list     list the keys of the key file: what each may do, and until when
-  key add      make a key of an app and write its hash into the key file
-  key rotate   make a key in place of another, which expires after an overlap
-  key revoke   remove a key from the key file
-
-Flags of each: ingest-gateway key COMMAND -help
-Gateways read the file again within seconds (keys-poll).
-`
-
-// keyCommand manages write keys in the key file.
-func keyCommand(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer, now time.Time) error {
-	command := ""
-	if len(args) > 0 {
-		command, args = args[0], args[1:]
+// keyCommands manage write keys in the key file.
+func keyCommands(getenv func(string) (string, bool), stdout, stderr io.Writer, now time.Time) *process.Program {
+	// flags defines those of a command beside -keys, and returns what it does.
+	command := func(name, summary string, flags func(set *flag.FlagSet, file *string) func() error) process.Command {
+		return process.Command{Name: name, Summary: summary, Run: func(args []string) error {
+			set := flag.NewFlagSet("ingest-gateway key "+name, flag.ContinueOnError)
+			set.SetOutput(stderr)
+			file := new(string)
+			if name != "new" {
+				set.StringVar(file, "keys", "keys.yaml", "`file` of apps and their write keys")
+			}
+			act := flags(set, file)
+			rest, err := setting.Parse(set, args, getenv)
+			if err == nil && len(rest) > 0 {
+				err = fmt.Errorf("unexpected argument %q", rest[0])
+			}
+			if err != nil {
+				return process.UsageError(err)
+			}
+			return act()
+		}}
 	}
-	set := flag.NewFlagSet("ingest-gateway key "+command, flag.ContinueOnError)
-	set.SetOutput(stderr)
-	if command != "new" {
-		set.String("keys", "keys.yaml", "`file` of apps and their write keys")
+	return &process.Program{
+		Commands: []process.Command{
+			command("new", "print a fresh write key, once, and the line for the key file", func(*flag.FlagSet, *string) func() error {
+				return func() error {
+					key := keys.New()
+					fmt.Fprintf(stdout, "write key (shown this once): %s\nline for the key file:       - %q\n", key, keys.HashOf(key).String())
+					return nil
+				}
+			}),
+			command("list", "list the keys of the key file: what each may do, and until when", func(_ *flag.FlagSet, file *string) func() error {
+				return func() error { return listKeys(stdout, *file, now) }
+			}),
+			command("add", "make a key of an app and write its hash into the key file", func(set *flag.FlagSet, file *string) func() error {
+				return addKey(set, file, stdout, now)
+			}),
+			command("rotate", "make a key in place of another, which expires after an overlap", func(set *flag.FlagSet, file *string) func() error {
+				app, id := oneKey(set)
+				overlap := set.Duration("overlap", 7*24*time.Hour, "how long the old key remains valid")
+				return func() error {
+					key, err := keys.Rotate(*file, *app, *id, now.Add(*overlap))
+					return shown(stdout, *app, key, err)
+				}
+			}),
+			command("revoke", "remove a key from the key file", func(set *flag.FlagSet, file *string) func() error {
+				app, id := oneKey(set)
+				return func() error { return keys.Revoke(*file, *app, *id) }
+			}),
+		},
+		Notes: "Gateways read the key file again within seconds (keys-poll).\n",
 	}
-	text := func(name string) string { return set.Lookup(name).Value.String() }
-	var act func() error
-	switch command {
-	case "help", "-h", "-help", "--help":
-		fmt.Fprint(stdout, keyUsage)
-		return nil
-	case "new":
-		act = func() error {
-			key := keys.New()
-			fmt.Fprintf(stdout, "write key (shown this once): %s\nline for the key file:       - %q\n", key, keys.HashOf(key).String())
-			return nil
-		}
-	case "list":
-		act = func() error { return listKeys(stdout, text("keys"), now) }
-	case "add":
-		act = addKey(set, stdout, now)
-	case "rotate":
-		app, id := oneKey(set)
-		overlap := set.Duration("overlap", 7*24*time.Hour, "how long the old key remains valid")
-		act = func() error {
-			key, err := keys.Rotate(text("keys"), *app, *id, now.Add(*overlap))
-			return shown(stdout, *app, key, err)
-		}
-	case "revoke":
-		app, id := oneKey(set)
-		act = func() error { return keys.Revoke(text("keys"), *app, *id) }
-	default:
-		return fmt.Errorf("%w: unknown command %q\n%s", process.ErrUsage, "key "+command, keyUsage)
-	}
-	rest, err := setting.Parse(set, args, getenv)
-	if err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return fmt.Errorf("%w: %w", process.ErrUsage, err)
-	}
-	if len(rest) > 0 {
-		return fmt.Errorf("%w: unexpected argument %q", process.ErrUsage, rest[0])
-	}
-	return act()
 }
 
 // oneKey defines the flags that name a key.
@@ -87,7 +74,7 @@ func oneKey(set *flag.FlagSet) (app, id *string) {
 }
 
 // addKey defines the flags of a new key.
-func addKey(set *flag.FlagSet, stdout io.Writer, now time.Time) func() error {
+func addKey(set *flag.FlagSet, file *string, stdout io.Writer, now time.Time) func() error {
 	var t keys.Terms
 	app := set.String("app", "", "`id` of the app, which must be in the file")
 	set.StringVar(&t.Note, "note", "", "`text` that describes the key's purpose")
@@ -102,7 +89,7 @@ func addKey(set *flag.FlagSet, stdout io.Writer, now time.Time) func() error {
 		if *lifetime != 0 {
 			t.Expires = now.Add(*lifetime).UTC().Truncate(time.Second)
 		}
-		key, err := keys.Add(set.Lookup("keys").Value.String(), *app, t)
+		key, err := keys.Add(*file, *app, t)
 		return shown(stdout, *app, key, err)
 	}
 }

@@ -35,7 +35,7 @@ apps:
 	command := func(args ...string) string {
 		t.Helper()
 		var out bytes.Buffer
-		if err := keyCommand(append([]string{args[0], "-keys", path}, args[1:]...), noEnv, &out, io.Discard, now); err != nil {
+		if err := keyCommands(noEnv, &out, io.Discard, now).Run(append([]string{args[0], "-keys", path}, args[1:]...), &out, io.Discard); err != nil {
 			t.Fatalf("%v: %v", args, err)
 		}
 		return out.String()
@@ -125,7 +125,7 @@ func TestKeyCommandsRefuse(t *testing.T) {
 	} {
 		reset()
 		args := strings.Fields(tc.args)
-		err := keyCommand(append([]string{args[0], "-keys", path}, args[1:]...), noEnv, io.Discard, io.Discard, time.Now())
+		err := keyCommands(noEnv, io.Discard, io.Discard, time.Now()).Run(append([]string{args[0], "-keys", path}, args[1:]...), io.Discard, io.Discard)
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: got %v, want %q", tc.args, err, tc.want)
 		}
@@ -144,7 +144,7 @@ func TestKeyCommandsRefuse(t *testing.T) {
 		t.Errorf("two edits at once: got %v", err)
 	}
 	for _, args := range [][]string{nil, {"fly"}, {"new", "x"}, {"list", "-no-such-flag"}} {
-		if err := keyCommand(args, noEnv, io.Discard, io.Discard, time.Now()); !errors.Is(err, process.ErrUsage) {
+		if err := keyCommands(noEnv, io.Discard, io.Discard, time.Now()).Run(args, io.Discard, io.Discard); !errors.Is(err, process.ErrUsage) {
 			t.Errorf("%v: got %v, want a usage error", args, err)
 		}
 	}

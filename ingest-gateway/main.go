@@ -5,7 +5,6 @@ package main
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"os"
 	"time"
@@ -25,31 +24,12 @@ func main() {
 	}))
 }
 
-const usage = `Usage: ingest-gateway [command] [flags]
-
-Commands:
-  serve        accept events until stopped (the default)
-  key new      print a fresh write key, once, and the line for the key file
-  key list     list the keys of the key file: what each may do, and until when
-  key add      make a key of an app and write its hash into the key file
-  key rotate   make a key in place of another, which expires after an overlap
-  key revoke   remove a key from the key file
-
-Flags of serve: ingest-gateway serve -help
-Every flag can be given as UPTAKE_<FLAG> in the environment or in a -config file.
-`
-
 func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
-	command, args := process.Command("ingest-gateway", usage, args, stdout, stderr)
-	switch command {
-	case "serve":
-		return serve(args, getenv, stderr)
-	case "key":
-		return keyCommand(args, getenv, stdout, stderr, time.Now())
-	case "": // -help or -version was printed
-		return nil
-	}
-	return fmt.Errorf("%w: unknown command %q\n%s", process.ErrUsage, command, usage)
+	program := process.Program{Name: "ingest-gateway", Default: "serve", Commands: []process.Command{
+		{Name: "serve", Summary: "accept events until stopped", Run: func(args []string) error { return serve(args, getenv, stderr) }},
+		{Name: "key", Group: keyCommands(getenv, stdout, stderr, time.Now())},
+	}}
+	return program.Run(args, stdout, stderr)
 }
 
 // options are the settings of the process beside the gateway's.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -17,40 +16,6 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
-
-const alertsUsage = `Usage: rollup-writer alerts [command] [flags]
-
-Commands:
-  serve      evaluate signals and deliver what they say, until told to stop (the default)
-  list       print the alerts log: what fired, why, and what became of it
-  ack        acknowledge an alert, with feedback
-  redeliver  send a message again, also one that was given up
-
-Flags of a command: rollup-writer alerts <command> -help
-docs/signals.md describes definitions, targets and commands.
-`
-
-// alerts runs the subcommands serve, list, ack and redeliver.
-func alerts(c *invocation, stdout io.Writer) error {
-	command := "serve"
-	if len(c.args) > 0 && c.args[0] != "" && c.args[0][0] != '-' {
-		command, c.args = c.args[0], c.args[1:]
-	}
-	switch command {
-	case "serve":
-		return serveAlerts(c)
-	case "list":
-		return listAlerts(c, stdout)
-	case "ack":
-		return acknowledge(c, stdout)
-	case "redeliver":
-		return redeliver(c, stdout)
-	case "help":
-		fmt.Fprint(stdout, alertsUsage)
-		return nil
-	}
-	return fmt.Errorf("%w: unknown command %q\n%s", process.ErrUsage, "alerts "+command, alertsUsage)
-}
 
 func serveAlerts(c *invocation) error {
 	set := process.NewFlags("rollup-writer alerts", "info", c.stderr)
@@ -92,7 +57,7 @@ func withLog(c *invocation, command string, flags func(set *process.Flags), vali
 	return do(signals.Stop, opts)
 }
 
-func listAlerts(c *invocation, stdout io.Writer) error {
+func listAlerts(c *invocation) error {
 	var app *string
 	var script *bool
 	return withLog(c, "list", func(set *process.Flags) {
@@ -103,7 +68,7 @@ func listAlerts(c *invocation, stdout io.Writer) error {
 		if err != nil {
 			return err
 		}
-		out := json.NewEncoder(stdout)
+		out := json.NewEncoder(c.stdout)
 		for _, r := range log {
 			switch {
 			case *app != "" && r.App != *app:
@@ -112,14 +77,14 @@ func listAlerts(c *invocation, stdout io.Writer) error {
 					return err
 				}
 			default:
-				fmt.Fprintf(stdout, "%s  %-12s %s %s %q: %s (%s, owner %s)\n", r.Written.Format(time.RFC3339), r.State, r.Signal, r.Level, r.Subject, r.Reason, r.AlertID, r.Owner)
+				fmt.Fprintf(c.stdout, "%s  %-12s %s %s %q: %s (%s, owner %s)\n", r.Written.Format(time.RFC3339), r.State, r.Signal, r.Level, r.Subject, r.Reason, r.AlertID, r.Owner)
 			}
 		}
 		return nil
 	})
 }
 
-func acknowledge(c *invocation, stdout io.Writer) error {
+func acknowledge(c *invocation) error {
 	var id, by, feedback, note *string
 	return withLog(c, "ack", func(set *process.Flags) {
 		id = set.String("alert", "", "`id` of the alert, as list prints it")
@@ -135,12 +100,12 @@ func acknowledge(c *invocation, stdout io.Writer) error {
 		if err := alert.Acknowledge(ctx, opts, *id, *by, *feedback, *note, time.Now()); err != nil {
 			return err
 		}
-		fmt.Fprintf(stdout, "alert %s is acknowledged\n", *id)
+		fmt.Fprintf(c.stdout, "alert %s is acknowledged\n", *id)
 		return nil
 	})
 }
 
-func redeliver(c *invocation, stdout io.Writer) error {
+func redeliver(c *invocation) error {
 	var id, target *string
 	return withLog(c, "redeliver", func(set *process.Flags) {
 		id = set.String("message", "", "`id` of the message, as received by the target or logged by the process")
@@ -154,7 +119,7 @@ func redeliver(c *invocation, stdout io.Writer) error {
 		if err := alert.Redeliver(ctx, opts, *id, *target, time.Now()); err != nil {
 			return err
 		}
-		fmt.Fprintf(stdout, "message %s will be sent to %s again\n", *id, *target)
+		fmt.Fprintf(c.stdout, "message %s will be sent to %s again\n", *id, *target)
 		return nil
 	})
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/uptakehq/uptake/rollup-writer/repair"
@@ -11,7 +10,7 @@ import (
 )
 
 // backup makes a backup of ClickHouse while writers run.
-func backup(c *invocation, stdout io.Writer) error {
+func backup(c *invocation) error {
 	set := c.flags("backup")
 	to := set.String("to", "", "`name` of a file that ends in .tar.gz, or of a directory, in ClickHouse's backups.allowed_path (standalone: data/clickhouse/backups); or one of ClickHouse's destinations, such as S3('...'). Default: a name with the time")
 	wait := set.Duration("wait", time.Minute, "how long writers may take to end the blocks that they have begun")
@@ -28,12 +27,12 @@ func backup(c *invocation, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "%s: %d bytes; writers paused for %.1f s\n%s\n", made.To, made.Bytes, made.Paused.Seconds(), made.Manifest.Personal)
+	_, err = fmt.Fprintf(c.stdout, "%s: %d bytes; writers paused for %.1f s\n%s\n", made.To, made.Bytes, made.Paused.Seconds(), made.Manifest.Personal)
 	return err
 }
 
 // restore exits with 1 if records between the backup and the log are lost.
-func restore(c *invocation, stdout io.Writer) error {
+func restore(c *invocation) error {
 	set := c.flags("restore")
 	var what repair.RestoreConfig
 	set.StringVar(&what.From, "from", "", "`name` or destination of the backup, as `rollup-writer backup -to` has it")
@@ -53,7 +52,7 @@ func restore(c *invocation, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := report.WriteText(stdout); err != nil {
+	if err := report.WriteText(c.stdout); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
 	if !report.Complete() {

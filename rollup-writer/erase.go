@@ -21,7 +21,7 @@ import (
 
 // runErase exits with 0 if nothing of the user is left, and with 1 if something is left
 // or the command failed. Run the command again to finish an interrupted erasure.
-func runErase(c *invocation, stdout io.Writer) error {
+func runErase(c *invocation) error {
 	set := c.flags("erase")
 	cfg := erase.DefaultConfig()
 	cfg.Flags(set)
@@ -34,7 +34,7 @@ func runErase(c *invocation, stdout io.Writer) error {
 	defer release()
 	ctx := signals.Stop
 	return c.persons(ctx, logger, func(dep erase.Dependencies) error {
-		return eraseWith(ctx, cfg, dep, *script, stdout)
+		return eraseWith(ctx, cfg, dep, *script, c.stdout)
 	})
 }
 
@@ -83,7 +83,7 @@ func eraseWith(ctx context.Context, cfg erase.Config, dep erase.Dependencies, sc
 }
 
 // runExport writes all that is held of a person.
-func runExport(c *invocation, stdout io.Writer) error {
+func runExport(c *invocation) error {
 	set := c.flags("export")
 	cfg := erase.DefaultConfig()
 	cfg.ExportFlags(set)
@@ -95,7 +95,7 @@ func runExport(c *invocation, stdout io.Writer) error {
 	signals, release := process.Notify()
 	defer release()
 	return c.persons(signals.Stop, logger, func(dep erase.Dependencies) error {
-		return intoFile(*to, stdout, func(w io.Writer) error {
+		return intoFile(*to, c.stdout, func(w io.Writer) error {
 			lines, err := erase.Export(signals.Stop, cfg, dep, w)
 			if err == nil {
 				logger.Info("exported", "app", cfg.App, "lines", lines, "to", *to)

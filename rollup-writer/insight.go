@@ -16,41 +16,8 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/process"
 )
 
-const insightUsage = `Usage: rollup-writer insight <command> [flags]
-
-Commands:
-  lint      check a file, and with -catalog-file what it names
-  plan      show what an apply would change, and whom it would touch today
-  apply     make a file the definitions in force
-  show      print the file in force
-  backtest  show when an alert would have fired, on history as now known
-
-Flags of a command: rollup-writer insight <command> -help
-docs/insights.md describes the format.
-`
-
 // errFindings is the error of lint when the file has findings.
 var errFindings = errors.New("the file has findings")
-
-// insights runs the subcommands lint, plan, apply, show and backtest.
-func insights(c *invocation, stdout io.Writer) error {
-	command := ""
-	if len(c.args) > 0 {
-		command, c.args = c.args[0], c.args[1:]
-	}
-	switch command {
-	case "lint":
-		return lintInsight(c, stdout)
-	case "plan", "apply", "show":
-		return changeInsight(c, command, stdout)
-	case "backtest":
-		return backtest(c, stdout)
-	case "help", "-help", "--help", "-h":
-		fmt.Fprint(stdout, insightUsage)
-		return nil
-	}
-	return fmt.Errorf("%w: unknown command %q\n%s", process.ErrUsage, "insight "+command, insightUsage)
-}
 
 func readInsight(file string) (*insight.Definitions, string, error) {
 	if file == "" {
@@ -67,7 +34,7 @@ func readInsight(file string) (*insight.Definitions, string, error) {
 	return d, string(text), nil
 }
 
-func lintInsight(c *invocation, stdout io.Writer) error {
+func lintInsight(c *invocation) error {
 	set := c.flags("insight lint")
 	file := set.String("file", "", "YAML `file` of the definitions")
 	catalogFile := set.String("catalog-file", "", "YAML `file` of the catalog that the definitions refer to; empty: check the format only")
@@ -79,7 +46,7 @@ func lintInsight(c *invocation, stdout io.Writer) error {
 		return err
 	}
 	if *catalogFile == "" {
-		fmt.Fprintf(stdout, "%s: %d rules\n", *file, len(d.Rules))
+		fmt.Fprintf(c.stdout, "%s: %d rules\n", *file, len(d.Rules))
 		return nil
 	}
 	text, err := os.ReadFile(*catalogFile)
@@ -92,14 +59,18 @@ func lintInsight(c *invocation, stdout io.Writer) error {
 	}
 	found := insight.Lint(d, features)
 	for _, f := range found {
-		fmt.Fprintf(stdout, "%s: %s\n", *file, f)
+		fmt.Fprintf(c.stdout, "%s: %s\n", *file, f)
 	}
 	if len(found) > 0 {
 		return errFindings
 	}
-	fmt.Fprintf(stdout, "%s: %d rules, nothing found\n", *file, len(d.Rules))
+	fmt.Fprintf(c.stdout, "%s: %d rules, nothing found\n", *file, len(d.Rules))
 	return nil
 }
+
+func planInsight(c *invocation) error  { return changeInsight(c, "plan", c.stdout) }
+func applyInsight(c *invocation) error { return changeInsight(c, "apply", c.stdout) }
+func showInsight(c *invocation) error  { return changeInsight(c, "show", c.stdout) }
 
 func changeInsight(c *invocation, command string, stdout io.Writer) (err error) {
 	set := c.flags("insight " + command)
@@ -214,7 +185,7 @@ func some(list []string) string {
 	return strings.Join(list, ", ")
 }
 
-func backtest(c *invocation, stdout io.Writer) (err error) {
+func backtest(c *invocation) (err error) {
 	id := ""
 	if len(c.args) > 0 && !strings.HasPrefix(c.args[0], "-") {
 		id, c.args = c.args[0], c.args[1:]
@@ -262,9 +233,9 @@ func backtest(c *invocation, stdout io.Writer) (err error) {
 		if !f.To.IsZero() {
 			until = "until " + f.To.Format(time.DateTime)
 		}
-		fmt.Fprintf(stdout, "%s  %s %s: %s\n", f.From.Format(time.DateTime), f.Subject, until, f.Reason)
+		fmt.Fprintf(c.stdout, "%s  %s %s: %s\n", f.From.Format(time.DateTime), f.Subject, until, f.Reason)
 	}
-	fmt.Fprintf(stdout, "alert %s would have fired %d times for %d subjects from %s to %s, on history as now known\n", id, len(found), len(subjects), begin.Format(time.DateOnly), end.Format(time.DateOnly))
+	fmt.Fprintf(c.stdout, "alert %s would have fired %d times for %d subjects from %s to %s, on history as now known\n", id, len(found), len(subjects), begin.Format(time.DateOnly), end.Format(time.DateOnly))
 	return nil
 }
 

@@ -16,6 +16,7 @@ import (
 type invocation struct {
 	args   []string
 	getenv func(string) (string, bool)
+	stdout io.Writer
 	stderr io.Writer
 
 	set *process.Flags

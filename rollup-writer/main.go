@@ -24,70 +24,51 @@ func main() {
 	}))
 }
 
-const usage = `Usage: rollup-writer [command] [flags]
-
-Commands:
-  serve     write to ClickHouse until stopped (the default)
-  migrate   create the databases, tables and views, or bring them up to date; with -roles also who may read and write them
-  init      commit the start offsets of a new installation; run it once, after migrate
-  rebuild   repair the tables of an app, with all writers stopped
-  audit     account for every accepted event and compare events with every rollup; writers may run
-  recount   store counts of the enrichers again that audit reports as lost; writers may run
-  replay-rejected  send rejected events again, repaired by a patch, under their message ids
-  retention  delete events after the retention of the privacy rules
-  console   serve the web pages; reads only
-  erase     delete a person's data and report what remains; enrichers and writers must run
-  export    write all that is held of a person, as JSON lines; changes nothing
-  backup    back up ClickHouse, with the offsets up to which it holds the log; writers pause meanwhile
-  restore   put a backup into empty tables and apply the erasures since; writers must be stopped
-  identity export  write the calls from which identities were learnt, for a Kafka that was lost
-  alerts    evaluate segments and alerts, and deliver what they say
-  insight   lint, plan, apply or show what views about usage go by: activity, exclusions, milestones
-
-Flags of a command: rollup-writer <command> -help
-Every flag can be given as UPTAKE_<FLAG> in the environment or in a -config file.
-`
-
 func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
-	command, args := process.Command("rollup-writer", usage, args, stdout, stderr)
-	c := &invocation{args: args, getenv: getenv, stderr: stderr}
-	switch command {
-	case "serve":
-		return serve(c)
-	case "migrate":
-		return migrate(c, stdout)
-	case "init":
-		return initialize(c)
-	case "rebuild":
-		return rebuild(c, stdout)
-	case "audit":
-		return compare(c, stdout)
-	case "recount":
-		return recount(c)
-	case "replay-rejected":
-		return replayRejected(c, stdout)
-	case "retention":
-		return retain(c, stdout)
-	case "erase":
-		return runErase(c, stdout)
-	case "export":
-		return runExport(c, stdout)
-	case "identity":
-		return identities(c, stdout)
-	case "backup":
-		return backup(c, stdout)
-	case "restore":
-		return restore(c, stdout)
-	case "console":
-		return serveConsole(c)
-	case "insight":
-		return insights(c, stdout)
-	case "alerts":
-		return alerts(c, stdout)
-	case "": // -help or -version was printed
-		return nil
+	command := func(name, summary string, do func(c *invocation) error) process.Command {
+		return process.Command{Name: name, Summary: summary, Run: func(args []string) error {
+			return do(&invocation{args: args, getenv: getenv, stdout: stdout, stderr: stderr})
+		}}
 	}
-	return fmt.Errorf("%w: unknown command %q\n%s", process.ErrUsage, command, usage)
+	program := process.Program{Name: "rollup-writer", Default: "serve", Commands: []process.Command{
+		command("serve", "write to ClickHouse until stopped", serve),
+		command("migrate", "create the databases, tables and views, or bring them up to date; with -roles also who may read and write them", migrate),
+		command("init", "commit the start offsets of a new installation; run it once, after migrate", initialize),
+		command("rebuild", "repair the tables of an app, with all writers stopped", rebuild),
+		command("audit", "account for every accepted event and compare events with every rollup; writers may run", compare),
+		command("recount", "store counts of the enrichers again that audit reports as lost; writers may run", recount),
+		command("replay-rejected", "send rejected events again, repaired by a patch, under their message ids", replayRejected),
+		command("retention", "delete events after the retention of the privacy rules", retain),
+		command("console", "serve the web pages; reads only", serveConsole),
+		command("erase", "delete a person's data and report what remains; enrichers and writers must run", runErase),
+		command("export", "write all that is held of a person, as JSON lines; changes nothing", runExport),
+		command("backup", "back up ClickHouse, with the offsets up to which it holds the log; writers pause meanwhile", backup),
+		command("restore", "put a backup into empty tables and apply the erasures since; writers must be stopped", restore),
+		{Name: "identity", Group: &process.Program{Commands: []process.Command{
+			command("export", "write the calls from which identities were learnt, for a Kafka that was lost", exportIdentities),
+		}}},
+		{Name: "alerts", Group: &process.Program{
+			Default: "serve",
+			Commands: []process.Command{
+				command("serve", "evaluate segments and alerts and deliver what they say, until stopped", serveAlerts),
+				command("list", "print the alerts log: what fired, why, and what became of it", listAlerts),
+				command("ack", "acknowledge an alert, with feedback", acknowledge),
+				command("redeliver", "send a message again, also one that was given up", redeliver),
+			},
+			Notes: "docs/signals.md describes definitions, targets and commands.\n",
+		}},
+		{Name: "insight", Group: &process.Program{
+			Commands: []process.Command{
+				command("lint", "check a file, and with -catalog-file what it names", lintInsight),
+				command("plan", "show what an apply would change, and whom it would touch today", planInsight),
+				command("apply", "make a file the definitions in force", applyInsight),
+				command("show", "print the file in force", showInsight),
+				command("backtest", "show when an alert would have fired, on history as now known", backtest),
+			},
+			Notes: "docs/insights.md describes the format.\n",
+		}},
+	}}
+	return program.Run(args, stdout, stderr)
 }
 
 func serve(c *invocation) error {
@@ -133,7 +114,7 @@ func initialize(c *invocation) error {
 
 // compare exits with 0 if the tables agree and with 1 if they differ. If it cannot read
 // something, it exits with 1, prints the error on standard error, and prints no report.
-func compare(c *invocation, stdout io.Writer) (err error) {
+func compare(c *invocation) (err error) {
 	set := c.flags("audit")
 	cfg := audit.DefaultConfig()
 	cfg.Flags(set)
@@ -170,7 +151,7 @@ func compare(c *invocation, stdout io.Writer) (err error) {
 	if *script {
 		write = report.WriteJSON
 	}
-	if err := write(stdout); err != nil {
+	if err := write(c.stdout); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
 	if !report.Equal {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"io"
 
 	"github.com/uptakehq/uptake/rollup-writer/repair"
 	"github.com/uptakehq/uptake/schemas/svc/process"
@@ -10,7 +9,7 @@ import (
 
 // rebuild exits with 0 when the tables are correct; a dry run also exits with 0 when
 // they are not. The report lists what was or would be changed.
-func rebuild(c *invocation, stdout io.Writer) error {
+func rebuild(c *invocation) error {
 	set := c.flags("rebuild")
 	what := repair.DefaultRebuildConfig()
 	what.Flags(set)
@@ -22,7 +21,7 @@ func rebuild(c *invocation, stdout io.Writer) error {
 	defer release()
 	report, err := repair.Rebuild(signals.Stop, c.cfg.Config, what, logger)
 	if report != nil && (err == nil || len(report.Changes) > 0) {
-		err = errors.Join(report.WriteText(stdout), err)
+		err = errors.Join(report.WriteText(c.stdout), err)
 	}
 	return err
 }

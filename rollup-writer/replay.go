@@ -14,7 +14,7 @@ import (
 // replayRejected exits with 0 when everything that can be sent was sent, even if some
 // of the selected events are skipped: the report (on standard error in a dry run) gives
 // the reason.
-func replayRejected(c *invocation, stdout io.Writer) error {
+func replayRejected(c *invocation) error {
 	set := c.flags("replay-rejected")
 	what := replay.DefaultConfig()
 	what.Flags(set)
@@ -25,11 +25,11 @@ func replayRejected(c *invocation, stdout io.Writer) error {
 	}
 	signals, release := process.Notify()
 	defer release()
-	report, err := repair.ReplayRejected(signals.Stop, c.cfg.Config, what, logger, stdout)
+	report, err := repair.ReplayRejected(signals.Stop, c.cfg.Config, what, logger, c.stdout)
 	if report == nil {
 		return err
 	}
-	to := stdout
+	to := c.stdout
 	if what.DryRun {
 		to = c.stderr
 	}

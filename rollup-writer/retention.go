@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/internal/retention"
@@ -14,7 +13,7 @@ import (
 
 // retain sets the TTL of each app's events to the retention of the privacy rules. Run
 // it again whenever the rules change.
-func retain(c *invocation, stdout io.Writer) (err error) {
+func retain(c *invocation) (err error) {
 	set := c.flags("retention")
 	file := set.String("privacy-file", "", "YAML `file` of the privacy rules: retention_days of each app; docs/privacy.md")
 	look := set.Bool("dry-run", false, "report what would change, and change nothing")
@@ -41,10 +40,10 @@ func retain(c *invocation, stdout io.Writer) (err error) {
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	changes, err := retention.Apply(ctx, conn, c.cfg.ClickHouse.Schema(), policy.Retention(), *look)
 	for _, ch := range changes {
-		fmt.Fprintf(stdout, "%s\n  was: %s\n  is:  %s\n", ch.Table, cmp.Or(ch.Was, "kept forever"), cmp.Or(ch.Is, "kept forever"))
+		fmt.Fprintf(c.stdout, "%s\n  was: %s\n  is:  %s\n", ch.Table, cmp.Or(ch.Was, "kept forever"), cmp.Or(ch.Is, "kept forever"))
 	}
 	if len(changes) == 0 && err == nil {
-		fmt.Fprintln(stdout, "nothing changes")
+		fmt.Fprintln(c.stdout, "nothing changes")
 	}
 	return err
 }

@@ -88,7 +88,7 @@ func (f *rolesFlags) rights(schema clickhouse.Schema) (*clickhouse.Rights, error
 	return r, errors.Join(errs...)
 }
 
-func migrate(c *invocation, stdout io.Writer) error {
+func migrate(c *invocation) error {
 	var f rolesFlags
 	f.flags(c.flags("migrate"))
 	logger, err := c.parse(f.validate)
@@ -98,7 +98,7 @@ func migrate(c *invocation, stdout io.Writer) error {
 	signals, release := process.Notify()
 	defer release()
 	if f.roles {
-		if err := f.apply(signals.Stop, c, logger, stdout); err != nil {
+		if err := f.apply(signals.Stop, c, logger, c.stdout); err != nil {
 			return err
 		}
 	}

@@ -27,22 +27,6 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
 
-// Usage lists the commands.
-const Usage = `  catalog init      write a sample catalog to start from
-  catalog lint      report likely mistakes in a catalog
-  catalog plan      show what a version would change
-  catalog apply     apply a file as the version in force
-  catalog export    write a version as YAML, CSV, JSON or a tracking plan
-  catalog history   list the versions
-  catalog import    convert a CSV file or a tracking plan to a catalog
-  catalog page      describe what an app collects and keeps, as Markdown
-  metadata show     list the types of keys
-  metadata pin      set the type of a key
-  metadata reset    delete the types of a key and all keys in it, of a prefix, or of a source's keys
-  metadata recover  move values of a key from conflicts into its column
-  metadata suggest  find keys whose first value was odd; pin and recover them
-`
-
 // ErrFindings is the error of lint when it finds something.
 var ErrFindings = errors.New("the catalog has findings")
 
@@ -58,54 +42,44 @@ type command struct {
 	app   string
 }
 
-// Main runs args, whose first two words name the command. Faults of the command line
-// are marked with process.ErrUsage.
-func Main(ctx context.Context, args []string, stdout, stderr io.Writer, getenv func(string) (string, bool)) error {
-	run := map[string]func(*command, context.Context, []string) error{
-		"catalog init":     (*command).catalogInit,
-		"catalog lint":     (*command).catalogLint,
-		"catalog plan":     (*command).catalogPlan,
-		"catalog apply":    (*command).catalogApply,
-		"catalog export":   (*command).catalogExport,
-		"catalog history":  (*command).catalogHistory,
-		"catalog import":   (*command).catalogImport,
-		"catalog page":     (*command).catalogPage,
-		"metadata show":    (*command).metadataShow,
-		"metadata pin":     (*command).metadataPin,
-		"metadata reset":   (*command).metadataReset,
-		"metadata recover": (*command).metadataRecover,
-		"metadata suggest": (*command).metadataSuggest,
+// Commands are the groups catalog and metadata. begin returns the context of a command
+// and what releases it.
+func Commands(begin func() (context.Context, func()), stdout, stderr io.Writer, getenv func(string) (string, bool)) []process.Command {
+	group := func(name string, list ...process.Command) process.Command {
+		return process.Command{Name: name, Group: &process.Program{Commands: list}}
 	}
-	name, group := strings.Join(args[:min(len(args), 2)], " "), ""
-	if len(args) > 0 {
-		group = args[0]
+	one := func(name, summary string, do func(*command, context.Context, []string) error) process.Command {
+		_, verb, _ := strings.Cut(name, " ")
+		return process.Command{Name: verb, Summary: summary, Run: func(args []string) error {
+			ctx, release := begin()
+			defer release()
+			c := &command{
+				set: flag.NewFlagSet("enricher "+name, flag.ContinueOnError), stdout: stdout, stderr: stderr, getenv: getenv, now: time.Now,
+				kafka: kafka.DefaultConfig("uptake-catalog"),
+			}
+			c.set.SetOutput(stderr)
+			return do(c, ctx, args)
+		}}
 	}
-	switch strings.TrimPrefix(name, group+" ") {
-	case "help", "-h", "-help", "--help":
-		_, err := fmt.Fprintf(stdout, "Usage: enricher %s <command> [flags]\n\nCommands:\n%s\nFlags of a command: enricher %[1]s <command> -help\n", group, usageOf(group))
-		return err
+	return []process.Command{
+		group("catalog",
+			one("catalog init", "write a sample catalog to start from", (*command).catalogInit),
+			one("catalog lint", "report likely mistakes in a catalog", (*command).catalogLint),
+			one("catalog plan", "show what a version would change", (*command).catalogPlan),
+			one("catalog apply", "apply a file as the version in force", (*command).catalogApply),
+			one("catalog export", "write a version as YAML, CSV, JSON or a tracking plan", (*command).catalogExport),
+			one("catalog history", "list the versions", (*command).catalogHistory),
+			one("catalog import", "convert a CSV file or a tracking plan to a catalog", (*command).catalogImport),
+			one("catalog page", "describe what an app collects and keeps, as Markdown", (*command).catalogPage),
+		),
+		group("metadata",
+			one("metadata show", "list the types of keys", (*command).metadataShow),
+			one("metadata pin", "set the type of a key", (*command).metadataPin),
+			one("metadata reset", "delete the types of a key and all keys in it, of a prefix, or of a source's keys", (*command).metadataReset),
+			one("metadata recover", "move values of a key from conflicts into its column", (*command).metadataRecover),
+			one("metadata suggest", "find keys whose first value was odd; pin and recover them", (*command).metadataSuggest),
+		),
 	}
-	do, ok := run[name]
-	if !ok {
-		return fmt.Errorf("%w: unknown command %q; there are:\n%s", process.ErrUsage, name, Usage)
-	}
-	c := &command{
-		set: flag.NewFlagSet("enricher "+name, flag.ContinueOnError), stdout: stdout, stderr: stderr, getenv: getenv, now: time.Now,
-		kafka: kafka.DefaultConfig("uptake-catalog"),
-	}
-	c.set.SetOutput(stderr)
-	return do(c, ctx, args[2:])
-}
-
-// usageOf returns the lines of Usage about one group of commands.
-func usageOf(group string) string {
-	var b strings.Builder
-	for line := range strings.Lines(Usage) {
-		if strings.HasPrefix(line, "  "+group+" ") {
-			b.WriteString(line)
-		}
-	}
-	return b.String()
 }
 
 // parse reads the flags, which may be before and after the arguments, and returns as

@@ -26,33 +26,24 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
-const usage = `Usage: enricher identity <command> [flags]
-
-Commands:
-  show     show what is known about an id and from which record
-  unlink   undo a wrong link of an id to a user and move back what it moved
-  import   make identity state of a file of 'rollup-writer identity export'
-
-An id is named by -anonymous ID or -user ID, within -app APP.
-`
-
 // ErrNoLink is in the chain of unlink's error when there is nothing to undo.
 var ErrNoLink = errors.New("is not linked")
 
-// Run runs the command in args. It prints to stdout.
-func Run(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
-	command := ""
-	if len(args) > 0 {
-		command, args = args[0], args[1:]
+// Commands are show and unlink. They print to stdout.
+func Commands(getenv func(string) (string, bool), stdout, stderr io.Writer) *process.Program {
+	do := func(command string) func([]string) error {
+		return func(args []string) error { return runCommand(command, args, getenv, stdout, stderr) }
 	}
-	switch command {
-	case "show", "unlink":
-	case "help", "-h", "-help", "--help":
-		fmt.Fprint(stdout, usage)
-		return nil
-	default:
-		return fmt.Errorf("%w: identity needs show, unlink or import (got %q)\n%s", process.ErrUsage, command, usage)
+	return &process.Program{
+		Commands: []process.Command{
+			{Name: "show", Summary: "show what is known about an id and from which record", Run: do("show")},
+			{Name: "unlink", Summary: "undo a wrong link of an id to a user and move back what it moved", Run: do("unlink")},
+		},
+		Notes: "An id is named by -anonymous ID or -user ID, within -app APP.\n",
 	}
+}
+
+func runCommand(command string, args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
 	set := process.NewFlags("enricher identity "+command, "warn", stderr)
 	c := client{kafka: kafka.DefaultConfig("uptake-identity"), out: stdout}
 	c.kafka.Flags(set.FlagSet)

@@ -95,7 +95,7 @@ func (r *running) send(e event.RawEvent) {
 // command runs `enricher identity`.
 func (r *running) command(args ...string) (string, error) {
 	var out, errs bytes.Buffer
-	err := Run(append(args, "-kafka-brokers", r.addr, "-app", "dev"), func(string) (string, bool) { return "", false }, &out, &errs)
+	err := Commands(func(string) (string, bool) { return "", false }, &out, &errs).Run(append(args, "-kafka-brokers", r.addr, "-app", "dev"), &out, &errs)
 	return out.String(), err
 }
 
@@ -198,13 +198,13 @@ func TestUnlinkOrdersAndIsCarriedOut(t *testing.T) {
 func TestFaultsAreNamedAtOnce(t *testing.T) {
 	var out, errs bytes.Buffer
 	none := func(string) (string, bool) { return "", false }
-	err := Run([]string{"unlink", "-until", "yesterday", "extra"}, none, &out, &errs)
+	err := Commands(none, &out, &errs).Run([]string{"unlink", "-until", "yesterday", "extra"}, &out, &errs)
 	for _, want := range []string{"extra", "-app", "-anonymous", "-from", "-until"} {
 		if err == nil || !errors.Is(err, process.ErrUsage) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not name %s", err, want)
 		}
 	}
-	if err := Run([]string{"forget"}, none, &out, &errs); !errors.Is(err, process.ErrUsage) {
+	if err := Commands(none, &out, &errs).Run([]string{"forget"}, &out, &errs); !errors.Is(err, process.ErrUsage) {
 		t.Errorf("unknown command: %v", err)
 	}
 }

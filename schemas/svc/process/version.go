@@ -51,26 +51,3 @@ func PrintVersion(name string, args []string, stdout io.Writer) bool {
 	fmt.Fprintf(stdout, "%s %s, commit %s, %s\n", name, b.Version, b.Commit, b.Go)
 	return true
 }
-
-// Command splits the command off args; without one, a service runs serve. It handles
-// help and -version itself and then returns no command. -help without a command prints
-// usage, which lists the commands, before serve lists its flags.
-func Command(name, usage string, args []string, stdout, stderr io.Writer) (command string, rest []string) {
-	switch {
-	case PrintVersion(name, args, stdout):
-		return "", nil
-	case len(args) == 0 || args[0] == "":
-		return "serve", args
-	}
-	switch args[0] {
-	case "help":
-		fmt.Fprint(stdout, usage)
-		return "", nil
-	case "-h", "-help", "--help":
-		fmt.Fprintf(stderr, "%s\n", usage)
-	}
-	if args[0][0] == '-' {
-		return "serve", args
-	}
-	return args[0], args[1:]
-}
