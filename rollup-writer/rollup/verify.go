@@ -570,6 +570,10 @@ func (v *verifier) compare(ctx context.Context, list []tables.Table) (sight, err
 // insert of another writer.
 const steadyLooks = 4
 
+// leastBound is the least time until a look that finds a difference is given up: on a
+// loaded machine a look takes seconds, and so do the inserts that it waits for.
+const leastBound = 2 * time.Minute
+
 // settled looks at the rollups until what it finds is certain: explained by parts
 // of this block while nothing is inserted, or unchanged for so long that whoever
 // may have a block half inserted must have repeated it. All waits have a bound, and
@@ -588,7 +592,7 @@ func (v *verifier) settled(ctx context.Context, list []tables.Table) (sight, err
 	changed, lacks, looks, during := began, "", 0, map[string]bool{}
 	defer p.waiting(began)()
 	for {
-		over := time.Since(began) > 4*patience
+		over := time.Since(began) > max(4*patience, leastBound)
 		failing := p.s.othersFailing(p)
 		if !failing || over {
 			got, err := v.lookCalmly(ctx, list)
