@@ -54,6 +54,7 @@ type Service struct {
 	reg     prometheus.Registerer
 	metrics *metrics
 	health  *health
+	lag     *ops.Lag
 	now     func() time.Time
 
 	// Set by Run before any goroutine starts.
@@ -102,10 +103,11 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.health, s.watch = newHealth(), &watch{svc: s}
+	s.health, s.watch, s.lag = newHealth(), &watch{svc: s}, ops.NewLag(deps.Logger, ops.LagFloor)
 	s.health.also(s.watch.check)
 	if deps.Health != nil {
 		deps.Health.Register("enricher", s.health.check)
+		deps.Health.Note("lag", s.lag.String)
 	}
 	s.metrics = newMetrics(deps.Metrics)
 	s.setMaxRecords(cfg.MaxRecords)

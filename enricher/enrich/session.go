@@ -443,6 +443,8 @@ func (n *session) gather(t *txn, fetches kgo.Fetches, began time.Time) error {
 	}
 }
 
+func lagName(topic string, partition int32) string { return topic + "/" + label(partition) }
+
 // dispatch hands records to the workers of their partitions.
 func (n *session) dispatch(t *txn, fetches kgo.Fetches) {
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
@@ -456,7 +458,9 @@ func (n *session) dispatch(t *txn, fetches kgo.Fetches) {
 		}
 		t.records += len(p.Records)
 		last := p.Records[len(p.Records)-1]
-		n.svc.metrics.lag(p.Topic, p.Partition, p.HighWatermark-last.Offset-1)
+		lag := p.HighWatermark - last.Offset - 1
+		n.svc.metrics.lag(p.Topic, p.Partition, lag)
+		n.svc.lag.Set(lagName(p.Topic, p.Partition), lag)
 		n.give(t, w, p.Records)
 	})
 }

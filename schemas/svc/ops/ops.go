@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -50,8 +51,34 @@ type Check func() error
 // Health is the set of a service's readiness checks. The zero value is ready
 // for use.
 type Health struct {
-	mu     sync.Mutex // covers checks
+	mu     sync.Mutex // covers checks and notes
 	checks map[string]Check
+	notes  map[string]func() string
+}
+
+// Note adds a text to what /readyz answers, ready or not; a later one of the same
+// name replaces it, and an empty text is left out. It must answer at once, as a check.
+func (h *Health) Note(name string, text func() string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.notes == nil {
+		h.notes = map[string]func() string{}
+	}
+	h.notes[name] = text
+}
+
+// Notes are the texts by name, without empty ones.
+func (h *Health) Notes() map[string]string {
+	h.mu.Lock()
+	notes := maps.Clone(h.notes)
+	h.mu.Unlock()
+	texts := map[string]string{}
+	for n, text := range notes {
+		if t := text(); t != "" {
+			texts[n] = t
+		}
+	}
+	return texts
 }
 
 // Register adds a check under a name; a later one of the same name replaces it.
@@ -82,7 +109,8 @@ func (h *Health) Ready() map[string]string {
 }
 
 // Handler serves /metrics, /healthz, /readyz and /debug/pprof/. /readyz answers
-// 200 and {"ready":true}, or 503 and what is not ready and why. Profiles show
+// 200 and {"ready":true}, or 503 and what is not ready and why, and in both cases the
+// notes of health, such as how far behind the service is. Profiles show
 // memory and cost CPU, so they are served only to clients on the same host (see
 // [local]); `kubectl port-forward` is one, and asks for Kubernetes' permission.
 func Handler(metrics prometheus.Gatherer, health *Health) http.Handler {
@@ -107,7 +135,9 @@ func Handler(metrics prometheus.Gatherer, health *Health) http.Handler {
 		_ = json.NewEncoder(w).Encode(struct { // fails only when the client is gone
 			Ready  bool    `json:"ready"`
 			Faults []fault `json:"faults,omitempty"`
-		}{len(list) == 0, list})
+			// encoding/json sorts the keys.
+			Notes map[string]string `json:"notes,omitempty"`
+		}{len(list) == 0, list, health.Notes()})
 	})
 	profiles := http.NewServeMux()
 	profiles.HandleFunc("/debug/pprof/", pprof.Index)

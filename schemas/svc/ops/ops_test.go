@@ -52,8 +52,17 @@ func TestServer(t *testing.T) {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
 	health.Register("clickhouse", func() error { return errors.New("connection refused") })
+	health.Note("lag", func() string { return "" })
 	if code, body := get(t, base+"/readyz"); code != 503 || body != `{"ready":false,"faults":[{"part":"clickhouse","reason":"connection refused"}]}` {
 		t.Errorf("/readyz: %d %s", code, body)
+	}
+	lag := NewLag(slog.New(slog.DiscardHandler), 100)
+	lag.Set("a/1", 7)
+	lag.Set("a/0", 0)
+	health.Note("lag", lag.String)
+	health.Register("clickhouse", func() error { return nil })
+	if code, body := get(t, base+"/readyz"); code != 200 || body != `{"ready":true,"notes":{"lag":"7 records behind in 2 partitions, 7 of them in a/1"}}` {
+		t.Errorf("/readyz with a lag: %d %s", code, body)
 	}
 	if code, _ := get(t, base+"/debug/pprof/goroutine?debug=1"); code != 200 {
 		t.Errorf("/debug/pprof/goroutine: %d", code)
