@@ -344,14 +344,17 @@ func TestMain(m *testing.M) { embedded.TestMain(m, nil) }
 func TestMessagesLinkToFeedback(t *testing.T) {
 	const secret = "a secret of sixteen bytes"
 	s := &Service{cfg: Config{ConsoleURL: "https://c.example/", FeedbackSecret: secret}}
-	r := &signal.Record{Message: signal.Message{App: "dev", AlertID: "al_1"}, Use: "alert", Written: time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)}
+	r := &signal.Record{Message: signal.Message{App: "dev", AlertID: "al_1", State: signal.Firing}, Use: "alert", Written: time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)}
 	m := s.message(r, "cs")
 	token, ok := strings.CutPrefix(m.FeedbackURL, "https://c.example/feedback?link=")
 	link, err := signal.OpenLink(secret, token, r.Written)
 	if !ok || err != nil || link.AlertID != "al_1" || link.Recipient != "cs" || link.App != "dev" || s.message(r, "cs") != m {
 		t.Errorf("got %q: %+v, %v", m.FeedbackURL, link, err)
 	}
-	if r.Use = "segment"; s.message(r, "cs").FeedbackURL != "" {
+	if r.State = signal.Retracted; s.message(r, "cs").FeedbackURL != "" {
+		t.Error("a withdrawn alert asks for feedback")
+	}
+	if r.Use, r.State = "segment", signal.Firing; s.message(r, "cs").FeedbackURL != "" {
 		t.Error("a change of a segment asks for feedback")
 	}
 	cfg := DefaultConfig()

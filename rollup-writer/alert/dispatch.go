@@ -63,7 +63,7 @@ func (d *dispatcher) take(now time.Time) {
 // record was written, so that every attempt sends the same bytes.
 func (s *Service) message(r *signal.Record, target string) signal.Message {
 	m := r.Message
-	if s.cfg.ConsoleURL != "" && r.Use == insight.UseAlert {
+	if s.cfg.ConsoleURL != "" && r.Use == insight.UseAlert && r.State == signal.Firing {
 		link := signal.Link{App: m.App, AlertID: m.AlertID, Recipient: target, Expires: r.Written.Add(signal.LinkFor)}
 		m.FeedbackURL = strings.TrimSuffix(s.cfg.ConsoleURL, "/") + "/feedback?link=" + link.Sign(s.cfg.FeedbackSecret.Reveal())
 	}

@@ -50,6 +50,7 @@ func start(t *testing.T) *stage {
 	conn := sqltest.Open(t, &cfg)
 	own := DefaultConfig()
 	own.ClickHouse, own.Addr, own.TokenFile = cfg, "127.0.0.1:0", filepath.Join(t.TempDir(), "token")
+	own.QueryTimeout = 5 * time.Minute // no test depends on the speed of a machine
 	own.ProxyPeers, own.ProxySecret = setting.Strings{"10.1.0.0/16"}, "a secret of the proxy"
 	c, err := New(own, Dependencies{Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: func() time.Time { return today }})
 	if err != nil {

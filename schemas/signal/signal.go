@@ -46,7 +46,7 @@ type Message struct {
 
 // Line is the message in a line of plain text.
 func (m *Message) Line() string {
-	return fmt.Sprintf("[%s] %s: %s %s: %s", strings.ToUpper(m.State), m.Title, m.Level, m.Subject, m.Reason)
+	return fmt.Sprintf("[%s] %s: %s %s: %s", strings.ToUpper(m.State), strings.TrimSuffix(m.Title, "."), m.Level, m.Subject, m.Reason)
 }
 
 // Facts are why a bound held or did not.
