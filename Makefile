@@ -10,7 +10,7 @@ GOLANGCI_VERSION := v2.15.0
 GO ?= go
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test test-long race fuzz bench release faults identity lint fmt modules tools clean
+.PHONY: help build run demo test test-long sdks race fuzz bench release faults identity lint fmt modules tools clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: ## every test, on real parts where the machine has what they need
 LONG = $(sort $(dir $(shell grep -rlE 'longtest\.|UPTAKE_LONG' --include='*_test.go' $(MODULES))))
 test-long: ## the packages that have long tests (outages, brokers and replicas killed, browsers), with these
 	UPTAKE_LONG=1 $(GO) test -timeout 45m $(LONG:%=./%)
+
+sdks: ## every SDK that installs here against the whole path: Node's, Go's, browsers', Python's, Java's and Rust's (ARGS=-update writes docs/sources)
+	UPTAKE_LONG=1 UPTAKE_SDKS=all $(GO) test -timeout 90m -run 'TestSDKs|TestBrowsers|TestLanguages' ./test/conformance $(ARGS)
 
 race: ## the tests of the services' packages under the race detector
 	$(GO) test -race -short -timeout 30m ./schemas/... ./ingest-gateway/... ./enricher/... ./rollup-writer/...
@@ -64,7 +67,7 @@ fmt: $(TOOLS)/gofumpt ## format every file
 	$(TOOLS)/gofumpt -w $(MODULES)
 
 modules: ## build and vet each module alone, as someone who imports it would
-	@for m in $(MODULES) test/chart/renderer test/alerts; do echo "module $$m"; (cd $$m && GOWORK=off $(GO) build ./... && GOWORK=off $(GO) vet ./... && GOWORK=off $(GO) mod tidy -diff) || exit 1; done
+	@for m in $(MODULES) test/chart/renderer test/alerts test/conformance/drivers/go; do echo "module $$m"; (cd $$m && GOWORK=off $(GO) build ./... && GOWORK=off $(GO) vet ./... && GOWORK=off $(GO) mod tidy -diff) || exit 1; done
 
 tools: $(TOOLS)/golangci-lint $(TOOLS)/gofumpt ## install the pinned development tools below .cache
 

@@ -57,6 +57,30 @@ func browserClients() []client {
 			},
 		},
 		{
+			protocol: "segment", sdk: "rudder-browser", version: "@rudderstack/analytics-js 3.34.1", sentAt: true,
+			users: people{"maria": {"plan": "pro"}}, accounts: people{"corner-shop": {"seats": "3"}},
+			calls: []want{
+				{call: "track before identify", kind: event.KindTrack, event: "Seen", anonymous: anyID, properties: obj{"where": "home"}},
+				{call: "page", kind: event.KindPage, event: "Cart", anonymous: anyID, properties: obj{"q": 1.0, "path": "/"}},
+				{call: "identify", kind: event.KindIdentify, user: "maria", anonymous: anyID, traits: obj{"plan": "pro"}},
+				{call: "group", kind: event.KindGroup, user: "maria", anonymous: anyID, account: "corner-shop", traits: obj{"seats": 3.0}},
+				{call: "track", kind: event.KindTrack, event: "Item Scanned", user: "maria", anonymous: anyID, account: "corner-shop", properties: obj{"sku": "4006"}},
+				{call: "alias", kind: event.KindAlias, user: "maria-new", previous: "maria", anonymous: anyID},
+			},
+		},
+		{
+			protocol: "amplitude", sdk: "amplitude-browser", version: "@amplitude/analytics-browser 2.48.1", sentAt: true,
+			users: people{"maria": {"plan": "pro", "first": "1", "logins": "1", "company": "corner-shop"}}, accounts: people{"corner-shop": {"seats": "3"}},
+			calls: []want{
+				{call: "track before a user", kind: event.KindTrack, event: "Seen", anonymous: anyID, properties: obj{"where": "home"}},
+				{call: "identify", kind: event.KindIdentify, event: "$identify", user: "maria", anonymous: anyID, traits: obj{"plan": "pro", "$setOnce": obj{"first": 1.0}, "$add": obj{"logins": 1.0}}},
+				{call: "setGroup", kind: event.KindIdentify, event: "$identify", user: "maria", anonymous: anyID, account: "corner-shop", traits: obj{"company": "corner-shop"}},
+				{call: "groupIdentify", kind: event.KindGroup, event: "$groupidentify", user: "maria", anonymous: anyID, account: "corner-shop", traits: obj{"seats": 3.0}},
+				{call: "track", kind: event.KindTrack, event: "Item Scanned", user: "maria", anonymous: anyID, account: "corner-shop", properties: obj{"sku": "4006"}},
+				{call: "revenue", kind: event.KindTrack, event: "revenue_amount", user: "maria", anonymous: anyID, properties: obj{"$price": 2.5, "$quantity": 2.0, "$productId": "p-1"}},
+			},
+		},
+		{
 			protocol: "posthog", sdk: "posthog-js", version: "posthog-js 1.449.2", sentAt: true,
 			calls: []want{
 				{call: "capture before identify", kind: event.KindTrack, event: "Seen", anonymous: anyID, properties: obj{"where": "home"}},
@@ -110,7 +134,7 @@ func (c *client) browserFaults() []string {
 func TestBrowsers(t *testing.T) {
 	longtest.Only(t)
 	path := chromium(t)
-	dir := sdks(t)
+	dir := npm.folder(t)
 	all := browserClients()
 	s := forTest(t)
 	site := httptest.NewServer(newSite(filepath.Join(dir, "node_modules")))
@@ -202,6 +226,7 @@ func TestBrowsers(t *testing.T) {
 		})
 	}
 	table.check(t)
+	checkPages(t, all)
 }
 
 // arrived counts the rows of an app, in a scenario with a fault those of the

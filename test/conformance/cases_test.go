@@ -20,9 +20,11 @@ type client struct {
 	users    people   // traits of users afterwards; nil: not compared
 	accounts people
 	faults   map[string]string // fault to result, of those that are not "once"
+	limits   string            // what does not work with it, beside the faults
 	noFaults bool
 	noLeave  bool
-	run      func(s scenario) outcome // of an SDK for Go
+	language string                   // of the SDK's driver; "" is Node
+	run      func(s scenario) outcome // makes the calls itself, without an SDK
 }
 
 // Results of a scenario with a fault.
@@ -53,6 +55,9 @@ type want struct {
 }
 
 const anyID = "*"
+
+// goLanguage is the language of SDKs that run beside Node's.
+const goLanguage = "Go"
 
 var then = time.Date(2026, 1, 2, 3, 4, 5, 678_000_000, time.UTC)
 
@@ -96,6 +101,25 @@ func clients() []client {
 			protocol: "posthog", sdk: "posthog-node-v1", version: "posthog-node 5.70.0, capture mode v1", sentAt: true,
 			calls: posthogCalls(),
 			users: posthogUsers(), accounts: people{"corner-shop": {"seats": "3"}},
+		},
+		{
+			protocol: "posthog", sdk: "posthog-js-lite", version: "posthog-js-lite 4.12.1", sentAt: true,
+			users: spreadUsers, accounts: people{"corner-shop": {"seats": "3"}},
+			calls: []want{
+				{call: "capture before identify", kind: event.KindTrack, event: "Seen", anonymous: anyID, properties: obj{"where": "home"}},
+				{call: "identify", kind: event.KindIdentify, event: "$identify", user: "maria", anonymous: anyID, traits: obj{"plan": "pro"}},
+				{call: "group", kind: event.KindGroup, event: "$groupidentify", user: "maria", account: "corner-shop", traits: obj{"seats": 3.0}},
+				{call: "capture", kind: event.KindTrack, event: "Item Scanned", user: "maria", account: "corner-shop", at: then, properties: obj{"sku": "4006"}},
+				{call: "alias", kind: event.KindAlias, event: "$create_alias", user: "maria", previous: "maria-new", account: "corner-shop"},
+			},
+		},
+		{
+			protocol: "cloudevents", sdk: "openmeter-node", version: "@openmeter/sdk 1.0.0-beta.232", noFaults: true,
+			calls: []want{
+				{call: "ingest", kind: event.KindTrack, event: "item.scanned", id: "/pos/7 o-1", account: "corner shop", at: then, properties: obj{"sku": "4006"}},
+				{call: "ingest, array", kind: event.KindTrack, event: "item.scanned", id: "/pos/7 o-2", account: "corner shop", at: then, properties: obj{"sku": "4006"}},
+				{call: "ingest, array", kind: event.KindTrack, event: "item.scanned", id: "/pos/7 o-3", account: "corner shop", at: then, properties: obj{"sku": "4006"}},
+			},
 		},
 		{
 			protocol: "moesif", sdk: "moesif-node", version: "moesif-nodejs 3.11.0", prefix: true,
@@ -148,7 +172,7 @@ func clients() []client {
 		{
 			protocol: "amplitude", sdk: "amplitude-node", version: "@amplitude/analytics-node 1.5.73", prefix: true, sentAt: true,
 			calls:    amplitudeCalls(),
-			users:    people{"maria": {"plan": "pro", "first": "1", "logins": "1", "tags": `["a"]`, "company": "corner-shop"}},
+			users:    amplitudeUsers(),
 			accounts: people{"corner-shop": {"seats": "3"}},
 			faults:   map[string]string{cut: told, lost: onceTold}, // it takes a broken connection for an end
 		},
@@ -209,6 +233,10 @@ func posthogCalls() []want {
 
 func posthogUsers() people {
 	return people{"maria": {"plan": "pro", "tier": "gold", "first": "1", "since": "2020"}}
+}
+
+func amplitudeUsers() people {
+	return people{"maria": {"plan": "pro", "first": "1", "logins": "1", "tags": `["a"]`, "company": "corner-shop"}}
 }
 
 func amplitudeCalls() []want {

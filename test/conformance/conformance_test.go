@@ -2,8 +2,10 @@ package conformance
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"reflect"
@@ -38,18 +40,25 @@ func (c *client) faultsToMeet() []string {
 // servers are the clients that run on no page.
 func servers() []client { return slices.Concat(clients(), goClients(), httpClients()) }
 
-// TestSDKs runs every SDK through every scenario.
+// TestSDKs runs every SDK for Node and Go, and the calls that no SDK makes, through
+// every scenario.
 func TestSDKs(t *testing.T) {
-	all := servers()
 	s := forTest(t)
-	var dir string
-	for _, c := range all {
-		if c.run == nil {
-			dir = sdks(t)
-			break
+	dir, goDir := npm.folder(t), goSDKs.folder(t)
+	table := results{path: root + "/docs/sources/conformance.md", title: "Conformance", faults: faults}
+	s.runAll(t, servers(), &table, func(c client, scenarios []scenario) map[string]outcome {
+		if c.language == goLanguage {
+			return runGo(t, goDir, c.sdk, scenarios)
 		}
-	}
+		return node(t, dir, c.sdk, scenarios)
+	})
+	table.check(t)
+	checkPages(t, servers())
+}
 
+// runAll runs clients through every scenario, those that are not linked in by drive.
+func (s *stage) runAll(t *testing.T, all []client, table *results, drive func(client, []scenario) map[string]outcome) {
+	t.Helper()
 	said := make([]map[string]outcome, len(all))
 	var proxies []*proxy
 	var seen []string
@@ -78,7 +87,7 @@ func TestSDKs(t *testing.T) {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			if c.run == nil {
-				said[i] = node(t, dir, c.sdk, scenarios)
+				said[i] = drive(c, scenarios)
 				return
 			}
 			said[i] = map[string]outcome{}
@@ -99,7 +108,6 @@ func TestSDKs(t *testing.T) {
 
 	s.settled(t)
 	events, rejected := s.events(t), s.rejected(t)
-	table := results{path: root + "/docs/sources/conformance.md", title: "Conformance", faults: faults}
 	for i, c := range all {
 		t.Run(c.sdk, func(t *testing.T) {
 			app := appOf(c.sdk, callsScenario)
@@ -126,7 +134,6 @@ func TestSDKs(t *testing.T) {
 			}
 		})
 	}
-	table.check(t)
 }
 
 // compare finds for each event that was sent the one that ClickHouse holds, and
@@ -328,6 +335,7 @@ func judge(fault string, said outcome, got []stored) string {
 type results struct {
 	path, title string
 	faults      []string
+	kept        []client // of which the table keeps the rows that it has, since they were not run
 
 	order []string
 	rows  map[string]*row
@@ -357,23 +365,24 @@ func (r *results) addFault(c client, fault, result string) { r.row(c).faults[fau
 // check holds the table against the docs, or writes it.
 func (r *results) check(t *testing.T) {
 	t.Helper()
-	got := r.markdown()
+	old, err := os.ReadFile(r.path)
+	if err != nil && (!*update || !errors.Is(err, fs.ErrNotExist)) {
+		t.Fatal(err)
+	}
+	got := r.markdown(string(old))
 	if *update {
 		if err := os.WriteFile(r.path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	b, err := os.ReadFile(r.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(b) != got {
+	if string(old) != got {
 		t.Errorf("%s is not what was seen; run go test ./test/conformance -update", r.path)
 	}
 }
 
-func (r *results) markdown() string {
+// markdown returns the page, given the one that is there.
+func (r *results) markdown(old string) string {
 	var b strings.Builder
 	b.WriteString("# " + r.title + `
 
@@ -390,6 +399,16 @@ Each call was made once. "stored" means: one row in events, with every field in 
 		for _, call := range r.rows[sdk].calls {
 			fmt.Fprintf(&b, "| %s | %s | %s | stored |\n", r.rows[sdk].client.protocol, r.rows[sdk].client.version, call)
 		}
+	}
+	for _, c := range r.kept {
+		for line := range strings.Lines(old) {
+			if strings.HasPrefix(line, fmt.Sprintf("| %s | %s |", c.protocol, c.version)) {
+				b.WriteString(line)
+			}
+		}
+	}
+	if len(r.faults) == 0 {
+		return b.String()
 	}
 	b.WriteString(`
 ## Faults

@@ -9,14 +9,20 @@
 // overload do: before they arrive, after they were stored, with an error of a load
 // balancer or with the gateway's own. The SDKs for Node come from npm by the lock
 // file here, into the repository's .cache, and run in Node processes (drivers/);
-// those for Go are linked in; browsers' run in Chromium; calls that no SDK makes
-// are made as the protocols' documentation writes them (rest_test.go).
+// those for Go are a program of a module of its own (drivers/go), so that their
+// requirements do not choose the services' versions; browsers' run in Chromium; calls
+// that no SDK makes are made as the protocols' documentation writes them
+// (rest_test.go). The SDKs for Python, Java and Rust (drivers/python, drivers/java,
+// drivers/rust) are installed below .cache as well; they make their calls and meet no
+// faults.
 //
-// The SDKs for Python and Java (drivers/python, drivers/java) make their calls under the
-// build tag languages, which CI does not give yet: go test -tags languages -run
-// TestLanguages ./test/conformance. They are installed below .cache too.
+// What runs when: `make test` runs Node's and Go's SDKs; `make test-long` and CI also
+// the browsers'; `make sdks` all of them, Python's, Java's and Rust's too, of which
+// Rust's compilation takes five minutes of CPU. UPTAKE_SDKS=Java (or Python,Rust, or all)
+// chooses among the languages, also where one registry cannot be reached.
 //
-// Without npm and Node the tests are skipped aloud; UPTAKE_REQUIRE_SDKS=1 makes
-// that a failure. go test -update writes docs/sources/conformance.md and
-// conformance-browsers.md from what was seen.
+// Without the tools of a language its tests are skipped with the reason;
+// UPTAKE_REQUIRE_SDKS=1 makes that a failure. go test -update writes
+// docs/sources/conformance.md, conformance-browsers.md and conformance-languages.md
+// from what was seen, and the section on SDKs of each source's page.
 package conformance

@@ -2,27 +2,40 @@ package conformance
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
+	"os/exec"
+	"path/filepath"
+	"testing"
 	"time"
-
-	cloudevents "github.com/cloudevents/sdk-go/v2"
-	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
-	"github.com/posthog/posthog-go"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/schemas/event"
 )
 
+// goSDKs are the SDKs for Go: one program that is a module of its own.
+var goSDKs = kit{
+	name: "sdks-go", tools: []string{"go"}, from: "drivers/go", files: []string{"go.mod", "go.sum", "main.go", "sdks.go"},
+	install: []string{"env", "GOWORK=off", "go", "build", "-o", "drivers", "."}, timeout: 5 * time.Minute,
+}
+
+// runGo runs the driver of an SDK for Go over scenarios.
+func runGo(t *testing.T, dir, sdk string, scenarios []scenario) map[string]outcome {
+	t.Helper()
+	return drive(t, exec.Command(filepath.Join(dir, "drivers")), sdk, scenarios)
+}
+
 // goClients are the SDKs for Go, and a protocol that has none.
 func goClients() []client {
 	return []client{
 		{
-			protocol: "posthog", sdk: "posthog-go", version: "posthog-go 1.5.2", prefix: true, run: runPostHog,
+			protocol: "segment", sdk: "segment-go", version: "gopkg.in/segmentio/analytics-go.v3 3.1.0", language: goLanguage, sentAt: true,
+			calls: spread(), users: spreadUsers, accounts: seats,
+		},
+		{
+			protocol: "posthog", sdk: "posthog-go", version: "posthog-go 1.5.2", prefix: true, language: goLanguage,
 			calls: []want{
 				{call: "Capture", kind: event.KindTrack, event: "Item Scanned", user: "maria", account: "corner-shop", at: then, properties: obj{"sku": "4006"}},
 				{call: "Identify", kind: event.KindIdentify, event: "$identify", user: "maria", traits: obj{"plan": "pro"}},
@@ -32,7 +45,7 @@ func goClients() []client {
 			users: people{"maria": {"plan": "pro"}}, accounts: people{"corner-shop": {"seats": "3"}},
 		},
 		{
-			protocol: "cloudevents", sdk: "cloudevents-go", version: "cloudevents/sdk-go 2.16.2, with retries", prefix: true, run: runCloudEvents,
+			protocol: "cloudevents", sdk: "cloudevents-go", version: "cloudevents/sdk-go 2.16.2, with retries", prefix: true, language: goLanguage,
 			calls: []want{
 				{call: "binary", kind: event.KindTrack, event: "item.scanned", id: "/pos/7 binary", user: "maría", account: "corner shop", at: then, properties: obj{"sku": "4006"}},
 				{call: "structured", kind: event.KindTrack, event: "item.scanned", id: "/pos/7 structured", user: "maría", account: "corner shop", at: then, properties: obj{"sku": "4006"}},
@@ -40,6 +53,10 @@ func goClients() []client {
 				{call: "batch", kind: event.KindTrack, event: "item.scanned", id: "/pos/7 b-2", user: "maría", account: "corner shop", at: then},
 			},
 			faults: map[string]string{err5: told}, // not one of the statuses that it sends again on
+		},
+		{
+			protocol: "otlp", sdk: "otlp-go", version: "otlploghttp (Go) 0.23.0, gzip", prefix: true, language: goLanguage,
+			calls: recordCalls(), faults: map[string]string{err5: told, cut: told, lost: onceTold},
 		},
 		{
 			protocol: "gainsightpx", sdk: "gainsightpx-rest", version: "REST API, no SDK", run: runGainsightPX, noFaults: true,
@@ -56,131 +73,6 @@ func goClients() []client {
 			},
 		},
 	}
-}
-
-// report collects what an SDK for Go says.
-type report struct {
-	mu sync.Mutex // covers o
-	o  outcome
-
-	messages sync.WaitGroup // that have not been called back for
-}
-
-func (r *report) fail(err error) {
-	if err == nil {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.o.Errors = append(r.o.Errors, err.Error())
-}
-
-// Success implements posthog.Callback.
-func (r *report) Success(posthog.APIMessage) { r.messages.Done() }
-
-// Failure implements posthog.Callback.
-func (r *report) Failure(_ posthog.APIMessage, err error) {
-	r.fail(err)
-	r.messages.Done()
-}
-
-type quiet struct{}
-
-func (quiet) Debugf(string, ...any) {}
-func (quiet) Logf(string, ...any)   {}
-func (quiet) Warnf(string, ...any)  {}
-func (quiet) Errorf(string, ...any) {}
-
-// impatient gives up on a reply after four seconds.
-func impatient() *http.Transport {
-	return &http.Transport{ResponseHeaderTimeout: 4 * time.Second}
-}
-
-// batchSize is as many messages as the scenario sends, so that they go as one.
-func (s scenario) batchSize(calls int) int {
-	if s.Calls {
-		return calls
-	}
-	return s.N
-}
-
-func runPostHog(s scenario) outcome {
-	var r report
-	transport := impatient()
-	defer transport.CloseIdleConnections()
-	c, err := posthog.NewWithConfig(s.Key, posthog.Config{
-		Endpoint: s.URL, Transport: transport, Callback: &r, Logger: quiet{}, Interval: time.Hour,
-		BatchSize:  s.batchSize(4),
-		RetryAfter: func(int) time.Duration { return 100 * time.Millisecond },
-	})
-	if err != nil {
-		r.fail(err)
-		return r.o
-	}
-	r.messages.Add(s.batchSize(4))
-	if s.Calls {
-		r.fail(c.Enqueue(posthog.Capture{
-			DistinctId: "maria", Event: "Item Scanned", Timestamp: then,
-			Properties: posthog.NewProperties().Set("sku", "4006"), Groups: posthog.NewGroups().Set("company", "corner-shop"),
-		}))
-		r.fail(c.Enqueue(posthog.Identify{DistinctId: "maria", Properties: posthog.NewProperties().Set("plan", "pro")}))
-		r.fail(c.Enqueue(posthog.GroupIdentify{Type: "company", Key: "corner-shop", Properties: posthog.NewProperties().Set("seats", 3)}))
-		r.fail(c.Enqueue(posthog.Alias{DistinctId: "maria", Alias: "maria-old"}))
-	}
-	for i := range s.N {
-		if !s.Calls {
-			r.fail(c.Enqueue(posthog.Capture{DistinctId: fmt.Sprintf("u%d", i), Event: "Retried"}))
-		}
-	}
-	r.messages.Wait() // closing ends its retries
-	r.fail(c.Close())
-	return r.o
-}
-
-func runCloudEvents(s scenario) outcome {
-	var r report
-	transport := impatient()
-	defer transport.CloseIdleConnections()
-	c, err := cloudevents.NewClientHTTP(
-		cloudevents.WithTarget(s.URL), cehttp.WithRoundTripper(transport), cehttp.WithHeader("Authorization", "Bearer "+s.Key),
-	)
-	if err != nil {
-		r.fail(err)
-		return r.o
-	}
-	ctx := cloudevents.ContextWithRetriesExponentialBackoff(context.Background(), 50*time.Millisecond, 5)
-	newEvent := func(id, kind, user string) cloudevents.Event {
-		e := cloudevents.NewEvent()
-		e.SetID(id)
-		e.SetSource("/pos/7")
-		e.SetType(kind)
-		e.SetSubject("corner shop")
-		e.SetTime(then)
-		e.SetExtension("userid", user)
-		r.fail(e.SetData(cloudevents.ApplicationJSON, map[string]string{"sku": "4006"}))
-		return e
-	}
-	send := func(ctx context.Context, e cloudevents.Event) {
-		if result := c.Send(ctx, e); !cloudevents.IsACK(result) {
-			r.fail(result)
-		}
-	}
-	if s.Calls {
-		send(cloudevents.WithEncodingBinary(ctx), newEvent("binary", "item.scanned", "maría"))
-		send(cloudevents.WithEncodingStructured(ctx), newEvent("structured", "item.scanned", "maría"))
-		req, err := cehttp.NewHTTPRequestFromEvents(ctx, s.URL, []cloudevents.Event{newEvent("b-1", "item.scanned", "maría"), newEvent("b-2", "item.scanned", "maría")})
-		if err != nil {
-			r.fail(err)
-			return r.o
-		}
-		req.Header.Set("Authorization", "Bearer "+s.Key)
-		r.fail(statusOf(http.DefaultClient.Do(req)).is(204))
-		return r.o
-	}
-	for i := range s.N {
-		send(ctx, newEvent(fmt.Sprint("t-", i), "Retried", fmt.Sprintf("u%d", i)))
-	}
-	return r.o
 }
 
 // status is what a plain client sees of a reply.
@@ -207,7 +99,7 @@ func (s status) is(want int) error {
 
 // runGainsightPX does what integrations do: ask, and branch on the answer.
 func runGainsightPX(s scenario) outcome {
-	var r report
+	var r outcome
 	do := func(method, path, body string) status {
 		req, err := http.NewRequest(method, s.URL+path, bytes.NewReader([]byte(body)))
 		if err != nil {
@@ -240,5 +132,5 @@ func runGainsightPX(s scenario) outcome {
 	}
 	r.fail(do("POST", "/v1/events/custom", event("Item Scanned", "e-1", "maria", "USER", "corner-shop")).is(201))
 	r.fail(do("POST", "/v1/events/custom", event("Seen", "e-2", "v-1", "VISITOR", "")).is(201))
-	return r.o
+	return r
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -117,13 +116,14 @@ func (s *stage) close() error {
 // url is where the gateway takes events.
 func (s *stage) url() string { return s.URLs()[0] }
 
-// languageSDKs are the clients of languages_test.go, where its build tag is given.
-var languageSDKs []client
-
 // apps are those of every scenario.
 func apps() []string {
 	var list []string
-	for _, c := range slices.Concat(servers(), languageSDKs) {
+	server := servers()
+	for _, clients := range languageClients() {
+		server = append(server, clients...)
+	}
+	for _, c := range server {
 		list = append(list, appOf(c.sdk, callsScenario))
 		for _, f := range c.faultsToMeet() {
 			list = append(list, appOf(c.sdk, f))

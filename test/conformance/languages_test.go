@@ -1,15 +1,7 @@
-//go:build languages
-
 package conformance
 
 import (
-	"bytes"
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"errors"
-	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +11,7 @@ import (
 	"time"
 
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/longtest"
 )
 
 // language is one in which SDKs run in a process of their own.
@@ -52,13 +45,36 @@ var languages = []language{
 			return exec.Command("java", "-cp", filepath.Join(dir, "classes")+":"+filepath.Join(dir, "lib", "*"), "Drivers")
 		},
 	},
+	{
+		name: "Rust",
+		kit: kit{
+			name: "sdks-rust", tools: []string{"cargo", "cc"}, from: "drivers/rust", files: []string{"Cargo.toml", "Cargo.lock", "src/main.rs"},
+			// What the SDKs depend on is compiled once, whatever becomes of the driver.
+			install: []string{"sh", "-c", `cargo build --quiet --locked --target-dir ../sdks-rust-target && cp ../sdks-rust-target/debug/uptake-conformance-drivers drivers`}, timeout: 30 * time.Minute,
+		},
+		command: func(dir string) *exec.Cmd { return exec.Command(filepath.Join(dir, "drivers")) },
+	},
+}
+
+// sdksEnv names the languages of which TestLanguages runs the SDKs, by commas; "all"
+// are those of [languages]. Without it none are run.
+const sdksEnv = "UPTAKE_SDKS"
+
+// wanted reports whether the SDKs of a language are to be run.
+func (l *language) wanted() bool {
+	switch names := os.Getenv(sdksEnv); names {
+	case "all":
+		return true
+	default:
+		return slices.Contains(strings.Split(names, ","), l.name)
+	}
 }
 
 // languageClients are the SDKs of each language. They make their calls and meet no
 // faults: those are the libraries' own, and the gateway's part in them is that of
 // TestSDKs.
 func languageClients() map[string][]client {
-	all := map[string][]client{"Python": pythonClients(), "Java": javaClients()}
+	all := map[string][]client{"Python": pythonClients(), "Java": javaClients(), "Rust": rustClients()}
 	for _, clients := range all {
 		for i := range clients {
 			clients[i].noFaults = true
@@ -67,45 +83,42 @@ func languageClients() map[string][]client {
 	return all
 }
 
-func init() {
-	for _, clients := range languageClients() {
-		languageSDKs = append(languageSDKs, clients...)
-	}
-}
-
-// TestLanguages has the SDKs of languages other than those of TestSDKs make their calls:
-// go test -tags languages ./test/conformance -run TestLanguages.
+// TestLanguages runs the SDKs of languages other than those of TestSDKs.
 func TestLanguages(t *testing.T) {
-	s := forTest(t)
-	for _, l := range languages {
-		t.Run(l.name, func(t *testing.T) {
-			dir := l.kit.folder(t)
-			clients := languageClients()[l.name]
-			said := map[string]outcome{}
-			for _, c := range clients {
-				p := newProxy(t, s.url(), none)
-				sc := scenario{Name: callsScenario, URL: p.URL, Key: keyOf(appOf(c.sdk, callsScenario)), Calls: true}
-				if c.prefix {
-					sc.URL += "/" + c.protocol
-				}
-				said[c.sdk] = drive(t, l.command(dir), c.sdk, []scenario{sc})[callsScenario]
-				p.Close() // waits for what is under way
-			}
-			s.settled(t)
-			events, rejected := s.events(t), s.rejected(t)
-			for _, c := range clients {
-				t.Run(c.sdk, func(t *testing.T) {
-					app := appOf(c.sdk, callsScenario)
-					if o := said[c.sdk]; len(o.Errors)+len(o.Crashes) > 0 {
-						t.Errorf("the SDK says %s", o)
-					}
-					compare(t, c, events[app])
-					compareRejected(t, c, rejected[app])
-					s.compareTraits(t, c, app)
-				})
-			}
-		})
+	longtest.Only(t)
+	if os.Getenv(sdksEnv) == "" {
+		t.Skip(sdksEnv + " names no language: `make sdks` runs all")
 	}
+	var ran, kept []client
+	commands := map[string]func() *exec.Cmd{} // by SDK
+	for _, l := range languages {
+		before := len(ran)
+		if l.wanted() {
+			t.Run(l.name, func(t *testing.T) { // skips a language that is not there
+				dir := l.kit.folder(t)
+				for _, c := range languageClients()[l.name] {
+					ran = append(ran, c)
+					commands[c.sdk] = func() *exec.Cmd { return l.command(dir) }
+				}
+			})
+		}
+		if len(ran) == before {
+			kept = append(kept, languageClients()[l.name]...)
+		}
+	}
+	if len(ran) == 0 {
+		return
+	}
+	s := forTest(t)
+	table := results{path: root + "/docs/sources/conformance-languages.md", title: "Conformance in other languages", kept: kept}
+	s.runAll(t, ran, &table, func(c client, scenarios []scenario) map[string]outcome {
+		return drive(t, commands[c.sdk](), c.sdk, scenarios)
+	})
+	if t.Failed() {
+		return
+	}
+	table.check(t)
+	checkPages(t, ran)
 }
 
 // spread are the calls of Segment's SDK and of RudderStack's.
@@ -146,15 +159,15 @@ func recordCalls() []want {
 // they are made.
 func mixpanelProfiles() []want {
 	return []want{
-		{call: "set", kind: event.KindIdentify, event: "$engage", user: "maria", noTime: true, traits: obj{"plan": "pro"}},
-		{call: "set once", kind: event.KindIdentify, event: "$engage", user: "maria", noTime: true, traits: obj{"$set_once": obj{"first": 1.0}}},
-		{call: "increment", kind: event.KindIdentify, event: "$engage", user: "maria", noTime: true, traits: obj{"$add": obj{"logins": 1.0}}},
-		{call: "append", kind: event.KindIdentify, event: "$engage", user: "maria", noTime: true, traits: obj{"$append": obj{"tags": "a"}}},
-		{call: "union", kind: event.KindIdentify, event: "$engage", user: "maria", noTime: true, traits: obj{"$union": obj{"list": []any{"x"}}}},
-		{call: "remove", kind: event.KindIdentify, event: "$engage", user: "maria", noTime: true, traits: obj{"$remove": obj{"list": "x"}}},
-		{call: "unset", kind: event.KindIdentify, event: "$engage", user: "maria", noTime: true, traits: obj{"$unset": []any{"plan"}}},
-		{call: "delete", kind: event.KindIdentify, event: "$engage", user: "jo", noTime: true, traits: obj{"$delete": ""}},
-		{call: "group set", kind: event.KindGroup, event: "$group", account: "corner-shop", noTime: true, traits: obj{"seats": 3.0}},
+		{call: "set", kind: event.KindIdentify, event: "$engage", user: "maria", traits: obj{"plan": "pro"}},
+		{call: "set once", kind: event.KindIdentify, event: "$engage", user: "maria", traits: obj{"$set_once": obj{"first": 1.0}}},
+		{call: "increment", kind: event.KindIdentify, event: "$engage", user: "maria", traits: obj{"$add": obj{"logins": 1.0}}},
+		{call: "append", kind: event.KindIdentify, event: "$engage", user: "maria", traits: obj{"$append": obj{"tags": "a"}}},
+		{call: "union", kind: event.KindIdentify, event: "$engage", user: "maria", traits: obj{"$union": obj{"list": []any{"x"}}}},
+		{call: "remove", kind: event.KindIdentify, event: "$engage", user: "maria", traits: obj{"$remove": obj{"list": "x"}}},
+		{call: "unset", kind: event.KindIdentify, event: "$engage", user: "maria", traits: obj{"$unset": []any{"plan"}}},
+		{call: "delete", kind: event.KindIdentify, event: "$engage", user: "jo", traits: obj{"$delete": ""}},
+		{call: "group set", kind: event.KindGroup, event: "$group", account: "corner-shop", traits: obj{"seats": 3.0}},
 	}
 }
 
@@ -181,7 +194,7 @@ func pythonClients() []client {
 			},
 		},
 		{
-			protocol: "mixpanel", sdk: "mixpanel-python", version: "mixpanel (Python) 5.4.1", prefix: true,
+			protocol: "mixpanel", sdk: "mixpanel-python", version: "mixpanel (Python) 5.4.1", prefix: true, limits: "`alias()` goes to api.mixpanel.com whatever host the consumer has",
 			calls: slices.Concat([]want{
 				{call: "track", kind: event.KindTrack, event: "Item Scanned", user: "maria", account: "corner-shop", at: then.Truncate(time.Second), properties: obj{"sku": "4006"}},
 				{call: "import_data", kind: event.KindTrack, event: "Old", user: "maria", at: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)},
@@ -193,7 +206,7 @@ func pythonClients() []client {
 		},
 		{
 			protocol: "amplitude", sdk: "amplitude-python", version: "amplitude-analytics 1.3.0", prefix: true,
-			calls: amplitudeCalls(), accounts: seats,
+			calls: amplitudeCalls(), users: amplitudeUsers(), accounts: seats,
 		},
 		{
 			protocol: "moesif", sdk: "moesif-python", version: "moesifapi (Python) 1.5.5", prefix: true, calls: moesifCalls(),
@@ -222,7 +235,7 @@ func javaClients() []client {
 		{protocol: "segment", sdk: "segment-java", version: "com.segment.analytics.java 3.5.4", sentAt: true, calls: spread(), users: spreadUsers, accounts: seats},
 		{protocol: "segment", sdk: "rudder-java", version: "com.rudderstack.sdk.java.analytics 3.1.2", sentAt: true, calls: spread(), users: spreadUsers, accounts: seats},
 		{
-			protocol: "posthog", sdk: "posthog-java", version: "com.posthog:posthog-server 2.3.3", sentAt: true,
+			protocol: "posthog", sdk: "posthog-java", version: "com.posthog:posthog-server 2.3.3", sentAt: true, limits: "`close()` drops what is not sent yet, and nothing says when it is",
 			users: spreadUsers, accounts: seats,
 			calls: []want{
 				{call: "capture", kind: event.KindTrack, event: "Item Scanned", user: "maria", account: "corner-shop", at: then, properties: obj{"sku": "4006"}},
@@ -240,127 +253,65 @@ func javaClients() []client {
 			users: mixpanelUsers, accounts: seats,
 		},
 		{protocol: "moesif", sdk: "moesif-java", version: "com.moesif.api:moesifapi 1.8.5", calls: moesifCalls()},
-		{protocol: "cloudevents", sdk: "cloudevents-java", version: "io.cloudevents:cloudevents-http-basic 4.0.1", prefix: true, calls: javaCloudEvents()},
+		{protocol: "cloudevents", sdk: "cloudevents-java", version: "io.cloudevents:cloudevents-http-basic 4.0.1", prefix: true, limits: "letters beyond ASCII in attributes become question marks in binary mode with the JDK's HTTP client", calls: javaCloudEvents()},
 		{protocol: "otlp", sdk: "otlp-java", version: "io.opentelemetry:opentelemetry-exporter-otlp 1.68.0, gzip", prefix: true, calls: recordCalls()},
 	}
 }
 
-// kit is a set of SDKs that a package manager installs.
-type kit struct {
-	name  string   // of the folder below .cache
-	tools []string // that must be installed
-	from  string   // folder of the files
-	files []string // that say what is installed; the folder is named after them
-	// install is the command that installs in the folder it runs in, where the files
-	// are.
-	install []string
-	timeout time.Duration
+func rustClients() []client {
+	// Rust's SDKs take no instant for profiles.
+	profiles := mixpanelProfiles()
+	for i := range profiles {
+		profiles[i].noTime = true
+	}
+	atOnce := want{call: "send", kind: event.KindTrack, event: "At Once", user: "maria", noTime: true}
+	batch := cloudEventCalls()[0]
+	batch.user = "maria"
+	return []client{
+		{protocol: "segment", sdk: "segment-rust", version: "segment (Rust) 0.2.6", calls: append(spread(), atOnce), users: spreadUsers, accounts: seats},
+		{
+			protocol: "segment", sdk: "rudder-rust", version: "rudderanalytics (Rust) 2.0.1", sentAt: true, users: spreadUsers, accounts: seats,
+			calls: append(spread(),
+				want{call: "batch", kind: event.KindTrack, event: "Batched A", user: "maria"},
+				want{call: "batch", kind: event.KindTrack, event: "Batched B", user: "maria"}),
+		},
+		{
+			protocol: "posthog", sdk: "posthog-rust", version: "posthog-rs 0.30.0", prefix: true, sentAt: true, users: spreadUsers, accounts: seats,
+			calls: []want{
+				{call: "capture", kind: event.KindTrack, event: "Item Scanned", user: "maria", account: "corner-shop", at: then, properties: obj{"sku": "4006"}},
+				{call: "capture without an id", kind: event.KindTrack, event: "Job Ran", anonymous: anyID},
+				{call: "capture of $set", kind: event.KindIdentify, event: "$set", user: "maria", traits: obj{"plan": "pro"}},
+				{call: "group_identify", kind: event.KindGroup, event: "$groupidentify", account: "corner-shop", traits: obj{"seats": 3.0}},
+				{call: "alias", kind: event.KindAlias, event: "$create_alias", user: "maria", previous: "maria-old"},
+				{call: "capture_immediate", kind: event.KindTrack, event: "At Once", user: "maria", noTime: true},
+			},
+		},
+		{
+			protocol: "mixpanel", sdk: "mixpanel-rust", version: "mixpanel-rs 0.3.1", prefix: true, users: mixpanelUsers, accounts: seats,
+			calls: slices.Concat([]want{
+				{call: "track", kind: event.KindTrack, event: "Item Scanned", id: "m-track", user: "maria", account: "corner-shop", at: then, properties: obj{"sku": "4006"}},
+				{call: "track_batch", kind: event.KindTrack, event: "A", user: "maria", noTime: true, properties: obj{"q": ">>>???ü"}},
+				{call: "track_batch", kind: event.KindTrack, event: "B", user: "maria", noTime: true},
+				{call: "alias", kind: event.KindAlias, event: "$create_alias", user: "maria", previous: "anon-1", noTime: true},
+			}, profiles),
+		},
+		{
+			protocol: "cloudevents", sdk: "cloudevents-rust", version: "cloudevents-sdk (Rust) 0.9.0", prefix: true,
+			calls: []want{
+				batch,
+				{call: "batch", kind: event.KindTrack, event: "item.scanned", id: "/pos/7 b-1", user: "maria", account: "corner shop", at: then, properties: obj{"sku": "4006"}},
+				{call: "batch", kind: event.KindTrack, event: "item.scanned", id: "/pos/7 b-2", user: "maria", account: "corner shop", at: then, properties: obj{"sku": "4006"}},
+			},
+		},
+		{protocol: "otlp", sdk: "otlp-rust", version: "opentelemetry-otlp (Rust) 0.33.1, gzip", prefix: true, calls: recordCalls()},
+	}
 }
 
-// folder returns the folder with the kit, which it installs once, and skips the
-// test where that cannot be.
-func (k *kit) folder(t *testing.T) string {
-	t.Helper()
-	missing := func(format string, args ...any) {
-		t.Helper()
-		if os.Getenv(requireEnv) != "" {
-			t.Fatalf(format, args...)
-		}
-		t.Skipf("THE SDKS ARE NOT TESTED: "+format, args...)
+// allClients are those of every test.
+func allClients() []client {
+	all := slices.Concat(servers(), browserClients())
+	for _, name := range slices.Sorted(maps.Keys(languageClients())) {
+		all = append(all, languageClients()[name]...)
 	}
-	for _, tool := range k.tools {
-		if _, err := exec.LookPath(tool); err != nil {
-			missing("%s is not installed", tool)
-		}
-	}
-	files := map[string][]byte{}
-	sum := sha256.New()
-	for _, name := range k.files {
-		b, err := os.ReadFile(filepath.Join(k.from, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[name] = b
-		sum.Write(b)
-	}
-	cache, err := filepath.Abs(filepath.Join(root, ".cache"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(cache, k.name+"-"+hex.EncodeToString(sum.Sum(nil)[:6]))
-	if _, err := os.Stat(dir); err == nil {
-		return dir
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
-	// Installed beside and renamed, so that what is there is whole.
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	fresh, err := os.MkdirTemp(cache, k.name+"-fetch-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(fresh)
-	for name, b := range files {
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(fresh, name)), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(fresh, name), b, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), k.timeout)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, k.install[0], k.install[1:]...)
-	cmd.Dir = fresh
-	if out, err := cmd.CombinedOutput(); err != nil {
-		missing("%s: %v\n%s", strings.Join(k.install, " "), err, out)
-	}
-	if err := os.Rename(fresh, dir); err != nil && !errors.Is(err, fs.ErrExist) {
-		if _, there := os.Stat(dir); there != nil { // another run was faster
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
-// drive runs a driver, which reads its plan from standard input and prints what the
-// SDK said.
-func drive(t *testing.T, cmd *exec.Cmd, sdk string, scenarios []scenario) map[string]outcome {
-	t.Helper()
-	plan, err := json.Marshal(map[string]any{"sdk": sdk, "scenarios": scenarios})
-	if err != nil {
-		t.Error(err)
-		return nil
-	}
-	if cmd.Env == nil {
-		cmd.Env = os.Environ()
-	}
-	cmd.Env = append(cmd.Env, "HTTP_PROXY=", "HTTPS_PROXY=", "http_proxy=", "https_proxy=")
-	cmd.Stdin = bytes.NewReader(plan)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Start(); err != nil {
-		t.Errorf("%s: %v", sdk, err)
-		return nil
-	}
-	timer := time.AfterFunc(6*time.Minute, func() { _ = cmd.Process.Kill() }) // fails when it has ended
-	err = cmd.Wait()
-	timer.Stop()
-	if err != nil {
-		t.Errorf("%s: %v\n%s\n%s", sdk, err, stdout.String(), stderr.String())
-		return nil
-	}
-	for line := range strings.Lines(stdout.String()) {
-		if text, ok := strings.CutPrefix(line, "RESULT "); ok {
-			var results map[string]outcome
-			if err := json.Unmarshal([]byte(text), &results); err != nil {
-				t.Errorf("%s: %v", sdk, err)
-			}
-			return results
-		}
-	}
-	t.Errorf("%s: no result\n%s\n%s", sdk, stdout.String(), stderr.String())
-	return nil
+	return all
 }

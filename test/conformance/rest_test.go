@@ -159,7 +159,7 @@ func basic(key string) string { return base64.StdEncoding.EncodeToString([]byte(
 // send makes the calls one after the other. auth is the value of Authorization,
 // or a header field with its name.
 func send(s scenario, auth string, calls []call) outcome {
-	var r report
+	var r outcome
 	for _, c := range calls {
 		req, err := http.NewRequest(c.method, s.URL+c.path, strings.NewReader(c.body))
 		if err != nil {
@@ -186,5 +186,5 @@ func send(s scenario, auth string, calls []call) outcome {
 		}
 		r.fail(err)
 	}
-	return r.o
+	return r
 }

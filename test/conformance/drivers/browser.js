@@ -24,6 +24,44 @@ const pages = {
     await a.group('corner-shop', { seats: 3 })
     await a.track('Item Scanned', { sku: '4006' }, { context: { groupId: 'corner-shop' } })
   },
+  'rudder-browser': async (env) => {
+    await env.script('/sdk/@rudderstack/analytics-js/dist/npm/modern/bundled/umd/index.js')
+    const a = new window.rudderanalytics.RudderAnalytics()
+    await new Promise((resolve, reject) => {
+      a.load(env.key, env.url, { configUrl: env.url, storage: { type: 'memoryStorage', migrate: false }, sendAdblockPage: false, useBeacon: env.mode === 'leave', onLoaded: resolve, queueOptions: { minRetryDelay: 500, maxRetryDelay: 2000 } })
+      setTimeout(() => reject(new Error('the SDK did not load')), 15000)
+    })
+    if (env.mode !== 'calls') {
+      for (let i = 0; i < env.n; i++) a.track('Retried', { i })
+      return
+    }
+    a.track('Seen', { where: 'home' })
+    a.page('Shop', 'Cart', { q: 1 })
+    a.identify('maria', { plan: 'pro' })
+    a.group('corner-shop', { seats: 3 })
+    a.track('Item Scanned', { sku: '4006' }, { context: { groupId: 'corner-shop' } })
+    a.alias('maria-new')
+  },
+  'amplitude-browser': async (env) => {
+    await env.script('/sdk/@amplitude/analytics-browser/lib/scripts/amplitude-min.js')
+    const a = window.amplitude
+    await a.init(env.key, { serverUrl: env.url + '/2/httpapi', flushIntervalMillis: env.mode === 'leave' ? 60000 : 500, autocapture: false, fetchRemoteConfig: false, remoteConfig: { fetchRemoteConfig: false } }).promise
+    if (env.mode === 'leave') {
+      // What its documentation says for pages that are left.
+      window.addEventListener('pagehide', () => { a.setTransport('beacon'); a.flush() })
+    }
+    if (env.mode !== 'calls') {
+      for (let i = 0; i < env.n; i++) a.track('Retried', { i })
+      return
+    }
+    await a.track('Seen', { where: 'home' }).promise // or it gets the user that is set while it waits
+    a.setUserId('maria')
+    a.identify(new a.Identify().set('plan', 'pro').setOnce('first', 1).add('logins', 1))
+    a.setGroup('company', 'corner-shop')
+    a.groupIdentify('company', 'corner-shop', new a.Identify().set('seats', 3))
+    a.track('Item Scanned', { sku: '4006' }, { groups: { company: 'corner-shop' } })
+    a.revenue(new a.Revenue().setProductId('p-1').setPrice(2.5).setQuantity(2))
+  },
   'posthog-js': async (env) => {
     const { posthog } = await import('/sdk/posthog-js/dist/module.no-external.js')
     posthog.init(env.key, { api_host: env.url, autocapture: false, capture_pageview: false, capture_pageleave: false, disable_session_recording: true, person_profiles: 'identified_only', persistence: 'memory', request_batching: true })

@@ -93,7 +93,7 @@ def amplitude(env, fail):
     who = EventOptions(user_id="maria", device_id="d-1")
     client.track(BaseEvent("Item Scanned", user_id="maria", device_id="d-1", insert_id="m-track", time=int(THEN.timestamp() * 1000), event_properties={"sku": "4006"}, groups={"company": "corner-shop"}))
     traits = Identify()
-    traits.set("plan", "pro").set_once("first", 1).add("logins", 1).append("tags", "a")
+    traits.set("plan", "pro").set_once("first", 1).add("logins", 1).append("tags", "a").unset("gone")
     client.identify(traits, who)
     client.set_group("company", "corner-shop", who)
     seats = Identify()
