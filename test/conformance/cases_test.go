@@ -108,6 +108,7 @@ func clients() []client {
 			calls: []want{
 				{call: "capture before identify", kind: event.KindTrack, event: "Seen", anonymous: anyID, properties: obj{"where": "home"}},
 				{call: "identify", kind: event.KindIdentify, event: "$identify", user: "maria", anonymous: anyID, traits: obj{"plan": "pro"}},
+				{call: "identify", kind: event.KindAlias, event: "$identify", user: "maria", anonymous: anyID, previous: anyID},
 				{call: "group", kind: event.KindGroup, event: "$groupidentify", user: "maria", account: "corner-shop", traits: obj{"seats": 3.0}},
 				{call: "capture", kind: event.KindTrack, event: "Item Scanned", user: "maria", account: "corner-shop", at: then, properties: obj{"sku": "4006"}},
 				{call: "alias", kind: event.KindAlias, event: "$create_alias", user: "maria", previous: "maria-new", account: "corner-shop"},
