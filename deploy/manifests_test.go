@@ -20,6 +20,7 @@ import (
 	"github.com/uptakehq/uptake/enricher/enrich"
 	"github.com/uptakehq/uptake/ingest-gateway/gateway"
 	"github.com/uptakehq/uptake/ingest-gateway/keys"
+	"github.com/uptakehq/uptake/rollup-writer/alert"
 	"github.com/uptakehq/uptake/rollup-writer/rollup"
 	"github.com/uptakehq/uptake/schemas/privacy"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
@@ -59,7 +60,7 @@ func TestKeysAndPrivacyRules(t *testing.T) {
 // registries returns a registry for each service, as it is after New.
 func registries(t *testing.T) map[string]*prometheus.Registry {
 	t.Helper()
-	regs := map[string]*prometheus.Registry{"ingest-gateway": prometheus.NewRegistry(), "enricher": prometheus.NewRegistry(), "rollup-writer": prometheus.NewRegistry()}
+	regs := map[string]*prometheus.Registry{"ingest-gateway": prometheus.NewRegistry(), "enricher": prometheus.NewRegistry(), "rollup-writer": prometheus.NewRegistry(), "alerts": prometheus.NewRegistry()}
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
 	g := gateway.DefaultConfig()
 	g.Addr, g.Keys = "127.0.0.1:0", "compose/keys.yaml"
@@ -71,6 +72,9 @@ func registries(t *testing.T) map[string]*prometheus.Registry {
 		t.Fatal(err)
 	}
 	if _, err := rollup.New(rollup.DefaultConfig(), rollup.Dependencies{Logger: logger, Metrics: regs["rollup-writer"], Health: &ops.Health{}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := alert.New(alert.DefaultConfig(), alert.Dependencies{Logger: logger, Metrics: regs["alerts"], Health: &ops.Health{}}); err != nil {
 		t.Fatal(err)
 	}
 	return regs
