@@ -86,6 +86,7 @@ type Batch struct {
 	records  []record
 	slab     []byte // keys and values of records
 	arena    []byte // strings that Batch makes; only grows
+	made     uint64 // ids that NewID has made for the request
 	counts   [Unstored + 1]int
 	privacy  func() *privacy.Policy
 	rules    *privacy.Rules // of the app; nil keeps everything
@@ -574,12 +575,15 @@ func unfilled(r rune) bool {
 }
 
 // NewID returns a new UUIDv7, valid as long as the batch's other strings. RFC 9562,
-// section 5.7: 48 bits of Unix milliseconds, the rest random.
+// sections 5.7 and 6.2, method 1: 48 bits of Unix milliseconds, 18 bits that count the
+// ids of the batch, the rest random. So the ids of a request are in its order: changes
+// of a trait that have the same time are carried out in the order of their ids.
 func (b *Batch) NewID() string {
 	ms := uint64(b.request.ReceivedAt / 1000)
-	hi, lo := rand.Uint64(), rand.Uint64()
-	hi = ms<<16 | 0x7000 | hi&0x0fff
-	lo = lo&(1<<62-1) | 1<<63
+	n := b.made & (1<<18 - 1)
+	b.made++
+	hi := ms<<16 | 0x7000 | n>>6
+	lo := rand.Uint64()&(1<<56-1) | 1<<63 | n&0x3f<<56
 	const digits = "0123456789abcdef"
 	start := len(b.arena)
 	for i := range 16 {

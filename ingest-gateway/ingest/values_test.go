@@ -19,8 +19,13 @@ func TestNewID(t *testing.T) {
 	r := ingest.Request{ReceivedAt: time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC).UnixMicro()}
 	b.Begin(&r, &ingest.Bound{Protocol: "p"})
 	seen := map[string]bool{}
-	for range 1000 {
+	last := ""
+	for range 10_000 {
 		id := b.NewID()
+		if id <= last { // changes of a trait rely on it
+			t.Fatalf("%s comes after %s", id, last)
+		}
+		last = strings.Clone(id)
 		u, err := uuid.Parse(id)
 		if err != nil || u.Version() != 7 || u.Variant() != uuid.RFC4122 || seen[id] {
 			t.Fatalf("%s: %v, version %d", id, err, u.Version())
