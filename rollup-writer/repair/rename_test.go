@@ -52,6 +52,7 @@ func TestAPartThatIsLostBeforeItsRename(t *testing.T) {
 	if longtest.Enabled() {
 		seeds = 12
 	}
+	unverified := uint64(0)
 	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 3))
 		table, killed := tables[seed%6], r.IntN(2) == 0
@@ -106,6 +107,13 @@ FROM (SELECT toUInt64(max(max_block_number)) AS n FROM system.parts WHERE databa
 			if lost := int64(len(b.Sent)) - rows; lost > 0 {
 				t.Errorf("events lacks %d rows", lost)
 			}
+			// Where blocks of several partitions were lost at once, one of them may not be
+			// told apart in the cells that they share: the writer says so, and a rebuild
+			// repairs it.
+			if w.Metric("uptake_writer_verified_blocks_total", "unknown") > 0 {
+				unverified++
+				b.mustRebuild(fromLog, shrink)
+			}
 			if equal, found := b.Audited(); !equal {
 				t.Errorf("the writer did not repair what was lost:\n%s", found)
 			}
@@ -117,6 +125,9 @@ FROM (SELECT toUInt64(max(max_block_number)) AS n FROM system.parts WHERE databa
 		if t.Failed() {
 			return
 		}
+	}
+	if unverified > seeds/3 {
+		t.Errorf("%d of %d blocks could not be verified", unverified, seeds)
 	}
 	t.Run("one that a full disk left empty", func(t *testing.T) {
 		b.T = t
