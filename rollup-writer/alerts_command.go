@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/rollup-writer/alert"
+	"github.com/uptakehq/uptake/schemas/signal"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
@@ -92,12 +93,12 @@ func acknowledge(c *invocation) error {
 		feedback = set.String("feedback", "", "useful, false_positive or empty")
 		note = set.String("note", "", "`comment` on the alert, kept with it")
 	}, func() error {
-		if *id == "" || (*feedback != "" && *feedback != "useful" && *feedback != "false_positive") {
+		if *id == "" || (*feedback != "" && *feedback != signal.Useful && *feedback != signal.FalsePositive) {
 			return errors.New("alert must name an alert, and feedback must be useful, false_positive or empty")
 		}
 		return nil
 	}, func(ctx context.Context, opts []kgo.Opt) error {
-		if err := alert.Acknowledge(ctx, opts, *id, *by, *feedback, *note, time.Now()); err != nil {
+		if err := alert.Acknowledger(opts)(ctx, signal.Acknowledgement{AlertID: *id, By: *by, Feedback: *feedback, Note: *note}); err != nil {
 			return err
 		}
 		fmt.Fprintf(c.stdout, "alert %s is acknowledged\n", *id)

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"log/slog"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -36,9 +34,7 @@ func serveConsole(c *invocation) error {
 		if err != nil {
 			return err
 		}
-		deps.Acknowledge = func(ctx context.Context, f console.Feedback) error {
-			return alert.Acknowledge(ctx, opts, f.AlertID, f.By, f.Feedback, f.Note, time.Now())
-		}
+		deps.Acknowledge = alert.Acknowledger(opts)
 	}
 	if *check {
 		return nil

@@ -35,17 +35,23 @@ func order(ctx context.Context, opts []kgo.Opt, decide func(*memory) (*kgo.Recor
 	return err
 }
 
-// Acknowledge records that somebody has handled an alert, and whether it was useful.
-func Acknowledge(ctx context.Context, opts []kgo.Opt, id, by, feedback, note string, now time.Time) error {
+// Acknowledger returns a function that records an acknowledgement in the alerts log.
+func Acknowledger(opts []kgo.Opt) func(context.Context, signal.Acknowledgement) error {
+	return func(ctx context.Context, a signal.Acknowledgement) error {
+		return acknowledge(ctx, opts, a, time.Now())
+	}
+}
+
+func acknowledge(ctx context.Context, opts []kgo.Opt, a signal.Acknowledgement, now time.Time) error {
 	return order(ctx, opts, func(m *memory) (*kgo.Record, error) {
-		last := m.alerts[id]
+		last := m.alerts[a.AlertID]
 		if last == nil {
-			return nil, fmt.Errorf("no alert %s in the log", id)
+			return nil, fmt.Errorf("no alert %s in the log", a.AlertID)
 		}
 		r := *last
 		r.ID = "msg_" + uuid.Must(uuid.NewV7()).String()
-		r.State, r.Silent, r.Written, r.By, r.Feedback, r.Note = signal.Acknowledged, true, now.UTC(), by, feedback, note
-		r.Reason = "acknowledged by " + by
+		r.State, r.Silent, r.Written, r.By, r.Feedback, r.Note = signal.Acknowledged, true, now.UTC(), a.By, a.Feedback, a.Note
+		r.Reason = "acknowledged by " + a.By
 		return alertRecord(&r), nil
 	})
 }

@@ -20,6 +20,15 @@ type alertsBody struct {
 	Buttons bool // feedback is taken here
 }
 
+// alertOfRow returns the alert in a row of a result, without the links that only some
+// pages have.
+func alertOfRow(f *Result, i int) alertRow {
+	return alertRow{
+		ID: text(f.cell(i, "alert_id")), State: text(f.cell(i, "state")), Severity: text(f.cell(i, "severity")), Title: text(f.cell(i, "title")), Reason: text(f.cell(i, "reason")),
+		Owner: text(f.cell(i, "owner")), Next: text(f.cell(i, "playbook")), Ackby: text(f.cell(i, "acknowledged_by")), Thought: text(f.cell(i, "feedback")), Subject: text(f.cell(i, "subject")),
+	}
+}
+
 // alerts lists what fires and what fired.
 func (c *Console) alerts(r *http.Request, s *scope) (*page.Page, error) {
 	a, err := c.all(r.Context(), s.values, "alerts")
@@ -30,10 +39,7 @@ func (c *Console) alerts(r *http.Request, s *scope) (*page.Page, error) {
 	b := &alertsBody{Door: s.door("alerts"), Buttons: c.acknowledge != nil}
 	firing, open := 0, 0
 	for i := range f.Rows {
-		row := alertRow{
-			ID: text(f.cell(i, "alert_id")), State: text(f.cell(i, "state")), Severity: text(f.cell(i, "severity")), Title: text(f.cell(i, "title")), Reason: text(f.cell(i, "reason")),
-			Owner: text(f.cell(i, "owner")), Next: text(f.cell(i, "playbook")), Ackby: text(f.cell(i, "acknowledged_by")), Thought: text(f.cell(i, "feedback")), Subject: text(f.cell(i, "subject")),
-		}
+		row := alertOfRow(f, i)
 		row.Fired, row.UTC = s.stampText(f.cell(i, "fired_at"))
 		if text(f.cell(i, "level")) == "account" {
 			row.Account, row.Subject = s.accountLink(row.Subject), ""

@@ -141,7 +141,7 @@ type Dependencies struct {
 	Metrics prometheus.Registerer
 	Now     func() time.Time // time.Now where nil
 	// Acknowledge writes feedback on an alert to the log. Nil: the console only reads.
-	Acknowledge func(context.Context, Feedback) error
+	Acknowledge func(context.Context, signal.Acknowledgement) error
 }
 
 // Console is the server. Create it with New, then call Run once.
@@ -153,7 +153,7 @@ type Console struct {
 	access  *access
 	metrics *metrics
 	// acknowledge is nil if the console only reads.
-	acknowledge func(context.Context, Feedback) error
+	acknowledge func(context.Context, signal.Acknowledgement) error
 	now         func() time.Time
 	conn        driver.Conn
 	ln          net.Listener

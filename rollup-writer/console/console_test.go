@@ -406,7 +406,7 @@ func TestExplore(t *testing.T) {
 			}
 		}
 	}
-	// The statement behind the number has the same values.
+	// The API answers with the same values.
 	if rows := s.ask("funnel", "p=7d&step=scan&step=pay&window=3600").Rows; len(rows) != 2 || rows[1]["reached"] != 1.0 {
 		t.Errorf("got %v", rows)
 	}
@@ -540,10 +540,10 @@ func TestWhoMaySeeIt(t *testing.T) {
 func TestFeedback(t *testing.T) {
 	s := start(t)
 	const secret = "a secret of sixteen bytes"
-	var got []Feedback
+	var got []signal.Acknowledgement
 	var fault error
 	s.c.cfg.FeedbackSecret = secret
-	s.c.acknowledge = func(_ context.Context, f Feedback) error { got = append(got, f); return fault }
+	s.c.acknowledge = func(_ context.Context, f signal.Acknowledgement) error { got = append(got, f); return fault }
 	s.h = s.c.handler(t.Context())
 	if err := s.conn.Exec(t.Context(), "INSERT INTO "+s.c.cfg.ClickHouse.Schema().Table("signal_log")+` (app_id, signal_use, alert_id, message_id, signal, state, level, subject, severity, owner, title, reason, playbook, valid_from, written_at) VALUES
 			('dev', 'alert', 'a1', 'm1', 'silent', 'firing', 'account', 'acme', 'critical', 'cs', 'Gone <i>silent</i>', '0 events in 7d, below 1', 'Call.', '2026-11-19', '2026-11-20'),
@@ -589,10 +589,10 @@ func TestFeedback(t *testing.T) {
 		signedIn     bool
 		form         url.Values
 		code         int
-		want         *Feedback
+		want         *signal.Acknowledgement
 	}{
-		"by the link":                {"/feedback", own, false, link, 303, &Feedback{"a1", "cs", "useful", "called"}},
-		"by a button":                {"/alerts/feedback", own, true, button, 303, &Feedback{"a2", "console", "false_positive", ""}},
+		"by the link":                {"/feedback", own, false, link, 303, &signal.Acknowledgement{AlertID: "a1", By: "cs", Feedback: "useful", Note: "called"}},
+		"by a button":                {"/alerts/feedback", own, true, button, 303, &signal.Acknowledgement{AlertID: "a2", By: "console", Feedback: "false_positive"}},
 		"a button without sign-in":   {"/alerts/feedback", own, false, button, 401, nil},
 		"from another site":          {"/alerts/feedback", "https://evil.example", true, button, 403, nil},
 		"the link from another site": {"/feedback", "https://evil.example", false, link, 403, nil},

@@ -115,12 +115,7 @@ func (c *Console) trends(r *http.Request, s *scope, b *exploreBody) (string, err
 	totals := slices.SortedFunc(maps.Values(byValue), func(a, b *total) int {
 		return cmp.Or(cmp.Compare(b.most, a.most), cmp.Compare(b.events, a.events), cmp.Compare(a.value, b.value))
 	})
-	name := func(value string) string {
-		if value == "" {
-			return "none"
-		}
-		return value
-	}
+	name := func(value string) string { return cmp.Or(value, "none") }
 	b.Chart = &page.Lines{Title: "Active people by " + by, Days: days, Open: true}
 	b.Table = &plainTable{Columns: []page.Column{{Name: by}, {Name: "most people in a " + s.values["grain"], Number: true}, {Name: "events", Number: true}}}
 	for i, t := range totals {
@@ -177,8 +172,13 @@ func (c *Console) funnel(r *http.Request, s *scope, b *exploreBody) (string, err
 		}
 		b.Chosen = append(b.Chosen, chosen)
 	}
+	within := s.values["window"] + " s"
 	for _, w := range windows {
-		b.Windows = append(b.Windows, page.Link{Text: w.Text, URL: w.Seconds, Current: w.Seconds == s.values["window"]})
+		chosen := w.Seconds == s.values["window"]
+		if chosen {
+			within = w.Text
+		}
+		b.Windows = append(b.Windows, page.Link{Text: w.Text, URL: w.Seconds, Current: chosen})
 	}
 	if len(steps) < 2 {
 		return "Choose two steps or more: how many people came from the first to the last?", nil
@@ -218,12 +218,6 @@ func (c *Console) funnel(r *http.Request, s *scope, b *exploreBody) (string, err
 	one, many := "person", "people"
 	if s.values["unit"] == "account" {
 		one, many = "account", "accounts"
-	}
-	within := s.values["window"] + " s"
-	for _, w := range windows {
-		if w.Seconds == s.values["window"] {
-			within = w.Text
-		}
 	}
 	if first == 0 {
 		return fmt.Sprintf("Nobody did %s in %s.", steps[0], s.period()), nil

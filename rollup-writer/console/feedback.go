@@ -19,14 +19,6 @@ import (
 // by POST only, from a page of the console's own origin: programs that follow links in
 // mails press nothing.
 
-// Feedback is what somebody thought of an alert.
-type Feedback struct {
-	AlertID  string
-	By       string
-	Feedback string // useful, false_positive, or empty: acknowledged only
-	Note     string
-}
-
 const (
 	maxNote     = 1000 // bytes
 	feedbackFor = 30 * time.Second
@@ -34,9 +26,9 @@ const (
 
 // answers are the values of the buttons, with what the page says afterwards.
 var answers = map[string]string{
-	"":               "The alert is acknowledged.",
-	"useful":         "Thank you: the alert is acknowledged as useful.",
-	"false_positive": "Thank you: the alert is acknowledged as not useful.",
+	"":                   "The alert is acknowledged.",
+	signal.Useful:        "Thank you: the alert is acknowledged as useful.",
+	signal.FalsePositive: "Thank you: the alert is acknowledged as not useful.",
 }
 
 type feedbackBody struct {
@@ -90,11 +82,9 @@ func (c *Console) alertOf(ctx context.Context, app, id string) (*alertRow, error
 	if err != nil || len(f.Rows) == 0 {
 		return nil, err
 	}
-	return &alertRow{
-		ID: id, State: text(f.cell(0, "state")), Severity: text(f.cell(0, "severity")), Title: text(f.cell(0, "title")), Reason: text(f.cell(0, "reason")),
-		Owner: text(f.cell(0, "owner")), Next: text(f.cell(0, "playbook")), Subject: text(f.cell(0, "subject")), Ackby: text(f.cell(0, "acknowledged_by")),
-		UTC: instant(f.cell(0, "fired_at")).UTC().Format("2 Jan 2006 15:04 UTC"),
-	}, nil
+	row := alertOfRow(f, 0)
+	row.UTC = instant(f.cell(0, "fired_at")).UTC().Format("2 Jan 2006 15:04 UTC")
+	return &row, nil
 }
 
 // feedback takes the press of a button, of a link's page or of the Alerts page.
@@ -104,7 +94,7 @@ func (c *Console) feedback(w http.ResponseWriter, r *http.Request) {
 		c.fail(w, r, http.StatusBadRequest, "The form cannot be read.", "Open the page again.")
 		return
 	}
-	given := Feedback{AlertID: r.PostForm.Get("alert"), By: c.access.signedIn(r), Feedback: r.PostForm.Get("answer"), Note: r.PostForm.Get("note")}
+	given := signal.Acknowledgement{AlertID: r.PostForm.Get("alert"), By: c.access.signedIn(r), Feedback: r.PostForm.Get("answer"), Note: r.PostForm.Get("note")}
 	back := url.Values{"answer": {given.Feedback}}
 	target := "/feedback"
 	if token := r.PostForm.Get("link"); r.URL.Path == "/feedback" {

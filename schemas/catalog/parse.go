@@ -147,16 +147,13 @@ func (d *decoder) feature(path string, n *yaml.Node, f *Feature) {
 	var events, aliases []string
 	eventsGiven := false
 	d.Mapping(path, n, map[string]yamldoc.Field{
-		"id":      d.TextField(&f.ID),
-		"name":    d.TextField(&f.Name),
-		"owner":   d.TextField(&f.Owner),
-		"purpose": d.TextField(&f.Purpose),
-		"kind":    d.TextField(&f.Kind),
-		"status":  d.TextField(&f.Status),
-		"events": func(path string, n *yaml.Node) {
-			eventsGiven = true
-			yamldoc.Items(&d.Reader, path, n, &events, d.Text)
-		},
+		"id":       d.TextField(&f.ID),
+		"name":     d.TextField(&f.Name),
+		"owner":    d.TextField(&f.Owner),
+		"purpose":  d.TextField(&f.Purpose),
+		"kind":     d.TextField(&f.Kind),
+		"status":   d.TextField(&f.Status),
+		"events":   d.givenField(&events, &eventsGiven),
 		"aliases":  d.TextsField(&aliases),
 		"replaces": d.TextsField(&f.Replaces),
 		"rules": func(path string, n *yaml.Node) {
@@ -165,6 +162,15 @@ func (d *decoder) feature(path string, n *yaml.Node, f *Feature) {
 	})
 	f.ID = idOr(f.ID, f.Name)
 	f.Names = d.names(path, f.Name, events, aliases, eventsGiven)
+}
+
+// givenField reads a list of texts, and whether the file has the field at all.
+func (d *decoder) givenField(into *[]string, given *bool) yamldoc.Field {
+	read := d.TextsField(into)
+	return func(path string, n *yaml.Node) {
+		*given = true
+		read(path, n)
+	}
 }
 
 // names collects the exact names: events if given, else the name; and the aliases.
@@ -249,11 +255,8 @@ func (d *decoder) metric(path string, n *yaml.Node, m *Metric) {
 		"unit":      d.TextField(&m.Unit),
 		"owner":     d.TextField(&m.Owner),
 		"purpose":   d.TextField(&m.Purpose),
-		"events": func(path string, n *yaml.Node) {
-			eventsGiven = true
-			yamldoc.Items(&d.Reader, path, n, &events, d.Text)
-		},
-		"aliases": d.TextsField(&aliases),
+		"events":    d.givenField(&events, &eventsGiven),
+		"aliases":   d.TextsField(&aliases),
 	})
 	m.ID = idOr(m.ID, m.Name)
 	m.Names = d.names(path, m.Name, events, aliases, eventsGiven)
@@ -263,14 +266,7 @@ func (d *decoder) history(path string, n *yaml.Node, h *History) {
 	d.Mapping(path, n, map[string]yamldoc.Field{
 		"default":  d.TextField(&h.Default),
 		"unmapped": d.TextField(&h.Unmapped),
-		"features": func(path string, n *yaml.Node) {
-			h.Features = map[string]string{}
-			d.Entries(path, n, func(id, path string, _, value *yaml.Node) {
-				var word string
-				d.Text(path, value, &word)
-				h.Features[id] = word
-			})
-		},
+		"features": d.TextMapField(&h.Features),
 	})
 }
 

@@ -72,8 +72,22 @@ type Record struct {
 	Silent   bool      `json:"silent,omitempty"`
 	Written  time.Time `json:"written"`
 	By       string    `json:"by,omitempty"`       // of an acknowledgement
-	Feedback string    `json:"feedback,omitempty"` // useful or false_positive
+	Feedback string    `json:"feedback,omitempty"` // Useful or FalsePositive
 	Note     string    `json:"note,omitempty"`
+}
+
+// Feedback on an alert.
+const (
+	Useful        = "useful"
+	FalsePositive = "false_positive"
+)
+
+// Acknowledgement is that somebody has handled an alert, and what they thought of it.
+type Acknowledgement struct {
+	AlertID  string
+	By       string
+	Feedback string // Useful, FalsePositive, or empty
+	Note     string
 }
 
 // Part is one component of a health score.

@@ -230,6 +230,19 @@ func (r *Reader) TextsField(into *[]string) Field {
 	return func(path string, n *yaml.Node) { Items(r, path, n, into, r.Text) }
 }
 
+// TextMapField reads a mapping from the file's names to texts. It replaces what into
+// held.
+func (r *Reader) TextMapField(into *map[string]string) Field {
+	return func(path string, n *yaml.Node) {
+		*into = map[string]string{}
+		r.Entries(path, n, func(name, path string, _, value *yaml.Node) {
+			var text string
+			r.Text(path, value, &text)
+			(*into)[name] = text
+		})
+	}
+}
+
 // Word reads a text that must not be empty, without the space around it.
 func (r *Reader) Word(path string, n *yaml.Node) (string, bool) {
 	if n.Kind != yaml.ScalarNode {

@@ -40,7 +40,7 @@ type world struct {
 	aliasedAnons map[string]said // anonymous ids that an alias call named, with the last one
 }
 
-// said is a call that named an anonymous id and a user. always: it says so whenever
+// said is a call that named an anonymous id and a user. always: it counts whenever
 // it comes, and not only as the earliest that names both.
 type said struct {
 	at     int64

@@ -277,9 +277,7 @@ func (m *Machine) console(data *dataDir, brokers string, secret setting.Secret, 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}
-	pages, err := console.New(cfg, console.Dependencies{Logger: s.logger, Metrics: s.registry, Acknowledge: func(ctx context.Context, f console.Feedback) error {
-		return alert.Acknowledge(ctx, opts, f.AlertID, f.By, f.Feedback, f.Note, time.Now())
-	}})
+	pages, err := console.New(cfg, console.Dependencies{Logger: s.logger, Metrics: s.registry, Acknowledge: alert.Acknowledger(opts)})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}

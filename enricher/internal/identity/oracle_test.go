@@ -34,7 +34,7 @@ type counted struct {
 type claimed struct {
 	at     event.Micros
 	user   string
-	always bool // it says so whenever it comes, and not only as the first of the pair
+	always bool // it counts at any time, and not only as the first of the pair
 }
 
 func newOracle() *oracle {

@@ -141,19 +141,12 @@ func parseTargets(text []byte) (*Targets, error) {
 func (t *Target) read(r *yamldoc.Reader, path string, n *yaml.Node) {
 	const trueOrFalse, whole, duration = "true or false", "a whole number", "a duration such as 10m"
 	r.Mapping(path, n, map[string]yamldoc.Field{
-		"name":         r.TextField(&t.Name),
-		"kind":         r.TextField(&t.Kind),
-		"url":          r.TextField(&t.URL),
-		"url_file":     r.TextField(&t.URLFile),
-		"secret_files": r.TextsField(&t.SecretFiles),
-		"header_files": func(path string, n *yaml.Node) {
-			t.HeaderFiles = map[string]string{}
-			r.Entries(path, n, func(name, path string, _, value *yaml.Node) {
-				var file string
-				r.Text(path, value, &file)
-				t.HeaderFiles[name] = file
-			})
-		},
+		"name":          r.TextField(&t.Name),
+		"kind":          r.TextField(&t.Kind),
+		"url":           r.TextField(&t.URL),
+		"url_file":      r.TextField(&t.URLFile),
+		"secret_files":  r.TextsField(&t.SecretFiles),
+		"header_files":  r.TextMapField(&t.HeaderFiles),
 		"body_file":     r.TextField(&t.BodyFile),
 		"smtp":          r.TextField(&t.SMTP),
 		"from":          r.TextField(&t.From),

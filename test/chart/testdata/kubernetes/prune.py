@@ -2,8 +2,8 @@
 """Writes the JSON schemas of the kinds that the chart uses, for three versions of
 Kubernetes, from the strict schemas in the package kubernetes-validate (Apache 2.0).
 
-    pip download --no-deps kubernetes-validate==1.37.0 -d /tmp/schemas
-    test/chart/testdata/kubernetes/prune.py /tmp/schemas/*.whl
+    pip download --no-deps kubernetes-validate==1.37.0 -d schemas
+    test/chart/testdata/kubernetes/prune.py schemas/*.whl
 """
 import json
 import pathlib
