@@ -23,6 +23,22 @@ type Item struct {
 	Raw   []byte
 	kind  scan.Kind
 	notes scan.Notes
+	node  scan.Node // of an item of a tree
+}
+
+// Node returns where in its tree the item stands, no value for an item of none.
+func (it Item) Node() scan.Node { return it.node }
+
+// Elements returns the items that are the elements of an array of a tree. The error is
+// a fault.
+func Elements(array scan.Node, limits ingest.Limits) ([]Item, error) {
+	var e Envelope
+	for n := range array.Elements() {
+		if err := e.add(limits, Item{Raw: n.Value().Raw, kind: n.Kind(), notes: n.Notes(limits.MaxDepth), node: n}); err != nil {
+			return nil, err
+		}
+	}
+	return e.Items, nil
 }
 
 // Envelope is what a request's JSON text holds.
@@ -128,7 +144,11 @@ func Begin(b *ingest.Batch, it Item, o *Object) (*event.RawEvent, bool) {
 	case it.notes&scan.TooDeep != 0:
 		b.Reject(ingest.CodeTooDeep, "", fmt.Sprintf("nested deeper than %d (%s)", b.Limits().MaxDepth, ingest.SettingMaxDepth))
 	default:
-		o.Parse(it.Raw)
+		if it.node.Kind() == scan.Object {
+			o.Load(it.node)
+		} else {
+			o.Parse(it.Raw)
+		}
 		if o.duplicate != "" {
 			b.Reject(ingest.CodeDuplicateField, o.duplicate, "the event has the field twice")
 			return ev, false

@@ -40,6 +40,33 @@ func (o *Object) Parse(raw []byte) {
 	}
 }
 
+// Load reads an object of a tree; of anything else o is empty afterwards. Its names
+// alias the text: that must stay as it is.
+func (o *Object) Load(n scan.Node) {
+	o.reset()
+	if n.Kind() != scan.Object {
+		return
+	}
+	o.Raw = n.Value().Raw
+	for name, v := range n.Members() {
+		o.add(name, v.Value())
+	}
+}
+
+// Written reads the object that a writer holds, until the writer's next call. Names are
+// those that were written and not copies of them.
+func (o *Object) Written(w *Writer) {
+	o.reset()
+	o.Raw = w.Object()
+	var s scan.Scanner
+	s.Reset(o.Raw, len(o.Raw))
+	s.Object()
+	for _, name := range w.names {
+		s.Key()
+		o.put(name, s.Value())
+	}
+}
+
 // Of reads the object that a value is; of another value o is empty afterwards.
 // It reports whether the value was an object or stands for an empty one.
 func (o *Object) Of(v scan.Value) bool {
@@ -63,6 +90,11 @@ func (o *Object) add(name string, v scan.Value) {
 		}
 		return
 	}
+	o.put(name, v)
+}
+
+// put adds a field whose name is not there yet.
+func (o *Object) put(name string, v scan.Value) {
 	if o.index != nil {
 		o.index[name] = len(o.fields)
 	}

@@ -13,39 +13,29 @@ import (
 const maxNesting = 64
 
 // appendList writes OTLP's list of keys and values as fields.
-func appendList(w *mapping.Writer, list scan.Value, depth int) {
-	if list.Kind != scan.Array {
-		return
-	}
-	var s scan.Scanner
-	s.Reset(list.Raw, len(list.Raw))
-	s.Array()
-	var o mapping.Object
-	for s.More() {
-		v := s.Value()
-		if v.Kind != scan.Object {
-			continue
-		}
-		o.Parse(v.Raw)
-		if key := o.Get("key"); key.Kind == scan.String {
-			w.Raw(key.Text(), appendValue(nil, o.Get("value"), depth-1))
+func appendList(w *mapping.Writer, list scan.Node, depth int) {
+	var scratch [64]byte
+	for kv := range list.Elements() {
+		if key := kv.Get("key"); key.Kind() == scan.String {
+			w.Raw(key.Value().Text(), appendValue(scratch[:0], kv.Get("value"), depth-1))
 		}
 	}
 }
 
 // appendValue writes one of OTLP's values, an object that names its type, as the
 // JSON that it stands for.
-func appendValue(dst []byte, v scan.Value, depth int) []byte {
-	if v.Kind != scan.Object || depth <= 0 {
+func appendValue(dst []byte, v scan.Node, depth int) []byte {
+	if depth <= 0 {
 		return append(dst, "null"...)
 	}
-	var o mapping.Object
-	o.Parse(v.Raw)
-	if o.Len() == 0 {
-		return append(dst, "null"...)
+	for name, value := range v.Members() {
+		return appendTyped(dst, name, value, depth) // the first of them counts
 	}
-	name := o.Names()[0]
-	value := o.Get(name)
+	return append(dst, "null"...)
+}
+
+func appendTyped(dst []byte, name string, n scan.Node, depth int) []byte {
+	value := n.Value()
 	switch name {
 	case "stringValue", "bytesValue":
 		if value.Kind == scan.String {
@@ -70,12 +60,10 @@ func appendValue(dst []byte, v scan.Value, depth int) []byte {
 			return strconv.AppendInt(dst, n, 10)
 		}
 	case "arrayValue":
-		return appendArray(dst, value, depth)
+		return appendArray(dst, n, depth)
 	case "kvlistValue":
-		var list mapping.Object
-		list.Of(value)
 		var w mapping.Writer
-		appendList(&w, list.Get("values"), depth)
+		appendList(&w, n.Get("values"), depth)
 		if text := w.Object(); text != nil {
 			return append(dst, text...)
 		}
@@ -84,20 +72,15 @@ func appendValue(dst []byte, v scan.Value, depth int) []byte {
 	return append(dst, "null"...)
 }
 
-func appendArray(dst []byte, value scan.Value, depth int) []byte {
-	var list mapping.Object
-	list.Of(value)
+func appendArray(dst []byte, n scan.Node, depth int) []byte {
 	dst = append(dst, '[')
-	var s scan.Scanner
-	raw := list.Get("values").Raw
-	s.Reset(raw, len(raw))
-	if s.Array() {
-		for first := true; s.More(); first = false {
-			if !first {
-				dst = append(dst, ',')
-			}
-			dst = appendValue(dst, s.Value(), depth-1)
+	first := true
+	for v := range n.Get("values").Elements() {
+		if !first {
+			dst = append(dst, ',')
 		}
+		first = false
+		dst = appendValue(dst, v, depth-1)
 	}
 	return append(dst, ']')
 }

@@ -9,8 +9,9 @@ package otlp
 
 import (
 	"bytes"
+	"math"
 	"net/http"
-	"unicode/utf8"
+	"sync"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/ingest-gateway/mapping"
@@ -61,32 +62,51 @@ func decode(r *ingest.Request, b *ingest.Batch) error {
 			return err
 		}
 	}
-	if !mapping.IsJSON(text) {
+	tree := trees.Get().(*scan.Tree)
+	defer release(tree)
+	if tree.Parse(text) != nil {
 		return ingest.Unreadable("the body is neither OTLP's JSON nor its protobuf")
 	}
 	d := &decoder{b: b, retries: mapping.NewRetryIDs(r.Body)}
 	b.Around(d.envelope)
-	var request mapping.Object
-	request.Parse(text)
-	return each(request.First("resourceLogs", "resource_logs"), d.resourceLogs)
+	return each(first(tree.Root(), "resourceLogs", "resource_logs"), d.resourceLogs)
+}
+
+// trees are used again by later requests.
+var trees = sync.Pool{New: func() any { return new(scan.Tree) }}
+
+// release keeps a tree for later requests, unless its request was an unusual one.
+func release(t *scan.Tree) {
+	const most = 1 << 17 // 2 MiB
+	if t.Size() <= most {
+		trees.Put(t)
+	}
+}
+
+// first returns the value of the first of the names that an object has and that is
+// not null.
+func first(n scan.Node, names ...string) scan.Node {
+	for _, name := range names {
+		if v := n.Get(name); v.Kind() > scan.Null {
+			return v
+		}
+	}
+	return scan.Node{}
 }
 
 // each calls fn for every object of an array.
-func each(v scan.Value, fn func(*mapping.Object) error) error {
-	if v.IsNull() {
+func each(array scan.Node, fn func(scan.Node) error) error {
+	if array.Kind() <= scan.Null {
 		return nil
 	}
-	var s scan.Scanner
-	s.Reset(v.Raw, len(v.Raw))
-	if !s.Array() {
+	if array.Kind() != scan.Array {
 		return ingest.Unreadable("not an array where OTLP has one")
 	}
-	for s.More() {
-		var o mapping.Object
-		if !o.Of(s.Value()) {
+	for n := range array.Elements() {
+		if n.Kind() != scan.Object && !n.Value().IsEmptyObject() {
 			return ingest.Unreadable("not an object where OTLP has one")
 		}
-		if err := fn(&o); err != nil {
+		if err := fn(n); err != nil {
 			return err
 		}
 	}
@@ -115,47 +135,52 @@ type attributes struct {
 	object mapping.Object
 }
 
-func (a *attributes) read(list scan.Value) {
+func (a *attributes) read(list scan.Node) {
 	a.writer.Reset()
 	appendList(&a.writer, list, maxNesting)
-	a.object.Parse(a.writer.Object())
+	a.object.Written(&a.writer)
 }
 
-func (d *decoder) resourceLogs(o *mapping.Object) error {
-	var resource mapping.Object
-	resource.Of(o.Get("resource"))
-	d.badResource = !utf8.Valid(resource.Raw)
-	d.resourceRaw = resource.Raw
+func (d *decoder) resourceLogs(n scan.Node) error {
+	resource := n.Get("resource")
+	d.badResource, d.resourceRaw = around(resource)
 	d.resource.read(resource.Get("attributes"))
 	d.library = mapping.Library(d.b, d.resource.object.Get("telemetry.sdk.name"), d.resource.object.Get("telemetry.sdk.version"))
-	return each(o.First("scopeLogs", "scope_logs"), d.scopeLogs)
+	return each(first(n, "scopeLogs", "scope_logs"), d.scopeLogs)
 }
 
-func (d *decoder) scopeLogs(o *mapping.Object) error {
-	var scope mapping.Object
-	scope.Of(o.Get("scope"))
-	d.badScope = !utf8.Valid(scope.Raw)
-	d.scopeRaw = scope.Raw
+// around returns the text of an object that stands around records, and whether it is
+// not UTF-8.
+func around(n scan.Node) (bad bool, raw []byte) {
+	if n.Kind() != scan.Object {
+		return false, nil
+	}
+	return n.Notes(math.MaxInt)&scan.BadUTF8 != 0, n.Value().Raw
+}
+
+func (d *decoder) scopeLogs(n scan.Node) error {
+	scope := n.Get("scope")
+	d.badScope, d.scopeRaw = around(scope)
 	d.scope.read(scope.Get("attributes"))
 	var w mapping.Writer
-	w.Value("name", scope.Get("name"))
-	w.Value("version", scope.Get("version"))
+	w.Value("name", scope.Get("name").Value())
+	w.Value("version", scope.Get("version").Value())
 	if d.scope.object.Len() > 0 {
 		w.Raw("attributes", d.scope.object.Raw)
 	}
 	d.scopeText = string(w.Object())
-	records := o.First("logRecords", "log_records")
-	if records.IsNull() {
+	records := first(n, "logRecords", "log_records")
+	if records.Kind() == scan.Invalid {
 		return nil
 	}
-	if records.Kind != scan.Array {
+	if records.Kind() != scan.Array {
 		return ingest.Unreadable("not an array where OTLP has one")
 	}
-	env, err := mapping.Read(records.Raw, d.b.Limits(), "")
+	items, err := mapping.Elements(records, d.b.Limits())
 	if err != nil {
 		return err
 	}
-	for _, it := range env.Items {
+	for _, it := range items {
 		d.item(it)
 	}
 	return nil
@@ -188,7 +213,8 @@ func (d *decoder) item(it mapping.Item) {
 		d.b.Reject(ingest.CodeBadEncoding, "", "resource or scope is not UTF-8")
 		return
 	}
-	d.own.read(d.top.Take("attributes"))
+	d.top.Take("attributes")
+	d.own.read(it.Node().Get("attributes"))
 	own := &d.own.object
 	f := &mapping.Fields{Object: &d.top}
 	ev.Kind = event.KindTrack
@@ -218,8 +244,8 @@ func (d *decoder) item(it mapping.Item) {
 		return
 	}
 	d.context.Reset()
-	d.readBody(d.top.Take("body"))
-	ev.Properties = d.properties.Object()
+	d.top.Take("body")
+	ev.Properties = d.propertiesOf(it.Node().Get("body"))
 	if d.resource.object.Len() > 0 {
 		d.context.Raw("resource", d.resource.object.Raw)
 	}
@@ -275,19 +301,24 @@ func (d *decoder) clock(ev *event.RawEvent) bool {
 	return d.b.Unreadable(field, wrong.Text())
 }
 
-// readBody makes the properties of the attributes and a body that is a list of
+// propertiesOf makes the properties of the attributes and a body that is a list of
 // keys and values. Any other body stays in the context, and so does one that
 // names what an attribute names too.
-func (d *decoder) readBody(v scan.Value) {
-	d.properties.Reset()
-	d.properties.Merge(&d.own.object)
-	if v.IsNull() {
-		return
+func (d *decoder) propertiesOf(body scan.Node) []byte {
+	if body.Kind() <= scan.Null {
+		return d.own.object.Raw
 	}
-	plain := appendValue(nil, v, maxNesting)
+	plain := appendValue(nil, body, maxNesting)
 	var fields mapping.Object
 	fields.Parse(plain)
-	if fields.Raw == nil || d.properties.Merge(&fields) {
+	if fields.Raw == nil {
+		d.context.Raw("body", plain)
+		return d.own.object.Raw
+	}
+	d.properties.Reset()
+	d.properties.Merge(&d.own.object)
+	if d.properties.Merge(&fields) {
 		d.context.Raw("body", plain)
 	}
+	return d.properties.Object()
 }

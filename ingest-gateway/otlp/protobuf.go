@@ -82,7 +82,7 @@ type message func(number int) (shape, bool)
 // toJSON writes an ExportLogsServiceRequest in protobuf as OTLP's JSON. The field
 // numbers are those of opentelemetry-proto 1.x. The error is a fault.
 func toJSON(b []byte, limit int) ([]byte, error) {
-	w := writer{limit: limit}
+	w := writer{limit: limit, out: make([]byte, 0, min(3*len(b), limit))} // three is usual
 	if err := w.message(b, request, maxNesting+16); err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (w *writer) message(b []byte, m message, depth int) error {
 			}
 			continue
 		}
-		if err := w.repeated(at, f.number, s, depth); err != nil {
+		if rest, err = w.repeated(at, f.number, s, depth); err != nil {
 			return err
 		}
 	}
@@ -135,27 +135,34 @@ func (w *writer) message(b []byte, m message, depth int) error {
 	return nil
 }
 
-func (w *writer) repeated(b []byte, number int, s shape, depth int) error {
+// repeated writes the fields of one number as an array. It returns what stands behind
+// those that follow each other at the beginning of b.
+func (w *writer) repeated(b []byte, number int, s shape, depth int) (rest []byte, err error) {
 	w.out = append(w.out, '[')
+	together := true
 	for first := true; len(b) > 0; {
 		f, after, err := next(b)
 		if err != nil {
-			return ingest.Unreadable("%v", err)
+			return nil, ingest.Unreadable("%v", err)
 		}
-		b = after
 		if f.number != number || f.wire != s.wire {
+			if together {
+				rest, together = b, false
+			}
+			b = after
 			continue
 		}
+		b = after
 		if !first {
 			w.out = append(w.out, ',')
 		}
 		first = false
 		if err := w.value(f, s, depth); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	w.out = append(w.out, ']')
-	return nil
+	return rest, nil
 }
 
 func (w *writer) value(f field, s shape, depth int) error {
