@@ -250,8 +250,7 @@ func (d *decoder) groupForm(ev *event.RawEvent, f *mapping.Fields) {
 		mapping.RejectGroupType(d.b, "group_type", groupType)
 		return
 	}
-	var ok bool
-	if ev.AccountID, ok = mapping.FirstID(value); !ok || ev.AccountID == "" {
+	if ev.AccountID = mapping.FirstID(d.b.App(), value); ev.AccountID == "" {
 		d.b.Reject(ingest.CodeMissingField, "group_value", "groupidentify needs group_value")
 		return
 	}

@@ -169,11 +169,14 @@ func (d *decoder) item(it mapping.Item) {
 	if keys := d.b.App().AccountKeys; len(keys) > 0 {
 		ev.AccountID = mapping.AccountOfProperties(d.b.App(), &d.top, &d.data)
 	}
-	if ev.AccountID == "" {
-		if ev.AccountID, ok = mapping.ID(d.top.Get("subject")); !ok {
+	if account := (mapping.Choice{App: d.b.App()}); !account.Offer(ev.AccountID) {
+		subject, ok := mapping.ID(d.top.Get("subject"))
+		if !ok {
 			d.b.Reject(ingest.CodeWrongType, "subject", "must be text")
 			return
 		}
+		account.Offer(subject)
+		ev.AccountID = account.Text
 	}
 	if !mapping.SetQuantity(d.b, ev, &d.data) {
 		return
@@ -189,15 +192,11 @@ func (d *decoder) item(it mapping.Item) {
 // find looks for an id among the extensions, whose names have neither case nor
 // underscores, and then in the data.
 func (d *decoder) find(extension string, names ...string) string {
-	if id, ok := mapping.ID(d.top.Get(extension)); ok && id != "" {
-		return id
-	}
+	values := []scan.Value{d.top.Get(extension)}
 	for _, name := range names {
-		if id, ok := mapping.ID(d.data.Get(name)); ok && id != "" {
-			return id
-		}
+		values = append(values, d.data.Get(name))
 	}
-	return ""
+	return mapping.FirstOf(d.b.App(), values...)
 }
 
 // readData returns the properties: data when it is an object, else data or

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -13,6 +14,8 @@ func TestPeerForms(t *testing.T) {
 	const basic = "Authorization: Basic dGVzdC13cml0ZS1rZXk6"
 	// LZString's compressToBase64 of an event of posthog-js, as in testdata of package posthog.
 	const lz64 = "N4IghgDglg+g1gUwJ4gFwgC4IM4YLQDuATlFnoigDQgIBuCAdhmiAPIA2AJgAQCi9TENQhEA9hAREMUHGlCcouKAwDGGGFE4sArgEYh4FmGMnTZ8xcsWDCFgEvAvBuAAPYA/gInsQAX09A=="
+	// {"token":"test-write-key","$distinct_id":"ü1","$anon_distinct_id":"界-1","$set":{"plan":"pro"}}
+	const lzPerson = "N4IgLg9g1gpgdiAXAAnDAzmAtAdwE4CWYMWsAniADSoAkAJgZgXAMZgD6BdSqAPwIxVaAQzgQ47Bk1YcuPEIBlXLIOoga6GGB6gADgBtR8nXgggAvmaA"
 	long := strings.Repeat("界", 250)
 	for _, tc := range []struct {
 		name, method, target, body, header string
@@ -21,6 +24,10 @@ func TestPeerForms(t *testing.T) {
 	}{
 		{"lz64 on engage", "POST", "/engage?compression=lz64", lz64, "", 200, "track", `{"status":1}`},
 		{"lz64 on track", "POST", "/track?compression=lz64", lz64, "", 200, "track", `{"status":1}`},
+		{"lz64 as a field of the form", "POST", "/track", "data=" + url.QueryEscape(lz64) + "&compression=lz64", "", 200, "track", `{"status":1}`},
+		{"lz64 as the first field of the form", "POST", "/engage", "compression=LZ64&data=" + url.QueryEscape(lz64), "", 200, "track", `{"status":1}`},
+		{"lz64 of a person", "POST", "/engage/?compression=LZ64", "data=" + url.QueryEscape(lzPerson), "", 200, "identify $identify user=ü1 anonymous=界-1", `{"status":1}`},
+		{"lz64 that is none", "POST", "/engage?compression=lz64", "data=!!", "", 400, "", "lz64"},
 		{"keys of two projects", "POST", "/e", `[{"api_key":"test-write-key","event":"e","distinct_id":"u"},{"api_key":"other","event":"e","distinct_id":"u"}]`, "", 400, "", "several projects"},
 		{"keys of two projects, in properties", "POST", "/e", `[{"event":"e","properties":{"token":"test-write-key","distinct_id":"u"}},{"event":"e","properties":{"token":"other","distinct_id":"u"}}]`, "", 400, "", "several projects"},
 		{"one project twice", "POST", "/e", `[{"api_key":"test-write-key","event":"e","distinct_id":"u"},{"event":"e","properties":{"token":"test-write-key","distinct_id":"u"}}]`, "", 200, "track e user=u", ""},

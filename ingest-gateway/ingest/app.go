@@ -110,3 +110,14 @@ func (m IPMode) Apply(addr netip.Addr) netip.Addr {
 	p, _ := addr.Prefix(bits) // bits fit the family
 	return p.Addr()
 }
+
+// IsID reports whether a text is an id of the app's people and accounts: something is
+// left of it without blanks around it, and the app's list does not have it.
+func (a *App) IsID(text string) bool {
+	list := ids.Default
+	if a != nil && a.NoIDs != nil {
+		list = a.NoIDs
+	}
+	id, _ := list.Read(text)
+	return id != ""
+}

@@ -33,19 +33,57 @@ func ID(v scan.Value) (string, bool) {
 	return "", false
 }
 
-// FirstID returns the id that a value is, or that the first element of an array
-// is: group keys come both ways.
-func FirstID(v scan.Value) (string, bool) {
+// Choice takes one of several texts that may be an id: the first that is one. A text
+// such as "null" does not hide an id behind it. Where none is an id, Text is the first
+// text, which the batch drops and notes.
+type Choice struct {
+	App  *ingest.App
+	Text string
+}
+
+// Offer takes another text, and reports whether the choice has an id now.
+func (c *Choice) Offer(text string) bool {
+	is := c.App.IsID(text)
+	if is || c.Text == "" {
+		c.Text = text
+	}
+	return is
+}
+
+// offerValue offers the id that a value is, or those that an array has: group keys
+// come both ways.
+func (c *Choice) offerValue(v scan.Value) bool {
 	if v.Kind != scan.Array {
-		return ID(v)
+		id, _ := ID(v)
+		return c.Offer(id)
 	}
 	var s scan.Scanner
 	s.Reset(v.Raw, len(v.Raw))
 	s.Array()
-	if !s.More() {
-		return "", true
+	for s.More() {
+		if id, _ := ID(s.Value()); c.Offer(id) {
+			return true
+		}
 	}
-	return ID(s.Value())
+	return false
+}
+
+// FirstOf returns the first of values that is an id, else the first text.
+func FirstOf(app *ingest.App, values ...scan.Value) string {
+	c := Choice{App: app}
+	for _, v := range values {
+		if id, _ := ID(v); c.Offer(id) {
+			break
+		}
+	}
+	return c.Text
+}
+
+// FirstID returns the id that a value is, or the first one of an array.
+func FirstID(app *ingest.App, v scan.Value) string {
+	c := Choice{App: app}
+	c.offerValue(v)
+	return c.Text
 }
 
 // Fields reads the fields of one event into strings. It keeps the first field
@@ -191,32 +229,33 @@ func accountKeys(app *ingest.App, standard []string) []string {
 }
 
 // AccountOfGroups returns the account that groups by type name: that of the first
-// of the app's account keys that is there.
+// of the app's account keys that has one.
 func AccountOfGroups(app *ingest.App, groups *Object) string {
-	return account(accountKeys(app, groupTypes), groups)
+	return account(app, accountKeys(app, groupTypes), groups)
 }
 
 // AccountOfProperties returns the account that properties name, those of the
 // first object before the others'.
 func AccountOfProperties(app *ingest.App, properties ...*Object) string {
-	return account(accountKeys(app, accountProperties), properties...)
+	return account(app, accountKeys(app, accountProperties), properties...)
 }
 
 // Account returns the account that properties name under the app's account keys,
 // or where it has none under the standard ones.
 func Account(app *ingest.App, standard []string, properties ...*Object) string {
-	return account(accountKeys(app, standard), properties...)
+	return account(app, accountKeys(app, standard), properties...)
 }
 
-func account(keys []string, objects ...*Object) string {
+func account(app *ingest.App, keys []string, objects ...*Object) string {
+	c := Choice{App: app}
 	for _, key := range keys {
 		for _, o := range objects {
-			if id, _ := FirstID(o.Get(key)); id != "" {
-				return id
+			if c.offerValue(o.Get(key)) {
+				return c.Text
 			}
 		}
 	}
-	return ""
+	return c.Text
 }
 
 // IsAccountType reports whether a type of groups stands for the account.

@@ -244,7 +244,7 @@ func (d *decoder) claim(ev *event.RawEvent, id, visitor, person string) {
 func (d *decoder) identity(ev *event.RawEvent, user, device, distinct string) {
 	ev.AnonymousID = device
 	switch {
-	case user != "":
+	case d.b.App().IsID(user) || (user != "" && !d.b.App().IsID(distinct)):
 		ev.UserID = user
 	case strings.HasPrefix(distinct, devicePrefix):
 		ev.AnonymousID = undeviced(distinct)
@@ -259,11 +259,12 @@ func undeviced(id string) string { return strings.TrimPrefix(id, devicePrefix) }
 
 func (d *decoder) identify(ev *event.RawEvent) {
 	ev.Kind = event.KindIdentify
-	if id, _ := mapping.ID(d.properties.Get("$identified_id")); id != "" {
+	app, p := d.b.App(), &d.properties
+	if id := mapping.FirstOf(app, p.Get("$identified_id")); app.IsID(id) || ev.UserID == "" {
 		ev.UserID = id
 	}
-	if id, _ := mapping.ID(d.properties.First("$anon_distinct_id", "$anon_id")); id != "" {
-		ev.AnonymousID = undeviced(id)
+	if id := undeviced(mapping.FirstOf(app, p.Get("$anon_distinct_id"), p.Get("$anon_id"))); app.IsID(id) || ev.AnonymousID == "" {
+		ev.AnonymousID = id
 	}
 	if ev.AnonymousID == ev.UserID {
 		ev.AnonymousID = ""

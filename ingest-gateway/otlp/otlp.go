@@ -261,14 +261,13 @@ func (d *decoder) item(it mapping.Item) {
 // find returns the id under the first of the names that the record or its
 // resource has.
 func (d *decoder) find(names []string) string {
+	var values []scan.Value
 	for _, o := range []*mapping.Object{&d.own.object, &d.resource.object} {
 		for _, name := range names {
-			if id, _ := mapping.ID(o.Get(name)); id != "" {
-				return id
-			}
+			values = append(values, o.Get(name))
 		}
 	}
-	return ""
+	return mapping.FirstOf(d.b.App(), values...)
 }
 
 // clock sets the timestamp: when it happened, else when it was observed. Exporters

@@ -9,22 +9,29 @@ import (
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 )
 
-// requestText is the request's text, also of the oldest SDKs, which pack it with
-// LZString (?compression=lz64).
+// packed reports whether the body is packed with LZString: compression=lz64 in the
+// query or in the form, in any case.
+func packed(r *ingest.Request) bool {
+	compression, _ := r.Option("compression")
+	return strings.EqualFold(compression, "lz64")
+}
+
+// requestText is the request's text, also of the oldest SDKs, which pack it.
 func requestText(r *ingest.Request, limit int) ([]byte, error) {
-	if r.QueryValue("compression") != "lz64" {
+	if !packed(r) {
 		return r.Text()
 	}
-	packed := r.FormValue("data")
-	if packed == "" {
-		if packed = r.QueryValue("data"); packed == "" {
-			packed = ingest.String(r.Body)
-			if p, err := url.PathUnescape(packed); err == nil {
-				packed = p
-			}
+	data := r.FormValue("data")
+	if data == "" {
+		data = r.QueryValue("data")
+	}
+	if data == "" {
+		data = ingest.String(r.Body)
+		if p, err := url.PathUnescape(data); err == nil {
+			data = p
 		}
 	}
-	text, err := unpackLZ(packed, limit)
+	text, err := unpackLZ(data, limit)
 	if err != nil {
 		return nil, err
 	}

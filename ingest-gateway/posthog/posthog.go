@@ -71,7 +71,7 @@ func isBatch(r *ingest.Request) bool {
 // paths from: only PostHog names the key api_key, and only its own keys start
 // with phc_.
 func hasPostHogKey(r *ingest.Request) bool {
-	if r.QueryValue("compression") == "lz64" {
+	if packed(r) {
 		return true // Mixpanel knows no such
 	}
 	text, err := r.Text()
@@ -434,18 +434,19 @@ func (d *decoder) cookielessID(ev *event.RawEvent) string {
 // distinctID returns the id of whose the event is: beside the properties, else in
 // them.
 func (d *decoder) distinctID() string {
+	c := mapping.Choice{App: d.b.App()}
 	for _, o := range []*mapping.Object{&d.top, &d.properties} {
 		for _, name := range []string{"distinct_id", "$distinct_id"} {
 			v := o.Get(name)
 			if o == &d.top {
 				o.Take(name)
 			}
-			if id := idOf(v); id != "" {
-				return id
+			if c.Offer(idOf(v)) {
+				return c.Text
 			}
 		}
 	}
-	return ""
+	return c.Text
 }
 
 // idOf returns the id that a value is. What is neither text nor number is an id by
@@ -464,12 +465,13 @@ func idOf(v scan.Value) string {
 // linked returns the id in a property or beside the properties that the event ties to
 // its user, "" where there is none or it is everybody's.
 func (d *decoder) linked(name string) string {
+	c := mapping.Choice{App: d.b.App()}
 	for _, v := range []scan.Value{d.properties.Get(name), d.top.Get(name)} {
-		if id := idOf(v); id != "" && id != cookieless {
-			return id
+		if id := idOf(v); id != cookieless && c.Offer(id) {
+			break
 		}
 	}
-	return ""
+	return c.Text
 }
 
 // namesPreviousFirst tells SDKs whose alias takes the id so far first and the

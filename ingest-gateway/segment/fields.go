@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+	"github.com/uptakehq/uptake/ingest-gateway/mapping"
 	"github.com/uptakehq/uptake/ingest-gateway/scan"
 	"github.com/uptakehq/uptake/schemas/event"
 )
@@ -44,11 +45,11 @@ func (d *decoder) lookup(object []byte, name string) scan.Value {
 	return scan.Value{}
 }
 
-// findAccount finds the account of an event that names none in context.groupId:
-// the first of the app's names that properties, traits or the context's traits
-// have, in this order.
-func (d *decoder) findAccount(names []string, ev *event.RawEvent, contextTraits []byte) (scan.Value, string) {
-	for _, name := range names {
+// findAccount finds the account of an event that names none in context.groupId: the
+// first of the app's names under which properties, traits or the context's traits, in
+// this order, have an id; else the first value that is there.
+func (d *decoder) findAccount(app *ingest.App, ev *event.RawEvent, contextTraits []byte) (first scan.Value, field string) {
+	for _, name := range app.AccountKeys {
 		for _, in := range [...]struct {
 			field  string
 			object []byte
@@ -57,12 +58,16 @@ func (d *decoder) findAccount(names []string, ev *event.RawEvent, contextTraits 
 			{"traits.", ev.Traits},
 			{"context.traits.", contextTraits},
 		} {
-			if v := d.lookup(in.object, name); !v.IsNull() {
+			v := d.lookup(in.object, name)
+			if id, _ := mapping.ID(v); app.IsID(id) {
 				return v, in.field + name
+			}
+			if first.IsNull() {
+				first, field = v, in.field+name
 			}
 		}
 	}
-	return scan.Value{}, ""
+	return first, field
 }
 
 // merge lays a message's context over the batch's, whose fields hold for every

@@ -542,6 +542,9 @@ func (d *decoder) take(b *ingest.Batch, m *message, env *envelope) {
 	ev.UserID, ev.AnonymousID = m.userID, m.anonymousID
 	ev.Properties, ev.Traits, ev.Context = m.properties, m.traits, c.raw
 	ev.Event = m.event
+	if !app.IsID(c.groupID) && app.IsID(env.context.groupID) {
+		c.groupID = env.context.groupID
+	}
 	account, accountField := c.groupID, "context.groupId"
 	switch ev.Kind {
 	case event.KindPage, event.KindScreen:
@@ -556,7 +559,7 @@ func (d *decoder) take(b *ingest.Batch, m *message, env *envelope) {
 		ev.Event = ""
 		account, accountField = m.groupID, "groupId"
 	case event.KindMetric:
-		if m.groupID != "" { // most are an account's own
+		if app.IsID(m.groupID) || account == "" { // most are an account's own
 			account, accountField = m.groupID, "groupId"
 		}
 	case event.KindAlias:
@@ -567,11 +570,15 @@ func (d *decoder) take(b *ingest.Batch, m *message, env *envelope) {
 			return
 		}
 	}
-	if account == "" && ev.Kind != event.KindGroup {
-		v, field := d.findAccount(app.AccountKeys, ev, c.traits)
-		if account, accountField = m.id(v, field), field; m.code != "" {
+	if !app.IsID(account) && ev.Kind != event.KindGroup {
+		v, field := d.findAccount(app, ev, c.traits)
+		found := m.id(v, field)
+		if m.code != "" {
 			b.Reject(m.code, m.field, m.detail)
 			return
+		}
+		if account == "" || app.IsID(found) {
+			account, accountField = found, field
 		}
 	}
 	ev.AccountID = account

@@ -92,3 +92,31 @@ func TestIDsOfBlanks(t *testing.T) {
 		}
 	}
 }
+
+// A text that is no id does not hide the id in the next place that can have it.
+func TestTextsThatAreNoIDsHideNone(t *testing.T) {
+	g := ingesttest.New(t, New())
+	g.App.AccountKeys = []string{"company", "org"}
+	for _, tc := range []struct{ body, account string }{
+		{`{"type":"track","event":"e","userId":"u1","context":{"groupId":"null","traits":{"org":"real-co"}}}`, "real-co"},
+		{`{"type":"track","event":"e","userId":"u1","properties":{"company":"undefined"},"traits":{"company":"real-co"}}`, "real-co"},
+		{`{"type":"track","event":"e","userId":"u1","properties":{"company":" "},"context":{"traits":{"company":4711.0}}}`, "4711"},
+		{`{"type":"metric","event":"Seats","groupId":"N/A","properties":{"value":1},"context":{"groupId":"real-co"}}`, "real-co"},
+		{`{"type":"identify","userId":"u1","traits":{"company":"None","org":"real-co"}}`, "real-co"},
+		{`{"type":"track","event":"e","userId":"u1","properties":{"company":"nil"},"context":{"groupId":"undefined"}}`, ""},
+	} {
+		res := g.Do("POST", "/v1/batch", []byte(`{"batch":[`+tc.body+`]}`), testAuth)
+		if len(res.Events) != 1 || res.Events[0].AccountID != tc.account {
+			t.Errorf("%s: got %d %s, %+v, want account %q", tc.body, res.Status, res.Body, res.Events, tc.account)
+			continue
+		}
+		if unread := string(res.Events[0].Unread); (tc.account == "") != (unread == `{"account_id":"undefined"}`) {
+			t.Errorf("%s: unread %s", tc.body, unread)
+		}
+	}
+	// The context of the batch holds where a message's own names no account.
+	res := g.Do("POST", "/v1/batch", []byte(`{"context":{"groupId":"batch-co"},"batch":[{"type":"track","event":"e","userId":"u1","context":{"groupId":"null"}}]}`), testAuth)
+	if len(res.Events) != 1 || res.Events[0].AccountID != "batch-co" {
+		t.Errorf("of the batch: got %d %s, %+v", res.Status, res.Body, res.Events)
+	}
+}
