@@ -15,13 +15,17 @@ type Derived struct {
 	// is kept of each, as SQL aggregates.
 	Key    []string
 	Values []string
+	// Absent are values, in SQL, of rows that were written before a migration added
+	// the column: such a row says no less than its source for it.
+	Absent map[string]string
 }
 
 // DerivedTables are all of them.
 var DerivedTables = []Derived{
 	{
 		Name: "identity_facts", View: "identity_facts_from_events", From: "events",
-		Key: []string{"fact", "subject", "object", "at"}, Values: []string{"min(first)", "max(last)"},
+		Key: []string{"fact", "subject", "object", "at"}, Values: []string{"min(first)", "max(last)", "max(stated)"},
+		Absent: map[string]string{"max(stated)": "(toDateTime64(0, 6, 'UTC'), toDateTime64(0, 6, 'UTC'), toInt64(0), '')"},
 	},
 	{
 		Name: "metric_values", View: "metric_values_from_events", From: "events",
@@ -45,7 +49,7 @@ func (d *Derived) Columns() string {
 }
 
 // Select returns what the view of a derived table selects, as the migrations say
-// and not as the server has it, from those rows of its source for which where is
+// (the last one that names it) and not as the server has it, from those rows of its source for which where is
 // true. With local it reads the rows of one server.
 func (d *Derived) Select(s Schema, where string, local bool) (string, error) {
 	from := s.Table(d.From)
@@ -56,22 +60,23 @@ func (d *Derived) Select(s Schema, where string, local bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	selected := ""
 	for _, m := range ms {
 		statements, err := m.Statements(s)
 		if err != nil {
 			return "", err
 		}
 		for _, st := range statements {
-			_, query, ok := strings.Cut(st, "CREATE MATERIALIZED VIEW IF NOT EXISTS "+s.Table(d.View)+s.onCluster()+" TO "+s.Local(d.Name)+" AS\n")
-			if !ok {
-				continue
+			for _, start := range []string{"CREATE MATERIALIZED VIEW IF NOT EXISTS " + s.Table(d.View) + s.onCluster() + " TO " + s.Local(d.Name) + " AS\n", s.alterView(d.View) + "\n"} {
+				if _, query, ok := strings.Cut(st, start); ok {
+					selected = query
+				}
 			}
-			source := "FROM " + s.Local(d.From)
-			if strings.Count(query, source) != 1 {
-				return "", fmt.Errorf("view %s does not read %s once", d.View, d.From)
-			}
-			return strings.Replace(query, source, "FROM (SELECT * FROM "+from+" WHERE "+where+")", 1), nil
 		}
 	}
-	return "", fmt.Errorf("no migration makes the view %s", d.View)
+	source := "FROM " + s.Local(d.From)
+	if strings.Count(selected, source) != 1 {
+		return "", fmt.Errorf("the migrations make no view %s that reads %s once", d.View, d.From)
+	}
+	return strings.Replace(selected, source, "FROM (SELECT * FROM "+from+" WHERE "+where+")", 1), nil
 }

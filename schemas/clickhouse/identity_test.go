@@ -14,7 +14,10 @@ import (
 func insertEvents(t *testing.T, conn driver.Conn, events ...string) {
 	t.Helper()
 	for i, e := range events {
-		columns, values := []string{"app_id", "message_id", "quantity", "received_at"}, []string{"'dev'", fmt.Sprintf("'m%d'", i), "1", "'2026-11-21 12:00:00'"}
+		columns, values := []string{"app_id", "message_id", "quantity"}, []string{"'dev'", fmt.Sprintf("'m%d'", i), "1"}
+		if !strings.Contains(e, "received_at=") {
+			columns, values = append(columns, "received_at"), append(values, "'2026-11-21 12:00:00'")
+		}
 		for _, f := range strings.Split(e, ", ") {
 			c, v, _ := strings.Cut(f, "=")
 			columns, values = append(columns, c), append(values, "'"+v+"'")
@@ -196,4 +199,52 @@ func TestTraitOperators(t *testing.T) {
 	// The same rows once more, as after a window that was lost: nothing changes.
 	exec(t, conn.machinery, "INSERT INTO identity_facts SELECT * FROM identity_facts")
 	same(t, "users again", table(t, conn, "SELECT toString(traits['logins']) FROM users WHERE user_id = 'u1'"), "13.5")
+}
+
+// Of calls with the same event time the one that came later counts, whatever it
+// says: the one received later, and of those of one request the later one in the log.
+func TestTraitsStatedAtTheSameInstant(t *testing.T) {
+	conn := schema(t)
+	call := func(received string, offset int, rest string) string {
+		return fmt.Sprintf("event_time=2026-11-21 11:20:00, received_at=2026-11-21 %s, source_offset=%d, %s", received, offset, rest)
+	}
+	first, second := "12:00:00", "12:00:01"
+	calls := []string{
+		call(first, 7, `kind=identify, user_id=u1, traits={"plan":"pro","seats":9}`),
+		call(second, 8, `kind=identify, user_id=u1, traits={"plan":"free","seats":10}`),
+		call(first, 8, `kind=identify, user_id=u2, traits={"plan":"a","tags":"x"}`), // one request
+		call(first, 7, `kind=identify, user_id=u2, traits={"plan":"b","tags":"y"}`),
+		call(first, 9, `kind=identify, user_id=u3, traits={"plan":"pro","$append":{"tags":"z"}}`),
+		call(first, 10, `kind=identify, user_id=u3, traits={"$append":{"tags":"a"},"$set_once":{"plan":"free"}}`),
+		call(first, 11, `kind=identify, user_id=u4, traits={"plan":"pro","gone":1}`),
+		call(first, 12, `kind=identify, user_id=u4, traits={"$delete":""}`),
+		call(first, 13, `kind=identify, user_id=u4, traits={"plan":"free"}`),
+		call(first, 20, `kind=group, account_id=shop, traits={"tier":"silver"}`), // another partition
+		call(second, 3, `kind=group, account_id=shop, traits={"tier":"gold"}`),
+		`event_time=2026-11-21 11:19:59, received_at=2026-11-21 13:00:00, source_offset=30, kind=identify, user_id=u1, traits={"plan":"zzz"}`, // late, of earlier
+	}
+	insertEvents(t, conn, calls...)
+	want := []string{
+		"u1 {'plan':'free','seats':'10'}", "u2 {'plan':'a','tags':'x'}", `u3 {'plan':'pro','tags':'["z","a"]'}`, "u4 {'plan':'free'}",
+	}
+	users := "SELECT user_id, toString(traits) FROM users ORDER BY user_id"
+	same(t, "users", table(t, conn, users), want...)
+	same(t, "accounts", table(t, conn, "SELECT account_id, toString(traits) FROM accounts"), "shop {'tier':'gold'}")
+	exec(t, conn.machinery, "OPTIMIZE TABLE identity_facts FINAL")
+	same(t, "users merged", table(t, conn, users), want...)
+}
+
+// Rows from before the migration of the order say what they said, until a later
+// call, or one of the same instant, states the trait.
+func TestTraitsFromBeforeTheirOrder(t *testing.T) {
+	conn := schema(t)
+	exec(t, conn.machinery, `INSERT INTO identity_facts (app_id, fact, subject, object, first, last) SELECT 'dev', 'user', 'u1', o, '2026-11-21 11:20:00', ('2026-11-21 11:20:00', v)
+		FROM values('o String, v String', ('', ''), ('plan', '"z"'), ('kept', '1'), ('newer', '"n"'))`)
+	insertEvents(t, conn,
+		`event_time=2026-11-21 11:20:00, kind=identify, user_id=u1, traits={"plan":"a"}`,
+		`event_time=2026-11-21 11:19:00, kind=identify, user_id=u1, traits={"newer":"older"}`)
+	for range 2 {
+		same(t, "users", table(t, conn, "SELECT toString(traits) FROM users"), "{'kept':'1','newer':'n','plan':'a'}")
+		exec(t, conn.machinery, "OPTIMIZE TABLE identity_facts FINAL")
+	}
 }

@@ -161,6 +161,14 @@ func (d dialect) CreateView(name, target string) string {
 	return fmt.Sprintf("CREATE MATERIALIZED VIEW IF NOT EXISTS %s%s TO %s", d.Table(name), d.onCluster(), d.Local(target))
 }
 
+// AlterView starts the statement that gives a materialized view another query. It
+// is carried out at once: no block finds the view missing.
+func (d dialect) AlterView(name string) string { return d.alterView(name) }
+
+func (s Schema) alterView(name string) string {
+	return "ALTER TABLE " + s.Table(name) + s.onCluster() + " MODIFY QUERY"
+}
+
 func (d dialect) engine(name, args string) string {
 	if d.Form.Cluster != "" {
 		name = "Replicated" + name

@@ -104,7 +104,7 @@ func run(t *testing.T, log kafka.Log, worlds, kills int) {
 	}
 	rnd.Shuffle(len(calls), func(i, j int) { calls[i], calls[j] = calls[j], calls[i] })
 	devices, sequences := tills(start)
-	all, calls = append(all, devices...), mix(rnd, calls, sequences)
+	all, calls = append(all, devices...), mix(rnd, calls, append(sequences, profiles(start)...))
 
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute+time.Duration(worlds)*time.Second)
 	defer cancel()
@@ -222,6 +222,11 @@ func compare(ctx context.Context, t *testing.T, s *stack.Stack, all []*world) {
 	}
 	same(t, "user_roots", pairs(ctx, t, s, "SELECT user_id, root_id FROM %s.user_roots"), roots)
 	same(t, "identities", pairs(ctx, t, s, "SELECT id, user_id FROM %s.identities WHERE id_kind = 'anonymous' AND in_force"), owners)
+	said := map[string]string{}
+	for user := range 10 {
+		said[fmt.Sprint("profile-", user)] = "free"
+	}
+	same(t, "plans", pairs(ctx, t, s, "SELECT user_id, traits['plan'] FROM %s.users WHERE startsWith(user_id, 'profile-')"), said)
 	var distinct uint64
 	q := "SELECT uniqExact(actor_id) FROM %s.user_feature_daily WHERE actor_kind = 'user'"
 	if err := s.Conn.QueryRow(ctx, fmt.Sprintf(q, stack.Database)).Scan(&distinct); err != nil {

@@ -65,6 +65,32 @@ func tills(start time.Time) (all []*world, sequences [][]call) {
 	return all, sequences
 }
 
+// plans are what a user's calls state of one trait at one instant, in the order in
+// which they are sent. The last one counts, which is neither the greatest text nor
+// the least.
+var plans = []string{"pro", "trial", "basic", "free"}
+
+// profiles are users of whom [plans] are stated, in requests of their own and in one,
+// and the first call once more at the end.
+func profiles(start time.Time) (sequences [][]call) {
+	for user := range 10 {
+		var sequence []call
+		for i, plan := range append(slices.Clone(plans), plans[0]) {
+			var k call
+			k.AppID, k.MessageID, k.Quantity, k.Protocol = stack.App, fmt.Sprintf("profile-%d-%d", user, i%len(plans)), 1, "segment"
+			k.Kind, k.UserID = event.KindIdentify, fmt.Sprint("profile-", user)
+			k.Timestamp, k.ReceivedAt = event.FromTime(start.Add(time.Hour)), event.FromTime(start.Add(2*time.Hour))
+			if user%2 == 0 {
+				k.ReceivedAt += event.Micros(i)
+			}
+			k.Traits = fmt.Appendf(nil, `{"plan":%q}`, plan)
+			sequence = append(sequence, k)
+		}
+		sequences = append(sequences, sequence)
+	}
+	return sequences
+}
+
 // permute calls fn with every order of n numbers.
 func permute(order []int, n int, fn func([]int)) {
 	if len(order) == n {

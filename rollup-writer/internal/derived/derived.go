@@ -10,7 +10,8 @@
 // made again: an app whose events expire (`rollup-writer retention`), what an
 // account's traits were by calls of a person who was erased, metrics that were kept
 // under a hash when a person was erased, and unlinks whose plans have expired. Such
-// rows may say more than their source, and never less.
+// rows may say more than their source, and never less. A row that was written before
+// a migration added a column lacks the column's value, and nothing else.
 package derived
 
 import (
@@ -80,7 +81,11 @@ func (c *Comparison) Query() (string, error) {
 		if strings.HasPrefix(v, "min(") {
 			w, g = g, w
 		}
-		less = append(less, g+" < "+w)
+		if absent := c.Table.Absent[v]; absent != "" {
+			less = append(less, fmt.Sprintf("%[1]s < %[2]s AND %[1]s != %[3]s", g, w, absent))
+		} else {
+			less = append(less, g+" < "+w)
+		}
 		more = append(more, g+" > "+w)
 	}
 	side := func(from string, want bool) string {

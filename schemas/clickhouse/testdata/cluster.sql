@@ -630,6 +630,41 @@ ALTER TABLE `uptake_internal`.`correction_plans` ON CLUSTER `main`
     ADD COLUMN IF NOT EXISTS `part_from` DateTime64(6, 'UTC') AFTER `hour`,
     ADD COLUMN IF NOT EXISTS `part_to` DateTime64(6, 'UTC') AFTER `part_from`;
 
+-- 0012_order_of_traits
+
+ALTER TABLE `uptake_internal`.`identity_facts_local` ON CLUSTER `main`
+    ADD COLUMN IF NOT EXISTS `stated` SimpleAggregateFunction(max, Tuple(at DateTime64(6, 'UTC'), received_at DateTime64(6, 'UTC'), source_offset Int64, value String)) COMMENT 'Traits: the latest call, its place, and the JSON text of the trait that it said; 1970: no call since the column was added. max it' AFTER `last`;
+
+ALTER TABLE `uptake_internal`.`identity_facts` ON CLUSTER `main`
+    ADD COLUMN IF NOT EXISTS `stated` SimpleAggregateFunction(max, Tuple(at DateTime64(6, 'UTC'), received_at DateTime64(6, 'UTC'), source_offset Int64, value String)) AFTER `last`;
+
+ALTER TABLE `uptake_internal`.`identity_facts_from_events` ON CLUSTER `main` MODIFY QUERY
+WITH ['$set_once', '$setOnce', '$add', '$append', '$prepend', '$union', '$postInsert', '$preInsert', '$remove', '$unset', '$delete', '$clearAll'] AS operators
+SELECT
+    e.app_id AS app_id, f.1 AS fact, f.2 AS subject, f.3 AS object,
+    if(fact IN ('membership', 'parent') OR position(object, '\0') > 0, e.event_time, toDateTime64(0, 6, 'UTC')) AS at, e.event_time AS first, (e.event_time, f.4) AS last,
+    if(fact IN ('user', 'account'), (e.event_time, e.received_at, e.source_offset, f.4), (toDateTime64(0, 6, 'UTC'), toDateTime64(0, 6, 'UTC'), toInt64(0), '')) AS stated
+FROM `uptake_internal`.`events_local` AS e
+ARRAY JOIN arrayConcat(
+    if(e.user_id != '' AND e.anonymous_id != '', [('anonymous', e.anonymous_id, e.user_id, '')], []),
+    if(e.kind = 'alias' AND e.user_id != '' AND e.previous_id NOT IN ('', e.user_id),
+        [('anonymous', e.previous_id, e.user_id, ''), ('alias', e.previous_id, e.user_id, '')], []),
+    if(e.kind IN ('group', 'identify') AND e.user_id != '' AND e.account_id != '' AND e.account_source = 'event',
+        [('membership', e.user_id, e.account_id, toString(e.role))], []),
+    if(e.kind = 'group' AND e.account_id != '' AND e.parent_account_id NOT IN ('', e.account_id), [('parent', e.account_id, e.parent_account_id, '')], []),
+    if((e.kind = 'identify' AND e.user_id != '') OR (e.kind = 'group' AND e.account_id != ''),
+        arrayMap(t -> (if(e.kind = 'group', 'account', 'user'), if(e.kind = 'group', e.account_id, e.user_id), t.1, t.2),
+            arrayPushFront(arrayFilter(t -> NOT has(operators, t.1), JSONExtractKeysAndValuesRaw(toJSONString(e.traits))), ('', ''))), []),
+    if((e.kind = 'identify' AND e.user_id != '') OR (e.kind = 'group' AND e.account_id != ''),
+        arrayMap(t -> (if(e.kind = 'group', 'account', 'user'), if(e.kind = 'group', e.account_id, e.user_id), concat(t.1, '\0', t.2, '\0', e.message_id), t.3),
+            arrayFlatten(arrayMap(
+                o -> multiIf(
+                    startsWith(o.2, '{'), arrayMap(t -> (t.1, o.1, t.2), JSONExtractKeysAndValuesRaw(o.2)),
+                    startsWith(o.2, '['), arrayMap(t -> (t, o.1, ''), JSONExtract(o.2, 'Array(String)')),
+                    [('', o.1, '')]),
+                arrayFilter(t -> has(operators, t.1), JSONExtractKeysAndValuesRaw(toJSONString(e.traits)))))), [])) AS f
+WHERE e.kind IN ('identify', 'group', 'alias') OR (e.user_id != '' AND e.anonymous_id != '');
+
 -- view account_feature_daily
 
 CREATE OR REPLACE VIEW `uptake`.`account_feature_daily` ON CLUSTER `main`
@@ -1277,21 +1312,21 @@ SELECT
             step.3 = '$preInsert', text(arrayDistinct(arrayConcat(arrayFilter(v -> NOT has(list(had), v), list(step.4)), list(had)))),
             step.3 = '$remove' AND had != '', text(arrayFilter(v -> NOT has(list(step.4), v), list(had))),
             ''),
-        arrayFilter(step -> step.1 > deleted_at OR trait = '', steps), '') AS value,
+        arrayFilter(step -> step.1 > deleted OR trait = '', steps), '') AS value,
     said_at
 FROM
 (
-    SELECT app_id, account_id, trait, arraySort(groupArray((at, call_id, operator, value))) AS steps, max(at) AS said_at, any(deleted_at) AS deleted_at
+    SELECT app_id, account_id, trait, arraySort(groupArray((place, call_id, operator, value))) AS steps, max(place.1) AS said_at, any(deleted_place) AS deleted
     FROM
     (
         SELECT
             app_id, subject AS account_id,
             if(position(object, '\0') = 0, [object, '$set', ''], splitByChar('\0', object)) AS parts,
-            parts[1] AS trait, parts[2] AS operator, parts[3] AS call_id, said.1 AS at, said.2 AS value,
-            maxIf(said.1, trait = '' AND operator != '$set') OVER (PARTITION BY app_id, subject) AS deleted_at
+            parts[1] AS trait, parts[2] AS operator, parts[3] AS call_id, (said.1, said.2, said.3) AS place, said.4 AS value,
+            maxIf(place, trait = '' AND operator != '$set') OVER (PARTITION BY app_id, subject) AS deleted_place
         FROM
         (
-            SELECT app_id, subject, object, max(f.last) AS said
+            SELECT app_id, subject, object, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)) AS said
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE fact = 'account'
             GROUP BY app_id, subject, object
@@ -1398,7 +1433,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -1450,7 +1485,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -1579,7 +1614,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -1680,7 +1715,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -1749,7 +1784,7 @@ WHERE -- Only people, and nobody whom a definition excludes.
 actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
 LEFT ANY JOIN
 (
-    SELECT subject AS id, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS value
+    SELECT subject AS id, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS value
     FROM `uptake_internal`.`identity_facts` AS f
     WHERE app_id = {app:String} AND fact = substringIndex({by:String}, '.', 1) AND object != '' AND substringIndex(object, '\0', 1) = substring({by:String}, position({by:String}, '.') + 1)
     GROUP BY id
@@ -1784,7 +1819,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -1892,7 +1927,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -2004,7 +2039,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -2108,7 +2143,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -2296,7 +2331,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -2672,7 +2707,7 @@ UNION ALL
 SELECT t.kind, t.id, if(i.match = 'mail_domain', concat('mail_domain ', i.value), concat(i.match, ' ', i.key, '=', i.value))
 FROM
 (
-    SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+    SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
     FROM `uptake_internal`.`identity_facts` AS f
     WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != ''
     GROUP BY kind, id, trait
@@ -2711,7 +2746,7 @@ UNION ALL
 SELECT t.kind, t.id, if(i.match = 'mail_domain', concat('mail_domain ', i.value), concat(i.match, ' ', i.key, '=', i.value))
 FROM
 (
-    SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+    SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
     FROM `uptake_internal`.`identity_facts` AS f
     WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != ''
     GROUP BY kind, id, trait
@@ -2763,7 +2798,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -2865,7 +2900,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -2993,7 +3028,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3081,7 +3116,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3163,7 +3198,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3268,7 +3303,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3377,7 +3412,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3425,7 +3460,7 @@ WHERE -- Only people, and nobody whom a definition excludes.
 actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
         LEFT ANY JOIN
 (
-    SELECT subject AS id, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS value
+    SELECT subject AS id, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS value
     FROM `uptake_internal`.`identity_facts` AS f
     WHERE app_id = {app:String} AND fact = substringIndex({by:String}, '.', 1) AND object != '' AND substringIndex(object, '\0', 1) = substring({by:String}, position({by:String}, '.') + 1)
     GROUP BY id
@@ -3484,7 +3519,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3532,7 +3567,7 @@ WHERE -- Only people, and nobody whom a definition excludes.
 actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
         LEFT ANY JOIN
 (
-    SELECT subject AS id, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS value
+    SELECT subject AS id, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS value
     FROM `uptake_internal`.`identity_facts` AS f
     WHERE app_id = {app:String} AND fact = substringIndex({by:String}, '.', 1) AND object != '' AND substringIndex(object, '\0', 1) = substring({by:String}, position({by:String}, '.') + 1)
     GROUP BY id
@@ -3602,7 +3637,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3616,7 +3651,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
 SELECT toLowCardinality({app:String}) AS app_id, s.account_id AS account_id, s.seats AS seats, a.users AS active_users, active_users / nullIf(s.seats, 0) AS utilization
 FROM
 (
-    SELECT subject AS account_id, max(f.last).2 AS stated, toUInt64OrZero(trim(BOTH '"' FROM stated)) AS seats
+    SELECT subject AS account_id, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, toUInt64OrZero(trim(BOTH '"' FROM said)) AS seats
     FROM `uptake_internal`.`identity_facts` AS f
     WHERE app_id = {app:String} AND fact = 'account' AND object != ''
         AND substringIndex(object, '\0', 1) = (SELECT if(count() = 0, 'seats', max(key)) FROM (SELECT use, match, key, value
@@ -3637,7 +3672,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3747,7 +3782,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3859,7 +3894,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3961,7 +3996,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -4202,7 +4237,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -4320,7 +4355,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -4409,7 +4444,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -4521,7 +4556,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -4639,7 +4674,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -4802,7 +4837,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -4893,7 +4928,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -4989,7 +5024,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -5095,7 +5130,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -5209,7 +5244,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -5299,7 +5334,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -5716,21 +5751,21 @@ SELECT
             step.3 = '$preInsert', text(arrayDistinct(arrayConcat(arrayFilter(v -> NOT has(list(had), v), list(step.4)), list(had)))),
             step.3 = '$remove' AND had != '', text(arrayFilter(v -> NOT has(list(step.4), v), list(had))),
             ''),
-        arrayFilter(step -> step.1 > deleted_at OR trait = '', steps), '') AS value,
+        arrayFilter(step -> step.1 > deleted OR trait = '', steps), '') AS value,
     said_at
 FROM
 (
-    SELECT app_id, user_id, trait, arraySort(groupArray((at, call_id, operator, value))) AS steps, max(at) AS said_at, any(deleted_at) AS deleted_at
+    SELECT app_id, user_id, trait, arraySort(groupArray((place, call_id, operator, value))) AS steps, max(place.1) AS said_at, any(deleted_place) AS deleted
     FROM
     (
         SELECT
             app_id, subject AS user_id,
             if(position(object, '\0') = 0, [object, '$set', ''], splitByChar('\0', object)) AS parts,
-            parts[1] AS trait, parts[2] AS operator, parts[3] AS call_id, said.1 AS at, said.2 AS value,
-            maxIf(said.1, trait = '' AND operator != '$set') OVER (PARTITION BY app_id, subject) AS deleted_at
+            parts[1] AS trait, parts[2] AS operator, parts[3] AS call_id, (said.1, said.2, said.3) AS place, said.4 AS value,
+            maxIf(place, trait = '' AND operator != '$set') OVER (PARTITION BY app_id, subject) AS deleted_place
         FROM
         (
-            SELECT app_id, subject, object, max(f.last) AS said
+            SELECT app_id, subject, object, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)) AS said
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE fact = 'user'
             GROUP BY app_id, subject, object

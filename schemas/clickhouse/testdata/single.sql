@@ -572,6 +572,38 @@ ALTER TABLE `uptake_internal`.`correction_plans`
 ALTER TABLE `uptake`.`events`
     ADD INDEX IF NOT EXISTS `visitor` anonymous_id TYPE bloom_filter(0.01) GRANULARITY 4;
 
+-- 0012_order_of_traits
+
+ALTER TABLE `uptake_internal`.`identity_facts`
+    ADD COLUMN IF NOT EXISTS `stated` SimpleAggregateFunction(max, Tuple(at DateTime64(6, 'UTC'), received_at DateTime64(6, 'UTC'), source_offset Int64, value String)) COMMENT 'Traits: the latest call, its place, and the JSON text of the trait that it said; 1970: no call since the column was added. max it' AFTER `last`;
+
+ALTER TABLE `uptake_internal`.`identity_facts_from_events` MODIFY QUERY
+WITH ['$set_once', '$setOnce', '$add', '$append', '$prepend', '$union', '$postInsert', '$preInsert', '$remove', '$unset', '$delete', '$clearAll'] AS operators
+SELECT
+    e.app_id AS app_id, f.1 AS fact, f.2 AS subject, f.3 AS object,
+    if(fact IN ('membership', 'parent') OR position(object, '\0') > 0, e.event_time, toDateTime64(0, 6, 'UTC')) AS at, e.event_time AS first, (e.event_time, f.4) AS last,
+    if(fact IN ('user', 'account'), (e.event_time, e.received_at, e.source_offset, f.4), (toDateTime64(0, 6, 'UTC'), toDateTime64(0, 6, 'UTC'), toInt64(0), '')) AS stated
+FROM `uptake`.`events` AS e
+ARRAY JOIN arrayConcat(
+    if(e.user_id != '' AND e.anonymous_id != '', [('anonymous', e.anonymous_id, e.user_id, '')], []),
+    if(e.kind = 'alias' AND e.user_id != '' AND e.previous_id NOT IN ('', e.user_id),
+        [('anonymous', e.previous_id, e.user_id, ''), ('alias', e.previous_id, e.user_id, '')], []),
+    if(e.kind IN ('group', 'identify') AND e.user_id != '' AND e.account_id != '' AND e.account_source = 'event',
+        [('membership', e.user_id, e.account_id, toString(e.role))], []),
+    if(e.kind = 'group' AND e.account_id != '' AND e.parent_account_id NOT IN ('', e.account_id), [('parent', e.account_id, e.parent_account_id, '')], []),
+    if((e.kind = 'identify' AND e.user_id != '') OR (e.kind = 'group' AND e.account_id != ''),
+        arrayMap(t -> (if(e.kind = 'group', 'account', 'user'), if(e.kind = 'group', e.account_id, e.user_id), t.1, t.2),
+            arrayPushFront(arrayFilter(t -> NOT has(operators, t.1), JSONExtractKeysAndValuesRaw(toJSONString(e.traits))), ('', ''))), []),
+    if((e.kind = 'identify' AND e.user_id != '') OR (e.kind = 'group' AND e.account_id != ''),
+        arrayMap(t -> (if(e.kind = 'group', 'account', 'user'), if(e.kind = 'group', e.account_id, e.user_id), concat(t.1, '\0', t.2, '\0', e.message_id), t.3),
+            arrayFlatten(arrayMap(
+                o -> multiIf(
+                    startsWith(o.2, '{'), arrayMap(t -> (t.1, o.1, t.2), JSONExtractKeysAndValuesRaw(o.2)),
+                    startsWith(o.2, '['), arrayMap(t -> (t, o.1, ''), JSONExtract(o.2, 'Array(String)')),
+                    [('', o.1, '')]),
+                arrayFilter(t -> has(operators, t.1), JSONExtractKeysAndValuesRaw(toJSONString(e.traits)))))), [])) AS f
+WHERE e.kind IN ('identify', 'group', 'alias') OR (e.user_id != '' AND e.anonymous_id != '');
+
 -- view account_feature_daily
 
 CREATE OR REPLACE VIEW `uptake`.`account_feature_daily`
@@ -1219,21 +1251,21 @@ SELECT
             step.3 = '$preInsert', text(arrayDistinct(arrayConcat(arrayFilter(v -> NOT has(list(had), v), list(step.4)), list(had)))),
             step.3 = '$remove' AND had != '', text(arrayFilter(v -> NOT has(list(step.4), v), list(had))),
             ''),
-        arrayFilter(step -> step.1 > deleted_at OR trait = '', steps), '') AS value,
+        arrayFilter(step -> step.1 > deleted OR trait = '', steps), '') AS value,
     said_at
 FROM
 (
-    SELECT app_id, account_id, trait, arraySort(groupArray((at, call_id, operator, value))) AS steps, max(at) AS said_at, any(deleted_at) AS deleted_at
+    SELECT app_id, account_id, trait, arraySort(groupArray((place, call_id, operator, value))) AS steps, max(place.1) AS said_at, any(deleted_place) AS deleted
     FROM
     (
         SELECT
             app_id, subject AS account_id,
             if(position(object, '\0') = 0, [object, '$set', ''], splitByChar('\0', object)) AS parts,
-            parts[1] AS trait, parts[2] AS operator, parts[3] AS call_id, said.1 AS at, said.2 AS value,
-            maxIf(said.1, trait = '' AND operator != '$set') OVER (PARTITION BY app_id, subject) AS deleted_at
+            parts[1] AS trait, parts[2] AS operator, parts[3] AS call_id, (said.1, said.2, said.3) AS place, said.4 AS value,
+            maxIf(place, trait = '' AND operator != '$set') OVER (PARTITION BY app_id, subject) AS deleted_place
         FROM
         (
-            SELECT app_id, subject, object, max(f.last) AS said
+            SELECT app_id, subject, object, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)) AS said
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE fact = 'account'
             GROUP BY app_id, subject, object
@@ -1340,7 +1372,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -1392,7 +1424,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -1521,7 +1553,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -1622,7 +1654,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -1691,7 +1723,7 @@ WHERE -- Only people, and nobody whom a definition excludes.
 actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
 LEFT ANY JOIN
 (
-    SELECT subject AS id, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS value
+    SELECT subject AS id, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS value
     FROM `uptake_internal`.`identity_facts` AS f
     WHERE app_id = {app:String} AND fact = substringIndex({by:String}, '.', 1) AND object != '' AND substringIndex(object, '\0', 1) = substring({by:String}, position({by:String}, '.') + 1)
     GROUP BY id
@@ -1726,7 +1758,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -1834,7 +1866,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -1946,7 +1978,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -2050,7 +2082,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -2238,7 +2270,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -2614,7 +2646,7 @@ UNION ALL
 SELECT t.kind, t.id, if(i.match = 'mail_domain', concat('mail_domain ', i.value), concat(i.match, ' ', i.key, '=', i.value))
 FROM
 (
-    SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+    SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
     FROM `uptake_internal`.`identity_facts` AS f
     WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != ''
     GROUP BY kind, id, trait
@@ -2653,7 +2685,7 @@ UNION ALL
 SELECT t.kind, t.id, if(i.match = 'mail_domain', concat('mail_domain ', i.value), concat(i.match, ' ', i.key, '=', i.value))
 FROM
 (
-    SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+    SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
     FROM `uptake_internal`.`identity_facts` AS f
     WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != ''
     GROUP BY kind, id, trait
@@ -2705,7 +2737,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -2807,7 +2839,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -2935,7 +2967,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3023,7 +3055,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3105,7 +3137,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3210,7 +3242,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3319,7 +3351,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3367,7 +3399,7 @@ WHERE -- Only people, and nobody whom a definition excludes.
 actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
         LEFT ANY JOIN
 (
-    SELECT subject AS id, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS value
+    SELECT subject AS id, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS value
     FROM `uptake_internal`.`identity_facts` AS f
     WHERE app_id = {app:String} AND fact = substringIndex({by:String}, '.', 1) AND object != '' AND substringIndex(object, '\0', 1) = substring({by:String}, position({by:String}, '.') + 1)
     GROUP BY id
@@ -3426,7 +3458,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3474,7 +3506,7 @@ WHERE -- Only people, and nobody whom a definition excludes.
 actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
         LEFT ANY JOIN
 (
-    SELECT subject AS id, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS value
+    SELECT subject AS id, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS value
     FROM `uptake_internal`.`identity_facts` AS f
     WHERE app_id = {app:String} AND fact = substringIndex({by:String}, '.', 1) AND object != '' AND substringIndex(object, '\0', 1) = substring({by:String}, position({by:String}, '.') + 1)
     GROUP BY id
@@ -3544,7 +3576,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3558,7 +3590,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
 SELECT toLowCardinality({app:String}) AS app_id, s.account_id AS account_id, s.seats AS seats, a.users AS active_users, active_users / nullIf(s.seats, 0) AS utilization
 FROM
 (
-    SELECT subject AS account_id, max(f.last).2 AS stated, toUInt64OrZero(trim(BOTH '"' FROM stated)) AS seats
+    SELECT subject AS account_id, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, toUInt64OrZero(trim(BOTH '"' FROM said)) AS seats
     FROM `uptake_internal`.`identity_facts` AS f
     WHERE app_id = {app:String} AND fact = 'account' AND object != ''
         AND substringIndex(object, '\0', 1) = (SELECT if(count() = 0, 'seats', max(key)) FROM (SELECT use, match, key, value
@@ -3579,7 +3611,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3689,7 +3721,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3801,7 +3833,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -3903,7 +3935,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -4144,7 +4176,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -4262,7 +4294,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -4351,7 +4383,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -4463,7 +4495,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -4581,7 +4613,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -4744,7 +4776,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -4835,7 +4867,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -4931,7 +4963,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -5037,7 +5069,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -5151,7 +5183,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -5241,7 +5273,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -5658,21 +5690,21 @@ SELECT
             step.3 = '$preInsert', text(arrayDistinct(arrayConcat(arrayFilter(v -> NOT has(list(had), v), list(step.4)), list(had)))),
             step.3 = '$remove' AND had != '', text(arrayFilter(v -> NOT has(list(step.4), v), list(had))),
             ''),
-        arrayFilter(step -> step.1 > deleted_at OR trait = '', steps), '') AS value,
+        arrayFilter(step -> step.1 > deleted OR trait = '', steps), '') AS value,
     said_at
 FROM
 (
-    SELECT app_id, user_id, trait, arraySort(groupArray((at, call_id, operator, value))) AS steps, max(at) AS said_at, any(deleted_at) AS deleted_at
+    SELECT app_id, user_id, trait, arraySort(groupArray((place, call_id, operator, value))) AS steps, max(place.1) AS said_at, any(deleted_place) AS deleted
     FROM
     (
         SELECT
             app_id, subject AS user_id,
             if(position(object, '\0') = 0, [object, '$set', ''], splitByChar('\0', object)) AS parts,
-            parts[1] AS trait, parts[2] AS operator, parts[3] AS call_id, said.1 AS at, said.2 AS value,
-            maxIf(said.1, trait = '' AND operator != '$set') OVER (PARTITION BY app_id, subject) AS deleted_at
+            parts[1] AS trait, parts[2] AS operator, parts[3] AS call_id, (said.1, said.2, said.3) AS place, said.4 AS value,
+            maxIf(place, trait = '' AND operator != '$set') OVER (PARTITION BY app_id, subject) AS deleted_place
         FROM
         (
-            SELECT app_id, subject, object, max(f.last) AS said
+            SELECT app_id, subject, object, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)) AS said
             FROM `uptake_internal`.`identity_facts` AS f
             WHERE fact = 'user'
             GROUP BY app_id, subject, object

@@ -14,7 +14,7 @@ WITH
 SELECT toLowCardinality({app:String}) AS app_id, s.account_id AS account_id, s.seats AS seats, a.users AS active_users, active_users / nullIf(s.seats, 0) AS utilization
 FROM
 (
-    SELECT subject AS account_id, max(f.last).2 AS stated, toUInt64OrZero(trim(BOTH '"' FROM stated)) AS seats
+    SELECT subject AS account_id, {{template "stated"}}.4 AS said, toUInt64OrZero(trim(BOTH '"' FROM said)) AS seats
     FROM {{.Table "identity_facts"}} AS f
     WHERE app_id = {app:String} AND fact = 'account' AND object != ''
         AND substringIndex(object, '\0', 1) = (SELECT if(count() = 0, 'seats', max(key)) FROM ({{template "definitions" .Insight}}) WHERE use = 'seats')

@@ -9,7 +9,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM {{.Table "in
         SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
         FROM
         (
-            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, {{template "stated"}}.4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
             FROM {{.Table "identity_facts"}} AS f
             WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
             GROUP BY kind, id, trait
@@ -28,7 +28,7 @@ UNION ALL
 SELECT t.kind, t.id, if(i.match = 'mail_domain', concat('mail_domain ', i.value), concat(i.match, ' ', i.key, '=', i.value))
 FROM
 (
-    SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS text
+    SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, {{template "stated"}}.4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
     FROM {{.Table "identity_facts"}} AS f
     WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != ''
     GROUP BY kind, id, trait
@@ -123,7 +123,7 @@ WHERE {{template "customers" .}}{{end}}
 
 {{define "trait_join"}}{{if ne (.P "by") "''"}}LEFT ANY JOIN
 (
-    SELECT subject AS id, max(f.last).2 AS stated, if(startsWith(stated, '"'), JSONExtractString(stated), stated) AS value
+    SELECT subject AS id, {{template "stated"}}.4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS value
     FROM {{.Table "identity_facts"}} AS f
     WHERE app_id = {app:String} AND fact = substringIndex({{.P "by"}}, '.', 1) AND object != '' AND substringIndex(object, '\0', 1) = substring({{.P "by"}}, position({{.P "by"}}, '.') + 1)
     GROUP BY id
