@@ -5,8 +5,10 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest/ingesttest"
+	"github.com/uptakehq/uptake/schemas/event"
 )
 
 // Forms that the suites of peers expect.
@@ -58,5 +60,56 @@ func TestPeerForms(t *testing.T) {
 	config := g.Do("GET", "/moesif/v1/config", nil, key).Header.Get("X-Moesif-Config-ETag")
 	if got := g.Do("POST", "/moesif/v1/actions", []byte(`{"action_name":"e","user_id":"u"}`), key).Header.Get("X-Moesif-Config-ETag"); got == "" || got != config {
 		t.Errorf("the configuration is %q, after an action %q", config, got)
+	}
+}
+
+// Instants and ids of live events that people reported, in each protocol that can
+// carry them. What is not an id is dropped and noted; the event stays.
+func TestReportedEvents(t *testing.T) {
+	const (
+		basic  = "Authorization: Basic dGVzdC13cml0ZS1rZXk6"
+		bearer = "Authorization: Bearer test-write-key"
+		at     = " at=2026-11-20T09:00:27.029Z"
+	)
+	for _, tc := range []struct{ name, target, header, body, stored string }{
+		// A colon before the Z.
+		{"segment", "/v1/batch", basic, `{"batch":[{"type":"track","event":"e","userId":"u","timestamp":"2026-11-20T09:00:27.029:Z","sentAt":"2026-11-20T09:00:27.957:Z"}]}`, "track u/" + at},
+		{"rudderstack", "/v1/batch", basic, `{"batch":[{"type":"track","event":"e","userId":"u","originalTimestamp":"2026-11-20T09:00:27.029:Z"}]}`, "track u/" + at},
+		{"posthog", "/batch", "", `{"api_key":"test-write-key","batch":[{"event":"e","distinct_id":"u","timestamp":"2026-11-20T09:00:27.029:Z"}]}`, "track u/" + at},
+		{"mixpanel", "/track", "", `[{"event":"e","properties":{"token":"test-write-key","distinct_id":"u","time":"2026-11-20T09:00:27.029:Z"}}]`, "track u/" + at},
+		{"cloudevents", "/cloudevents", bearer, `{"specversion":"1.0","id":"1","source":"s","type":"e","userid":"u","time":"2026-11-20T09:00:27.029:Z"}`, "track u/" + at},
+		{"amplitude", "/2/httpapi", "", `{"api_key":"test-write-key","events":[{"event_type":"e","user_id":"user","time":"20261120T090027.029Z"}]}`, "track user/" + at},
+		// Texts that are no ids.
+		{"segment, undefined", "/v1/batch", basic, `{"batch":[{"type":"identify","userId":"u","anonymousId":"undefined"},{"type":"track","event":"e","anonymousId":"[object Object]"},{"type":"group","userId":"u","groupId":"NULL"}]}`, `identify u/ {"anonymous_id":"undefined"} track / {"anonymous_id":"[object Object]"} group u/ {"account_id":"NULL"}`},
+		{"posthog, undefined", "/batch", "", `{"api_key":"test-write-key","batch":[{"event":"$identify","distinct_id":"u","properties":{"$anon_distinct_id":"undefined"}},{"event":"e","distinct_id":"None"}]}`, `identify u/ {"anonymous_id":"undefined"} track / {"user_id":"None"}`},
+		{"mixpanel, undefined", "/track", "", `[{"event":"e","properties":{"token":"test-write-key","distinct_id":"u","$device_id":"undefined","$user_id":"u"}},{"event":"e","properties":{"token":"test-write-key","distinct_id":"$device:null","$device_id":"null"}}]`, `track u/ {"anonymous_id":"undefined"} track / {"anonymous_id":"null"}`},
+		{"amplitude, unknown", "/2/httpapi", "", `{"api_key":"test-write-key","events":[{"event_type":"e","user_id":"user-1","device_id":"unknown"},{"event_type":"e","user_id":" ","device_id":"00000000-0000-0000-0000-000000000000"}]}`, `track user-1/ {"anonymous_id":"unknown"} track / {"user_id":" ","anonymous_id":"00000000-0000-0000-0000-000000000000"}`},
+		{"moesif, nil", "/moesif/v1/actions", "X-Moesif-Application-Id: test-write-key", `{"action_name":"e","user_id":"nil","company_id":"N/A","transaction_id":"t"}`, `track / {"user_id":"nil","account_id":"N/A"}`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			g := ingesttest.New(t, Protocols()...)
+			var headers []string
+			if tc.header != "" {
+				headers = append(headers, tc.header)
+			}
+			if tc.name == "cloudevents" {
+				headers = append(headers, "Content-Type: application/cloudevents+json")
+			}
+			res := g.Do("POST", tc.target, []byte(tc.body), headers...)
+			var stored []string
+			for _, e := range res.Events {
+				line := fmt.Sprintf("%s %s/%s", e.Kind, e.UserID, e.AnonymousID)
+				if e.Timestamp != 0 {
+					line += " at=" + event.ToTime(e.Timestamp).Format(time.RFC3339Nano)
+				}
+				if len(e.Unread) > 0 {
+					line += " " + string(e.Unread)
+				}
+				stored = append(stored, line)
+			}
+			if got := strings.Join(stored, " "); got != tc.stored {
+				t.Errorf("got %d %s, stored\n%s\nwant\n%s", res.Status, res.Body, got, tc.stored)
+			}
+		})
 	}
 }

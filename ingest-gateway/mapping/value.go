@@ -305,10 +305,10 @@ func Suffixed(b *ingest.Batch, id, suffix string) string { return b.Text(id, ":"
 // Namesake adds, after an identify with the message id, the alias of its two ids, for
 // protocols in which events of the anonymous id may have been taken for those of a user
 // of that name. It names the previous id as an anonymous id too, by which the enricher
-// tells it from an alias that holds even if previous is an identified user. The
-// remaining fields of ev are then gone.
+// tells it from an alias that holds even if previous is an identified user. Texts that
+// are no ids are nobody's names: nothing is added. The remaining fields of ev are then gone.
 func Namesake(b *ingest.Batch, ev *event.RawEvent, id string) {
-	if ev.UserID == "" || ev.AnonymousID == "" || ev.AnonymousID == ev.UserID {
+	if !b.App().IsID(ev.UserID) || !b.App().IsID(ev.AnonymousID) || ev.AnonymousID == ev.UserID {
 		return
 	}
 	ev.Kind, ev.Event, ev.MessageID = event.KindAlias, "$identify", Suffixed(b, id, "alias")
