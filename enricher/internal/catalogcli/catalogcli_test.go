@@ -445,12 +445,17 @@ func TestImportTrackingPlan(t *testing.T) {
 	page := func(key, next string) string {
 		return fmt.Sprintf(`{"data":{"rules":[{"key":%q,"type":"TRACK","version":1,"jsonSchema":{}}],"pagination":{"current":"x","next":%q,"totalEntries":2}}}`, key, next)
 	}
-	both := w.must("catalog", "import", "-catalog", "shop", "-product", "Shop", w.file("pages.json", page("A", "MQ==")+"\n"+page("B", "")))
-	if !strings.Contains(both, "name: A") || !strings.Contains(both, "name: B") {
-		t.Errorf("two pages: got\n%s", both)
+	for _, text := range []string{
+		page("A", "MQ==") + "\n" + page("B", ""), page("B", "") + page("A", "MQ=="), // in any order
+		"[" + page("A", "MQ==") + ",\n" + page("B", "") + "]\n", page("A", "MQ==") + page("A", "MQ==") + page("B", ""),
+	} {
+		both := w.must("catalog", "import", "-catalog", "shop", "-product", "Shop", w.file("pages.json", text))
+		if strings.Count(both, "name: A\n") != 1 || strings.Count(both, "name: B\n") != 1 {
+			t.Errorf("%s: got\n%s", text, both)
+		}
 	}
 	for name, text := range map[string]string{
-		"first.json": page("A", "MQ=="), "second.json": page("B", ""),
+		"first.json": page("A", "MQ=="), "second.json": page("B", ""), "twice.json": page("B", "") + page("B", ""), "array.json": "[" + page("A", "MQ==") + "]",
 		"nototal.json": `{"data":{"rules":[{"key":"A","type":"TRACK"}]},"pagination":{"next":"MQ=="}}`,
 	} {
 		if out, err := w.run("catalog", "import", "-catalog", "shop", "-product", "Shop", w.file(name, text)); err == nil || !strings.Contains(err.Error(), "incomplete") {

@@ -307,29 +307,23 @@ type planRule struct {
 func (im *importer) segment(text []byte) error {
 	var p trackingPlan // of all pages
 	var events []planEvent
-	rules := 0
-	for in := json.NewDecoder(bytes.NewReader(text)); ; {
-		var page trackingPlan
-		err := in.Decode(&page)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("tracking plan: %w", err)
-		}
-		more, n, err := page.events(&p)
+	rules := map[string]bool{} // a page that is there twice does not stand for another
+	pages, err := pagesOf(text)
+	if err != nil {
+		return fmt.Errorf("tracking plan: %w", err)
+	}
+	for _, page := range pages {
+		more, err := page.events(&p, rules)
 		if err != nil {
 			return err
 		}
-		events, rules = append(events, more...), rules+n
+		events = append(events, more...)
 	}
 	switch total := p.Pagination.TotalEntries; {
-	case p.Pagination.Next != "" && total > 0:
-		return fmt.Errorf("tracking plan is incomplete: its last page announces another one; it has %d of %d rules. Put all pages into the file, one after the other", rules, total)
-	case p.Pagination.Next != "":
+	case len(rules) < total:
+		return fmt.Errorf("tracking plan is incomplete: it has %d of %d rules. Put all pages into the file, one after the other", len(rules), total)
+	case p.Pagination.Next != "" && total == 0:
 		return errors.New("tracking plan is incomplete: its last page announces another one. Put all pages into the file, one after the other")
-	case total > 0 && rules < total:
-		return fmt.Errorf("tracking plan is incomplete: it has %d of %d rules. Put all pages into the file, one after the other", rules, total)
 	}
 	// An event may occur in several versions: the newest counts.
 	newest := map[string]int{}
@@ -370,9 +364,34 @@ func (im *importer) segment(text []byte) error {
 	return errors.Join(errs...)
 }
 
-// events returns the track events of a page and the number of its rules, and adds the
-// plan's names and the page's position to all.
-func (p *trackingPlan) events(all *trackingPlan) (events []planEvent, rules int, err error) {
+// pagesOf reads a plan's pages, which stand one after the other or in an array.
+func pagesOf(text []byte) (pages []*trackingPlan, err error) {
+	for in := json.NewDecoder(bytes.NewReader(text)); ; {
+		var raw json.RawMessage
+		if err := in.Decode(&raw); errors.Is(err, io.EOF) {
+			return pages, nil
+		} else if err != nil {
+			return nil, err
+		}
+		list := []*trackingPlan{{}}
+		if raw[0] == '[' {
+			err = json.Unmarshal(raw, &list)
+		} else {
+			err = json.Unmarshal(raw, list[0])
+		}
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(list, nil) {
+			return nil, errors.New("a page is null")
+		}
+		pages = append(pages, list...)
+	}
+}
+
+// events returns the track events of a page. It adds its rules to rules, and the plan's
+// names and the page's position to all.
+func (p *trackingPlan) events(all *trackingPlan, rules map[string]bool) (events []planEvent, err error) {
 	for {
 		all.DisplayName, all.Name = cmp.Or(all.DisplayName, p.DisplayName), cmp.Or(all.Name, p.Name)
 		next := p.Data
@@ -387,29 +406,34 @@ func (p *trackingPlan) events(all *trackingPlan) (events []planEvent, rules int,
 		}
 		p = next
 	}
-	all.Pagination = p.Pagination
+	all.Pagination.Next = p.Pagination.Next
+	all.Pagination.TotalEntries = max(all.Pagination.TotalEntries, p.Pagination.TotalEntries)
 	switch text := bytes.TrimSpace(p.Rules); {
 	case len(text) == 0:
-		return nil, 0, errors.New("tracking plan has no rules")
+		return nil, errors.New("tracking plan has no rules")
 	case text[0] == '[':
 		var byKey []planRule
 		if err := json.Unmarshal(text, &byKey); err != nil {
-			return nil, 0, fmt.Errorf("tracking plan: rules: %w", err)
+			return nil, fmt.Errorf("tracking plan: rules: %w", err)
 		}
 		for _, r := range byKey {
+			rules[fmt.Sprintf("%s %d %s", r.Type, r.Version, r.Key)] = true
 			if strings.EqualFold(r.Type, "TRACK") && r.Key != "" {
 				events = append(events, planEvent{Name: r.Key, Description: r.JSONSchema.Description, Labels: r.JSONSchema.Labels, Version: r.Version})
 			}
 		}
-		return events, len(byKey), nil
+		return events, nil
 	default:
 		var byName struct {
 			Events []planEvent `json:"events"`
 		}
 		if err := json.Unmarshal(text, &byName); err != nil {
-			return nil, 0, fmt.Errorf("tracking plan: rules: %w", err)
+			return nil, fmt.Errorf("tracking plan: rules: %w", err)
 		}
-		return byName.Events, len(byName.Events), nil
+		for _, e := range byName.Events {
+			rules[fmt.Sprintf("TRACK %d %s", e.Version, e.Name)] = true
+		}
+		return byName.Events, nil
 	}
 }
 
