@@ -52,7 +52,6 @@ func TestAPartThatIsLostBeforeItsRename(t *testing.T) {
 	if longtest.Enabled() {
 		seeds = 12
 	}
-	unverified := uint64(0)
 	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 3))
 		table, killed := tables[seed%6], r.IntN(2) == 0
@@ -107,12 +106,8 @@ FROM (SELECT toUInt64(max(max_block_number)) AS n FROM system.parts WHERE databa
 			if lost := int64(len(b.Sent)) - rows; lost > 0 {
 				t.Errorf("events lacks %d rows", lost)
 			}
-			// Where blocks of several partitions were lost at once, one of them may not be
-			// told apart in the cells that they share: the writer says so, and a rebuild
-			// repairs it.
-			if w.Metric("uptake_writer_verified_blocks_total", "unknown") > 0 {
-				unverified++
-				b.mustRebuild(fromLog, shrink)
+			if n := w.Metric("uptake_writer_verified_blocks_total", "unknown"); n > 0 {
+				t.Errorf("%g blocks could not be verified", n)
 			}
 			if equal, found := b.Audited(); !equal {
 				t.Errorf("the writer did not repair what was lost:\n%s", found)
@@ -126,9 +121,6 @@ FROM (SELECT toUInt64(max(max_block_number)) AS n FROM system.parts WHERE databa
 			return
 		}
 	}
-	if unverified > seeds/3 {
-		t.Errorf("%d of %d blocks could not be verified", unverified, seeds)
-	}
 	t.Run("one that a full disk left empty", func(t *testing.T) {
 		b.T = t
 		// A part that was merged would come back from those it was made of, which stay
@@ -141,7 +133,9 @@ FROM (SELECT toUInt64(max(max_block_number)) AS n FROM system.parts WHERE databa
 		b.Check()
 		w.End()
 		var dir string
-		err := b.SQL.QueryRow(ctx, "SELECT path FROM system.parts WHERE database = currentDatabase() AND table = 'events' AND active AND level = 0 ORDER BY rows LIMIT 1").Scan(&dir)
+		// A part with rows that count: of others only the facts of identity are compared.
+		err := b.SQL.QueryRow(ctx, `SELECT any(p.path) FROM events AS e, system.parts AS p WHERE p.database = currentDatabase() AND p.table = 'events' AND p.active AND p.level = 0
+AND e._part = p.name AND e.kind = 'track' GROUP BY e._part ORDER BY any(p.rows) LIMIT 1`).Scan(&dir)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -67,7 +67,10 @@ type Service struct {
 	calm    sync.RWMutex            // locked while rollups are compared: no insert is in progress
 	killed  context.Context         // ends when inserts in progress are abandoned
 	stall   context.CancelCauseFunc // ends serve with errStalled
-	wg      sync.WaitGroup          // partitions
+	// commits reads the boundaries of the partitions of enriched that all writers
+	// committed.
+	commits func(context.Context) (map[int32]int64, error)
+	wg      sync.WaitGroup // partitions
 
 	mu         sync.Mutex // covers the two below
 	partitions map[string]map[int32]*partition
@@ -101,6 +104,7 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 		windows:    map[windowKey]*window{},
 		partitions: map[string]map[int32]*partition{},
 	}
+	s.commits = s.readCommits
 	if s.now == nil {
 		s.now = time.Now
 	}

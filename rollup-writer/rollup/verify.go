@@ -37,11 +37,13 @@ import (
 // 1 of one that is lost, -1 of one that is there twice. That multiple is added to
 // the table, and nothing else ever is.
 //
-// The rollups' cells are shared with other partitions, and a block of one of them
-// that is half inserted shows in the difference. So rollups are compared while
-// nobody inserts, and a difference that the block does not explain is looked at
-// again until the other writers must have repeated or repaired theirs (settled).
-// What is left then are cells that were wrong before, or whose events have expired.
+// The rollups' cells are shared with other partitions, whose blocks may be half
+// inserted, lost or there twice as well. So rollups are compared while nobody
+// inserts, and together with the open blocks of all partitions (verify_others.go): of
+// what the cells lack, each verification repairs what is its own block's. A
+// difference that these blocks do not explain is looked at again until the other
+// writers must have repeated or repaired theirs (settled). What is left then are
+// cells that were wrong before, or whose events have expired.
 //
 // # Rounds
 //
@@ -87,13 +89,50 @@ type verifier struct {
 
 	events [][]signed   // of usage, by the month of receipt: each is a part of events
 	chunks [][]*planned // of the plan
-	span   string       // selects days by %s
-	apps   string       // quoted, with commas
-	actors []string     // of all rows
-	accts  []string
-	round  int
-	fault  string // why the outcome is unknown
+	reach
+	round int
+	fault string // why the outcome is unknown
 }
+
+// reach is whose cells a comparison reads.
+type reach struct {
+	apps          []string // quoted
+	days          map[int64]bool
+	actors, accts map[string]bool
+}
+
+func newReach() reach {
+	return reach{days: map[int64]bool{}, actors: map[string]bool{}, accts: map[string]bool{}}
+}
+
+func (r *reach) addApp(app string) {
+	if q := clickhouse.Quote(app); !slices.Contains(r.apps, q) {
+		r.apps = append(r.apps, q)
+	}
+}
+
+func (r *reach) take(s *signed) {
+	r.addApp(s.app)
+	r.days[int64(s.Hour-s.Hour%86400)] = true
+	r.actors[s.ActorID], r.accts[s.AccountID] = true, true
+}
+
+// with is r and what others reach.
+func (r *reach) with(others []other) *reach {
+	all := reach{slices.Clone(r.apps), maps.Clone(r.days), maps.Clone(r.actors), maps.Clone(r.accts)}
+	for _, o := range others {
+		for i := range o.rows {
+			all.take(&o.rows[i])
+		}
+	}
+	return &all
+}
+
+// ofApps is a condition on app_id.
+func (r *reach) ofApps() string { return "app_id IN (" + strings.Join(r.apps, ", ") + ")" }
+
+// on selects the days by a date.
+func (r *reach) on(date string) string { return strings.ReplaceAll(selectDays(r.days), "%[1]s", date) }
 
 // signed is a row of the base rollup and its app.
 type signed struct {
@@ -116,7 +155,7 @@ func (p *partition) verify(it item, token string, c *correction) error {
 		p.doubt, p.boots = false, started
 		return nil
 	}
-	v := &verifier{p: p, it: it, token: token, c: c}
+	v := &verifier{p: p, it: it, token: token, c: c, reach: newReach()}
 	if err := v.gather(); err != nil {
 		return err
 	}
@@ -183,22 +222,9 @@ func (p *partition) pause(d time.Duration) error {
 
 // gather collects what the block adds.
 func (v *verifier) gather() error {
-	var apps []string
-	add := func(app string) {
-		if q := clickhouse.Quote(app); !slices.Contains(apps, q) {
-			apps = append(apps, q)
-		}
-	}
-	v.it.rows.EachApp(func(app string, _ int) { add(app) })
-	days := map[int64]bool{}
-	actors, accts := map[string]bool{}, map[string]bool{}
-	take := func(s *signed) {
-		add(s.app)
-		days[int64(s.Hour-s.Hour%86400)] = true
-		actors[s.ActorID], accts[s.AccountID] = true, true
-	}
+	v.it.rows.EachApp(func(app string, _ int) { v.addApp(app) })
 	if r, ok := v.it.rows.(*eventRows); ok {
-		maps.Copy(days, r.Days())
+		maps.Copy(v.days, r.Days())
 		months := map[int64]string{}
 		parts := map[string]int{}
 		r.EachPlace(func(p columns.Place) { months[p.Offset] = time.UnixMicro(p.ReceivedAt).UTC().Format("200601") })
@@ -211,7 +237,7 @@ func (v *verifier) gather() error {
 			}
 			row := signed{app, *s}
 			v.events[n] = append(v.events[n], row)
-			take(&row)
+			v.take(&row)
 		})
 	}
 	if v.c != nil && len(v.c.head.Chunks) <= maxUnits {
@@ -227,22 +253,19 @@ func (v *verifier) gather() error {
 				return err
 			}
 			for _, r := range rows {
-				take(&r.signed)
+				v.take(&r.signed)
 			}
 			v.chunks = append(v.chunks, rows)
 		}
 	} else if v.c != nil {
 		v.fault = fmt.Sprintf("its plan has %d chunks", len(v.c.head.Chunks))
 	}
-	v.apps = strings.Join(apps, ", ")
-	v.actors, v.accts = slices.Collect(maps.Keys(actors)), slices.Collect(maps.Keys(accts))
-	v.span = selectDays(days)
 	v.where = fmt.Sprintf("source_topic_id = %s AND source_partition = %d AND source_offset >= %d AND source_offset < %d",
 		clickhouse.Quote(v.p.src.TopicID), v.p.number, v.it.block.Start, v.it.block.End)
-	if v.apps != "" {
-		v.where = "app_id IN (" + v.apps + ") AND " + v.where
+	if len(v.apps) > 0 {
+		v.where = v.ofApps() + " AND " + v.where
 	}
-	if len(days) > 0 && v.p.topic == topic.Enriched {
+	if len(v.days) > 0 && v.p.topic == topic.Enriched {
 		v.where = v.on("toDate(event_time)") + " AND " + v.where
 	}
 	if oldest, newest := v.it.rows.Received(); newest != 0 {
@@ -266,9 +289,6 @@ func selectDays(days map[int64]bool) string {
 	}
 	return "%[1]s IN (" + strings.Join(quoted, ", ") + ")"
 }
-
-// on selects the days of the block's rows by a date.
-func (v *verifier) on(date string) string { return strings.ReplaceAll(v.span, "%[1]s", date) }
 
 // facts compares the rows of events or rejected_events, of corrections and of the
 // counts, and inserts what is missing.
@@ -425,7 +445,7 @@ func (v *verifier) corrections(ctx context.Context) (fix, error) {
 	have := map[uint32][2]int64{}
 	var row proto.ColUInt32
 	var events, quantity proto.ColInt64
-	query := "SELECT row, sum(events) AS e, sum(quantity) AS q FROM " + v.p.table("corrections") + " WHERE app_id IN (" + v.apps + ") AND " + v.c.where() + " GROUP BY row"
+	query := "SELECT row, sum(events) AS e, sum(quantity) AS q FROM " + v.p.table("corrections") + " WHERE " + v.ofApps() + " AND " + v.c.where() + " GROUP BY row"
 	err := v.p.conn.Select(ctx, query, proto.Results{{Name: "row", Data: &row}, {Name: "e", Data: &events}, {Name: "q", Data: &quantity}}, func() error {
 		for i := range row.Rows() {
 			have[row.Row(i)] = [2]int64{events.Row(i), quantity.Row(i)}
@@ -484,7 +504,10 @@ type cell struct {
 type sight struct {
 	fixes     []fix
 	unknown   string // the table that differs by something else than parts of this block
-	explained bool   // every cell of every table lacks the same multiple of the block
+	explained bool   // every cell of every table lacks multiples of open blocks
+	unread    bool   // cells lack something, and the other open blocks were not read
+	unsure    bool   // it may be this block or another one that is lost
+	yielded   bool   // and it is taken for the other one
 	lacks     string // what the cells lack, to see whether it changes
 	quiet     bool   // nothing was inserted meanwhile
 	during    []string
@@ -500,7 +523,7 @@ func (v *verifier) sums(list ...tables.Table) (sent bool, err error) {
 			return err
 		}
 		return v.p.whileQuiet(ctx, v.token, func(ctx context.Context) (err error) {
-			got, err = v.compare(ctx, list)
+			got, err = v.compare(ctx, list, nil)
 			return err
 		})
 	})
@@ -522,32 +545,23 @@ func (v *verifier) sums(list ...tables.Table) (sent bool, err error) {
 	return true, v.send(got.fixes)
 }
 
-// compare looks at tables of sums once.
-func (v *verifier) compare(ctx context.Context, list []tables.Table) (sight, error) {
+// compare looks at tables of sums once. others are the open blocks of other partitions,
+// of which rollups have cells in common with this one; nil if they were not read.
+func (v *verifier) compare(ctx context.Context, list []tables.Table, others []other) (sight, error) {
 	got := sight{explained: true}
-	units := len(v.events) + len(v.chunks)
+	reach := v.with(others)
 	for i := range list {
 		t := &list[i]
 		cells := v.cells(t)
-		lacks, err := v.difference(ctx, t)
+		lacks, err := v.difference(ctx, t, reach)
 		if err != nil {
 			return got, fmt.Errorf("compare %s: %w", t.Name, err)
 		}
-		maps.DeleteFunc(lacks, func(key string, _ [2]int64) bool { return cells[key] == nil })
+		n, ok, err := v.explain(ctx, t, cells, lacks, others, &got)
+		if err != nil {
+			return got, err
+		}
 		got.lacks += fmt.Sprintln(t.Name, lacks)
-		n, ok := multiples(cells, lacks, units, false)
-		if !ok {
-			got.explained = false
-			n, ok = multiples(cells, lacks, units, true)
-		}
-		if ok && t.Kind == tables.Base && slices.Min(n) < 0 {
-			// The cells have too much if the block's events expired meanwhile.
-			expired, err := v.rows(ctx)
-			if err != nil {
-				return got, err
-			}
-			ok = expired.block == nil
-		}
 		if !ok {
 			got.unknown = t.Name + " differs by something else than parts of this block"
 			continue
@@ -564,6 +578,30 @@ func (v *verifier) compare(ctx context.Context, list []tables.Table) (sight, err
 		}
 	}
 	return got, nil
+}
+
+// explain says how many times a table lacks each unit of the block, and takes out of
+// lacks what no open block adds to.
+func (v *verifier) explain(ctx context.Context, t *tables.Table, cells map[string]*cell, lacks map[string][2]int64, others []other, got *sight) (n []int64, ok bool, err error) {
+	if t.Kind == tables.Rollup {
+		return v.explainShared(t, cells, lacks, others, got)
+	}
+	units := len(v.events) + len(v.chunks)
+	maps.DeleteFunc(lacks, func(key string, _ [2]int64) bool { return cells[key] == nil })
+	n, ok = multiples(cells, lacks, units, false)
+	if !ok {
+		got.explained = false
+		n, ok = multiples(cells, lacks, units, true)
+	}
+	if ok && slices.Min(n) < 0 {
+		// The cells have too much if the block's events expired meanwhile.
+		expired, err := v.rows(ctx)
+		if err != nil {
+			return nil, false, err
+		}
+		ok = expired.block == nil
+	}
+	return n, ok, nil
 }
 
 // steadyLooks is how many looks must agree if there is never an instant without an
@@ -583,6 +621,8 @@ const leastBound = 2 * time.Minute
 //     for. It has none while it verifies.
 //   - Inserts of another process cannot be held up. If they never pause, a look
 //     counts if others agree with it, and no insert was under way in two of them.
+//   - Where it may be this block or another one that is lost, one of the two waits, and
+//     the other one only until the difference stands still.
 //   - After the last bound only what is equal is believed.
 func (v *verifier) settled(ctx context.Context, list []tables.Table) (sight, error) {
 	p := v.p
@@ -590,14 +630,19 @@ func (v *verifier) settled(ctx context.Context, list []tables.Table) (sight, err
 	retry := p.backoff()
 	began := time.Now()
 	changed, lacks, looks, during := began, "", 0, map[string]bool{}
+	together := false // with the open blocks of other partitions
 	defer p.waiting(began)()
 	for {
 		over := time.Since(began) > max(4*patience, leastBound)
 		failing := p.s.othersFailing(p)
 		if !failing || over {
-			got, err := v.lookCalmly(ctx, list)
+			got, err := v.lookCalmly(ctx, list, together)
 			if err != nil {
 				return got, err
+			}
+			if got.unread {
+				together = true
+				continue
 			}
 			if got.lacks != lacks {
 				changed, lacks, looks = time.Now(), got.lacks, 0
@@ -611,12 +656,12 @@ func (v *verifier) settled(ctx context.Context, list []tables.Table) (sight, err
 			}
 			waited := time.Since(changed) > patience
 			switch {
-			case failing:
-			case got.quiet && (got.explained || waited), got.explained && waited && looks >= steadyLooks:
+			case failing, got.yielded:
+			case got.quiet && (got.explained && !got.unsure || waited), got.explained && waited && looks >= steadyLooks:
 				return got, nil
 			}
 			if over {
-				if !got.explained || len(got.fixes) > 0 {
+				if !got.explained || got.yielded || len(got.fixes) > 0 {
 					got.fixes, got.unknown = nil, "other blocks were half inserted all the time while it was compared"
 				}
 				return got, nil
@@ -742,18 +787,18 @@ func vectors(units int) (list [][]int64) {
 const amongTable = "among_these"
 
 // difference reads what cells of a table lack against their source, negative where
-// they have too much: of those of the block's actors or accounts.
-func (v *verifier) difference(ctx context.Context, t *tables.Table) (map[string][2]int64, error) {
-	among, by := v.actors, "actor_id"
+// they have too much: of those of the actors or accounts in reach.
+func (v *verifier) difference(ctx context.Context, t *tables.Table, r *reach) (map[string][2]int64, error) {
+	among, by := r.actors, "actor_id"
 	if !t.Has("actor_id") {
-		among, by = v.accts, "account_id"
+		among, by = r.accts, "account_id"
 	}
 	var id proto.ColStr
-	for _, a := range among {
+	for a := range among {
 		id.Append(a)
 	}
 	of := func(date string) string {
-		return "app_id IN (" + v.apps + ") AND " + by + " IN " + amongTable + " AND " + v.on(date)
+		return r.ofApps() + " AND " + by + " IN " + amongTable + " AND " + r.on(date)
 	}
 	have := of(t.Day)
 	var want string
@@ -874,8 +919,14 @@ func (s *Service) othersFailing(p *partition) bool {
 
 // lookCalmly compares the tables while no partition of this process inserts, and
 // notes which inserts of other processes were under way.
-func (v *verifier) lookCalmly(ctx context.Context, list []tables.Table) (got sight, err error) {
+func (v *verifier) lookCalmly(ctx context.Context, list []tables.Table, together bool) (got sight, err error) {
 	p := v.p
+	var commits map[int32]int64
+	if together {
+		if commits, err = p.s.commits(ctx); err != nil {
+			return got, err
+		}
+	}
 	p.s.calm.Lock()
 	defer p.s.calm.Unlock()
 	// state is which inserts are under way, and how many there were.
@@ -891,7 +942,13 @@ func (v *verifier) lookCalmly(ctx context.Context, list []tables.Table) (got sig
 	if err != nil {
 		return got, err
 	}
-	if got, err = v.compare(ctx, list); err != nil {
+	var others []other
+	if together {
+		if others, err = v.readOthers(ctx, commits); err != nil {
+			return got, err
+		}
+	}
+	if got, err = v.compare(ctx, list, others); err != nil {
 		return got, err
 	}
 	still, after, err := state()

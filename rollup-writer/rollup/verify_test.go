@@ -3,6 +3,8 @@ package rollup
 import (
 	"context"
 	"fmt"
+	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -17,13 +19,13 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
-// lose removes the parts of a table that were inserted behind a mark from the disk
+// lose removes the parts of a table that were inserted between two marks from the disk
 // and keeps their tokens: what a server leaves behind that dies between the record
 // of a token and the rename of the part.
-func (b *bench) lose(table string, mark int64) (rows int64) {
+func (b *bench) lose(table string, after, to int64) (rows int64) {
 	b.T.Helper()
 	ctx := context.Background()
-	where := fmt.Sprintf("database = currentDatabase() AND table = '%s' AND active AND min_block_number > %d", table, mark)
+	where := fmt.Sprintf("database = currentDatabase() AND table = '%s' AND active AND min_block_number > %d AND min_block_number <= %d", table, after, to)
 	rows = b.Number("SELECT sum(rows) FROM system.parts WHERE " + where)
 	list, err := b.SQL.Query(ctx, "SELECT path FROM system.parts WHERE "+where)
 	if err != nil {
@@ -130,7 +132,7 @@ func TestALostPartIsWrittenAgain(t *testing.T) {
 					want[name] = b.contents(name)
 				}
 				for name := range strings.SplitSeq(names, ",") {
-					if b.lose(name, marks[name]) == 0 {
+					if b.lose(name, marks[name], math.MaxInt64) == 0 {
 						t.Errorf("no row of %s was lost", name)
 					}
 					if b.contents(name) == want[name] {
@@ -161,6 +163,103 @@ func TestALostPartIsWrittenAgain(t *testing.T) {
 	}
 }
 
+// Parts of blocks of several partitions are lost at once, in cells that these share:
+// each is repaired once, by whoever has the partition.
+func TestPartsOfSeveralBlocksAreLostAtOnce(t *testing.T) {
+	// By table, the partitions whose part is lost.
+	cases := []map[string][]int{
+		{"usage_hourly": {0, 1, 2}, "account_product_daily": {0, 2}},
+		{"account_product_daily": {0, 1}},
+		{"usage_hourly": {0, 1}},
+		{"account_product_daily": {1}, "account_module_daily": {0}},
+		{"usage_hourly": {1}, "account_feature_daily": {0, 1, 2}, "account_product_daily": {0}},
+		{"events": {0, 1}, "account_module_daily": {0, 1}},
+		{"usage_hourly": {2}, "account_product_daily": {0, 1}},
+	}
+	if !long {
+		cases = cases[:1]
+	}
+	b := newBench(t, func(c *Config) { c.RetryMax = 100_000_000 })
+	s := b.driven()
+	s.cfg.SessionTimeout = time.Second // how long an ambiguous difference must stand still
+	all := []string{"events", "usage_hourly", "account_feature_daily", "account_module_daily", "account_product_daily", "user_feature_daily"}
+	for _, name := range all {
+		if err := b.SQL.Exec(context.Background(), "SYSTEM STOP MERGES "+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var mu sync.Mutex // covers committed
+	committed := map[int32]int64{}
+	s.commits = func(context.Context) (map[int32]int64, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return maps.Clone(committed), nil
+	}
+	for n, lost := range cases {
+		t.Run(fmt.Sprint(lost), func(t *testing.T) {
+			b.T = t
+			logs := map[int32][]writertest.Entry{}
+			first := int32(700 + 10*n)
+			marks := map[string][]int64{} // by table, before each partition's block and at the end
+			mark := func() {
+				for _, name := range all {
+					marks[name] = append(marks[name], b.markOf(name))
+				}
+			}
+			for number := first; number < first+3; number++ {
+				logs[number] = writertest.Mixed(rand.New(rand.NewPCG(uint64(number), 19)), number, fmt.Sprintf("s%d-", number), 40)
+				w := newSteps(t, s, number, [][]writertest.Entry{logs[number]})
+				mark()
+				w.begin(0)
+				if err := w.insertBlock(w.item); err != nil {
+					t.Fatal(err)
+				}
+				mu.Lock()
+				committed[number] = w.starts[0]
+				mu.Unlock()
+			}
+			mark()
+			want := map[string]string{}
+			for _, name := range all {
+				want[name] = b.contents(name)
+			}
+			for name, of := range lost {
+				for _, k := range of {
+					if b.lose(name, marks[name][k], marks[name][k+1]) == 0 {
+						t.Errorf("no row of %s was lost", name)
+					}
+				}
+			}
+			var wg sync.WaitGroup
+			writers := 1
+			if long {
+				writers = 2 // one of them a zombie
+			}
+			for number := first; number < first+3; number++ {
+				for range writers {
+					w := newSteps(t, s, number, [][]writertest.Entry{logs[number]})
+					w.before = true
+					w.begin(0)
+					wg.Go(func() {
+						if err := w.insertBlock(w.item); err != nil {
+							t.Error(err)
+						}
+						mu.Lock()
+						committed[w.number] = w.starts[1]
+						mu.Unlock()
+					})
+				}
+			}
+			wg.Wait()
+			for _, name := range all {
+				if got := b.contents(name); got != want[name] {
+					t.Errorf("%s has %s, want %s", name, got, want[name])
+				}
+			}
+		})
+	}
+}
+
 // The head of a plan is lost after its token was recorded: the block is planned
 // again by whoever comes, once.
 func TestALostPlanIsPlannedAgain(t *testing.T) {
@@ -185,7 +284,7 @@ func TestALostPlanIsPlannedAgain(t *testing.T) {
 		for range 3 {
 			w.next()
 		}
-		if b.lose("correction_plans", mark) == 0 {
+		if b.lose("correction_plans", mark, math.MaxInt64) == 0 {
 			t.Fatal("no plan was lost")
 		}
 		var wg sync.WaitGroup
@@ -284,6 +383,7 @@ func (b *bench) driven() *Service {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.T.Cleanup(cancel)
 	s.killed, s.sql = ctx, b.SQL
+	s.commits = func(context.Context) (map[int32]int64, error) { return nil, nil }
 	sizes, err := s.schema.Windows(ctx, b.SQL)
 	if err != nil {
 		b.T.Fatal(err)
@@ -329,6 +429,42 @@ func TestMultiples(t *testing.T) {
 		got, ok := multiples(cells, lacks, len(c.adds[0]), c.final)
 		if ok == c.unsure || ok && fmt.Sprint(got) != fmt.Sprint(c.want) {
 			t.Errorf("%s: %v, %v, want %v", c.name, got, ok, c.want)
+		}
+	}
+}
+
+// What shared cells lack is told apart into the blocks of which parts are lost.
+func TestBlocksAreToldApart(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		adds     [][]int64 // by cell and unit
+		lacks    []int64
+		own      int
+		want     []int64
+		unsure   bool
+		unsolved bool
+	}{
+		{name: "nothing", adds: [][]int64{{2, 3}, {1, 0}}, lacks: []int64{0, 0}, want: []int64{0, 0}},
+		{name: "both were lost", adds: [][]int64{{2, 3}, {1, 0}}, lacks: []int64{5, 1}, want: []int64{1, 1}},
+		{name: "the other one was lost", adds: [][]int64{{2, 3}, {1, 0}}, lacks: []int64{3, 0}, want: []int64{0, 1}},
+		{name: "one was lost and one is there twice", adds: [][]int64{{2, 3, 0}, {1, 0, 4}, {0, 5, 5}}, lacks: []int64{-1, 1, -5}, want: []int64{1, -1, 0}},
+		{name: "in one cell, which sums tell apart", adds: [][]int64{{2, 3, 100}}, lacks: []int64{5}, want: []int64{1, 1, 0}},
+		{name: "either", adds: [][]int64{{3, 3}}, lacks: []int64{3}, want: []int64{1, 0}, unsure: true},
+		{name: "either, seen by the second", adds: [][]int64{{3, 3}}, lacks: []int64{3}, own: 1, want: []int64{1, 0}, unsure: true},
+		{name: "either of the others, which is nothing to this one", adds: [][]int64{{0, 3, 3}, {1, 0, 0}}, lacks: []int64{3, 0}, want: []int64{0, 1, 0}},
+		{name: "something else", adds: [][]int64{{2, 3}, {1, 0}}, lacks: []int64{4, 1}, unsolved: true},
+		{name: "a fraction", adds: [][]int64{{2}}, lacks: []int64{1}, unsolved: true},
+	} {
+		all, lacks := equations{}, map[string][2]int64{}
+		for i, adds := range c.adds {
+			for u, a := range adds {
+				all.add(fmt.Sprint(i), u, a, 2*a)
+			}
+			lacks[fmt.Sprint(i)] = [2]int64{c.lacks[i], 2 * c.lacks[i]}
+		}
+		n, sure, ok := all.solve(lacks, len(c.adds[0]), c.own, c.own+1)
+		if ok == c.unsolved || ok && (fmt.Sprint(n) != fmt.Sprint(c.want) || sure == c.unsure) {
+			t.Errorf("%s: %v, sure %v, solved %v, want %v", c.name, n, sure, ok, c.want)
 		}
 	}
 }
