@@ -119,18 +119,24 @@ func (e *eraser) newList(ctx context.Context) error {
 
 // idsOf are the ids in a row of each table, as an array of kind and id in SQL. An id of
 // which a column does not say the kind is looked up as both.
-var idsOf = map[string]string{
+var idsOf = withRollups(map[string]string{
 	"events": "[('user', user_id), ('user', linked_user_id), ('user', previous_id), ('anonymous', previous_id), ('anonymous', anonymous_id), (toString(actor_kind), actor_id)]",
 
 	"usage_hourly": idsOfCell, "corrections": idsOfCell,
 	"correction_plans": "[" + idsInCell + ", ('user', JSONExtractString(reason, 'user_id')), ('user', JSONExtractString(reason, 'id')), ('anonymous', JSONExtractString(reason, 'id'))]",
 
-	"user_feature_daily": "[(toString(actor_kind), actor_id)]",
-	"identity_facts":     "[('user', subject), ('anonymous', subject), ('user', object), ('anonymous', object)]",
-	"identity_unlinks":   "[('user', id), ('anonymous', id), ('user', user_id)]",
-	"metric_values":      "[('user', user_id), ('anonymous', anonymous_id), (toString(tupleElement(last, 'actor_kind')), tupleElement(last, 'actor_id'))]",
-	"signal_log":         "[(toString(level), subject)]",
-	"rejected_events":    "", // by their bytes, see strip
+	"identity_facts":   "[('user', subject), ('anonymous', subject), ('user', object), ('anonymous', object)]",
+	"identity_unlinks": "[('user', id), ('anonymous', id), ('user', user_id)]",
+	"metric_values":    "[('user', user_id), ('anonymous', anonymous_id), (toString(tupleElement(last, 'actor_kind')), tupleElement(last, 'actor_id'))]",
+	"signal_log":       "[(toString(level), subject)]",
+	"rejected_events":  "", // by their bytes, see strip
+})
+
+func withRollups(ids map[string]string) map[string]string {
+	for _, t := range byActor(false) {
+		ids[t.Name] = "[(toString(actor_kind), actor_id)]"
+	}
+	return ids
 }
 
 const (
@@ -178,9 +184,15 @@ func (e *eraser) findErased(ctx context.Context, f *Forgotten) error {
 		return err
 	}
 	var roles []string
-	for name, whose := range map[string]string{
-		"events": e.list.ofEvents(), "usage_hourly": e.list.attribution(), "user_feature_daily": e.list.actor(), "corrections": e.list.attribution(), "correction_plans": e.list.attribution(),
-	} {
+	rowsOf := map[string]string{
+		"events": e.list.ofEvents(), "usage_hourly": e.list.attribution(), "corrections": e.list.attribution(), "correction_plans": e.list.attribution(),
+	}
+	for _, t := range byActor(false) {
+		if t.Has("role") {
+			rowsOf[t.Name] = e.list.actor()
+		}
+	}
+	for name, whose := range rowsOf {
 		err := e.each(ctx, "SELECT DISTINCT toString(role), '' FROM "+e.Schema.Table(name)+" WHERE "+e.app()+" AND "+whose, func(role, _ string) { roles = append(roles, role) })
 		if err != nil {
 			return err
