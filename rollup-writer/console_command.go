@@ -13,24 +13,22 @@ import (
 )
 
 // serveConsole serves the console's pages until the process is asked to stop. It has
-// its own settings, and connects to Kafka only with console-feedback.
+// its own settings, and connects to Kafka only with console-feedback and console-live.
 func serveConsole(c *invocation) error {
 	set := process.NewFlags("rollup-writer console", "info", c.stderr)
 	cfg := console.DefaultConfig()
 	cfg.Flags(set.FlagSet)
 	feedback := set.Bool("console-feedback", false, "take feedback on alerts: writes to the alerts log in Kafka, with the kafka-* settings")
-	log := alert.DefaultConfig().Kafka
-	log.Flags(set.FlagSet)
 	metricsAddr := set.String("metrics-addr", "127.0.0.1:9104", "`host:port` of /metrics, /healthz, /readyz and /debug/pprof; empty for none")
 	check := set.Bool("check", false, "check the settings and exit")
-	logger, err := set.Parse(c.args, c.getenv, cfg.Validate, log.Validate)
+	logger, err := set.Parse(c.args, c.getenv, cfg.Validate, cfg.Kafka.Validate)
 	if err != nil {
 		return err
 	}
 	reg := ops.NewRegistry()
 	deps := console.Dependencies{Logger: logger, Metrics: reg}
 	if *feedback {
-		opts, err := log.Options(logger, nil)
+		opts, err := cfg.Kafka.Options(logger, nil)
 		if err != nil {
 			return err
 		}

@@ -55,7 +55,9 @@ type Service struct {
 	metrics *metrics
 	health  *health
 	lag     *ops.Lag
-	now     func() time.Time
+	// verdicts has who looks at which app.
+	verdicts *verdicts
+	now      func() time.Time
 
 	// Set by Run before any goroutine starts.
 	codec     *event.Codec
@@ -103,6 +105,7 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	s.verdicts = &verdicts{svc: s}
 	s.health, s.watch, s.lag = newHealth(), &watch{svc: s}, ops.NewLag(deps.Logger, ops.LagFloor)
 	s.health.also(s.watch.check)
 	if deps.Health != nil {
@@ -117,7 +120,7 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 
 // checked are the topics that must exist and have the right settings.
 func checked() []string {
-	return []string{topic.Raw, topic.Links, topic.Enriched, topic.Rejected, topic.Catalog, topic.Metadata, topic.EnricherState}
+	return []string{topic.Raw, topic.Links, topic.Enriched, topic.Rejected, topic.Catalog, topic.Metadata, topic.EnricherState, topic.Verdicts, topic.VerdictRequests}
 }
 
 // Run serves until sig.Stop ends. Then it finishes the open transaction, leaves the
@@ -180,6 +183,7 @@ func (s *Service) Run(sig process.Signals) (err error) {
 	defer stop()
 	followers.Go(func() { s.follow(ctx, topic.Catalog, s.catalogs.follow) })
 	followers.Go(func() { s.follow(ctx, topic.Metadata, s.agreement.Run) })
+	followers.Go(func() { s.verdicts.run(ctx) })
 	followers.Go(func() { s.watch.run(ctx) })
 	followers.Go(func() { s.privacy.Follow(ctx, privacyPoll, s.privacyRead) })
 	for _, ready := range []<-chan struct{}{s.catalogs.ready, s.agreement.Ready()} {

@@ -58,12 +58,14 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 	if seen {
 		w.counts.of(raw.AppID).duplicates++
 		w.tally.accept(raw.AppID, raw.ReceivedAt).Duplicates++
+		w.judgeRaw(raw, nil)
 		return nil
 	}
 	rules := w.n.svc.privacy.Policy().App(raw.AppID)
-	if rules.OptedOut(raw.UserID, raw.AnonymousID, raw.AccountID) || rules.OptedOut(raw.PreviousID, raw.PreviousID, "") || w.identity.Erased(raw) {
+	if w.leftAlone(rules, raw) {
 		w.counts.of(raw.AppID).optedOut++
 		w.tally.accept(raw.AppID, raw.ReceivedAt).OptedOut++
+		w.judgeOptedOut(raw)
 		return nil
 	}
 	at, timeFlags := w.n.svc.timing.Decide(raw.Timestamp, raw.SentAt, raw.ReceivedAt, raw.Library, raw.TimeNotes&event.TimeAnyAge != 0)
@@ -137,6 +139,7 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 	if event.IsUsage(e.Kind) && e.FeatureID == "" {
 		app.unmapped++
 	}
+	w.judgeStored(e)
 	return nil
 }
 
@@ -337,6 +340,7 @@ func (w *worker) rejectRaw(r *kgo.Record, f *fault) {
 	w.counts.of(app).rejected++
 	w.tally.accept(app, receivedAt(&w.raw, r)).Rejected++
 	w.reject(r, f)
+	w.judgeRaw(&w.raw, f)
 }
 
 // reject writes a record that cannot be used to rejected.

@@ -198,6 +198,7 @@ func (n *session) assigned(ctx context.Context, _ *kgo.Client, topics map[string
 	n.stopWorkers() // the library omits the second of two revokes without a transaction in between
 	n.svc.health.assign(raw)
 	n.svc.metrics.assigned.Set(float64(len(raw)))
+	n.svc.verdicts.assigned(len(raw), int(n.svc.topics[topic.Raw].Partitions))
 	n.log.Info("partitions assigned", "partitions", raw)
 
 	n.mu.Lock()

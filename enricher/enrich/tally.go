@@ -66,6 +66,7 @@ func (t *tally) took(offset int64) {
 
 // emitCounts emits the counts of the transaction.
 func (w *worker) emitCounts() error {
+	w.emitLeftOut()
 	t := &w.tally
 	for from := 0; from < len(t.cells); from += event.MaxCells {
 		c := event.Counts{

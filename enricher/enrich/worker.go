@@ -68,6 +68,7 @@ type worker struct {
 	out      output
 	counts   counts
 	tally    tally
+	judging  judging
 
 	// Fields of the current record.
 	raw  event.RawEvent
@@ -198,6 +199,8 @@ func (w *worker) begin(t *txn) error {
 	w.txn = t
 	w.out.reset()
 	w.tally.reset()
+	w.judging.looked = w.n.svc.verdicts.looked.Load()
+	clear(w.judging.leftOut)
 	w.identity = w.part.identity.Begin()
 	w.catalogs = t.catalogs
 	return w.swapCatalogs()

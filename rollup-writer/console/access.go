@@ -125,9 +125,9 @@ func (a *access) guard(c *Console, next http.Handler) http.Handler {
 			return
 		}
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			if c.acknowledge == nil || r.Method != http.MethodPost {
-				h.Set("Allow", "GET, HEAD")
-				http.Error(w, "The console only reads.", http.StatusMethodNotAllowed)
+			if r.Method != http.MethodPost {
+				h.Set("Allow", "GET, HEAD, POST")
+				http.Error(w, "The console has pages and forms only.", http.StatusMethodNotAllowed)
 				return
 			}
 			if !sameOrigin(r) {

@@ -16,17 +16,22 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/uptakehq/uptake/rollup-writer/console/page"
+	"github.com/uptakehq/uptake/rollup-writer/console/verdicts"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/schemas/signal"
+	"github.com/uptakehq/uptake/schemas/svc/kafka"
 	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/svc/registry"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 )
 
@@ -54,6 +59,15 @@ type Config struct {
 	GatewayURL string
 	WriteKey   string
 
+	// SendURL is where the console sends test events; empty: GatewayURL.
+	SendURL string
+
+	// Live shows the pipeline's verdicts on single events, which it reads from and asks for
+	// in Kafka. False: the live view shows what ClickHouse has.
+	Live     bool
+	Kafka    kafka.Config
+	Registry registry.Config
+
 	// FeedbackSecret opens the feedback links in delivered alerts: the secret of the
 	// process that delivers them. Empty: links are refused.
 	FeedbackSecret setting.Secret
@@ -69,6 +83,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		ClickHouse:   clickhouse.DefaultConfig(),
+		Kafka:        kafka.DefaultConfig("uptake-console"),
 		Addr:         "127.0.0.1:8088",
 		TokenFile:    "console-token",
 		Zone:         "UTC",
@@ -90,6 +105,10 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.Zone, "console-zone", c.Zone, "time `zone` of days if an address names none, such as Europe/Vienna")
 	set.StringVar(&c.GatewayURL, "console-gateway-url", c.GatewayURL, "`URL` of the gateway in the example event of an empty page")
 	set.StringVar(&c.WriteKey, "console-write-key", c.WriteKey, "write `key` in the example event of an empty page; empty shows a placeholder")
+	set.StringVar(&c.SendURL, "console-send-url", c.SendURL, "`URL` of the gateway to which the console sends test events, if it reaches it under another than console-gateway-url")
+	set.BoolVar(&c.Live, "console-live", c.Live, "show in the live view what the pipeline decided about each event: asks enrichers for it in Kafka, with the kafka-* settings")
+	c.Kafka.Flags(set)
+	c.Registry.Flags(set)
 	set.Var(&c.FeedbackSecret, "console-feedback-secret", "`secret` that opens feedback links, or file:PATH, the same as alerts-feedback-secret; empty: links are refused")
 	set.DurationVar(&c.QueryTimeout, "console-query-timeout", c.QueryTimeout, "bound on the duration of one query")
 	set.Uint64Var(&c.QueryRows, "console-query-rows", c.QueryRows, "bound on the `rows` read by one query")
@@ -117,6 +136,9 @@ func (c *Config) Validate() error {
 		errs = append(errs, errors.New("console-proxy-secret needs console-proxy-peers"))
 	}
 	errs = append(errs, c.ClickHouse.Validate())
+	if c.Live {
+		errs = append(errs, c.Kafka.Validate(), c.Registry.Validate())
+	}
 	if c.TokenFile == "" {
 		errs = append(errs, errors.New("console-token-file must be named"))
 	}
@@ -125,6 +147,11 @@ func (c *Config) Validate() error {
 	}
 	if c.FeedbackSecret != "" && len(c.FeedbackSecret) < signal.MinLinkSecret {
 		errs = append(errs, fmt.Errorf("console-feedback-secret must have at least %d bytes (got %d)", signal.MinLinkSecret, len(c.FeedbackSecret)))
+	}
+	for name, text := range map[string]string{"console-gateway-url": c.GatewayURL, "console-send-url": c.SendURL} {
+		if u, err := url.Parse(text); text != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+			errs = append(errs, fmt.Errorf("%s must be an http or https URL (got %q)", name, text))
+		}
 	}
 	if c.QueryTimeout < time.Second {
 		errs = append(errs, fmt.Errorf("console-query-timeout must be at least 1s (got %s)", c.QueryTimeout))
@@ -154,6 +181,8 @@ type Console struct {
 	metrics *metrics
 	// acknowledge is nil if the console only reads.
 	acknowledge func(context.Context, signal.Acknowledgement) error
+	verdicts    *verdicts.Feed // may be nil
+	gateway     *http.Client
 	now         func() time.Time
 	conn        driver.Conn
 	ln          net.Listener
@@ -168,6 +197,12 @@ func New(cfg Config, deps Dependencies) (*Console, error) {
 	pages, err := page.Load()
 	if err != nil {
 		return nil, err
+	}
+	var feed *verdicts.Feed
+	if cfg.Live {
+		if feed, err = newFeed(&cfg, deps); err != nil {
+			return nil, err
+		}
 	}
 	token, err := readToken(cfg.TokenFile)
 	if err != nil {
@@ -185,12 +220,25 @@ func New(cfg Config, deps Dependencies) (*Console, error) {
 		cfg: cfg, log: deps.Logger, pages: pages, now: deps.Now, ln: ln, conn: conn,
 		access:  newAccess(token, append(listenHosts(ln.Addr().String()), cfg.Hosts...), cfg.ProxyPeers, cfg.ProxySecret.Reveal()),
 		metrics: newMetrics(deps.Metrics), acknowledge: deps.Acknowledge,
+		verdicts: feed, gateway: newGatewayClient(),
 	}
 	if c.now == nil {
 		c.now = time.Now
 	}
 	c.asker = newAsker(cfg, conn, c.metrics, c.now)
 	return c, nil
+}
+
+func newFeed(cfg *Config, deps Dependencies) (*verdicts.Feed, error) {
+	opts, err := cfg.Kafka.Options(deps.Logger, nil)
+	if err != nil {
+		return nil, err
+	}
+	codec, err := cfg.Registry.Codec(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	return verdicts.New(verdicts.Config{Options: opts, Codec: codec, Logger: deps.Logger, Now: deps.Now}), nil
 }
 
 // listenHosts are the values of Host that address a listener.
@@ -216,6 +264,12 @@ func (c *Console) Run(signals process.Signals) (err error) {
 		ReadHeaderTimeout: 5 * time.Second,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
+	}
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	defer endStreams()
+	if c.verdicts != nil {
+		reading.Go(func() { c.verdicts.Run(streams) })
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(c.ln) }() // ends with Shutdown or Close
@@ -248,6 +302,7 @@ func (c *Console) handler(streams context.Context) http.Handler {
 		mux.HandleFunc("GET /"+path, c.serve(path, view))
 	}
 	mux.HandleFunc("GET /live/events", func(w http.ResponseWriter, r *http.Request) { c.stream(streams, w, r) })
+	mux.HandleFunc("POST /live/test", c.sendTest)
 	mux.HandleFunc("GET /api/v1/{question}", c.data)
 	mux.HandleFunc("GET /feedback", c.feedbackPage)
 	if c.acknowledge != nil {

@@ -42,7 +42,7 @@ type stage struct {
 	h    http.Handler
 }
 
-func start(t *testing.T) *stage {
+func start(t *testing.T, change ...func(*Config, *Dependencies)) *stage {
 	t.Helper()
 	addr, db := sqltest.Database(t)
 	cfg := clickhouse.DefaultConfig()
@@ -52,7 +52,11 @@ func start(t *testing.T) *stage {
 	own.ClickHouse, own.Addr, own.TokenFile = cfg, "127.0.0.1:0", filepath.Join(t.TempDir(), "token")
 	own.QueryTimeout = 5 * time.Minute // no test depends on the speed of a machine
 	own.ProxyPeers, own.ProxySecret = setting.Strings{"10.1.0.0/16"}, "a secret of the proxy"
-	c, err := New(own, Dependencies{Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: func() time.Time { return today }})
+	deps := Dependencies{Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: func() time.Time { return today }}
+	for _, f := range change {
+		f(&own, &deps)
+	}
+	c, err := New(own, deps)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -506,7 +510,9 @@ func TestWhoMaySeeIt(t *testing.T) {
 		"somebody else who names a user": {func(r *http.Request) { without(r); proxied(r, "10.2.2.3:999", "a secret of the proxy") }, "/overview", 401},
 		"a name that is bound":           {func(r *http.Request) { r.Host = "evil.example:8088" }, "/overview", 421},
 		"no name":                        {func(r *http.Request) { r.Host = "" }, "/overview", 421},
-		"a write":                        {func(r *http.Request) { r.Method = http.MethodPost }, "/overview", 405},
+		"a write":                        {func(r *http.Request) { r.Method = http.MethodPost }, "/overview", 403},
+		"a write of its own":             {func(r *http.Request) { r.Method = http.MethodPost; r.Header.Set("Origin", "http://"+r.Host) }, "/overview", 405},
+		"another method":                 {func(r *http.Request) { r.Method = http.MethodPut }, "/live/test", 405},
 		"the printed address":            {without, "/?token=" + s.c.access.token, 302},
 		"style needs no token":           {without, "/static/console.css", 200},
 		"no files beside it":             {nil, "/static/../console.go", 404},
@@ -698,13 +704,7 @@ func TestLiveViewLightsUp(t *testing.T) {
 	_, _ = io.Copy(io.Discard, resp.Body)
 }
 
-func TestNearestFeature(t *testing.T) {
-	features := []string{"item_scanned", "invoice_printed", "button_click"}
-	for event, want := range map[string]string{"Scan Item": "item_scanned", "Clicked Button": "button_click", "invoicePrinted": "invoice_printed", "Something": ""} {
-		if got := nearest(event, features); got != want {
-			t.Errorf("%s: got %q, want %q", event, got, want)
-		}
-	}
+func TestTextsToPaste(t *testing.T) {
 	if got := shellQuote("it's"); got != `'it'\''s'` {
 		t.Errorf("got %s", got)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/console/page"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/schemas/catalog"
 )
 
 type unmappedRow struct {
@@ -55,13 +56,14 @@ func (c *Console) quality(r *http.Request, s *scope) (*page.Page, error) {
 	for i := range a["features"].Rows {
 		features = append(features, text(a["features"].cell(i, "feature_id")))
 	}
+	nearest := catalog.NewNames(features)
 	var unmapped, rejected int64
 	for i := range a["unmapped"].Rows {
 		t := a["unmapped"]
 		row := unmappedRow{Event: text(t.cell(i, "event")), Uses: number(t.cell(i, "uses"))}
 		row.First, _ = s.stampText(t.cell(i, "first_seen"))
 		row.Last, _ = s.stampText(t.cell(i, "last_seen"))
-		row.Nearest = nearest(row.Event, features)
+		row.Nearest = nearest.To(row.Event)
 		row.Snippet = snippet(row.Event)
 		unmapped += row.Uses
 		b.Unmapped = append(b.Unmapped, row)
@@ -113,56 +115,6 @@ func shellQuote(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-// words returns the words of a name in lower case, in any style of writing, so that
-// `Clicked Button`, `button_click` and `ctaTapped` become comparable.
-func words(name string) []string {
-	var b strings.Builder
-	lower := false
-	for _, r := range name {
-		if r >= 'A' && r <= 'Z' && lower {
-			b.WriteByte(' ')
-		}
-		lower = r >= 'a' && r <= 'z'
-		b.WriteRune(r)
-	}
-	fields := strings.FieldsFunc(strings.ToLower(b.String()), func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r < 128 })
-	for i, f := range fields {
-		for _, ending := range []string{"ing", "ed", "s"} {
-			if len(f) > len(ending)+3 && strings.HasSuffix(f, ending) {
-				f = strings.TrimSuffix(f, ending)
-				if n := len(f); f[n-1] == f[n-2] { // scanned, tapped
-					f = f[:n-1]
-				}
-				fields[i] = f
-				break
-			}
-		}
-	}
-	return fields
-}
-
-// nearest is the feature that shares the most words with an event's name, or "".
-func nearest(event string, features []string) string {
-	best, most := "", 0.5
-	of := words(event)
-	for _, f := range features {
-		have := words(f)
-		shared := 0
-		for _, w := range of {
-			for _, h := range have {
-				if w == h {
-					shared++
-					break
-				}
-			}
-		}
-		if share := 2 * float64(shared) / float64(max(1, len(of)+len(have))); share > most {
-			best, most = f, share
-		}
-	}
-	return best
 }
 
 // snippet is a feature of the catalog that matches the event.

@@ -26,6 +26,9 @@ const (
 	KnownIDs      = "uptake.known-ids.v1"   // hashes of ids that gateways have stored; see ingest-gateway/known
 	Alerts        = "uptake.alerts.v1"      // what alerts said; see rollup-writer/alert
 	AlertState    = "uptake.alert-state.v1" // what the evaluator and deliveries of alerts go on from
+
+	Verdicts        = "uptake.verdicts.v1"         // what enrichers decided about single events; see package verdict
+	VerdictRequests = "uptake.verdict-requests.v1" // for which apps they write that
 )
 
 // Consumer groups of the services.
@@ -42,6 +45,7 @@ const (
 	configMinInsync     = "min.insync.replicas"
 	configTimestampType = "message.timestamp.type"
 	configMaxMessage    = "max.message.bytes"
+	configSegment       = "segment.ms"
 
 	appendTime = "LogAppendTime"
 	createTime = "CreateTime"
@@ -131,7 +135,16 @@ func Specs(l Layout) []Spec {
 		spec(KnownIDs, 1, compact, 0, createTime),
 		spec(Alerts, 1, deletes, 90*day, createTime),
 		spec(AlertState, 1, compact, 0, createTime),
+		short(spec(Verdicts, l.Partitions, deletes, time.Hour, appendTime)),
+		short(spec(VerdictRequests, 1, deletes, time.Hour, appendTime)),
 	}
+}
+
+// short makes a topic whose records live for an hour lose them about then: brokers delete
+// whole segments, and none that is being written, which is a week by default.
+func short(s Spec) Spec {
+	s.Configs[configSegment] = strconv.FormatInt((10 * time.Minute).Milliseconds(), 10)
+	return s
 }
 
 // Key appends the record key of an id of an app. ids of one kind never collide

@@ -1,6 +1,7 @@
 package machine_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
@@ -223,6 +224,65 @@ const usage = `SELECT product_id, module_id, feature_id, account_id, sum(events)
 
 var optedOut = regexp.MustCompile(`(?m)^uptake_gateway_opted_out_total\{.*\} 1$`)
 
+// live sends a test event from the live page, and an event a second time: two seconds after
+// the gateway's answer the open page has both, with their verdicts.
+func (r *running) live(browser *http.Client) {
+	r.t.Helper()
+	base := "http://" + r.cfg.ConsoleAddr
+	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+	defer cancel()
+	open := func(method, target, body string) *http.Response {
+		r.t.Helper()
+		req, err := http.NewRequestWithContext(ctx, method, base+target, strings.NewReader(body))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		req.Header.Set("Origin", base)
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		resp, err := browser.Do(req)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if resp.StatusCode != http.StatusOK {
+			r.t.Fatalf("%s %s: %s", method, target, resp.Status)
+		}
+		return resp
+	}
+	stream := open(http.MethodGet, "/live/events?app="+machine.App, "")
+	defer stream.Body.Close()
+	arrived := make(chan string, 100)
+	go func() { // ends with the stream
+		for lines := bufio.NewScanner(stream.Body); lines.Scan(); {
+			arrived <- lines.Text()
+		}
+		close(arrived)
+	}()
+	see := func(since time.Time, want string) {
+		r.t.Helper()
+		var all []string
+		for line := range arrived {
+			if all = append(all, line); strings.Contains(line, want) {
+				if took := time.Since(since); took > 2*time.Second {
+					r.t.Errorf("%s is shown %s after the gateway's answer", want, took)
+				}
+				return
+			}
+		}
+		r.t.Fatalf("the stream ended without %s: %s", want, all)
+	}
+	form := url.Values{"app": {machine.App}, "key": {machine.WriteKey}, "event": {"Scan Item"}, "user": {"u7"}, "account": {"acme"}}
+	page := open(http.MethodPost, "/live/test", form.Encode())
+	answered := time.Now()
+	html, err := io.ReadAll(page.Body)
+	if err != nil || !strings.Contains(string(html), "The gateway accepted the test event") {
+		r.t.Errorf("the page says nothing of the gateway's answer: %v", err)
+	}
+	page.Body.Close()
+	see(answered, "the nearest is item_scanned")
+	r.track("u1", "Item Scanned", "acme", "m1")
+	see(time.Now(), "≡ duplicate")
+}
+
 // What is sent is in the rollups, once, also over a stop, a hard end of
 // everything and a death of ClickHouse alone; two machines stand side by side.
 func TestMachine(t *testing.T) {
@@ -385,6 +445,7 @@ func TestMachine(t *testing.T) {
 	}
 	r.shows(usage, row("pay", 2)+row("scan", 5))
 
+	r.live(browser)
 	m, err := machine.New(r.cfg, machine.Dependencies{Logger: slog.New(slog.DiscardHandler), Out: io.Discard})
 	if err != nil {
 		t.Fatal(err)

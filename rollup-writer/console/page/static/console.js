@@ -104,11 +104,12 @@
     stream.addEventListener('rows', e => {
       const part = document.createElement('template');
       part.innerHTML = '<table><tbody>' + JSON.parse(e.data) + '</tbody></table>'; // escaped by the server's templates
-      const rows = [...part.content.querySelectorAll('tr')];
+      const rows = [...part.content.querySelectorAll('tr')].filter(row => !body.querySelector(`[data-id="${CSS.escape(row.dataset.id)}"]`));
       rows.forEach(row => row.classList.add('fresh'));
       body.prepend(...rows);
       document.getElementById('live-empty')?.remove();
       while (body.rows.length > 200) body.rows[body.rows.length - 1].remove();
     });
+    stream.addEventListener('note', e => { document.getElementById('live-note').textContent = JSON.parse(e.data); });
   }
 })();
