@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"net/netip"
@@ -27,6 +28,7 @@ type access struct {
 	hosts  []string
 	peers  []netip.Prefix
 	secret string
+	apps   map[string]string // hash of a program's token to its app
 }
 
 const cookieName = "uptake_console"
@@ -97,10 +99,47 @@ func (a *access) allowed(r *http.Request) bool {
 		return true
 	}
 	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
-		return same(bearer, a.token)
+		return same(bearer, a.token) || a.mayAsk(r, bearer)
 	}
 	c, err := r.Cookie(cookieName)
 	return err == nil && same(c.Value, a.cookie())
+}
+
+// readAppTokens reads a file of lines `APP sha256:HEX`: the hash of a token with which a
+// program may ask questions about that app. Empty lines and those that begin with # are
+// ignored.
+func readAppTokens(path string) (map[string]string, error) {
+	apps := map[string]string{}
+	if path == "" {
+		return apps, nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	for i, line := range strings.Split(string(b), "\n") {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
+			continue
+		}
+		sum, ok := strings.CutPrefix(fields[len(fields)-1], "sha256:")
+		if raw, err := hex.DecodeString(sum); len(fields) != 2 || !ok || err != nil || len(raw) != sha256.Size {
+			return nil, fmt.Errorf("line %d must be: APP sha256:HASH, with the 64 hexadecimal digits of the token's SHA-256", i+1)
+		}
+		if _, twice := apps[strings.ToLower(sum)]; twice {
+			return nil, fmt.Errorf("line %d names the token of an earlier line: a token is of one app", i+1)
+		}
+		apps[strings.ToLower(sum)] = fields[0]
+	}
+	return apps, nil
+}
+
+// mayAsk reports whether a token is of the one app that a question to the API is about.
+func (a *access) mayAsk(r *http.Request, token string) bool {
+	sum := sha256.Sum256([]byte(token))
+	app, ok := a.apps[hex.EncodeToString(sum[:])]
+	q := r.URL.Query()["app"]
+	return ok && (r.Method == http.MethodGet || r.Method == http.MethodHead) && strings.HasPrefix(r.URL.Path, "/api/v1/") && r.URL.Path != "/api/v1/apps" && len(q) == 1 && q[0] == app
 }
 
 // policy allows a page to load only from its own origin.

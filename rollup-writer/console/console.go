@@ -47,6 +47,9 @@ type Config struct {
 	// TokenFile holds the token of the address that is printed at the first start. It
 	// is created, with mode 0600, if it does not exist.
 	TokenFile string
+	// AppTokens names a file with the tokens of programs, each of one app; see
+	// readAppTokens. Empty: none.
+	AppTokens string
 	// ProxyPeers are networks from which a proxy with sign-in may name the user in the
 	// header Remote-User, if the header X-Proxy-Secret holds ProxySecret. From any
 	// other peer the header is ignored.
@@ -100,6 +103,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.Addr, "console-addr", c.Addr, "`host:port` of the pages; another than a loopback address needs console-proxy-peers")
 	set.Var(&c.Hosts, "console-hosts", "comma-separated `names` under which a browser may address the console, besides the address on which it listens")
 	set.StringVar(&c.TokenFile, "console-token-file", c.TokenFile, "`file` with the token of the printed address; created with mode 0600 if it does not exist")
+	set.StringVar(&c.AppTokens, "console-app-tokens", c.AppTokens, "`file` of lines APP sha256:HASH: hashes of tokens with which programs may ask about that one app under /api/v1")
 	set.Var(&c.ProxyPeers, "console-proxy-peers", "comma-separated `networks` of a proxy with sign-in that names the user in Remote-User, such as 10.0.3.0/24; the header is ignored from other peers")
 	set.Var(&c.ProxySecret, "console-proxy-secret", "`secret` that the proxy sends in X-Proxy-Secret, or file:PATH; at least 16 characters")
 	set.StringVar(&c.Zone, "console-zone", c.Zone, "time `zone` of days if an address names none, such as Europe/Vienna")
@@ -208,6 +212,10 @@ func New(cfg Config, deps Dependencies) (*Console, error) {
 	if err != nil {
 		return nil, fmt.Errorf("console-token-file: %w", err)
 	}
+	apps, err := readAppTokens(cfg.AppTokens)
+	if err != nil {
+		return nil, fmt.Errorf("console-app-tokens: %w", err)
+	}
 	conn, err := clickhouse.OpenViews(&cfg.ClickHouse)
 	if err != nil {
 		return nil, err
@@ -222,6 +230,7 @@ func New(cfg Config, deps Dependencies) (*Console, error) {
 		metrics: newMetrics(deps.Metrics), acknowledge: deps.Acknowledge,
 		verdicts: feed, gateway: newGatewayClient(),
 	}
+	c.access.apps = apps
 	if c.now == nil {
 		c.now = time.Now
 	}

@@ -56,6 +56,16 @@ func (c *Console) scopeOf(r *http.Request, app string) (*scope, error) {
 	day := func(back int) time.Time {
 		return time.Date(local.Year(), local.Month(), local.Day()-back, 0, 0, 0, 0, s.Zone).UTC()
 	}
+	if text := q.Get("until"); text != "" {
+		if !strings.HasPrefix(r.URL.Path, "/api/v1/") { // a page says "the last 28 days"
+			return nil, &refusal{"Pages show periods that end today.", "Leave out until, or ask /api/v1."}
+		}
+		end, err := time.ParseInLocation(time.DateOnly, text, s.Zone)
+		if err != nil || end.After(day(-1)) || end.Year() < 2000 {
+			return nil, &refusal{fmt.Sprintf("until=%q cannot be used.", text), "Give the day after the period's last, such as 2026-11-01, at most tomorrow."}
+		}
+		local = end.AddDate(0, 0, -1)
+	}
 	s.To, s.From, s.Before = day(-1), day(s.Days-1), day(2*s.Days-1)
 	// Totals are kept by UTC hour: a zone whose days begin between two full hours would
 	// silently give wrong results.
