@@ -48,9 +48,21 @@ var costCases = []costCase{
 	{name: "typed, no views", setup: noViews},
 	{name: "text, no views", text: true, setup: noViews},
 	{name: "typed, merge_selector_base 20", setup: alter("merge_selector_base = 20", costTables...)},
+	{name: "typed, merge_selector_base 20 of events", setup: alter("merge_selector_base = 20", "events")},
+	{name: "typed, merge_selector_base 20, strings in one", setup: alter("merge_selector_base = 20, string_serialization_version = 'single_stream'", costTables...)},
+	{name: "typed, at least 16 parts at once of events", setup: alter("min_parts_to_merge_at_once = 16", "events")},
 	{name: "typed, at least 16 parts at once", setup: alter("min_parts_to_merge_at_once = 16", costTables...)},
 	{name: "typed, wide from 512 MiB", setup: alter("min_bytes_for_wide_part = 536870912", "events")},
 	{name: "typed, wide rollups", setup: alter("min_bytes_for_wide_part = 0", costTables[1:]...)},
+	{name: "typed, compact part in one stream", setup: alter("compress_per_column_in_compact_parts = 0", costTables...)},
+	{name: "typed, strings with their sizes", setup: alter("string_serialization_version = 'single_stream'", costTables...)},
+	{name: "typed, marks per column", setup: alter("write_marks_for_substreams_in_compact_parts = 0", costTables...)},
+	{name: "typed, horizontal merges", setup: alter("enable_vertical_merge_algorithm = 0", costTables...)},
+	{name: "typed, no sparse columns", setup: alter("ratio_of_defaults_for_sparse_serialization = 1", costTables...)},
+	{name: "typed, merged parts with 32 paths", setup: alter("merge_max_dynamic_subcolumns_in_compact_part = 32, merge_max_dynamic_subcolumns_in_wide_part = 32", "events")},
+	{name: "typed, 32 paths", setup: []string{"ALTER TABLE events MODIFY COLUMN properties JSON(max_dynamic_paths = 32)"}},
+	{name: "typed, shared data in buckets", setup: alter("object_shared_data_serialization_version = 'map_with_buckets'", "events")},
+	{name: "typed, no heuristic of widths", setup: alter("merge_selector_enable_heuristic_to_lower_max_parts_to_merge_at_once = 0", costTables...)},
 	{name: "visitors", seen: true},
 	{name: "visitors, no index of visitors", seen: true, setup: noVisitors},
 	{name: "visitors, no views", seen: true, setup: noViews},
@@ -59,7 +71,7 @@ var costCases = []costCase{
 
 // BenchmarkCost inserts blocks under each of costCases in turns, each in a
 // database of its own, until nothing is left to merge, and reports CPU of the
-// server for a row. COST_ROWS is rows of a block (50000), COST_KEYS different
+// server for a row, and the parts that are left. COST_ROWS is rows of a block (50000), COST_KEYS different
 // property keys (12), COST_BLOCKS blocks of a turn (4), COST_CASES names of cases
 // separated by semicolons.
 func BenchmarkCost(b *testing.B) {
@@ -135,11 +147,11 @@ func BenchmarkCost(b *testing.B) {
 		first += blocks * rows
 	}
 	for i, l := range lanes {
-		var disk uint64
-		if err := l.sql.QueryRow(ctx, "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database IN (currentDatabase(), concat(currentDatabase(), '_internal'))").Scan(&disk); err != nil {
+		var disk, parts, most uint64
+		if err := l.sql.QueryRow(ctx, "SELECT sum(bytes), sum(parts), max(parts) FROM (SELECT sum(bytes_on_disk) AS bytes, count() AS parts FROM system.parts WHERE active AND database IN (currentDatabase(), concat(currentDatabase(), '_internal')) GROUP BY database, table)").Scan(&disk, &parts, &most); err != nil {
 			b.Fatal(err)
 		}
-		b.Logf("%-40s %6.2f µs/row  %5.1f bytes/row", cases[i].name, float64(l.cpu.Microseconds())/float64(l.rows), float64(disk)/float64(l.rows))
+		b.Logf("%-40s %6.2f µs/row  %5.1f bytes/row  %3d parts, %2d of one table", cases[i].name, float64(l.cpu.Microseconds())/float64(l.rows), float64(disk)/float64(l.rows), parts, most)
 	}
 }
 

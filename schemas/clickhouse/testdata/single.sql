@@ -604,6 +604,29 @@ ARRAY JOIN arrayConcat(
                 arrayFilter(t -> has(operators, t.1), JSONExtractKeysAndValuesRaw(toJSONString(e.traits)))))), [])) AS f
 WHERE e.kind IN ('identify', 'group', 'alias') OR (e.user_id != '' AND e.anonymous_id != '');
 
+-- 0013_cost_of_merges
+
+ALTER TABLE `uptake`.`events`
+    MODIFY SETTING string_serialization_version = 'single_stream', merge_selector_base = 20;
+
+ALTER TABLE `uptake_internal`.`usage_hourly`
+    MODIFY SETTING string_serialization_version = 'single_stream';
+
+ALTER TABLE `uptake_internal`.`account_feature_daily`
+    MODIFY SETTING string_serialization_version = 'single_stream';
+
+ALTER TABLE `uptake_internal`.`account_module_daily`
+    MODIFY SETTING string_serialization_version = 'single_stream';
+
+ALTER TABLE `uptake_internal`.`account_product_daily`
+    MODIFY SETTING string_serialization_version = 'single_stream';
+
+ALTER TABLE `uptake_internal`.`user_feature_daily`
+    MODIFY SETTING string_serialization_version = 'single_stream';
+
+ALTER TABLE `uptake_internal`.`identity_facts`
+    MODIFY SETTING string_serialization_version = 'single_stream';
+
 -- view account_feature_daily
 
 CREATE OR REPLACE VIEW `uptake`.`account_feature_daily`
