@@ -14,6 +14,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
+	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // errRevoked ends the work of a partition that was revoked.
@@ -90,6 +91,9 @@ func (p *partition) carryOutBlock(it item) error {
 	p.s.stopped.rows.Add(int64(n))
 	p.s.stopped.blocks.Add(1)
 	p.sentTo = 0
+	if p.topic == topic.Enriched {
+		p.s.sayBlock(it.rows.Rows())
+	}
 	return nil
 }
 

@@ -71,6 +71,7 @@ type Service struct {
 	// committed.
 	commits func(context.Context) (map[int32]int64, error)
 	wg      sync.WaitGroup // partitions
+	small   smallBlocks
 
 	mu         sync.Mutex // covers the two below
 	partitions map[string]map[int32]*partition
