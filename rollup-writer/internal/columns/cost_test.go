@@ -60,7 +60,6 @@ var costCases = []costCase{
 	{name: "typed, horizontal merges", setup: alter("enable_vertical_merge_algorithm = 0", costTables...)},
 	{name: "typed, no sparse columns", setup: alter("ratio_of_defaults_for_sparse_serialization = 1", costTables...)},
 	{name: "typed, merged parts with 32 paths", setup: alter("merge_max_dynamic_subcolumns_in_compact_part = 32, merge_max_dynamic_subcolumns_in_wide_part = 32", "events")},
-	{name: "typed, 32 paths", setup: []string{"ALTER TABLE events MODIFY COLUMN properties JSON(max_dynamic_paths = 32)"}},
 	{name: "typed, shared data in buckets", setup: alter("object_shared_data_serialization_version = 'map_with_buckets'", "events")},
 	{name: "typed, no heuristic of widths", setup: alter("merge_selector_enable_heuristic_to_lower_max_parts_to_merge_at_once = 0", costTables...)},
 	{name: "visitors", seen: true},
