@@ -123,6 +123,29 @@ func TestReadsWhatWasCommitted(t *testing.T) {
 
 // A mark above the last stable offset is waited for, whichever way the
 // transaction below it ends.
+// An aborted transaction is left out also where a fetch is full behind it.
+func TestAbortedInAFullFetch(t *testing.T) {
+	f := newFixture(t)
+	f.reader.FetchBytes = 300
+	for i, how := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit, kgo.TryAbort, kgo.TryCommit} {
+		cl := f.producer("p")
+		for n := range 5 {
+			f.produce(cl, fmt.Sprintf("%d-%d", i, n))
+		}
+		f.end(cl, how)
+		cl.Close()
+	}
+	var got []string
+	err := f.reader.All(f.ctx, name, 0, func(r *kgo.Record) error {
+		got = append(got, string(r.Value))
+		return nil
+	})
+	want := "[0-0 0-1 0-2 0-3 0-4 2-0 2-1 2-2 2-3 2-4 4-0 4-1 4-2 4-3 4-4]"
+	if err != nil || fmt.Sprint(got) != want {
+		t.Errorf("got %v, %v, want %s", got, err, want)
+	}
+}
+
 func TestWaitsForOpenTransactions(t *testing.T) {
 	for _, how := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort} {
 		t.Run(fmt.Sprint("commit=", how), func(t *testing.T) {
