@@ -86,6 +86,7 @@ func Start(cfg Config) (*Log, error) {
 		return nil, fmt.Errorf("start log: %w", err)
 	}
 	StampAppendTime(cluster)
+	ListAborted(cluster)
 	close(ready)
 	return &Log{Cluster: cluster, addr: cluster.ListenAddrs()[0]}, nil
 }

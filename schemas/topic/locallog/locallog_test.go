@@ -144,6 +144,45 @@ func TestStamps(t *testing.T) {
 	}
 }
 
+// A reader of committed records gets no aborted ones, also where its fetches are full:
+// by the bound of a request as by that of a partition.
+func TestFullFetchesLeaveOutAbortedTransactions(t *testing.T) {
+	l := start(t, locallog.Config{})
+	create(t, l.Addr(), "log")
+	for i, how := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit, kgo.TryAbort, kgo.TryCommit} {
+		p := client(t, l.Addr(), kgo.TransactionalID("p"))
+		if err := p.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		for n := range 5 {
+			r := &kgo.Record{Topic: "log", Value: fmt.Appendf(nil, "%d-%d %s", i, n, strings.Repeat("x", 300))}
+			if err := p.ProduceSync(within(t), r).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := p.EndTransaction(within(t), how); err != nil {
+			t.Fatal(err)
+		}
+		p.Close()
+	}
+	const want = "[0-0 0-1 0-2 0-3 0-4 2-0 2-1 2-2 2-3 2-4 4-0 4-1 4-2 4-3 4-4]"
+	for _, bounds := range [][2]int32{{700, 700}, {2500, 2500}, {2500, 1 << 20}, {1 << 20, 2500}} {
+		c := client(t, l.Addr(), kgo.ConsumeTopics("log"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+			kgo.FetchMaxBytes(bounds[0]), kgo.FetchMaxPartitionBytes(bounds[1]))
+		var got []string
+		for ctx := within(t); len(got) < 15 || got[len(got)-1] != "4-4"; {
+			fetches := c.PollFetches(ctx)
+			if err := fetches.Err(); err != nil {
+				t.Fatalf("bounds %v: got %v: %v", bounds, got, err)
+			}
+			fetches.EachRecord(func(r *kgo.Record) { got = append(got, strings.Fields(string(r.Value))[0]) })
+		}
+		if fmt.Sprint(got) != want {
+			t.Errorf("bounds %v: got %v, want %s", bounds, got, want)
+		}
+	}
+}
+
 // What was acked, committed and decided is there after SIGKILL, under the same
 // topic ids and offsets.
 func TestSurvivesKill(t *testing.T) {

@@ -121,8 +121,6 @@ func TestReadsWhatWasCommitted(t *testing.T) {
 	}
 }
 
-// A mark above the last stable offset is waited for, whichever way the
-// transaction below it ends.
 // An aborted transaction is left out also where a fetch is full behind it.
 func TestAbortedInAFullFetch(t *testing.T) {
 	f := newFixture(t)
@@ -146,6 +144,8 @@ func TestAbortedInAFullFetch(t *testing.T) {
 	}
 }
 
+// A mark above the last stable offset is waited for, whichever way the
+// transaction below it ends.
 func TestWaitsForOpenTransactions(t *testing.T) {
 	for _, how := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort} {
 		t.Run(fmt.Sprint("commit=", how), func(t *testing.T) {
