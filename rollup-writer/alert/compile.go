@@ -226,6 +226,11 @@ type facts struct {
 	roles     map[string]string                       // of users today
 	accountOf map[string]string                       // of users today
 	excluded  map[string]map[string]bool              // by level
+
+	// The scores of the subject that was asked for last: the bands of a score, the
+	// reason and the record of an outcome share one.
+	scored string
+	scores map[*insight.Health]*score
 }
 
 // compiler makes the rules of one signal for one subject.

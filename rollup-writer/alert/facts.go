@@ -1,8 +1,10 @@
 package alert
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,11 +18,13 @@ import (
 // store reads the views of the database for people.
 type store struct{ conn driver.Conn }
 
-// question returns the query of a measure: for each subject its points, as lists. from
-// and to are ticks, to exclusive.
+// question returns the query of a measure: for each subject its points, as lists in any
+// order. from and to are ticks, to exclusive. It reads the views of signed rows: it sums
+// them by subject, tick and key itself, and to sum them by all columns first costs more
+// than the rest of the query.
 func question(app string, m *insight.Measure, level string, step time.Duration, from, to evaluate.Tick, excluded bool) (query string, args []any) {
 	unit := "toUnixTimestamp(hour)"
-	table := "usage_hourly"
+	table := "usage_hourly_sums"
 	begin, end := timeOf(from-1, step), timeOf(to-1, step)
 	where := []string{"app_id = ?"}
 	args = []any{app}
@@ -29,9 +33,9 @@ func question(app string, m *insight.Measure, level string, step time.Duration, 
 		where = append(where, "metric_id = ?")
 		args = append(args, m.Metric)
 	} else if step == day && !names(m, insight.MatchEvent) {
-		table, unit = "user_feature_daily", "toUnixTimestamp(toDateTime(day, 'UTC'))"
+		table, unit = "user_feature_daily_sums", "toUnixTimestamp(toDateTime(day, 'UTC'))"
 	}
-	if table == "user_feature_daily" {
+	if table == "user_feature_daily_sums" {
 		where = append(where, "day >= toDate(?)", "day < toDate(?)")
 		args = append(args, begin.Format(time.DateOnly), end.Format(time.DateOnly))
 	} else {
@@ -76,7 +80,7 @@ func question(app string, m *insight.Measure, level string, step time.Duration, 
 		args = append(args, app)
 	}
 	return fmt.Sprintf(`SELECT subject, groupArray(tick), groupArray(k), groupArray(amount) FROM (
-	SELECT %s AS subject, toInt32(intDiv(%s, %d)) AS tick, %s AS k, %s AS amount FROM %s WHERE %s GROUP BY subject, tick, k HAVING amount != 0 ORDER BY subject, tick
+	SELECT %s AS subject, toInt32(intDiv(%s, %d)) AS tick, %s AS k, %s AS amount FROM %s WHERE %s GROUP BY subject, tick, k HAVING amount != 0
 ) GROUP BY subject`, subject, unit, int64(step/time.Second), key, amount, table, strings.Join(where, " AND ")), args
 }
 
@@ -107,6 +111,7 @@ func (s store) points(ctx context.Context, app string, m *insight.Measure, level
 				points[i].Key = uint64(r.at[i])
 			}
 		}
+		slices.SortFunc(points, func(a, b evaluate.Point) int { return cmp.Or(cmp.Compare(a.Tick, b.Tick), cmp.Compare(a.Key, b.Key)) })
 		all[r.subject] = points
 	}, query, args...)
 	if err != nil {

@@ -31,11 +31,29 @@ type score struct {
 	h      *insight.Health
 	values []evaluate.Value // by part
 	weight float64          // of all parts
+
+	// What at has returned, for the ticks from first on; NaN: not computed yet.
+	first evaluate.Tick
+	known []float64
 }
 
-// score compiles h for the subject. A part by a trait has no history: it is the trait
-// as now stated at every tick, and 0 where none is stated.
+// score returns h for the subject. It is compiled once for a subject, as long as no
+// other subject's is asked for in between.
 func (c *compiler) score(h *insight.Health) *score {
+	if c.f.scores == nil || c.f.scored != c.subject {
+		c.f.scored, c.f.scores = c.subject, map[*insight.Health]*score{}
+	}
+	s := c.f.scores[h]
+	if s == nil {
+		s = c.newScore(h)
+		c.f.scores[h] = s
+	}
+	return s
+}
+
+// newScore compiles h for the subject. A part by a trait has no history: it is the trait
+// as now stated at every tick, and 0 where none is stated.
+func (c *compiler) newScore(h *insight.Health) *score {
 	s := &score{h: h}
 	for i := range h.Parts {
 		p := &h.Parts[i]
@@ -70,8 +88,26 @@ func (s *score) share(i int, t evaluate.Tick) float64 {
 	return reached
 }
 
-// at is the score at t, 0 to 100.
+// at is the score at t, 0 to 100. It is computed once for each tick from the first that
+// is asked for: each band asks for all of them.
 func (s *score) at(t evaluate.Tick) float64 {
+	if s.known == nil {
+		s.first = t
+	}
+	i := int(t - s.first)
+	if i < 0 { // of a trend
+		return s.compute(t)
+	}
+	for len(s.known) <= i {
+		s.known = append(s.known, math.NaN())
+	}
+	if math.IsNaN(s.known[i]) {
+		s.known[i] = s.compute(t)
+	}
+	return s.known[i]
+}
+
+func (s *score) compute(t evaluate.Tick) float64 {
 	sum := 0.0
 	for i := range s.h.Parts {
 		sum += s.h.Parts[i].Weight * s.share(i, t)

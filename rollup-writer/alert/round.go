@@ -117,12 +117,7 @@ func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag ti
 		if changed {
 			records = append(records, stateRecord(signal.Key(signal.KeyVersions, app), now))
 		}
-		for _, sig := range list {
-			records = append(records, s.evaluate(app, sig, f, tick(sig.step))...)
-		}
-		if !held {
-			records = append(records, s.health(app, list, f, tick(day))...)
-		}
+		records = append(records, s.decide(app, list, f, tick, held)...)
 		if err := s.hit("alerts.before-commit"); err != nil {
 			return nil, err
 		}
@@ -135,6 +130,24 @@ func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag ti
 		s.log.Info("round written", "app", app, "records", len(written))
 	}
 	return s.hit("alerts.after-commit")
+}
+
+// decide returns the records of a round on f: outcomes, changed states and changed
+// scores. held: some signal is not evaluated, so scores are not either.
+func (s *Service) decide(app string, all []*definition, f *facts, tick func(time.Duration) evaluate.Tick, held bool) []*kgo.Record {
+	var records []*kgo.Record
+	for list := all; len(list) > 0; {
+		n := 1
+		for n < len(list) && list[n].sharesScore(list[0]) {
+			n++
+		}
+		records = append(records, s.evaluate(app, list[:n], f, tick(list[0].step))...)
+		list = list[n:]
+	}
+	if !held {
+		records = append(records, s.health(app, all, f, tick(day))...)
+	}
+	return records
 }
 
 // window is the shortest window of a signal.
@@ -178,31 +191,66 @@ func subjects(sig *definition, f *facts) []string {
 	return slices.Sorted(maps.Keys(ids))
 }
 
-// evaluate returns the records of one signal: its outcomes, and the changed states.
-func (s *Service) evaluate(app string, sig *definition, f *facts, now evaluate.Tick) []*kgo.Record {
+// sharesScore reports whether both are bands of one score. In the order of compare the
+// bands of a score are neighbours.
+func (s *definition) sharesScore(o *definition) bool {
+	score, _, band := strings.Cut(s.id, bandSignal("", ""))
+	other, _, _ := strings.Cut(o.id, bandSignal("", ""))
+	return band && s.use == o.use && score == other
+}
+
+// evaluate returns the records of a signal, or of all bands of a score: their outcomes,
+// and the changed states. The bands are evaluated account by account, so that the
+// account's score is computed once for each tick and not once for each band.
+func (s *Service) evaluate(app string, bands []*definition, f *facts, now evaluate.Tick) []*kgo.Record {
+	var all []string
+	of := make([]map[string]bool, len(bands))
+	for i, sig := range bands {
+		ids := s.subjects(app, sig, f)
+		if len(bands) == 1 {
+			all = ids
+			break
+		}
+		of[i] = make(map[string]bool, len(ids))
+		for _, id := range ids {
+			of[i][id] = true
+		}
+		all = append(all, ids...)
+	}
+	slices.Sort(all)
 	var records []*kgo.Record
-	horizon := ticks(s.cfg.Horizon, sig.step)
-	for _, subject := range s.subjects(app, sig, f) {
-		k := signal.Key(signal.KeySubject, app, sig.use, sig.id, subject)
-		before, had := s.memory.subjects[k]
-		state := before
-		// The lists of before belong to the memory.
-		state.Said, state.Off = slices.Clone(before.Said), slices.Clone(before.Off)
-		excluded := f.excluded[sig.level][subject]
-		outcomes := state.Advance(evaluate.Input{
-			Now: now, Horizon: horizon, Rules: sig.rules(f, subject), LongestFor: sig.longestFor(), Changed: true,
-			Inactive: !sig.active(f, subject), Excluded: excluded,
-			NewID: func(from evaluate.Tick, n int) string { return alertID(app, sig.use, sig.id, subject, from, n) },
-		})
-		for _, o := range outcomes {
-			records = append(records, alertRecord(s.record(app, sig, f, subject, o, excluded)))
+	for _, subject := range slices.Compact(all) {
+		for i, sig := range bands {
+			if len(bands) == 1 || of[i][subject] {
+				records = append(records, s.advance(app, sig, f, subject, now)...)
+			}
 		}
-		switch forget := state.Forget(); {
-		case forget && had:
-			records = append(records, stateRecord(k, nil))
-		case !forget && string(encode(before)) != string(encode(state)):
-			records = append(records, stateRecord(k, state))
-		}
+	}
+	return records
+}
+
+// advance evaluates a signal about a subject.
+func (s *Service) advance(app string, sig *definition, f *facts, subject string, now evaluate.Tick) []*kgo.Record {
+	var records []*kgo.Record
+	k := signal.Key(signal.KeySubject, app, sig.use, sig.id, subject)
+	before, had := s.memory.subjects[k]
+	state := before
+	// The lists of before belong to the memory.
+	state.Said, state.Off = slices.Clone(before.Said), slices.Clone(before.Off)
+	excluded := f.excluded[sig.level][subject]
+	outcomes := state.Advance(evaluate.Input{
+		Now: now, Horizon: ticks(s.cfg.Horizon, sig.step), Rules: sig.rules(f, subject), LongestFor: sig.longestFor(), Changed: true,
+		Inactive: !sig.active(f, subject), Excluded: excluded,
+		NewID: func(from evaluate.Tick, n int) string { return alertID(app, sig.use, sig.id, subject, from, n) },
+	})
+	for _, o := range outcomes {
+		records = append(records, alertRecord(s.record(app, sig, f, subject, o, excluded)))
+	}
+	switch forget := state.Forget(); {
+	case forget && had:
+		records = append(records, stateRecord(k, nil))
+	case !forget && string(encode(before)) != string(encode(state)):
+		records = append(records, stateRecord(k, state))
 	}
 	return records
 }
