@@ -204,6 +204,7 @@ func (s *Service) remove(removed map[string][]int32) []*partition {
 				parts = append(parts, p)
 				delete(s.partitions[name], n)
 				s.metrics.drop(name, n)
+				s.lag.Forget(p.name)
 			}
 		}
 		s.metrics.partitions.WithLabelValues(name).Set(float64(len(s.partitions[name])))
@@ -309,8 +310,10 @@ func (s *Service) reportLag(ends kadm.ListedOffsets) {
 	for name, byNumber := range s.partitions {
 		for n, p := range byNumber {
 			label := strconv.Itoa(int(n))
-			if end, ok := ends.Lookup(name, n); ok {
-				s.metrics.lagRecords.WithLabelValues(name, label).Set(float64(max(end.Offset-p.committed.Load(), 0)))
+			if end, ok := ends.Lookup(name, n); ok && p.started.Load() {
+				behind := max(end.Offset-p.committed.Load(), 0)
+				s.metrics.lagRecords.WithLabelValues(name, label).Set(float64(behind))
+				s.lag.Set(p.name, behind)
 			}
 			age := 0.0
 			if ms := p.oldest(); ms != 0 {

@@ -77,6 +77,7 @@ type partition struct {
 	// For the lag: the committed boundary, and the append time of the oldest row that
 	// was read and not written, 0 for none.
 	committed atomic.Int64
+	started   atomic.Bool // committed was read; before that it is 0 and says nothing of the lag
 	inHand    atomic.Int64
 	building  atomic.Int64
 	marked    atomic.Uint64 // mark of the last commit
@@ -133,6 +134,7 @@ func (p *partition) run() {
 			p.sentTo = st.End
 		}
 		p.committed.Store(st.Boundary)
+		p.started.Store(true)
 		p.marked.Store(st.Mark)
 		if err := p.startReplay(st); err != nil {
 			p.halt(err) // returns at once if the intake is closed

@@ -50,6 +50,7 @@ type Service struct {
 	reg     prometheus.Registerer
 	metrics *metrics
 	health  *health
+	lag     *ops.Lag
 	now     func() time.Time
 	skips   map[boundary.Place]bool
 	schema  tables.Schema
@@ -100,7 +101,7 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 	s := &Service{
 		cfg: cfg, log: deps.Logger, reg: deps.Metrics, now: deps.Now, skips: skips,
 		schema: cfg.ClickHouse.Schema(), shards: len(cfg.ClickHouse.Shards()),
-		health: newHealth(), metrics: newMetrics(deps.Metrics),
+		health: newHealth(), metrics: newMetrics(deps.Metrics), lag: ops.NewLag(deps.Logger, ops.LagFloor),
 		inserts:    make(chan struct{}, cfg.MaxInserts),
 		windows:    map[windowKey]*window{},
 		partitions: map[string]map[int32]*partition{},
@@ -111,6 +112,7 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 	}
 	if deps.Health != nil {
 		deps.Health.Register("rollup-writer", s.health.check)
+		deps.Health.Note("lag", s.lag.String)
 	}
 	return s, nil
 }
