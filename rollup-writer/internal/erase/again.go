@@ -113,7 +113,7 @@ func (e *eraser) newList(ctx context.Context) error {
 	if _, err := rand.Read(random[:]); err != nil {
 		return err
 	}
-	e.list.users, e.list.anonymous, e.list.shared, e.list.roles = map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
+	e.list.users, e.list.anonymous, e.list.shared, e.list.roles, e.list.said = map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
 	return e.createList(ctx, againPrefix+hex.EncodeToString(random[:]))
 }
 

@@ -25,6 +25,7 @@ const (
 	kindAnonymous = "anonymous" // the person's alone
 	kindShared    = "shared"    // others' too; its events from before the first link were moved to the person
 	kindRole      = "role"      // a role of the person, which may be any text; of a list that masks
+	kindSaid      = "said"      // an account and a role that the person stated in it, with a zero byte between them
 	kindText      = "text"      // a user or an anonymous id as JSON has it, without the quotes
 )
 
@@ -34,7 +35,7 @@ type list struct {
 	name                     string
 	found                    bool // an erasure that was interrupted left it and needs it
 	users, anonymous, shared map[string]bool
-	roles                    map[string]bool
+	roles, said              map[string]bool
 	// masks, if it is set, has tables masked (mask.go) in place of being made nameless.
 	masks *Forgotten
 }
@@ -85,7 +86,7 @@ func (e *eraser) findKey(ctx context.Context) error {
 // person left.
 func (e *eraser) openList(ctx context.Context) error {
 	l := &e.list
-	l.users, l.anonymous, l.shared = map[string]bool{}, map[string]bool{}, map[string]bool{}
+	l.users, l.anonymous, l.shared, l.said = map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
 	var left []string
 	err := e.each(ctx, "SELECT name, '' FROM system.tables WHERE database = "+clickhouse.Quote(tables.Internal(e.Schema.Database))+" AND startsWith(name, '"+listPrefix+"') ORDER BY name",
 		func(name, _ string) { left = append(left, name) })
@@ -149,6 +150,8 @@ func (l *list) set(kind string) map[string]bool {
 		return l.shared
 	case kindRole:
 		return l.roles
+	case kindSaid:
+		return l.said
 	}
 	return nil
 }
@@ -174,7 +177,7 @@ func (e *eraser) add(ctx context.Context, kind string, ids ...string) error {
 		if err = batch.Append(e.cfg.App, kind, id, e.list.maskOf(kind, id)); err != nil {
 			break
 		}
-		if kind == kindShared || kind == kindRole {
+		if kind == kindShared || kind == kindRole || kind == kindSaid {
 			continue
 		}
 		for _, text := range spellings(id) {

@@ -44,7 +44,7 @@ func (f *Forgotten) mask(kind byte, id string) string {
 // maskOf is the mask of an id of the list; empty where the list masks nothing.
 func (l *list) maskOf(kind, id string) string {
 	switch {
-	case l.masks == nil:
+	case l.masks == nil, kind == kindSaid:
 		return ""
 	case kind == kindRole:
 		return l.masks.anyHash(id)

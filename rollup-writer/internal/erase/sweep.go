@@ -230,6 +230,9 @@ func (e *eraser) others(ctx context.Context) ([]place, error) {
 
 // sweep rewrites the tables.
 func (e *eraser) sweep(ctx context.Context) error {
+	if err := e.takeBackRoles(ctx); err != nil {
+		return err
+	}
 	for _, t := range targets {
 		if t.change == nil {
 			continue
@@ -243,6 +246,48 @@ func (e *eraser) sweep(ctx context.Context) error {
 		change := t.change(&e.list, e.app(), e.app()+" AND "+t.where(&e.list))
 		if err := e.SQL.Exec(ctx, e.Schema.Alter(t.name)+" "+change); err != nil {
 			return fmt.Errorf("erase from %s: %w", t.name, err)
+		}
+	}
+	return e.restoreRoles(ctx)
+}
+
+// takeBackRoles removes the traits of accounts that are a role which the person stated
+// there by group calls: a role is a member's and may be any text. It must run while events
+// has these calls.
+func (e *eraser) takeBackRoles(ctx context.Context) error {
+	var said []string
+	err := e.each(ctx, "SELECT DISTINCT account_id, toString(role) FROM "+e.Schema.Table("events")+" WHERE "+e.app()+" AND kind = '"+event.KindGroup+"' AND account_id != '' AND role != '' AND "+e.list.ofEvents(),
+		func(account, role string) { said = append(said, account+"\x00"+role) })
+	if err != nil {
+		return fmt.Errorf("look for roles that were stated: %w", err)
+	}
+	if err := e.add(ctx, kindSaid, said...); err != nil || len(e.list.said) == 0 {
+		return err
+	}
+	where := e.app() + " AND fact = 'account' AND object != '' AND concat(subject, '\\0', JSONExtractString(tupleElement(last, 'value'))) IN " + e.list.of(kindSaid)
+	if err := e.SQL.Exec(ctx, e.Schema.Alter("identity_facts")+" DELETE WHERE "+where); err != nil {
+		return fmt.Errorf("erase roles from identity_facts: %w", err)
+	}
+	return nil
+}
+
+// restoreRoles writes again what calls of others say of these accounts, which takeBackRoles
+// may have removed. What a call says twice changes nothing.
+func (e *eraser) restoreRoles(ctx context.Context) error {
+	if len(e.list.said) == 0 {
+		return nil
+	}
+	i := slices.IndexFunc(tables.DerivedTables, func(d tables.Derived) bool { return d.Name == "identity_facts" })
+	facts := &tables.DerivedTables[i]
+	where := e.app() + " AND kind = '" + event.KindGroup + "' AND account_id IN (SELECT splitByChar('\\0', id)[1] FROM " + e.list.table + " WHERE kind = '" + kindSaid + "')"
+	view, err := facts.Select(e.Schema, where, true)
+	if err != nil {
+		return err
+	}
+	ctx = clickhousego.Context(ctx, clickhousego.WithSettings(clickhousego.Settings{"insert_deduplicate": 0, "max_execution_time": 0}))
+	for i, conn := range e.Shards {
+		if err := conn.Exec(ctx, "INSERT INTO "+e.Schema.Local(facts.Name)+" (app_id, "+facts.Columns()+") SELECT app_id, "+facts.Columns()+" FROM ("+view+")"); err != nil {
+			return fmt.Errorf("write traits of accounts in shard %d: %w", i, err)
 		}
 	}
 	return nil

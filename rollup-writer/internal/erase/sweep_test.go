@@ -76,6 +76,11 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 			['jane', '', 'joan'][intDiv(number, 3) % 3 + 1] AS u, if(number % 2 = 0, 'device', ''), if(u = '', 'device', u), if(u = '', 'anonymous', 'user'), 'acme', 'event', if(u = 'joan', 'nurse', 'nurse of jane'),
 			'2026-11-20 10:00:00', '2026-11-20 10:00:00', 1, '{"name":"jane"}', if(k = 'metric', '{"numbers":{"":5}}', ''), 'topic', 0, number
 		FROM numbers(90)`)
+	// Roles that Jane and Jim stated by group calls, which are traits of the account too.
+	exec(`INSERT INTO events (app_id, kind, event, message_id, user_id, actor_id, actor_kind, account_id, account_source, role, traits, event_time, received_at, quantity, source_topic_id, source_partition, source_offset)
+		SELECT 'shop AND b', 'group', 'group', concat('g', toString(number)), ['jane', 'jim', 'jane', 'jim'][number + 1] AS u, u, 'user', 'acme', 'event', ['nurse of jane', 'clerk', 'clerk', 'clerk'][number + 1] AS r,
+			concat('{"role":"', r, '","plan":"pro"}'), toDateTime64('2026-11-20 09:00:00', 6, 'UTC') + [3, 1, 2, 0][number + 1], '2026-11-20 10:00:00', 1, 'topic', 0, 200 + number
+		FROM numbers(4)`)
 	moved := func(sign, actor, kind, user, anonymous, role string) string {
 		return fmt.Sprintf(`SELECT app_id, account_id, account_source, %s AS actor_id, %s AS actor_kind, %s AS user_id, %s AS anonymous_id, feature_id, module_id, product_id, %s AS role, event, hour,
 			source_partition, %ssum(b.events) AS events, %ssum(b.quantity) AS quantity, 'topic' AS source_topic_id, toInt64(90) AS source_offset, 'c' AS control_id, 'move' AS control_kind, now64(3) AS corrected_at
@@ -170,6 +175,16 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 	}
 	if n := number("SELECT count() FROM signal_log"); n != 1 {
 		t.Errorf("%v signals are left, want the account's alone", n)
+	}
+	const said = "FROM identity_facts FINAL WHERE fact = 'account' AND subject = 'acme'"
+	if n := number("SELECT countIf(position(tupleElement(last, 'value'), 'jane') > 0) " + said); n != 0 {
+		t.Errorf("%v traits of the account keep a role of the person", n)
+	}
+	if n := number(`SELECT countIf(object = 'role' AND last = (toDateTime64('2026-11-20 09:00:01', 6, 'UTC'), '"clerk"')) ` + said); n != 1 {
+		t.Errorf("%v traits say the role that somebody else stated, want 1", n)
+	}
+	if n := number(`SELECT countIf(object = 'plan' AND tupleElement(last, 'value') = '"pro"') ` + said); n != 1 {
+		t.Errorf("the account has %v plans, want 1", n)
 	}
 	settings := audit.DefaultConfig()
 	settings.Settle = 0
