@@ -20,6 +20,8 @@ func (d dialect) Insight() insight {
 	return insight{d, map[string]string{
 		"from": "{from:Date}", "to": "{to:Date}", "zone": "{zone:String}", "period": "{period:String}", "unit": "{unit:String}", "by": "{by:String}", "level": "{level:String}",
 		"start": "{start:Array(String)}", "return": "{return:Array(String)}", "steps": "{steps:Array(String)}",
+		"ordering": "{ordering:String}", "without": "{without:Array(String)}",
+		"tries": "0", // of a funnel: whether it has ordering and without
 	}}
 }
 
@@ -105,6 +107,14 @@ func (i insight) CheckDimension() string {
 // CheckSteps fails the query for a funnel without steps or with too many.
 func (i insight) CheckSteps() string {
 	return check("length("+i.words["steps"]+") NOT BETWEEN 1 AND 8", "a funnel has 1 to 8 steps")
+}
+
+// Letters name an event of a funnel and those that follow it, as many as there may be steps.
+func (i insight) Letters() []string { return []string{"a", "b", "c", "d", "e", "f", "g", "h"} }
+
+// CheckOrdering fails the query for an order of steps that does not exist.
+func (i insight) CheckOrdering() string {
+	return check(i.words["ordering"]+" NOT IN ('ordered', 'any', 'strict')", "ordering must be ordered, any or strict")
 }
 
 func check(wrong, message string) string { return fmt.Sprintf("NOT throwIf(%s, '%s')", wrong, message) }

@@ -17,7 +17,7 @@ var parameters = map[string]string{
 
 // named are values for those of which not any will do.
 var named = map[string]string{
-	"app": "'dev'", "from": "'2026-11-01'", "to": "'2026-12-01'", "zone": "'Europe/Vienna'", "period": "'week'", "unit": "'person'", "by": "'account.plan'", "level": "'module'",
+	"app": "'dev'", "from": "'2026-11-01'", "to": "'2026-12-01'", "zone": "'Europe/Vienna'", "period": "'week'", "unit": "'person'", "by": "'account.plan'", "level": "'module'", "ordering": "'strict'",
 }
 
 // call is how a name is read: itself, or with its parameters.

@@ -727,13 +727,17 @@ func (o *Oracle) FunnelPeople(steps []string, window time.Duration, of, by strin
 
 // Funnel answers funnel_by, and with by empty and unit person funnel.
 func (o *Oracle) Funnel(steps []string, window time.Duration, of, by string) (rows []Row) {
+	return funnelRows(o.FunnelPeople(steps, window, of, by), steps)
+}
+
+func funnelRows(people []FunnelPerson, names []string) (rows []Row) {
 	groups := map[string][]FunnelPerson{}
-	for _, p := range o.FunnelPeople(steps, window, of, by) {
+	for _, p := range people {
 		groups[p.Value] = append(groups[p.Value], p)
 	}
 	for _, value := range sorted(groups) {
 		before, first := 0, 0
-		for k, s := range steps {
+		for k, s := range names {
 			reached := 0
 			var seconds []float64
 			for _, p := range groups[value] {
@@ -752,6 +756,108 @@ func (o *Oracle) Funnel(steps []string, window time.Duration, of, by string) (ro
 		}
 	}
 	return rows
+}
+
+// FunnelOptions answers funnel_options.
+func (o *Oracle) FunnelOptions(steps []string, window time.Duration, of, by, ordering string, without []string) []Row {
+	events := map[Who][]*Event{}
+	for i := range o.counted {
+		e := &o.counted[i]
+		if u, ok := unit(e, of); ok && o.in(e) {
+			events[u] = append(events[u], e)
+		}
+	}
+	names := steps
+	if ordering == "any" {
+		names = make([]string, len(steps))
+	}
+	var people []FunnelPerson
+	for u, es := range events {
+		slices.SortFunc(es, func(a, b *Event) int {
+			return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
+		})
+		best := FunnelPerson{Who: u}
+		var try []*Event
+		end := func() {
+			var level int
+			var times []time.Time
+			switch ordering {
+			case "strict":
+				times = strictTimes(try, steps, window)
+				level = len(times)
+			case "any":
+				times = anyTimes(try, steps, window)
+				level = len(times)
+			default:
+				level, times = chain(try, steps, window), stepTimes(try, steps, window)
+			}
+			if level > best.Level {
+				best.Level, best.Times = level, times
+				i := slices.IndexFunc(try, func(e *Event) bool {
+					return e.Time.Equal(times[0]) && (matches(e, steps[0]) || ordering == "any" && matchesAny(e, steps))
+				})
+				best.Value = o.dimension(try[i], by)
+			}
+			try = nil
+		}
+		for _, e := range es {
+			if matchesAny(e, without) {
+				end()
+				continue
+			}
+			try = append(try, e)
+		}
+		if end(); best.Level > 0 {
+			people = append(people, best)
+		}
+	}
+	return funnelRows(people, names)
+}
+
+func matchesAny(e *Event, steps []string) bool {
+	return slices.ContainsFunc(steps, func(s string) bool { return matches(e, s) })
+}
+
+// strictTimes are those of the longest run of events without another between that are
+// the steps from the first on.
+func strictTimes(events []*Event, steps []string, window time.Duration) (best []time.Time) {
+	for i := range events {
+		var run []time.Time
+		for k, s := range steps {
+			if i+k >= len(events) || !matches(events[i+k], s) || events[i+k].Time.Sub(events[i].Time) > window {
+				break
+			}
+			run = append(run, events[i+k].Time)
+		}
+		if len(run) > len(best) {
+			best = run
+		}
+	}
+	return best
+}
+
+// anyTimes looks back from each event for the newest one of each step within the
+// window; a step that is listed twice needs two. An event is the first step that it matches.
+func anyTimes(events []*Event, steps []string, window time.Duration) (best []time.Time) {
+	for end := range events {
+		left := map[string]int{}
+		for _, s := range steps {
+			left[s]++
+		}
+		var times []time.Time
+		for i := end; i >= 0 && events[end].Time.Sub(events[i].Time) <= window; i-- {
+			k := slices.IndexFunc(steps, func(s string) bool { return matches(events[i], s) })
+			if k >= 0 && left[steps[k]] > 0 {
+				left[steps[k]]--
+				times = append(times, events[i].Time)
+			}
+		}
+		if len(times) > len(best) {
+			slices.Reverse(times)
+			best = times
+		}
+	}
+	return best
 }
 
 // Session is events of a person without a long gap.

@@ -49,6 +49,15 @@ func questions(o *Oracle, seed uint64) []question {
 		funnel[i] = funnel[i][1:] // has no value
 	}
 	inFunnel := fmt.Sprintf(", steps = %s, window = %d", list(steps), int(window.Seconds()))
+	tries := pick(r, [][]string{{"scan", "bag", "pay"}, {"scan", "bag", "scan"}, {"scan", "event:Home", "scan", "bag"}, {"event:Event scan", "scan"}})
+	tryWindow := pick(r, []time.Duration{time.Hour, 24 * time.Hour, 14 * 24 * time.Hour})
+	options := func(ordering string, without ...string) question {
+		return question{
+			ask(all, "funnel_options", fmt.Sprintf(", steps = %s, window = %d, unit = '%s', by = '%s', ordering = '%s', without = %s",
+				list(tries), int(tryWindow.Seconds()), unit, funnelBy, ordering, list(without))),
+			o.FunnelOptions(tries, tryWindow, unit, funnelBy, ordering, without),
+		}
+	}
 	var reached []Row
 	for _, p := range o.FunnelPeople(steps, window, unit, funnelBy) {
 		reached = append(reached, row(p.Kind, p.ID, p.Level, p.Value))
@@ -72,6 +81,7 @@ func questions(o *Oracle, seed uint64) []question {
 		{ask(all, "retention_by", fmt.Sprintf(", period = '%s', unit = '%s', start = %s, return = %s", period, unit, list(start), list(back))), o.Retention(period, unit, start, back)},
 		{ask(all, "funnel", inFunnel), funnel},
 		{ask(all, "funnel_by", inFunnel+", unit = '"+unit+"', by = '"+funnelBy+"'"), o.Funnel(steps, window, unit, funnelBy)},
+		options("ordered"), options("ordered", "pay", "event:Home"), options("any"), options("any", "invoice"), options("strict"), options("strict", "pay"),
 		{ask("unit_kind, unit_id, level, value", "funnel_people", inFunnel+", unit = '"+unit+"', by = '"+funnelBy+"'"), reached},
 		{ask(all, "sessions", ""), o.Sessions()},
 		{ask(all, "session_summary", ", period = '"+period+"'"), o.SessionSummary(period)},

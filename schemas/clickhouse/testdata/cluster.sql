@@ -3498,6 +3498,144 @@ WHERE level > 0)
 GROUP BY value, step
 ORDER BY value, step;
 
+-- view funnel_options
+
+CREATE OR REPLACE VIEW `uptake`.`funnel_options` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `value` String COMMENT 'Value of the dimension at the first step; empty: none',
+    `step` UInt32 COMMENT 'Number of the step, from 1',
+    `step_name` String COMMENT 'Feature, or event: and the name of an event; empty for any order, where step n is the n-th different one',
+    `reached` UInt64 COMMENT 'People or accounts who came this far',
+    `conversion_from_first` Float64 COMMENT 'Share of those of the first step',
+    `conversion_from_previous` Nullable(Float64) COMMENT 'Share of those of the step before',
+    `median_seconds_from_previous` Nullable(Float64) COMMENT 'Median time from the step before',
+    `p90_seconds_from_previous` Nullable(Float64) COMMENT '90th percentile of the time from the step before'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Funnel of people or accounts with a choice of order and with events that end a try. Parameters: app, from, to, zone, steps, window (seconds), unit (person or account), by (as active_users_by; empty: none), ordering (ordered: other events may lie between; strict: none may; any: the steps in any order), without (array of feature ids or event:<name>; an event of these ends the try).'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, value, toUInt32(step) AS step, if({ordering:String} = 'any', '', {steps:Array(String)}[step]) AS step_name, countIf(level >= step) AS reached, reached / countIf(level >= 1) AS conversion_from_first,
+    reached / nullIf(countIf(level + 1 >= step), 0) AS conversion_from_previous,
+    quantileExactInclusiveOrNullIf(0.5)(seconds, step > 1 AND length(step_times) >= step) AS median_seconds_from_previous,
+    quantileExactInclusiveOrNullIf(0.9)(seconds, step > 1 AND length(step_times) >= step) AS p90_seconds_from_previous
+FROM
+(
+    SELECT value, level, step_times, step, if(step > 1, (toUnixTimestamp64Micro(step_times[step]) - toUnixTimestamp64Micro(step_times[step - 1])) / 1000000, 0) AS seconds
+    FROM (-- The events of each one are cut into tries at each event that ends one. In a try, in
+SELECT who.1 AS unit_kind, who.2 AS unit_id, best.1 AS level, arrayMap(t -> fromUnixTimestamp64Micro(t, 'UTC'), best.2) AS step_times, best.3 AS value
+FROM
+(
+    SELECT who, argMax((level, times, label), (level, -toInt64(try))) AS best
+    FROM
+    (
+        SELECT who, try, times, if({ordering:String} = 'ordered', toUInt64(ordered), length(times)) AS level,
+            arrayFirst(e -> e.1 = times[1] AND (has(e.5, 1) OR {ordering:String} = 'any'), entries).6 AS label
+        FROM
+        (
+            SELECT who, try,
+                windowFunnel({window:UInt64} * 1000000, 'strict_once')(toUInt64(toUnixTimestamp64Micro(event_time)),
+            has(ixs, 1), has(ixs, 2), has(ixs, 3), has(ixs, 4), has(ixs, 5), has(ixs, 6), has(ixs, 7), has(ixs, 8)) AS ordered,
+                arraySort(e -> (e.1, e.2, e.3, e.4), groupArray((toUnixTimestamp64Micro(event_time), if({ordering:String} = 'ordered', arrayMin(ixs), 0), source_partition, source_offset, ixs, label))) AS entries,
+                if({ordering:String} = 'ordered', arrayFold((acc, x) -> if(
+                x.2 != 1 AND (empty(acc.1[x.2 - 1]) OR x.1 - acc.1[x.2 - 1][1] > {window:UInt64} * 1000000), acc,
+                (arrayMap((c, j) -> if(j = x.2, if(j = 1, [x.1], arrayPushBack(acc.1[j - 1], x.1)), c), acc.1, arrayEnumerate(acc.1)),
+                 if(x.2 > length(acc.2), if(x.2 = 1, [x.1], arrayPushBack(acc.1[x.2 - 1], x.1)), acc.2))),
+            arrayFlatten(arrayMap(e -> arrayMap(i -> (e.1, i), arrayReverseSort(e.5)), entries)),
+            (arrayMap(s -> CAST([], 'Array(Int64)'), {steps:Array(String)}), CAST([], 'Array(Int64)'))).2, if({ordering:String} = 'strict', -- How far the steps lead from each event on; the lambda has the events that follow as
+            -- further arguments, since one that captures the array copies it for each event.
+            arrayMap(runs -> arrayMap(e -> e.1, arraySlice(entries, indexOf(runs, arrayMax(runs)), arrayMax(runs))), [arrayMap((a, b, c, d, e, f, g, h) ->
+                if(NOT has(a.2, 0 + 1), 0, if(NOT has(b.2, 1 + 1) OR b.1 - a.1 > {window:UInt64} * 1000000, 1, if(NOT has(c.2, 2 + 1) OR c.1 - a.1 > {window:UInt64} * 1000000, 2, if(NOT has(d.2, 3 + 1) OR d.1 - a.1 > {window:UInt64} * 1000000, 3, if(NOT has(e.2, 4 + 1) OR e.1 - a.1 > {window:UInt64} * 1000000, 4, if(NOT has(f.2, 5 + 1) OR f.1 - a.1 > {window:UInt64} * 1000000, 5, if(NOT has(g.2, 6 + 1) OR g.1 - a.1 > {window:UInt64} * 1000000, 6, if(NOT has(h.2, 7 + 1) OR h.1 - a.1 > {window:UInt64} * 1000000, 7, 8)))))))),
+                arrayResize(arraySlice(arrayMap(x -> (x.1, x.5), entries), 0 + 1), length(entries)), arrayResize(arraySlice(arrayMap(x -> (x.1, x.5), entries), 1 + 1), length(entries)), arrayResize(arraySlice(arrayMap(x -> (x.1, x.5), entries), 2 + 1), length(entries)), arrayResize(arraySlice(arrayMap(x -> (x.1, x.5), entries), 3 + 1), length(entries)), arrayResize(arraySlice(arrayMap(x -> (x.1, x.5), entries), 4 + 1), length(entries)), arrayResize(arraySlice(arrayMap(x -> (x.1, x.5), entries), 5 + 1), length(entries)), arrayResize(arraySlice(arrayMap(x -> (x.1, x.5), entries), 6 + 1), length(entries)), arrayResize(arraySlice(arrayMap(x -> (x.1, x.5), entries), 7 + 1), length(entries)))])[1], arrayFold((acc, e) -> arrayMap(last -> (last, if(arrayCount(t -> e.1 - t <= {window:UInt64} * 1000000, last) > length(acc.2), arraySort(arrayFilter(t -> e.1 - t <= {window:UInt64} * 1000000, last)), acc.2)),
+                [arrayMap((t, s, before, j) -> if(s != {steps:Array(String)}[e.5[1]], t, if(before = 0, e.1, acc.1[before])), acc.1, {steps:Array(String)},
+                    arrayMap((s, j) -> arrayLastIndex(x -> x = s, arraySlice({steps:Array(String)}, 1, j - 1)), {steps:Array(String)}, arrayEnumerate({steps:Array(String)})), arrayEnumerate(acc.1))])[1],
+            entries, (arrayMap(s -> toInt64(-9000000000000000000), {steps:Array(String)}), CAST([], 'Array(Int64)'))).2)) AS times
+            FROM
+            (
+                SELECT if({unit:String} = 'account', ('account', account_id), (actor_kind, actor_id)) AS who, event_time, source_partition, source_offset, label, ixs, ends, sum(ends) OVER (PARTITION BY who ORDER BY event_time, source_partition, source_offset) AS try
+                FROM
+                (
+                    SELECT u.actor_kind AS actor_kind, u.actor_id AS actor_id, u.account_id AS account_id, u.event_time AS event_time, u.source_partition AS source_partition, u.source_offset AS source_offset,
+                        multiIf({by:String} = 'product', u.product_id, {by:String} = 'module', u.module_id, {by:String} = 'feature', u.feature_id, {by:String} = 'account', u.account_id, {by:String} = 'role', u.role, trait.value) AS label,
+                        arrayFilter((i, s) -> s = u.feature_id OR s = concat('event:', u.event), arrayEnumerate({steps:Array(String)}), {steps:Array(String)}) AS ixs,
+                        arrayExists(s -> s = u.feature_id OR s = concat('event:', u.event), {without:Array(String)}) AS ends
+                    FROM (WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+SELECT *
+FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event, event_time, source_partition, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event, event_time, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND 1
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+                    LEFT ANY JOIN
+(
+    SELECT subject AS id, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS value
+    FROM `uptake_internal`.`identity_facts` AS f
+    WHERE app_id = {app:String} AND fact = substringIndex({by:String}, '.', 1) AND object != '' AND substringIndex(object, '\0', 1) = substring({by:String}, position({by:String}, '.') + 1)
+    GROUP BY id
+) AS trait ON trait.id = multiIf(startsWith({by:String}, 'account.'), u.account_id, u.actor_kind = 'user', u.actor_id, '')
+                    WHERE NOT throwIf({unit:String} NOT IN ('person', 'account'), 'unit must be person or account') AND ({unit:String} = 'person' OR account_id != '') AND NOT throwIf({by:String} NOT IN ('', 'product', 'module', 'feature', 'account', 'role') AND NOT startsWith({by:String}, 'account.') AND NOT startsWith({by:String}, 'user.'), 'by must be product, module, feature, account, role, account.<trait>, user.<trait> or empty') AND NOT throwIf(length({steps:Array(String)}) NOT BETWEEN 1 AND 8, 'a funnel has 1 to 8 steps') AND NOT throwIf({ordering:String} NOT IN ('ordered', 'any', 'strict'), 'ordering must be ordered, any or strict') AND (notEmpty(ixs) OR ends OR {ordering:String} = 'strict')
+                )
+            )
+            WHERE NOT ends
+            GROUP BY who, try
+        )
+        WHERE level > 0
+    )
+    GROUP BY who
+))
+    ARRAY JOIN arrayEnumerate({steps:Array(String)}) AS step
+)
+GROUP BY value, step
+ORDER BY value, step;
+
 -- view funnel_people
 
 CREATE OR REPLACE VIEW `uptake`.`funnel_people` ON CLUSTER `main`

@@ -228,15 +228,9 @@ SELECT who.1 AS unit_kind, who.2 AS unit_id, level, arrayMap(t -> fromUnixTimest
 FROM
 (
     SELECT {{.Unit}} AS who,
-        windowFunnel({window:UInt64} * 1000000, 'strict_once')(toUInt64(toUnixTimestamp64Micro(event_time)),
-            has(ixs, 1), has(ixs, 2), has(ixs, 3), has(ixs, 4), has(ixs, 5), has(ixs, 6), has(ixs, 7), has(ixs, 8)) AS level,
+        {{template "funnel_level" .}} AS level,
         arraySort(e -> (e.1, e.2, e.3, e.4), groupArray((toUnixTimestamp64Micro(event_time), arrayMin(ixs), source_partition, source_offset, ixs, label))) AS entries,
-        arrayFold((acc, x) -> if(
-                x.2 != 1 AND (empty(acc.1[x.2 - 1]) OR x.1 - acc.1[x.2 - 1][1] > {window:UInt64} * 1000000), acc,
-                (arrayMap((c, j) -> if(j = x.2, if(j = 1, [x.1], arrayPushBack(acc.1[j - 1], x.1)), c), acc.1, arrayEnumerate(acc.1)),
-                 if(x.2 > length(acc.2), if(x.2 = 1, [x.1], arrayPushBack(acc.1[x.2 - 1], x.1)), acc.2))),
-            arrayFlatten(arrayMap(e -> arrayMap(i -> (e.1, i), arrayReverseSort(e.5)), entries)),
-            (arrayMap(s -> CAST([], 'Array(Int64)'), {{.P "steps"}}), CAST([], 'Array(Int64)'))).2 AS times
+        {{template "funnel_chain" .}} AS times
     FROM
     (
         SELECT u.actor_kind AS actor_kind, u.actor_id AS actor_id, u.account_id AS account_id, u.event_time AS event_time, u.source_partition AS source_partition, u.source_offset AS source_offset,
@@ -250,14 +244,77 @@ FROM
 )
 WHERE level > 0{{end}}
 
-{{define "funnel_query"}}SELECT toLowCardinality({app:String}) AS app_id, value, toUInt32(step) AS step, {{.P "steps"}}[step] AS step_name, countIf(level >= step) AS reached, reached / countIf(level >= 1) AS conversion_from_first,
+{{define "funnel_level"}}windowFunnel({window:UInt64} * 1000000, 'strict_once')(toUInt64(toUnixTimestamp64Micro(event_time)),
+            has(ixs, 1), has(ixs, 2), has(ixs, 3), has(ixs, 4), has(ixs, 5), has(ixs, 6), has(ixs, 7), has(ixs, 8)){{end}}
+
+{{define "funnel_chain"}}arrayFold((acc, x) -> if(
+                x.2 != 1 AND (empty(acc.1[x.2 - 1]) OR x.1 - acc.1[x.2 - 1][1] > {window:UInt64} * 1000000), acc,
+                (arrayMap((c, j) -> if(j = x.2, if(j = 1, [x.1], arrayPushBack(acc.1[j - 1], x.1)), c), acc.1, arrayEnumerate(acc.1)),
+                 if(x.2 > length(acc.2), if(x.2 = 1, [x.1], arrayPushBack(acc.1[x.2 - 1], x.1)), acc.2))),
+            arrayFlatten(arrayMap(e -> arrayMap(i -> (e.1, i), arrayReverseSort(e.5)), entries)),
+            (arrayMap(s -> CAST([], 'Array(Int64)'), {{.P "steps"}}), CAST([], 'Array(Int64)'))).2{{end}}
+
+{{define "funnel_tries_query"}}-- The events of each one are cut into tries at each event that ends one. In a try, in
+-- the order of time and of the log: ordered is as in funnel_people_query; strict are
+-- steps that follow each other with no other event between them; for any, an event is
+-- the first of the steps that it matches, and what counts is how many different steps
+-- lie within one window, each at its last occurrence. The best try counts, and the
+-- earliest of equal ones.
+SELECT who.1 AS unit_kind, who.2 AS unit_id, best.1 AS level, arrayMap(t -> fromUnixTimestamp64Micro(t, 'UTC'), best.2) AS step_times, best.3 AS value
+FROM
+(
+    SELECT who, argMax((level, times, label), (level, -toInt64(try))) AS best
+    FROM
+    (
+        SELECT who, try, times, if({{.P "ordering"}} = 'ordered', toUInt64(ordered), length(times)) AS level,
+            arrayFirst(e -> e.1 = times[1] AND (has(e.5, 1) OR {{.P "ordering"}} = 'any'), entries).6 AS label
+        FROM
+        (
+            SELECT who, try,
+                {{template "funnel_level" .}} AS ordered,
+                arraySort(e -> (e.1, e.2, e.3, e.4), groupArray((toUnixTimestamp64Micro(event_time), if({{.P "ordering"}} = 'ordered', arrayMin(ixs), 0), source_partition, source_offset, ixs, label))) AS entries,
+                if({{.P "ordering"}} = 'ordered', {{template "funnel_chain" .}}, if({{.P "ordering"}} = 'strict', {{template "funnel_strict" .}}, {{template "funnel_any" .}})) AS times
+            FROM
+            (
+                SELECT {{.Unit}} AS who, event_time, source_partition, source_offset, label, ixs, ends, sum(ends) OVER (PARTITION BY who ORDER BY event_time, source_partition, source_offset) AS try
+                FROM
+                (
+                    SELECT u.actor_kind AS actor_kind, u.actor_id AS actor_id, u.account_id AS account_id, u.event_time AS event_time, u.source_partition AS source_partition, u.source_offset AS source_offset,
+                        {{.Dimension "u"}} AS label,
+                        arrayFilter((i, s) -> s = u.feature_id OR s = concat('event:', u.event), arrayEnumerate({{.P "steps"}}), {{.P "steps"}}) AS ixs,
+                        arrayExists(s -> s = u.feature_id OR s = concat('event:', u.event), {{.P "without"}}) AS ends
+                    FROM ({{template "counted_events" ((.With "columns" "event, event_time, source_partition, source_offset").With "where" "1")}}) AS u
+                    {{template "trait_join" .}}
+                    WHERE {{.CheckUnit}} AND {{.CheckDimension}} AND {{.CheckSteps}} AND {{.CheckOrdering}} AND (notEmpty(ixs) OR ends OR {{.P "ordering"}} = 'strict')
+                )
+            )
+            WHERE NOT ends
+            GROUP BY who, try
+        )
+        WHERE level > 0
+    )
+    GROUP BY who
+){{end}}
+
+{{define "funnel_strict"}}-- How far the steps lead from each event on; the lambda has the events that follow as
+            -- further arguments, since one that captures the array copies it for each event.
+            arrayMap(runs -> arrayMap(e -> e.1, arraySlice(entries, indexOf(runs, arrayMax(runs)), arrayMax(runs))), [arrayMap((a, b, c, d, e, f, g, h) ->
+                {{range $i, $e := .Letters}}if(NOT has({{$e}}.2, {{$i}} + 1){{if $i}} OR {{$e}}.1 - a.1 > {window:UInt64} * 1000000{{end}}, {{$i}}, {{end}}8{{range .Letters}}){{end}},
+                {{range $i, $e := .Letters}}{{if $i}}, {{end}}arrayResize(arraySlice(arrayMap(x -> (x.1, x.5), entries), {{$i}} + 1), length(entries)){{end}})])[1]{{end}}
+
+{{define "funnel_any"}}arrayFold((acc, e) -> arrayMap(last -> (last, if(arrayCount(t -> e.1 - t <= {window:UInt64} * 1000000, last) > length(acc.2), arraySort(arrayFilter(t -> e.1 - t <= {window:UInt64} * 1000000, last)), acc.2)),
+                [arrayMap((t, s, before, j) -> if(s != {{.P "steps"}}[e.5[1]], t, if(before = 0, e.1, acc.1[before])), acc.1, {{.P "steps"}},
+                    arrayMap((s, j) -> arrayLastIndex(x -> x = s, arraySlice({{.P "steps"}}, 1, j - 1)), {{.P "steps"}}, arrayEnumerate({{.P "steps"}})), arrayEnumerate(acc.1))])[1],
+            entries, (arrayMap(s -> toInt64(-9000000000000000000), {{.P "steps"}}), CAST([], 'Array(Int64)'))).2{{end}}
+
+{{define "funnel_query"}}SELECT toLowCardinality({app:String}) AS app_id, value, toUInt32(step) AS step, {{if eq (.P "tries") "1"}}if({{.P "ordering"}} = 'any', '', {{.P "steps"}}[step]){{else}}{{.P "steps"}}[step]{{end}} AS step_name, countIf(level >= step) AS reached, reached / countIf(level >= 1) AS conversion_from_first,
     reached / nullIf(countIf(level + 1 >= step), 0) AS conversion_from_previous,
     quantileExactInclusiveOrNullIf(0.5)(seconds, step > 1 AND length(step_times) >= step) AS median_seconds_from_previous,
     quantileExactInclusiveOrNullIf(0.9)(seconds, step > 1 AND length(step_times) >= step) AS p90_seconds_from_previous
 FROM
 (
     SELECT value, level, step_times, step, if(step > 1, (toUnixTimestamp64Micro(step_times[step]) - toUnixTimestamp64Micro(step_times[step - 1])) / 1000000, 0) AS seconds
-    FROM ({{template "funnel_people_query" .}})
+    FROM ({{if eq (.P "tries") "1"}}{{template "funnel_tries_query" .}}{{else}}{{template "funnel_people_query" .}}{{end}})
     ARRAY JOIN arrayEnumerate({{.P "steps"}}) AS step
 )
 GROUP BY value, step
