@@ -391,17 +391,20 @@ func TestExplore(t *testing.T) {
 	)
 	for address, want := range map[string][]string{
 		"show=funnel": {"Choose two steps or more", `<option>scan</option>`, `<option>event:Look &lt;up&gt;</option>`},
-		"show=funnel&step=scan&step=pay&window=3600":             {"Of 3 people who did scan in the last 7 days, 1 came to pay within 1 hour: 33 %.", "60 s"},
-		"show=funnel&step=scan&step=&step=pay":                   {"2 came to pay within 1 day: 67 %."},
-		"show=funnel&step=scan&step=pay&unit=account&by=account": {"Of 2 accounts", "<td>mill<td", "<td>shop<td"},
-		"show=paths&step=scan":                                   {"<td>scan<td", "scan <span class=\"then\">→</span> pay"},
-		"show=paths&step=pay&side=before":                        {"Most often there is nothing before pay in a session.", "<td>pay<td"},
-		"show=breakdown":                                         {"Name a key"},
-		"show=breakdown&path=method":                             {"0 of 6 events have method"},
-		"show=trends&by=feature":                                 {"scan had the most active people in a day"},
-		"show=sessions":                                          {"4 sessions began"},
-		"show=retention":                                         {"Retention by week"},
-		"":                                                       {"sales had the most active people"},
+		"show=funnel&step=scan&step=pay&window=3600":                 {"Of 3 people who did scan in the last 7 days, 1 came to pay within 1 hour: 33 %.", "60 s"},
+		"show=funnel&step=scan&step=&step=pay":                       {"2 came to pay within 1 day: 67 %."},
+		"show=funnel&step=scan&step=pay&unit=account&by=account":     {"Of 2 accounts", "<td>mill<td", "<td>shop<td"},
+		"show=funnel&step=pay&step=scan&ordering=any":                {"Of 3 people who did one of the steps in the last 7 days, 2 did all 2 within 1 day: 67 %.", "<td>1 of 2 steps<td", `value="any" selected`},
+		"show=funnel&step=scan&step=pay&ordering=strict":             {"2 came to pay with nothing else in between within 1 day: 67 %."},
+		"show=funnel&step=scan&step=event:Look+%3Cup%3E&without=pay": {"Of 3 people who did scan in the last 7 days, 1 came to event:Look &lt;up&gt; without pay within 1 day: 33 %."},
+		"show=paths&step=scan":                                       {"<td>scan<td", "scan <span class=\"then\">→</span> pay"},
+		"show=paths&step=pay&side=before":                            {"Most often there is nothing before pay in a session.", "<td>pay<td"},
+		"show=breakdown":                                             {"Name a key"},
+		"show=breakdown&path=method":                                 {"0 of 6 events have method"},
+		"show=trends&by=feature":                                     {"scan had the most active people in a day"},
+		"show=sessions":                                              {"4 sessions began"},
+		"show=retention":                                             {"Retention by week"},
+		"":                                                           {"sales had the most active people"},
 	} {
 		html := s.page("/explore?app=dev&p=7d&" + address)
 		for _, w := range want {
@@ -415,12 +418,14 @@ func TestExplore(t *testing.T) {
 		t.Errorf("got %v", rows)
 	}
 	for address, want := range map[string]string{
-		"/explore?app=dev&show=charts":                                   "There is no &#34;charts&#34; under Explore",
-		"/explore?app=dev&show=funnel&window=soon":                       "is not a whole number",
-		"/explore?app=dev&show=funnel&unit=company":                      "is unknown",
-		"/explore?app=dev&by=colour":                                     "is no dimension",
-		"/explore?app=dev&show=funnel" + strings.Repeat("&step=scan", 9): "Give at most 8.",
-		"/api/v1/funnel?app=dev":                                         "names no step",
+		"/explore?app=dev&show=charts":                                      "There is no &#34;charts&#34; under Explore",
+		"/explore?app=dev&show=funnel&window=soon":                          "is not a whole number",
+		"/explore?app=dev&show=funnel&unit=company":                         "is unknown",
+		"/explore?app=dev&show=funnel&ordering=random":                      "ordering=&#34;random&#34; is unknown",
+		"/explore?app=dev&show=funnel" + strings.Repeat("&without=scan", 9): "Give at most 8.",
+		"/explore?app=dev&by=colour":                                        "is no dimension",
+		"/explore?app=dev&show=funnel" + strings.Repeat("&step=scan", 9):    "Give at most 8.",
+		"/api/v1/funnel?app=dev":                                            "names no step",
 	} {
 		if w := s.do(nil, address); w.Code != http.StatusBadRequest && w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s: got %d %s, want %q", address, w.Code, w.Body, want)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/uptakehq/uptake/rollup-writer/console/page"
@@ -36,6 +37,7 @@ type exploreBody struct {
 
 	Chosen  []string    // steps of the funnel, with empty ones to fill in
 	Windows []page.Link // of the funnel; URL is the number of seconds
+	Without string      // the step that must not lie between
 	Before  bool        // of paths
 
 	Chart  *page.Lines
@@ -172,6 +174,7 @@ func (c *Console) funnel(r *http.Request, s *scope, b *exploreBody) (string, err
 		}
 		b.Chosen = append(b.Chosen, chosen)
 	}
+	b.Without = strings.Join(s.without[:min(1, len(s.without))], "")
 	within := s.values["window"] + " s"
 	for _, w := range windows {
 		chosen := w.Seconds == s.values["window"]
@@ -183,16 +186,29 @@ func (c *Console) funnel(r *http.Request, s *scope, b *exploreBody) (string, err
 	if len(steps) < 2 {
 		return "Choose two steps or more: how many people came from the first to the last?", nil
 	}
-	result, err := c.asker.ask(r.Context(), "funnel", s.values)
-	if err != nil {
-		return "", err
-	}
+	name, anyOrder := "funnel", s.values["ordering"] == "any"
 	extra := []string{"window", s.values["window"], "unit", s.values["unit"], "by", s.values["by"]}
 	for _, step := range steps {
 		extra = append(extra, "step", step)
 	}
-	b.Door = s.door("funnel", extra...)
+	if s.values["ordering"] != "ordered" || len(s.without) > 0 {
+		name, extra = "funnel_options", append(extra, "ordering", s.values["ordering"])
+		for _, step := range s.without {
+			extra = append(extra, "without", step)
+		}
+	}
+	result, err := c.asker.ask(r.Context(), name, s.values)
+	if err != nil {
+		return "", err
+	}
+	b.Door = s.door(name, extra...)
 	f := &funnelTable{Steps: steps, By: s.values["by"]}
+	if anyOrder {
+		f.Steps = nil
+		for i := range steps {
+			f.Steps = append(f.Steps, fmt.Sprintf("%d of %d steps", i+1, len(steps)))
+		}
+	}
 	for i := range result.Rows {
 		value := text(result.cell(i, "value"))
 		if n := len(f.Values); n == 0 || f.Values[n-1].Value != value {
@@ -201,7 +217,7 @@ func (c *Console) funnel(r *http.Request, s *scope, b *exploreBody) (string, err
 		v := &f.Values[len(f.Values)-1]
 		share := fraction(result.cell(i, "conversion_from_first"))
 		step := funnelStep{
-			Name: text(result.cell(i, "step_name")), Reached: number(result.cell(i, "reached")),
+			Name: f.Steps[number(result.cell(i, "step"))-1], Reached: number(result.cell(i, "reached")),
 			Width: int(share*20 + 0.5), OfFirst: page.Percent(share),
 			Median: duration(result.cell(i, "median_seconds_from_previous")), Ninetieth: duration(result.cell(i, "p90_seconds_from_previous")),
 		}
@@ -219,12 +235,22 @@ func (c *Console) funnel(r *http.Request, s *scope, b *exploreBody) (string, err
 	if s.values["unit"] == "account" {
 		one, many = "account", "accounts"
 	}
+	began, came := steps[0], "came to "+steps[len(steps)-1]
+	if anyOrder {
+		began, came = "one of the steps", fmt.Sprintf("did all %d", len(steps))
+	}
 	if first == 0 {
-		return fmt.Sprintf("Nobody did %s in %s.", steps[0], s.period()), nil
+		return fmt.Sprintf("Nobody did %s in %s.", began, s.period()), nil
 	}
 	b.Funnel = f
-	return fmt.Sprintf("Of %s who did %s in %s, %s came to %s within %s: %s.", page.Plural(first, one, many), steps[0], s.period(),
-		page.Whole(last), steps[len(steps)-1], within, page.Percent(float64(last)/float64(first))), nil
+	if s.values["ordering"] == "strict" {
+		came += " with nothing else in between"
+	}
+	if len(s.without) > 0 {
+		came += " without " + strings.Join(s.without, " or ")
+	}
+	return fmt.Sprintf("Of %s who did %s in %s, %s %s within %s: %s.", page.Plural(first, one, many), began, s.period(),
+		page.Whole(last), came, within, page.Percent(float64(last)/float64(first))), nil
 }
 
 // duration in words, empty for none.

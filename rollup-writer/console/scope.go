@@ -25,6 +25,7 @@ type scope struct {
 	Now      time.Time
 	values   question.Values
 	steps    []string          // of a funnel; the first is that of a path
+	without  []string          // steps that end a try of a funnel
 	names    map[string]string // of accounts, by id
 }
 
@@ -82,19 +83,27 @@ func (c *Console) scopeOf(r *http.Request, app string) (*scope, error) {
 		"window": cmp.Or(q.Get("window"), "86400"),
 		"unit":   cmp.Or(q.Get("unit"), "person"),
 		"grain":  cmp.Or(q.Get("grain"), "day"),
+
+		"ordering": cmp.Or(q.Get("ordering"), "ordered"),
 	}
-	for _, step := range q["step"] {
-		if step = strings.TrimSpace(step); step != "" {
-			s.steps = append(s.steps, step)
-		}
-	}
+	s.steps, s.without = trimmed(q["step"]), trimmed(q["without"])
 	if len(s.steps) > 0 {
 		s.values["step"] = s.steps[0]
 	} else {
 		s.values["step"] = ""
 	}
-	s.values["steps"] = question.Array(s.steps)
+	s.values["steps"], s.values["without"] = question.Array(s.steps), question.Array(s.without)
 	return s, s.check()
+}
+
+// trimmed are the texts without blanks around them, and without those that are empty.
+func trimmed(texts []string) (kept []string) {
+	for _, t := range texts {
+		if t = strings.TrimSpace(t); t != "" {
+			kept = append(kept, t)
+		}
+	}
+	return kept
 }
 
 // mostSteps of a funnel.
@@ -107,13 +116,15 @@ func (s *scope) check() error {
 			return &refusal{fmt.Sprintf("%s=%q is not a whole number.", name, s.values[name]), "Leave it out."}
 		}
 	}
-	for name, allowed := range map[string][]string{"unit": {"person", "account"}, "grain": {"day", "week", "month"}} {
+	for name, allowed := range map[string][]string{"unit": {"person", "account"}, "grain": {"day", "week", "month"}, "ordering": orderings} {
 		if !slices.Contains(allowed, s.values[name]) {
 			return &refusal{fmt.Sprintf("%s=%q is unknown.", name, s.values[name]), "Give one of " + strings.Join(allowed, ", ") + "."}
 		}
 	}
-	if len(s.steps) > mostSteps {
-		return &refusal{fmt.Sprintf("A funnel of %d steps cannot be computed.", len(s.steps)), fmt.Sprintf("Give at most %d.", mostSteps)}
+	for what, n := range map[string]int{"A funnel of %d steps": len(s.steps), "A funnel without %d steps": len(s.without)} {
+		if n > mostSteps {
+			return &refusal{fmt.Sprintf(what+" cannot be computed.", n), fmt.Sprintf("Give at most %d.", mostSteps)}
+		}
 	}
 	by := s.values["by"]
 	if trait, _ := strings.CutPrefix(strings.TrimPrefix(by, "account."), "user."); by != "" && (trait == "" || trait == by) && !slices.Contains(dimensions, by) {
@@ -121,6 +132,9 @@ func (s *scope) check() error {
 	}
 	return nil
 }
+
+// orderings of the steps of a funnel.
+var orderings = []string{"ordered", "any", "strict"}
 
 // dimensions by which activity and funnels can be broken down, besides traits.
 var dimensions = []string{"product", "module", "feature", "account", "role"}
