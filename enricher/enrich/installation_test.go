@@ -84,6 +84,36 @@ func TestClaimsBeforeTheFirstEvent(t *testing.T) {
 	c.check()
 }
 
+// A new catalog moves history in every partition, those without records too: in one
+// transaction with records of others, it commits offsets of all. Otherwise a partition whose
+// first events arrive while no enricher runs would look as if its offsets had been lost.
+func TestCatalogBeforeTheFirstEvent(t *testing.T) {
+	parallel(t)
+	c := newCluster(t)
+	dir := t.TempDir()
+	none, billing := "", "billing"
+	c.apply("dev", 1, catalogOf(billing, "Item Scanned"), event.Move{Match: event.Attribution{ModuleID: &none}, Set: event.Attribution{ModuleID: &billing}})
+	c.send(c.raw(track("dev", 1)))
+	i := c.start(dir)
+	c.wait("the catalog to be in force everywhere", func() bool {
+		for p := range int32(partitions) {
+			if len(c.committed(topic.Enriched, p)) == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	c.drained()
+	i.stopped()
+	for n := range 40 {
+		c.send(c.raw(track("dev", n)))
+	}
+	i = c.start(dir)
+	c.drained(func() { t.Fatalf("nothing moves: %v", i.ended()) })
+	i.stopped()
+	c.check()
+}
+
 func TestOffsetsOfTheGroupGone(t *testing.T) {
 	parallel(t)
 	c := newCluster(t)

@@ -327,12 +327,13 @@ type txn struct {
 	pending  sync.WaitGroup  // jobs that workers have not finished
 	err      atomic.Pointer[error]
 	records  int
+	polled   map[int32]bool // partitions that have some of them
 	touched  map[int32]*worker
 	promise  func(*kgo.Record, error) // produced, of every record
 }
 
 func newTxn(ctx context.Context, catalogs *snapshot) *txn {
-	t := &txn{ctx: ctx, catalogs: catalogs, touched: map[int32]*worker{}}
+	t := &txn{ctx: ctx, catalogs: catalogs, polled: map[int32]bool{}, touched: map[int32]*worker{}}
 	t.promise = t.produced
 	return t
 }
@@ -462,6 +463,7 @@ func (n *session) dispatch(t *txn, fetches kgo.Fetches) {
 		lag := p.HighWatermark - last.Offset - 1
 		n.svc.metrics.lag(p.Topic, p.Partition, lag)
 		n.svc.lag.Set(lagName(p.Topic, p.Partition), lag)
+		t.polled[p.Partition] = true
 		n.give(t, w, p.Records)
 	})
 }
@@ -495,12 +497,19 @@ func (n *session) end(ctx context.Context, t *txn) error {
 
 var errNotCommitted = errors.New("not committed")
 
-// withOffsets makes sure that a transaction without records also commits offsets, those
-// that are already committed. The group coordinator checks them against the member's
-// generation: without any offsets, an instance that lost its partitions could still
-// commit.
+// withOffsets makes sure that every partition that a transaction writes for has offsets in
+// it: one without records, which a new catalog version moved, those that are already
+// committed. The group coordinator checks offsets against the member's generation: without
+// any, an instance that lost its partitions could still commit. And a partition that was
+// written for without an offset could not be told from one whose offset was lost.
 func (n *session) withOffsets(ctx context.Context, t *txn) (context.Context, error) {
-	if t.records > 0 {
+	var idle []int32
+	for id := range t.touched {
+		if !t.polled[id] {
+			idle = append(idle, id)
+		}
+	}
+	if len(idle) == 0 {
 		return ctx, nil
 	}
 	// The client's record of committed offsets does not suffice: it may not have
@@ -513,7 +522,7 @@ func (n *session) withOffsets(ctx context.Context, t *txn) (context.Context, err
 	for _, name := range []string{topic.Raw, topic.Links} {
 		rt := kmsg.NewTxnOffsetCommitRequestTopic()
 		rt.Topic, rt.TopicID = name, n.svc.topics[name].ID
-		for id := range t.touched {
+		for _, id := range idle {
 			rp := kmsg.NewTxnOffsetCommitRequestTopicPartition()
 			rp.Partition = id
 			switch at, ok := committed.Lookup(name, id); {
@@ -533,7 +542,13 @@ func (n *session) withOffsets(ctx context.Context, t *txn) (context.Context, err
 		topics = append(topics, rt)
 	}
 	return kgo.PreTxnCommitFnContext(ctx, func(req *kmsg.TxnOffsetCommitRequest) error {
-		req.Topics = append(req.Topics, topics...)
+		for _, rt := range topics {
+			if i := slices.IndexFunc(req.Topics, func(t kmsg.TxnOffsetCommitRequestTopic) bool { return t.Topic == rt.Topic }); i >= 0 {
+				req.Topics[i].Partitions = append(req.Topics[i].Partitions, rt.Partitions...)
+			} else {
+				req.Topics = append(req.Topics, rt)
+			}
+		}
 		return nil
 	}), nil
 }
