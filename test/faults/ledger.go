@@ -118,7 +118,7 @@ func ReadRows(path string) ([]Row, error) {
 var code = []string{
 	"rollup-writer/internal/block/*.go", "rollup-writer/internal/plan/*.go", "enricher/internal/dedup/*.go",
 	"rollup-writer/rollup/correction.go", "rollup-writer/rollup/insert.go", "rollup-writer/rollup/partition.go",
-	"rollup-writer/rollup/verify.go", "rollup-writer/rollup/window.go",
+	"rollup-writer/rollup/verify.go", "rollup-writer/rollup/verify_others.go", "rollup-writer/rollup/window.go",
 }
 
 // CodeHash is a hash of the code by which a row of the ledger counts, without its
