@@ -607,6 +607,11 @@ func (o *Oracle) Retention(period, of string, start, back []string) (rows []Row)
 	return rows
 }
 
+// inOrder is the order of time, and of the log where the time is the same.
+func inOrder(a, b *Event) int {
+	return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
+}
+
 func matches(e *Event, step string) bool {
 	return e.Now.Feature != "" && step == e.Now.Feature || step == "event:"+e.Name
 }
@@ -711,9 +716,7 @@ func (o *Oracle) FunnelPeople(steps []string, window time.Duration, of, by strin
 		if p.Level == 0 {
 			continue
 		}
-		slices.SortFunc(es, func(a, b *Event) int {
-			return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
-		})
+		slices.SortFunc(es, inOrder)
 		for _, e := range es {
 			if e.Time.Equal(p.Times[0]) && matches(e, steps[0]) {
 				p.Value = o.dimension(e, by)
@@ -773,9 +776,7 @@ func (o *Oracle) FunnelOptions(steps []string, window time.Duration, of, by, ord
 	}
 	var people []FunnelPerson
 	for u, es := range events {
-		slices.SortFunc(es, func(a, b *Event) int {
-			return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
-		})
+		slices.SortFunc(es, inOrder)
 		best := FunnelPerson{Who: u}
 		var try []*Event
 		end := func() {
@@ -894,9 +895,7 @@ func (o *Oracle) sessions() (all []Session) {
 		}
 	}
 	for p, es := range events {
-		slices.SortFunc(es, func(a, b *Event) int {
-			return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
-		})
+		slices.SortFunc(es, inOrder)
 		number := 0
 		for i, e := range es {
 			if i == 0 || e.Time.Sub(es[i-1].Time) > gap {
@@ -1126,7 +1125,7 @@ func (o *Oracle) Touches() (rows []Row) {
 		}
 	}
 	order := func(a, b *Event) int {
-		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
+		return inOrder(a, b)
 	}
 	host := func(referrer string) string {
 		u, err := url.Parse(referrer)
@@ -1222,7 +1221,7 @@ func (o *Oracle) Timeline(user string) (rows []Row) {
 	}
 	sort.SliceStable(events, func(i, j int) bool {
 		a, b := events[i], events[j]
-		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset)) < 0
+		return inOrder(a, b) < 0
 	})
 	for _, e := range events {
 		rows = append(rows, row(e.Time, e.Kind, e.Name, e.Now.Feature, e.Now.Account, e.Now.Role))

@@ -3556,10 +3556,10 @@ FROM
                 FROM
                 (
                     SELECT u.actor_kind AS actor_kind, u.actor_id AS actor_id, u.account_id AS account_id, u.event_time AS event_time, u.source_partition AS source_partition, u.source_offset AS source_offset,
-                        multiIf({by:String} = 'product', u.product_id, {by:String} = 'module', u.module_id, {by:String} = 'feature', u.feature_id, {by:String} = 'account', u.account_id, {by:String} = 'role', u.role, trait.value) AS label,
-                        arrayFilter((i, s) -> s = u.feature_id OR s = concat('event:', u.event), arrayEnumerate({steps:Array(String)}), {steps:Array(String)}) AS ixs,
-                        arrayExists(s -> s = u.feature_id OR s = concat('event:', u.event), {without:Array(String)}) AS ends
-                    FROM (WITH
+            multiIf({by:String} = 'product', u.product_id, {by:String} = 'module', u.module_id, {by:String} = 'feature', u.feature_id, {by:String} = 'account', u.account_id, {by:String} = 'role', u.role, trait.value) AS label,
+            arrayFilter((i, s) -> s = u.feature_id OR s = concat('event:', u.event), arrayEnumerate({steps:Array(String)}), {steps:Array(String)}) AS ixs,
+            arrayExists(s -> s = u.feature_id OR s = concat('event:', u.event), {without:Array(String)}) AS ends
+        FROM (WITH
     -- What is defined for the app, as constants: an array of (use, match, key, value), and
     (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
 FROM `uptake_internal`.`insight_rules`
@@ -3614,14 +3614,14 @@ GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
 actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
-                    LEFT ANY JOIN
+        LEFT ANY JOIN
 (
     SELECT subject AS id, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS value
     FROM `uptake_internal`.`identity_facts` AS f
     WHERE app_id = {app:String} AND fact = substringIndex({by:String}, '.', 1) AND object != '' AND substringIndex(object, '\0', 1) = substring({by:String}, position({by:String}, '.') + 1)
     GROUP BY id
 ) AS trait ON trait.id = multiIf(startsWith({by:String}, 'account.'), u.account_id, u.actor_kind = 'user', u.actor_id, '')
-                    WHERE NOT throwIf({unit:String} NOT IN ('person', 'account'), 'unit must be person or account') AND ({unit:String} = 'person' OR account_id != '') AND NOT throwIf({by:String} NOT IN ('', 'product', 'module', 'feature', 'account', 'role') AND NOT startsWith({by:String}, 'account.') AND NOT startsWith({by:String}, 'user.'), 'by must be product, module, feature, account, role, account.<trait>, user.<trait> or empty') AND NOT throwIf(length({steps:Array(String)}) NOT BETWEEN 1 AND 8, 'a funnel has 1 to 8 steps') AND NOT throwIf({ordering:String} NOT IN ('ordered', 'any', 'strict'), 'ordering must be ordered, any or strict') AND (notEmpty(ixs) OR ends OR {ordering:String} = 'strict')
+        WHERE NOT throwIf({unit:String} NOT IN ('person', 'account'), 'unit must be person or account') AND ({unit:String} = 'person' OR account_id != '') AND NOT throwIf({by:String} NOT IN ('', 'product', 'module', 'feature', 'account', 'role') AND NOT startsWith({by:String}, 'account.') AND NOT startsWith({by:String}, 'user.'), 'by must be product, module, feature, account, role, account.<trait>, user.<trait> or empty') AND NOT throwIf(length({steps:Array(String)}) NOT BETWEEN 1 AND 8, 'a funnel has 1 to 8 steps') AND NOT throwIf({ordering:String} NOT IN ('ordered', 'any', 'strict'), 'ordering must be ordered, any or strict') AND (notEmpty(ixs) OR ends OR {ordering:String} = 'strict')
                 )
             )
             WHERE NOT ends

@@ -233,16 +233,19 @@ FROM
         {{template "funnel_chain" .}} AS times
     FROM
     (
-        SELECT u.actor_kind AS actor_kind, u.actor_id AS actor_id, u.account_id AS account_id, u.event_time AS event_time, u.source_partition AS source_partition, u.source_offset AS source_offset,
-            {{.Dimension "u"}} AS label,
-            arrayFilter((i, s) -> s = u.feature_id OR s = concat('event:', u.event), arrayEnumerate({{.P "steps"}}), {{.P "steps"}}) AS ixs
-        FROM ({{template "counted_events" ((.With "columns" "event, event_time, source_partition, source_offset").With "where" "1")}}) AS u
-        {{template "trait_join" .}}
-        WHERE {{.CheckUnit}} AND {{.CheckDimension}} AND {{.CheckSteps}} AND notEmpty(ixs)
+        {{template "funnel_events" .}}
     )
     GROUP BY who
 )
 WHERE level > 0{{end}}
+
+{{define "funnel_events"}}SELECT u.actor_kind AS actor_kind, u.actor_id AS actor_id, u.account_id AS account_id, u.event_time AS event_time, u.source_partition AS source_partition, u.source_offset AS source_offset,
+            {{.Dimension "u"}} AS label,
+            arrayFilter((i, s) -> s = u.feature_id OR s = concat('event:', u.event), arrayEnumerate({{.P "steps"}}), {{.P "steps"}}) AS ixs{{if eq (.P "tries") "1"}},
+            arrayExists(s -> s = u.feature_id OR s = concat('event:', u.event), {{.P "without"}}) AS ends{{end}}
+        FROM ({{template "counted_events" ((.With "columns" "event, event_time, source_partition, source_offset").With "where" "1")}}) AS u
+        {{template "trait_join" .}}
+        WHERE {{.CheckUnit}} AND {{.CheckDimension}} AND {{.CheckSteps}} AND {{if eq (.P "tries") "1"}}{{.CheckOrdering}} AND (notEmpty(ixs) OR ends OR {{.P "ordering"}} = 'strict'){{else}}notEmpty(ixs){{end}}{{end}}
 
 {{define "funnel_level"}}windowFunnel({window:UInt64} * 1000000, 'strict_once')(toUInt64(toUnixTimestamp64Micro(event_time)),
             has(ixs, 1), has(ixs, 2), has(ixs, 3), has(ixs, 4), has(ixs, 5), has(ixs, 6), has(ixs, 7), has(ixs, 8)){{end}}
@@ -279,13 +282,7 @@ FROM
                 SELECT {{.Unit}} AS who, event_time, source_partition, source_offset, label, ixs, ends, sum(ends) OVER (PARTITION BY who ORDER BY event_time, source_partition, source_offset) AS try
                 FROM
                 (
-                    SELECT u.actor_kind AS actor_kind, u.actor_id AS actor_id, u.account_id AS account_id, u.event_time AS event_time, u.source_partition AS source_partition, u.source_offset AS source_offset,
-                        {{.Dimension "u"}} AS label,
-                        arrayFilter((i, s) -> s = u.feature_id OR s = concat('event:', u.event), arrayEnumerate({{.P "steps"}}), {{.P "steps"}}) AS ixs,
-                        arrayExists(s -> s = u.feature_id OR s = concat('event:', u.event), {{.P "without"}}) AS ends
-                    FROM ({{template "counted_events" ((.With "columns" "event, event_time, source_partition, source_offset").With "where" "1")}}) AS u
-                    {{template "trait_join" .}}
-                    WHERE {{.CheckUnit}} AND {{.CheckDimension}} AND {{.CheckSteps}} AND {{.CheckOrdering}} AND (notEmpty(ixs) OR ends OR {{.P "ordering"}} = 'strict')
+                    {{template "funnel_events" .}}
                 )
             )
             WHERE NOT ends
