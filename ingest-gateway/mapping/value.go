@@ -34,7 +34,7 @@ func ID(v scan.Value) (string, bool) {
 }
 
 // Choice takes one of several texts that may be an id: the first that is one. A text
-// such as "null" does not hide an id behind it. Where none is an id, Text is the first
+// such as "null" does not hide an id after it. Where none is an id, Text is the first
 // text, which the batch drops and notes.
 type Choice struct {
 	App  *ingest.App

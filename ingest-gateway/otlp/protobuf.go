@@ -135,7 +135,7 @@ func (w *writer) message(b []byte, m message, depth int) error {
 	return nil
 }
 
-// repeated writes the fields of one number as an array. It returns what stands behind
+// repeated writes the fields of one number as an array. It returns what comes after
 // those that follow each other at the beginning of b.
 func (w *writer) repeated(b []byte, number int, s shape, depth int) (rest []byte, err error) {
 	w.out = append(w.out, '[')

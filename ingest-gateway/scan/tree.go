@@ -17,11 +17,11 @@ type Tree struct {
 	open  []uint32 // containers around the place that Parse is at
 }
 
-// node is a value, or a name in an object, whose value is the node behind it. What
-// is in a container stands behind it, up to next.
+// node is a value, or a name in an object, whose value is the next node. The nodes
+// of what a container holds follow it, up to next.
 type node struct {
 	start, end uint32
-	next       uint32 // the node behind all that is in this one
+	next       uint32 // the first node after all that is in this one
 	kind       Kind
 	escaped    bool
 	bad        bool   // not UTF-8, or something in it is not
@@ -134,7 +134,7 @@ func (t *Tree) name(s *Scanner) bool {
 	return true
 }
 
-// follow reads what stands behind a value, or behind the opening of an empty
+// follow reads what comes after a value, or after the opening of an empty
 // container. It reports false when no further value comes.
 func (t *Tree) follow(s *Scanner) bool {
 	for len(t.open) > 0 {
