@@ -22,6 +22,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/topic"
+	"github.com/uptakehq/uptake/schemas/topic/locallog"
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
@@ -62,6 +63,7 @@ func newCluster(t testing.TB, opts ...kfake.Opt) *cluster {
 			t.Fatal(err)
 		}
 		t.Cleanup(fake.Close)
+		locallog.ListAborted(fake)
 		c.fake, c.brokers = fake, fake.ListenAddrs()
 	}
 	cl, err := kgo.NewClient(kgo.SeedBrokers(c.brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(8<<20))

@@ -22,7 +22,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -329,9 +328,7 @@ func (f *fetcher) fetch(ctx context.Context) (kgo.FetchPartition, int64, error) 
 	req := kmsg.NewPtrFetchRequest()
 	req.MaxWaitMillis = int32(maxWait.Milliseconds())
 	req.MinBytes = 1
-	// The bound of the partition is the one that counts: there is no other. The embedded
-	// log leaves out which transactions were aborted where it stops at the request's.
-	req.MaxBytes = math.MaxInt32
+	req.MaxBytes = f.r.FetchBytes
 	req.IsolationLevel = 1
 	req.Topics = append(req.Topics, t)
 

@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/uptakehq/uptake/schemas/topic/locallog"
 )
 
 const name = "topic"
@@ -30,6 +32,7 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(fake.Close)
+	locallog.ListAborted(fake)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	r, err := New(kgo.SeedBrokers(fake.ListenAddrs()...))
@@ -121,7 +124,7 @@ func TestReadsWhatWasCommitted(t *testing.T) {
 	}
 }
 
-// An aborted transaction is left out also where a fetch is full behind it.
+// An aborted transaction is left out also where a fetch ends after it because it is full.
 func TestAbortedInAFullFetch(t *testing.T) {
 	f := newFixture(t)
 	f.reader.FetchBytes = 300
