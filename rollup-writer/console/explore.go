@@ -174,7 +174,9 @@ func (c *Console) funnel(r *http.Request, s *scope, b *exploreBody) (string, err
 		}
 		b.Chosen = append(b.Chosen, chosen)
 	}
-	b.Without = strings.Join(s.without[:min(1, len(s.without))], "")
+	if len(s.without) > 0 { // the form has one
+		b.Without = s.without[0]
+	}
 	within := s.values["window"] + " s"
 	for _, w := range windows {
 		chosen := w.Seconds == s.values["window"]

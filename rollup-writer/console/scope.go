@@ -106,7 +106,7 @@ func trimmed(texts []string) (kept []string) {
 	return kept
 }
 
-// mostSteps of a funnel.
+// mostSteps of a funnel, and of those that end a try of it.
 const mostSteps = 8
 
 // check refuses values that no question can use.
@@ -121,9 +121,9 @@ func (s *scope) check() error {
 			return &refusal{fmt.Sprintf("%s=%q is unknown.", name, s.values[name]), "Give one of " + strings.Join(allowed, ", ") + "."}
 		}
 	}
-	for what, n := range map[string]int{"A funnel of %d steps": len(s.steps), "A funnel without %d steps": len(s.without)} {
-		if n > mostSteps {
-			return &refusal{fmt.Sprintf(what+" cannot be computed.", n), fmt.Sprintf("Give at most %d.", mostSteps)}
+	for _, steps := range [][]string{s.steps, s.without} {
+		if len(steps) > mostSteps {
+			return &refusal{fmt.Sprintf("A funnel of %d steps cannot be computed.", len(steps)), fmt.Sprintf("Give at most %d.", mostSteps)}
 		}
 	}
 	by := s.values["by"]
