@@ -23,7 +23,8 @@ func appendList(w *mapping.Writer, list scan.Node, depth int) {
 }
 
 // appendValue writes one of OTLP's values, an object that names its type, as the
-// JSON that it stands for.
+// JSON that it stands for. A value that is not of the type it names, or of a type that
+// is not known, stays as it was sent.
 func appendValue(dst []byte, v scan.Node, depth int) []byte {
 	if depth <= 0 {
 		return append(dst, "null"...)
@@ -69,7 +70,10 @@ func appendTyped(dst []byte, name string, n scan.Node, depth int) []byte {
 		}
 		return append(dst, "{}"...)
 	}
-	return append(dst, "null"...)
+	if value.Kind == scan.Invalid {
+		return append(dst, "null"...)
+	}
+	return append(dst, value.Raw...)
 }
 
 func appendArray(dst []byte, n scan.Node, depth int) []byte {

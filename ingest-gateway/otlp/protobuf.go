@@ -19,7 +19,7 @@ const (
 	wireFixed32 = 5
 )
 
-var errProtobuf = errors.New("not a protobuf message of OTLP")
+var errProtobuf = errors.New("the body is neither OTLP's JSON nor its protobuf")
 
 // field is one field of a message: its number, and its value by wire type.
 type field struct {
