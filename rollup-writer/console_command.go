@@ -13,7 +13,8 @@ import (
 )
 
 // serveConsole serves the console's pages until the process is asked to stop. It has
-// its own settings, and connects to Kafka only with console-feedback and console-live.
+// its own settings, and connects to Kafka only with console-feedback, console-notes and
+// console-live.
 func serveConsole(c *invocation) error {
 	set := process.NewFlags("rollup-writer console", "info", c.stderr)
 	cfg := console.DefaultConfig()

@@ -28,7 +28,14 @@ type access struct {
 	hosts  []string
 	peers  []netip.Prefix
 	secret string
-	apps   map[string]string // hash of a program's token to its app
+	apps   map[string]appToken // by the hash of a program's token
+}
+
+// appToken is what a program may do with its token: ask questions about one app or, with
+// annotate, add annotations to it and nothing else.
+type appToken struct {
+	app      string
+	annotate bool
 }
 
 const cookieName = "uptake_console"
@@ -106,10 +113,10 @@ func (a *access) allowed(r *http.Request) bool {
 }
 
 // readAppTokens reads a file of lines `APP sha256:HEX`: the hash of a token with which a
-// program may ask questions about that app. Empty lines and those that begin with # are
-// ignored.
-func readAppTokens(path string) (map[string]string, error) {
-	apps := map[string]string{}
+// program may ask questions about that app. A third word, annotate, makes it one that may
+// add annotations only. Empty lines and those that begin with # are ignored.
+func readAppTokens(path string) (map[string]appToken, error) {
+	apps := map[string]appToken{}
 	if path == "" {
 		return apps, nil
 	}
@@ -122,24 +129,43 @@ func readAppTokens(path string) (map[string]string, error) {
 		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
 			continue
 		}
-		sum, ok := strings.CutPrefix(fields[len(fields)-1], "sha256:")
-		if raw, err := hex.DecodeString(sum); len(fields) != 2 || !ok || err != nil || len(raw) != sha256.Size {
-			return nil, fmt.Errorf("line %d must be: APP sha256:HASH, with the 64 hexadecimal digits of the token's SHA-256", i+1)
+		annotate := len(fields) == 3 && fields[2] == "annotate"
+		sum, ok := strings.CutPrefix(fields[min(1, len(fields)-1)], "sha256:")
+		if raw, err := hex.DecodeString(sum); (len(fields) != 2 && !annotate) || !ok || err != nil || len(raw) != sha256.Size {
+			return nil, fmt.Errorf("line %d must be: APP sha256:HASH, with the 64 hexadecimal digits of the token's SHA-256, and may end with the word annotate", i+1)
 		}
 		if _, twice := apps[strings.ToLower(sum)]; twice {
 			return nil, fmt.Errorf("line %d names the token of an earlier line: a token is of one app", i+1)
 		}
-		apps[strings.ToLower(sum)] = fields[0]
+		apps[strings.ToLower(sum)] = appToken{fields[0], annotate}
 	}
 	return apps, nil
 }
 
+// ofApp returns what a program's token is for, if that is the one app that the address
+// names.
+func (a *access) ofApp(r *http.Request, token string) (appToken, bool) {
+	sum := sha256.Sum256([]byte(token))
+	t, ok := a.apps[hex.EncodeToString(sum[:])]
+	q := r.URL.Query()["app"]
+	return t, ok && len(q) == 1 && q[0] == t.app
+}
+
 // mayAsk reports whether a token is of the one app that a question to the API is about.
 func (a *access) mayAsk(r *http.Request, token string) bool {
-	sum := sha256.Sum256([]byte(token))
-	app, ok := a.apps[hex.EncodeToString(sum[:])]
-	q := r.URL.Query()["app"]
-	return ok && (r.Method == http.MethodGet || r.Method == http.MethodHead) && strings.HasPrefix(r.URL.Path, "/api/v1/") && r.URL.Path != "/api/v1/apps" && len(q) == 1 && q[0] == app
+	t, ok := a.ofApp(r, token)
+	return ok && !t.annotate && (r.Method == http.MethodGet || r.Method == http.MethodHead) && strings.HasPrefix(r.URL.Path, "/api/v1/") && r.URL.Path != "/api/v1/apps"
+}
+
+// mayAnnotate reports whether a program may add an annotation: by a bearer token, which no
+// page of another site can make a browser send.
+func (a *access) mayAnnotate(r *http.Request) bool {
+	bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok || r.Method != http.MethodPost || r.URL.Path != annotatePath {
+		return false
+	}
+	t, own := a.ofApp(r, bearer)
+	return own && t.annotate || same(bearer, a.token)
 }
 
 // policy allows a page to load only from its own origin.
@@ -169,7 +195,12 @@ func (a *access) guard(c *Console, next http.Handler) http.Handler {
 				http.Error(w, "The console has pages and forms only.", http.StatusMethodNotAllowed)
 				return
 			}
-			if !sameOrigin(r) {
+			if r.URL.Path == annotatePath {
+				if !a.mayAnnotate(r) {
+					http.Error(w, "Annotations are added with a token of the app that the parameter app names, as Authorization: Bearer.", http.StatusUnauthorized)
+					return
+				}
+			} else if !sameOrigin(r) {
 				http.Error(w, "Only a page of the console may change something.", http.StatusForbidden)
 				return
 			}
@@ -194,6 +225,7 @@ func (a *access) guard(c *Console, next http.Handler) http.Handler {
 		case strings.HasPrefix(r.URL.Path, "/static/"):
 			h.Set("Cache-Control", "max-age=300")
 		case r.URL.Path == "/feedback": // the link is what admits
+		case a.mayAnnotate(r):
 		case !a.allowed(r):
 			c.fail(w, r, http.StatusUnauthorized, "This console opens with the address that it printed when it started.",
 				"The address contains a token. It is in the log of the console, in the banner of standalone, and in the file that console-token-file names.")

@@ -28,6 +28,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/console/page"
 	"github.com/uptakehq/uptake/rollup-writer/console/verdicts"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
+	"github.com/uptakehq/uptake/schemas/note"
 	"github.com/uptakehq/uptake/schemas/signal"
 	"github.com/uptakehq/uptake/schemas/svc/kafka"
 	"github.com/uptakehq/uptake/schemas/svc/process"
@@ -71,6 +72,10 @@ type Config struct {
 	Kafka    kafka.Config
 	Registry registry.Config
 
+	// Notes lets people write annotations, which go to Kafka. False: the console shows
+	// those that there are.
+	Notes bool
+
 	// FeedbackSecret opens the feedback links in delivered alerts: the secret of the
 	// process that delivers them. Empty: links are refused.
 	FeedbackSecret setting.Secret
@@ -111,6 +116,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.WriteKey, "console-write-key", c.WriteKey, "write `key` in the example event of an empty page; empty shows a placeholder")
 	set.StringVar(&c.SendURL, "console-send-url", c.SendURL, "`URL` of the gateway to which the console sends test events, if it reaches it under another than console-gateway-url")
 	set.BoolVar(&c.Live, "console-live", c.Live, "show in the live view what the pipeline decided about each event: asks enrichers for it in Kafka, with the kafka-* settings")
+	set.BoolVar(&c.Notes, "console-notes", c.Notes, "take annotations: writes to the topic of notes in Kafka, with the kafka-* settings")
 	c.Kafka.Flags(set)
 	c.Registry.Flags(set)
 	set.Var(&c.FeedbackSecret, "console-feedback-secret", "`secret` that opens feedback links, or file:PATH, the same as alerts-feedback-secret; empty: links are refused")
@@ -141,7 +147,10 @@ func (c *Config) Validate() error {
 	}
 	errs = append(errs, c.ClickHouse.Validate())
 	if c.Live {
-		errs = append(errs, c.Kafka.Validate(), c.Registry.Validate())
+		errs = append(errs, c.Registry.Validate())
+	}
+	if c.Live || c.Notes {
+		errs = append(errs, c.Kafka.Validate())
 	}
 	if c.TokenFile == "" {
 		errs = append(errs, errors.New("console-token-file must be named"))
@@ -173,6 +182,8 @@ type Dependencies struct {
 	Now     func() time.Time // time.Now where nil
 	// Acknowledge writes feedback on an alert to the log. Nil: the console only reads.
 	Acknowledge func(context.Context, signal.Acknowledgement) error
+	// WriteNote takes the place of the log that Config.Notes opens, for tests.
+	WriteNote func(context.Context, *note.Note) error
 }
 
 // Console is the server. Create it with New, then call Run once.
@@ -185,11 +196,15 @@ type Console struct {
 	metrics *metrics
 	// acknowledge is nil if the console only reads.
 	acknowledge func(context.Context, signal.Acknowledgement) error
-	verdicts    *verdicts.Feed // may be nil
-	gateway     *http.Client
-	now         func() time.Time
-	conn        driver.Conn
-	ln          net.Listener
+	// writeNote is nil if the console takes no notes; notes is then nil too.
+	writeNote func(context.Context, *note.Note) error
+	notes     *note.Log
+	noteWait  time.Duration  // how long a page waits for the writer to load a note
+	verdicts  *verdicts.Feed // may be nil
+	gateway   *http.Client
+	now       func() time.Time
+	conn      driver.Conn
+	ln        net.Listener
 }
 
 // New returns a console that already listens. cfg must be valid. Run closes what New
@@ -216,12 +231,18 @@ func New(cfg Config, deps Dependencies) (*Console, error) {
 	if err != nil {
 		return nil, fmt.Errorf("console-app-tokens: %w", err)
 	}
+	log, err := openNotes(&cfg, deps)
+	if err != nil {
+		return nil, err
+	}
 	conn, err := clickhouse.OpenViews(&cfg.ClickHouse)
 	if err != nil {
+		log.Close()
 		return nil, err
 	}
 	ln, err := net.Listen("tcp", cfg.Addr)
 	if err != nil {
+		log.Close()
 		return nil, errors.Join(fmt.Errorf("console-addr: %w", err), conn.Close())
 	}
 	c := &Console{
@@ -229,6 +250,10 @@ func New(cfg Config, deps Dependencies) (*Console, error) {
 		access:  newAccess(token, append(listenHosts(ln.Addr().String()), cfg.Hosts...), cfg.ProxyPeers, cfg.ProxySecret.Reveal()),
 		metrics: newMetrics(deps.Metrics), acknowledge: deps.Acknowledge,
 		verdicts: feed, gateway: newGatewayClient(),
+		writeNote: deps.WriteNote, notes: log, noteWait: 4 * time.Second,
+	}
+	if log != nil {
+		c.writeNote = log.Write
 	}
 	c.access.apps = apps
 	if c.now == nil {
@@ -236,6 +261,18 @@ func New(cfg Config, deps Dependencies) (*Console, error) {
 	}
 	c.asker = newAsker(cfg, conn, c.metrics, c.now)
 	return c, nil
+}
+
+// openNotes returns nil if the console takes no notes.
+func openNotes(cfg *Config, deps Dependencies) (*note.Log, error) {
+	if !cfg.Notes {
+		return nil, nil
+	}
+	opts, err := cfg.Kafka.Options(deps.Logger, nil)
+	if err != nil {
+		return nil, err
+	}
+	return note.NewLog(opts)
 }
 
 func newFeed(cfg *Config, deps Dependencies) (*verdicts.Feed, error) {
@@ -266,6 +303,7 @@ const stopTimeout = 5 * time.Second
 // Run serves until signals.Stop ends.
 func (c *Console) Run(signals process.Signals) (err error) {
 	defer func() { err = errors.Join(err, c.conn.Close()) }()
+	defer c.notes.Close()
 	streams, endStreams := context.WithCancel(signals.Stop)
 	defer endStreams()
 	server := &http.Server{
@@ -306,7 +344,7 @@ func (c *Console) handler(streams context.Context) http.Handler {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/overview", http.StatusFound) })
 	for path, view := range map[string]view{
 		"overview": c.overview, "usage": c.usage, "feature": c.feature, "accounts": c.accounts, "account": c.account, "person": c.person,
-		"explore": c.explore, "live": c.live, "quality": c.quality, "alerts": c.alerts, "explain": c.explain, "health": c.health, "search": c.search, "question": c.questionPage,
+		"explore": c.explore, "live": c.live, "quality": c.quality, "alerts": c.alerts, "explain": c.explain, "health": c.health, "search": c.search, "question": c.questionPage, "annotations": c.annotations,
 	} {
 		mux.HandleFunc("GET /"+path, c.serve(path, view))
 	}
@@ -317,6 +355,10 @@ func (c *Console) handler(streams context.Context) http.Handler {
 	if c.acknowledge != nil {
 		mux.HandleFunc("POST /feedback", c.feedback)
 		mux.HandleFunc("POST /alerts/feedback", c.feedback)
+	}
+	if c.writeNote != nil {
+		mux.HandleFunc("POST /annotations", c.annotate)
+		mux.HandleFunc("POST "+annotatePath, c.annotateByProgram)
 	}
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		c.fail(w, r, http.StatusNotFound, "There is no such page.", "Choose one from the menu above.")

@@ -130,6 +130,9 @@ func (c *Console) trends(r *http.Request, s *scope, b *exploreBody) (string, err
 		}
 		b.Table.Rows = append(b.Table.Rows, []string{name(t.value), page.Whole(t.most), page.Whole(t.events)})
 	}
+	if err := c.mark(r.Context(), s, b.Chart); err != nil {
+		return "", err
+	}
 	return fmt.Sprintf("Of %s, %s had the most active people in a %s of %s: %s.", page.Plural(len(totals), "value of "+by, "values of "+by),
 		name(totals[0].value), s.values["grain"], s.period(), page.Whole(totals[0].most)), nil
 }
@@ -386,6 +389,9 @@ func (c *Console) sessions(r *http.Request, s *scope, b *exploreBody) (string, e
 		return fmt.Sprintf("There was no session in %s.", s.period()), nil
 	}
 	b.Chart = s.chart(result, "Sessions by day", []string{"sessions", "people"})
+	if err := c.mark(r.Context(), s, b.Chart); err != nil {
+		return "", err
+	}
 	b.Table = s.plain(result)
 	var total int64
 	for i := range result.Rows {

@@ -56,7 +56,7 @@ func (c *Console) empty(s *scope) *emptyState {
 }
 
 func (c *Console) overview(r *http.Request, s *scope) (*page.Page, error) {
-	a, err := c.all(r.Context(), s.values, "summary", "active_by_day", "lifecycle", "stickiness", "changes", "silent_accounts", "catalog_versions", "fit", "time_to_value")
+	a, err := c.all(r.Context(), s.values, "summary", "active_by_day", "lifecycle", "stickiness", "changes", "silent_accounts", "fit", "time_to_value")
 	if err != nil {
 		return nil, err
 	}
@@ -101,12 +101,8 @@ func (c *Console) overview(r *http.Request, s *scope) (*page.Page, error) {
 		chart.Days = append(chart.Days, instant(days.cell(i, "day")))
 	}
 	chart.Series = []page.Series{{Name: "people", Values: series("people"), Class: "a"}, {Name: "accounts", Values: series("accounts"), Class: "b"}}
-	versions := a["catalog_versions"]
-	for i := range versions.Rows {
-		chart.Marks = append(chart.Marks, page.Mark{
-			Day:  instant(versions.cell(i, "applied")).In(s.Zone),
-			Text: fmt.Sprintf("catalog version %d applied", number(versions.cell(i, "catalog_version"))),
-		})
+	if err := c.mark(r.Context(), s, chart); err != nil {
+		return nil, err
 	}
 	b.Chart = chart
 

@@ -134,6 +134,9 @@ func (c *Console) feature(r *http.Request, s *scope) (*page.Page, error) {
 	b.Before, b.After = b.Before[:min(len(b.Before), featurePaths)], b.After[:min(len(b.After), featurePaths)]
 	days := a["feature_by_day"]
 	b.Chart = s.chart(days, "Use of "+id+" by day", []string{"people", "accounts"})
+	if err := c.mark(r.Context(), s, b.Chart); err != nil {
+		return nil, err
+	}
 	active, lost := 0, 0
 	for i := range a["feature_accounts"].Rows {
 		f := a["feature_accounts"]

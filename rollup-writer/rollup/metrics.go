@@ -97,7 +97,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		queueBytes:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "uptake_writer_queue_bytes", Help: "Bytes of records that were fetched and are not yet in a block."}),
 		setAside:       counter("uptake_writer_set_aside_records_total", "Records that no release can have written, kept in rejected_events with stage writer.", "topic"),
 		verified:       counter("uptake_writer_verified_blocks_total", "Blocks compared with the tables after an attempt of unknown outcome: equal, repaired, or unknown.", "outcome"),
-		skipped:        counter("uptake_writer_skipped_records_total", "Records of the catalog and of alerts that could not be read and were not copied.", "topic"),
+		skipped:        counter("uptake_writer_skipped_records_total", "Records of the catalog, of alerts and of notes that could not be read and were not copied.", "topic"),
 		corrections:    prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_corrections_total", Help: "Control records whose moves were applied."}),
 		correctedRows:  prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_corrected_rows_total", Help: "Signed rows inserted for corrections."}),
 		correctionRead: prometheus.NewCounter(prometheus.CounterOpts{Name: "uptake_writer_correction_read_rows_total", Help: "Rows of usage_hourly and events that ClickHouse read to plan corrections."}),
@@ -114,7 +114,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, t := range boundary.Topics {
 		m.setAside.WithLabelValues(t)
 	}
-	for _, t := range []string{topic.Catalog, topic.Alerts, topic.AlertState} {
+	for _, t := range []string{topic.Catalog, topic.Alerts, topic.AlertState, topic.Notes} {
 		m.skipped.WithLabelValues(t)
 	}
 	for _, o := range []string{verifiedEqual, verifiedRepaired, verifiedUnknown} {

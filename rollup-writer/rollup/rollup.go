@@ -180,10 +180,12 @@ func (s *Service) serve(sig process.Signals) (err error) {
 	beside.Go(func() { catalogErr = s.followCatalog(sig.Stop) }) // ends with sig.Stop
 	var signalsErr error
 	beside.Go(func() { signalsErr = s.followSignals(sig.Stop) }) // ends with sig.Stop
+	var notesErr error
+	beside.Go(func() { notesErr = s.followNotes(sig.Stop) }) // ends with sig.Stop
 	s.poll(sig.Stop)
 	s.stop(kill)
 	beside.Wait()
-	return errors.Join(catalogErr, signalsErr)
+	return errors.Join(catalogErr, signalsErr, notesErr)
 }
 
 // errRefused marks an error that waiting does not change.

@@ -79,6 +79,7 @@ var Tables = []Table{
 	{Name: "insight_rules", Kind: Machinery},
 	{Name: "signal_log", Kind: Machinery},
 	{Name: "health_scores", Kind: Machinery},
+	{Name: "notes", Kind: Machinery},
 	{Name: "catalog_features", Kind: Machinery},
 	{Name: "catalog_features_history", Kind: Machinery},
 	{Name: "catalog_metrics", Kind: Machinery},

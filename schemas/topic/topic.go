@@ -26,6 +26,7 @@ const (
 	KnownIDs      = "uptake.known-ids.v1"   // hashes of ids that gateways have stored; see ingest-gateway/known
 	Alerts        = "uptake.alerts.v1"      // what alerts said; see rollup-writer/alert
 	AlertState    = "uptake.alert-state.v1" // what the evaluator and deliveries of alerts go on from
+	Notes         = "uptake.notes.v1"       // what people write down beside the numbers; see package note
 
 	Verdicts        = "uptake.verdicts.v1"         // what enrichers decided about single events; see package verdict
 	VerdictRequests = "uptake.verdict-requests.v1" // for which apps they write that
@@ -135,6 +136,7 @@ func Specs(l Layout) []Spec {
 		spec(KnownIDs, 1, compact, 0, createTime),
 		spec(Alerts, 1, deletes, 90*day, createTime),
 		spec(AlertState, 1, compact, 0, createTime),
+		spec(Notes, 1, compact, 0, createTime),
 		short(spec(Verdicts, l.Partitions, deletes, time.Hour, appendTime)),
 		short(spec(VerdictRequests, 1, deletes, time.Hour, appendTime)),
 	}

@@ -277,7 +277,7 @@ func (m *Machine) console(data *dataDir, brokers string, secret setting.Secret, 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}
-	cfg.Live, cfg.Kafka.Brokers = true, setting.Strings{brokers}
+	cfg.Live, cfg.Notes, cfg.Kafka.Brokers = true, true, setting.Strings{brokers}
 	pages, err := console.New(cfg, console.Dependencies{Logger: s.logger, Metrics: s.registry, Acknowledge: alert.Acknowledger(opts)})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.name, err)

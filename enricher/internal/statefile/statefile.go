@@ -1,6 +1,6 @@
 // Package statefile writes the compacted topics to a file and reads them back: identity
-// state with who was erased, catalogs, types of metadata keys, known ids, and what alerts go
-// on from. It is what a lost Kafka cannot have back from anywhere else.
+// state with who was erased, catalogs, types of metadata keys, known ids, what alerts go on
+// from, and notes. It is what a lost Kafka cannot have back from anywhere else.
 //
 // A file is JSON, gzipped: a Header, a Record per line, and an End. It holds personal data.
 package statefile
@@ -24,7 +24,7 @@ import (
 
 // Topics are those that a file has, in its order. Catalogs and types come before the state
 // that was made with them.
-var Topics = []string{topic.Catalog, topic.Metadata, topic.KnownIDs, topic.AlertState, topic.EnricherState}
+var Topics = []string{topic.Catalog, topic.Metadata, topic.KnownIDs, topic.AlertState, topic.Notes, topic.EnricherState}
 
 const version = 1
 
@@ -171,7 +171,8 @@ func mayRead(ctx context.Context, client *kgo.Client, head *Header) error {
 	}
 	var errs []error
 	for _, name := range Topics {
-		if want := head.Topics[name]; infos[name].Partitions != want {
+		// A file of an earlier release lacks topics that were added since.
+		if want, ok := head.Topics[name]; ok && infos[name].Partitions != want {
 			errs = append(errs, fmt.Errorf("topic %s has %d partitions, and had %d when the file was made: make it with as many", name, infos[name].Partitions, want))
 		}
 	}

@@ -2,6 +2,7 @@ package statefile
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"fmt"
 	"reflect"
@@ -114,4 +115,22 @@ func TestStateGoesIntoAFileAndBack(t *testing.T) {
 		t.Errorf("%d records, want %d; the first is %s, want %s", len(got), len(want), got[0], want[0])
 	}
 	refused(to, file.Bytes(), "into empty topics only")
+}
+
+// A file that was made before a topic was added is read.
+func TestFileOfAnEarlierReleaseIsRead(t *testing.T) {
+	var file bytes.Buffer
+	zip := gzip.NewWriter(&file)
+	fmt.Fprintf(zip, `{"uptake_state":1,"topics":{"uptake.catalog.v1":1,"uptake.metadata.v1":1,"uptake.known-ids.v1":1,"uptake.alert-state.v1":1,"uptake.enricher-state.v1":2}}`+
+		`{"t":"uptake.metadata.v1","p":0,"k":"c2hvcA==","v":"c3RyaW5n","at":1700000000000}{"end":{"uptake.metadata.v1":1}}`)
+	if err := zip.Close(); err != nil {
+		t.Fatal(err)
+	}
+	to := cluster(t, 2)
+	if _, _, err := Read(t.Context(), to, bytes.NewReader(file.Bytes())); err != nil {
+		t.Fatal(err)
+	}
+	if got := held(t, to, 2); len(got) != 1 || !strings.Contains(got[0], `uptake.metadata.v1/0 "shop" "string"`) {
+		t.Errorf("got %q", got)
+	}
 }

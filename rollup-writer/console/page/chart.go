@@ -17,10 +17,21 @@ type Series struct {
 	Class  string // a, b or c: the style's colours
 }
 
-// Mark is an annotation on the time axis.
+// Mark is something that happened, on the time axis.
 type Mark struct {
-	Day  time.Time
+	Day  time.Time // read as its date
+	When string    // as shown
+	Kind string    // in a word, such as release
 	Text string
+	By   string // who noted it; may be empty
+}
+
+// Place is a place on the time axis with what happened there. The chart shows its number,
+// the list below the chart says what it stands for.
+type Place struct {
+	Number int
+	Marks  []Mark
+	at     int // index of the day
 }
 
 // Lines is a line chart by day.
@@ -28,7 +39,9 @@ type Lines struct {
 	ID     string
 	Days   []time.Time
 	Series []Series
-	Marks  []Mark
+	Marks  []Mark // in the order of their days
+	// Annotate is the address where marks are added; empty: nowhere.
+	Annotate string
 	// Open is true while the last day is not complete: its stroke is dashed.
 	Open  bool
 	Title string
@@ -39,6 +52,27 @@ const (
 	left, right             = 44.0, 92.0
 	top, bottom             = 14.0, 26.0
 )
+
+// Places are the marks by the last day or period of the chart that began when they
+// happened. What happened before the first one has none.
+func (c *Lines) Places() []Place {
+	var places []Place
+	for _, m := range c.Marks {
+		date := m.Day.Format(time.DateOnly)
+		at := -1
+		for at+1 < len(c.Days) && c.Days[at+1].Format(time.DateOnly) <= date {
+			at++
+		}
+		switch n := len(places); {
+		case at < 0:
+		case n > 0 && places[n-1].at == at:
+			places[n-1].Marks = append(places[n-1].Marks, m)
+		default:
+			places = append(places, Place{Number: n + 1, Marks: []Mark{m}, at: at})
+		}
+	}
+	return places
+}
 
 // ceiling is the round number at or above v at which a scale ends.
 func ceiling(v float64) float64 {
@@ -76,7 +110,11 @@ func (c *Lines) SVG() template.HTML {
 	}
 	y := func(v float64) float64 { return top + (1-v/most)*(chartHeight-top-bottom) }
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %g %g" role="img" aria-label="%s" data-chart>`, chartWidth, chartHeight, template.HTMLEscapeString(c.Title))
+	label := c.Title
+	if n := len(c.Places()); n > 0 {
+		label += fmt.Sprintf(". %s on the time axis, listed below the chart", Plural(n, "mark", "marks"))
+	}
+	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %g %g" role="img" aria-label="%s" data-chart>`, chartWidth, chartHeight, template.HTMLEscapeString(label))
 	for _, share := range []float64{0, 0.5, 1} {
 		v := most * share
 		fmt.Fprintf(&b, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/><text class="axis" x="%g" y="%.1f" text-anchor="end">%s</text>`,
@@ -85,13 +123,19 @@ func (c *Lines) SVG() template.HTML {
 	for _, i := range ticks(n) {
 		fmt.Fprintf(&b, `<text class="axis" x="%.1f" y="%g" text-anchor="middle">%s</text>`, x(i), chartHeight-8, c.Days[i].Format("2 Jan"))
 	}
-	for _, m := range c.Marks {
-		for i, d := range c.Days {
-			if d.Format(time.DateOnly) == m.Day.Format(time.DateOnly) {
-				fmt.Fprintf(&b, `<g class="mark"><line x1="%.1f" x2="%.1f" y1="%g" y2="%g"/><text x="%.1f" y="%g" text-anchor="middle">▲</text><title>%s</title></g>`,
-					x(i), x(i), top, chartHeight-bottom, x(i), top, template.HTMLEscapeString(m.Text))
-			}
+	drawn := math.Inf(-1)
+	for _, p := range c.Places() {
+		var texts []string
+		for _, m := range p.Marks {
+			texts = append(texts, m.When+": "+m.Text)
 		}
+		at := x(p.at)
+		fmt.Fprintf(&b, `<g class="mark"><title>%s</title><line x1="%.1f" x2="%.1f" y1="%g" y2="%g"/>`, template.HTMLEscapeString(strings.Join(texts, "\n")), at, at, top, chartHeight-bottom)
+		if at-drawn >= numbersApart { // the list has those that have no room
+			fmt.Fprintf(&b, `<circle cx="%.1f" cy="%g" r="8"/><text x="%.1f" y="%g" text-anchor="middle" dominant-baseline="central">%d</text>`, at, top-6, at, top-6, p.Number)
+			drawn = at
+		}
+		b.WriteString("</g>")
 	}
 	ends := labelPositions(c.Series, y)
 	for k, s := range c.Series {
@@ -155,7 +199,10 @@ func ticks(n int) []int {
 	return some
 }
 
-const labelApart = 14.0
+const (
+	labelApart   = 14.0
+	numbersApart = 20.0 // of marks
+)
 
 // labelPositions keeps the labels at the lines' ends apart and above the axis.
 func labelPositions(series []Series, y func(float64) float64) []float64 {

@@ -20,6 +20,7 @@ var Exceptions = map[string]string{
 	"catalog_metrics":          fromCatalog,
 	"signal_log":               fromSignals,
 	"health_scores":            fromSignals,
+	"notes":                    "copied from the compacted topic uptake.notes.v1: when the table is emptied, a writer that is started copies the newest version of every note again",
 	"schema_migrations":        "which migrations were applied: every command compares it with this release when it starts",
 	"schema_views":             "which views were applied: `rollup-writer migrate` applies again what differs",
 }

@@ -18,7 +18,7 @@ import (
 // nothing, with the reason.
 var impersonal = map[string]string{
 	"audit_blocks": "counts by app and hour", "replayed_events": "places of events and an operator's words",
-	"insight_rules": "definitions", "health_scores": "scores of accounts",
+	"insight_rules": "definitions", "health_scores": "scores of accounts", "notes": "words of the console's users",
 	"catalog_features": "the catalog", "catalog_features_history": "the catalog", "catalog_metrics": "the catalog",
 	"schema_migrations": "names of migrations", "schema_views": "names of views",
 }

@@ -688,6 +688,27 @@ ALTER TABLE `uptake_internal`.`user_feature_daily_local` ON CLUSTER `main`
 ALTER TABLE `uptake_internal`.`identity_facts_local` ON CLUSTER `main`
     MODIFY SETTING string_serialization_version = 'single_stream';
 
+-- 0014_notes
+
+CREATE TABLE IF NOT EXISTS `uptake_internal`.`notes_local` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String),
+    `kind` LowCardinality(String) COMMENT 'annotation',
+    `id` String,
+    `value` String COMMENT 'The record, JSON',
+    `author` String COMMENT 'Who wrote this version',
+    `removed` UInt8 COMMENT '1: the note is deleted',
+    `version` UInt64 COMMENT 'The highest one counts: offset in the topic, and in the upper 16 bits how many topics there were before it',
+    `written_at` DateTime64(3, 'UTC'),
+    `log_topic_id` LowCardinality(String),
+    `log_offset` Int64
+)
+ENGINE = ReplicatedReplacingMergeTree(version)
+ORDER BY (app_id, kind, id)
+COMMENT 'Notes: the newest version of each';
+
+CREATE TABLE IF NOT EXISTS `uptake_internal`.`notes` ON CLUSTER `main` AS `uptake_internal`.`notes_local` ENGINE = Distributed(`main`, `uptake_internal`, `notes_local`);
+
 -- view account_feature_daily
 
 CREATE OR REPLACE VIEW `uptake`.`account_feature_daily` ON CLUSTER `main`
@@ -2327,6 +2348,32 @@ SELECT app_id, signal, owner, count() AS alerts, countIf(state = 'retracted') AS
 FROM `uptake`.`alerts`
 GROUP BY app_id, signal, owner
 ORDER BY app_id, signal, owner;
+
+-- view annotations
+
+CREATE OR REPLACE VIEW `uptake`.`annotations` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `id` String COMMENT 'Id of the annotation',
+    `at` DateTime64(3, 'UTC') COMMENT 'When it happened; for a whole day the start of that day in UTC',
+    `whole_day` UInt8 COMMENT '1: it is about the day that at names, in whichever time zone days are looked at',
+    `category` LowCardinality(String) COMMENT 'release, campaign, remap, incident or other',
+    `text` String COMMENT 'What happened',
+    `author` String COMMENT 'Who wrote it; empty: nobody was signed in',
+    `written_at` DateTime64(3, 'UTC') COMMENT 'When it was last changed'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'What happened on a day or at an instant, as people noted it: the marks on the time axes of the console'
+AS
+SELECT app_id, id, parseDateTime64BestEffortOrZero(JSONExtractString(value, 'annotation', 'at'), 3, 'UTC') AS at, toUInt8(JSONExtractBool(value, 'annotation', 'whole_day')) AS whole_day,
+    JSONExtractString(value, 'annotation', 'category') AS category, JSONExtractString(value, 'annotation', 'text') AS text, author, written_at
+FROM (-- The newest version of each note that is not deleted. Several shards may have versions of one.
+SELECT app_id, kind, id, argMax(value, version) AS value, argMax(author, version) AS author, argMax(written_at, version) AS written_at
+FROM `uptake_internal`.`notes`
+GROUP BY app_id, kind, id
+HAVING argMax(removed, version) = 0)
+WHERE kind = 'annotation'
+ORDER BY app_id, at, id;
 
 -- view api_usage
 

@@ -1,0 +1,42 @@
+package note
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/uptakehq/uptake/schemas/topic"
+)
+
+// Log writes notes to topic.Notes.
+type Log struct{ cl *kgo.Client }
+
+// NewLog returns a Log with a client of its own, which Close closes. It connects when the
+// first note is written.
+func NewLog(opts []kgo.Opt) (*Log, error) {
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("notes: %w", err)
+	}
+	return &Log{cl}, nil
+}
+
+// Close closes the client. A nil Log has none.
+func (l *Log) Close() {
+	if l != nil {
+		l.cl.Close()
+	}
+}
+
+// Write writes a version of a note and returns once the brokers have it. It returns
+// Validate's error without writing anything.
+func (l *Log) Write(ctx context.Context, n *Note) error {
+	if err := n.Validate(); err != nil {
+		return err
+	}
+	if err := l.cl.ProduceSync(ctx, &kgo.Record{Topic: topic.Notes, Key: []byte(n.Key()), Value: n.Value(), Timestamp: n.Written}).FirstErr(); err != nil {
+		return fmt.Errorf("write to %s: %w", topic.Notes, err)
+	}
+	return nil
+}
