@@ -87,8 +87,8 @@ func decodeWith(item func(*decoder, *event.RawEvent, *mapping.Fields)) func(*ing
 		library := ""
 		if sdk := r.Header("X-Moesif-SDK"); sdk != "" {
 			library = mapping.Cut(mapping.Valid(sdk), 256)
-		} else if agent := r.UserAgent(); strings.HasPrefix(strings.ToLower(agent), "moesif") {
-			library = agent
+		} else if agent, _, _ := strings.Cut(r.UserAgent(), " "); strings.HasPrefix(strings.ToLower(agent), "moesif") {
+			library = agent // the product alone: what follows it may be about the machine
 		}
 		for _, it := range env.Items {
 			ev, ok := mapping.Begin(b, it, &d.top)

@@ -185,7 +185,7 @@ func findPhone(text []byte, from int) (int, int, bool) {
 		}
 		c := text[i]
 		if c == '+' || (c == '0' && i+2 < len(text) && text[i+1] == '0' && text[i+2] != '0') {
-			if end, n := phoneDigits(text, i); n >= 8 && n <= 15 {
+			if end, n := phoneDigits(text, i); n >= minPhoneDigits && n <= maxPhoneDigits {
 				return i, end, true
 			}
 		}
@@ -199,7 +199,8 @@ func findPhone(text []byte, from int) (int, int, bool) {
 }
 
 // phoneDigits reads + or 00 and the digits behind it, with single separators
-// and brackets between them.
+// and brackets between them. Where another number follows, the phone number ends with
+// the last group of digits that it may have.
 func phoneDigits(text []byte, i int) (end, n int) {
 	if text[i] == '+' {
 		i++
@@ -207,22 +208,31 @@ func phoneDigits(text []byte, i int) (end, n int) {
 		i += 2
 	}
 	end = i
-	for gap := 0; i < len(text) && n <= 15; i++ {
+	groupEnd, groupDigits := 0, 0
+	for gap := 0; i < len(text) && n <= maxPhoneDigits; i++ {
 		switch c := text[i]; {
 		case isDigit(c):
 			n++
 			end, gap = i+1, 0
 			continue
 		case bytes.IndexByte([]byte(" -./()"), c) >= 0 && gap < 2 && (n > 0 || c == '('):
-			gap++
+			if gap++; n > 0 && end == i {
+				groupEnd, groupDigits = end, n
+			}
 			continue
 		case isLetter(c) && end == i:
 			return end, 0
 		}
 		break
 	}
+	if n > maxPhoneDigits && groupDigits >= minPhoneDigits {
+		return groupEnd, groupDigits
+	}
 	return end, n
 }
+
+// An international number has at most 15 digits (ITU-T E.164); shorter ones are not found.
+const minPhoneDigits, maxPhoneDigits = 8, 15
 
 // northAmerican returns the length of a number of 3, 3 and 4 digits.
 func northAmerican(text []byte) int {

@@ -284,12 +284,15 @@ func New(c Config) (*Policy, error) {
 	return p, nil
 }
 
-// App returns the rules of an app, nil if there are none.
+// App returns the rules of an app, nil if there are none or the file says `none`.
 func (p *Policy) App(name string) *Rules {
 	if p == nil {
 		return nil
 	}
-	return p.apps[name]
+	if r := p.apps[name]; r != nil && !r.empty() {
+		return r
+	}
+	return nil
 }
 
 // lost returns the apps that have rules by p and none by next, without next saying

@@ -116,6 +116,7 @@ func TestDetectors(t *testing.T) {
 			"+43 1 234 5678": "<+43 1 234 5678>", "0043 1 2345678": "<0043 1 2345678>", "(415) 555-0100": "<(415) 555-0100>", "415.555.0100": "<415.555.0100>",
 			"2026-11-21": "2026-11-21", "4155550100": "4155550100", "+1": "+1", "order 12345678": "order 12345678", "192.168.100.2000": "192.168.100.2000", "+123456789012345678": "+123456789012345678",
 			"call +1 (415) 555-0100 now": "call <+1 (415) 555-0100> now", "000123": "000123", "1+1": "1+1",
+			"+43 660 1234567 4111111111111111": "<+43 660 1234567> 4111111111111111", "+436601234567 12345678": "<+436601234567> 12345678", "+43 12345678901234567": "+43 12345678901234567",
 		},
 		"token": {
 			"Bearer abcdefgh12345": "Bearer <abcdefgh12345>", "https://x.example/?token=s3cret&page=2": "https://x.example/?token=<s3cret>&page=2",
@@ -221,13 +222,13 @@ func TestAddressesAndAgentsAnywhere(t *testing.T) {
 			return `"` + key + `":` + v + `,`
 		}
 		out := `{`
-		for _, key := range []string{"ip", "$ip", "ip_address", "ipAddress", "client.address", "client_ip", "net.sock.peer.addr", "Forwarded", "x-real-ip", "http.request.header.x-client-ip"} {
+		for _, key := range []string{"ip", "$ip", "ip_address", "ipAddress", "client.address", "client_ip", "net.sock.peer.addr", "Forwarded", "x-real-ip", "http.request.header.x-client-ip", "remoteHost", "REMOTE_HOST", "DO-Connecting-IP", "WL-Proxy-Client-IP", "lastLoginIP", "clientIPAddress", "CloudFront-Viewer-Address", "x-vercel-forwarded-for", "ips"} {
 			out += member(key, ip)
 		}
 		for _, key := range []string{"userAgent", "$raw_user_agent", "$useragent", "$initial_raw_user_agent", "user_agent.original", "User-Agent", "http.request.header.user-agent", "user_agent_string", "userAgentData", "sec-ch-ua"} {
 			out += member(key, ua)
 		}
-		return out + `"ship":"a ship","description":"x","agent":"Maria"}`
+		return out + `"ship":"a ship","zip":"8010","membership":"gold","ship_address":"Graz","emailAddress":"x","host":"a.example","ip_version":"4","description":"x","agent":"Maria"}`
 	}
 	for _, tc := range []struct{ rules, ip, ua string }{
 		{"    ip: none\n    user_agent: drop", "", ""},
@@ -515,6 +516,8 @@ func TestRedactOriginal(t *testing.T) {
 	}{
 		{"segment", `{"event":"x","properties":{"card_holder":"Maria","n":1},"context":{"ip":"203.0.113.77"}}`, `{"event":"x","properties":{"n":1},"context":{"ip":"203.0.113.0"}}`, true, false},
 		{"another protocol", `{"event_properties":{"deep":[{"card.holder":"Maria"}]},"$set":{"address":{"street":"Main 1","city":"Graz"}}}`, `{"event_properties":{"deep":[{}]},"$set":{"address":{"street":"[masked]","city":"Graz"}}}`, true, false},
+		{"OTLP", `{"attributes":[{"key":"card.holder","value":{"stringValue":"Maria"}},{"key":"address","value":{"kvlistValue":{"values":[{"key":"street","value":{"stringValue":"Main 1"}},{"value":{"intValue":"7"},"key":"n"}]}}},{"key":"client.address","value":{"stringValue":"203.0.113.77"}},{"key":"list","value":{"arrayValue":{"values":[{"stringValue":"m@ex.org"}]}}}]}`, `{"attributes":[{"key":"card.holder","value":{}},{"key":"address","value":{"kvlistValue":{"values":[{"key":"street","value":{"stringValue":"[masked]"}},{"value":{"intValue":"7"},"key":"n"}]}}},{"key":"client.address","value":{"stringValue":"203.0.113.0"}},{"key":"list","value":{"arrayValue":{"values":[{"stringValue":"[email]"}]}}}]}`, true, false},
+		{"a list of headers", `{"headers":[{"name":"X-Real-IP","value":"203.0.113.77"},{"name":"card_holder","value":"Maria"}]}`, `{"headers":[{"name":"X-Real-IP","value":"203.0.113.0"},{"name":"card_holder"}]}`, true, false},
 		{"at the top", `{"card_holder":"Maria","note":"to m@ex.org"}`, `{"note":"to [email]"}`, true, false},
 		{"somebody who opted out", `{"uid":"u-17","n":1}`, `{"uid":"u-17","n":1}`, true, true},
 		{"an account that opted out", `{"groups":{"company":["acme"]}}`, `{"groups":{"company":["acme"]}}`, true, true},
@@ -535,6 +538,9 @@ func TestRedactOriginal(t *testing.T) {
 		if got, want := string(d.AppendText(nil, []byte("no instant: m@ex.org"))), "no instant: [email]"; got != want {
 			t.Errorf("%s: text: got %s, want %s", tc.name, got, want)
 		}
+	}
+	if none, err := Parse([]byte("apps: {a: none}\n...\n")); err != nil || none.App("a") != nil {
+		t.Errorf("an app without rules has %v, %v", none.App("a"), err)
 	}
 	d := NewRedactor()
 	d.Begin(nil)

@@ -69,14 +69,20 @@ func (d *Redactor) Append(dst []byte, object string, doc []byte) []byte {
 func (d *Redactor) object(dst, doc []byte, i, first int, deep uint64, depth int) ([]byte, int) {
 	at := len(d.states)
 	d.states = append(d.states, d.roots...)
-	dst, end := d.objectAt(dst, doc, i, first, deep, depth)
+	dst, end := d.objectAt(dst, doc, i, first, deep, depth, false)
 	d.states = d.states[:at]
 	return dst, end
 }
 
-func (d *Redactor) objectAt(dst, doc []byte, i, first int, deep uint64, depth int) ([]byte, int) {
+// objectAt appends the object at i. With typed its keys are types of one value, which is
+// at the nodes of the object itself: {"stringValue":"x"}.
+func (d *Redactor) objectAt(dst, doc []byte, i, first int, deep uint64, depth int, typed bool) ([]byte, int) {
 	if i >= len(doc) || doc[i] != '{' {
 		return dst, rawjson.Bad
+	}
+	var name []byte
+	if d.roots != nil && !typed {
+		name = pairName(doc, i)
 	}
 	dst = append(dst, '{')
 	open := len(dst)
@@ -92,7 +98,16 @@ func (d *Redactor) objectAt(dst, doc []byte, i, first int, deep uint64, depth in
 		if v == rawjson.Bad {
 			return dst, rawjson.Bad
 		}
-		within := d.enter(first, last, d.key(doc[i:keyEnd], escaped), deep)
+		within, inPair := deep, false
+		if typed {
+			d.states = append(d.states, d.states[first:last]...)
+		} else {
+			key := d.key(doc[i:keyEnd], escaped)
+			inPair = name != nil && string(key) == "value"
+			if within = d.enter(first, last, key, deep); inPair {
+				within = d.enter(first, last, name, within)
+			}
+		}
 		start := len(dst)
 		if start > open {
 			dst = append(dst, ',')
@@ -101,7 +116,12 @@ func (d *Redactor) objectAt(dst, doc []byte, i, first int, deep uint64, depth in
 		dst = append(dst, ':')
 		var end int
 		var keep bool
-		dst, end, keep = d.value(dst, doc, v, last, within, depth)
+		if (inPair || typed) && depth < maxDepth && rawjson.KindAt(doc, v) == rawjson.Object {
+			dst, end = d.objectAt(dst, doc, v, last, within, depth+1, true)
+			keep = true
+		} else {
+			dst, end, keep = d.value(dst, doc, v, last, within, depth)
+		}
 		d.states = d.states[:last]
 		if end == rawjson.Bad {
 			return dst, end
@@ -113,6 +133,37 @@ func (d *Redactor) objectAt(dst, doc []byte, i, first int, deep uint64, depth in
 		i, more = rawjson.Next(doc, end, '}')
 	}
 	return append(dst, '}'), i
+}
+
+// pairName returns what the key is called in paths whose value stands beside its name:
+// {"key":"pin","value":{"stringValue":"1234"}} in OTLP, {"name":"Cookie","value":"..."} in
+// lists of headers. It is nil for other objects.
+func pairName(doc []byte, i int) (name []byte) {
+	value := false
+	i, more := rawjson.First(doc, i, '}')
+	for more {
+		keyEnd, v, _ := rawjson.Member(doc, i)
+		if v == rawjson.Bad {
+			return nil
+		}
+		end := rawjson.EndValue(doc, v, maxNesting)
+		if end == rawjson.Bad {
+			return nil
+		}
+		switch string(doc[i:keyEnd]) {
+		case `"key"`, `"name"`:
+			if rawjson.KindAt(doc, v) == rawjson.String {
+				name = bytes.ReplaceAll(rawjson.AppendUnquoted(nil, doc[v:end]), []byte("."), []byte("_"))
+			}
+		case `"value"`:
+			value = true
+		}
+		i, more = rawjson.Next(doc, end, '}')
+	}
+	if !value {
+		return nil
+	}
+	return name
 }
 
 // key returns what a key is called in paths.

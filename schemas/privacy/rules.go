@@ -101,9 +101,9 @@ func (r *Rules) namedBits(key []byte) (bits uint64) {
 		return 0
 	}
 	var buf [maxName]byte
-	name := plainName(buf[:0], key)
+	name, last, before := plainName(buf[:0], key)
 	for _, n := range r.named {
-		if (n.agent && isUserAgent(name)) || (!n.agent && isAddress(name)) {
+		if (n.agent && isUserAgent(name)) || (!n.agent && isAddress(name, last, before)) {
 			bits |= n.bit
 		}
 	}
@@ -115,25 +115,47 @@ const maxName = 64
 
 // plainName appends the letters and digits of a key in lower case, without what
 // OpenTelemetry puts before headers: $raw_user_agent is rawuseragent, and
-// http.request.header.x-real-ip is xrealip.
-func plainName(dst, key []byte) []byte {
-	for _, c := range key {
+// http.request.header.x-real-ip is xrealip. It returns the key's last word too, and the
+// one before it: of clientIP these are ip and client.
+func plainName(dst, key []byte) (name, last, before []byte) {
+	isUpper := func(i int) bool { return i < len(key) && key[i] >= 'A' && key[i] <= 'Z' }
+	isLower := func(i int) bool { return i < len(key) && key[i] >= 'a' && key[i] <= 'z' }
+	word, previous := 0, 0 // where they start
+	for i, c := range key {
+		begins := i == 0 || !isAlnum(key[i-1]) || (isUpper(i) && (!isUpper(i-1) || isLower(i+1)))
+		if begins && isAlnum(c) && len(dst) > 0 {
+			previous, word = word, len(dst)
+		}
 		switch {
-		case c >= 'A' && c <= 'Z':
+		case isUpper(i):
 			dst = append(dst, c+'a'-'A')
-		case (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'):
+		case isAlnum(c):
 			dst = append(dst, c)
 		}
 	}
-	return bytes.TrimPrefix(dst, []byte("httprequestheader"))
+	return bytes.TrimPrefix(dst, []byte("httprequestheader")), dst[word:], dst[previous:word]
 }
 
 // isAddress says that a key has the address of a client: the fields of the
-// protocols, OpenTelemetry's attributes, and what proxies put into headers.
-func isAddress(name []byte) bool {
+// protocols, OpenTelemetry's attributes, what proxies put into headers, and whatever has
+// the word ip as its last.
+func isAddress(name, last, before []byte) bool {
+	switch string(last) {
+	case "ip", "ips", "ipv4", "ipv6":
+		return true
+	case "addr", "address", "addresses":
+		switch string(before) {
+		case "ip", "ipv4", "ipv6", "remote", "client", "peer", "viewer", "socket":
+			return true
+		}
+	case "host":
+		return string(before) == "remote" || string(before) == "client"
+	case "for":
+		return string(before) == "forwarded" || string(before) == "proxied"
+	}
 	switch string(name) {
-	case "ip", "ipv4", "ipv6", "ipaddress", "ipaddr", "clientip", "clientipaddress", "clientaddress", "userip", "useripaddress", "lastip", "initialip",
-		"remoteip", "remoteaddr", "remoteaddress", "sourceip", "sourceaddress", "httpclientip", "netpeerip", "netpeeraddr", "netsockpeeraddr", "networkpeeraddress",
+	case "ipaddress", "ipaddr", "clientip", "clientipaddress", "clientaddress", "userip", "useripaddress", "lastip", "initialip",
+		"remoteip", "remoteaddr", "remoteaddress", "remotehost", "sourceip", "sourceaddress", "httpclientip", "netpeerip", "netpeeraddr", "netsockpeeraddr", "networkpeeraddress",
 		"forwarded", "forwardedfor", "xforwarded", "xforwardedfor", "xoriginalforwardedfor", "xrealip", "xclientip", "xclusterclientip", "xremoteip", "xremoteaddr",
 		"trueclientip", "cfconnectingip", "cfconnectingipv6", "cfpseudoipv4", "fastlyclientip", "flyclientip", "xazureclientip", "xazuresocketip", "xappengineuserip", "xenvoyexternaladdress":
 		return true

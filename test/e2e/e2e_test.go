@@ -99,7 +99,15 @@ func startShared() (err error) {
 	if err != nil {
 		return err
 	}
-	shared.stack, err = stack.Start(ctx, stack.Config{Dir: shared.dir, Log: shared.fake, Apps: apps})
+	ids := apps
+	for _, app := range privateApps() {
+		ids = append(ids, app.id)
+	}
+	arguments, err := privacyArguments(shared.dir, privateApps())
+	if err != nil {
+		return err
+	}
+	shared.stack, err = stack.Start(ctx, stack.Config{Dir: shared.dir, Log: shared.fake, Apps: ids, Args: arguments, KeyLines: []string{"ip: full"}})
 	return err
 }
 

@@ -86,6 +86,9 @@ func (s *Stack) prepare(ctx context.Context) error {
 	keys.WriteString("apps:\n")
 	for _, app := range s.cfg.Apps {
 		fmt.Fprintf(&keys, "  - id: %s\n    keys: [\"sha256:%x\"]\n", app, sha256.Sum256([]byte(WriteKeyOf(app))))
+		for _, line := range s.cfg.KeyLines {
+			fmt.Fprintf(&keys, "    %s\n", line)
+		}
 		catalog := append([]string{"catalog", "apply", "-app", app, "-author", "test", "-reason", "a new installation"}, s.common()...)
 		if err := command(ctx, s.binaries[Enricher], append(catalog, filepath.Join(root, "schemas", "catalog", "sample", "mypos.yaml"))...); err != nil {
 			return err

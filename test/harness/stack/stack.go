@@ -51,10 +51,12 @@ func WriteKeyOf(app string) string { return app + "-write-key" }
 
 // Config says what to start.
 type Config struct {
-	Dir    string    // data and logs of everything
-	Log    kafka.Log // running
-	Apps   []string  // that have a write key and the sample catalog; default App
-	Layout topic.Layout
+	Dir  string    // data and logs of everything
+	Log  kafka.Log // running
+	Apps []string  // that have a write key and the sample catalog; default App
+	// KeyLines are further settings of every app in the key file, as "name: value".
+	KeyLines []string
+	Layout   topic.Layout
 	// Bare makes topics, tables, keys and catalog and starts no process: the
 	// caller runs the services.
 	Bare     bool
@@ -242,6 +244,9 @@ func (s *Stack) Processes() []*Process {
 
 // KeysFile is where the write keys of the apps are.
 func (s *Stack) KeysFile() string { return filepath.Join(s.cfg.Dir, "keys.yaml") }
+
+// Dir holds the data and logs of everything.
+func (s *Stack) Dir() string { return s.cfg.Dir }
 
 // URLs are the roots of the gateways.
 func (s *Stack) URLs() []string {
