@@ -73,8 +73,8 @@ func question(app string, m *insight.Measure, level string, step time.Duration, 
 		where = append(where, "feature_id != ''")
 	}
 	if excluded {
-		// Staff and test users are excluded within accounts too.
-		where = append(where, "NOT (actor_kind = 'user' AND actor_id IN (SELECT id FROM exclusions(app = ?) WHERE kind = 'user'))")
+		// Staff, test users and bots are excluded within accounts too.
+		where = append(where, "(toString(actor_kind), actor_id) NOT IN (SELECT toString(kind), id FROM exclusions(app = ?) WHERE kind IN ('user', 'anonymous'))")
 		args = append(args, app)
 		where = append(where, "account_id NOT IN (SELECT id FROM exclusions(app = ?) WHERE kind = 'account')")
 		args = append(args, app)

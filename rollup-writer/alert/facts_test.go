@@ -68,4 +68,18 @@ func TestPointsOfSignedRows(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", count, got, want)
 		}
 	}
+	// Bob came with a user agent of the definitions, on a day before.
+	for _, q := range []string{
+		"INSERT INTO insight_rules (app_id, version, use, match, value) VALUES ('dev', 1, 'exclude', 'user_agent', 'uptimerobot')",
+		"INSERT INTO user_agents (app_id, user_agent, user_id, actor_kind, actor_id) VALUES ('dev', 'UptimeRobot/2', 'bob', 'user', 'bob')",
+		"INSERT INTO usage_hourly (app_id, account_id, actor_id, actor_kind, user_id, feature_id, hour, events) VALUES ('dev', 'acme', 'bob', 'user', 'bob', 'scan', '2026-11-02 10:00:00', 1)",
+	} {
+		if err := sql.Exec(ctx, q); err != nil {
+			t.Fatalf("%v in %s", err, q)
+		}
+	}
+	points, err := (store{conn}).points(ctx, "dev", &insight.Measure{Count: insight.CountQuantity}, insight.LevelAccount, day, end-5, end, true)
+	if err != nil || len(points["acme"]) != 1 || points["acme"][0].Amount != 5 {
+		t.Errorf("without bots: got %v, %v, want 5 of acme", points, err)
+	}
 }

@@ -59,7 +59,11 @@ func TestDerivedTablesAreAuditedAndMadeAgain(t *testing.T) {
 	b := newBench(t)
 	b.init()
 	w := b.start()
-	b.Send(events(1, 30))
+	counted := events(1, 30)
+	for _, e := range counted {
+		e.UserAgent = "agent/1"
+	}
+	b.Send(counted)
 	b.Send(stating(2))
 	unlink := event.Moves{
 		Moves:  []event.Move{{Match: event.Attribution{ActorID: writertest.Ptr("u-1"), ActorKind: writertest.Ptr(event.ActorUser), AnonymousID: writertest.Ptr("x")}, Set: event.Attribution{ActorID: writertest.Ptr("x")}}},
@@ -94,6 +98,8 @@ func TestDerivedTablesAreAuditedAndMadeAgain(t *testing.T) {
 		{"numbers deleted", "ALTER TABLE metric_values DELETE WHERE cityHash64(message_id) % 2 = 0 OR 1" + sync, "metric_values lacks", "`rollup-writer rebuild` of this app", nil, false},
 		{"a number changed", again("metric_values", "(toDateTime64('2030-01-01 00:00:00', 6, 'UTC'), last.2, last.3, 77., last.5, last.6, last.7) AS last"), "metric_values holds 1 rows that say what events does not", "`rollup-writer rebuild -from-log -shrink`", []func(*repair.RebuildConfig){fromLog, shrink}, true},
 		{"unlinks lost", "TRUNCATE TABLE identity_unlinks", "identity_unlinks lacks 1 rows that correction_plans has", "`rollup-writer rebuild` of this app", nil, false},
+		{"user agents lost", "TRUNCATE TABLE user_agents", "user_agents lacks", "`rollup-writer rebuild` of this app", nil, false},
+		{"a user agent invented", again("user_agents", "'nobody' AS user_id"), "user_agents holds 1 rows that say what events does not", "`rollup-writer rebuild -from-log -shrink`", []func(*repair.RebuildConfig){fromLog, shrink}, true},
 		{"events that count nothing deleted", "ALTER TABLE events DELETE WHERE kind IN ('metric', 'group')" + sync, "rows that say what events does not: events lost rows that count nothing", "`rollup-writer rebuild -from-log -shrink`", []func(*repair.RebuildConfig){fromLog, shrink}, true},
 	} {
 		if !longtest.Enabled() && i != 1 && i != 4 {

@@ -33,6 +33,10 @@ var DerivedTables = []Derived{
 		Values: []string{"max(last)"},
 	},
 	{
+		Name: "user_agents", View: "user_agents_from_events", From: "events",
+		Key: []string{"user_agent", "anonymous_id", "user_id", "actor_kind", "actor_id"}, Values: []string{"max(last_seen)"},
+	},
+	{
 		Name: "identity_unlinks", View: "identity_unlinks_from_plans", From: "correction_plans",
 		Key: []string{"id_kind", "id", "user_id"}, Values: []string{"max(until)"},
 	},

@@ -22,6 +22,7 @@ func (d dialect) Insight() insight {
 		"start": "{start:Array(String)}", "return": "{return:Array(String)}", "steps": "{steps:Array(String)}",
 		"ordering": "{ordering:String}", "without": "{without:Array(String)}",
 		"tries": "0", // of a funnel: whether it has ordering and without
+		"agent": "0", // of bots: whether it says why
 	}}
 }
 

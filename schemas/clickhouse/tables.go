@@ -76,6 +76,7 @@ var Tables = []Table{
 	{Name: "identity_facts", Kind: Machinery},
 	{Name: "identity_unlinks", Kind: Machinery},
 	{Name: "metric_values", Kind: Machinery},
+	{Name: "user_agents", Kind: Machinery},
 	{Name: "insight_rules", Kind: Machinery},
 	{Name: "signal_log", Kind: Machinery},
 	{Name: "health_scores", Kind: Machinery},

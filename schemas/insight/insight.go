@@ -44,6 +44,7 @@ const (
 	MatchEvent        = "event"
 	MatchUser         = "user"
 	MatchMailDomain   = "mail_domain"
+	MatchUserAgent    = "user_agent"
 	MatchTrait        = "trait"
 	MatchAccount      = "account"
 	MatchAccountTrait = "account_trait"
@@ -54,6 +55,8 @@ const (
 const (
 	MaxBytes = 1 << 20
 	MaxRules = 10_000
+	// MaxUserAgents is how many texts ClickHouse looks for at once.
+	MaxUserAgents = 255
 )
 
 // Rule is one row of insight_rules.

@@ -2,6 +2,7 @@ package insight
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +20,7 @@ activity: [scan, "module:till", "product: sales"]
 exclude:
   users: [bot]
   mail_domains: [Shop.Example]
+  user_agents: [GoogleBot, "Sogou web spider"]
   user_traits: [{trait: team, equals: qa}]
   accounts: [acme]
   account_traits: [{trait: plan, equals: internal}]
@@ -40,7 +42,7 @@ seats: {trait: licences}
 	}
 	want := []string{
 		"activity feature scan", "activity module till", "activity product sales",
-		"exclude account acme", "exclude account_trait plan = internal", "exclude mail_domain shop.example", "exclude role support", "exclude trait team = qa", "exclude user bot",
+		"exclude account acme", "exclude account_trait plan = internal", "exclude mail_domain shop.example", "exclude role support", "exclude trait team = qa", "exclude user bot", "exclude user_agent googlebot", "exclude user_agent sogou web spider",
 		"friction event Error", "friction feature fail", "seats account_trait licences = ", "session_gap 2700",
 		"signup feature join", "signup_page event Sign-up: Viewed", "value feature pay", "value feature scan",
 	}
@@ -66,6 +68,10 @@ func TestFaultsNameLineAndColumn(t *testing.T) {
 		"insight: a\nactivity: [b, b]":      "line 2, column 15: activity[1]: is given twice",
 		"insight: a\nfriction: [~]":         "friction[0]: must not be empty",
 		"insight: a\nexclude:\n  mail_domains: [a@b.example]":           `line 3, column 18: exclude.mail_domains[0]: must be a domain such as shop.example, without @ (got "a@b.example")`,
+		"insight: a\nexclude:\n  user_agents: [GoogleBot, googlebot]":   `line 3, column 28: exclude.user_agents[1]: is given twice`,
+		"insight: a\nexclude:\n  user_agents: [ok]":                     `line 3, column 17: exclude.user_agents[0]: must be a part of a user agent such as Googlebot, 3 to 200 characters of ASCII (got "ok")`,
+		"insight: a\nexclude:\n  user_agents: ['böt']":                  `must be a part of a user agent such as Googlebot, 3 to 200 characters of ASCII (got "böt")`,
+		"insight: a\nexclude:\n  user_agents: " + many(256):             `line 3, column 16: exclude.user_agents: must be at most 255 user agents (got 256)`,
 		"insight: a\nexclude:\n  user_traits:\n    - {trait: x}":        "line 4, column 7: exclude.user_traits[0]: must have trait and equals",
 		"insight: a\nexclude:\n  user_traits:\n    - {trait: x, is: y}": `exclude.user_traits[0].is: unknown field "is"`,
 		"insight: a\nsessions: {gap: 10s}":                              `line 2, column 17: sessions.gap: must be a duration of 1m to 24h in whole seconds, such as 30m (got "10s")`,
@@ -83,12 +89,21 @@ func TestFaultsNameLineAndColumn(t *testing.T) {
 	}
 }
 
+// many is a list of n user agents.
+func many(n int) string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprintf("bot-%d", i)
+	}
+	return "[" + strings.Join(list, ", ") + "]"
+}
+
 func TestLint(t *testing.T) {
 	c, err := catalog.Parse(catalogsample.MyPOS)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := Parse([]byte("insight: a\nactivity: [item_scanned, nothing, 'module:billing']\nmilestones:\n  signup: ['event:barcode_scan', 'event:Home']\n"))
+	d, err := Parse([]byte("insight: a\nactivity: [item_scanned, nothing, 'module:billing']\nmilestones:\n  signup: ['event:barcode_scan', 'event:Home']\nexclude: {user_agents: [mozilla/5.0, UptimeRobot]}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,6 +116,7 @@ func TestLint(t *testing.T) {
 		`line 2, column 12: feature "item_scanned" counts already by its module or product`,
 		`line 2, column 26: the catalog has no feature "nothing"`,
 		`line 4, column 12: event "barcode_scan" is of feature item_scanned: name the feature, so that its other names count too`,
+		`line 5, column 25: user agents of people contain "mozilla/5.0", as "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0" does`,
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)

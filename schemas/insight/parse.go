@@ -66,6 +66,7 @@ func (p *parser) file(n *yaml.Node) {
 			p.Mapping(path, n, map[string]field{
 				"users":          p.values(UseExclude, MatchUser),
 				"mail_domains":   p.domains,
+				"user_agents":    p.userAgents,
 				"user_traits":    p.traits(MatchTrait),
 				"accounts":       p.values(UseExclude, MatchAccount),
 				"account_traits": p.traits(MatchAccountTrait),
@@ -160,6 +161,24 @@ func (p *parser) domains(path string, n *yaml.Node) {
 			return
 		}
 		p.add(path, n, Rule{Use: UseExclude, Match: MatchMailDomain, Value: strings.ToLower(s)})
+	})
+}
+
+func (p *parser) userAgents(path string, n *yaml.Node) {
+	if n.Kind == yaml.SequenceNode && len(n.Content) > MaxUserAgents {
+		p.Fault(path, n, "must be at most %d user agents (got %d)", MaxUserAgents, len(n.Content))
+		return
+	}
+	p.List(path, n, func(path string, n *yaml.Node) {
+		s, ok := p.Word(path, n)
+		if !ok {
+			return
+		}
+		if len(s) < 3 || len(s) > 200 || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
+			p.Fault(path, n, "must be a part of a user agent such as Googlebot, 3 to 200 characters of ASCII (got %q)", s)
+			return
+		}
+		p.add(path, n, Rule{Use: UseExclude, Match: MatchUserAgent, Value: strings.ToLower(s)})
 	})
 }
 

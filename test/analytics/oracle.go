@@ -85,7 +85,8 @@ type Who struct{ Kind, ID string }
 type Oracle struct {
 	w        *World
 	zone     *time.Location
-	from, to int // days since 1970, to exclusive
+	from, to int            // days since 1970, to exclusive
+	bots     map[Who]string // for whom usage of ids with a listed user agent counts, and the entry of the list
 	counted  []Event
 }
 
@@ -96,12 +97,42 @@ func NewOracle(w *World) (*Oracle, error) {
 		return nil, fmt.Errorf("zone of world %s: %w", w.App, err)
 	}
 	o := &Oracle{w: w, zone: zone, from: dayOf(w.From), to: dayOf(w.To)}
+	o.findBots()
 	for _, e := range w.Events {
 		if e.Now.ActorKind != "account" && e.Now.ActorKind != "erased" && len(o.reasons(&e)) == 0 {
 			o.counted = append(o.counted, e)
 		}
 	}
 	return o, nil
+}
+
+// findBots lists for whom events count that name an id which any event with a listed
+// user agent names. An event names its user, or else its anonymous id.
+func (o *Oracle) findBots() {
+	named := func(e *Event) string {
+		if e.User != "" {
+			return "user " + e.User
+		}
+		return "anonymous " + e.Anonymous
+	}
+	listed := map[string][]string{}
+	for i := range o.w.Events {
+		e := &o.w.Events[i]
+		for _, entry := range o.w.Definitions.ExcludedAgents {
+			if strings.Contains(strings.ToLower(e.Agent), entry) && e.User+e.Anonymous != "" {
+				listed[named(e)] = append(listed[named(e)], entry)
+			}
+		}
+	}
+	o.bots = map[Who]string{}
+	for i := range o.w.Events {
+		e := &o.w.Events[i]
+		for _, entry := range listed[named(e)] {
+			if had, ok := o.bots[who(e)]; !ok || entry < had {
+				o.bots[who(e)] = entry
+			}
+		}
+	}
 }
 
 func dayOf(date string) int {
@@ -124,23 +155,26 @@ func (o *Oracle) in(e *Event) bool { d := o.day(e.Time); return d >= o.from && d
 // reasons says which definitions leave an event out.
 func (o *Oracle) reasons(e *Event) (reasons []string) {
 	d := &o.w.Definitions
+	var person []string
+	if entry, ok := o.bots[who(e)]; ok {
+		person = append(person, "user_agent "+entry)
+	}
 	if e.Now.ActorKind == "user" {
-		var of []string
 		if slices.Contains(d.ExcludedUsers, e.Now.Actor) {
-			of = append(of, "user "+e.Now.Actor)
+			person = append(person, "user "+e.Now.Actor)
 		}
 		for _, domain := range d.ExcludedDomains {
 			_, at, _ := strings.Cut(strings.ToLower(o.w.UserTraits[e.Now.Actor]["email"]), "@")
 			if at == domain {
-				of = append(of, "mail_domain "+domain)
+				person = append(person, "mail_domain "+domain)
 			}
 		}
 		if t := d.ExcludedTrait; t[0] != "" && o.w.UserTraits[e.Now.Actor][t[0]] == t[1] {
-			of = append(of, "trait "+t[0]+"="+t[1])
+			person = append(person, "trait "+t[0]+"="+t[1])
 		}
-		if len(of) > 0 {
-			reasons = append(reasons, slices.Min(of))
-		}
+	}
+	if len(person) > 0 {
+		reasons = append(reasons, slices.Min(person))
 	}
 	var of []string
 	if slices.Contains(d.ExcludedAccounts, e.Now.Account) {

@@ -91,7 +91,7 @@ func (s store) arrive(t *testing.T, w *World) {
 	var events, facts []string
 	for i, e := range w.Events {
 		events = append(events, tuple(w.App, e.Kind, e.Name, fmt.Sprintf("m%d", i), e.User, e.Anonymous, e.Linked, e.Arrival.Actor, e.Arrival.ActorKind, e.Arrival.Account,
-			e.Arrival.AccountSource, e.Arrival.Role, e.Arrival.Feature, e.Arrival.Module, e.Arrival.Product, e.Time, e.Time.Add(time.Second), e.Quantity, e.Properties, e.Touch.Context(), topic, e.Partition, e.Offset))
+			e.Arrival.AccountSource, e.Arrival.Role, e.Arrival.Feature, e.Arrival.Module, e.Arrival.Product, e.Time, e.Time.Add(time.Second), e.Quantity, e.Properties, e.Touch.Context(), e.Agent, topic, e.Partition, e.Offset))
 	}
 	stated := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for id, traits := range w.UserTraits {
@@ -104,7 +104,7 @@ func (s store) arrive(t *testing.T, w *World) {
 		facts = append(facts, tuple(w.App, "group", m.User, m.Account, "event", m.Role, "m"+m.User, "{}", m.Since, topic, 0, 0))
 	}
 	s.insert(t, "events", "app_id, kind, event, message_id, user_id, anonymous_id, linked_user_id, actor_id, actor_kind, account_id, account_source, role, feature_id, module_id, product_id, "+
-		"event_time, received_at, quantity, properties, context, source_topic_id, source_partition, source_offset", events)
+		"event_time, received_at, quantity, properties, context, user_agent, source_topic_id, source_partition, source_offset", events)
 	s.insert(t, "events", "app_id, kind, user_id, account_id, account_source, role, message_id, traits, event_time, source_topic_id, source_partition, source_offset", facts)
 	s.define(t, w.App, w.Definitions)
 }
@@ -154,7 +154,7 @@ func (s store) define(t *testing.T, app string, d Definitions) {
 	for _, m := range d.ActiveModules {
 		add("activity", "module", "", m)
 	}
-	for match, values := range map[string][]string{"user": d.ExcludedUsers, "account": d.ExcludedAccounts, "role": d.ExcludedRoles, "mail_domain": d.ExcludedDomains} {
+	for match, values := range map[string][]string{"user": d.ExcludedUsers, "account": d.ExcludedAccounts, "role": d.ExcludedRoles, "mail_domain": d.ExcludedDomains, "user_agent": d.ExcludedAgents} {
 		for _, v := range values {
 			add("exclude", match, "", v)
 		}

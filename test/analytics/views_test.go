@@ -190,3 +190,74 @@ func compare(t *testing.T, s store, q question) {
 	}
 	t.Errorf("%s: got %d rows, want %d:\n%s", q.query, len(got), len(want), b.String())
 }
+
+// Who came with a listed user agent is left out wherever usage of their ids counts
+// today: moves take the exclusion with them, in both directions, and an erasure ends it.
+func TestBotsAreExcludedAsOfNow(t *testing.T) {
+	s := newStore(t)
+	at := time.Date(2026, 11, 18, 9, 0, 0, 0, time.UTC)
+	const browser, bot = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "Mozilla/5.0 (compatible; GOOGLEBOT/2.1)"
+	event := func(n int, kind, user, anonymous, actor, actorKind, agent string) string {
+		return tuple("shop", kind, "Event scan", fmt.Sprint("m", n), user, anonymous, actor, actorKind, "acme", "event", "scan", "till", "sales", at.Add(time.Duration(n)*time.Minute), at, 1, `{"method":"GET","route":"/r","status":200}`, agent, topic, 0, n)
+	}
+	s.insert(t, "events", "app_id, kind, event, message_id, user_id, anonymous_id, actor_id, actor_kind, account_id, account_source, feature_id, module_id, product_id, event_time, received_at, quantity, properties, user_agent, source_topic_id, source_partition, source_offset", []string{
+		event(1, "track", "", "v1", "v1", "anonymous", bot),                 // a bot
+		event(2, "track", "", "v2", "v2", "anonymous", bot),                 // a bot, whose device turns out to be ann's
+		event(3, "track", "ann", "", "ann", "user", browser),                //
+		event(4, "track", "", "v3", "bob", "user", bot),                     // linked to bob on arrival, but it is carol's
+		event(5, "track", "bob", "", "bob", "user", browser),                //
+		event(6, "track", "carol", "", "carol", "user", browser),            //
+		event(7, "track", "dan", "", "dan", "user", bot),                    // signs in as a bot
+		event(8, "track", "dan", "", "dan", "user", browser),                //
+		event(9, "track", "eve", "", "eve", "user", browser),                //
+		event(10, "track", "", "v1", "v1", "anonymous", ""),                 //
+		event(11, "api_call", "", "", "", "account", "GoogleBot-Monitor/1"), // a server's own calls
+		event(12, "api_call", "", "", "", "account", "curl/8"),
+		event(13, "api_call", "eve", "", "eve", "user", "curl/8"),
+		event(14, "api_call", "dan", "", "dan", "user", "curl/8"),
+		event(15, "identify", "frank", "", "frank", "user", bot), // no usage
+		event(16, "track", "frank", "", "frank", "user", "VoogleBot"),
+	})
+	move := func(offset, events int, anonymous string, from, to Who) (rows []string) {
+		for i, who := range []Who{from, to} {
+			user := ""
+			if who.Kind == "user" {
+				user = who.ID
+			}
+			n := (2*i - 1) * events
+			rows = append(rows, tuple("shop", "acme", "event", who.ID, who.Kind, user, anonymous, "scan", "till", "sales", "", "Event scan", at.Format(time.DateTime), time.Unix(0, 0), time.Unix(0, 0), 0, n, n, topic, offset, offset, i+1))
+		}
+		return rows
+	}
+	define := func(version int, agents ...string) {
+		rows := []string{tuple("shop", version, "version", "", "", "")}
+		for _, a := range agents {
+			rows = append(rows, tuple("shop", version, "exclude", "user_agent", "", a))
+		}
+		s.insert(t, s.internal+".insight_rules", "app_id, version, use, match, key, value", rows)
+	}
+	base := "(app = 'shop', from = '2026-11-01', to = '2026-12-01', zone = 'UTC'"
+	check := func(what string, excluded []Row, active, calls int) {
+		t.Helper()
+		compare(t, s, question{"SELECT kind, id, reason FROM exclusions(app = 'shop')", excluded})
+		compare(t, s, question{"SELECT active_people FROM active_users" + base + ", period = 'month')", []Row{{fmt.Sprint(active)}}})
+		compare(t, s, question{"SELECT sum(calls) FROM api_usage" + base + ")", []Row{{fmt.Sprint(calls)}}})
+		compare(t, s, question{"SELECT sum(people) FROM excluded_usage" + base + ")", []Row{{fmt.Sprint(len(excluded))}}})
+		if t.Failed() {
+			t.Fatal(what)
+		}
+	}
+	check("without a list", nil, 8, 4)
+	define(1, "googlebot", "nothing")
+	const why = "user_agent googlebot"
+	check("before any move", []Row{{"anonymous", "v1", why}, {"anonymous", "v2", why}, {"user", "bob", why}, {"user", "dan", why}}, 4, 2)
+	s.correct(t, move(100, 1, "v2", Who{"anonymous", "v2"}, Who{"user", "ann"}))
+	s.correct(t, move(101, 1, "v3", Who{"user", "bob"}, Who{"user", "carol"}))
+	check("after the moves", []Row{{"anonymous", "v1", why}, {"user", "ann", why}, {"user", "carol", why}, {"user", "dan", why}}, 3, 2)
+	define(2, "voogle", "vooglebot")
+	check("with another list", []Row{{"user", "frank", "user_agent voogle"}}, 6, 4)
+	define(3, "googlebot")
+	s.correct(t, move(102, 3, "", Who{"user", "dan"}, Who{"erased", ""})) // and what erase deletes:
+	s.exec(t, "ALTER TABLE "+s.internal+".user_agents DELETE WHERE actor_kind = 'user' AND actor_id = 'dan' SETTINGS mutations_sync = 2")
+	check("after an erasure", []Row{{"anonymous", "v1", why}, {"user", "ann", why}, {"user", "carol", why}}, 3, 3)
+}

@@ -29,6 +29,7 @@ type Event struct {
 	Offset          int64
 	Properties      string // JSON text
 	Touch           Touch  // in its context
+	Agent           string // user agent
 	Arrival, Now    Whom
 }
 
@@ -55,7 +56,7 @@ type Move struct {
 type Definitions struct {
 	ActiveFeatures, ActiveModules                           []string
 	ExcludedUsers, ExcludedAccounts, ExcludedRoles          []string
-	ExcludedDomains                                         []string
+	ExcludedDomains, ExcludedAgents                         []string
 	ExcludedTrait, ExcludedAccountTrait                     [2]string // key and value; empty: none
 	SignupPage, Signup, Activation, Value, Subscribed, Paid string    // feature:<id> or event:<name>
 	Friction                                                string
@@ -121,7 +122,29 @@ func NewWorld(app string, seed uint64, people, events int) *World {
 			w.Events[i].Touch = pick(r, []Touch{{Referrer: "https://search.test/q?x=1"}, {Source: "news", Medium: "mail", Campaign: "may"}, {Campaign: "spring"}, {Referrer: "http://blog.test:8080/", Source: "blog"}})
 		}
 	}
+	w.agents(r, seed%3 != 0)
 	return w
+}
+
+// agents gives events user agents: most people have one browser, some come once as a
+// bot, and a bot comes with an id of its own.
+func (w *World) agents(r *rand.Rand, excluded bool) {
+	const browser = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+	bots := []string{"Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", "UPTIMEROBOT/2.0", "Mozilla/5.0 HeadlessChrome/126.0"}
+	always := map[string]string{}
+	for i := range w.Events {
+		e := &w.Events[i]
+		id := e.Anonymous + "\x00" + e.User
+		if _, ok := always[id]; !ok {
+			always[id] = pick(r, []string{browser, browser, browser, browser, browser, "", "", pick(r, bots)})
+		}
+		if e.Agent = always[id]; r.IntN(200) == 0 {
+			e.Agent = pick(r, bots)
+		}
+	}
+	if excluded {
+		w.Definitions.ExcludedAgents = pick(r, [][]string{{"uptimerobot"}, {"googlebot", "headlesschrome"}, {"bot", "uptimerobot/"}})
+	}
 }
 
 func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }

@@ -28,7 +28,7 @@
 //	corrections against correction_plans        by control record and key
 //	events, record                              a record of the log exists once
 //	events, message                             a message id exists once within the dedup window
-//	identity_facts, metric_values               against what their views select from events
+//	identity_facts, metric_values, user_agents  against what their views select from events
 //	identity_unlinks                            against what its view selects from correction_plans
 //
 // Each cell's sums are compared inside ClickHouse; only counts, sums and the first different

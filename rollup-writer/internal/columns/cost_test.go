@@ -37,6 +37,7 @@ var costTables = []string{"events", "usage_hourly", "account_feature_daily", "ac
 
 var noViews = []string{
 	"DROP VIEW usage_hourly_from_events SYNC", "DROP VIEW identity_facts_from_events SYNC", "DROP VIEW metric_values_from_events SYNC",
+	"DROP VIEW user_agents_from_events SYNC",
 }
 
 // noVisitors takes away the index by which the hours that a link cuts are read.
@@ -62,6 +63,7 @@ var costCases = []costCase{
 	{name: "typed, merged parts with 32 paths", setup: alter("merge_max_dynamic_subcolumns_in_compact_part = 32, merge_max_dynamic_subcolumns_in_wide_part = 32", "events")},
 	{name: "typed, shared data in buckets", setup: alter("object_shared_data_serialization_version = 'map_with_buckets'", "events")},
 	{name: "typed, no heuristic of widths", setup: alter("merge_selector_enable_heuristic_to_lower_max_parts_to_merge_at_once = 0", costTables...)},
+	{name: "no user agents", setup: []string{"DROP VIEW user_agents_from_events SYNC"}},
 	{name: "visitors", seen: true},
 	{name: "visitors, no index of visitors", seen: true, setup: noVisitors},
 	{name: "visitors, no views", seen: true, setup: noViews},

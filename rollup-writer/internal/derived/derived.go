@@ -57,6 +57,8 @@ func (c *Comparison) excused() string {
 	switch c.Table.Name {
 	case "identity_unlinks":
 		return "1"
+	case "user_agents":
+		return "expires"
 	case "metric_values":
 		return "(expires OR startsWith(anonymous_id, 'erased:'))"
 	}

@@ -122,7 +122,7 @@ func (e *eraser) newList(ctx context.Context) error {
 var idsOf = withRollups(map[string]string{
 	"events": "[('user', user_id), ('user', linked_user_id), ('user', previous_id), ('anonymous', previous_id), ('anonymous', anonymous_id), (toString(actor_kind), actor_id)]",
 
-	"usage_hourly": idsOfCell, "corrections": idsOfCell,
+	"usage_hourly": idsOfCell, "corrections": idsOfCell, "user_agents": idsOfCell,
 	"correction_plans": "[" + idsInCell + ", ('user', JSONExtractString(reason, 'user_id')), ('user', JSONExtractString(reason, 'id')), ('anonymous', JSONExtractString(reason, 'id'))]",
 
 	"identity_facts":   "[('user', subject), ('anonymous', subject), ('user', object), ('anonymous', object)]",

@@ -65,6 +65,7 @@ func TestExportHasWhatEraseFinds(t *testing.T) {
 		"INSERT INTO correction_plans " + cell + ", hour, events, source_offset, corrected_at, chunk) VALUES ('shop', 'jane', 'user', 'jane', 'device', '2026-11-20 10:00:00', 1, 1, now(), 1)",
 		`INSERT INTO correction_plans (app_id, source_offset, corrected_at, chunk, reason) VALUES ('shop', 9, now(), 0, '{"kind":"unlink","id_kind":"anonymous","id":"device","user_id":"jane","until":1}')`,
 		`INSERT INTO rejected_events (app_id, stage, received_at, original) VALUES ('shop', 'gateway', now(), '{"userId":"jane"}'), ('shop', 'gateway', now(), '{"userId":"joan"}')`,
+		"INSERT INTO user_agents (app_id, user_agent, user_id, actor_kind, actor_id) VALUES ('shop', 'Agent/1', 'jane', 'user', 'jane'), ('shop', 'Agent of joans', 'joan', 'user', 'joan')",
 		"INSERT INTO signal_log (app_id, alert_id, message_id, level, subject) VALUES ('shop', 'al_1', 'm1', 'user', 'jane')",
 	} {
 		if err := conn.Exec(ctx, q); err != nil {

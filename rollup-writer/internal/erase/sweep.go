@@ -100,6 +100,7 @@ var targets = slices.Concat([]target{
 	}, nil},
 	{"usage_hourly", (*list).attribution, deleted, nil},
 }, rollupTargets(false, deleted), []target{
+	{"user_agents", (*list).attribution, deleted, nil},
 	{"identity_unlinks", func(l *list) string {
 		return "((id_kind = 'anonymous' AND id IN " + l.of(kindAnonymous) + ") OR (id_kind = 'user' AND id IN " + l.of(kindUser) + ") OR user_id IN " + l.of(kindUser) + ")"
 	}, deleted, nil},

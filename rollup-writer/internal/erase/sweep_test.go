@@ -71,10 +71,10 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 	// Jane, her device, and Joan on the device as well; what Jane did has been
 	// moved to nobody by a correction, as writers do it.
 	exec(`INSERT INTO events (app_id, kind, event, message_id, user_id, anonymous_id, actor_id, actor_kind, account_id, account_source, role, event_time, received_at, quantity,
-			properties, metric, source_topic_id, source_partition, source_offset)
+			user_agent, properties, metric, source_topic_id, source_partition, source_offset)
 		SELECT 'shop AND b', ['track', 'identify', 'metric'][number % 3 + 1] AS k, 'e', concat('m', toString(number)),
 			['jane', '', 'joan'][intDiv(number, 3) % 3 + 1] AS u, if(number % 2 = 0, 'device', ''), if(u = '', 'device', u), if(u = '', 'anonymous', 'user'), 'acme', 'event', if(u = 'joan', 'nurse', 'nurse of jane'),
-			'2026-11-20 10:00:00', '2026-11-20 10:00:00', 1, '{"name":"jane"}', if(k = 'metric', '{"numbers":{"":5}}', ''), 'topic', 0, number
+			'2026-11-20 10:00:00', '2026-11-20 10:00:00', 1, 'Googlebot', '{"name":"jane"}', if(k = 'metric', '{"numbers":{"":5}}', ''), 'topic', 0, number
 		FROM numbers(90)`)
 	// Roles that Jane and Jim stated by group calls, which are traits of the account too.
 	exec(`INSERT INTO events (app_id, kind, event, message_id, user_id, actor_id, actor_kind, account_id, account_source, role, traits, event_time, received_at, quantity, source_topic_id, source_partition, source_offset)
@@ -107,6 +107,9 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 	const totals = "SELECT sum(events) FROM account_feature_daily"
 	const values = "SELECT sum(tupleElement(last, 'value')) FROM metric_values FINAL"
 	events, reported := number(totals), number(values)
+	if n := number("SELECT count() FROM user_agents FINAL"); n != 3 {
+		t.Fatalf("user agents of %v ids, want those of jane, joan and the device", n)
+	}
 	if events != 30 || reported != 150 {
 		t.Fatalf("%v events and %v reported, want 30 and 150", events, reported)
 	}
@@ -172,6 +175,9 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 		if n := number("SELECT countIf(position(role, 'jane') > 0) FROM " + table); n != 0 {
 			t.Errorf("%v rows of %s keep a role of the person", n, table)
 		}
+	}
+	if n := number("SELECT countIf(user_id = 'joan' AND actor_id = 'joan') + 10 * countIf(user_id != 'joan') FROM user_agents FINAL"); n != 1 {
+		t.Errorf("user agents of %v ids are left, want joan's alone", n)
 	}
 	if n := number("SELECT count() FROM signal_log"); n != 1 {
 		t.Errorf("%v signals are left, want the account's alone", n)

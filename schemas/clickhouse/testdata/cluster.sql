@@ -709,6 +709,33 @@ COMMENT 'Notes: the newest version of each';
 
 CREATE TABLE IF NOT EXISTS `uptake_internal`.`notes` ON CLUSTER `main` AS `uptake_internal`.`notes_local` ENGINE = Distributed(`main`, `uptake_internal`, `notes_local`);
 
+-- 0015_user_agents
+
+CREATE TABLE IF NOT EXISTS `uptake_internal`.`user_agents_local` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String),
+    `user_agent` LowCardinality(String) COMMENT 'As the event has it',
+    `anonymous_id` String COMMENT 'Anonymous id of events that named no user',
+    `user_id` String COMMENT 'User that the event named',
+    `actor_kind` LowCardinality(String) COMMENT 'user or anonymous, as counted on arrival',
+    `actor_id` String COMMENT 'Who did it, as counted on arrival',
+    `last_seen` SimpleAggregateFunction(max, DateTime64(6, 'UTC')) COMMENT 'Latest event time: max it'
+)
+ENGINE = ReplicatedAggregatingMergeTree
+ORDER BY (app_id, user_agent, anonymous_id, user_id, actor_kind, actor_id)
+SETTINGS replicated_deduplication_window = 200000, replicated_deduplication_window_seconds = 604800
+COMMENT 'User agents that users and anonymous ids came with';
+
+CREATE TABLE IF NOT EXISTS `uptake_internal`.`user_agents` ON CLUSTER `main` AS `uptake_internal`.`user_agents_local` ENGINE = Distributed(`main`, `uptake_internal`, `user_agents_local`);
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake_internal`.`user_agents_from_events` ON CLUSTER `main` TO `uptake_internal`.`user_agents_local` AS
+SELECT
+    e.app_id AS app_id, toLowCardinality(e.user_agent) AS user_agent, if(e.user_id = '', e.anonymous_id, '') AS anonymous_id, e.user_id AS user_id,
+    e.actor_kind AS actor_kind, e.actor_id AS actor_id, max(e.event_time) AS last_seen
+FROM `uptake_internal`.`events_local` AS e
+WHERE e.kind IN ('track', 'page', 'screen', 'api_call') AND e.user_agent != '' AND (e.user_id != '' OR e.anonymous_id != '')
+GROUP BY app_id, user_agent, anonymous_id, user_id, actor_kind, actor_id;
+
 -- view account_feature_daily
 
 CREATE OR REPLACE VIEW `uptake`.`account_feature_daily` ON CLUSTER `main`
@@ -1488,6 +1515,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     (SELECT groupArray(feature_id) FROM `uptake_internal`.`catalog_features` FINAL WHERE app_id = {app:String} AND kind = 'core' AND status = 'active' AND removed = 0) AS core
 SELECT toLowCardinality({app:String}) AS app_id, k.account_id AS account_id, t.traits AS traits, p.ancestors AS ancestors, c.children AS children, m.roles AS roles,
     u.active_users AS active_users, u.active_visitors AS active_visitors, u.active_days AS active_days, u.events AS events, arraySort(u.features) AS features_used,
@@ -1540,6 +1568,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -1595,7 +1624,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS w
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS w
     GROUP BY account_id
 ) AS u ON u.account_id = k.account_id
 LEFT JOIN
@@ -1669,6 +1724,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -1724,7 +1780,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS u
 WHERE u.active AND NOT throwIf({period:String} NOT IN ('day', 'week', 'sunday_week', 'month', 'quarter'), 'period must be day, week, sunday_week, month or quarter') AND 1
 GROUP BY period_start, value
 ORDER BY period_start, value);
@@ -1770,6 +1852,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -1825,7 +1908,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS u
 LEFT ANY JOIN
 (
     SELECT subject AS id, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS value
@@ -1874,6 +1983,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -1929,7 +2039,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS u
 WHERE active
 GROUP BY hour
 ORDER BY hour;
@@ -1982,6 +2118,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -2037,7 +2174,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS c
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS c
         WHERE NOT throwIf('feature' NOT IN ('feature', 'module', 'product'), 'level must be feature, module or product')
         GROUP BY id, actor_kind, actor_id, account_id, day
     )
@@ -2094,6 +2257,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -2149,7 +2313,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS c
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS c
         WHERE NOT throwIf({level:String} NOT IN ('feature', 'module', 'product'), 'level must be feature, module or product')
         GROUP BY id, actor_kind, actor_id, account_id, day
     )
@@ -2198,6 +2388,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -2253,7 +2444,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS u
 WHERE account_id != '' AND feature_id != ''
 GROUP BY account_id, feature_id
 ORDER BY account_id, feature_id;
@@ -2411,7 +2628,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT toLowCardinality({app:String}) AS app_id, toString(properties.method) AS method, toString(properties.route) AS route, concat(substring(toString(properties.status), 1, 1), 'xx') AS status_class,
     count() AS calls, uniqExactIf((actor_kind, actor_id), actor_kind != 'account') AS people, uniqExactIf(e.account_id, e.account_id != '') AS accounts,
     quantileExactInclusiveOrNull(0.5)(toFloat64OrNull(toString(properties.duration_ms))) AS p50_ms, quantileExactInclusiveOrNull(0.95)(toFloat64OrNull(toString(properties.duration_ms))) AS p95_ms
@@ -2426,7 +2644,7 @@ FROM
         SELECT event_time, properties, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
             CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
         FROM `uptake`.`events`
-        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND kind = 'api_call'
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND kind = 'api_call' AND NOT (notEmpty(excluded_agents) AND user_id = '' AND anonymous_id = '' AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
             AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
@@ -2448,6 +2666,32 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 )) AS e
 WHERE account_id NOT IN excluded_accounts AND NOT (actor_kind = 'user' AND actor_id IN excluded_users)
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))
 GROUP BY method, route, status_class
 ORDER BY calls DESC, method, route, status_class;
 
@@ -2715,7 +2959,7 @@ AS
 SELECT toLowCardinality({app:String}) AS app_id, x.reason AS reason, uniqExact(u.actor_kind, u.actor_id) AS people, uniqExactIf(u.account_id, u.account_id != '') AS accounts, toInt64(sum(u.events)) AS events
 FROM
 (
-    SELECT account_id, actor_id, actor_kind, events, arrayJoin([('user', if(actor_kind = 'user', actor_id, '')), ('account', account_id), ('role', role)]) AS part
+    SELECT account_id, actor_id, actor_kind, events, arrayJoin([(actor_kind, actor_id), ('account', account_id), ('role', role)]) AS part
     FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
 SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
     toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
@@ -2768,7 +3012,43 @@ GROUP BY k) AS m ON m.k = e.move_key
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
     WHERE actor_kind NOT IN ('account', 'erased')
 ) AS u
-INNER JOIN (SELECT kind, id, min(why) AS reason FROM (SELECT match AS kind, value AS id, concat(match, ' ', value) AS why
+INNER JOIN (SELECT kind, id, min(why) AS reason FROM (WITH
+    (SELECT arraySort(groupArrayIf(value, use = 'exclude' AND match = 'user_agent')) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS excluded_agents
+SELECT kind, id, concat('user_agent ', agent) AS why
+FROM (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id, l.agent AS agent
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u
+INNER JOIN (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)) AS l ON l.anonymous_id = u.anonymous_id AND l.user_id = u.named)
+UNION ALL
+SELECT match AS kind, value AS id, concat(match, ' ', value) AS why
 FROM (SELECT toString(use) AS use, toString(match) AS match, value FROM (SELECT use, match, key, value
 FROM `uptake_internal`.`insight_rules`
 WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String})))
@@ -2799,15 +3079,51 @@ ORDER BY events DESC, reason;
 CREATE OR REPLACE VIEW `uptake`.`exclusions` ON CLUSTER `main`
 (
     `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
-    `kind` LowCardinality(String) COMMENT 'user, account or role',
-    `id` String COMMENT 'User, account or role that is left out',
+    `kind` LowCardinality(String) COMMENT 'user, anonymous, account or role',
+    `id` String COMMENT 'User, anonymous id, account or role that is left out',
     `reason` String COMMENT 'Definition that says so'
 )
 DEFINER = `uptake_views` SQL SECURITY DEFINER
 COMMENT 'Who is left out of all views about usage, and why, as of now. Parameters: app.'
 AS
 SELECT toLowCardinality({app:String}) AS app_id, kind, id, min(why) AS reason
-FROM (SELECT match AS kind, value AS id, concat(match, ' ', value) AS why
+FROM (WITH
+    (SELECT arraySort(groupArrayIf(value, use = 'exclude' AND match = 'user_agent')) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS excluded_agents
+SELECT kind, id, concat('user_agent ', agent) AS why
+FROM (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id, l.agent AS agent
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u
+INNER JOIN (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)) AS l ON l.anonymous_id = u.anonymous_id AND l.user_id = u.named)
+UNION ALL
+SELECT match AS kind, value AS id, concat(match, ' ', value) AS why
 FROM (SELECT toString(use) AS use, toString(match) AS match, value FROM (SELECT use, match, key, value
 FROM `uptake_internal`.`insight_rules`
 WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String})))
@@ -2879,6 +3195,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -2934,7 +3251,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
 ) AS u
 WHERE feature_id != ''
 GROUP BY actor_kind, actor_id, feature_id
@@ -2981,6 +3324,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -3036,7 +3380,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
 ) AS u
 WHERE feature_id != ''
 GROUP BY actor_kind, actor_id, feature_id
@@ -3108,7 +3478,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -3143,7 +3514,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS e
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS e
 GROUP BY actor_kind, actor_id);
 
 -- view fit_people
@@ -3196,7 +3593,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -3231,7 +3629,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS e
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS e
 GROUP BY actor_kind, actor_id);
 
 -- view friction
@@ -3278,7 +3702,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -3313,7 +3738,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
     WHERE has(marked, feature_id) OR has(defined, concat('feature:', feature_id)) OR has(defined, concat('event:', event))
     GROUP BY step, actor_kind, actor_id
 )
@@ -3383,7 +3834,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -3418,7 +3870,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS u
         WHERE NOT throwIf('person' NOT IN ('person', 'account'), 'unit must be person or account') AND ('person' = 'person' OR account_id != '') AND 1 AND NOT throwIf(length({steps:Array(String)}) NOT BETWEEN 1 AND 8, 'a funnel has 1 to 8 steps') AND notEmpty(ixs)
     )
     GROUP BY who
@@ -3492,7 +3970,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -3527,7 +4006,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS u
         LEFT ANY JOIN
 (
     SELECT subject AS id, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS value
@@ -3625,7 +4130,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -3660,7 +4166,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS u
         LEFT ANY JOIN
 (
     SELECT subject AS id, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS value
@@ -3737,7 +4269,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -3772,7 +4305,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS u
         LEFT ANY JOIN
 (
     SELECT subject AS id, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS value
@@ -3855,7 +4414,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT toLowCardinality({app:String}) AS app_id, s.account_id AS account_id, s.seats AS seats, a.users AS active_users, active_users / nullIf(s.seats, 0) AS utilization
 FROM
 (
@@ -3891,6 +4451,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -3946,7 +4507,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
     WHERE active
     GROUP BY account_id
 ) AS a ON a.account_id = s.account_id
@@ -4001,6 +4588,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -4056,7 +4644,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
         WHERE active AND NOT throwIf({period:String} NOT IN ('day', 'week', 'sunday_week', 'month', 'quarter'), 'period must be day, week, sunday_week, month or quarter') AND NOT throwIf('person' NOT IN ('person', 'account'), 'unit must be person or account') AND ('person' = 'person' OR account_id != '')
         GROUP BY who
     )
@@ -4113,6 +4727,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -4168,7 +4783,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
         WHERE active AND NOT throwIf({period:String} NOT IN ('day', 'week', 'sunday_week', 'month', 'quarter'), 'period must be day, week, sunday_week, month or quarter') AND NOT throwIf({unit:String} NOT IN ('person', 'account'), 'unit must be person or account') AND ({unit:String} = 'person' OR account_id != '')
         GROUP BY who
     )
@@ -4214,7 +4855,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, properties, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -4249,7 +4891,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
     WHERE {step:String} = '' OR feature_id = {step:String} OR concat('event:', event) = {step:String}
 ) AS e
 GROUP BY value
@@ -4456,6 +5124,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     steps AS (
         SELECT key AS milestone_id, toString(match) AS level, JSONExtractString(value, 'description') AS description, JSONExtractString(value, 'owner') AS owner,
             toUInt32(JSONExtractUInt(value, 'version')) AS version, JSONExtractUInt(value, 'times') AS times, JSONExtract(value, 'of', 'Array(Tuple(match String, value String))') AS of
@@ -4471,6 +5140,32 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         CROSS JOIN steps AS s
         WHERE u.app_id = {app:String} AND if(s.level = 'user', u.actor_kind = 'user' AND u.actor_id NOT IN excluded_users, u.account_id != '' AND NOT (u.actor_kind = 'user' AND u.actor_id IN excluded_users))
             AND u.account_id NOT IN excluded_accounts AND u.role NOT IN excluded_roles
+            AND (empty(excluded_agents) OR (toString(u.actor_kind), u.actor_id) GLOBAL NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))
         GROUP BY milestone_id, subject_id, hour
     ),
     reached AS (
@@ -4573,7 +5268,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -4608,7 +5304,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
     GROUP BY actor_kind, actor_id
 )
 ARRAY JOIN arrayZip(arrayEnumerate(ss), ss) AS s)
@@ -4662,7 +5384,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -4697,7 +5420,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
     GROUP BY actor_kind, actor_id
 )
 ARRAY JOIN arrayZip(arrayEnumerate(ss), ss) AS s)
@@ -4775,6 +5524,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -4830,7 +5580,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
             WHERE NOT throwIf({period:String} NOT IN ('day', 'week', 'sunday_week', 'month', 'quarter'), 'period must be day, week, sunday_week, month or quarter') AND NOT throwIf('person' NOT IN ('person', 'account'), 'unit must be person or account') AND ('person' = 'person' OR account_id != '')
         )
         GROUP BY who
@@ -4893,6 +5669,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -4948,7 +5725,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
             WHERE NOT throwIf({period:String} NOT IN ('day', 'week', 'sunday_week', 'month', 'quarter'), 'period must be day, week, sunday_week, month or quarter') AND NOT throwIf({unit:String} NOT IN ('person', 'account'), 'unit must be person or account') AND ({unit:String} = 'person' OR account_id != '')
         )
         GROUP BY who
@@ -5055,7 +5858,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -5090,7 +5894,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
     GROUP BY actor_kind, actor_id
 )
 ARRAY JOIN arrayZip(arrayEnumerate(ss), ss) AS s) AS s
@@ -5146,7 +5976,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -5181,7 +6012,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
     GROUP BY actor_kind, actor_id
 )
 ARRAY JOIN arrayZip(arrayEnumerate(ss), ss) AS s);
@@ -5243,6 +6100,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -5298,7 +6156,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
                     WHERE active
                     GROUP BY actor_kind, actor_id
                 )
@@ -5349,6 +6233,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -5404,7 +6289,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
     WHERE active
     GROUP BY actor_kind, actor_id
 )
@@ -5462,7 +6373,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -5497,7 +6409,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS e
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS e
 GROUP BY actor_kind, actor_id)
 WHERE toDate(first_seen_at, {zone:String}) >= {from:Date} AND toDate(first_seen_at, {zone:String}) < {to:Date};
 
@@ -5552,7 +6490,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event_time, context, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -5587,7 +6526,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
         WHERE touch.2 != '' OR touch.3 != '' OR touch.4 != '' OR touch.5 != ''
     )
     GROUP BY actor_kind, actor_id

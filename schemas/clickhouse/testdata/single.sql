@@ -646,6 +646,39 @@ ENGINE = ReplacingMergeTree(version)
 ORDER BY (app_id, kind, id)
 COMMENT 'Notes: the newest version of each';
 
+-- 0015_user_agents
+
+CREATE TABLE IF NOT EXISTS `uptake_internal`.`user_agents`
+(
+    `app_id` LowCardinality(String),
+    `user_agent` LowCardinality(String) COMMENT 'As the event has it',
+    `anonymous_id` String COMMENT 'Anonymous id of events that named no user',
+    `user_id` String COMMENT 'User that the event named',
+    `actor_kind` LowCardinality(String) COMMENT 'user or anonymous, as counted on arrival',
+    `actor_id` String COMMENT 'Who did it, as counted on arrival',
+    `last_seen` SimpleAggregateFunction(max, DateTime64(6, 'UTC')) COMMENT 'Latest event time: max it'
+)
+ENGINE = AggregatingMergeTree
+ORDER BY (app_id, user_agent, anonymous_id, user_id, actor_kind, actor_id)
+SETTINGS non_replicated_deduplication_window = 20000
+COMMENT 'User agents that users and anonymous ids came with';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS `uptake_internal`.`user_agents_from_events` TO `uptake_internal`.`user_agents` AS
+SELECT
+    e.app_id AS app_id, toLowCardinality(e.user_agent) AS user_agent, if(e.user_id = '', e.anonymous_id, '') AS anonymous_id, e.user_id AS user_id,
+    e.actor_kind AS actor_kind, e.actor_id AS actor_id, max(e.event_time) AS last_seen
+FROM `uptake`.`events` AS e
+WHERE e.kind IN ('track', 'page', 'screen', 'api_call') AND e.user_agent != '' AND (e.user_id != '' OR e.anonymous_id != '')
+GROUP BY app_id, user_agent, anonymous_id, user_id, actor_kind, actor_id;
+
+INSERT INTO `uptake_internal`.`user_agents` (app_id, user_agent, anonymous_id, user_id, actor_kind, actor_id, last_seen)
+SELECT
+    e.app_id AS app_id, toLowCardinality(e.user_agent) AS user_agent, if(e.user_id = '', e.anonymous_id, '') AS anonymous_id, e.user_id AS user_id,
+    e.actor_kind AS actor_kind, e.actor_id AS actor_id, max(e.event_time) AS last_seen
+FROM `uptake`.`events` AS e
+WHERE e.kind IN ('track', 'page', 'screen', 'api_call') AND e.user_agent != '' AND (e.user_id != '' OR e.anonymous_id != '')
+GROUP BY app_id, user_agent, anonymous_id, user_id, actor_kind, actor_id;
+
 -- view account_feature_daily
 
 CREATE OR REPLACE VIEW `uptake`.`account_feature_daily`
@@ -1425,6 +1458,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     (SELECT groupArray(feature_id) FROM `uptake_internal`.`catalog_features` FINAL WHERE app_id = {app:String} AND kind = 'core' AND status = 'active' AND removed = 0) AS core
 SELECT toLowCardinality({app:String}) AS app_id, k.account_id AS account_id, t.traits AS traits, p.ancestors AS ancestors, c.children AS children, m.roles AS roles,
     u.active_users AS active_users, u.active_visitors AS active_visitors, u.active_days AS active_days, u.events AS events, arraySort(u.features) AS features_used,
@@ -1477,6 +1511,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -1532,7 +1567,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS w
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS w
     GROUP BY account_id
 ) AS u ON u.account_id = k.account_id
 LEFT JOIN
@@ -1606,6 +1667,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -1661,7 +1723,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS u
 WHERE u.active AND NOT throwIf({period:String} NOT IN ('day', 'week', 'sunday_week', 'month', 'quarter'), 'period must be day, week, sunday_week, month or quarter') AND 1
 GROUP BY period_start, value
 ORDER BY period_start, value);
@@ -1707,6 +1795,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -1762,7 +1851,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS u
 LEFT ANY JOIN
 (
     SELECT subject AS id, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS value
@@ -1811,6 +1926,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -1866,7 +1982,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS u
 WHERE active
 GROUP BY hour
 ORDER BY hour;
@@ -1919,6 +2061,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -1974,7 +2117,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS c
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS c
         WHERE NOT throwIf('feature' NOT IN ('feature', 'module', 'product'), 'level must be feature, module or product')
         GROUP BY id, actor_kind, actor_id, account_id, day
     )
@@ -2031,6 +2200,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -2086,7 +2256,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS c
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS c
         WHERE NOT throwIf({level:String} NOT IN ('feature', 'module', 'product'), 'level must be feature, module or product')
         GROUP BY id, actor_kind, actor_id, account_id, day
     )
@@ -2135,6 +2331,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -2190,7 +2387,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS u
 WHERE account_id != '' AND feature_id != ''
 GROUP BY account_id, feature_id
 ORDER BY account_id, feature_id;
@@ -2348,7 +2571,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT toLowCardinality({app:String}) AS app_id, toString(properties.method) AS method, toString(properties.route) AS route, concat(substring(toString(properties.status), 1, 1), 'xx') AS status_class,
     count() AS calls, uniqExactIf((actor_kind, actor_id), actor_kind != 'account') AS people, uniqExactIf(e.account_id, e.account_id != '') AS accounts,
     quantileExactInclusiveOrNull(0.5)(toFloat64OrNull(toString(properties.duration_ms))) AS p50_ms, quantileExactInclusiveOrNull(0.95)(toFloat64OrNull(toString(properties.duration_ms))) AS p95_ms
@@ -2363,7 +2587,7 @@ FROM
         SELECT event_time, properties, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
             CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
         FROM `uptake`.`events`
-        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND kind = 'api_call'
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND kind = 'api_call' AND NOT (notEmpty(excluded_agents) AND user_id = '' AND anonymous_id = '' AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
             AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
@@ -2385,6 +2609,32 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 )) AS e
 WHERE account_id NOT IN excluded_accounts AND NOT (actor_kind = 'user' AND actor_id IN excluded_users)
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))
 GROUP BY method, route, status_class
 ORDER BY calls DESC, method, route, status_class;
 
@@ -2652,7 +2902,7 @@ AS
 SELECT toLowCardinality({app:String}) AS app_id, x.reason AS reason, uniqExact(u.actor_kind, u.actor_id) AS people, uniqExactIf(u.account_id, u.account_id != '') AS accounts, toInt64(sum(u.events)) AS events
 FROM
 (
-    SELECT account_id, actor_id, actor_kind, events, arrayJoin([('user', if(actor_kind = 'user', actor_id, '')), ('account', account_id), ('role', role)]) AS part
+    SELECT account_id, actor_id, actor_kind, events, arrayJoin([(actor_kind, actor_id), ('account', account_id), ('role', role)]) AS part
     FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
 SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
     toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
@@ -2705,7 +2955,43 @@ GROUP BY k) AS m ON m.k = e.move_key
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
     WHERE actor_kind NOT IN ('account', 'erased')
 ) AS u
-INNER JOIN (SELECT kind, id, min(why) AS reason FROM (SELECT match AS kind, value AS id, concat(match, ' ', value) AS why
+INNER JOIN (SELECT kind, id, min(why) AS reason FROM (WITH
+    (SELECT arraySort(groupArrayIf(value, use = 'exclude' AND match = 'user_agent')) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS excluded_agents
+SELECT kind, id, concat('user_agent ', agent) AS why
+FROM (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id, l.agent AS agent
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u
+INNER JOIN (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)) AS l ON l.anonymous_id = u.anonymous_id AND l.user_id = u.named)
+UNION ALL
+SELECT match AS kind, value AS id, concat(match, ' ', value) AS why
 FROM (SELECT toString(use) AS use, toString(match) AS match, value FROM (SELECT use, match, key, value
 FROM `uptake_internal`.`insight_rules`
 WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String})))
@@ -2736,15 +3022,51 @@ ORDER BY events DESC, reason;
 CREATE OR REPLACE VIEW `uptake`.`exclusions`
 (
     `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
-    `kind` LowCardinality(String) COMMENT 'user, account or role',
-    `id` String COMMENT 'User, account or role that is left out',
+    `kind` LowCardinality(String) COMMENT 'user, anonymous, account or role',
+    `id` String COMMENT 'User, anonymous id, account or role that is left out',
     `reason` String COMMENT 'Definition that says so'
 )
 DEFINER = `uptake_views` SQL SECURITY DEFINER
 COMMENT 'Who is left out of all views about usage, and why, as of now. Parameters: app.'
 AS
 SELECT toLowCardinality({app:String}) AS app_id, kind, id, min(why) AS reason
-FROM (SELECT match AS kind, value AS id, concat(match, ' ', value) AS why
+FROM (WITH
+    (SELECT arraySort(groupArrayIf(value, use = 'exclude' AND match = 'user_agent')) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS excluded_agents
+SELECT kind, id, concat('user_agent ', agent) AS why
+FROM (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id, l.agent AS agent
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u
+INNER JOIN (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)) AS l ON l.anonymous_id = u.anonymous_id AND l.user_id = u.named)
+UNION ALL
+SELECT match AS kind, value AS id, concat(match, ' ', value) AS why
 FROM (SELECT toString(use) AS use, toString(match) AS match, value FROM (SELECT use, match, key, value
 FROM `uptake_internal`.`insight_rules`
 WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String})))
@@ -2816,6 +3138,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -2871,7 +3194,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
 ) AS u
 WHERE feature_id != ''
 GROUP BY actor_kind, actor_id, feature_id
@@ -2918,6 +3267,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -2973,7 +3323,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
 ) AS u
 WHERE feature_id != ''
 GROUP BY actor_kind, actor_id, feature_id
@@ -3045,7 +3421,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -3080,7 +3457,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS e
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS e
 GROUP BY actor_kind, actor_id);
 
 -- view fit_people
@@ -3133,7 +3536,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -3168,7 +3572,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS e
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS e
 GROUP BY actor_kind, actor_id);
 
 -- view friction
@@ -3215,7 +3645,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -3250,7 +3681,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
     WHERE has(marked, feature_id) OR has(defined, concat('feature:', feature_id)) OR has(defined, concat('event:', event))
     GROUP BY step, actor_kind, actor_id
 )
@@ -3320,7 +3777,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -3355,7 +3813,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS u
         WHERE NOT throwIf('person' NOT IN ('person', 'account'), 'unit must be person or account') AND ('person' = 'person' OR account_id != '') AND 1 AND NOT throwIf(length({steps:Array(String)}) NOT BETWEEN 1 AND 8, 'a funnel has 1 to 8 steps') AND notEmpty(ixs)
     )
     GROUP BY who
@@ -3429,7 +3913,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -3464,7 +3949,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS u
         LEFT ANY JOIN
 (
     SELECT subject AS id, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS value
@@ -3562,7 +4073,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -3597,7 +4109,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS u
         LEFT ANY JOIN
 (
     SELECT subject AS id, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS value
@@ -3674,7 +4212,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -3709,7 +4248,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS u
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS u
         LEFT ANY JOIN
 (
     SELECT subject AS id, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS value
@@ -3792,7 +4357,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT toLowCardinality({app:String}) AS app_id, s.account_id AS account_id, s.seats AS seats, a.users AS active_users, active_users / nullIf(s.seats, 0) AS utilization
 FROM
 (
@@ -3828,6 +4394,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -3883,7 +4450,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
     WHERE active
     GROUP BY account_id
 ) AS a ON a.account_id = s.account_id
@@ -3938,6 +4531,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -3993,7 +4587,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
         WHERE active AND NOT throwIf({period:String} NOT IN ('day', 'week', 'sunday_week', 'month', 'quarter'), 'period must be day, week, sunday_week, month or quarter') AND NOT throwIf('person' NOT IN ('person', 'account'), 'unit must be person or account') AND ('person' = 'person' OR account_id != '')
         GROUP BY who
     )
@@ -4050,6 +4670,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -4105,7 +4726,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
         WHERE active AND NOT throwIf({period:String} NOT IN ('day', 'week', 'sunday_week', 'month', 'quarter'), 'period must be day, week, sunday_week, month or quarter') AND NOT throwIf({unit:String} NOT IN ('person', 'account'), 'unit must be person or account') AND ({unit:String} = 'person' OR account_id != '')
         GROUP BY who
     )
@@ -4151,7 +4798,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, properties, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -4186,7 +4834,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
     WHERE {step:String} = '' OR feature_id = {step:String} OR concat('event:', event) = {step:String}
 ) AS e
 GROUP BY value
@@ -4393,6 +5067,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     steps AS (
         SELECT key AS milestone_id, toString(match) AS level, JSONExtractString(value, 'description') AS description, JSONExtractString(value, 'owner') AS owner,
             toUInt32(JSONExtractUInt(value, 'version')) AS version, JSONExtractUInt(value, 'times') AS times, JSONExtract(value, 'of', 'Array(Tuple(match String, value String))') AS of
@@ -4408,6 +5083,32 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
         CROSS JOIN steps AS s
         WHERE u.app_id = {app:String} AND if(s.level = 'user', u.actor_kind = 'user' AND u.actor_id NOT IN excluded_users, u.account_id != '' AND NOT (u.actor_kind = 'user' AND u.actor_id IN excluded_users))
             AND u.account_id NOT IN excluded_accounts AND u.role NOT IN excluded_roles
+            AND (empty(excluded_agents) OR (toString(u.actor_kind), u.actor_id) GLOBAL NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))
         GROUP BY milestone_id, subject_id, hour
     ),
     reached AS (
@@ -4510,7 +5211,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -4545,7 +5247,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
     GROUP BY actor_kind, actor_id
 )
 ARRAY JOIN arrayZip(arrayEnumerate(ss), ss) AS s)
@@ -4599,7 +5327,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -4634,7 +5363,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
     GROUP BY actor_kind, actor_id
 )
 ARRAY JOIN arrayZip(arrayEnumerate(ss), ss) AS s)
@@ -4712,6 +5467,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -4767,7 +5523,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
             WHERE NOT throwIf({period:String} NOT IN ('day', 'week', 'sunday_week', 'month', 'quarter'), 'period must be day, week, sunday_week, month or quarter') AND NOT throwIf('person' NOT IN ('person', 'account'), 'unit must be person or account') AND ('person' = 'person' OR account_id != '')
         )
         GROUP BY who
@@ -4830,6 +5612,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -4885,7 +5668,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
             WHERE NOT throwIf({period:String} NOT IN ('day', 'week', 'sunday_week', 'month', 'quarter'), 'period must be day, week, sunday_week, month or quarter') AND NOT throwIf({unit:String} NOT IN ('person', 'account'), 'unit must be person or account') AND ({unit:String} = 'person' OR account_id != '')
         )
         GROUP BY who
@@ -4992,7 +5801,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -5027,7 +5837,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
     GROUP BY actor_kind, actor_id
 )
 ARRAY JOIN arrayZip(arrayEnumerate(ss), ss) AS s) AS s
@@ -5083,7 +5919,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -5118,7 +5955,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
     GROUP BY actor_kind, actor_id
 )
 ARRAY JOIN arrayZip(arrayEnumerate(ss), ss) AS s);
@@ -5180,6 +6043,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -5235,7 +6099,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
                     WHERE active
                     GROUP BY actor_kind, actor_id
                 )
@@ -5286,6 +6176,7 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
     arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
     arrayFilter(d -> d.1 = 'activity', defined) AS activity
 SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
     if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
@@ -5341,7 +6232,33 @@ GROUP BY k) AS m ON m.k = e.move_key
 ) AS e
 GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
     WHERE active
     GROUP BY actor_kind, actor_id
 )
@@ -5399,7 +6316,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event, event_time, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -5434,7 +6352,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles) AS e
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS e
 GROUP BY actor_kind, actor_id)
 WHERE toDate(first_seen_at, {zone:String}) >= {from:Date} AND toDate(first_seen_at, {zone:String}) < {to:Date};
 
@@ -5489,7 +6433,8 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
 SELECT event_time, context, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
@@ -5524,7 +6469,33 @@ FROM
 GROUP BY k) AS m ON m.k = e.move_key
 ))
 WHERE -- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles)
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u)))
         WHERE touch.2 != '' OR touch.3 != '' OR touch.4 != '' OR touch.5 != ''
     )
     GROUP BY actor_kind, actor_id

@@ -12,7 +12,7 @@ AS
 SELECT toLowCardinality({app:String}) AS app_id, x.reason AS reason, uniqExact(u.actor_kind, u.actor_id) AS people, uniqExactIf(u.account_id, u.account_id != '') AS accounts, toInt64(sum(u.events)) AS events
 FROM
 (
-    SELECT account_id, actor_id, actor_kind, events, arrayJoin([('user', if(actor_kind = 'user', actor_id, '')), ('account', account_id), ('role', role)]) AS part
+    SELECT account_id, actor_id, actor_kind, events, arrayJoin([(actor_kind, actor_id), ('account', account_id), ('role', role)]) AS part
     FROM ({{template "usage_cells" .Insight}})
     WHERE actor_kind NOT IN ('account', 'erased')
 ) AS u

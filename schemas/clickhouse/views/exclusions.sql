@@ -1,8 +1,8 @@
 {{.Create}}
 (
     `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
-    `kind` LowCardinality(String) COMMENT 'user, account or role',
-    `id` String COMMENT 'User, account or role that is left out',
+    `kind` LowCardinality(String) COMMENT 'user, anonymous, account or role',
+    `id` String COMMENT 'User, anonymous id, account or role that is left out',
     `reason` String COMMENT 'Definition that says so'
 )
 {{.Definer}}

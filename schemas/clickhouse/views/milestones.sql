@@ -30,6 +30,7 @@ WITH
         CROSS JOIN steps AS s
         WHERE u.app_id = {app:String} AND if(s.level = 'user', u.actor_kind = 'user' AND u.actor_id NOT IN excluded_users, u.account_id != '' AND NOT (u.actor_kind = 'user' AND u.actor_id IN excluded_users))
             AND u.account_id NOT IN excluded_accounts AND u.role NOT IN excluded_roles
+            AND (empty(excluded_agents) OR (toString(u.actor_kind), u.actor_id) GLOBAL NOT IN ({{template "bots" .Insight}}))
         GROUP BY milestone_id, subject_id, hour
     ),
     reached AS (

@@ -19,9 +19,41 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM {{.Table "in
     ) AS by_trait,
     arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
     arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
-    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles{{end}}
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents{{end}}
 
-{{define "exclusions_query"}}SELECT match AS kind, value AS id, concat(match, ' ', value) AS why
+{{define "listed_ids"}}-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+-- for whom they counted on arrival.
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM {{.Table "user_agents"}}
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents){{end}}
+
+{{define "bots"}}-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+-- from those for whom it counted on arrival. Both are found by the primary key.
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id{{if eq (.P "agent") "1"}}, l.agent AS agent{{end}}
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM {{.Table "usage_hourly"}}
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM ({{template "listed_ids" .}})
+        UNION ALL
+        SELECT actor_id FROM {{.Table "corrections"}}
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM ({{template "listed_ids" .}}))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM ({{template "listed_ids" .}}))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u{{if eq (.P "agent") "1"}}
+INNER JOIN ({{template "listed_ids" .}}) AS l ON l.anonymous_id = u.anonymous_id AND l.user_id = u.named{{end}}{{end}}
+
+{{define "exclusions_query"}}WITH
+    (SELECT arraySort(groupArrayIf(value, use = 'exclude' AND match = 'user_agent')) FROM ({{template "definitions" .}})) AS excluded_agents
+SELECT kind, id, concat('user_agent ', agent) AS why
+FROM ({{template "bots" (.With "agent" "1")}})
+UNION ALL
+SELECT match AS kind, value AS id, concat(match, ' ', value) AS why
 FROM (SELECT toString(use) AS use, toString(match) AS match, value FROM ({{template "definitions" .}}))
 WHERE use = 'exclude' AND match IN ('user', 'account', 'role')
 UNION ALL
@@ -42,7 +74,8 @@ INNER JOIN
 WHERE if(i.match = 'mail_domain', endsWith(lower(t.text), concat('@', lower(i.value))), t.text = i.value){{end}}
 
 {{define "customers"}}-- Only people, and nobody whom a definition excludes.
-actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles{{end}}
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN ({{template "bots" .}})){{end}}
 
 {{define "moves"}}-- The moves of a range: which events count for whom since which offset of the log.
 -- Rows 2k-1 and 2k of a block's corrections are one move, old and new attribution, of
