@@ -160,7 +160,7 @@ func (a *asker) query(ctx context.Context, q *question.Question, v question.Valu
 	}))
 	rows, err := a.conn.Query(ctx, q.SQL)
 	if err != nil {
-		return nil, a.refused(err)
+		return nil, a.refused(ctx, err)
 	}
 	defer func() { _ = rows.Close() }() // Err has what matters
 	types := rows.ColumnTypes()
@@ -183,7 +183,7 @@ func (a *asker) query(ctx context.Context, q *question.Question, v question.Valu
 		r.Rows = append(r.Rows, row)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, a.refused(err)
+		return nil, a.refused(ctx, err)
 	}
 	return r, nil
 }
@@ -207,20 +207,25 @@ const (
 	tooManyResult = 396
 )
 
-// refused turns an exception caused by a bound into a refusal.
-func (a *asker) refused(err error) error {
+// refused turns an exception caused by a bound into a refusal that names the bound and
+// its setting.
+func (a *asker) refused(ctx context.Context, err error) error {
+	const shorter = "Choose a shorter period, or ask it with SQL."
+	long := &refusal{fmt.Sprintf("This question takes longer than %s (console-query-timeout).", a.cfg.QueryTimeout), shorter}
+	if end, ok := ctx.Deadline(); ok && !time.Now().Before(end) { // ClickHouse did not stop in time
+		return long
+	}
 	var e *clickhousego.Exception
 	if !errors.As(err, &e) {
 		return err
 	}
-	const shorter = "Choose a shorter period, or ask it with SQL."
 	switch e.Code {
 	case tooManyRows:
-		return &refusal{fmt.Sprintf("This question would read more than %d rows.", a.cfg.QueryRows), shorter}
+		return &refusal{fmt.Sprintf("This question would read more than %d rows (console-query-rows).", a.cfg.QueryRows), shorter}
 	case timeout:
-		return &refusal{fmt.Sprintf("This question takes longer than %s.", a.cfg.QueryTimeout), shorter}
+		return long
 	case memoryLimit:
-		return &refusal{"This question needs more memory than the console may use.", shorter}
+		return &refusal{fmt.Sprintf("This question needs more memory than ClickHouse or the console allows: %d MiB (console-query-memory).", a.cfg.QueryMemory>>20), shorter}
 	case tooManyResult:
 		return &refusal{"This question has more than 10,000 rows as its answer.", "Ask it with SQL."}
 	}

@@ -656,8 +656,22 @@ func TestBoundsAreSaid(t *testing.T) {
 	s.insert(random(4)...)
 	s.c.asker.cfg.QueryRows = 10
 	w := s.do(nil, "/overview?app=dev")
-	if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "would read more than 10 rows") {
+	if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "would read more than 10 rows (console-query-rows).") {
 		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+	s.c.asker.cfg.QueryRows, s.c.asker.cfg.QueryTimeout, s.c.asker.cfg.QueryMemory = 1<<62, time.Second, 3<<20
+	for sql, want := range map[string]string{
+		"SELECT sum(sipHash64(number)) FROM numbers(100000000000)": "takes longer than 1s (console-query-timeout)",
+		"SELECT length(groupArray(number)) FROM numbers(10000000)": "needs more memory than ClickHouse or the console allows: 3 MiB (console-query-memory)",
+	} {
+		if _, err := s.c.asker.query(t.Context(), &question.Question{Name: "x", SQL: sql}, nil, today); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", sql, err, want)
+		}
+	}
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // ClickHouse does not stop in time
+	defer cancel()
+	if _, err := s.c.asker.query(short, &question.Question{Name: "x", SQL: "SELECT sleep(1)"}, nil, today); err == nil || !strings.Contains(err.Error(), "console-query-timeout") {
+		t.Errorf("got %v, want a refusal that names console-query-timeout", err)
 	}
 	// A page never writes, whatever its user may.
 	ctx := context.Background()
