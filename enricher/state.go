@@ -29,19 +29,19 @@ func state(getenv func(string) (string, bool), stdout, stderr io.Writer) *proces
 }
 
 func runState(verb string, args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
-	return withFile("state "+verb, args, getenv, stderr, func(ctx context.Context, client *kgo.Client, path string) error {
+	return withFile("state "+verb, args, getenv, stderr, func(ctx context.Context, client *kgo.Client, names *topic.Names, path string) error {
 		var end *statefile.End
 		var err error
 		if verb == "export" {
-			end, err = exportState(path, func(w io.Writer) (*statefile.End, error) { return statefile.Write(ctx, client, w) })
+			end, err = exportState(path, func(w io.Writer) (*statefile.End, error) { return statefile.Write(ctx, client, names, w) })
 		} else {
-			end, err = importState(ctx, client, path, stdout)
+			end, err = importState(ctx, client, names, path, stdout)
 		}
 		if err != nil {
 			return err
 		}
-		for _, name := range statefile.Topics {
-			if _, err := fmt.Fprintf(stdout, "%s: %d records\n", name, end.Records[name]); err != nil {
+		for _, name := range statefile.Topics(names) {
+			if _, err := fmt.Fprintf(stdout, "%s: %d records\n", name, end.Records[names.Base(name)]); err != nil {
 				return err
 			}
 		}
@@ -49,13 +49,13 @@ func runState(verb string, args []string, getenv func(string) (string, bool), st
 	})
 }
 
-func importState(ctx context.Context, client *kgo.Client, path string, stdout io.Writer) (*statefile.End, error) {
+func importState(ctx context.Context, client *kgo.Client, names *topic.Names, path string, stdout io.Writer) (*statefile.End, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	head, end, err := statefile.Read(ctx, client, file)
+	head, end, err := statefile.Read(ctx, client, names, file)
 	if err != nil {
 		return nil, err
 	}
@@ -65,23 +65,23 @@ func importState(ctx context.Context, client *kgo.Client, path string, stdout io
 
 // learnAgain makes identity state of the calls that ClickHouse has.
 func learnAgain(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
-	return withFile("identity import", args, getenv, stderr, func(ctx context.Context, client *kgo.Client, path string) error {
+	return withFile("identity import", args, getenv, stderr, func(ctx context.Context, client *kgo.Client, names *topic.Names, path string) error {
 		file, err := os.Open(path)
 		if err != nil {
 			return err
 		}
 		defer file.Close()
-		report, err := relearn.Into(ctx, client, file)
+		report, err := relearn.Into(ctx, client, names, file)
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(stdout, "%d calls and %d lists of erased persons: %d records of %s\n", report.Calls, report.Erased, report.Records, topic.EnricherState)
+		_, err = fmt.Fprintf(stdout, "%d calls and %d lists of erased persons: %d records of %s\n", report.Calls, report.Erased, report.Records, names.EnricherState)
 		return err
 	})
 }
 
 // withFile runs a command that has a client and a file.
-func withFile(command string, args []string, getenv func(string) (string, bool), stderr io.Writer, do func(context.Context, *kgo.Client, string) error) error {
+func withFile(command string, args []string, getenv func(string) (string, bool), stderr io.Writer, do func(context.Context, *kgo.Client, *topic.Names, string) error) error {
 	set := process.NewFlags("enricher "+command, "warn", stderr)
 	k := kafka.DefaultConfig("uptake-state")
 	k.Flags(set.FlagSet)
@@ -106,7 +106,7 @@ func withFile(command string, args []string, getenv func(string) (string, bool),
 	defer client.Close()
 	signals, release := process.Notify()
 	defer release()
-	return do(signals.Stop, client, *path)
+	return do(signals.Stop, client, k.Names(), *path)
 }
 
 // exportState writes a new file, and removes it if it was not written to its end.

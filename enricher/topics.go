@@ -59,20 +59,20 @@ func runTopics(verb string, args []string, getenv func(string) (string, bool), s
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 	defer cancel()
-	adm := kadm.NewClient(cl)
+	adm, installation := kadm.NewClient(cl), k.Names()
 	if verb == "apply" {
-		if err := topic.Ensure(ctx, adm, layout); err != nil {
+		if err := installation.Ensure(ctx, adm, layout); err != nil {
 			return err
 		}
 	}
 	var names []string
-	for _, s := range topic.Specs(layout) {
+	for _, s := range installation.Specs(layout) {
 		names = append(names, s.Name)
 	}
 	var infos map[string]topic.Info
 	pause := backoff.Every(100 * time.Millisecond)
 	err = pause.Retry(ctx, *timeout, func() (err error) {
-		infos, err = topic.Check(ctx, adm, names...)
+		infos, err = installation.Check(ctx, adm, names...)
 		return err
 	}, func(err error) bool {
 		// A broker reports a topic as created before it has all of the topic's metadata.
@@ -82,7 +82,7 @@ func runTopics(verb string, args []string, getenv func(string) (string, bool), s
 		return err
 	}
 	for _, name := range names {
-		fmt.Fprintf(stdout, "%-28s %d partitions\n", name, infos[name].Partitions)
+		fmt.Fprintf(stdout, "%-*s %d partitions\n", 28+len(k.Prefix), name, infos[name].Partitions)
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
+	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 func serveAlerts(c *invocation) error {
@@ -40,7 +41,7 @@ func serveAlerts(c *invocation) error {
 
 // withLog parses the flags of a command that needs only Kafka, opens a client and runs
 // do.
-func withLog(c *invocation, command string, flags func(set *process.Flags), validate func() error, do func(ctx context.Context, opts []kgo.Opt) error) error {
+func withLog(c *invocation, command string, flags func(set *process.Flags), validate func() error, do func(ctx context.Context, opts []kgo.Opt, names *topic.Names) error) error {
 	set := process.NewFlags("rollup-writer alerts "+command, "warn", c.stderr)
 	cfg := alert.DefaultConfig()
 	cfg.Kafka.Flags(set.FlagSet)
@@ -55,7 +56,7 @@ func withLog(c *invocation, command string, flags func(set *process.Flags), vali
 	}
 	signals, release := process.Notify()
 	defer release()
-	return do(signals.Stop, opts)
+	return do(signals.Stop, opts, cfg.Kafka.Names())
 }
 
 func listAlerts(c *invocation) error {
@@ -64,8 +65,8 @@ func listAlerts(c *invocation) error {
 	return withLog(c, "list", func(set *process.Flags) {
 		app = set.String("app", "", "`id` of an app; empty: all")
 		script = set.Bool("json", false, "write the records as JSON, one per line")
-	}, func() error { return nil }, func(ctx context.Context, opts []kgo.Opt) error {
-		log, err := alert.ReadLog(ctx, opts)
+	}, func() error { return nil }, func(ctx context.Context, opts []kgo.Opt, names *topic.Names) error {
+		log, err := alert.ReadLog(ctx, opts, names)
 		if err != nil {
 			return err
 		}
@@ -97,8 +98,8 @@ func acknowledge(c *invocation) error {
 			return errors.New("alert must name an alert, and feedback must be useful, false_positive or empty")
 		}
 		return nil
-	}, func(ctx context.Context, opts []kgo.Opt) error {
-		if err := alert.Acknowledger(opts)(ctx, signal.Acknowledgement{AlertID: *id, By: *by, Feedback: *feedback, Note: *note}); err != nil {
+	}, func(ctx context.Context, opts []kgo.Opt, names *topic.Names) error {
+		if err := alert.Acknowledger(opts, names)(ctx, signal.Acknowledgement{AlertID: *id, By: *by, Feedback: *feedback, Note: *note}); err != nil {
 			return err
 		}
 		fmt.Fprintf(c.stdout, "alert %s is acknowledged\n", *id)
@@ -116,8 +117,8 @@ func redeliver(c *invocation) error {
 			return errors.New("message and target must be given")
 		}
 		return nil
-	}, func(ctx context.Context, opts []kgo.Opt) error {
-		if err := alert.Redeliver(ctx, opts, *id, *target, time.Now()); err != nil {
+	}, func(ctx context.Context, opts []kgo.Opt, names *topic.Names) error {
+		if err := alert.Redeliver(ctx, opts, names, *id, *target, time.Now()); err != nil {
 			return err
 		}
 		fmt.Fprintf(c.stdout, "message %s will be sent to %s again\n", *id, *target)

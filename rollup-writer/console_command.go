@@ -33,7 +33,7 @@ func serveConsole(c *invocation) error {
 		if err != nil {
 			return err
 		}
-		deps.Acknowledge = alert.Acknowledger(opts)
+		deps.Acknowledge = alert.Acknowledger(opts, cfg.Kafka.Names())
 	}
 	if *check {
 		return nil

@@ -51,7 +51,7 @@ func eraseWith(ctx context.Context, cfg erase.Config, dep erase.Dependencies, sc
 		return err
 	}
 	if cfg.Again {
-		erased, err := erase.ReadErasures(ctx, dep.Kafka, dep.Codec)
+		erased, err := erase.ReadErasures(ctx, dep.Kafka, dep.Names, dep.Codec)
 		if err != nil {
 			return err
 		}
@@ -164,6 +164,6 @@ func (c *invocation) persons(ctx context.Context, logger *slog.Logger, do func(e
 	}
 	defer client.Close()
 	return do(erase.Dependencies{
-		Logger: logger, SQL: shards[0], Shards: shards, Schema: c.cfg.ClickHouse.Schema(), Kafka: client, Codec: codec,
+		Logger: logger, SQL: shards[0], Shards: shards, Schema: c.cfg.ClickHouse.Schema(), Kafka: client, Names: c.cfg.Kafka.Names(), Codec: codec,
 	})
 }

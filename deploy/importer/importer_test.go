@@ -55,7 +55,7 @@ func newTarget(t *testing.T) *target {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	if err := topic.Ensure(t.Context(), kadm.NewClient(client), topic.SingleLayout()); err != nil {
+	if err := topic.Unprefixed.Ensure(t.Context(), kadm.NewClient(client), topic.SingleLayout()); err != nil {
 		t.Fatal(err)
 	}
 	cfg := gateway.DefaultConfig()
@@ -87,14 +87,14 @@ func newTarget(t *testing.T) *target {
 // each hands every event that raw holds to fn, with its key.
 func (g *target) each(t *testing.T, fn func(key []byte, e *event.RawEvent)) {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(g.brokers...), kgo.ConsumeTopics(topic.Raw), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	client, err := kgo.NewClient(kgo.SeedBrokers(g.brokers...), kgo.ConsumeTopics(topic.Unprefixed.Raw), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topic.Raw)
+	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topic.Unprefixed.Raw)
 	if err != nil {
 		t.Fatal(err)
 	}

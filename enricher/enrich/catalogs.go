@@ -12,7 +12,6 @@ import (
 
 	"github.com/uptakehq/uptake/schemas/catalog"
 	"github.com/uptakehq/uptake/schemas/event"
-	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
@@ -76,7 +75,7 @@ func (c *catalogs) follow(ctx context.Context) error {
 		}
 		return nil
 	}
-	return r.Follow(ctx, topic.Catalog, 0, apply, func() {
+	return r.Follow(ctx, c.svc.names.Catalog, 0, apply, func() {
 		caughtUp = true
 		c.publish(gathered)
 		select {
@@ -189,7 +188,7 @@ func (w *worker) swapCatalogs() error {
 			}
 		}
 		rec := event.IdentityState{Kind: stateCatalog, AppID: app, Version: c.number, RawPartition: -1, RawOffset: -1}
-		w.emit(topic.EnricherState, w.id, catalogStateKey(app), w.out.keep(w.out.codec.AppendIdentityState(w.out.room(256), &rec)))
+		w.emit(w.n.svc.names.EnricherState, w.id, catalogStateKey(app), w.out.keep(w.out.codec.AppendIdentityState(w.out.room(256), &rec)))
 		w.swapped[app] = c.number
 	}
 	return nil
@@ -211,7 +210,7 @@ func (w *worker) moveHistory(v *catalog.Version) error {
 			CreatedAt: event.FromTime(v.AppliedAt),
 			Payload:   payload,
 		}
-		w.emit(topic.Enriched, w.id, []byte(v.App), w.out.keep(w.out.codec.AppendControl(w.out.room(len(payload)+256), &c)))
+		w.emit(w.n.svc.names.Enriched, w.id, []byte(v.App), w.out.keep(w.out.codec.AppendControl(w.out.room(len(payload)+256), &c)))
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ func DefaultConfig() Config {
 	return Config{
 		Kafka:              kafka.DefaultConfig("uptake-enricher"),
 		DataDir:            "data/enricher",
-		Group:              topic.GroupEnricher,
+		Group:              topic.BaseGroupEnricher,
 		CommitInterval:     100 * time.Millisecond,
 		MaxRecords:         20_000,
 		TransactionTimeout: 20 * time.Second,
@@ -90,7 +90,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	c.Kafka.Flags(set)
 	c.Registry.Flags(set)
 	set.StringVar(&c.DataDir, "data-dir", c.DataDir, "`folder` for local state; all of it can be rebuilt from the log")
-	set.StringVar(&c.Group, "group", c.Group, "consumer `group` that the instances share")
+	set.StringVar(&c.Group, "group", c.Group, "consumer `group` that the instances share; kafka-prefix is put before it")
 	set.StringVar(&c.InstanceID, "instance-id", c.InstanceID, "`name` of this instance, unique among the instances and stable across restarts; empty: a generated name kept in data-dir")
 	set.BoolVar(&c.NewInstallation, "new-installation", c.NewInstallation, "start although offsets or state of an earlier installation were lost: read raw from its start where the group has no offsets, and continue without the lost state; use it for one start only")
 	set.DurationVar(&c.CommitInterval, "commit-interval", c.CommitInterval, "how long a transaction gathers records; the largest part of the latency")

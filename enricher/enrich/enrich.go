@@ -58,6 +58,7 @@ type Service struct {
 	// verdicts has who looks at which app.
 	verdicts *verdicts
 	now      func() time.Time
+	names    *topic.Names
 
 	// Set by Run before any goroutine starts.
 	codec     *event.Codec
@@ -97,6 +98,7 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 		log:    deps.Logger,
 		reg:    deps.Metrics,
 		now:    deps.Now,
+		names:  cfg.Kafka.Names(),
 		parked: map[int32]*partition{},
 	}
 	if cfg.now != nil {
@@ -119,8 +121,8 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 }
 
 // checked are the topics that must exist and have the right settings.
-func checked() []string {
-	return []string{topic.Raw, topic.Links, topic.Enriched, topic.Rejected, topic.Catalog, topic.Metadata, topic.EnricherState, topic.Verdicts, topic.VerdictRequests}
+func (s *Service) checked() []string {
+	return []string{s.names.Raw, s.names.Links, s.names.Enriched, s.names.Rejected, s.names.Catalog, s.names.Metadata, s.names.EnricherState, s.names.Verdicts, s.names.VerdictRequests}
 }
 
 // Run serves until sig.Stop ends. Then it finishes the open transaction, leaves the
@@ -171,7 +173,7 @@ func (s *Service) Run(sig process.Signals) (err error) {
 		return err
 	}
 	s.agreement, err = metadata.NewAgreement(metadata.AgreementConfig{
-		Options: opts, Limits: s.cfg.Metadata, Logger: s.log, Metrics: s.reg, Now: s.now,
+		Options: opts, Names: s.names, Limits: s.cfg.Metadata, Logger: s.log, Metrics: s.reg, Now: s.now,
 	})
 	if err != nil {
 		return err
@@ -181,8 +183,8 @@ func (s *Service) Run(sig process.Signals) (err error) {
 	var followers sync.WaitGroup
 	defer followers.Wait()
 	defer stop()
-	followers.Go(func() { s.follow(ctx, topic.Catalog, s.catalogs.follow) })
-	followers.Go(func() { s.follow(ctx, topic.Metadata, s.agreement.Run) })
+	followers.Go(func() { s.follow(ctx, s.names.Catalog, s.catalogs.follow) })
+	followers.Go(func() { s.follow(ctx, s.names.Metadata, s.agreement.Run) })
 	followers.Go(func() { s.verdicts.run(ctx) })
 	followers.Go(func() { s.watch.run(ctx) })
 	followers.Go(func() { s.privacy.Follow(ctx, privacyPoll, s.privacyRead) })
@@ -217,7 +219,7 @@ func (s *Service) follow(ctx context.Context, name string, run func(context.Cont
 // serve runs one session after the other. A session ends with its client: after any
 // error in a transaction the client is discarded.
 func (s *Service) serve(sig process.Signals, instance string) error {
-	txnID := s.cfg.Group + "-" + instance
+	txnID := s.group() + "-" + instance
 	var fenced []time.Time
 	pause := backoff.Backoff{Min: 100 * time.Millisecond, Max: 10 * time.Second}
 	for {
@@ -346,10 +348,10 @@ func (s *Service) checkTopics(ctx context.Context) error {
 		askCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		err := cl.Ping(askCtx)
 		if err == nil {
-			s.topics, err = topic.Check(askCtx, kadm.NewClient(cl), checked()...)
+			s.topics, err = s.names.Check(askCtx, kadm.NewClient(cl), s.checked()...)
 			if err == nil {
 				cancel()
-				s.rejected = s.topics[topic.Rejected].Partitions
+				s.rejected = s.topics[s.names.Rejected].Partitions
 				if err = s.checkInstallation(ctx, kadm.NewClient(cl)); err == nil {
 					return nil
 				}
@@ -422,11 +424,14 @@ func (s *Service) dedupConfig() dedup.Config {
 	return c
 }
 
-func (s *Service) enrichedID() [16]byte { return s.topics[topic.Enriched].ID }
+// group is the instances' consumer group.
+func (s *Service) group() string { return s.names.Prefix + s.cfg.Group }
+
+func (s *Service) enrichedID() [16]byte { return s.topics[s.names.Enriched].ID }
 
 func (s *Service) identityConfig() identity.Config {
 	c := s.cfg.Identity
-	c.Partitions = s.topics[topic.Raw].Partitions
+	c.Partitions = s.topics[s.names.Raw].Partitions
 	c.MaxOutputBytes = int64(s.cfg.OutputBytes)
 	return c
 }

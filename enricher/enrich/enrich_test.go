@@ -55,7 +55,7 @@ func TestTopicsAreChecked(t *testing.T) {
 	i := c.start(filepath.Join(t.TempDir(), "a"))
 	c.wait("the instance to be ready", func() bool { return len(i.health.Ready()) == 0 })
 	i.stopped()
-	if _, err := kadm.NewClient(c.cl).DeleteTopic(c.ctx(time.Minute), topic.Links); err != nil {
+	if _, err := kadm.NewClient(c.cl).DeleteTopic(c.ctx(time.Minute), topic.Unprefixed.Links); err != nil {
 		t.Fatal(err)
 	}
 	i = c.start(filepath.Join(t.TempDir(), "b"))
@@ -68,7 +68,7 @@ func TestTopicsAreChecked(t *testing.T) {
 // links: whoever sees it stops and says so.
 func TestRawAndLinksBelongTogether(t *testing.T) {
 	c := newCluster(t)
-	other, err := kgo.NewClient(kgo.SeedBrokers(c.brokers...), kgo.ConsumerGroup(topic.GroupEnricher), kgo.ConsumeTopics(topic.Raw), kgo.Balancers(kgo.RangeBalancer()))
+	other, err := kgo.NewClient(kgo.SeedBrokers(c.brokers...), kgo.ConsumerGroup(topic.Unprefixed.GroupEnricher), kgo.ConsumeTopics(topic.Unprefixed.Raw), kgo.Balancers(kgo.RangeBalancer()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestRetentionOvertakes(t *testing.T) {
 	}
 	adm := kadm.NewClient(c.cl)
 	ctx := c.ctx(time.Minute)
-	ends, err := adm.ListEndOffsets(ctx, topic.Raw)
+	ends, err := adm.ListEndOffsets(ctx, topic.Unprefixed.Raw)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestRetentionOvertakes(t *testing.T) {
 	i = c.start(filepath.Join(dir, "a"))
 	c.send(c.raw(track("dev", 200)))
 	c.wait("the new event", func() bool { return c.count() == 101 })
-	if got := i.metric("uptake_enricher_lost_records_total", "topic="+topic.Raw); got != 100 {
+	if got := i.metric("uptake_enricher_lost_records_total", "topic="+topic.Unprefixed.Raw); got != 100 {
 		t.Errorf("lost: got %v, want 100", got)
 	}
 	i.stopped()

@@ -77,23 +77,23 @@ func newCluster(t testing.TB, opts ...kfake.Opt) *cluster {
 	layout := topic.SingleLayout()
 	layout.Partitions = partitions
 	if c.fake == nil {
-		for _, s := range topic.Specs(layout) {
+		for _, s := range topic.Unprefixed.Specs(layout) {
 			_, _ = adm.DeleteTopic(ctx, s.Name) // it may not be there
 		}
 		c.wait("topics and group to go", func() bool {
 			topics, err := adm.ListTopics(ctx)
-			if err != nil || topics.Has(topic.Raw) {
+			if err != nil || topics.Has(topic.Unprefixed.Raw) {
 				return false
 			}
-			_, err = adm.DeleteGroup(ctx, topic.GroupEnricher)
+			_, err = adm.DeleteGroup(ctx, topic.Unprefixed.GroupEnricher)
 			return err == nil || errors.Is(err, kerr.GroupIDNotFound)
 		})
 	}
-	if err := topic.Ensure(ctx, adm, layout); err != nil {
+	if err := topic.Unprefixed.Ensure(ctx, adm, layout); err != nil {
 		t.Fatal(err)
 	}
 	c.wait("topics to be served", func() bool {
-		for _, s := range topic.Specs(layout) {
+		for _, s := range topic.Unprefixed.Specs(layout) {
 			if offsets, err := adm.ListEndOffsets(ctx, s.Name); err != nil || offsets.Error() != nil {
 				return false
 			}
@@ -133,7 +133,7 @@ func (c *cluster) send(records ...*kgo.Record) {
 // raw returns the raw record of an event.
 func (c *cluster) raw(e event.RawEvent) *kgo.Record {
 	key := topic.RawKey(nil, e.AppID, e.UserID, e.AnonymousID, e.AccountID)
-	return &kgo.Record{Topic: topic.Raw, Partition: topic.Partition(key, partitions), Key: key, Value: c.codec.AppendRaw(nil, &e)}
+	return &kgo.Record{Topic: topic.Unprefixed.Raw, Partition: topic.Partition(key, partitions), Key: key, Value: c.codec.AppendRaw(nil, &e)}
 }
 
 // track returns an event of one of a few users; its id is the app's n-th.
@@ -181,7 +181,7 @@ func (c *cluster) enriched() [partitions][]event.EnrichedEvent {
 	c.t.Helper()
 	var all [partitions][]event.EnrichedEvent
 	for p := range int32(partitions) {
-		for _, r := range c.committed(topic.Enriched, p) {
+		for _, r := range c.committed(topic.Unprefixed.Enriched, p) {
 			typ, err := c.codec.Type(r.Value)
 			if err != nil {
 				c.t.Fatal(err)
@@ -204,7 +204,7 @@ func (c *cluster) rejects() []event.Rejected {
 	c.t.Helper()
 	var all []event.Rejected
 	for p := range topic.SingleLayout().RejectedPartitions {
-		for _, r := range c.committed(topic.Rejected, p) {
+		for _, r := range c.committed(topic.Unprefixed.Rejected, p) {
 			var e event.Rejected
 			if err := c.codec.DecodeRejected(r.Value, &e); err != nil {
 				c.t.Fatal(err)
@@ -241,7 +241,7 @@ func (c *cluster) checkCounts(p int32, enriched []event.EnrichedEvent) {
 		cell.Add(&o)
 		m[k] = cell
 	}
-	raw := c.committed(topic.Raw, p)
+	raw := c.committed(topic.Unprefixed.Raw, p)
 	for _, r := range raw {
 		var e event.RawEvent
 		if err := c.codec.DecodeRaw(r.Value, &e); err != nil {
@@ -284,7 +284,7 @@ func (c *cluster) check() {
 		c.checkCounts(p, got[p])
 		var want []string
 		seen := map[string]bool{}
-		for _, r := range c.committed(topic.Raw, p) {
+		for _, r := range c.committed(topic.Unprefixed.Raw, p) {
 			var e event.RawEvent
 			if c.codec.DecodeRaw(r.Value, &e) != nil {
 				continue
@@ -349,11 +349,11 @@ func (c *cluster) drained(stuck ...func()) {
 
 // behind returns how many raw records the group has not committed.
 func (c *cluster) behind(ctx context.Context, adm *kadm.Client) (int64, error) {
-	ends, err := adm.ListEndOffsets(ctx, topic.Raw)
+	ends, err := adm.ListEndOffsets(ctx, topic.Unprefixed.Raw)
 	if err != nil {
 		return -1, err
 	}
-	offsets, err := adm.FetchOffsets(ctx, topic.GroupEnricher)
+	offsets, err := adm.FetchOffsets(ctx, topic.Unprefixed.GroupEnricher)
 	if err != nil {
 		return -1, err
 	}

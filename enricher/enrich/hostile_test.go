@@ -116,7 +116,7 @@ func TestStalledClientIsReplaced(t *testing.T) {
 	session := i.svc.watch.session
 	i.svc.watch.mu.Unlock()
 	for id := range int32(partitions) {
-		session.cl.PauseFetchPartitions(both(id)) // and nobody resumes them
+		session.cl.PauseFetchPartitions(session.both(id)) // and nobody resumes them
 	}
 	time.Sleep(2 * idleWait) // a fetch under way ends
 	for n := range 50 {

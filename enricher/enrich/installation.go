@@ -60,7 +60,7 @@ func (s *Service) checkInstallation(ctx context.Context, adm *kadm.Client) error
 		}
 	}
 	if !s.cfg.NewInstallation {
-		if err := h.refuse(s.cfg.Group, len(marked) == 0); err != nil {
+		if err := h.refuse(s.names, s.group(), len(marked) == 0); err != nil {
 			return fmt.Errorf("%w: %w", errPermanent, err)
 		}
 	}
@@ -71,7 +71,7 @@ func (s *Service) checkInstallation(ctx context.Context, adm *kadm.Client) error
 }
 
 // refuse returns an error that names what was lost, or nil.
-func (h *holdings) refuse(group string, noState bool) error {
+func (h *holdings) refuse(names *topic.Names, group string, noState bool) error {
 	var began, forgotten []int32
 	for p := range h.partitions {
 		if h.committed[p] || h.enriched[p] {
@@ -85,29 +85,29 @@ func (h *holdings) refuse(group string, noState bool) error {
 	switch {
 	case noState && len(began) > 0:
 		return fmt.Errorf("%s is empty although partitions %v of %s were enriched before: identities would be lost, and events would count for others. "+
-			"Restore the topic, or give one start -new-installation to begin without it: docs/operations.md, \"Lost offsets and lost state\"", topic.EnricherState, began, topic.Raw)
+			"Restore the topic, or give one start -new-installation to begin without it: docs/operations.md, \"Lost offsets and lost state\"", names.EnricherState, began, names.Raw)
 	case len(forgotten) > 0:
 		return fmt.Errorf("group %s has no offsets for partitions %v of %s, which were read before (Kafka forgets the offsets of a group after 7 days without members): "+
 			"rejected events and counts of what is there would double. Set the offsets with kafka-consumer-groups, or give one start -new-installation to read all that is there again: "+
-			"docs/operations.md, \"Lost offsets and lost state\"", group, forgotten, topic.Raw)
+			"docs/operations.md, \"Lost offsets and lost state\"", group, forgotten, names.Raw)
 	}
 	return nil
 }
 
 func (s *Service) holdings(ctx context.Context, adm *kadm.Client, in *reader.Reader) (*holdings, error) {
-	n := s.topics[topic.Raw].Partitions
+	n := s.topics[s.names.Raw].Partitions
 	h := &holdings{
 		partitions: n, rawStart: make([]int64, n), rawEnd: make([]int64, n), state: make([]int64, n),
 		committed: make([]bool, n), enriched: make([]bool, n),
 	}
-	starts, err := adm.ListStartOffsets(ctx, topic.Raw, topic.Enriched)
+	starts, err := adm.ListStartOffsets(ctx, s.names.Raw, s.names.Enriched)
 	if err == nil {
 		err = starts.Error()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("starts of topics: %w", err)
 	}
-	ends, err := adm.ListEndOffsets(ctx, topic.Raw, topic.EnricherState)
+	ends, err := adm.ListEndOffsets(ctx, s.names.Raw, s.names.EnricherState)
 	if err == nil {
 		err = ends.Error()
 	}
@@ -116,26 +116,26 @@ func (s *Service) holdings(ctx context.Context, adm *kadm.Client, in *reader.Rea
 	}
 	// The last stable offsets: records after them may belong to a transaction that a
 	// process left open, which must not be waited for here.
-	stable, err := adm.ListCommittedOffsets(ctx, topic.Enriched)
+	stable, err := adm.ListCommittedOffsets(ctx, s.names.Enriched)
 	if err == nil {
 		err = stable.Error()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("last stable offsets: %w", err)
 	}
-	committed, err := adm.FetchOffsets(ctx, s.cfg.Group)
+	committed, err := adm.FetchOffsets(ctx, s.group())
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // that has no offsets
-		return nil, fmt.Errorf("fetch offsets of group %s: %w", s.cfg.Group, err)
+		return nil, fmt.Errorf("fetch offsets of group %s: %w", s.group(), err)
 	}
 	at := func(l kadm.ListedOffsets, name string, p int32) int64 {
 		o, _ := l.Lookup(name, p)
 		return o.Offset
 	}
 	for p := range n {
-		h.rawStart[p], h.rawEnd[p] = at(starts, topic.Raw, p), at(ends, topic.Raw, p)
-		h.state[p] = at(ends, topic.EnricherState, p)
+		h.rawStart[p], h.rawEnd[p] = at(starts, s.names.Raw, p), at(ends, s.names.Raw, p)
+		h.state[p] = at(ends, s.names.EnricherState, p)
 		// A partition may have had claims of other partitions before its first event.
-		for _, name := range []string{topic.Raw, topic.Links} {
+		for _, name := range []string{s.names.Raw, s.names.Links} {
 			o, ok := committed.Lookup(name, p)
 			if ok && o.Err != nil {
 				return nil, fmt.Errorf("offset of %s/%d: %w", name, p, o.Err)
@@ -144,8 +144,8 @@ func (s *Service) holdings(ctx context.Context, adm *kadm.Client, in *reader.Rea
 		}
 		if h.enriched[p] = h.committed[p]; !h.enriched[p] {
 			// An aborted transaction leaves offsets, and nothing else.
-			from, to := at(starts, topic.Enriched, p), at(stable, topic.Enriched, p)
-			if h.enriched[p], err = holds(ctx, in, topic.Enriched, p, from, to, func(r *kgo.Record) bool {
+			from, to := at(starts, s.names.Enriched, p), at(stable, s.names.Enriched, p)
+			if h.enriched[p], err = holds(ctx, in, s.names.Enriched, p, from, to, func(r *kgo.Record) bool {
 				typ, err := s.codec.Type(r.Value)
 				if typ == event.TypeEnriched {
 					err = s.codec.DecodeEnriched(r.Value, &event.EnrichedEvent{})
@@ -179,11 +179,11 @@ func holds(ctx context.Context, in *reader.Reader, name string, partition int32,
 // older than marks.
 func (s *Service) madeWith(ctx context.Context, in *reader.Reader, h *holdings) (made int32, err error) {
 	for p := range h.partitions {
-		b, err := in.Bounds(ctx, topic.EnricherState, p)
+		b, err := in.Bounds(ctx, s.names.EnricherState, p)
 		if err != nil {
 			return 0, err
 		}
-		_, err = holds(ctx, in, topic.EnricherState, p, b.Start, b.End, func(r *kgo.Record) bool {
+		_, err = holds(ctx, in, s.names.EnricherState, p, b.Start, b.End, func(r *kgo.Record) bool {
 			var rec event.IdentityState
 			if string(r.Key) != string(markKey) || s.codec.DecodeIdentityState(r.Value, &rec) != nil {
 				return false
@@ -211,13 +211,13 @@ func (s *Service) mark(ctx context.Context, h *holdings, opts []kgo.Opt) error {
 	var records []*kgo.Record
 	for p, end := range h.state {
 		if end == 0 {
-			records = append(records, &kgo.Record{Topic: topic.EnricherState, Partition: int32(p), Key: markKey, Value: value})
+			records = append(records, &kgo.Record{Topic: s.names.EnricherState, Partition: int32(p), Key: markKey, Value: value})
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	if err := cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
-		return fmt.Errorf("mark the installation in %s: %w", topic.EnricherState, err)
+		return fmt.Errorf("mark the installation in %s: %w", s.names.EnricherState, err)
 	}
 	s.log.Info("new installation", "partitions", h.partitions)
 	return nil

@@ -45,7 +45,7 @@ func TestNewInstallation(t *testing.T) {
 	c.check()
 	for p := range int32(partitions) {
 		var rec event.IdentityState
-		list := c.committed(topic.EnricherState, p)
+		list := c.committed(topic.Unprefixed.EnricherState, p)
 		if len(list) == 0 || string(list[0].Key) != string(markKey) || c.codec.DecodeIdentityState(list[0].Value, &rec) != nil || rec.Version != partitions {
 			t.Errorf("partition %d of the state begins with %+v, want the mark of %d partitions", p, rec, partitions)
 		}
@@ -71,7 +71,7 @@ func TestClaimsBeforeTheFirstEvent(t *testing.T) {
 	e.Kind, e.UserID, e.AnonymousID = event.KindIdentify, "ada", anonymous
 	c.send(c.raw(e))
 	c.wait("the claim to be applied", func() bool {
-		return len(c.committed(topic.EnricherState, home(topic.RawKey(nil, "dev", "", anonymous, "")))) > 1
+		return len(c.committed(topic.Unprefixed.EnricherState, home(topic.RawKey(nil, "dev", "", anonymous, "")))) > 1
 	})
 	c.drained()
 	i.stopped()
@@ -97,7 +97,7 @@ func TestCatalogBeforeTheFirstEvent(t *testing.T) {
 	i := c.start(dir)
 	c.wait("the catalog to be in force everywhere", func() bool {
 		for p := range int32(partitions) {
-			if len(c.committed(topic.Enriched, p)) == 0 {
+			if len(c.committed(topic.Unprefixed.Enriched, p)) == 0 {
 				return false
 			}
 		}
@@ -119,7 +119,7 @@ func TestOffsetsOfTheGroupGone(t *testing.T) {
 	c := newCluster(t)
 	dir := t.TempDir()
 	c.began(dir)
-	if _, err := kadm.NewClient(c.cl).DeleteGroup(c.ctx(time.Minute), topic.GroupEnricher); err != nil {
+	if _, err := kadm.NewClient(c.cl).DeleteGroup(c.ctx(time.Minute), topic.Unprefixed.GroupEnricher); err != nil {
 		t.Fatal(err)
 	}
 	c.start(dir).refused("has no offsets for partitions")
@@ -137,13 +137,13 @@ func TestStateGone(t *testing.T) {
 	dir := t.TempDir()
 	c.began(dir)
 	adm := kadm.NewClient(c.cl)
-	if _, err := adm.DeleteTopic(c.ctx(time.Minute), topic.EnricherState); err != nil {
+	if _, err := adm.DeleteTopic(c.ctx(time.Minute), topic.Unprefixed.EnricherState); err != nil {
 		t.Fatal(err)
 	}
 	layout := topic.SingleLayout()
 	layout.Partitions = partitions
-	c.wait("the topic to be made again", func() bool { return topic.Ensure(c.ctx(time.Minute), adm, layout) == nil })
-	c.start(dir).refused(topic.EnricherState + " is empty")
+	c.wait("the topic to be made again", func() bool { return topic.Unprefixed.Ensure(c.ctx(time.Minute), adm, layout) == nil })
+	c.start(dir).refused(topic.Unprefixed.EnricherState + " is empty")
 	i := c.start(dir, func(cfg *Config) { cfg.NewInstallation = true })
 	c.send(c.raw(track("dev", 1000)))
 	c.drained()
@@ -158,14 +158,14 @@ func TestPartitionsRaised(t *testing.T) {
 	dir := t.TempDir()
 	c.began(dir)
 	adm := kadm.NewClient(c.cl)
-	if _, err := topic.Check(c.ctx(time.Minute), adm, topic.Raw, topic.Rejected); err != nil {
+	if _, err := topic.Unprefixed.Check(c.ctx(time.Minute), adm, topic.Unprefixed.Raw, topic.Unprefixed.Rejected); err != nil {
 		t.Fatalf("before: %v", err)
 	}
-	if _, err := adm.CreatePartitions(c.ctx(time.Minute), partitions, topic.Raw, topic.Links, topic.Enriched, topic.EnricherState); err != nil {
+	if _, err := adm.CreatePartitions(c.ctx(time.Minute), partitions, topic.Unprefixed.Raw, topic.Unprefixed.Links, topic.Unprefixed.Enriched, topic.Unprefixed.EnricherState); err != nil {
 		t.Fatal(err)
 	}
-	for _, names := range [][]string{{topic.Raw, topic.Rejected}, {topic.Enriched, topic.Rejected}} { // a gateway's, a writer's
-		if _, err := topic.Check(c.ctx(time.Minute), adm, names...); !errors.Is(err, topic.ErrRaised) {
+	for _, names := range [][]string{{topic.Unprefixed.Raw, topic.Unprefixed.Rejected}, {topic.Unprefixed.Enriched, topic.Unprefixed.Rejected}} { // a gateway's, a writer's
+		if _, err := topic.Unprefixed.Check(c.ctx(time.Minute), adm, names...); !errors.Is(err, topic.ErrRaised) {
 			t.Errorf("check of %v: %v, want %v", names, err, topic.ErrRaised)
 		}
 	}

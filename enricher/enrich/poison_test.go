@@ -20,7 +20,7 @@ var newer = []byte("\xC3\x01abcdefgh and a body")
 // none, and for some of them bodies that are none.
 func (c *cluster) garbageState() (bodies, values []*kgo.Record) {
 	for p := range int32(partitions) {
-		for _, r := range c.committed(topic.EnricherState, p) {
+		for _, r := range c.committed(topic.Unprefixed.EnricherState, p) {
 			var rec event.IdentityState
 			if r.Key[0] == 0 || c.codec.DecodeIdentityState(r.Value, &rec) != nil {
 				continue
@@ -56,16 +56,16 @@ func TestGarbageHoldsNobodyUp(t *testing.T) {
 	i.stopped()
 	garbage := append(values, bodies...)
 	for _, r := range []kgo.Record{
-		{Topic: topic.EnricherState, Key: []byte("no key of ours"), Value: []byte("garbage")},
-		{Topic: topic.EnricherState, Key: []byte("no key of ours")},
-		{Topic: topic.EnricherState, Key: catalogStateKey("dev"), Value: []byte{0xC3, 0x01}},
-		{Topic: topic.Enriched, Value: []byte("garbage")},
-		{Topic: topic.Enriched, Value: c.codec.AppendEnriched(nil, &event.EnrichedEvent{})[:12]},
+		{Topic: topic.Unprefixed.EnricherState, Key: []byte("no key of ours"), Value: []byte("garbage")},
+		{Topic: topic.Unprefixed.EnricherState, Key: []byte("no key of ours")},
+		{Topic: topic.Unprefixed.EnricherState, Key: catalogStateKey("dev"), Value: []byte{0xC3, 0x01}},
+		{Topic: topic.Unprefixed.Enriched, Value: []byte("garbage")},
+		{Topic: topic.Unprefixed.Enriched, Value: c.codec.AppendEnriched(nil, &event.EnrichedEvent{})[:12]},
 	} {
 		garbage = append(garbage, &r)
 	}
 	skipped := len(garbage)
-	garbage = append(garbage, &kgo.Record{Topic: topic.Links, Value: []byte("garbage")}, &kgo.Record{Topic: topic.Raw, Value: []byte("garbage")})
+	garbage = append(garbage, &kgo.Record{Topic: topic.Unprefixed.Links, Value: []byte("garbage")}, &kgo.Record{Topic: topic.Unprefixed.Raw, Value: []byte("garbage")})
 	c.send(garbage...)
 
 	i = c.start(filepath.Join(dir, "b"))
@@ -85,7 +85,7 @@ func TestGarbageHoldsNobodyUp(t *testing.T) {
 	i.stopped()
 	actors := map[string]string{}
 	for p := range int32(partitions) {
-		for _, r := range c.committed(topic.Enriched, p) {
+		for _, r := range c.committed(topic.Unprefixed.Enriched, p) {
 			var e event.EnrichedEvent
 			if c.codec.DecodeEnriched(r.Value, &e) == nil {
 				actors[e.MessageID] += e.ActorID + " "
@@ -102,10 +102,10 @@ func TestGarbageHoldsNobodyUp(t *testing.T) {
 func TestNewerRecordsHalt(t *testing.T) {
 	parallel(t)
 	for _, r := range []kgo.Record{
-		{Topic: topic.EnricherState, Key: topic.Key(nil, "dev", topic.KeyUser, "ada"), Value: newer},
-		{Topic: topic.EnricherState, Key: catalogStateKey("dev"), Value: newer},
-		{Topic: topic.Enriched, Value: newer},
-		{Topic: topic.Links, Value: newer},
+		{Topic: topic.Unprefixed.EnricherState, Key: topic.Key(nil, "dev", topic.KeyUser, "ada"), Value: newer},
+		{Topic: topic.Unprefixed.EnricherState, Key: catalogStateKey("dev"), Value: newer},
+		{Topic: topic.Unprefixed.Enriched, Value: newer},
+		{Topic: topic.Unprefixed.Links, Value: newer},
 	} {
 		c := newCluster(t)
 		dir := t.TempDir()

@@ -35,7 +35,7 @@ type fault struct{ code, field, detail string }
 // handle processes one record; rest are the records after it. An error ends the
 // transaction; a record that cannot be used is rejected, which is not an error.
 func (w *worker) handle(r *kgo.Record, rest []*kgo.Record) error {
-	if r.Topic == topic.Raw {
+	if r.Topic == w.n.svc.names.Raw {
 		return w.handleRaw(r, rest)
 	}
 	return w.handleLink(r)
@@ -130,7 +130,7 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 	}
 	value = w.out.keep(value)
 	w.part.seen.Add(raw.ReceivedAt, r.Timestamp)
-	w.emit(topic.Enriched, w.id, r.Key, value)
+	w.emit(w.n.svc.names.Enriched, w.id, r.Key, value)
 	w.counts.metadata.add(w.norm.Stats())
 	w.counts.time(timeFlags)
 	w.tally.accept(raw.AppID, raw.ReceivedAt).Stored++
@@ -310,14 +310,14 @@ func (w *worker) emitLearnt() {
 	o := &w.learnt
 	for i := range o.Controls {
 		c := &o.Controls[i]
-		w.emit(topic.Enriched, w.id, []byte(c.AppID), w.out.keep(w.out.codec.AppendControl(w.out.room(len(c.Payload)+256), c)))
+		w.emit(w.n.svc.names.Enriched, w.id, []byte(c.AppID), w.out.keep(w.out.codec.AppendControl(w.out.room(len(c.Payload)+256), c)))
 	}
 	for i := range o.Links {
 		l := &o.Links[i]
-		w.emit(topic.Links, l.Partition, l.Key, w.out.keep(w.out.codec.AppendLink(w.out.room(len(l.Record.Profile)+512), &l.Record)))
+		w.emit(w.n.svc.names.Links, l.Partition, l.Key, w.out.keep(w.out.codec.AppendLink(w.out.room(len(l.Record.Profile)+512), &l.Record)))
 	}
 	for i := range o.Changes {
-		w.emit(topic.EnricherState, w.id, o.Changes[i].Key, o.Changes[i].Value)
+		w.emit(w.n.svc.names.EnricherState, w.id, o.Changes[i].Key, o.Changes[i].Value)
 	}
 }
 
@@ -371,7 +371,7 @@ func (w *worker) reject(r *kgo.Record, f *fault) {
 	}
 	value := w.out.keep(w.out.codec.AppendRejected(w.out.room(len(original)+rejectedOverhead), &rej))
 	key := []byte(rej.AppID)
-	w.emit(topic.Rejected, topic.Partition(key, w.n.svc.rejected), key, value)
+	w.emit(w.n.svc.names.Rejected, topic.Partition(key, w.n.svc.rejected), key, value)
 }
 
 // rejectedApp and receivedAt are the app and the instant of receipt under which a
@@ -394,9 +394,9 @@ func (w *worker) emit(name string, partition int32, key, value []byte) {
 	rec := w.out.record()
 	rec.Topic, rec.Partition, rec.Key, rec.Value = name, partition, key, value
 	switch name {
-	case topic.Enriched:
+	case w.n.svc.names.Enriched:
 		w.out.enriched = rec
-	case topic.EnricherState:
+	case w.n.svc.names.EnricherState:
 		w.out.state = rec
 	}
 	w.produce(w.txn.ctx, rec, w.txn.promise)

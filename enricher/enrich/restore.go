@@ -12,7 +12,6 @@ import (
 	"github.com/uptakehq/uptake/enricher/internal/identity"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
-	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
@@ -53,11 +52,11 @@ func (w *worker) restore(ctx context.Context) error {
 // checkLoss detects that retention removed raw records before they were consumed. The
 // client would silently start at the log's start.
 func (w *worker) checkLoss(ctx context.Context) error {
-	offsets, err := kadm.NewClient(w.n.cl).FetchOffsets(ctx, w.n.svc.cfg.Group)
+	offsets, err := kadm.NewClient(w.n.cl).FetchOffsets(ctx, w.n.svc.group())
 	if err != nil {
-		return fmt.Errorf("fetch offsets of group %s: %w", w.n.svc.cfg.Group, err)
+		return fmt.Errorf("fetch offsets of group %s: %w", w.n.svc.group(), err)
 	}
-	for _, name := range []string{topic.Raw, topic.Links} {
+	for _, name := range []string{w.n.svc.names.Raw, w.n.svc.names.Links} {
 		at, ok := offsets.Lookup(name, w.id)
 		if !ok || at.Err != nil || at.At < 0 {
 			continue
@@ -91,7 +90,7 @@ func (w *worker) restoreSeen(ctx context.Context) (int64, error) {
 		}
 		p.seen = seen
 	}
-	b, err := w.n.reader.Bounds(ctx, topic.Enriched, w.id)
+	b, err := w.n.reader.Bounds(ctx, w.n.svc.names.Enriched, w.id)
 	if err != nil {
 		return 0, err
 	}
@@ -104,12 +103,12 @@ func (w *worker) restoreSeen(ctx context.Context) (int64, error) {
 	from := p.seen.Next()
 	if from == dedup.Unknown {
 		// By the brokers' clock: this machine's may be wrong.
-		newest, err := w.n.reader.NewestTime(ctx, topic.Enriched, w.id)
+		newest, err := w.n.reader.NewestTime(ctx, w.n.svc.names.Enriched, w.id)
 		if err != nil {
 			return 0, err
 		}
 		since := newest.Add(-w.n.svc.cfg.DedupWindow - restoreSlack)
-		if from, err = w.n.reader.OffsetAt(ctx, topic.Enriched, w.id, since); err != nil {
+		if from, err = w.n.reader.OffsetAt(ctx, w.n.svc.names.Enriched, w.id, since); err != nil {
 			return 0, err
 		}
 	}
@@ -129,7 +128,7 @@ const staleAfter = time.Hour
 // returns how many records it read.
 func (w *worker) restoreState(ctx context.Context) (int64, error) {
 	p := w.part
-	b, err := w.n.reader.Bounds(ctx, topic.EnricherState, w.id)
+	b, err := w.n.reader.Bounds(ctx, w.n.svc.names.EnricherState, w.id)
 	if err != nil {
 		return 0, err
 	}
@@ -142,7 +141,7 @@ func (w *worker) restoreState(ctx context.Context) (int64, error) {
 	if err := failpoint.Hit("enricher.restore-state"); err != nil {
 		return 0, err
 	}
-	next, err := w.n.reader.Read(ctx, topic.EnricherState, w.id, from, b.End, func(r *kgo.Record) error {
+	next, err := w.n.reader.Read(ctx, w.n.svc.names.EnricherState, w.id, from, b.End, func(r *kgo.Record) error {
 		app, ok := catalogStateApp(r.Key)
 		if ok {
 			err = w.applyCatalogState(app, r.Value)
@@ -163,7 +162,7 @@ func (w *worker) restoreState(ctx context.Context) (int64, error) {
 func (w *worker) readEnriched(ctx context.Context, from, to int64) error {
 	set := w.part.seen
 	progress := w.stepper("reading enriched", from, to)
-	next, err := w.n.reader.Read(ctx, topic.Enriched, w.id, from, to, func(r *kgo.Record) error {
+	next, err := w.n.reader.Read(ctx, w.n.svc.names.Enriched, w.id, from, to, func(r *kgo.Record) error {
 		if err := w.remember(set, r); err != nil {
 			return err
 		}

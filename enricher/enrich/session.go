@@ -118,8 +118,8 @@ func (n *session) options(txnID string) ([]kgo.Opt, error) {
 	}
 	opts = append(
 		opts,
-		kgo.ConsumerGroup(c.Group),
-		kgo.ConsumeTopics(topic.Raw, topic.Links),
+		kgo.ConsumerGroup(n.svc.group()),
+		kgo.ConsumeTopics(n.svc.names.Raw, n.svc.names.Links),
 		// The range balancer gives a member the same partitions of all topics, if all
 		// members subscribe to the same topics and the partition counts are equal.
 		// assigned checks it.
@@ -183,38 +183,38 @@ func (n *session) assigned(ctx context.Context, _ *kgo.Client, topics map[string
 	case <-ctx.Done():
 		return
 	}
-	raw, links := slices.Clone(topics[topic.Raw]), slices.Clone(topics[topic.Links])
+	raw, links := slices.Clone(topics[n.svc.names.Raw]), slices.Clone(topics[n.svc.names.Links])
 	slices.Sort(raw)
 	slices.Sort(links)
 	if !slices.Equal(raw, links) {
 		n.fail(fmt.Errorf("%w: assigned partitions %v of %s and %v of %s: they must be the same; every member of group %s must run this version with the range balancer",
-			errPermanent, raw, topic.Raw, links, topic.Links, n.svc.cfg.Group))
+			errPermanent, raw, n.svc.names.Raw, links, n.svc.names.Links, n.svc.group()))
 		return
 	}
-	if most := n.svc.topics[topic.Raw].Partitions; len(raw) > 0 && raw[len(raw)-1] >= most {
+	if most := n.svc.topics[n.svc.names.Raw].Partitions; len(raw) > 0 && raw[len(raw)-1] >= most {
 		n.fail(fmt.Errorf("%w: %w", errPermanent, topic.ErrRaised))
 		return
 	}
 	n.stopWorkers() // the library omits the second of two revokes without a transaction in between
 	n.svc.health.assign(raw)
 	n.svc.metrics.assigned.Set(float64(len(raw)))
-	n.svc.verdicts.assigned(len(raw), int(n.svc.topics[topic.Raw].Partitions))
-	n.log.Info("partitions assigned", "partitions", raw)
+	n.svc.verdicts.assigned(len(raw), int(n.svc.topics[n.svc.names.Raw].Partitions))
+	n.log.Info("partitions assigned", "topic", n.svc.names.Raw, "partitions", raw)
 
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	keep := map[int32]bool{}
 	for _, id := range raw {
 		keep[id] = true
-		n.cl.PauseFetchPartitions(both(id))
+		n.cl.PauseFetchPartitions(n.both(id))
 		n.workers[id] = n.start(id)
 	}
 	n.svc.keepParked(keep)
 }
 
 // both returns the partition in the two topics that are read together.
-func both(id int32) map[string][]int32 {
-	return map[string][]int32{topic.Raw: {id}, topic.Links: {id}}
+func (n *session) both(id int32) map[string][]int32 {
+	return map[string][]int32{n.svc.names.Raw: {id}, n.svc.names.Links: {id}}
 }
 
 // revoked stops all workers: the range balancer revokes everything.
@@ -245,7 +245,7 @@ func (n *session) worker(id int32) *worker {
 // ready resumes reading a partition whose worker has restored its state.
 func (n *session) ready(id int32) {
 	n.svc.health.restored(id)
-	n.cl.ResumeFetchPartitions(both(id))
+	n.cl.ResumeFetchPartitions(n.both(id))
 }
 
 // idleWait bounds a poll that finds nothing, so that other due work is noticed.
@@ -514,12 +514,12 @@ func (n *session) withOffsets(ctx context.Context, t *txn) (context.Context, err
 	}
 	// The client's record of committed offsets does not suffice: it may not have
 	// fetched those of a partition yet.
-	committed, err := kadm.NewClient(n.cl).FetchOffsets(kadm.RequireStable(ctx), n.svc.cfg.Group)
+	committed, err := kadm.NewClient(n.cl).FetchOffsets(kadm.RequireStable(ctx), n.svc.group())
 	if err != nil {
-		return nil, fmt.Errorf("fetch offsets of group %s: %w", n.svc.cfg.Group, err)
+		return nil, fmt.Errorf("fetch offsets of group %s: %w", n.svc.group(), err)
 	}
 	var topics []kmsg.TxnOffsetCommitRequestTopic
-	for _, name := range []string{topic.Raw, topic.Links} {
+	for _, name := range []string{n.svc.names.Raw, n.svc.names.Links} {
 		rt := kmsg.NewTxnOffsetCommitRequestTopic()
 		rt.Topic, rt.TopicID = name, n.svc.topics[name].ID
 		for _, id := range idle {

@@ -23,7 +23,7 @@ func (c *cluster) controls() [partitions][]event.Control {
 	c.t.Helper()
 	var all [partitions][]event.Control
 	for p := range int32(partitions) {
-		for _, r := range c.committed(topic.Enriched, p) {
+		for _, r := range c.committed(topic.Unprefixed.Enriched, p) {
 			if typ, err := c.codec.Type(r.Value); err != nil || typ != event.TypeControl {
 				continue
 			}
@@ -124,7 +124,7 @@ func (c *cluster) apply(app string, number int64, text string, moves ...event.Mo
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.send(&kgo.Record{Topic: topic.Catalog, Key: v.Key(), Value: value})
+	c.send(&kgo.Record{Topic: topic.Unprefixed.Catalog, Key: v.Key(), Value: value})
 }
 
 func catalogOf(module, names string) string {
@@ -182,7 +182,7 @@ func TestCatalogSwap(t *testing.T) {
 		var ids []string
 		module := map[int64]string{1: "billing", 2: "checkout", 5: "till"}
 		version := int64(0)
-		for _, r := range c.committed(topic.Enriched, p) {
+		for _, r := range c.committed(topic.Unprefixed.Enriched, p) {
 			var e event.EnrichedEvent
 			var ctl event.Control
 			switch typ, _ := c.codec.Type(r.Value); typ {
@@ -383,7 +383,7 @@ func TestPoison(t *testing.T) {
 		{change(func(e *event.RawEvent) { e.Quantity = -1 }), reason{codeBadQuantity, "quantity"}},
 		{change(func(e *event.RawEvent) { e.Kind = "dance" }), reason{codeUnknownKind, "type"}},
 	} {
-		tc.record.Topic = topic.Raw
+		tc.record.Topic = topic.Unprefixed.Raw
 		before := len(c.rejects())
 		c.send(good(2*k), tc.record, good(2*k+1))
 		c.drained()
@@ -411,7 +411,7 @@ func TestPoison(t *testing.T) {
 			t.Errorf("case %d: got %d bytes from %d/%d", k, len(got.Original), got.SourcePartition, got.SourceOffset)
 		}
 	}
-	c.send(&kgo.Record{Topic: topic.Links, Value: []byte("poison")})
+	c.send(&kgo.Record{Topic: topic.Unprefixed.Links, Value: []byte("poison")})
 	c.wait("the link to be rejected", func() bool { return i.metric("uptake_enricher_links_total", "fate=rejected") == 1 })
 	// A rejected id was not processed: repaired and sent again, it is taken.
 	c.send(change(func(*event.RawEvent) {}))
@@ -474,7 +474,7 @@ func TestHangingTransactionOfAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := event.EnrichedEvent{AppID: "dev", MessageID: "never", Kind: event.KindTrack, ReceivedAt: 1}
-	if err := cl.ProduceSync(context.Background(), &kgo.Record{Topic: topic.Enriched, Partition: 2, Value: c.codec.AppendEnriched(nil, &e)}).FirstErr(); err != nil {
+	if err := cl.ProduceSync(context.Background(), &kgo.Record{Topic: topic.Unprefixed.Enriched, Partition: 2, Value: c.codec.AppendEnriched(nil, &e)}).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
 	cl.Close()

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/uptakehq/uptake/schemas/event"
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // tally counts the fates of a partition's raw records in the open transaction, by app
@@ -70,7 +69,7 @@ func (w *worker) emitCounts() error {
 	t := &w.tally
 	for from := 0; from < len(t.cells); from += event.MaxCells {
 		c := event.Counts{
-			RawTopicID: w.n.svc.topics[topic.Raw].ID.String(),
+			RawTopicID: w.n.svc.topics[w.n.svc.names.Raw].ID.String(),
 			First:      t.first, Next: t.next,
 			Cells: t.cells[from:min(from+event.MaxCells, len(t.cells))],
 		}
@@ -87,7 +86,7 @@ func (w *worker) emitCounts() error {
 			CreatedAt: event.FromTime(w.n.svc.now()),
 			Payload:   payload,
 		}
-		w.emit(topic.Enriched, w.id, nil, w.out.keep(w.out.codec.AppendControl(w.out.room(len(payload)+256), &control)))
+		w.emit(w.n.svc.names.Enriched, w.id, nil, w.out.keep(w.out.codec.AppendControl(w.out.room(len(payload)+256), &control)))
 	}
 	t.reset()
 	return nil

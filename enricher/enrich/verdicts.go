@@ -16,7 +16,6 @@ import (
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/privacy"
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
-	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 	"github.com/uptakehq/uptake/schemas/verdict"
 )
@@ -74,7 +73,7 @@ func (v *verdicts) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		v.svc.log.Warn("requests for verdicts cannot be read; retrying", "topic", topic.VerdictRequests, "error", err)
+		v.svc.log.Warn("requests for verdicts cannot be read; retrying", "topic", v.svc.names.VerdictRequests, "error", err)
 		if backoff.Sleep(ctx, pause.Next()) != nil {
 			return
 		}
@@ -104,7 +103,7 @@ func (v *verdicts) follow(ctx context.Context) error {
 	}()
 	defer func() { cancel(); <-ended }()
 	live := false
-	return r.Follow(ctx, topic.VerdictRequests, 0, func(rec *kgo.Record) error {
+	return r.Follow(ctx, v.svc.names.VerdictRequests, 0, func(rec *kgo.Record) error {
 		if !live {
 			return nil
 		}
@@ -246,7 +245,7 @@ func (w *worker) emitVerdict(r *verdict.Record, e *event.EnrichedEvent) {
 		w.n.log.Error("verdict cannot be written", "error", err)
 		return
 	}
-	w.emit(topic.Verdicts, w.id%w.n.svc.topics[topic.Verdicts].Partitions, nil, w.out.keep(append(w.out.room(len(value)), value...)))
+	w.emit(w.n.svc.names.Verdicts, w.id%w.n.svc.topics[w.n.svc.names.Verdicts].Partitions, nil, w.out.keep(append(w.out.room(len(value)), value...)))
 }
 
 // emitLeftOut writes how many events of the transaction have no verdict because of the

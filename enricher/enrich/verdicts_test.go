@@ -21,7 +21,7 @@ func (c *cluster) verdicts() []verdict.Record {
 	c.t.Helper()
 	var all []verdict.Record
 	for p := range int32(partitions) {
-		for _, r := range c.committed(topic.Verdicts, p) {
+		for _, r := range c.committed(topic.Unprefixed.Verdicts, p) {
 			v, err := verdict.Decode(r.Value)
 			if err != nil {
 				c.t.Fatal(err)
@@ -36,7 +36,7 @@ func (c *cluster) verdicts() []verdict.Record {
 func (c *cluster) look(i *instance, app string) {
 	c.t.Helper()
 	c.wait("a request for verdicts to be read", func() bool {
-		c.send(&kgo.Record{Topic: topic.VerdictRequests, Value: verdict.Request{App: app}.Value()})
+		c.send(&kgo.Record{Topic: topic.Unprefixed.VerdictRequests, Value: verdict.Request{App: app}.Value()})
 		looked := i.svc.verdicts.looked.Load()
 		return looked != nil && (*looked)[app] != nil
 	})

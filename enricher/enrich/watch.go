@@ -16,7 +16,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
-	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
@@ -145,22 +144,22 @@ func (w *watch) look(ctx context.Context) error {
 		return err
 	}
 	adm := kadm.NewClient(w.cl)
-	committed, err := adm.FetchOffsets(ctx, w.svc.cfg.Group)
+	committed, err := adm.FetchOffsets(ctx, w.svc.group())
 	if err != nil {
-		return fmt.Errorf("fetch offsets of group %s: %w", w.svc.cfg.Group, err)
+		return fmt.Errorf("fetch offsets of group %s: %w", w.svc.group(), err)
 	}
 	var starts, stable, ends kadm.ListedOffsets
 	for dst, list := range map[*kadm.ListedOffsets]func(context.Context, ...string) (kadm.ListedOffsets, error){
 		&starts: adm.ListStartOffsets, &stable: adm.ListCommittedOffsets, &ends: adm.ListEndOffsets,
 	} {
-		if *dst, err = list(ctx, topic.Raw, topic.Links); err != nil {
+		if *dst, err = list(ctx, w.svc.names.Raw, w.svc.names.Links); err != nil {
 			return fmt.Errorf("list offsets: %w", err)
 		}
 	}
 	now := time.Now()
 	seen := map[place]*wait{}
 	for _, id := range assigned {
-		for _, name := range []string{topic.Raw, topic.Links} {
+		for _, name := range []string{w.svc.names.Raw, w.svc.names.Links} {
 			p := place{name, id}
 			start, ok1 := starts.Lookup(name, id)
 			s, ok2 := stable.Lookup(name, id)
@@ -197,7 +196,7 @@ func (w *watch) judge(ctx context.Context, p place, next *wait, now time.Time) e
 	}
 	perhaps := next.stable > max(next.committed, next.looked)
 	switch {
-	case p.topic == topic.Raw: // gateways use no transactions
+	case p.topic == w.svc.names.Raw: // gateways use no transactions
 		next.hasWork = perhaps
 	case perhaps && !moved && !next.hasWork:
 		// The records there may be only transaction markers.

@@ -16,7 +16,6 @@ import (
 	"github.com/uptakehq/uptake/enricher/internal/metric"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // partition is the state of one partition as of its last committed transaction. One
@@ -127,7 +126,7 @@ func (w *worker) stop() {
 	close(w.jobs)
 	<-w.done
 	w.n.svc.metrics.drop(w.id)
-	w.n.svc.lag.Forget(lagName(topic.Raw, w.id), lagName(topic.Links, w.id))
+	w.n.svc.lag.Forget(lagName(w.n.svc.names.Raw, w.id), lagName(w.n.svc.names.Links, w.id))
 	if w.part == nil {
 		return
 	}

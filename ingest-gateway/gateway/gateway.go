@@ -87,7 +87,7 @@ func New(cfg Config, deps Dependencies) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.known = known.NewShared(known.Config{Options: reach, Limit: known.DefaultLimit, Timeout: cfg.AckTimeout})
+	g.known = known.NewShared(known.Config{Options: reach, Names: cfg.Kafka.Names(), Limit: known.DefaultLimit, Timeout: cfg.AckTimeout})
 	if deps.Protocols == nil {
 		deps.Protocols = protocols(g.known)
 	}

@@ -49,7 +49,7 @@ func newCluster(t testing.TB, opts ...kfake.Opt) *kfake.Cluster {
 	defer cl.Close()
 	layout := topic.SingleLayout()
 	layout.Partitions = partsCount
-	if err := topic.Ensure(context.Background(), kadm.NewClient(cl), layout); err != nil {
+	if err := topic.Unprefixed.Ensure(context.Background(), kadm.NewClient(cl), layout); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -274,12 +274,12 @@ func readLog(t testing.TB, brokers []string) stored {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic.Raw, topic.Rejected), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic.Unprefixed.Raw, topic.Unprefixed.Rejected), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer cl.Close()
-	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, topic.Raw, topic.Rejected)
+	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, topic.Unprefixed.Raw, topic.Unprefixed.Rejected)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,7 +295,7 @@ func readLog(t testing.TB, brokers []string) stored {
 		fetches.EachRecord(func(rec *kgo.Record) {
 			left--
 			s.records = append(s.records, rec)
-			if rec.Topic == topic.Raw {
+			if rec.Topic == topic.Unprefixed.Raw {
 				var e event.RawEvent
 				if err := codec.DecodeRaw(rec.Value, &e); err != nil {
 					t.Error(err)

@@ -57,7 +57,7 @@ func TestAckIsDurable(t *testing.T) {
 		}
 	}
 	for _, rec := range log.records {
-		if rec.Topic != topic.Raw {
+		if rec.Topic != topic.Unprefixed.Raw {
 			continue
 		}
 		var e event.RawEvent
@@ -126,13 +126,13 @@ func TestStartsWithoutKafka(t *testing.T) {
 
 // Topics that are not as they must be keep the gateway from taking events.
 func TestWrongTopicsAreNotUsed(t *testing.T) {
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, topic.Raw))
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, topic.Unprefixed.Raw))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
 	g := startGateway(t, cluster.ListenAddrs(), "", nil)
-	await(t, "readiness names the topic", func() bool { return strings.Contains(g.health.Ready()["kafka"], topic.Rejected) })
+	await(t, "readiness names the topic", func() bool { return strings.Contains(g.health.Ready()["kafka"], topic.Unprefixed.Rejected) })
 	if res := g.post("/v1/track", track("m1", "u1")); res.status != 503 {
 		t.Errorf("got %d %s", res.status, res.body)
 	}
@@ -213,7 +213,7 @@ func TestPartialFailure(t *testing.T) {
 	g := startGateway(t, cluster.ListenAddrs(), "", nil)
 	g.awaitReady()
 	users := usersOn(partsCount)
-	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic.Raw, Partitions: []int32{2}, Err: kerr.PolicyViolation, Count: -1})
+	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic.Unprefixed.Raw, Partitions: []int32{2}, Err: kerr.PolicyViolation, Count: -1})
 	batch := batchOf(track("m0", users[0]), track("m1", users[1]), track("m2", users[2]), `{"type":"fly","messageId":"m3"}`, track("m4", users[2]))
 	res := g.post("/v1/batch", batch)
 	v := res.verdict(t)
@@ -427,7 +427,7 @@ func TestItemsOfSeveralRecords(t *testing.T) {
 		d.Protocols = []ingest.Protocol{twice{users[0], users[1]}}
 	})
 	g.awaitReady()
-	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic.Raw, Partitions: []int32{1}, Err: kerr.PolicyViolation, Count: 1})
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic.Unprefixed.Raw, Partitions: []int32{1}, Err: kerr.PolicyViolation, Count: 1})
 	if res := g.post("/twice", "x"); res.status != 503 || res.body != "unstored 1" {
 		t.Errorf("got %d %s", res.status, res.body)
 	}

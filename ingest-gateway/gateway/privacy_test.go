@@ -127,7 +127,7 @@ apps:
 		t.Errorf("accepted, rejected, ignored and unstored are %v, want the 23 that came in", in)
 	}
 	for _, rec := range log.records {
-		if rec.Topic != topic.Raw && rec.Topic != topic.Rejected {
+		if rec.Topic != topic.Unprefixed.Raw && rec.Topic != topic.Unprefixed.Rejected {
 			t.Errorf("a record in %s", rec.Topic)
 		}
 	}

@@ -28,6 +28,7 @@ import (
 type producer struct {
 	client   atomic.Pointer[kgo.Client]
 	open     func(prometheus.Registerer) (*kgo.Client, error)
+	names    *topic.Names
 	reg      prometheus.Registerer
 	stall    time.Duration // stall-timeout
 	log      *slog.Logger
@@ -60,7 +61,7 @@ type trouble struct{ err error }
 const batchOverhead = 64 << 10
 
 func newProducer(cfg Config, log *slog.Logger, reg prometheus.Registerer, m *metrics, now func() time.Time) (*producer, error) {
-	p := &producer{log: log, metrics: m, now: now, linger: cfg.Linger, stall: cfg.StallTimeout}
+	p := &producer{names: cfg.Kafka.Names(), log: log, metrics: m, now: now, linger: cfg.Linger, stall: cfg.StallTimeout}
 	p.inflight.limit = cfg.MaxInflightEvents
 	p.trouble.Store(&trouble{errors.New("the topics have not been checked yet")})
 	compression, err := codecOf(cfg.Compression)
@@ -139,7 +140,7 @@ func (p *producer) watch(ctx context.Context) {
 				}
 			case p.trouble.CompareAndSwap(t, nil) && !quiet:
 				// The cluster answers; the earlier failure was partial or has passed.
-				p.log.Info("kafka reachable", "raw_partitions", n.raw, "rejected_partitions", n.rejected, "before", t.err)
+				p.log.Info("kafka reachable", "raw", p.names.Raw, "raw_partitions", n.raw, "rejected_partitions", n.rejected, "before", t.err)
 				logged = now
 			}
 		}
@@ -182,7 +183,7 @@ func (p *producer) progress(ctx context.Context) {
 	defer probe.Close()
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	if _, err := topic.Check(ctx, kadm.NewClient(probe), topic.Raw, topic.Rejected); err != nil {
+	if _, err := p.names.Check(ctx, kadm.NewClient(probe), p.names.Raw, p.names.Rejected); err != nil {
 		return // the cluster is what does not answer
 	}
 	p.replace(wait)
@@ -226,11 +227,11 @@ func (p *producer) replace(wait time.Duration) {
 func (p *producer) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	infos, err := topic.Check(ctx, kadm.NewClient(p.client.Load()), topic.Raw, topic.Rejected)
+	infos, err := p.names.Check(ctx, kadm.NewClient(p.client.Load()), p.names.Raw, p.names.Rejected)
 	if err != nil {
 		return err
 	}
-	n := partitions{raw: infos[topic.Raw].Partitions, rejected: infos[topic.Rejected].Partitions}
+	n := partitions{raw: infos[p.names.Raw].Partitions, rejected: infos[p.names.Rejected].Partitions}
 	if old := p.partitions.Load(); old != nil && *old != n {
 		return fmt.Errorf("partition counts changed from %+v to %+v: keys would go to other partitions; create topics of a new major version", *old, n)
 	}
@@ -292,9 +293,9 @@ func (p *producer) start(f *flight, b *ingest.Batch, n int, received time.Time) 
 		rec := &f.records[i]
 		rec.item, rec.rejected = int32(r.Item), r.Rejected
 		rec.result.Store(resultPending)
-		rec.Record = kgo.Record{Key: r.Key, Value: r.Value, Timestamp: received, Topic: topic.Raw, Partition: topic.Partition(r.Key, counts.raw)}
+		rec.Record = kgo.Record{Key: r.Key, Value: r.Value, Timestamp: received, Topic: p.names.Raw, Partition: topic.Partition(r.Key, counts.raw)}
 		if r.Rejected {
-			rec.Topic, rec.Partition = topic.Rejected, topic.Partition(r.Key, counts.rejected)
+			rec.Topic, rec.Partition = p.names.Rejected, topic.Partition(r.Key, counts.rejected)
 		}
 		cl.Produce(context.Background(), &rec.Record, f.promise)
 	}

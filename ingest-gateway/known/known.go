@@ -43,7 +43,8 @@ func HashOf(app string, kind byte, id string) Hash {
 
 // Config configures a Shared.
 type Config struct {
-	Options []kgo.Opt     // how to reach the cluster
+	Options []kgo.Opt // how to reach the cluster
+	Names   *topic.Names
 	Limit   int           // ids in memory
 	Timeout time.Duration // of one question or addition
 }
@@ -90,7 +91,7 @@ func (s *Shared) Has(app string, kind byte, id string) (bool, error) {
 	ctx, cancel := context.WithTimeout(s.alive, s.cfg.Timeout)
 	defer cancel()
 	if err := s.catchUp(ctx); err != nil {
-		return false, fmt.Errorf("read %s: %w", topic.KnownIDs, err)
+		return false, fmt.Errorf("read %s: %w", s.cfg.Names.KnownIDs, err)
 	}
 	return s.memory.has(h), nil
 }
@@ -106,10 +107,10 @@ func (s *Shared) Add(app string, kind byte, id string) error {
 	defer cancel()
 	client, err := s.open(ctx)
 	if err != nil {
-		return fmt.Errorf("write %s: %w", topic.KnownIDs, err)
+		return fmt.Errorf("write %s: %w", s.cfg.Names.KnownIDs, err)
 	}
 	// The value must not be empty: an empty value is a tombstone.
-	record := &kgo.Record{Topic: topic.KnownIDs, Key: h[:], Value: []byte{1}}
+	record := &kgo.Record{Topic: s.cfg.Names.KnownIDs, Key: h[:], Value: []byte{1}}
 	acked := make(chan error, 1)
 	client.Produce(ctx, record, func(_ *kgo.Record, err error) { acked <- err })
 	select {
@@ -121,7 +122,7 @@ func (s *Shared) Add(app string, kind byte, id string) error {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return fmt.Errorf("write %s: %w", topic.KnownIDs, missing(err))
+		return fmt.Errorf("write %s: %w", s.cfg.Names.KnownIDs, missing(err))
 	}
 	s.memory.add(h)
 	return nil
@@ -164,11 +165,11 @@ func (s *Shared) catchUp(ctx context.Context) error {
 		return err
 	}
 	in := reader.On(client)
-	b, err := in.Bounds(ctx, topic.KnownIDs, 0)
+	b, err := in.Bounds(ctx, s.cfg.Names.KnownIDs, 0)
 	if err != nil {
 		return missing(err)
 	}
-	s.next, err = in.Read(ctx, topic.KnownIDs, 0, max(s.next, b.Start), b.End, func(r *kgo.Record) error {
+	s.next, err = in.Read(ctx, s.cfg.Names.KnownIDs, 0, max(s.next, b.Start), b.End, func(r *kgo.Record) error {
 		if len(r.Key) == len(Hash{}) {
 			s.memory.add(Hash(r.Key))
 		}

@@ -27,7 +27,7 @@ func newCluster(t *testing.T) (*kfake.Cluster, []kgo.Opt) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	if err := topic.Ensure(t.Context(), kadm.NewClient(client), topic.SingleLayout()); err != nil {
+	if err := topic.Unprefixed.Ensure(t.Context(), kadm.NewClient(client), topic.SingleLayout()); err != nil {
 		t.Fatal(err)
 	}
 	return c, []kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...)}
@@ -36,7 +36,7 @@ func newCluster(t *testing.T) (*kfake.Cluster, []kgo.Opt) {
 // gateway returns the memory of one gateway.
 func gateway(t *testing.T, opts []kgo.Opt, limit int) *Shared {
 	t.Helper()
-	s := NewShared(Config{Options: opts, Limit: limit, Timeout: 10 * time.Second})
+	s := NewShared(Config{Names: topic.Unprefixed, Options: opts, Limit: limit, Timeout: 10 * time.Second})
 	t.Cleanup(s.Close)
 	return s
 }
@@ -106,7 +106,7 @@ func TestAtOnce(t *testing.T) {
 // known all the same.
 func TestAway(t *testing.T) {
 	cluster, opts := newCluster(t)
-	s := NewShared(Config{Options: opts, Limit: 10, Timeout: time.Second})
+	s := NewShared(Config{Names: topic.Unprefixed, Options: opts, Limit: 10, Timeout: time.Second})
 	defer s.Close()
 	if err := s.Add("app", 'u', "here"); err != nil {
 		t.Fatal(err)
@@ -132,7 +132,7 @@ func TestMissingTopicSaysWhatToDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	s := NewShared(Config{Options: []kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...)}, Limit: 10, Timeout: 5 * time.Second})
+	s := NewShared(Config{Names: topic.Unprefixed, Options: []kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...)}, Limit: 10, Timeout: 5 * time.Second})
 	defer s.Close()
 	if _, err := s.Has("app", 'u', "a"); !errors.Is(err, topic.ErrMissing) {
 		t.Errorf("got %v, want %v", err, topic.ErrMissing)
@@ -142,7 +142,7 @@ func TestMissingTopicSaysWhatToDo(t *testing.T) {
 // TestClosed: a gateway that stops answers, and does not hang.
 func TestClosed(t *testing.T) {
 	_, opts := newCluster(t)
-	s := NewShared(Config{Options: opts, Limit: 10, Timeout: time.Minute})
+	s := NewShared(Config{Names: topic.Unprefixed, Options: opts, Limit: 10, Timeout: time.Minute})
 	s.Close()
 	if _, err := s.Has("app", 'u', "a"); err == nil {
 		t.Error("it says something after its end")

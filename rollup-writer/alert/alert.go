@@ -48,7 +48,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
-const transactionalID = "uptake.alerts.v1"
+func transactionalID(names *topic.Names) string { return names.Alerts }
 
 var errDefinitionsChanged = errors.New("another evaluator has taken new definitions")
 
@@ -151,6 +151,7 @@ type Service struct {
 	now     func() time.Time
 	ready   func()
 	kafka   []kgo.Opt
+	names   *topic.Names
 	targets *deliver.Targets
 	metrics metrics
 	hit     func(step string) error // failpoint.Hit
@@ -195,7 +196,7 @@ func (s *Service) skipped(rec *kgo.Record, err error) {
 
 // New checks the files that cfg names.
 func New(cfg Config, d Dependencies) (*Service, error) {
-	s := &Service{cfg: cfg, log: d.Logger, now: d.Now, ready: d.Ready, targets: &deliver.Targets{}, metrics: newMetrics(d.Metrics), codec: event.NewCodec(), hit: failpoint.Hit}
+	s := &Service{cfg: cfg, names: cfg.Kafka.Names(), log: d.Logger, now: d.Now, ready: d.Ready, targets: &deliver.Targets{}, metrics: newMetrics(d.Metrics), codec: event.NewCodec(), hit: failpoint.Hit}
 	var err error
 	if s.kafka, err = cfg.Kafka.Options(d.Logger, nil); err != nil {
 		return nil, err
@@ -208,7 +209,7 @@ func New(cfg Config, d Dependencies) (*Service, error) {
 	if s.definitions, err = cfg.files(); err != nil {
 		return nil, err
 	}
-	starting := "not yet joined the group " + topic.GroupAlerts
+	starting := "not yet joined the group " + s.names.GroupAlerts
 	s.fault.Store(&starting)
 	if d.Health != nil {
 		d.Health.Register("alerts", func() error {
@@ -250,7 +251,7 @@ func (s *Service) Run(sig process.Signals) error {
 	var mine atomic.Bool
 	turn := func(has bool) func(context.Context, *kgo.Client, map[string][]int32) {
 		return func(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
-			if len(parts[topic.Alerts]) == 0 {
+			if len(parts[s.names.Alerts]) == 0 {
 				return
 			}
 			mine.Store(has)
@@ -262,15 +263,15 @@ func (s *Service) Run(sig process.Signals) error {
 	}
 	group, err := kgo.NewClient(append(
 		append([]kgo.Opt{}, s.kafka...),
-		kgo.ConsumerGroup(topic.GroupAlerts), kgo.ConsumeTopics(topic.Alerts), kgo.DisableAutoCommit(), kgo.SessionTimeout(s.cfg.SessionTimeout),
+		kgo.ConsumerGroup(s.names.GroupAlerts), kgo.ConsumeTopics(s.names.Alerts), kgo.DisableAutoCommit(), kgo.SessionTimeout(s.cfg.SessionTimeout),
 		kgo.HeartbeatInterval(s.cfg.SessionTimeout/5), kgo.RebalanceTimeout(s.cfg.SessionTimeout),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()),
 		kgo.OnPartitionsAssigned(turn(true)), kgo.OnPartitionsRevoked(turn(false)), kgo.OnPartitionsLost(turn(false)),
 	)...)
 	if err != nil {
-		return fmt.Errorf("join group %s: %w", topic.GroupAlerts, err)
+		return fmt.Errorf("join group %s: %w", s.names.GroupAlerts, err)
 	}
-	if _, err := topic.Check(sig.Stop, kadm.NewClient(group), topic.Alerts, topic.AlertState); err != nil {
+	if _, err := s.names.Check(sig.Stop, kadm.NewClient(group), s.names.Alerts, s.names.AlertState); err != nil {
 		group.Close()
 		return err
 	}
@@ -327,7 +328,7 @@ func (s *Service) lead(ctx context.Context, turns <-chan bool, mine *atomic.Bool
 		return err
 	}
 	defer r.Close()
-	s.memory, s.evaluated = newMemory(r, s.skipped), ""
+	s.memory, s.evaluated = newMemory(r, s.names, s.skipped), ""
 	if s.producer, err = kgo.NewClient(append(append([]kgo.Opt{}, s.kafka...), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()))...); err != nil {
 		return err
 	}
@@ -411,7 +412,7 @@ func (s *Service) again(ctx context.Context, now time.Time) error {
 // position identifies how far they have come.
 func (s *Service) lag(ctx context.Context, now time.Time) (oldest time.Duration, position int64, err error) {
 	adm := kadm.NewClient(s.producer)
-	for group, name := range map[string]string{topic.GroupEnricher: topic.Raw, topic.GroupRollupWriter: topic.Enriched} {
+	for group, name := range map[string]string{s.names.GroupEnricher: s.names.Raw, s.names.GroupRollupWriter: s.names.Enriched} {
 		committed, err := adm.FetchOffsets(ctx, group)
 		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // nobody of it has run yet
 			return 0, 0, fmt.Errorf("offsets of group %s: %w", group, err)

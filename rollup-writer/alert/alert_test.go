@@ -122,8 +122,8 @@ func (b *bench) use(account string, days ...int) {
 	}
 	b.position++
 	var offsets kadm.Offsets
-	offsets.Add(kadm.Offset{Topic: topic.Enriched, Partition: 0, At: b.position, LeaderEpoch: -1})
-	if _, err := b.Admin.CommitOffsets(context.Background(), topic.GroupRollupWriter, offsets); err != nil {
+	offsets.Add(kadm.Offset{Topic: topic.Unprefixed.Enriched, Partition: 0, At: b.position, LeaderEpoch: -1})
+	if _, err := b.Admin.CommitOffsets(context.Background(), topic.Unprefixed.GroupRollupWriter, offsets); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -197,7 +197,7 @@ func (b *bench) log() []signal.Record {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	all, err := ReadLog(b.t.Context(), opts)
+	all, err := ReadLog(b.t.Context(), opts, topic.Unprefixed)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -316,7 +316,7 @@ func TestAppliedDefinitionsAreEvaluated(t *testing.T) {
 func TestLagHoldsEvaluation(t *testing.T) {
 	b := newBench(t)
 	b.use("acme", days(20, 9)...)
-	rec := &kgo.Record{Topic: topic.Enriched, Partition: 1, Value: []byte("an event"), Timestamp: now}
+	rec := &kgo.Record{Topic: topic.Unprefixed.Enriched, Partition: 1, Value: []byte("an event"), Timestamp: now}
 	if err := b.Client.ProduceSync(t.Context(), rec).FirstErr(); err != nil {
 		t.Fatal(err)
 	}

@@ -104,7 +104,7 @@ health:
 				t.Fatal(err)
 			}
 			list := signals([]dated{{From: now, Rules: d.Rules, signals: d.Signals}})
-			s := &Service{cfg: DefaultConfig(), store: store{conn}, now: func() time.Time { return now }, memory: newMemory(nil, nil)}
+			s := &Service{cfg: DefaultConfig(), store: store{conn}, now: func() time.Time { return now }, memory: newMemory(nil, topic.Unprefixed, nil)}
 			tick := s.nowTick(now)
 			round := func(what string) int {
 				begun := spent(t, pid)
@@ -120,7 +120,7 @@ health:
 					(r.here + r.server + e.here + e.server).Seconds(), (r.server + e.server).Seconds(), r.here.Seconds(), e.here.Seconds(), len(records))
 				for i, rec := range records {
 					rec.Offset = int64(i)
-					if rec.Topic == topic.AlertState {
+					if rec.Topic == topic.Unprefixed.AlertState {
 						if err := s.memory.takeState(rec); err != nil {
 							t.Fatal(err)
 						}

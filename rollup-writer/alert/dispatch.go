@@ -117,12 +117,12 @@ func (d *dispatcher) finish(ctx context.Context, a attempt) error {
 	}
 	var records []*kgo.Record
 	for _, m := range delivered {
-		records = append(records, stateRecord(signal.Key(signal.KeyDelivery, m.ID, a.Target), mark{State: markDelivered, At: now.UTC()}))
+		records = append(records, stateRecord(d.s.names, signal.Key(signal.KeyDelivery, m.ID, a.Target), mark{State: markDelivered, At: now.UTC()}))
 	}
 	for _, m := range dead {
 		d.s.metrics.dead.WithLabelValues(a.Target).Inc()
 		d.s.log.Error("alert given up: see `rollup-writer alerts redeliver`", "target", a.Target, "message", m.ID, "error", a.err)
-		records = append(records, stateRecord(signal.Key(signal.KeyDelivery, m.ID, a.Target), mark{State: markDead, At: now.UTC(), Error: fmt.Sprint(a.err)}))
+		records = append(records, stateRecord(d.s.names, signal.Key(signal.KeyDelivery, m.ID, a.Target), mark{State: markDead, At: now.UTC(), Error: fmt.Sprint(a.err)}))
 	}
 	if len(records) == 0 {
 		return nil

@@ -196,13 +196,13 @@ func (s *Service) health(app string, list []*definition, f *facts, now evaluate.
 			current[k] = true
 			value := encode(c.health(app, v.health, now))
 			if sha256.Sum256(value) != s.memory.health[k] {
-				records = append(records, stateRecord(k, value))
+				records = append(records, stateRecord(s.names, k, value))
 			}
 		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(s.memory.health)) {
 		if signal.Parts(k)[1] == app && !current[k] {
-			records = append(records, stateRecord(k, nil))
+			records = append(records, stateRecord(s.names, k, nil))
 		}
 	}
 	return records

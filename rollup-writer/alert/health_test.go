@@ -192,7 +192,7 @@ func (b *bench) state() map[string][]byte {
 	}
 	defer r.Close()
 	state := map[string][]byte{}
-	if err := r.All(b.t.Context(), topic.AlertState, 0, func(rec *kgo.Record) error {
+	if err := r.All(b.t.Context(), topic.Unprefixed.AlertState, 0, func(rec *kgo.Record) error {
 		state[string(rec.Key)] = rec.Value
 		if len(rec.Value) == 0 {
 			delete(state, string(rec.Key))

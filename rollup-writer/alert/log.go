@@ -35,6 +35,7 @@ const (
 // memory is the content of the two topics, as far as they were read.
 type memory struct {
 	read     *reader.Reader
+	names    *topic.Names
 	next     map[string]int64 // by topic
 	versions map[string][]dated
 	subjects map[string]evaluate.Subject
@@ -48,9 +49,9 @@ type memory struct {
 
 // newMemory returns an empty memory. skipped is told of records that no release can have
 // written; nil: nobody is.
-func newMemory(r *reader.Reader, skipped func(*kgo.Record, error)) *memory {
+func newMemory(r *reader.Reader, names *topic.Names, skipped func(*kgo.Record, error)) *memory {
 	return &memory{
-		read: r, skipped: skipped, next: map[string]int64{}, versions: map[string][]dated{}, subjects: map[string]evaluate.Subject{},
+		read: r, names: names, skipped: skipped, next: map[string]int64{}, versions: map[string][]dated{}, subjects: map[string]evaluate.Subject{},
 		marks: map[string]mark{}, records: map[string]*signal.Record{}, alerts: map[string]*signal.Record{}, health: map[string][sha256.Size]byte{},
 	}
 }
@@ -60,7 +61,7 @@ func (m *memory) catchUp(ctx context.Context) error {
 	for _, t := range []struct {
 		name string
 		take func(*kgo.Record) error
-	}{{topic.Alerts, m.takeAlert}, {topic.AlertState, m.takeState}} {
+	}{{m.names.Alerts, m.takeAlert}, {m.names.AlertState, m.takeState}} {
 		b, err := m.read.Bounds(ctx, t.name, 0)
 		if err != nil {
 			return err
@@ -157,8 +158,8 @@ func (m *memory) takeState(rec *kgo.Record) error {
 }
 
 // stateRecord of a key; a nil value deletes it.
-func stateRecord(k string, value any) *kgo.Record {
-	r := &kgo.Record{Topic: topic.AlertState, Key: []byte(k)}
+func stateRecord(names *topic.Names, k string, value any) *kgo.Record {
+	r := &kgo.Record{Topic: names.AlertState, Key: []byte(k)}
 	switch v := value.(type) {
 	case nil:
 	case []byte:
@@ -177,8 +178,8 @@ func encode(value any) []byte {
 	return text
 }
 
-func alertRecord(r *signal.Record) *kgo.Record {
-	return &kgo.Record{Topic: topic.Alerts, Key: []byte(signal.Key(r.App, r.Use, r.Signal, r.Subject)), Value: encode(r)}
+func alertRecord(names *topic.Names, r *signal.Record) *kgo.Record {
+	return &kgo.Record{Topic: names.Alerts, Key: []byte(signal.Key(r.App, r.Use, r.Signal, r.Subject)), Value: encode(r)}
 }
 
 // alertID is the same whenever an episode is found.
@@ -188,14 +189,14 @@ func alertID(app, use, id, subject string, from evaluate.Tick, n int) string {
 }
 
 // ReadLog returns the records of the alerts log.
-func ReadLog(ctx context.Context, opts []kgo.Opt) ([]signal.Record, error) {
+func ReadLog(ctx context.Context, opts []kgo.Opt, names *topic.Names) ([]signal.Record, error) {
 	r, err := reader.New(opts...)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
 	var all []signal.Record
-	err = r.All(ctx, topic.Alerts, 0, func(rec *kgo.Record) error {
+	err = r.All(ctx, names.Alerts, 0, func(rec *kgo.Record) error {
 		var a signal.Record
 		if err := json.Unmarshal(rec.Value, &a); garbage(err) {
 			return nil

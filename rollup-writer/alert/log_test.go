@@ -6,13 +6,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/schemas/signal"
+	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // What no release can have written is skipped and changes nothing; what a newer one may
 // have written ends the round.
 func TestGarbageInTheLog(t *testing.T) {
 	skipped := 0
-	m := newMemory(nil, func(*kgo.Record, error) { skipped++ })
+	m := newMemory(nil, topic.Unprefixed, func(*kgo.Record, error) { skipped++ })
 	subject, versions, delivery := signal.KeySubject+"\x00dev\x00s", signal.KeyVersions+"\x00dev", signal.KeyDelivery+"\x00id\x00target"
 	for _, c := range []struct {
 		key, value string

@@ -9,20 +9,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/schemas/signal"
+	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/schemas/topic/arbiter"
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
 // order writes the records that decide derives from the two topics, between rounds of
 // evaluators.
-func order(ctx context.Context, opts []kgo.Opt, decide func(*memory) (*kgo.Record, error)) error {
+func order(ctx context.Context, opts []kgo.Opt, names *topic.Names, decide func(*memory) (*kgo.Record, error)) error {
 	r, err := reader.New(opts...)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	m := newMemory(r, nil)
-	_, err = arbiter.Write(ctx, arbiter.Config{Options: opts, TransactionalID: transactionalID}, func(ctx context.Context) ([]*kgo.Record, error) {
+	m := newMemory(r, names, nil)
+	_, err = arbiter.Write(ctx, arbiter.Config{Options: opts, TransactionalID: transactionalID(names)}, func(ctx context.Context) ([]*kgo.Record, error) {
 		if err := m.catchUp(ctx); err != nil {
 			return nil, err
 		}
@@ -36,14 +37,14 @@ func order(ctx context.Context, opts []kgo.Opt, decide func(*memory) (*kgo.Recor
 }
 
 // Acknowledger returns a function that records an acknowledgement in the alerts log.
-func Acknowledger(opts []kgo.Opt) func(context.Context, signal.Acknowledgement) error {
+func Acknowledger(opts []kgo.Opt, names *topic.Names) func(context.Context, signal.Acknowledgement) error {
 	return func(ctx context.Context, a signal.Acknowledgement) error {
-		return acknowledge(ctx, opts, a, time.Now())
+		return acknowledge(ctx, opts, names, a, time.Now())
 	}
 }
 
-func acknowledge(ctx context.Context, opts []kgo.Opt, a signal.Acknowledgement, now time.Time) error {
-	return order(ctx, opts, func(m *memory) (*kgo.Record, error) {
+func acknowledge(ctx context.Context, opts []kgo.Opt, names *topic.Names, a signal.Acknowledgement, now time.Time) error {
+	return order(ctx, opts, names, func(m *memory) (*kgo.Record, error) {
 		last := m.alerts[a.AlertID]
 		if last == nil {
 			return nil, fmt.Errorf("no alert %s in the log", a.AlertID)
@@ -52,16 +53,16 @@ func acknowledge(ctx context.Context, opts []kgo.Opt, a signal.Acknowledgement, 
 		r.ID = "msg_" + uuid.Must(uuid.NewV7()).String()
 		r.State, r.Silent, r.Written, r.By, r.Feedback, r.Note = signal.Acknowledged, true, now.UTC(), a.By, a.Feedback, a.Note
 		r.Reason = "acknowledged by " + a.By
-		return alertRecord(&r), nil
+		return alertRecord(names, &r), nil
 	})
 }
 
 // Redeliver makes a message be sent to a target again.
-func Redeliver(ctx context.Context, opts []kgo.Opt, id, target string, now time.Time) error {
-	return order(ctx, opts, func(m *memory) (*kgo.Record, error) {
+func Redeliver(ctx context.Context, opts []kgo.Opt, names *topic.Names, id, target string, now time.Time) error {
+	return order(ctx, opts, names, func(m *memory) (*kgo.Record, error) {
 		if m.records[id] == nil {
 			return nil, fmt.Errorf("no message %s in the log", id)
 		}
-		return stateRecord(signal.Key(signal.KeyDelivery, id, target), mark{State: markAgain, At: now.UTC()}), nil
+		return stateRecord(names, signal.Key(signal.KeyDelivery, id, target), mark{State: markAgain, At: now.UTC()}), nil
 	})
 }

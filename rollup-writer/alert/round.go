@@ -100,7 +100,7 @@ func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag ti
 		return err
 	}
 	written, err := arbiter.Write(ctx, arbiter.Config{
-		Options: s.kafka, TransactionalID: transactionalID,
+		Options: s.kafka, TransactionalID: transactionalID(s.names),
 		Attempted: func(err error) { s.log.Info("repeating the round", "error", err) },
 	}, func(ctx context.Context) ([]*kgo.Record, error) {
 		if err := s.hit("alerts.before-decide"); err != nil {
@@ -115,7 +115,7 @@ func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag ti
 		}
 		var records []*kgo.Record
 		if changed {
-			records = append(records, stateRecord(signal.Key(signal.KeyVersions, app), now))
+			records = append(records, stateRecord(s.names, signal.Key(signal.KeyVersions, app), now))
 		}
 		records = append(records, s.decide(app, list, f, tick, held)...)
 		if err := s.hit("alerts.before-commit"); err != nil {
@@ -244,13 +244,13 @@ func (s *Service) advance(app string, sig *definition, f *facts, subject string,
 		NewID: func(from evaluate.Tick, n int) string { return alertID(app, sig.use, sig.id, subject, from, n) },
 	})
 	for _, o := range outcomes {
-		records = append(records, alertRecord(s.record(app, sig, f, subject, o, excluded)))
+		records = append(records, alertRecord(s.names, s.record(app, sig, f, subject, o, excluded)))
 	}
 	switch forget := state.Forget(); {
 	case forget && had:
-		records = append(records, stateRecord(k, nil))
+		records = append(records, stateRecord(s.names, k, nil))
 	case !forget && string(encode(before)) != string(encode(state)):
-		records = append(records, stateRecord(k, state))
+		records = append(records, stateRecord(s.names, k, state))
 	}
 	return records
 }

@@ -272,7 +272,7 @@ func openNotes(cfg *Config, deps Dependencies) (*note.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	return note.NewLog(opts)
+	return note.NewLog(opts, cfg.Kafka.Names())
 }
 
 func newFeed(cfg *Config, deps Dependencies) (*verdicts.Feed, error) {
@@ -284,7 +284,7 @@ func newFeed(cfg *Config, deps Dependencies) (*verdicts.Feed, error) {
 	if err != nil {
 		return nil, err
 	}
-	return verdicts.New(verdicts.Config{Options: opts, Codec: codec, Logger: deps.Logger, Now: deps.Now}), nil
+	return verdicts.New(verdicts.Config{Options: opts, Names: cfg.Kafka.Names(), Codec: codec, Logger: deps.Logger, Now: deps.Now}), nil
 }
 
 // listenHosts are the values of Host that address a listener.

@@ -36,12 +36,12 @@ func startLive(t *testing.T, change ...func(*Config, *Dependencies)) (*stage, *j
 		t.Fatal(err)
 	}
 	t.Cleanup(fake.Close)
-	cl, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...), kgo.ConsumeTopics(topic.VerdictRequests))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...), kgo.ConsumeTopics(topic.Unprefixed.VerdictRequests))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cl.Close)
-	if err := topic.Ensure(t.Context(), kadm.NewClient(cl), topic.SingleLayout()); err != nil {
+	if err := topic.Unprefixed.Ensure(t.Context(), kadm.NewClient(cl), topic.SingleLayout()); err != nil {
 		t.Fatal(err)
 	}
 	s := start(t, append([]func(*Config, *Dependencies){func(c *Config, d *Dependencies) {
@@ -81,7 +81,7 @@ func (j *judge) says(records ...verdict.Record) {
 		}
 		value, err := r.Append(nil)
 		if err == nil {
-			err = j.cl.ProduceSync(j.t.Context(), &kgo.Record{Topic: topic.Verdicts, Value: value}).FirstErr()
+			err = j.cl.ProduceSync(j.t.Context(), &kgo.Record{Topic: topic.Unprefixed.Verdicts, Value: value}).FirstErr()
 		}
 		if err != nil {
 			j.t.Fatal(err)
@@ -116,7 +116,7 @@ func TestLiveShowsVerdicts(t *testing.T) {
 	}
 	doc := json.RawMessage(`{"properties":{"plan":{"name":"pro"},"note":"<script>alert(1)</script>"}}`)
 	rejected := event.Rejected{AppID: "dev", Stage: event.StageGateway, Code: "missing_field", Field: "event", MessageID: "id-6", ReceivedAt: event.FromTime(time.Now()), SourcePartition: -1, SourceOffset: -1, Original: []byte(`{"odd":true}`)}
-	if err := j.cl.ProduceSync(t.Context(), &kgo.Record{Topic: topic.Rejected, Value: event.NewCodec().AppendRejected(nil, &rejected)}).FirstErr(); err != nil {
+	if err := j.cl.ProduceSync(t.Context(), &kgo.Record{Topic: topic.Unprefixed.Rejected, Value: event.NewCodec().AppendRejected(nil, &rejected)}).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
 	j.says(

@@ -15,7 +15,6 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // Manifest says what a backup is of. It is stored in the backup, in the table manifestTable.
@@ -213,13 +212,13 @@ func (s *session) openBlocks(ctx context.Context) (string, error) {
 	if running > 0 {
 		return fmt.Sprintf("%d inserts of writers are running", running), nil
 	}
-	state, err := boundary.Read(ctx, s.admin, boundary.Topics)
+	state, err := boundary.Read(ctx, s.admin, s.names, boundary.Topics(s.names))
 	if err != nil {
 		return "", err
 	}
-	for _, name := range boundary.Topics {
-		from := []string{boundary.Table(name)}
-		if name == topic.Enriched {
+	for _, name := range boundary.Topics(s.names) {
+		from := []string{boundary.Table(s.names, name)}
+		if name == s.names.Enriched {
 			from = append(from, endsBlocks...)
 		}
 		var selects []string
@@ -243,37 +242,37 @@ func (s *session) openBlocks(ctx context.Context) (string, error) {
 // manifest is that of the present state, which stands.
 func (s *session) manifest(ctx context.Context) (Manifest, error) {
 	m := Manifest{MadeAt: time.Now().UTC().Truncate(time.Second), Topics: map[string]string{}, StateEnds: map[int32]int64{}, Personal: personal}
-	for _, name := range boundary.Topics {
-		m.Topics[name] = s.state.Topics[name].ID.String()
+	for _, name := range boundary.Topics(s.names) {
+		m.Topics[s.names.Base(name)] = s.state.Topics[name].ID.String()
 		for _, n := range s.state.Topics[name].Partitions.Numbers() {
 			c, ok := s.state.Commits.Lookup(name, n)
 			if !ok || c.At < 0 {
 				return m, fmt.Errorf("%s/%d has no commit: %s", name, n, boundary.RunInit)
 			}
-			m.Boundaries = append(m.Boundaries, Boundary{name, n, c.At})
+			m.Boundaries = append(m.Boundaries, Boundary{s.names.Base(name), n, c.At})
 		}
 	}
-	id, ends, err := stateEnds(ctx, s.admin)
-	m.Topics[topic.EnricherState], m.StateEnds = id, ends
+	id, ends, err := s.stateEnds(ctx)
+	m.Topics[s.names.Base(s.names.EnricherState)], m.StateEnds = id, ends
 	return m, err
 }
 
 // stateEnds are the id and the ends of enricher-state.
-func stateEnds(ctx context.Context, admin *kadm.Client) (id string, ends map[int32]int64, err error) {
-	infos, err := topic.Check(ctx, admin, topic.EnricherState)
+func (s *session) stateEnds(ctx context.Context) (id string, ends map[int32]int64, err error) {
+	infos, err := s.names.Check(ctx, s.admin, s.names.EnricherState)
 	if err != nil {
 		return "", nil, err
 	}
-	listed, err := admin.ListEndOffsets(ctx, topic.EnricherState)
+	listed, err := s.admin.ListEndOffsets(ctx, s.names.EnricherState)
 	if err == nil {
 		err = listed.Error()
 	}
 	if err != nil {
-		return "", nil, fmt.Errorf("ends of %s: %w", topic.EnricherState, err)
+		return "", nil, fmt.Errorf("ends of %s: %w", s.names.EnricherState, err)
 	}
 	ends = map[int32]int64{}
 	listed.Each(func(o kadm.ListedOffset) { ends[o.Partition] = o.Offset })
-	return infos[topic.EnricherState].ID.String(), ends, nil
+	return infos[s.names.EnricherState].ID.String(), ends, nil
 }
 
 // background runs a BACKUP or RESTORE on the server, which may take longer than a

@@ -79,7 +79,7 @@ func (b *bench) order(move event.Move) {
 		b.T.Fatal(err)
 	}
 	c := &event.Control{Kind: event.ControlMove, AppID: "dev", ControlID: "order", CreatedAt: 1, Payload: payload}
-	b.Produce(topic.Enriched, writertest.PartitionOf(&event.EnrichedEvent{ActorID: person}), b.Codec.AppendControl(nil, c))
+	b.Produce(topic.Unprefixed.Enriched, writertest.PartitionOf(&event.EnrichedEvent{ActorID: person}), b.Codec.AppendControl(nil, c))
 }
 
 // erasePerson leaves in the log what enrichers leave there when they carry out an order to
@@ -92,7 +92,7 @@ func (b *bench) erasePerson() {
 	if err != nil {
 		b.T.Fatal(err)
 	}
-	b.Produce(topic.EnricherState, 0, b.Codec.AppendIdentityState(nil, &event.IdentityState{Kind: event.StateErased, AppID: "dev", RawPartition: -1, RawOffset: -1, Body: body}))
+	b.Produce(topic.Unprefixed.EnricherState, 0, b.Codec.AppendIdentityState(nil, &event.IdentityState{Kind: event.StateErased, AppID: "dev", RawPartition: -1, RawOffset: -1, Body: body}))
 	b.order(event.Move{
 		Match: event.Attribution{ActorID: writertest.Ptr(person), ActorKind: writertest.Ptr(event.ActorUser)},
 		Set:   event.Attribution{ActorID: writertest.Ptr(""), ActorKind: writertest.Ptr(event.ActorErased), UserID: writertest.Ptr(""), AnonymousID: writertest.Ptr(""), Role: writertest.Ptr("")},
@@ -209,12 +209,12 @@ func TestErasuresMustBeKnown(t *testing.T) {
 		t.Errorf("backup: %v, %v", info, err)
 	}
 	want := b.totals()
-	if _, err := b.Admin.DeleteTopic(ctx, topic.EnricherState); err != nil {
+	if _, err := b.Admin.DeleteTopic(ctx, topic.Unprefixed.EnricherState); err != nil {
 		t.Fatal(err)
 	}
 	layout := topic.SingleLayout()
 	layout.Partitions, layout.RejectedPartitions = partitions, 1
-	if err := topic.Ensure(ctx, b.Admin, layout); err != nil {
+	if err := topic.Unprefixed.Ensure(ctx, b.Admin, layout); err != nil {
 		t.Fatal(err)
 	}
 	rebuild := repair.DefaultRebuildConfig()
@@ -263,7 +263,7 @@ func TestNewKafkaBesideIdentities(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	anew.Produce(topic.EnricherState, 0, nil) // a record without a key says nothing
+	anew.Produce(topic.Unprefixed.EnricherState, 0, nil) // a record without a key says nothing
 	if err := repair.Init(ctx, anew.cfg.Config, true, anew.Log); err != nil {
 		t.Errorf("init -without-identities: %v", err)
 	}
@@ -271,7 +271,7 @@ func TestNewKafkaBesideIdentities(t *testing.T) {
 		t.Errorf("after the group has begun: %v", err)
 	}
 	third := newBenchAt(t, addr, db)
-	r := &kgo.Record{Topic: topic.EnricherState, Partition: 1, Key: topic.Key(nil, "dev", topic.KeyUser, "u-1"), Value: []byte("any")}
+	r := &kgo.Record{Topic: topic.Unprefixed.EnricherState, Partition: 1, Key: topic.Key(nil, "dev", topic.KeyUser, "u-1"), Value: []byte("any")}
 	if err := third.Client.ProduceSync(ctx, r).FirstErr(); err != nil {
 		t.Fatal(err)
 	}

@@ -73,7 +73,7 @@ func TestDerivedTablesAreAuditedAndMadeAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.Produce(topic.Enriched, 0, b.Codec.AppendControl(nil, &event.Control{Kind: event.ControlMove, AppID: "dev", ControlID: "c", CreatedAt: 1, Payload: payload}))
+	b.Produce(topic.Unprefixed.Enriched, 0, b.Codec.AppendControl(nil, &event.Control{Kind: event.ControlMove, AppID: "dev", ControlID: "c", CreatedAt: 1, Payload: payload}))
 	b.AwaitSettled()
 	w.End()
 	if equal, found := b.Audited(); !equal {

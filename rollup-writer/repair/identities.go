@@ -14,7 +14,6 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/erase"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/event"
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // ExportIdentities writes the calls from which identities were learnt, as ClickHouse has
@@ -27,10 +26,10 @@ func ExportIdentities(ctx context.Context, cfg boundary.Config, withoutErasures 
 		if err != nil {
 			return err
 		}
-		erased, err := erase.ReadErasures(ctx, s.client, codec)
+		erased, err := erase.ReadErasures(ctx, s.client, s.names, codec)
 		switch {
 		case errors.Is(err, erase.ErrUnknown) && withoutErasures:
-			log.Warn("it is not known who was erased: their later events will be stored", "topic", topic.EnricherState)
+			log.Warn("it is not known who was erased: their later events will be stored", "topic", s.names.EnricherState)
 			erased = nil
 		case err != nil:
 			return err

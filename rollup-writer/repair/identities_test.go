@@ -112,12 +112,12 @@ func TestExportIdentities(t *testing.T) {
 		t.Errorf("%v, got\n%s\nwant\n%s", err, strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 
-	if _, err := b.Admin.DeleteTopic(context.Background(), topic.EnricherState); err != nil {
+	if _, err := b.Admin.DeleteTopic(context.Background(), topic.Unprefixed.EnricherState); err != nil {
 		t.Fatal(err)
 	}
 	layout := topic.SingleLayout()
 	layout.Partitions, layout.RejectedPartitions = partitions, 1
-	if err := topic.Ensure(context.Background(), b.Admin, layout); err != nil {
+	if err := topic.Unprefixed.Ensure(context.Background(), b.Admin, layout); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.exported(false); !errors.Is(err, erase.ErrUnknown) {

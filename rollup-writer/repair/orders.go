@@ -14,7 +14,6 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/plan"
 	"github.com/uptakehq/uptake/rollup-writer/internal/rebuild"
 	"github.com/uptakehq/uptake/schemas/event"
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // orders puts back corrections whose rows and plan are both lost, from the control
@@ -35,20 +34,20 @@ func (r *rebuilder) orders(ctx context.Context, s *rebuild.Shard) error {
 	if err != nil {
 		return err
 	}
-	forgotten, err := erase.ReadForgotten(ctx, r.client, codec, r.span.App)
+	forgotten, err := erase.ReadForgotten(ctx, r.client, r.names, codec, r.span.App)
 	if err != nil {
 		return fmt.Errorf("read who was erased: %w", err)
 	}
 	change := rebuild.Change{Shard: s.Number, Table: "corrections (from the log)"}
 	var rows []rebuild.Corrected
 	for _, n := range r.numbers(s) {
-		first, ok := r.state.First.Lookup(topic.Enriched, n)
+		first, ok := r.state.First.Lookup(r.names.Enriched, n)
 		if !ok || first.Offset >= r.boundaries.At[n] {
 			continue
 		}
 		lost, err := r.lostOf(ctx, s, codec, forgotten, n, first.Offset)
 		if err != nil {
-			return fmt.Errorf("%s/%d: %w", topic.Enriched, n, err)
+			return fmt.Errorf("%s/%d: %w", r.names.Enriched, n, err)
 		}
 		rows = append(rows, lost...)
 	}
@@ -172,8 +171,8 @@ func (r *rebuilder) lostOf(ctx context.Context, s *rebuild.Shard, codec *event.C
 
 // records calls fn with the records of one type of a span of enriched.
 func (r *rebuilder) records(ctx context.Context, codec *event.Codec, skips map[boundary.Place]bool, n int32, from, to int64, typ event.Type, fn func(*kgo.Record) error) error {
-	return partitions(r.client).Span(ctx, topic.Enriched, n, from, to, func(rec *kgo.Record) error {
-		if skips[boundary.Place{Topic: topic.Enriched, Partition: n, Offset: rec.Offset}] {
+	return partitions(r.client).Span(ctx, r.names.Enriched, n, from, to, func(rec *kgo.Record) error {
+		if skips[boundary.Place{Topic: r.names.Enriched, Partition: n, Offset: rec.Offset}] {
 			return nil
 		}
 		if t, err := codec.Type(rec.Value); err != nil || t != typ {

@@ -22,7 +22,6 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/erase"
 	"github.com/uptakehq/uptake/rollup-writer/internal/rebuild"
 	"github.com/uptakehq/uptake/schemas/event"
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // RebuildConfig says what to rebuild.
@@ -126,7 +125,7 @@ func (r *rebuilder) run(ctx context.Context) (err error) {
 		return err
 	}
 	if r.what.FromLog { // before anything is marked
-		if err := erase.Known(ctx, r.client); err != nil {
+		if err := erase.Known(ctx, r.client, r.names); err != nil {
 			return err
 		}
 	}
@@ -174,34 +173,34 @@ func (r *rebuilder) finish(ctx context.Context) error {
 
 // readCommits makes sure that no writer runs and that no block is open.
 func (r *rebuilder) readCommits(ctx context.Context) error {
-	groups, err := r.admin.DescribeGroups(ctx, topic.GroupRollupWriter)
+	groups, err := r.admin.DescribeGroups(ctx, r.names.GroupRollupWriter)
 	if err != nil {
-		return fmt.Errorf("describe group %s: %w", topic.GroupRollupWriter, err)
+		return fmt.Errorf("describe group %s: %w", r.names.GroupRollupWriter, err)
 	}
-	members := len(groups[topic.GroupRollupWriter].Members)
+	members := len(groups[r.names.GroupRollupWriter].Members)
 	if members > 0 {
 		if !r.what.DryRun {
-			return fmt.Errorf("group %s has %d running writers: stop them first, with SIGTERM, and make sure that their processes have ended", topic.GroupRollupWriter, members)
+			return fmt.Errorf("group %s has %d running writers: stop them first, with SIGTERM, and make sure that their processes have ended", r.names.GroupRollupWriter, members)
 		}
 		r.log.Warn("writers are running: what they are inserting now shows as different", "writers", members)
 	}
-	r.boundaries = rebuild.Boundaries{TopicID: r.state.Topics[topic.Enriched].ID.String(), At: map[int32]int64{}}
+	r.boundaries = rebuild.Boundaries{TopicID: r.state.Topics[r.names.Enriched].ID.String(), At: map[int32]int64{}}
 	r.commits = map[int32]block.Commit{}
 	var errs, open []error
-	for n := range r.state.Topics[topic.Enriched].Partitions {
-		c, ok := r.state.Commits.Lookup(topic.Enriched, n)
+	for n := range r.state.Topics[r.names.Enriched].Partitions {
+		c, ok := r.state.Commits.Lookup(r.names.Enriched, n)
 		if !ok || c.At < 0 {
-			errs = append(errs, fmt.Errorf("%s/%d has no commit: %s, or begin with `rollup-writer init -reset`", topic.Enriched, n, boundary.RunInit))
+			errs = append(errs, fmt.Errorf("%s/%d has no commit: %s, or begin with `rollup-writer init -reset`", r.names.Enriched, n, boundary.RunInit))
 			continue
 		}
 		commit, err := block.ParseCommit(c.Metadata)
 		switch {
 		case err != nil:
-			errs = append(errs, fmt.Errorf("commit of %s/%d: %w: begin with `rollup-writer init -reset`", topic.Enriched, n, err))
+			errs = append(errs, fmt.Errorf("commit of %s/%d: %w: begin with `rollup-writer init -reset`", r.names.Enriched, n, err))
 		case commit.TopicID != r.boundaries.TopicID:
-			errs = append(errs, fmt.Errorf("commit of %s/%d belongs to topic id %s: the topic was deleted and created again; begin with `rollup-writer init -reset`", topic.Enriched, n, commit.TopicID))
+			errs = append(errs, fmt.Errorf("commit of %s/%d belongs to topic id %s: the topic was deleted and created again; begin with `rollup-writer init -reset`", r.names.Enriched, n, commit.TopicID))
 		case !commit.Clean && !commit.Rebuild && !r.what.DryRun:
-			open = append(open, fmt.Errorf("%s/%d", topic.Enriched, n))
+			open = append(open, fmt.Errorf("%s/%d", r.names.Enriched, n))
 		case commit.Rebuild:
 			r.log.Warn("an earlier rebuild was cut short, perhaps of another app or other days: see `rollup-writer audit` afterwards", "partition", n)
 		}
@@ -223,7 +222,7 @@ func (r *rebuilder) mark(ctx context.Context, change func(*block.Commit)) error 
 	for n, c := range r.commits {
 		change(&c)
 		r.commits[n] = c
-		offsets.Add(kadm.Offset{Topic: topic.Enriched, Partition: n, At: r.boundaries.At[n], LeaderEpoch: -1, Metadata: c.Metadata()})
+		offsets.Add(kadm.Offset{Topic: r.names.Enriched, Partition: n, At: r.boundaries.At[n], LeaderEpoch: -1, Metadata: c.Metadata()})
 	}
 	return r.commit(ctx, offsets)
 }
@@ -340,7 +339,7 @@ func (r *rebuilder) missing(ctx context.Context, s *rebuild.Shard, each func(con
 	if err != nil {
 		return err
 	}
-	forgotten, err := erase.ReadForgotten(ctx, r.client, codec, r.span.App)
+	forgotten, err := erase.ReadForgotten(ctx, r.client, r.names, codec, r.span.App)
 	if err != nil {
 		return fmt.Errorf("read who was erased: %w", err)
 	}
@@ -348,9 +347,9 @@ func (r *rebuilder) missing(ctx context.Context, s *rebuild.Shard, each func(con
 		r.report.LogFrom = map[int32]int64{}
 	}
 	for _, n := range r.numbers(s) {
-		first, ok := r.state.First.Lookup(topic.Enriched, n)
+		first, ok := r.state.First.Lookup(r.names.Enriched, n)
 		if !ok {
-			return fmt.Errorf("%s/%d is not in the cluster", topic.Enriched, n)
+			return fmt.Errorf("%s/%d is not in the cluster", r.names.Enriched, n)
 		}
 		r.report.LogFrom[n] = first.Offset
 		end := r.boundaries.At[n]
@@ -363,8 +362,8 @@ func (r *rebuilder) missing(ctx context.Context, s *rebuild.Shard, each func(con
 		}
 		src := columns.Source{TopicID: r.boundaries.TopicID, Partition: n}
 		var e event.EnrichedEvent
-		err = partitions(r.client).Span(ctx, topic.Enriched, n, first.Offset, end, func(rec *kgo.Record) error {
-			if have.Has(rec.Offset) || skips[boundary.Place{Topic: topic.Enriched, Partition: n, Offset: rec.Offset}] {
+		err = partitions(r.client).Span(ctx, r.names.Enriched, n, first.Offset, end, func(rec *kgo.Record) error {
+			if have.Has(rec.Offset) || skips[boundary.Place{Topic: r.names.Enriched, Partition: n, Offset: rec.Offset}] {
 				return nil
 			}
 			typ, err := codec.Type(rec.Value)
@@ -378,7 +377,7 @@ func (r *rebuilder) missing(ctx context.Context, s *rebuild.Shard, each func(con
 				return nil // set aside
 			}
 			if err != nil {
-				return fmt.Errorf("%s/%d offset %d: %w: give the -skip-records that writers have", topic.Enriched, n, rec.Offset, err)
+				return fmt.Errorf("%s/%d offset %d: %w: give the -skip-records that writers have", r.names.Enriched, n, rec.Offset, err)
 			}
 			if e.AppID != r.span.App || !r.span.Holds(event.ToTime(e.EventTime)) {
 				return nil

@@ -15,7 +15,6 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
 	"github.com/uptakehq/uptake/schemas/event"
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // Recount stores again the counts that audit_blocks has lost, from the log as far as it
@@ -53,15 +52,15 @@ func (r *recounter) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	id := r.state.Topics[topic.Enriched].ID.String()
-	for _, n := range r.state.Topics[topic.Enriched].Partitions.Numbers() {
-		first, ok := r.state.First.Lookup(topic.Enriched, n)
-		commit, ok2 := r.state.Commits.Lookup(topic.Enriched, n)
+	id := r.state.Topics[r.names.Enriched].ID.String()
+	for _, n := range r.state.Topics[r.names.Enriched].Partitions.Numbers() {
+		first, ok := r.state.First.Lookup(r.names.Enriched, n)
+		commit, ok2 := r.state.Commits.Lookup(r.names.Enriched, n)
 		if !ok || !ok2 || commit.Err != nil || first.Offset >= commit.At {
 			continue // the log no longer has any of it
 		}
 		if err := r.partition(ctx, codec, columns.Source{TopicID: id, Partition: n}, first.Offset, commit.At); err != nil {
-			return fmt.Errorf("%s/%d: %w", topic.Enriched, n, err)
+			return fmt.Errorf("%s/%d: %w", r.names.Enriched, n, err)
 		}
 	}
 	return nil
@@ -79,7 +78,7 @@ func (r *recounter) partition(ctx context.Context, codec *event.Codec, src colum
 		return err
 	}
 	rows, lost := columns.NewCounts(), false
-	err = partitions(r.client).Span(ctx, topic.Enriched, src.Partition, first, end, func(rec *kgo.Record) error {
+	err = partitions(r.client).Span(ctx, r.names.Enriched, src.Partition, first, end, func(rec *kgo.Record) error {
 		if typ, err := codec.Type(rec.Value); err != nil || typ != event.TypeControl {
 			return nil //nolint:nilerr // records other than counts are not read here
 		}

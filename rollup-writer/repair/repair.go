@@ -32,6 +32,7 @@ type session struct {
 	cfg    boundary.Config
 	log    *slog.Logger
 	client *kgo.Client
+	names  *topic.Names
 	admin  *kadm.Client
 	sql    driver.Conn
 	state  boundary.State
@@ -48,7 +49,7 @@ func withLog(ctx context.Context, cfg boundary.Config, log *slog.Logger, do func
 	if err != nil {
 		return fmt.Errorf("database %s: %w", cfg.ClickHouse.Database, err)
 	}
-	s := &session{cfg: cfg, log: log}
+	s := &session{cfg: cfg, log: log, names: cfg.Kafka.Names()}
 	if s.sql, err = clickhouse.OpenSQL(&cfg.ClickHouse); err != nil {
 		return err
 	}
@@ -67,10 +68,10 @@ func withLog(ctx context.Context, cfg boundary.Config, log *slog.Logger, do func
 	defer client.Close()
 	s.client, s.admin = client, kadm.NewClient(client)
 	err = settled(ctx, log, func() error {
-		if _, err := topic.Check(ctx, s.admin, boundary.Topics...); err != nil {
+		if _, err := s.names.Check(ctx, s.admin, boundary.Topics(s.names)...); err != nil {
 			return err
 		}
-		s.state, err = boundary.Read(ctx, s.admin, boundary.Topics)
+		s.state, err = boundary.Read(ctx, s.admin, s.names, boundary.Topics(s.names))
 		return err
 	})
 	if err != nil {
@@ -105,7 +106,7 @@ func (s *session) commit(ctx context.Context, offsets kadm.Offsets) error {
 		return nil
 	}
 	err := settled(ctx, s.log, func() error {
-		resp, err := s.admin.CommitOffsets(ctx, topic.GroupRollupWriter, offsets)
+		resp, err := s.admin.CommitOffsets(ctx, s.names.GroupRollupWriter, offsets)
 		if err != nil {
 			return err
 		}
@@ -113,9 +114,9 @@ func (s *session) commit(ctx context.Context, offsets kadm.Offsets) error {
 	})
 	switch {
 	case errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.RebalanceInProgress), errors.Is(err, kerr.IllegalGeneration):
-		return fmt.Errorf("group %s has running writers: stop them first: %w", topic.GroupRollupWriter, err)
+		return fmt.Errorf("group %s has running writers: stop them first: %w", s.names.GroupRollupWriter, err)
 	case err != nil:
-		return fmt.Errorf("commit first offsets of group %s: %w", topic.GroupRollupWriter, err)
+		return fmt.Errorf("commit first offsets of group %s: %w", s.names.GroupRollupWriter, err)
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ func ReplayRejected(ctx context.Context, cfg boundary.Config, what replay.Config
 	if err != nil {
 		return nil, err
 	}
-	raw := &rawProducer{cfg: &cfg, log: log, codec: codec}
+	raw := &rawProducer{cfg: &cfg, names: cfg.Kafka.Names(), log: log, codec: codec}
 	defer raw.close()
 	return replay.Run(ctx, conn, cfg.ClickHouse.Schema(), codec, raw, what, out)
 }
@@ -47,6 +47,7 @@ type rawProducer struct {
 	cfg        *boundary.Config
 	log        *slog.Logger
 	codec      *event.Codec
+	names      *topic.Names
 	client     *kgo.Client
 	partitions int32
 }
@@ -71,11 +72,11 @@ func (p *rawProducer) open(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, boundary.AskTimeout)
 	defer cancel()
-	infos, err := topic.Check(ctx, kadm.NewClient(p.client), topic.Raw)
+	infos, err := p.names.Check(ctx, kadm.NewClient(p.client), p.names.Raw)
 	if err != nil {
 		return err
 	}
-	p.partitions = infos[topic.Raw].Partitions
+	p.partitions = infos[p.names.Raw].Partitions
 	return nil
 }
 
@@ -89,10 +90,10 @@ func (p *rawProducer) Send(ctx context.Context, events []*event.RawEvent) error 
 	records := make([]*kgo.Record, len(events))
 	for i, e := range events {
 		key := topic.RawKey(nil, e.AppID, e.UserID, e.AnonymousID, e.AccountID)
-		records[i] = &kgo.Record{Topic: topic.Raw, Partition: topic.Partition(key, p.partitions), Key: key, Value: p.codec.AppendRaw(nil, e)}
+		records[i] = &kgo.Record{Topic: p.names.Raw, Partition: topic.Partition(key, p.partitions), Key: key, Value: p.codec.AppendRaw(nil, e)}
 	}
 	if err := p.client.ProduceSync(ctx, records...).FirstErr(); err != nil {
-		return fmt.Errorf("produce to %s: %w", topic.Raw, err)
+		return fmt.Errorf("produce to %s: %w", p.names.Raw, err)
 	}
 	return nil
 }

@@ -56,17 +56,17 @@ func patch(t *testing.T, changes ...string) func(*replay.Config) {
 // raws are the records of raw, in no order.
 func (b *bench) raws() []event.RawEvent {
 	b.T.Helper()
-	ends, err := b.Admin.ListEndOffsets(context.Background(), topic.Raw)
+	ends, err := b.Admin.ListEndOffsets(context.Background(), topic.Unprefixed.Raw)
 	if err != nil {
 		b.T.Fatal(err)
 	}
 	var all []event.RawEvent
 	for p := range int32(partitions) {
-		end, _ := ends.Lookup(topic.Raw, p)
+		end, _ := ends.Lookup(topic.Unprefixed.Raw, p)
 		if end.Offset == 0 {
 			continue
 		}
-		cl, err := kgo.NewClient(kgo.SeedBrokers(b.Kafka.ListenAddrs()...), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic.Raw: {p: kgo.NewOffset().At(0)}}))
+		cl, err := kgo.NewClient(kgo.SeedBrokers(b.Kafka.ListenAddrs()...), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic.Unprefixed.Raw: {p: kgo.NewOffset().At(0)}}))
 		if err != nil {
 			b.T.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func (b *bench) raws() []event.RawEvent {
 func (b *bench) reject(list ...event.Rejected) {
 	b.T.Helper()
 	for i := range list {
-		b.Produce(topic.Rejected, 0, b.Codec.AppendRejected(nil, &list[i]))
+		b.Produce(topic.Unprefixed.Rejected, 0, b.Codec.AppendRejected(nil, &list[i]))
 	}
 }
 

@@ -18,7 +18,6 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/internal/erase"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // RestoreConfig says what to restore.
@@ -75,12 +74,12 @@ type restorer struct {
 }
 
 func (r *restorer) run(ctx context.Context) error {
-	groups, err := r.admin.DescribeGroups(ctx, topic.GroupRollupWriter)
+	groups, err := r.admin.DescribeGroups(ctx, r.names.GroupRollupWriter)
 	if err != nil {
-		return fmt.Errorf("describe group %s: %w", topic.GroupRollupWriter, err)
+		return fmt.Errorf("describe group %s: %w", r.names.GroupRollupWriter, err)
 	}
-	if n := len(groups[topic.GroupRollupWriter].Members); n > 0 {
-		return fmt.Errorf("group %s has %d running writers: stop them first", topic.GroupRollupWriter, n)
+	if n := len(groups[r.names.GroupRollupWriter].Members); n > 0 {
+		return fmt.Errorf("group %s has %d running writers: stop them first", r.names.GroupRollupWriter, n)
 	}
 	if err := r.clear(ctx); err != nil {
 		return err
@@ -183,7 +182,7 @@ func (r *restorer) readManifest(ctx context.Context) error {
 
 // starts decides where writers start.
 func (r *restorer) starts(ctx context.Context) error {
-	state, err := boundary.Read(ctx, r.admin, boundary.Topics)
+	state, err := boundary.Read(ctx, r.admin, r.names, boundary.Topics(r.names))
 	if err != nil {
 		return err
 	}
@@ -192,7 +191,7 @@ func (r *restorer) starts(ctx context.Context) error {
 	for _, b := range r.report.Manifest.Boundaries {
 		at[Boundary{Topic: b.Topic, Partition: b.Partition}] = b.Offset
 	}
-	for _, name := range boundary.Topics {
+	for _, name := range boundary.Topics(r.names) {
 		for _, n := range state.Topics[name].Partitions.Numbers() {
 			first, ok1 := state.First.Lookup(name, n)
 			end, ok2 := state.End.Lookup(name, n)
@@ -200,8 +199,8 @@ func (r *restorer) starts(ctx context.Context) error {
 				return fmt.Errorf("%s/%d is not in the cluster", name, n)
 			}
 			st := RestoredStart{Boundary: Boundary{name, n, first.Offset}, Replay: end.Offset}
-			switch o, ok := at[Boundary{Topic: name, Partition: n}]; {
-			case r.report.Manifest.Topics[name] != state.Topics[name].ID.String():
+			switch o, ok := at[Boundary{Topic: r.names.Base(name), Partition: n}]; {
+			case r.report.Manifest.Topics[r.names.Base(name)] != state.Topics[name].ID.String():
 				// Another topic: what it holds is not in the backup.
 			case !ok:
 				return fmt.Errorf("the backup has no boundary of %s/%d", name, n)
@@ -221,33 +220,33 @@ func (r *restorer) starts(ctx context.Context) error {
 // erase applies the erasures since the backup.
 func (r *restorer) erase(ctx context.Context) error {
 	m := &r.report.Manifest
-	id, ends, err := stateEnds(ctx, r.admin)
+	id, ends, err := r.stateEnds(ctx)
 	if err != nil {
 		return err
 	}
-	known := id == m.Topics[topic.EnricherState]
+	known := id == m.Topics[r.names.Base(r.names.EnricherState)]
 	for n, end := range m.StateEnds {
 		known = known && ends[n] >= end
 	}
 	if !known && !r.what.Erasures {
 		return fmt.Errorf("who was erased since the backup of %s is not known: %s is not the topic that was there then, or lost records. Put it back with `enricher state import`; "+
-			"if it then holds every erasure that was ordered since, say so with -erasures-are-known", m.MadeAt.Format("2006-01-02 15:04"), topic.EnricherState)
+			"if it then holds every erasure that was ordered since, say so with -erasures-are-known", m.MadeAt.Format("2006-01-02 15:04"), r.names.EnricherState)
 	}
 	codec, err := r.cfg.Registry.Codec(ctx)
 	if err != nil {
 		return err
 	}
-	erased, err := erase.ReadErasures(ctx, r.client, codec)
+	erased, err := erase.ReadErasures(ctx, r.client, r.names, codec)
 	if err != nil {
 		return err
 	}
 	// What was planned and not inserted is planned again by the next writer.
 	for _, b := range m.Boundaries {
-		if b.Topic != topic.Enriched {
+		if b.Topic != r.names.Base(r.names.Enriched) {
 			continue
 		}
 		err := r.sql.Exec(ctx, fmt.Sprintf("%s DELETE WHERE source_topic_id = %s AND source_partition = %d AND source_offset >= %d SETTINGS mutations_sync = 2",
-			r.aside.Alter("correction_plans"), clickhouse.Quote(m.Topics[topic.Enriched]), b.Partition, b.Offset))
+			r.aside.Alter("correction_plans"), clickhouse.Quote(m.Topics[r.names.Base(r.names.Enriched)]), b.Partition, b.Offset))
 		if err != nil {
 			return fmt.Errorf("delete plans of blocks that were not inserted: %w", err)
 		}
@@ -259,7 +258,7 @@ func (r *restorer) erase(ctx context.Context) error {
 		}
 	}
 	r.report.Erased, err = erase.Again(ctx, erased, erased.Apps(), erase.Dependencies{
-		Logger: r.log, SQL: r.sql, Shards: []driver.Conn{r.sql}, Schema: r.aside, Kafka: r.client, Codec: codec,
+		Logger: r.log, SQL: r.sql, Shards: []driver.Conn{r.sql}, Schema: r.aside, Kafka: r.client, Names: r.names, Codec: codec,
 	}, r.how())
 	return err
 }
@@ -267,7 +266,7 @@ func (r *restorer) erase(ctx context.Context) error {
 // how erasures are applied: if writers read the log from the backup on, its control records
 // must find their rows, and in the end those that erase.
 func (r *restorer) how() erase.How {
-	same := r.report.Manifest.Topics[topic.Enriched] == r.state.Topics[topic.Enriched].ID.String()
+	same := r.report.Manifest.Topics[r.names.Base(r.names.Enriched)] == r.state.Topics[r.names.Enriched].ID.String()
 	if same && r.report.Complete() {
 		return erase.Masked
 	}

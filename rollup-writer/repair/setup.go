@@ -16,7 +16,6 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/internal/erase"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // Migrate brings both databases to the schema of this release. It may be run at any
@@ -108,7 +107,7 @@ func Init(ctx context.Context, cfg boundary.Config, withoutIdentities bool, log 
 // identities, and identity state knows none: then Kafka is another one than that which
 // ClickHouse was written from, and events would count for others than before.
 func (s *session) identities(ctx context.Context, without bool) error {
-	for _, name := range boundary.Topics {
+	for _, name := range boundary.Topics(s.names) {
 		for _, n := range s.state.Topics[name].Partitions.Numbers() {
 			c, ok := s.state.Commits.Lookup(name, n)
 			if !ok || c.At < 0 {
@@ -119,8 +118,8 @@ func (s *session) identities(ctx context.Context, without bool) error {
 			}
 		}
 	}
-	for _, name := range boundary.Topics {
-		newest, err := boundary.Newest(ctx, s.sql, s.cfg.ClickHouse.Schema(), name, s.state.Topics[name].ID.String(), true)
+	for _, name := range boundary.Topics(s.names) {
+		newest, err := boundary.Newest(ctx, s.sql, s.cfg.ClickHouse.Schema(), s.names, name, s.state.Topics[name].ID.String(), true)
 		if err != nil || len(newest) > 0 {
 			return err // rows of these topics: only the group's offsets were lost
 		}
@@ -132,16 +131,16 @@ func (s *session) identities(ctx context.Context, without bool) error {
 	if facts == 0 {
 		return nil
 	}
-	has, err := erase.HasIdentities(ctx, s.client)
+	has, err := erase.HasIdentities(ctx, s.client, s.names)
 	if err != nil || has {
 		return err
 	}
 	if without {
-		s.log.Warn("identity state holds no identity and ClickHouse does: links and memberships are learnt again as clients send them", "topic", topic.EnricherState)
+		s.log.Warn("identity state holds no identity and ClickHouse does: links and memberships are learnt again as clients send them", "topic", s.names.EnricherState)
 		return nil
 	}
 	return fmt.Errorf("ClickHouse knows identities and %s none, so Kafka was made anew: events would count for others than before, and persons who were erased would be written again. "+
-		"Put the topic back with `enricher state import`, or accept that links and memberships are learnt again, and erasures are not known: -without-identities; see docs/recovery.md", topic.EnricherState)
+		"Put the topic back with `enricher state import`, or accept that links and memberships are learnt again, and erasures are not known: -without-identities; see docs/recovery.md", s.names.EnricherState)
 }
 
 // Reset commits new start offsets where the existing commits cannot be used: after the
@@ -160,8 +159,8 @@ func Reset(ctx context.Context, cfg boundary.Config, withoutIdentities bool, log
 // each calls do for every partition, in order.
 func (s *session) each(ctx context.Context, do func(name string, number int32, newest int64, has bool) error) error {
 	var errs []error
-	for _, name := range boundary.Topics {
-		newest, err := boundary.Newest(ctx, s.sql, s.cfg.ClickHouse.Schema(), name, s.state.Topics[name].ID.String(), true)
+	for _, name := range boundary.Topics(s.names) {
+		newest, err := boundary.Newest(ctx, s.sql, s.cfg.ClickHouse.Schema(), s.names, name, s.state.Topics[name].ID.String(), true)
 		if err != nil {
 			return err
 		}
@@ -198,7 +197,7 @@ func (s *session) begin(ctx context.Context) error {
 			return fmt.Errorf("%s/%d has no commit and its log begins at %d, not at 0: this is no new installation; see `rollup-writer init -reset`", name, n, first.Offset)
 		}
 		if has {
-			return fmt.Errorf("%s/%d has no commit, but %s holds rows of it up to offset %d: the group's offsets were lost; see `rollup-writer init -reset`", name, n, boundary.Table(name), newest)
+			return fmt.Errorf("%s/%d has no commit, but %s holds rows of it up to offset %d: the group's offsets were lost; see `rollup-writer init -reset`", name, n, boundary.Table(s.names, name), newest)
 		}
 		s.add(&offsets, name, n, 0, 0, 0)
 		return nil
@@ -209,7 +208,7 @@ func (s *session) begin(ctx context.Context) error {
 	if err := s.commit(ctx, offsets); err != nil {
 		return err
 	}
-	s.log.Info("start offsets committed", "begun", len(offsets.Sorted()), "kept", kept, "group", topic.GroupRollupWriter)
+	s.log.Info("start offsets committed", "begun", len(offsets.Sorted()), "kept", kept, "group", s.names.GroupRollupWriter)
 	return nil
 }
 

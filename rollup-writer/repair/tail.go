@@ -26,11 +26,12 @@ type Tail struct {
 	cfg     boundary.Config
 	log     *slog.Logger
 	records int
+	names   *topic.Names
 }
 
 // NewTail returns a Tail that reads up to so many records.
 func NewTail(cfg boundary.Config, log *slog.Logger, records int) *Tail {
-	return &Tail{cfg: cfg, log: log, records: records}
+	return &Tail{cfg: cfg, log: log, records: records, names: cfg.Kafka.Names()}
 }
 
 // span is a run of offsets of a partition.
@@ -73,36 +74,36 @@ func (t *Tail) Due(ctx context.Context) (*audit.Due, error) {
 	}
 	defer client.Close()
 	admin := kadm.NewClient(client)
-	taken, err := admin.FetchOffsets(ctx, topic.GroupEnricher)
+	taken, err := admin.FetchOffsets(ctx, t.names.GroupEnricher)
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
-		return nil, fmt.Errorf("fetch commits of group %s: %w", topic.GroupEnricher, err)
+		return nil, fmt.Errorf("fetch commits of group %s: %w", t.names.GroupEnricher, err)
 	}
-	st, err := boundary.Read(ctx, admin, append([]string{topic.Raw}, boundary.Topics...))
+	st, err := boundary.Read(ctx, admin, t.names, append([]string{t.names.Raw}, boundary.Topics(t.names)...))
 	if err != nil {
 		return nil, err
 	}
-	ends, err := admin.ListCommittedOffsets(ctx, topic.Enriched)
+	ends, err := admin.ListCommittedOffsets(ctx, t.names.Enriched)
 	if err = errors.Join(err, ends.Error()); err != nil {
 		return nil, fmt.Errorf("list log ends: %w", err)
 	}
 	due := &audit.Due{}
-	id, rawID := st.Topics[topic.Enriched].ID.String(), st.Topics[topic.Raw].ID.String()
-	for _, n := range st.Topics[topic.Enriched].Partitions.Numbers() {
-		c, ok := st.Commits.Lookup(topic.Enriched, n)
-		first, ok1 := st.First.Lookup(topic.Enriched, n)
-		end, ok2 := ends.Lookup(topic.Enriched, n)
+	id, rawID := st.Topics[t.names.Enriched].ID.String(), st.Topics[t.names.Raw].ID.String()
+	for _, n := range st.Topics[t.names.Enriched].Partitions.Numbers() {
+		c, ok := st.Commits.Lookup(t.names.Enriched, n)
+		first, ok1 := st.First.Lookup(t.names.Enriched, n)
+		end, ok2 := ends.Lookup(t.names.Enriched, n)
 		if !ok || !ok1 || !ok2 || c.Err != nil || c.At < 0 {
 			continue // a writer says what is wrong
 		}
 		if commit, err := block.ParseCommit(c.Metadata); err != nil || commit.TopicID != id {
 			continue // the same
 		}
-		next, err := firstCounted(ctx, client, codec, rawID, n, max(c.At, first.Offset), end.Offset)
+		next, err := t.firstCounted(ctx, client, codec, rawID, n, max(c.At, first.Offset), end.Offset)
 		if err != nil {
 			return nil, err
 		}
 		if next < 0 {
-			o, ok := taken.Lookup(topic.Raw, n)
+			o, ok := taken.Lookup(t.names.Raw, n)
 			if !ok || o.Err != nil || o.At < 0 {
 				continue
 			}
@@ -116,12 +117,12 @@ func (t *Tail) Due(ctx context.Context) (*audit.Due, error) {
 
 // firstCounted is the offset of raw from which on the first counts of a span of
 // enriched count, or -1.
-func firstCounted(ctx context.Context, client *kgo.Client, codec *event.Codec, rawID string, number int32, from, to int64) (next int64, err error) {
+func (t *Tail) firstCounted(ctx context.Context, client *kgo.Client, codec *event.Codec, rawID string, number int32, from, to int64) (next int64, err error) {
 	next = -1
 	if from >= to {
 		return next, nil
 	}
-	err = partitions(client).Span(ctx, topic.Enriched, number, from, to, func(r *kgo.Record) error {
+	err = partitions(client).Span(ctx, t.names.Enriched, number, from, to, func(r *kgo.Record) error {
 		if typ, err := codec.Type(r.Value); err != nil || typ != event.TypeControl {
 			return nil //nolint:nilerr // for writers to say
 		}
@@ -152,8 +153,8 @@ func (t *Tail) ahead(ctx context.Context, client *kgo.Client, codec *event.Codec
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	a := boundary.Ahead{SQL: conn, Schema: t.cfg.ClickHouse.Schema(), Log: partitions(client), Codec: codec, Skips: skips}
-	for _, name := range boundary.Topics {
+	a := boundary.Ahead{SQL: conn, Schema: t.cfg.ClickHouse.Schema(), Names: t.names, Log: partitions(client), Codec: codec, Skips: skips}
+	for _, name := range boundary.Topics(t.names) {
 		found, err := a.Of(ctx, st, name)
 		if err != nil {
 			return nil, err
@@ -189,7 +190,7 @@ func (t *Tail) Tail(ctx context.Context, positions []audit.Position, due *audit.
 	var rejected event.Rejected
 	take := func(r *kgo.Record) {
 		switch {
-		case r.Topic == topic.Raw:
+		case r.Topic == t.names.Raw:
 			// Counted as the enricher does.
 			k := audit.HourKey{Hour: hourOf(event.FromTime(r.Timestamp))}
 			if codec.DecodeRaw(r.Value, &raw) == nil {
@@ -228,7 +229,7 @@ func (t *Tail) spans(ctx context.Context, client *kgo.Client, positions []audit.
 	ctx, cancel := context.WithTimeout(ctx, boundary.AskTimeout)
 	defer cancel()
 	admin := kadm.NewClient(client)
-	names := []string{topic.Raw, topic.Rejected}
+	names := []string{t.names.Raw, t.names.Rejected}
 	infos, err := admin.ListTopics(ctx, names...)
 	if err == nil {
 		err = infos.Error()
@@ -238,7 +239,7 @@ func (t *Tail) spans(ctx context.Context, client *kgo.Client, positions []audit.
 	}
 	first, err1 := admin.ListStartOffsets(ctx, names...)
 	end, err2 := admin.ListCommittedOffsets(ctx, names...)
-	commits, err3 := admin.FetchOffsets(ctx, topic.GroupRollupWriter)
+	commits, err3 := admin.FetchOffsets(ctx, t.names.GroupRollupWriter)
 	if errors.Is(err3, kerr.GroupIDNotFound) {
 		err3 = nil
 	}
@@ -248,15 +249,15 @@ func (t *Tail) spans(ctx context.Context, client *kgo.Client, positions []audit.
 	if err := errors.Join(first.Error(), end.Error()); err != nil {
 		return nil, nil, fmt.Errorf("list offsets: %w", err)
 	}
-	spans := map[string]map[int32]*span{topic.Raw: {}, topic.Rejected: {}}
+	spans := map[string]map[int32]*span{t.names.Raw: {}, t.names.Rejected: {}}
 	have := map[int32]map[int64]bool{}
-	id := infos[topic.Raw].ID.String()
+	id := infos[t.names.Raw].ID.String()
 	var fault error
 	end.Each(func(o kadm.ListedOffset) {
 		start, _ := first.Lookup(o.Topic, o.Partition)
 		s := &span{next: start.Offset, end: o.Offset}
 		switch o.Topic {
-		case topic.Raw:
+		case t.names.Raw:
 			for _, p := range positions {
 				if p.RawTopicID == id && p.Partition == o.Partition {
 					s.next = max(s.next, p.Next)
@@ -265,11 +266,11 @@ func (t *Tail) spans(ctx context.Context, client *kgo.Client, positions []audit.
 					}
 				}
 			}
-		case topic.Rejected:
+		case t.names.Rejected:
 			if c, ok := commits.Lookup(o.Topic, o.Partition); ok && c.Err == nil && c.At >= 0 {
 				s.next = max(s.next, c.At)
 			}
-			set, err := present(infos[topic.Rejected].ID.String(), o.Partition, s.next)
+			set, err := present(infos[t.names.Rejected].ID.String(), o.Partition, s.next)
 			fault = errors.Join(fault, err)
 			have[o.Partition] = set
 		}

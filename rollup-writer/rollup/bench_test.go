@@ -28,7 +28,7 @@ func fullEvents(n int) []*event.EnrichedEvent {
 func (b *bench) logOf(list []*event.EnrichedEvent) (records []*kgo.Record, bytes int) {
 	b.T.Helper()
 	for _, e := range list {
-		records = append(records, &kgo.Record{Topic: topic.Enriched, Partition: partitionOf(e), Value: b.Codec.AppendEnriched(nil, e)})
+		records = append(records, &kgo.Record{Topic: topic.Unprefixed.Enriched, Partition: partitionOf(e), Value: b.Codec.AppendEnriched(nil, e)})
 		bytes += len(records[len(records)-1].Value)
 	}
 	return records, bytes

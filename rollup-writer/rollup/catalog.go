@@ -10,7 +10,6 @@ import (
 	"github.com/uptakehq/uptake/schemas/catalog"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // catalogCopy copies the versions of the catalog into ClickHouse, where analysts join
@@ -39,7 +38,7 @@ func (s *Service) followCatalog(ctx context.Context) error {
 	}
 	for {
 		// Read the topic from its start: copying a version again changes nothing.
-		err := in.Follow(ctx, topic.Catalog, 0, func(r *kgo.Record) error { return c.take(ctx, r) }, func() {})
+		err := in.Follow(ctx, s.names.Catalog, 0, func(r *kgo.Record) error { return c.take(ctx, r) }, func() {})
 		if ctx.Err() != nil {
 			return nil
 		}

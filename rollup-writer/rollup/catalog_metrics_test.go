@@ -32,7 +32,7 @@ func (b *bench) declare(number int64, metrics ...catalog.Metric) {
 	if err != nil {
 		b.T.Fatal(err)
 	}
-	if err := b.Client.ProduceSync(context.Background(), &kgo.Record{Topic: topic.Catalog, Key: v.Key(), Value: value}).FirstErr(); err != nil {
+	if err := b.Client.ProduceSync(context.Background(), &kgo.Record{Topic: topic.Unprefixed.Catalog, Key: v.Key(), Value: value}).FirstErr(); err != nil {
 		b.T.Fatal(err)
 	}
 }
@@ -76,7 +76,7 @@ func TestMetricReports(t *testing.T) {
 	rnd.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	values := func(list []*event.EnrichedEvent) {
 		for _, e := range list {
-			b.Produce(topic.Enriched, topic.Partition([]byte(e.AccountID), partitions), b.Codec.AppendEnriched(nil, e))
+			b.Produce(topic.Unprefixed.Enriched, topic.Partition([]byte(e.AccountID), partitions), b.Codec.AppendEnriched(nil, e))
 		}
 	}
 	w := b.start()

@@ -31,7 +31,7 @@ func (b *bench) apply(number int64, features ...catalog.Feature) {
 	if err != nil {
 		b.T.Fatal(err)
 	}
-	if err := b.Client.ProduceSync(context.Background(), &kgo.Record{Topic: topic.Catalog, Key: v.Key(), Value: value}).FirstErr(); err != nil {
+	if err := b.Client.ProduceSync(context.Background(), &kgo.Record{Topic: topic.Unprefixed.Catalog, Key: v.Key(), Value: value}).FirstErr(); err != nil {
 		b.T.Fatal(err)
 	}
 }

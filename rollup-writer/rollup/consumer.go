@@ -30,7 +30,7 @@ func (s *Service) connect() error {
 	}
 	opts = append(
 		opts,
-		kgo.ConsumerGroup(topic.GroupRollupWriter),
+		kgo.ConsumerGroup(s.names.GroupRollupWriter),
 		kgo.SessionTimeout(s.cfg.SessionTimeout),
 		kgo.RebalanceTimeout(s.cfg.RebalanceTimeout),
 		kgo.HeartbeatInterval(min(3*time.Second, s.cfg.SessionTimeout/3)),
@@ -139,12 +139,12 @@ func (s *Service) starts(ctx context.Context, offsets map[string]map[int32]kgo.O
 	for name := range offsets {
 		names = append(names, name)
 	}
-	state, err := boundary.Read(ctx, s.admin, names)
+	state, err := boundary.Read(ctx, s.admin, s.names, names)
 	if err != nil {
 		return nil, err
 	}
 	// The topic's timestamp type may have been changed since the last look.
-	_, changed := topic.Check(ctx, s.admin, boundary.Topics...)
+	_, changed := s.names.Check(ctx, s.admin, boundary.Topics(s.names)...)
 	if changed != nil && unanswered(changed) {
 		return nil, changed
 	}
@@ -324,14 +324,14 @@ func (s *Service) reportLag(ends kadm.ListedOffsets) {
 	}
 	for key, w := range s.windows {
 		if key.shard == 0 || w.used() > 0 {
-			s.metrics.windowUsed.WithLabelValues(topicOf(key.table)).Set(w.used())
+			s.metrics.windowUsed.WithLabelValues(s.topicOf(key.table)).Set(w.used())
 		}
 	}
 }
 
-func topicOf(table string) string {
+func (s *Service) topicOf(table string) string {
 	if table == boundary.RejectedTable {
-		return topic.Rejected
+		return s.names.Rejected
 	}
-	return topic.Enriched
+	return s.names.Enriched
 }

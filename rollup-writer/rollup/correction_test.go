@@ -58,7 +58,7 @@ func TestMixedBlocks(t *testing.T) {
 	b.AwaitSettled()
 	m.send(b, 120, 300)
 	b.Check(m.correct)
-	if blocks, controls := w.Metric("uptake_writer_blocks_total", topic.Enriched), w.Metric("uptake_writer_corrections_total"); blocks > controls/4 {
+	if blocks, controls := w.Metric("uptake_writer_blocks_total", topic.Unprefixed.Enriched), w.Metric("uptake_writer_corrections_total"); blocks > controls/4 {
 		t.Errorf("%v control records stand in %v blocks: they cut blocks", controls, blocks)
 	}
 	if n := w.Metric("uptake_writer_whole_hours_total"); n > 0 {
@@ -200,7 +200,7 @@ type steps struct {
 
 func newSteps(t *testing.T, s *Service, number int32, log [][]writertest.Entry) *steps {
 	t.Helper()
-	w := &steps{t: t, partition: s.newPartition(topic.Enriched, number), log: log}
+	w := &steps{t: t, partition: s.newPartition(topic.Unprefixed.Enriched, number), log: log}
 	w.src = columns.Source{TopicID: "topic", Partition: number}
 	offset := int64(10)
 	for _, l := range log {
@@ -223,7 +223,7 @@ func (w *steps) begin(b int) {
 	if b == len(w.log) {
 		return
 	}
-	r := newRows(topic.Enriched).(*eventRows)
+	r := newRows(topic.Unprefixed, topic.Unprefixed.Enriched).(*eventRows)
 	for i, e := range w.log[b] {
 		at := w.starts[b] + int64(i)
 		if e.Event != nil {

@@ -41,7 +41,7 @@ func TestCountsAreStoredOnce(t *testing.T) {
 	if got := w.Metric("uptake_writer_records_total", "counts"); got == 0 {
 		t.Error("no counts were read")
 	}
-	if got, want := w.Metric("uptake_writer_rows_read_total", topic.Enriched), float64(len(b.Sent)); got != want {
+	if got, want := w.Metric("uptake_writer_rows_read_total", topic.Unprefixed.Enriched), float64(len(b.Sent)); got != want {
 		t.Errorf("rows read: got %v, want %v", got, want)
 	}
 	w.End()

@@ -14,7 +14,6 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // errRevoked ends the work of a partition that was revoked.
@@ -85,13 +84,13 @@ func (p *partition) carryOutBlock(it item) error {
 	p.s.metrics.blocks.WithLabelValues(p.topic).Inc()
 	p.s.metrics.blockRows.WithLabelValues(p.topic).Observe(n)
 	p.s.metrics.rowsWritten.WithLabelValues(p.topic).Add(n)
-	p.s.metrics.stored(p.topic, it.rows)
+	p.s.metrics.stored(boundary.Table(p.s.names, p.topic), it.rows)
 	p.s.metrics.visible(p.topic, it.rows, p.s.now())
 	p.s.metrics.rowsPending.WithLabelValues(p.topic).Sub(n)
 	p.s.stopped.rows.Add(int64(n))
 	p.s.stopped.blocks.Add(1)
 	p.sentTo = 0
-	if p.topic == topic.Enriched {
+	if p.topic == p.s.names.Enriched {
 		p.s.sayBlock(it.rows.Rows())
 	}
 	return nil
@@ -107,7 +106,7 @@ func (p *partition) insertBlock(it item) error {
 		return err
 	}
 	if it.rows.Rows() > 0 {
-		if err := p.insert(p.table(boundary.Table(p.topic)), it.rows, token); err != nil {
+		if err := p.insert(p.table(boundary.Table(p.s.names, p.topic)), it.rows, token); err != nil {
 			return err
 		}
 	}

@@ -21,9 +21,9 @@ func TestLagIsReported(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	early, late := s.newPartition(topic.Enriched, 0), s.newPartition(topic.Enriched, 1)
-	s.partitions[topic.Enriched] = map[int32]*partition{0: early, 1: late}
-	ends := kadm.ListedOffsets{topic.Enriched: {0: {Offset: 500_000}, 1: {Offset: 300_000}}}
+	early, late := s.newPartition(topic.Unprefixed.Enriched, 0), s.newPartition(topic.Unprefixed.Enriched, 1)
+	s.partitions[topic.Unprefixed.Enriched] = map[int32]*partition{0: early, 1: late}
+	ends := kadm.ListedOffsets{topic.Unprefixed.Enriched: {0: {Offset: 500_000}, 1: {Offset: 300_000}}}
 
 	s.reportLag(ends)
 	if got := health.Notes()["lag"]; got != "" || logged.Len() > 0 {
@@ -38,7 +38,7 @@ func TestLagIsReported(t *testing.T) {
 	if n := strings.Count(logged.String(), "level=WARN"); n != 1 {
 		t.Errorf("behind: %d warnings, want 1: %s", n, &logged)
 	}
-	s.remove(map[string][]int32{topic.Enriched: {1}})
+	s.remove(map[string][]int32{topic.Unprefixed.Enriched: {1}})
 	if got := health.Notes()["lag"]; got != "" {
 		t.Errorf("after the partition went: note %q", got)
 	}

@@ -35,7 +35,7 @@ func BenchmarkLinks(b *testing.B) {
 				// Each visitor has ten events, spread over two blocks and more.
 				id := "visitor-" + strconv.Itoa(i/(10*block)*block+i%(block/5))
 				e.UserID, e.AnonymousID, e.ActorID, e.ActorKind, e.AccountID = "", id, id, event.ActorAnonymous, ""
-				records = append(records, &kgo.Record{Topic: topic.Enriched, Partition: int32(i % partitions), Value: bn.Codec.AppendEnriched(nil, e)})
+				records = append(records, &kgo.Record{Topic: topic.Unprefixed.Enriched, Partition: int32(i % partitions), Value: bn.Codec.AppendEnriched(nil, e)})
 				if i%100 >= percent || i < block {
 					continue
 				}
@@ -48,7 +48,7 @@ func BenchmarkLinks(b *testing.B) {
 					b.Fatal(err)
 				}
 				records = append(records, &kgo.Record{
-					Topic: topic.Enriched, Partition: int32(i % partitions),
+					Topic: topic.Unprefixed.Enriched, Partition: int32(i % partitions),
 					Value: bn.Codec.AppendControl(nil, &event.Control{Kind: event.ControlMove, AppID: "dev", ControlID: strconv.Itoa(i), Payload: payload}),
 				})
 			}
@@ -69,7 +69,7 @@ func BenchmarkLinks(b *testing.B) {
 			n := float64(b.N * rows)
 			b.ReportMetric(float64(clickhouse.Microseconds())/n, "clickhouse-µs/row")
 			b.ReportMetric(float64(own.Microseconds())/n, "writer-µs/row")
-			blocks := w.Metric("uptake_writer_blocks_total", topic.Enriched)
+			blocks := w.Metric("uptake_writer_blocks_total", topic.Unprefixed.Enriched)
 			b.ReportMetric(rows/blocks, "rows/block")
 			b.ReportMetric(float64(linked)*float64(b.N)/took.Seconds(), "links/s")
 			b.ReportMetric(float64(bn.Number("SELECT count() FROM corrections"))/n, "corrections/row")

@@ -8,7 +8,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
-	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
@@ -62,7 +61,7 @@ func (s *Service) followLogs(ctx context.Context, copies ...*logCopy) error {
 
 // start continues after what the table has of the topic as it is now.
 func (c *logCopy) start(ctx context.Context) error {
-	infos, err := topic.Check(ctx, c.s.admin, c.topic)
+	infos, err := c.s.names.Check(ctx, c.s.admin, c.topic)
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ type metrics struct {
 }
 
 // newMetrics registers with reg, which may be nil.
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics(reg prometheus.Registerer, names *topic.Names) *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 		register(reg, c)
@@ -111,10 +111,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, c := range clickhouse.Classes {
 		m.retries.WithLabelValues(string(c))
 	}
-	for _, t := range boundary.Topics {
+	for _, t := range boundary.Topics(names) {
 		m.setAside.WithLabelValues(t)
 	}
-	for _, t := range []string{topic.Catalog, topic.Alerts, topic.AlertState, topic.Notes} {
+	for _, t := range []string{names.Catalog, names.Alerts, names.AlertState, names.Notes} {
 		m.skipped.WithLabelValues(t)
 	}
 	for _, o := range []string{verifiedEqual, verifiedRepaired, verifiedUnknown} {
@@ -127,9 +127,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 }
 
 // stored counts the rows of a block by app.
-func (m *metrics) stored(name string, r rows) {
+func (m *metrics) stored(table string, r rows) {
 	counter := "stored"
-	if name == topic.Rejected {
+	if table == boundary.RejectedTable {
 		counter = "rejected"
 	}
 	r.EachApp(func(app string, n int) { m.events.WithLabelValues(m.apps.of(app), counter).Add(float64(n)) })

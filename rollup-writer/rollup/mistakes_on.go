@@ -36,7 +36,7 @@ func (s *Service) mistakenStart(ctx context.Context, topic string, partition int
 		return st
 	}
 	var newest int64
-	err := s.sql.QueryRow(ctx, "SELECT max(source_offset) FROM "+s.schema.Table(boundary.Table(topic))+" WHERE source_topic_id = ? AND source_partition = ?", st.TopicID, partition).Scan(&newest)
+	err := s.sql.QueryRow(ctx, "SELECT max(source_offset) FROM "+s.schema.Table(boundary.Table(s.names, topic))+" WHERE source_topic_id = ? AND source_partition = ?", st.TopicID, partition).Scan(&newest)
 	if err == nil && newest > 0 {
 		st.Boundary = newest + 1
 	}

@@ -6,7 +6,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/schemas/note"
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 const noteColumns = "app_id, kind, id, value, author, removed"
@@ -14,7 +13,7 @@ const noteColumns = "app_id, kind, id, value, author, removed"
 // followNotes copies what people write down beside the numbers, until ctx ends. It does
 // not wait for the topics of alerts: an installation may lack either until `topics apply`.
 func (s *Service) followNotes(ctx context.Context) error {
-	return s.followLogs(ctx, &logCopy{topic: topic.Notes, table: "notes", row: noteRow, columns: noteColumns, versioned: true})
+	return s.followLogs(ctx, &logCopy{topic: s.names.Notes, table: "notes", row: noteRow, columns: noteColumns, versioned: true})
 }
 
 // noteRow of a record of the notes.

@@ -28,7 +28,7 @@ func TestNotesAreCopied(t *testing.T) {
 		if v.Removed = text == ""; !v.Removed {
 			v.Annotation = &note.Annotation{At: at, Category: "release", Text: text}
 		}
-		produce(t, b.Client, topic.Notes, v.Key(), &v, v.Written)
+		produce(t, b.Client, topic.Unprefixed.Notes, v.Key(), &v, v.Written)
 	}
 	people := "`" + b.Schema.Database + "`."
 	is := func(want ...string) {
@@ -41,7 +41,7 @@ func TestNotesAreCopied(t *testing.T) {
 	write("dev", "r2", "release 2")
 	write("other", "r1", "theirs")
 	write("dev", "r1", "release 1.1")
-	if err := b.Client.ProduceSync(t.Context(), &kgo.Record{Topic: topic.Notes, Key: []byte("k"), Value: []byte("no JSON")}, &kgo.Record{Topic: topic.Notes, Key: []byte("k")}).FirstErr(); err != nil {
+	if err := b.Client.ProduceSync(t.Context(), &kgo.Record{Topic: topic.Unprefixed.Notes, Key: []byte("k"), Value: []byte("no JSON")}, &kgo.Record{Topic: topic.Unprefixed.Notes, Key: []byte("k")}).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
 	w := b.start()
@@ -67,7 +67,7 @@ func TestNotesOfATopicMadeAnew(t *testing.T) {
 	write := func(text string) {
 		t.Helper()
 		v := note.Note{App: "dev", Kind: note.KindAnnotation, ID: "r1", Written: at, Annotation: &note.Annotation{At: at, Category: "release", Text: text}}
-		produce(t, b.Client, topic.Notes, v.Key(), &v, at)
+		produce(t, b.Client, topic.Unprefixed.Notes, v.Key(), &v, at)
 	}
 	is := func(want string) {
 		t.Helper()
@@ -81,13 +81,13 @@ func TestNotesOfATopicMadeAnew(t *testing.T) {
 	is("two")
 	w.End()
 	admin := kadm.NewClient(b.Client)
-	if _, err := admin.DeleteTopics(t.Context(), topic.Notes); err != nil {
+	if _, err := admin.DeleteTopics(t.Context(), topic.Unprefixed.Notes); err != nil {
 		t.Fatal(err)
 	}
-	if err := topic.Ensure(t.Context(), admin, topic.SingleLayout()); err != nil {
+	if err := topic.Unprefixed.Ensure(t.Context(), admin, topic.SingleLayout()); err != nil {
 		t.Fatal(err)
 	}
-	b.Client.PurgeTopicsFromClient(topic.Notes)
+	b.Client.PurgeTopicsFromClient(topic.Unprefixed.Notes)
 	w = b.start()
 	write("three")
 	is("three")

@@ -288,7 +288,7 @@ func (p *partition) classify(r *kgo.Record) (block.Record, *event.Control, error
 	switch {
 	case err != nil:
 		return rec, nil, p.undecodable(r, err)
-	case typ == rowType(p.topic):
+	case typ == rowType(p.s.names, p.topic):
 		return rec, nil, nil
 	case typ != event.TypeControl:
 		return rec, nil, p.undecodable(r, fmt.Errorf("%w: a %s record has no place in this topic", event.ErrType, typ))
@@ -302,7 +302,7 @@ func (p *partition) classify(r *kgo.Record) (block.Record, *event.Control, error
 		rec.Kind = block.Tick
 		return rec, nil, nil
 	case event.ControlMove, event.ControlCounts:
-		if rowType(p.topic) == event.TypeEnriched {
+		if rowType(p.s.names, p.topic) == event.TypeEnriched {
 			return rec, &c, nil // c points into the record
 		}
 	}
@@ -341,7 +341,7 @@ func (p *partition) append(r *kgo.Record, control *event.Control, poison error) 
 			return p.intake.Err()
 		}
 		if p.open == nil {
-			p.open = newRows(p.topic)
+			p.open = newRows(p.s.names, p.topic)
 		}
 		p.openRow = openBlock{appendMillis: r.Timestamp.UnixMilli(), since: p.s.now()}
 		p.building.Store(p.openRow.appendMillis)

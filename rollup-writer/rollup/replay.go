@@ -74,7 +74,7 @@ func (o *erasedOnce) read(ctx context.Context, s *Service) (*erase.Erasures, err
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.list == nil {
-		list, err := erase.ReadErasures(ctx, s.client, s.codec)
+		list, err := erase.ReadErasures(ctx, s.client, s.names, s.codec)
 		if err != nil {
 			return nil, err
 		}

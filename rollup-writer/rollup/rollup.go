@@ -46,6 +46,7 @@ type Dependencies struct {
 // Service is one writer.
 type Service struct {
 	cfg     Config
+	names   *topic.Names
 	log     *slog.Logger
 	reg     prometheus.Registerer
 	metrics *metrics
@@ -98,10 +99,11 @@ func New(cfg Config, deps Dependencies) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	names := cfg.Kafka.Names()
 	s := &Service{
-		cfg: cfg, log: deps.Logger, reg: deps.Metrics, now: deps.Now, skips: skips,
+		cfg: cfg, names: names, log: deps.Logger, reg: deps.Metrics, now: deps.Now, skips: skips,
 		schema: cfg.ClickHouse.Schema(), shards: len(cfg.ClickHouse.Shards()),
-		health: newHealth(), metrics: newMetrics(deps.Metrics), lag: ops.NewLag(deps.Logger, ops.LagFloor),
+		health: newHealth(), metrics: newMetrics(deps.Metrics, names), lag: ops.NewLag(deps.Logger, ops.LagFloor),
 		inserts:    make(chan struct{}, cfg.MaxInserts),
 		windows:    map[windowKey]*window{},
 		partitions: map[string]map[int32]*partition{},
@@ -173,7 +175,7 @@ func (s *Service) serve(sig process.Signals) (err error) {
 	s.health.clear("start")
 	s.log.Info("serving", "block_records", s.cfg.BlockRecords, "block_interval", s.cfg.BlockInterval.String(), "tables", s.schema.Form.String())
 
-	s.client.AddConsumeTopics(boundary.Topics...)
+	s.client.AddConsumeTopics(boundary.Topics(s.names)...)
 	var beside sync.WaitGroup
 	beside.Go(func() { s.watch(sig.Stop) }) // ends with sig.Stop
 	var catalogErr error
@@ -224,7 +226,7 @@ func (s *Service) checkTopics(ctx context.Context) error {
 	if err := s.client.Ping(ctx); err != nil {
 		return fmt.Errorf("reach kafka: %w", err)
 	}
-	if _, err := topic.Check(ctx, s.admin, boundary.Topics...); err != nil {
+	if _, err := s.names.Check(ctx, s.admin, boundary.Topics(s.names)...); err != nil {
 		if unanswered(err) {
 			return err
 		}
@@ -280,15 +282,15 @@ func (s *Service) checkTables(ctx context.Context) error {
 // checkCommits looks for partitions whose commits are ahead of the tables. They are
 // refused when they are assigned, and the others go on.
 func (s *Service) checkCommits(ctx context.Context) error {
-	st, err := boundary.Read(ctx, s.admin, boundary.Topics)
+	st, err := boundary.Read(ctx, s.admin, s.names, boundary.Topics(s.names))
 	if err != nil {
 		return err
 	}
 	in := reader.On(s.client)
 	in.Silence = boundary.AskTimeout
-	a := boundary.Ahead{SQL: s.sql, Schema: s.schema, Log: in, Codec: s.codec, Skips: s.skips}
+	a := boundary.Ahead{SQL: s.sql, Schema: s.schema, Names: s.names, Log: in, Codec: s.codec, Skips: s.skips}
 	s.ahead = map[string]map[int32]error{}
-	for _, name := range boundary.Topics {
+	for _, name := range boundary.Topics(s.names) {
 		if s.ahead[name], err = a.Of(ctx, st, name); err != nil {
 			return clickhouseFault("compare commits with the tables", err)
 		}
@@ -312,7 +314,7 @@ func (s *Service) single() bool { return s.schema.Form.Cluster == "" }
 func (s *Service) shard(p *partition) int { return int(p.number) % s.shards }
 
 func (s *Service) windowOf(p *partition) *window {
-	return s.windows[windowKey{s.shard(p), boundary.Table(p.topic)}]
+	return s.windows[windowKey{s.shard(p), boundary.Table(s.names, p.topic)}]
 }
 
 // stop ends the partitions in order: no further partition starts, inserts in progress

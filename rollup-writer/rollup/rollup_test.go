@@ -39,7 +39,7 @@ func TestWritesWhatIsSent(t *testing.T) {
 	}
 	w.End()
 	b.Send(events(2, 300))
-	b.Produce(topic.Rejected, 0, b.Codec.AppendRejected(nil, &event.Rejected{
+	b.Produce(topic.Unprefixed.Rejected, 0, b.Codec.AppendRejected(nil, &event.Rejected{
 		AppID: "dev", Stage: event.StageGateway, Code: "missing_event", Original: []byte(`{"type":"track"}`), SourcePartition: -1, SourceOffset: -1,
 	}))
 	w = b.start()
@@ -65,7 +65,7 @@ func TestCommitsSayWhetherAnythingIsOpen(t *testing.T) {
 	b := newBench(t)
 	b.init()
 	states := func() (open, clean int) {
-		st, err := boundary.Read(context.Background(), b.Admin, boundary.Topics)
+		st, err := boundary.Read(context.Background(), b.Admin, topic.Unprefixed, boundary.Topics(topic.Unprefixed))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -146,7 +146,7 @@ func TestWritersComeAndGo(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range list {
-			producer.Produce(context.Background(), &kgo.Record{Topic: topic.Enriched, Partition: partitionOf(e), Value: b.Codec.AppendEnriched(nil, e)}, nil)
+			producer.Produce(context.Background(), &kgo.Record{Topic: topic.Unprefixed.Enriched, Partition: partitionOf(e), Value: b.Codec.AppendEnriched(nil, e)}, nil)
 		}
 		if err := producer.Flush(context.Background()); err != nil {
 			t.Fatal(err)
@@ -194,8 +194,8 @@ func TestNothingIsBegunWhileStopping(t *testing.T) {
 	}
 	defer s.client.Close()
 	s.removeAll()
-	s.assigned(context.Background(), s.client, map[string][]int32{topic.Enriched: {0}})
-	if p := s.partition(topic.Enriched, 0); p != nil {
+	s.assigned(context.Background(), s.client, map[string][]int32{topic.Unprefixed.Enriched: {0}})
+	if p := s.partition(topic.Unprefixed.Enriched, 0); p != nil {
 		p.revoke()
 		t.Error("a partition was begun")
 	}
@@ -213,11 +213,11 @@ func TestALatePauseDoesNotStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.client.Close()
-	p := s.newPartition(topic.Enriched, 0)
+	p := s.newPartition(topic.Unprefixed.Enriched, 0)
 	defer p.revoke()
-	s.partitions[topic.Enriched] = map[int32]*partition{0: p}
+	s.partitions[topic.Unprefixed.Enriched] = map[int32]*partition{0: p}
 	full := []*kgo.Record{{Value: make([]byte, s.cfg.QueueBytes)}}
-	paused := func() int { return len(s.client.PauseFetchPartitions(nil)[topic.Enriched]) }
+	paused := func() int { return len(s.client.PauseFetchPartitions(nil)[topic.Unprefixed.Enriched]) }
 
 	if !p.queue.put(full) {
 		t.Fatal("a full queue does not ask for a pause")
@@ -451,11 +451,11 @@ func TestWhereToBeginIsCalledOff(t *testing.T) {
 		<-returned // the answer comes too late
 		return nil, nil, false
 	})
-	s := &Service{cfg: b.cfg, admin: b.Admin}
-	starts, err := s.starts(ctx, map[string]map[int32]kgo.Offset{topic.Enriched: {0: kgo.NewOffset()}})
+	s := &Service{cfg: b.cfg, names: topic.Unprefixed, admin: b.Admin}
+	starts, err := s.starts(ctx, map[string]map[int32]kgo.Offset{topic.Unprefixed.Enriched: {0: kgo.NewOffset()}})
 	close(returned)
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, refused: %v; want that it was called off", err, starts[topic.Enriched][0].Refused)
+		t.Errorf("got %v, refused: %v; want that it was called off", err, starts[topic.Unprefixed.Enriched][0].Refused)
 	}
 }
 
@@ -465,9 +465,9 @@ func TestRefusals(t *testing.T) {
 		b.T.Helper()
 		var offsets kadm.Offsets
 		for p := range int32(partitions) {
-			offsets.Add(kadm.Offset{Topic: topic.Enriched, Partition: p, At: at, LeaderEpoch: -1, Metadata: metadata})
+			offsets.Add(kadm.Offset{Topic: topic.Unprefixed.Enriched, Partition: p, At: at, LeaderEpoch: -1, Metadata: metadata})
 		}
-		if _, err := b.Admin.CommitOffsets(context.Background(), topic.GroupRollupWriter, offsets); err != nil {
+		if _, err := b.Admin.CommitOffsets(context.Background(), topic.Unprefixed.GroupRollupWriter, offsets); err != nil {
 			b.T.Fatal(err)
 		}
 	}
@@ -500,11 +500,11 @@ func TestRefusals(t *testing.T) {
 		{
 			name: "rebuild under way", prepare: func(b *bench) {
 				b.init()
-				st, err := boundary.Read(context.Background(), b.Admin, boundary.Topics)
+				st, err := boundary.Read(context.Background(), b.Admin, topic.Unprefixed, boundary.Topics(topic.Unprefixed))
 				if err != nil {
 					b.T.Fatal(err)
 				}
-				commit(b, 0, block.Commit{Shape: b.cfg.Shape(), TopicID: st.Topics[topic.Enriched].ID.String(), Rebuild: true}.Metadata())
+				commit(b, 0, block.Commit{Shape: b.cfg.Shape(), TopicID: st.Topics[topic.Unprefixed.Enriched].ID.String(), Rebuild: true}.Metadata())
 			},
 			halted: []string{"a rebuild was cut short: run `rollup-writer rebuild` to its end"},
 		},
@@ -528,7 +528,7 @@ func TestRefusals(t *testing.T) {
 				b.Send(events(1, 100))
 				var offsets kadm.Offsets
 				for p := range int32(partitions) {
-					offsets.Add(kadm.Offset{Topic: topic.Enriched, Partition: p, At: 5})
+					offsets.Add(kadm.Offset{Topic: topic.Unprefixed.Enriched, Partition: p, At: 5})
 				}
 				if _, err := b.Admin.DeleteRecords(context.Background(), offsets); err != nil {
 					b.T.Fatal(err)
@@ -539,27 +539,27 @@ func TestRefusals(t *testing.T) {
 		{
 			name: "beyond the log's end", prepare: func(b *bench) {
 				b.init()
-				st, err := boundary.Read(context.Background(), b.Admin, boundary.Topics)
+				st, err := boundary.Read(context.Background(), b.Admin, topic.Unprefixed, boundary.Topics(topic.Unprefixed))
 				if err != nil {
 					b.T.Fatal(err)
 				}
-				commit(b, 9, block.Commit{Shape: b.cfg.Shape(), TopicID: st.Topics[topic.Enriched].ID.String()}.Metadata())
+				commit(b, 9, block.Commit{Shape: b.cfg.Shape(), TopicID: st.Topics[topic.Unprefixed.Enriched].ID.String()}.Metadata())
 			},
 			halted: []string{"written up to 9, and the log ends at 0"},
 		},
 		{
 			name: "unknown control kind", prepare: func(b *bench) {
 				b.init()
-				b.Produce(topic.Enriched, 0, b.Codec.AppendControl(nil, &event.Control{Kind: "swap"}))
-				b.Produce(topic.Enriched, 1, b.Codec.AppendControl(nil, &event.Control{Kind: "swap"}))
+				b.Produce(topic.Unprefixed.Enriched, 0, b.Codec.AppendControl(nil, &event.Control{Kind: "swap"}))
+				b.Produce(topic.Unprefixed.Enriched, 1, b.Codec.AppendControl(nil, &event.Control{Kind: "swap"}))
 			},
 			halted: []string{`control record of unknown kind "swap"`, "release of rollup-writer that knows it"},
 		},
 		{
 			name: "record of a newer version", prepare: func(b *bench) {
 				b.init()
-				b.Produce(topic.Enriched, 0, newer)
-				b.Produce(topic.Enriched, 1, newer)
+				b.Produce(topic.Unprefixed.Enriched, 0, newer)
+				b.Produce(topic.Unprefixed.Enriched, 1, newer)
 			},
 			halted: []string{"add uptake.enriched.v1/0@0 to -skip-records"},
 		},
@@ -567,13 +567,13 @@ func TestRefusals(t *testing.T) {
 			name: "unreadable moves", prepare: func(b *bench) {
 				b.init()
 				for p := range int32(partitions) {
-					b.Produce(topic.Enriched, p, b.Codec.AppendControl(nil, &event.Control{Kind: event.ControlMove, Payload: []byte(`{"moves":[]}`)}))
+					b.Produce(topic.Unprefixed.Enriched, p, b.Codec.AppendControl(nil, &event.Control{Kind: event.ControlMove, Payload: []byte(`{"moves":[]}`)}))
 				}
 			},
 			halted: []string{"moves must hold 1 to 64"},
 		},
 		{
-			name: "timestamps of producers", prepare: func(b *bench) { b.init(); alter(b, topic.Enriched, "message.timestamp.type", "CreateTime") },
+			name: "timestamps of producers", prepare: func(b *bench) { b.init(); alter(b, topic.Unprefixed.Enriched, "message.timestamp.type", "CreateTime") },
 			fails: []string{`uptake.enriched.v1 has message.timestamp.type="CreateTime"`},
 		},
 		{
@@ -623,7 +623,9 @@ func TestRefusals(t *testing.T) {
 				}
 				return
 			}
-			b.Await("every partition to halt", func() bool { return w.Metric("uptake_writer_halted_partitions", topic.Enriched) == partitions })
+			b.Await("every partition to halt", func() bool {
+				return w.Metric("uptake_writer_halted_partitions", topic.Unprefixed.Enriched) == partitions
+			})
 			why := w.Health.Ready()["rollup-writer"]
 			for _, want := range tc.halted {
 				if !strings.Contains(why, want) {
@@ -653,15 +655,15 @@ func TestPoisonIsSetAside(t *testing.T) {
 		want[name+string(value)]++
 	}
 	for p := range int32(partitions) {
-		poison(topic.Enriched, p, []byte("garbage"))
-		poison(topic.Enriched, p, nil)
+		poison(topic.Unprefixed.Enriched, p, []byte("garbage"))
+		poison(topic.Unprefixed.Enriched, p, nil)
 	}
 	b.Send(events(1, 50))
-	poison(topic.Enriched, 0, good[:20])
-	poison(topic.Enriched, 0, append(slices.Clone(good), 0))
-	poison(topic.Enriched, 1, b.Codec.AppendRejected(nil, &event.Rejected{}))
-	poison(topic.Rejected, 0, []byte("{}"))
-	poison(topic.Rejected, 0, good)
+	poison(topic.Unprefixed.Enriched, 0, good[:20])
+	poison(topic.Unprefixed.Enriched, 0, append(slices.Clone(good), 0))
+	poison(topic.Unprefixed.Enriched, 1, b.Codec.AppendRejected(nil, &event.Rejected{}))
+	poison(topic.Unprefixed.Rejected, 0, []byte("{}"))
+	poison(topic.Unprefixed.Rejected, 0, good)
 	b.Send(events(3, 50))
 	w := b.start()
 	b.Check()
@@ -721,9 +723,9 @@ func TestPoisonIsSetAside(t *testing.T) {
 func TestSkippedRecords(t *testing.T) {
 	b := newBench(t)
 	b.init()
-	b.Produce(topic.Enriched, 0, newer)
+	b.Produce(topic.Unprefixed.Enriched, 0, newer)
 	b.Send(events(1, 100))
-	w := b.start(func(c *Config) { c.SkipRecords = []string{topic.Enriched + "/0@0"} })
+	w := b.start(func(c *Config) { c.SkipRecords = []string{topic.Unprefixed.Enriched + "/0@0"} })
 	b.Check()
 	if got := w.Metric("uptake_writer_halted_partitions"); got != 0 {
 		t.Errorf("%v partitions are halted", got)
@@ -765,9 +767,9 @@ func TestPermanentErrorsHaltThePartition(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := b.start()
-	b.Produce(topic.Rejected, 0, b.Codec.AppendRejected(nil, &event.Rejected{AppID: "dev", Original: []byte("x")}))
+	b.Produce(topic.Unprefixed.Rejected, 0, b.Codec.AppendRejected(nil, &event.Rejected{AppID: "dev", Original: []byte("x")}))
 	b.Send(events(1, 50))
-	b.Await("the partition to halt", func() bool { return w.Metric("uptake_writer_halted_partitions", topic.Rejected) == 1 })
+	b.Await("the partition to halt", func() bool { return w.Metric("uptake_writer_halted_partitions", topic.Unprefixed.Rejected) == 1 })
 	if why := w.Health.Ready()["rollup-writer"]; !strings.Contains(why, "uptake.rejected.v1/0: halted until the cause is fixed") {
 		t.Errorf("health: %q", why)
 	}
@@ -795,7 +797,7 @@ func TestInit(t *testing.T) {
 		t.Errorf("init beside a running writer that has its commits: %v", err)
 	}
 	w.End()
-	if _, err := b.Admin.DeleteGroup(context.Background(), topic.GroupRollupWriter); err != nil {
+	if _, err := b.Admin.DeleteGroup(context.Background(), topic.Unprefixed.GroupRollupWriter); err != nil {
 		t.Fatal(err)
 	}
 	err := repair.Init(context.Background(), b.cfg.Config, false, b.Log)
@@ -821,7 +823,7 @@ func TestInitTakesOverCommitsOfTheRuleBefore(t *testing.T) {
 	w.End()
 	old := func(state string) {
 		t.Helper()
-		st, err := boundary.Read(context.Background(), b.Admin, boundary.Topics)
+		st, err := boundary.Read(context.Background(), b.Admin, topic.Unprefixed, boundary.Topics(topic.Unprefixed))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -831,7 +833,7 @@ func TestInitTakesOverCommitsOfTheRuleBefore(t *testing.T) {
 			f[0], f[len(f)-1] = "v1", state
 			offsets.Add(kadm.Offset{Topic: o.Topic, Partition: o.Partition, At: o.At, LeaderEpoch: -1, Metadata: strings.Join(f, "|")})
 		})
-		if _, err := b.Admin.CommitOffsets(context.Background(), topic.GroupRollupWriter, offsets); err != nil {
+		if _, err := b.Admin.CommitOffsets(context.Background(), topic.Unprefixed.GroupRollupWriter, offsets); err != nil {
 			t.Fatal(err)
 		}
 	}

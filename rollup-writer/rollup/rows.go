@@ -10,8 +10,8 @@ import (
 )
 
 // rowType is the type of record in a topic.
-func rowType(name string) event.Type {
-	if name == topic.Rejected {
+func rowType(names *topic.Names, name string) event.Type {
+	if name == names.Rejected {
 		return event.TypeRejected
 	}
 	return event.TypeEnriched
@@ -49,8 +49,8 @@ type rows interface {
 	repair(all bool) int
 }
 
-func newRows(name string) rows {
-	if name == topic.Rejected {
+func newRows(names *topic.Names, name string) rows {
+	if name == names.Rejected {
 		return &rejectedRows{Rejected: columns.NewRejected()}
 	}
 	return &eventRows{Events: columns.NewEvents()}

@@ -7,15 +7,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/schemas/signal"
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // followSignals copies what there is and what comes, until ctx ends. What cannot be
 // copied does not hold up events.
 func (s *Service) followSignals(ctx context.Context) error {
 	return s.followLogs(ctx,
-		&logCopy{topic: topic.Alerts, table: "signal_log", row: signalRow, columns: signalColumns},
-		&logCopy{topic: topic.AlertState, table: "health_scores", row: healthRow, columns: healthColumns})
+		&logCopy{topic: s.names.Alerts, table: "signal_log", row: signalRow, columns: signalColumns},
+		&logCopy{topic: s.names.AlertState, table: "health_scores", row: healthRow, columns: healthColumns})
 }
 
 const signalColumns = "app_id, alert_id, message_id, signal_use, signal, band, version, state, level, subject, severity, owner, title, reason, playbook, closes, " +

@@ -30,12 +30,12 @@ func TestSignalsAreCopied(t *testing.T) {
 		if state == signal.Acknowledged {
 			r.By = "joan"
 		}
-		produce(t, b.Client, topic.Alerts, signal.Key("dev", use, name, subject), r, at.Add(time.Duration(n)*time.Second))
+		produce(t, b.Client, topic.Unprefixed.Alerts, signal.Key("dev", use, name, subject), r, at.Add(time.Duration(n)*time.Second))
 	}
 	score := func(account string, h any) {
 		t.Helper()
 		n++
-		produce(t, b.Client, topic.AlertState, signal.Key(signal.KeyHealth, "dev", "fit", account), h, at.Add(time.Duration(n)*time.Second))
+		produce(t, b.Client, topic.Unprefixed.AlertState, signal.Key(signal.KeyHealth, "dev", "fit", account), h, at.Add(time.Duration(n)*time.Second))
 	}
 	people := "`" + b.Schema.Database + "`."
 	is := func(query string, want ...string) {
@@ -51,7 +51,7 @@ func TestSignalsAreCopied(t *testing.T) {
 	part := signal.Part{ID: "depth", Kind: "behaviour", Value: 3, Yardstick: 5, Weight: 1, Share: 0.6, Change: -10, Sentence: "three"}
 	score("acme", signal.Health{App: "dev", Health: "fit", Account: "acme", Day: at, Score: 60, Band: "fair", Score4: 70, Consequence: &weight, Priority: 200, Parts: []signal.Part{part}})
 	score("beta", signal.Health{App: "dev", Health: "fit", Account: "beta", Day: at, Score: 10, Band: "low", Priority: 0.9, Parts: []signal.Part{part}})
-	produce(t, b.Client, topic.AlertState, signal.Key(signal.KeySubject, "dev", "alert", "silent", "acme"), map[string]int{"x": 1}, at)
+	produce(t, b.Client, topic.Unprefixed.AlertState, signal.Key(signal.KeySubject, "dev", "alert", "silent", "acme"), map[string]int{"x": 1}, at)
 	w := b.start()
 	const (
 		alerts  = "SELECT concatWithSeparator(' ', alert_id, subject, toString(state), reason, toString(value), toString(limit_value), acknowledged_by, toString(feedback), ifNull(toString(ended_at), '-')) FROM %salerts ORDER BY alert_id"

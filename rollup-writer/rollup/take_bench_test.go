@@ -18,8 +18,8 @@ import (
 // cut, decode, columns. Blocks go nowhere.
 func BenchmarkTake(b *testing.B) {
 	const rows = 10_000
-	s := &Service{cfg: DefaultConfig(), metrics: newMetrics(prometheus.NewRegistry()), log: slog.New(slog.DiscardHandler), codec: event.NewCodec(), now: time.Now}
-	p := s.newPartition(topic.Enriched, 0)
+	s := &Service{cfg: DefaultConfig(), names: topic.Unprefixed, metrics: newMetrics(prometheus.NewRegistry(), topic.Unprefixed), log: slog.New(slog.DiscardHandler), codec: event.NewCodec(), now: time.Now}
+	p := s.newPartition(topic.Unprefixed.Enriched, 0)
 	defer p.closeIntake()
 	p.cutter = block.NewCutter(s.cfg.Shape(), 0)
 	p.src.TopicID = "00112233445566778899aabbccddeeff"
@@ -49,7 +49,7 @@ func BenchmarkTake(b *testing.B) {
 			Context:    []byte(`{"library":{"name":"@segment/analytics-node","version":"3.1.0"},"locale":"de-DE","timezone":"Europe/Berlin"}`),
 			Protocol:   "segment", Library: "@segment/analytics-node/3.1.0", IP: "203.0.113.0", UserAgent: "analytics-node/3.1.0", RawOffset: int64(i),
 		}
-		records[i] = &kgo.Record{Topic: topic.Enriched, Timestamp: now, Value: s.codec.AppendEnriched(nil, &e)}
+		records[i] = &kgo.Record{Topic: topic.Unprefixed.Enriched, Timestamp: now, Value: s.codec.AppendEnriched(nil, &e)}
 		bytes += len(records[i].Value)
 	}
 	b.ReportAllocs()

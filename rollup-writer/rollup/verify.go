@@ -17,7 +17,6 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/rebuild"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // A server without replication writes the record of a token before it renames the
@@ -265,7 +264,7 @@ func (v *verifier) gather() error {
 	if len(v.apps) > 0 {
 		v.where = v.ofApps() + " AND " + v.where
 	}
-	if len(v.days) > 0 && v.p.topic == topic.Enriched {
+	if len(v.days) > 0 && v.p.topic == v.p.s.names.Enriched {
 		v.where = v.on("toDate(event_time)") + " AND " + v.where
 	}
 	if oldest, newest := v.it.rows.Received(); newest != 0 {
@@ -372,7 +371,7 @@ func (v *verifier) rows(ctx context.Context) (fix, error) {
 	if v.it.rows.Rows() == 0 {
 		return fix{}, nil
 	}
-	table := boundary.Table(v.p.topic)
+	table := boundary.Table(v.p.s.names, v.p.topic)
 	have := map[int64]uint64{}
 	var offset proto.ColInt64
 	var n proto.ColUInt64
@@ -832,7 +831,7 @@ func (v *verifier) difference(ctx context.Context, t *tables.Table, r *reach) (m
 // feed sends the block's rows once more through the views into tables that repeats
 // do not change: what those lost cannot be seen.
 func (v *verifier) feed() error {
-	if v.p.topic != topic.Enriched {
+	if v.p.topic != v.p.s.names.Enriched {
 		return nil
 	}
 	return v.p.persist("feed the views of "+v.token, func(ctx context.Context) error {

@@ -15,7 +15,6 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/columns"
 	"github.com/uptakehq/uptake/rollup-writer/internal/rebuild"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // Parts of blocks of several partitions can be lost at once, by one kill of the
@@ -37,15 +36,15 @@ type other struct {
 
 // readCommits is the commits of Service.
 func (s *Service) readCommits(ctx context.Context) (map[int32]int64, error) {
-	offsets, err := s.admin.FetchOffsetsForTopics(ctx, topic.GroupRollupWriter, topic.Enriched)
+	offsets, err := s.admin.FetchOffsetsForTopics(ctx, s.names.GroupRollupWriter, s.names.Enriched)
 	if err == nil {
 		err = offsets.Error()
 	}
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
-		return nil, fmt.Errorf("fetch commits of group %s: %w", topic.GroupRollupWriter, err)
+		return nil, fmt.Errorf("fetch commits of group %s: %w", s.names.GroupRollupWriter, err)
 	}
 	commits := map[int32]int64{}
-	for n, o := range offsets[topic.Enriched] {
+	for n, o := range offsets[s.names.Enriched] {
 		if o.At >= 0 {
 			commits[n] = o.At
 		}

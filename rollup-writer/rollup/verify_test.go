@@ -316,11 +316,11 @@ func TestVerificationsDoNotWaitForEachOther(t *testing.T) {
 		}
 	}
 	var list []*steps
-	s.partitions[topic.Enriched] = map[int32]*partition{}
+	s.partitions[topic.Unprefixed.Enriched] = map[int32]*partition{}
 	for n := range int32(2) {
 		r := rand.New(rand.NewPCG(uint64(n), 31))
 		w := newSteps(t, s, 500+n, [][]writertest.Entry{writertest.Mixed(r, 500+n, fmt.Sprintf("v%d-", n), 40)})
-		s.partitions[topic.Enriched][w.number] = w.partition
+		s.partitions[topic.Unprefixed.Enriched][w.number] = w.partition
 		w.begin(0)
 		if err := w.insertBlock(w.item); err != nil {
 			t.Fatal(err)

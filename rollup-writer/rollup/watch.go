@@ -56,7 +56,7 @@ func (s *Service) watch(ctx context.Context) {
 			}
 		}
 		ask, cancel := context.WithTimeout(ctx, boundary.AskTimeout)
-		ends, err := kadm.NewClient(cl).ListCommittedOffsets(ask, boundary.Topics...)
+		ends, err := kadm.NewClient(cl).ListCommittedOffsets(ask, boundary.Topics(s.names)...)
 		cancel()
 		if ctx.Err() != nil {
 			return

@@ -26,7 +26,7 @@ func TestStalledClientIsReplaced(t *testing.T) {
 	b.Send(events(1, 50))
 	b.AwaitSettled()
 	for n := range int32(writertest.Partitions) {
-		w.service.client.PauseFetchPartitions(map[string][]int32{topic.Enriched: {n}}) // and nobody resumes them
+		w.service.client.PauseFetchPartitions(map[string][]int32{topic.Unprefixed.Enriched: {n}}) // and nobody resumes them
 	}
 	time.Sleep(6 * time.Second) // a fetch in progress ends
 	b.Send(events(2, 200))
@@ -51,11 +51,11 @@ func TestWhatIsAStall(t *testing.T) {
 	s.health.clear("start")
 	stalled := false
 	s.stall = func(error) { stalled = true }
-	p, other := s.newPartition(topic.Enriched, 0), s.newPartition(topic.Enriched, 1)
-	s.partitions[topic.Enriched] = map[int32]*partition{0: p, 1: other}
+	p, other := s.newPartition(topic.Unprefixed.Enriched, 0), s.newPartition(topic.Unprefixed.Enriched, 1)
+	s.partitions[topic.Unprefixed.Enriched] = map[int32]*partition{0: p, 1: other}
 	moved, now := map[*partition]movement{}, time.Unix(1_800_000_000, 0)
 	ends := func(at int64) kadm.ListedOffsets {
-		return kadm.ListedOffsets{topic.Enriched: {0: {Topic: topic.Enriched, Offset: at}, 1: {Topic: topic.Enriched, Partition: 1, Offset: 0}}}
+		return kadm.ListedOffsets{topic.Unprefixed.Enriched: {0: {Topic: topic.Unprefixed.Enriched, Offset: at}, 1: {Topic: topic.Unprefixed.Enriched, Partition: 1, Offset: 0}}}
 	}
 	look := func(after time.Duration, end int64) { now = now.Add(after); s.judge(moved, ends(end), now) }
 	ready := func(want bool, what string) {

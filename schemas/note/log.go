@@ -10,16 +10,19 @@ import (
 )
 
 // Log writes notes to topic.Notes.
-type Log struct{ cl *kgo.Client }
+type Log struct {
+	cl    *kgo.Client
+	names *topic.Names
+}
 
 // NewLog returns a Log with a client of its own, which Close closes. It connects when the
 // first note is written.
-func NewLog(opts []kgo.Opt) (*Log, error) {
+func NewLog(opts []kgo.Opt, names *topic.Names) (*Log, error) {
 	cl, err := kgo.NewClient(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("notes: %w", err)
 	}
-	return &Log{cl}, nil
+	return &Log{cl, names}, nil
 }
 
 // Close closes the client. A nil Log has none.
@@ -35,8 +38,8 @@ func (l *Log) Write(ctx context.Context, n *Note) error {
 	if err := n.Validate(); err != nil {
 		return err
 	}
-	if err := l.cl.ProduceSync(ctx, &kgo.Record{Topic: topic.Notes, Key: []byte(n.Key()), Value: n.Value(), Timestamp: n.Written}).FirstErr(); err != nil {
-		return fmt.Errorf("write to %s: %w", topic.Notes, err)
+	if err := l.cl.ProduceSync(ctx, &kgo.Record{Topic: l.names.Notes, Key: []byte(n.Key()), Value: n.Value(), Timestamp: n.Written}).FirstErr(); err != nil {
+		return fmt.Errorf("write to %s: %w", l.names.Notes, err)
 	}
 	return nil
 }

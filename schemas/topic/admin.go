@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sort"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -16,11 +17,11 @@ import (
 
 // Ensure makes the topics that are missing. Topics that exist are left as they
 // are, but for who stamps raw and links: Check says whether they will do.
-func Ensure(ctx context.Context, adm *kadm.Client, l Layout) error {
+func (n *Names) Ensure(ctx context.Context, adm *kadm.Client, l Layout) error {
 	if err := l.Validate(); err != nil {
 		return err
 	}
-	for _, s := range Specs(l) {
+	for _, s := range n.Specs(l) {
 		configs := map[string]*string{}
 		for k, v := range s.Configs {
 			configs[k] = kadm.StringPtr(v)
@@ -30,14 +31,14 @@ func Ensure(ctx context.Context, adm *kadm.Client, l Layout) error {
 			return fmt.Errorf("create topic %s: %w", s.Name, err)
 		}
 	}
-	return stampByBroker(ctx, adm)
+	return n.stampByBroker(ctx, adm)
 }
 
 // stampByBroker sets who stamps the records of raw and links on topics of earlier
 // releases. Nothing depends on the times of their older records.
-func stampByBroker(ctx context.Context, adm *kadm.Client) error {
+func (n *Names) stampByBroker(ctx context.Context, adm *kadm.Client) error {
 	set := []kadm.AlterConfig{{Op: kadm.SetConfig, Name: configTimestampType, Value: kadm.StringPtr(appendTime)}}
-	configs, err := adm.DescribeTopicConfigs(ctx, Raw, Links)
+	configs, err := adm.DescribeTopicConfigs(ctx, n.Raw, n.Links)
 	if err != nil {
 		return fmt.Errorf("describe topics: %w", err)
 	}
@@ -107,10 +108,10 @@ const (
 // asks is allowed on fewer brokers, and is never checked above 1 there.
 //
 // A topic that is missing is asked for again for a few seconds.
-func Check(ctx context.Context, adm *kadm.Client, names ...string) (infos map[string]Info, err error) {
+func (n *Names) Check(ctx context.Context, adm *kadm.Client, names ...string) (infos map[string]Info, err error) {
 	pause := backoff.Every(settlePause)
 	err = pause.Retry(ctx, settleTime, func() error {
-		infos, err = check(ctx, adm, names...)
+		infos, err = n.check(ctx, adm, names...)
 		return err
 	}, func(err error) bool {
 		return errors.Is(err, ErrMissing) || errors.Is(err, ErrRaised) || errors.Is(err, kerr.UnknownTopicOrPartition)
@@ -118,30 +119,35 @@ func Check(ctx context.Context, adm *kadm.Client, names ...string) (infos map[st
 	return infos, err
 }
 
-func check(ctx context.Context, adm *kadm.Client, names ...string) (map[string]Info, error) {
+func (n *Names) check(ctx context.Context, adm *kadm.Client, names ...string) (map[string]Info, error) {
 	details, err := adm.ListTopics(ctx, names...)
 	if err != nil {
 		return nil, fmt.Errorf("list topics: %w", err)
 	}
 	infos := map[string]Info{}
 	var faults []error
+	missing := false
 	for _, name := range names {
 		d, ok := details[name]
 		switch {
 		case !ok || errors.Is(d.Err, kerr.UnknownTopicOrPartition):
 			faults = append(faults, fmt.Errorf("%s: %w", name, ErrMissing))
+			missing = true
 		case d.Err != nil:
 			faults = append(faults, fmt.Errorf("topic %s: %w", name, d.Err))
 		default:
 			infos[name] = Info{ID: d.ID, Partitions: int32(len(d.Partitions))}
 		}
 	}
+	if missing {
+		faults = append(faults, n.otherPrefixes(ctx, adm)...)
+	}
 	if len(faults) > 0 {
 		return nil, &FaultError{faults}
 	}
-	faults = append(faults, checkCounts(infos)...)
-	if _, ok := infos[EnricherState]; !ok { // who reads that looks closer
-		raised, err := checkRaised(ctx, adm, infos)
+	faults = append(faults, n.checkCounts(infos)...)
+	if _, ok := infos[n.EnricherState]; !ok { // who reads that looks closer
+		raised, err := n.checkRaised(ctx, adm, infos)
 		if err != nil {
 			return nil, err
 		}
@@ -153,7 +159,7 @@ func check(ctx context.Context, adm *kadm.Client, names ...string) (map[string]I
 		return nil, fmt.Errorf("describe topics: %w", err)
 	}
 	want := map[string]Spec{}
-	for _, s := range Specs(DefaultLayout()) {
+	for _, s := range n.Specs(DefaultLayout()) {
 		want[s.Name] = s
 	}
 	for _, c := range configs {
@@ -168,7 +174,7 @@ func check(ctx context.Context, adm *kadm.Client, names ...string) (map[string]I
 		for _, key := range []string{configCleanup, configTimestampType} {
 			if got, wanted := have[key], want[c.Name].Configs[key]; got != wanted {
 				when := ", before any record is written"
-				if c.Name == Raw || c.Name == Links {
+				if c.Name == n.Raw || c.Name == n.Links {
 					when = ""
 				}
 				faults = append(faults, fmt.Errorf("topic %s has %s=%q, must be %q: set it with kafka-configs%s", c.Name, key, got, wanted, when))
@@ -182,10 +188,33 @@ func check(ctx context.Context, adm *kadm.Client, names ...string) (map[string]I
 	return infos, nil
 }
 
+// otherPrefixes returns, as one fault, with which other prefixes the cluster has topics
+// of Uptake: the prefix may be a wrong one. Without any, and without a prefix, it returns
+// none.
+func (n *Names) otherPrefixes(ctx context.Context, adm *kadm.Client) []error {
+	all, err := adm.ListTopics(ctx)
+	if err != nil {
+		return nil // that topics are missing is reported in any case
+	}
+	var others []string
+	for _, name := range all.Names() {
+		if prefix, ok := strings.CutSuffix(name, n.Base(n.Raw)); ok && prefix != n.Prefix {
+			others = append(others, strconv.Quote(prefix))
+		}
+	}
+	switch {
+	case len(others) > 0:
+		return []error{fmt.Errorf("kafka-prefix is %q, and the cluster has topics with kafka-prefix %s", n.Prefix, strings.Join(others, ", "))}
+	case n.Prefix != "":
+		return []error{fmt.Errorf("kafka-prefix is %q, and the cluster has no topics of Uptake with another one", n.Prefix)}
+	}
+	return nil
+}
+
 // checkCounts holds the topics that share partition numbers against each other.
-func checkCounts(infos map[string]Info) []error {
+func (n *Names) checkCounts(infos map[string]Info) []error {
 	var names []string
-	for _, name := range []string{Raw, Links, Enriched, EnricherState} {
+	for _, name := range []string{n.Raw, n.Links, n.Enriched, n.EnricherState} {
 		if _, ok := infos[name]; ok {
 			names = append(names, name)
 		}
@@ -203,10 +232,10 @@ func checkCounts(infos map[string]Info) []error {
 // checkRaised holds the topics that share partition numbers against
 // enricher-state. The first enricher writes to every partition of that before it
 // reads anything, so one that is empty beside others was added later.
-func checkRaised(ctx context.Context, adm *kadm.Client, infos map[string]Info) ([]error, error) {
-	ends, err := adm.ListEndOffsets(ctx, EnricherState)
+func (n *Names) checkRaised(ctx context.Context, adm *kadm.Client, infos map[string]Info) ([]error, error) {
+	ends, err := adm.ListEndOffsets(ctx, n.EnricherState)
 	if err != nil {
-		return nil, fmt.Errorf("end of %s: %w", EnricherState, err)
+		return nil, fmt.Errorf("end of %s: %w", n.EnricherState, err)
 	}
 	partitions, empty := 0, 0
 	var failed error
@@ -214,7 +243,7 @@ func checkRaised(ctx context.Context, adm *kadm.Client, infos map[string]Info) (
 		switch {
 		case errors.Is(o.Err, kerr.UnknownTopicOrPartition): // nothing to hold against
 		case o.Err != nil:
-			failed = fmt.Errorf("end of %s/%d: %w", EnricherState, o.Partition, o.Err)
+			failed = fmt.Errorf("end of %s/%d: %w", n.EnricherState, o.Partition, o.Err)
 		default:
 			partitions++
 			if o.Offset == 0 {
@@ -229,9 +258,9 @@ func checkRaised(ctx context.Context, adm *kadm.Client, infos map[string]Info) (
 		return nil, nil
 	}
 	var faults []error
-	for _, name := range []string{Raw, Links, Enriched} {
+	for _, name := range []string{n.Raw, n.Links, n.Enriched} {
 		if i, ok := infos[name]; ok && (empty > 0 || int(i.Partitions) != partitions) {
-			faults = append(faults, fmt.Errorf("topic %s has %d partitions, and %s has state in %d of %d: %w", name, i.Partitions, EnricherState, partitions-empty, partitions, ErrRaised))
+			faults = append(faults, fmt.Errorf("topic %s has %d partitions, and %s has state in %d of %d: %w", name, i.Partitions, n.EnricherState, partitions-empty, partitions, ErrRaised))
 		}
 	}
 	return faults, nil

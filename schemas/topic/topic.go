@@ -3,7 +3,8 @@
 //
 // It owns names (with the schema major), partition counts, topic settings, the
 // mapping of a key to a partition, and the check that what a cluster has is
-// what the services rely on. Nobody else writes a topic's name.
+// what the services rely on. Nobody else writes a topic's name: every name begins
+// with the prefix of its installation and comes from a Names.
 package topic
 
 import (
@@ -12,31 +13,6 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
-)
-
-// Names of the topics.
-const (
-	Raw           = "uptake.raw.v1"
-	Links         = "uptake.links.v1"
-	Enriched      = "uptake.enriched.v1"
-	Rejected      = "uptake.rejected.v1"
-	Catalog       = "uptake.catalog.v1"
-	Metadata      = "uptake.metadata.v1"
-	EnricherState = "uptake.enricher-state.v1"
-	KnownIDs      = "uptake.known-ids.v1"   // hashes of ids that gateways have stored; see ingest-gateway/known
-	Alerts        = "uptake.alerts.v1"      // what alerts said; see rollup-writer/alert
-	AlertState    = "uptake.alert-state.v1" // what the evaluator and deliveries of alerts go on from
-	Notes         = "uptake.notes.v1"       // what people write down beside the numbers; see package note
-
-	Verdicts        = "uptake.verdicts.v1"         // what enrichers decided about single events; see package verdict
-	VerdictRequests = "uptake.verdict-requests.v1" // for which apps they write that
-)
-
-// Consumer groups of the services.
-const (
-	GroupEnricher     = "uptake.enricher.v1"
-	GroupRollupWriter = "uptake.rollup-writer.v1"
-	GroupAlerts       = "uptake.alerts.v1" // who of it has the one partition of Alerts evaluates and delivers
 )
 
 // Settings of topics that the services check.
@@ -108,7 +84,7 @@ type Spec struct {
 const day = 24 * time.Hour
 
 // Specs returns every topic in the order in which they are made.
-func Specs(l Layout) []Spec {
+func (n *Names) Specs(l Layout) []Spec {
 	spec := func(name string, partitions int32, cleanup string, retention time.Duration, timestamps string) Spec {
 		configs := map[string]string{
 			configCleanup:       cleanup,
@@ -126,19 +102,19 @@ func Specs(l Layout) []Spec {
 	// and enriched ones, so the brokers' clock stamps those, not the producers'.
 	// So does retention: a producer whose clock is behind loses nothing.
 	return []Spec{
-		spec(Raw, l.Partitions, deletes, 7*day, appendTime),
-		spec(Links, l.Partitions, deletes, 7*day, appendTime),
-		spec(Enriched, l.Partitions, deletes, 14*day, appendTime),
-		spec(Rejected, l.RejectedPartitions, deletes, 30*day, appendTime),
-		spec(Catalog, 1, compact, 0, createTime),
-		spec(Metadata, 1, compact, 0, createTime),
-		spec(EnricherState, l.Partitions, compact, 0, createTime),
-		spec(KnownIDs, 1, compact, 0, createTime),
-		spec(Alerts, 1, deletes, 90*day, createTime),
-		spec(AlertState, 1, compact, 0, createTime),
-		spec(Notes, 1, compact, 0, createTime),
-		short(spec(Verdicts, l.Partitions, deletes, time.Hour, appendTime)),
-		short(spec(VerdictRequests, 1, deletes, time.Hour, appendTime)),
+		spec(n.Raw, l.Partitions, deletes, 7*day, appendTime),
+		spec(n.Links, l.Partitions, deletes, 7*day, appendTime),
+		spec(n.Enriched, l.Partitions, deletes, 14*day, appendTime),
+		spec(n.Rejected, l.RejectedPartitions, deletes, 30*day, appendTime),
+		spec(n.Catalog, 1, compact, 0, createTime),
+		spec(n.Metadata, 1, compact, 0, createTime),
+		spec(n.EnricherState, l.Partitions, compact, 0, createTime),
+		spec(n.KnownIDs, 1, compact, 0, createTime),
+		spec(n.Alerts, 1, deletes, 90*day, createTime),
+		spec(n.AlertState, 1, compact, 0, createTime),
+		spec(n.Notes, 1, compact, 0, createTime),
+		short(spec(n.Verdicts, l.Partitions, deletes, time.Hour, appendTime)),
+		short(spec(n.VerdictRequests, 1, deletes, time.Hour, appendTime)),
 	}
 }
 

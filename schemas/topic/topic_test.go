@@ -29,7 +29,7 @@ func admin(t *testing.T) *kadm.Client {
 
 func allNames() []string {
 	var names []string
-	for _, s := range Specs(SingleLayout()) {
+	for _, s := range Unprefixed.Specs(SingleLayout()) {
 		names = append(names, s.Name)
 	}
 	return names
@@ -37,42 +37,42 @@ func allNames() []string {
 
 func TestEnsureMakesWhatCheckAsksFor(t *testing.T) {
 	ctx, adm := context.Background(), admin(t)
-	if _, err := Check(ctx, adm, Raw, Enriched); !errors.Is(err, ErrMissing) || !strings.Contains(err.Error(), Raw) {
-		t.Errorf("check of an empty cluster: got %v, want %v naming %s", err, ErrMissing, Raw)
+	if _, err := Unprefixed.Check(ctx, adm, Unprefixed.Raw, Unprefixed.Enriched); !errors.Is(err, ErrMissing) || !strings.Contains(err.Error(), Unprefixed.Raw) {
+		t.Errorf("check of an empty cluster: got %v, want %v naming %s", err, ErrMissing, Unprefixed.Raw)
 	}
 	for range 2 { // rerunnable
-		if err := Ensure(ctx, adm, SingleLayout()); err != nil {
+		if err := Unprefixed.Ensure(ctx, adm, SingleLayout()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	infos, err := Check(ctx, adm, allNames()...)
+	infos, err := Unprefixed.Check(ctx, adm, allNames()...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := infos[Enriched].Partitions, SingleLayout().Partitions; got != want {
+	if got, want := infos[Unprefixed.Enriched].Partitions, SingleLayout().Partitions; got != want {
 		t.Errorf("enriched has %d partitions, want %d", got, want)
 	}
-	if infos[Enriched].ID == (kadm.TopicID{}) {
+	if infos[Unprefixed.Enriched].ID == (kadm.TopicID{}) {
 		t.Error("enriched has no topic id")
 	}
 }
 
 func TestCheckNamesEveryDifference(t *testing.T) {
 	ctx, adm := context.Background(), admin(t)
-	for _, s := range Specs(SingleLayout()) {
+	for _, s := range Unprefixed.Specs(SingleLayout()) {
 		configs := map[string]*string{}
-		if s.Name == Catalog {
+		if s.Name == Unprefixed.Catalog {
 			configs[configCleanup] = kadm.StringPtr(compact)
 		}
 		partitions := s.Partitions
-		if s.Name == Enriched {
+		if s.Name == Unprefixed.Enriched {
 			partitions++
 		}
 		if _, err := adm.CreateTopic(ctx, partitions, 1, configs, s.Name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, err := Check(ctx, adm, allNames()...)
+	_, err := Unprefixed.Check(ctx, adm, allNames()...)
 	if err == nil {
 		t.Fatal("check passed")
 	}
@@ -80,7 +80,7 @@ func TestCheckNamesEveryDifference(t *testing.T) {
 		t.Errorf("error is a %T, want a FaultError", err)
 	}
 	for _, want := range []string{
-		fmt.Sprintf("%s has 5 partitions and", Enriched),
+		fmt.Sprintf("%s has 5 partitions and", Unprefixed.Enriched),
 		`uptake.enriched.v1 has message.timestamp.type="CreateTime", must be "LogAppendTime"`,
 		`uptake.rejected.v1 has message.timestamp.type="CreateTime", must be "LogAppendTime"`,
 		`uptake.metadata.v1 has cleanup.policy="delete", must be "compact"`,
@@ -89,26 +89,26 @@ func TestCheckNamesEveryDifference(t *testing.T) {
 			t.Errorf("error does not say %q:\n%v", want, err)
 		}
 	}
-	if strings.Contains(err.Error(), Catalog) {
-		t.Errorf("error names %s, which is right:\n%v", Catalog, err)
+	if strings.Contains(err.Error(), Unprefixed.Catalog) {
+		t.Errorf("error names %s, which is right:\n%v", Unprefixed.Catalog, err)
 	}
 }
 
 // Topics of a release whose producers stamped raw and links are set right.
 func TestEnsureSetsWhoStamps(t *testing.T) {
 	ctx, adm := context.Background(), admin(t)
-	for _, name := range []string{Raw, Links} {
+	for _, name := range []string{Unprefixed.Raw, Unprefixed.Links} {
 		if _, err := adm.CreateTopic(ctx, SingleLayout().Partitions, 1, map[string]*string{configTimestampType: kadm.StringPtr(createTime)}, name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := Check(ctx, adm, Raw, Links); err == nil {
+	if _, err := Unprefixed.Check(ctx, adm, Unprefixed.Raw, Unprefixed.Links); err == nil {
 		t.Error("check passed before")
 	}
-	if err := Ensure(ctx, adm, SingleLayout()); err != nil {
+	if err := Unprefixed.Ensure(ctx, adm, SingleLayout()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Check(ctx, adm, allNames()...); err != nil {
+	if _, err := Unprefixed.Check(ctx, adm, allNames()...); err != nil {
 		t.Error(err)
 	}
 }
@@ -118,7 +118,7 @@ func TestCheckOfACutConnection(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	adm := admin(t)
 	cancel()
-	if _, err := Check(ctx, adm, Raw); err == nil {
+	if _, err := Unprefixed.Check(ctx, adm, Unprefixed.Raw); err == nil {
 		t.Error("check passed")
 	} else if _, ok := errors.AsType[*FaultError](err); ok {
 		t.Errorf("error is a FaultError: %v", err)

@@ -49,7 +49,7 @@ func (l *log) rawRecords(ctx context.Context, cfg Config, first int64, n int) er
 
 func (l *log) rawRecord(codec *event.Codec, e *event.RawEvent, now time.Time) *kgo.Record {
 	key := topic.RawKey(nil, e.AppID, e.UserID, e.AnonymousID, e.AccountID)
-	return &kgo.Record{Topic: topic.Raw, Partition: topic.Partition(key, l.partitions), Key: key, Value: codec.AppendRaw(nil, e), Timestamp: now}
+	return &kgo.Record{Topic: topic.Unprefixed.Raw, Partition: topic.Partition(key, l.partitions), Key: key, Value: codec.AppendRaw(nil, e), Timestamp: now}
 }
 
 // warmEvents go through the enricher before the first round.
@@ -97,7 +97,7 @@ func enricher(ctx context.Context, r *runner) (_ *load, err error) {
 	}
 	round := func(ctx context.Context) (Sample, error) {
 		n := r.cfg.EnricherEvents
-		before, err := l.committed(ctx, topic.Enriched)
+		before, err := l.committed(ctx, topic.Unprefixed.Enriched)
 		if err != nil {
 			return Sample{}, err
 		}
@@ -112,7 +112,7 @@ func enricher(ctx context.Context, r *runner) (_ *load, err error) {
 		if err != nil {
 			return Sample{}, err
 		}
-		after, err := l.committed(ctx, topic.Enriched) // markers count too
+		after, err := l.committed(ctx, topic.Unprefixed.Enriched) // markers count too
 		if err == nil && after-before < int64(n) {
 			err = fmt.Errorf("enriched grew by %d of %d events", after-before, n)
 		}
@@ -130,7 +130,7 @@ func (l *log) known(ctx context.Context, n int) error {
 			AppID: benchApp, Kind: event.KindTrack, MessageID: fmt.Sprintf("known-%012d", i), ActorID: "u", ActorKind: event.ActorUser,
 			EventTime: now.UnixMicro(), ReceivedAt: now.UnixMicro(), Quantity: 1, RawOffset: int64(i),
 		}
-		return &kgo.Record{Topic: topic.Enriched, Partition: int32(i) % l.partitions, Value: codec.AppendEnriched(nil, &e)}
+		return &kgo.Record{Topic: topic.Unprefixed.Enriched, Partition: int32(i) % l.partitions, Value: codec.AppendEnriched(nil, &e)}
 	})
 }
 
@@ -159,6 +159,6 @@ func enricherFloor(ctx context.Context, r *runner) (_ *load, err error) {
 	if err := l.rawRecords(ctx, r.cfg, 0, r.cfg.EnricherEvents); err != nil {
 		return nil, err
 	}
-	job := floorJob{Kind: "copy", Brokers: l.Addrs(), Topic: topic.Raw, To: topic.Enriched, Partitions: l.partitions, Events: r.cfg.EnricherEvents}
+	job := floorJob{Kind: "copy", Brokers: l.Addrs(), Topic: topic.Unprefixed.Raw, To: topic.Unprefixed.Enriched, Partitions: l.partitions, Events: r.cfg.EnricherEvents}
 	return &load{round: func(ctx context.Context) (Sample, error) { return r.floor(ctx, job) }, close: c.close}, nil
 }

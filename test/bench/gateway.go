@@ -91,7 +91,7 @@ func (r *runner) gatewayLoad(ctx context.Context, name string, requests, events 
 		return nil, fmt.Errorf("warm up: %w", err)
 	}
 	round := func(ctx context.Context) (Sample, error) {
-		before, err := l.committed(ctx, topic.Raw)
+		before, err := l.committed(ctx, topic.Unprefixed.Raw)
 		if err != nil {
 			return Sample{}, err
 		}
@@ -99,7 +99,7 @@ func (r *runner) gatewayLoad(ctx context.Context, name string, requests, events 
 		if err != nil {
 			return Sample{}, err
 		}
-		after, err := l.committed(ctx, topic.Raw)
+		after, err := l.committed(ctx, topic.Unprefixed.Raw)
 		if err != nil {
 			return Sample{}, err
 		}
@@ -157,7 +157,7 @@ func (r *runner) gatewayFloor(ctx context.Context, requests, events int) (_ *loa
 	}
 	raw := rawEvent(0, 0, propertiesJSON(nil, 8, 0, 0), time.Now(), r.cfg)
 	job := floorJob{
-		Kind: "produce", Brokers: l.Addrs(), Topic: topic.Raw, Partitions: l.partitions,
+		Kind: "produce", Brokers: l.Addrs(), Topic: topic.Unprefixed.Raw, Partitions: l.partitions,
 		Requests: requests, Events: events, Connections: r.cfg.Connections, Bytes: len(event.NewCodec().AppendRaw(nil, &raw)),
 	}
 	round := func(ctx context.Context) (Sample, error) {

@@ -39,7 +39,7 @@ func (r *runner) startLog(ctx context.Context) (*log, error) {
 	l := &log{fake, client, kadm.NewClient(client), int32(r.cfg.Partitions)}
 	layout := topic.SingleLayout()
 	layout.Partitions = l.partitions
-	if err := topic.Ensure(ctx, l.admin, layout); err != nil {
+	if err := topic.Unprefixed.Ensure(ctx, l.admin, layout); err != nil {
 		l.close()
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (l *log) fill(ctx context.Context, n int, record func(i int) *kgo.Record) e
 func (l *log) forget(ctx context.Context, below int64) error {
 	offsets := kadm.Offsets{}
 	for p := range l.partitions {
-		offsets.AddOffset(topic.Enriched, p, below, -1)
+		offsets.AddOffset(topic.Unprefixed.Enriched, p, below, -1)
 	}
 	deleted, err := l.admin.DeleteRecords(ctx, offsets)
 	return errors.Join(err, deleted.Error())
@@ -96,21 +96,21 @@ func (l *log) committed(ctx context.Context, name string) (int64, error) {
 // enriched reports whether the enricher has committed everything that is in raw
 // and links now.
 func (l *log) enriched(ctx context.Context) (bool, error) {
-	ends, err := l.admin.ListCommittedOffsets(ctx, topic.Raw, topic.Links)
+	ends, err := l.admin.ListCommittedOffsets(ctx, topic.Unprefixed.Raw, topic.Unprefixed.Links)
 	if err == nil {
 		err = ends.Error()
 	}
 	if err != nil {
 		return false, fmt.Errorf("read the ends of raw and links: %w", err)
 	}
-	commits, err := l.admin.FetchOffsets(ctx, topic.GroupEnricher)
+	commits, err := l.admin.FetchOffsets(ctx, topic.Unprefixed.GroupEnricher)
 	if err != nil {
 		return false, err
 	}
 	behind := false
 	ends.Each(func(end kadm.ListedOffset) {
 		at := end.Offset
-		if end.Topic == topic.Links && at > 0 {
+		if end.Topic == topic.Unprefixed.Links && at > 0 {
 			at-- // the marker of the transaction that wrote the last link
 		}
 		c, ok := commits.Lookup(end.Topic, end.Partition)

@@ -159,7 +159,7 @@ func TestOverload(t *testing.T) {
 
 // lag is how many records raw and enriched hold beyond what the groups committed.
 func (w *whole) lag(ctx context.Context) (behind int64, err error) {
-	for name, group := range map[string]string{topic.Raw: topic.GroupEnricher, topic.Enriched: topic.GroupRollupWriter} {
+	for name, group := range map[string]string{topic.Unprefixed.Raw: topic.Unprefixed.GroupEnricher, topic.Unprefixed.Enriched: topic.Unprefixed.GroupRollupWriter} {
 		end, err := w.log.committed(ctx, name)
 		if err != nil {
 			return 0, err

@@ -160,11 +160,11 @@ func (c *closers) side(ctx context.Context, r *runner, shape blockShape, unguard
 	if s.log, err = c.log(ctx, r); err != nil {
 		return nil, err
 	}
-	topics, err := s.log.admin.ListTopics(ctx, topic.Raw)
+	topics, err := s.log.admin.ListTopics(ctx, topic.Unprefixed.Raw)
 	if err != nil {
 		return nil, err
 	}
-	s.rawID = topics[topic.Raw].ID.String()
+	s.rawID = topics[topic.Unprefixed.Raw].ID.String()
 	if s.dir, err = r.dir("protocol"); err != nil {
 		return nil, err
 	}
@@ -192,7 +192,7 @@ func (s *side) fill(ctx context.Context, n int64) error {
 	err := s.log.fill(ctx, int(n*parts), func(i int) *kgo.Record {
 		run := int64(i) / every
 		p, offset := run%parts, begin+run/parts*every+int64(i)%every
-		rec := &kgo.Record{Topic: topic.Enriched, Partition: int32(p)}
+		rec := &kgo.Record{Topic: topic.Unprefixed.Enriched, Partition: int32(p)}
 		if offset%every != every-1 {
 			e := enrichedEvent(offset*parts+p, now, s.cfg)
 			e.RawOffset = offset/every*(every-1) + offset%every // raw has no controls
@@ -253,12 +253,12 @@ func (s *side) round(ctx context.Context, each int) (got ProtocolRound, err erro
 // committed asks the log whether the full blocks are written: asking the writer
 // for its metrics would cost it as much as it does for a thousand rows.
 func (s *side) committed(ctx context.Context) (bool, error) {
-	commits, err := s.log.admin.FetchOffsets(ctx, topic.GroupRollupWriter)
+	commits, err := s.log.admin.FetchOffsets(ctx, topic.Unprefixed.GroupRollupWriter)
 	if err != nil {
 		return false, err
 	}
 	for p := range s.log.partitions {
-		c, ok := commits.Lookup(topic.Enriched, p)
+		c, ok := commits.Lookup(topic.Unprefixed.Enriched, p)
 		if !ok || c.At < int64(s.blocks*s.shape.rows) {
 			return false, nil
 		}

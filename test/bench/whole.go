@@ -192,7 +192,7 @@ func sessionEvent(dst []byte, i int64, links int, cfg Config) []byte {
 
 // blocks reads the writer's counters.
 func (p *process) blocks(ctx context.Context) (Blocks, error) {
-	enriched := `{topic="` + topic.Enriched + `"}`
+	enriched := `{topic="` + topic.Unprefixed.Enriched + `"}`
 	values := map[string]float64{
 		"uptake_writer_blocks_total" + enriched: 0, "uptake_writer_rows_written_total" + enriched: 0, "uptake_writer_statements_total": 0,
 		"uptake_writer_correction_read_rows_total": 0, "uptake_writer_corrected_rows_total": 0,

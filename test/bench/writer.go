@@ -34,7 +34,7 @@ func (l *log) enrichedRecords(ctx context.Context, cfg Config, first int64, n in
 	now := time.Now()
 	return l.fill(ctx, n, func(i int) *kgo.Record {
 		e := enrichedEvent(first+int64(i), now, cfg)
-		return &kgo.Record{Topic: topic.Enriched, Partition: int32(i/1000) % l.partitions, Value: codec.AppendEnriched(nil, &e)}
+		return &kgo.Record{Topic: topic.Unprefixed.Enriched, Partition: int32(i/1000) % l.partitions, Value: codec.AppendEnriched(nil, &e)}
 	})
 }
 
@@ -196,7 +196,7 @@ func writerFloor(ctx context.Context, r *runner) (_ *load, err error) {
 		return nil, err
 	}
 	job := floorJob{
-		Kind: "insert", Addr: server.NativeAddr(), Database: database, Brokers: l.Addrs(), Topic: topic.Enriched,
+		Kind: "insert", Addr: server.NativeAddr(), Database: database, Brokers: l.Addrs(), Topic: topic.Unprefixed.Enriched,
 		Partitions: l.partitions, Events: r.cfg.WriterEvents, BlockRows: blockRows,
 	}
 	return &load{round: func(ctx context.Context) (Sample, error) { return r.floor(ctx, job) }, close: c.close}, nil

@@ -651,6 +651,28 @@ func TestLoadIsSizedAsByTheProgram(t *testing.T) {
 	}
 }
 
+// Whatever has the brokers has the prefix.
+func TestPrefixIsEverywhere(t *testing.T) {
+	found := 0
+	for _, o := range objects(t, render(t, values(t, "most"))[0]) {
+		env := map[string]string{}
+		for _, c := range list(o, "spec", "template", "spec", "containers") {
+			for _, e := range list(c, "env") {
+				env[text(e, "name")] = text(e, "value")
+			}
+		}
+		if _, ok := env["UPTAKE_KAFKA_BROKERS"]; ok {
+			found++
+			if got := env["UPTAKE_KAFKA_PREFIX"]; got != "staging." {
+				t.Errorf("%s has the prefix %q", text(o, "metadata", "name"), got)
+			}
+		}
+	}
+	if found < 7 { // gateway, enricher, writer, alerts, console, topics, init
+		t.Errorf("only %d have the brokers", found)
+	}
+}
+
 // Alerts and dashboard are those of deploy/grafana; scalers watch the groups and
 // topics that the services use.
 func TestMonitoringAndScalers(t *testing.T) {
@@ -673,9 +695,10 @@ func TestMonitoringAndScalers(t *testing.T) {
 	if got := text(find(all, "ConfigMap", "prod-dashboards"), "data", "uptake.json"); strings.TrimSpace(got) != strings.TrimSpace(string(board)) {
 		t.Error("the ConfigMap differs from deploy/grafana/uptake.json")
 	}
+	names := topic.NewNames("staging.")
 	for name, want := range map[string][2]string{
-		"prod-enricher":      {topic.GroupEnricher, topic.Raw},
-		"prod-rollup-writer": {topic.GroupRollupWriter, topic.Enriched},
+		"prod-enricher":      {names.GroupEnricher, names.Raw},
+		"prod-rollup-writer": {names.GroupRollupWriter, names.Enriched},
 	} {
 		m := at(find(all, "ScaledObject", name), "spec", "triggers", "0", "metadata")
 		if got := [2]string{text(m, "consumerGroup"), text(m, "topic")}; got != want {

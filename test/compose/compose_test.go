@@ -212,6 +212,11 @@ func checkService(t *testing.T, p *types.Project, made, dockerfile, name string,
 			t.Errorf("%s: %s is no file", name, key)
 		}
 	}
+	if s.Environment["UPTAKE_KAFKA_BROKERS"] != nil || slices.Contains(s.Command, "-kafka-brokers") {
+		if _, ok := s.Environment["UPTAKE_KAFKA_PREFIX"]; !ok {
+			t.Errorf("%s has no UPTAKE_KAFKA_PREFIX", name)
+		}
+	}
 	for _, v := range s.Volumes {
 		if v.Type != types.VolumeTypeBind {
 			if _, ok := p.Volumes[v.Source]; !ok {

@@ -172,8 +172,8 @@ func (s *stage) settled(t *testing.T) {
 		group  string
 		topics []string
 	}{
-		{topic.GroupEnricher, []string{topic.Raw}},
-		{topic.GroupRollupWriter, []string{topic.Enriched, topic.Rejected}},
+		{topic.Unprefixed.GroupEnricher, []string{topic.Unprefixed.Raw}},
+		{topic.Unprefixed.GroupRollupWriter, []string{topic.Unprefixed.Enriched, topic.Unprefixed.Rejected}},
 	} {
 		ends, err := admin.ListEndOffsets(ctx, step.topics...)
 		if err != nil {

@@ -769,20 +769,20 @@ func testLayout(t *testing.T, s suite) {
 	adm := s.admin(t)
 	layout := topic.SingleLayout()
 	for range 2 {
-		if err := topic.Ensure(within(t), adm, layout); err != nil {
+		if err := topic.Unprefixed.Ensure(within(t), adm, layout); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var all []string
-	for _, spec := range topic.Specs(layout) {
+	for _, spec := range topic.Unprefixed.Specs(layout) {
 		all = append(all, spec.Name)
 	}
 	var infos map[string]topic.Info
 	eventually(t, func() (err error) { // brokers learn of new topics one after the other
-		infos, err = topic.Check(t.Context(), adm, all...)
+		infos, err = topic.Unprefixed.Check(t.Context(), adm, all...)
 		return err
 	})
-	if got := infos[topic.Raw].Partitions; got != layout.Partitions {
-		t.Errorf("partitions of %s: got %d, want %d", topic.Raw, got, layout.Partitions)
+	if got := infos[topic.Unprefixed.Raw].Partitions; got != layout.Partitions {
+		t.Errorf("partitions of %s: got %d, want %d", topic.Unprefixed.Raw, got, layout.Partitions)
 	}
 }

@@ -101,7 +101,7 @@ func TestReplayRejected(t *testing.T) {
 			ReceivedAt: event.FromTime(time.Now()), Quantity: 1, Protocol: "segment", Properties: []byte(`{"n":1}`),
 		}
 		key := topic.RawKey(nil, e.AppID, e.UserID, "", "")
-		r := &kgo.Record{Topic: topic.Raw, Partition: topic.Partition(key, topic.SingleLayout().Partitions), Key: key, Value: codec.AppendRaw(nil, &e)}
+		r := &kgo.Record{Topic: topic.Unprefixed.Raw, Partition: topic.Partition(key, topic.SingleLayout().Partitions), Key: key, Value: codec.AppendRaw(nil, &e)}
 		if err := producer.ProduceSync(ctx, r).FirstErr(); err != nil {
 			t.Fatal(err)
 		}

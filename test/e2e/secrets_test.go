@@ -578,13 +578,13 @@ func (s *search) judge() {
 		sums[p.app].removed++
 		for _, place := range where {
 			if app.place == inEnricher && p.kind != credentials &&
-				(place == "topic "+topic.Raw || place == "topic "+topic.Rejected || place == "table "+stack.Database+".rejected_events") {
+				(place == "topic "+topic.Unprefixed.Raw || place == "topic "+topic.Unprefixed.Rejected || place == "table "+stack.Database+".rejected_events") {
 				continue
 			}
 			faults[fmt.Sprintf("%s: %s of %s (rejected: %t) is in %s", p.app, p.kind, p.request, p.rejected, place)]++
 		}
 	}
-	if !s.anywhere("topic " + topic.Verdicts) {
+	if !s.anywhere("topic " + topic.Unprefixed.Verdicts) {
 		s.t.Error("no verdict has any secret that is kept: verdicts were not searched")
 	}
 	for _, f := range slices.Sorted(maps.Keys(faults)) {
@@ -664,7 +664,7 @@ func (s *search) pastTheGateway(ctx context.Context, log kafka.Log, app *private
 		ReceivedAt: event.FromTime(time.Now()), Properties: object(), Traits: object(), Context: object(),
 	}
 	key := topic.RawKey(nil, e.AppID, e.UserID, "", "")
-	s.produce(ctx, log, &kgo.Record{Topic: topic.Raw, Partition: topic.Partition(key, topic.SingleLayout().Partitions), Key: key, Value: event.NewCodec().AppendRaw(nil, &e)})
+	s.produce(ctx, log, &kgo.Record{Topic: topic.Unprefixed.Raw, Partition: topic.Partition(key, topic.SingleLayout().Partitions), Key: key, Value: event.NewCodec().AppendRaw(nil, &e)})
 }
 
 func (s *search) produce(ctx context.Context, log kafka.Log, r *kgo.Record) {
@@ -683,5 +683,5 @@ func (s *search) produce(ctx context.Context, log kafka.Log, r *kgo.Record) {
 // the live view.
 func (s *search) watch(ctx context.Context, log kafka.Log, app string) {
 	s.t.Helper()
-	s.produce(ctx, log, &kgo.Record{Topic: topic.VerdictRequests, Value: verdict.Request{App: app}.Value()})
+	s.produce(ctx, log, &kgo.Record{Topic: topic.Unprefixed.VerdictRequests, Value: verdict.Request{App: app}.Value()})
 }

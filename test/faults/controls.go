@@ -246,7 +246,7 @@ func (e *env) passBy(ctx context.Context, name string) (bool, error) {
 	given := make(chan struct{}, 1)
 	cl, err := kgo.NewClient(
 		kgo.SeedBrokers(e.addrs()...), kgo.ClientID(name),
-		kgo.ConsumerGroup(topic.GroupRollupWriter), kgo.ConsumeTopics(topic.Enriched, topic.Rejected),
+		kgo.ConsumerGroup(topic.Unprefixed.GroupRollupWriter), kgo.ConsumeTopics(topic.Unprefixed.Enriched, topic.Unprefixed.Rejected),
 		kgo.DisableAutoCommit(), kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()),
 		kgo.SessionTimeout(2*time.Second), kgo.HeartbeatInterval(200*time.Millisecond), kgo.RebalanceTimeout(3*time.Second),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, added map[string][]int32) {
@@ -259,7 +259,7 @@ func (e *env) passBy(ctx context.Context, name string) (bool, error) {
 		}),
 	)
 	if err != nil {
-		return false, fmt.Errorf("join group %s: %w", topic.GroupRollupWriter, err)
+		return false, fmt.Errorf("join group %s: %w", topic.Unprefixed.GroupRollupWriter, err)
 	}
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(ctx, passTimeout)
@@ -282,11 +282,11 @@ func (e *env) allHeld(ctx context.Context) bool {
 	adm := kadm.NewClient(e.producer)
 	want := int(e.layout.Partitions + e.layout.RejectedPartitions)
 	for ; ctx.Err() == nil; wait(ctx, 50*time.Millisecond) {
-		groups, err := adm.DescribeGroups(ctx, topic.GroupRollupWriter)
+		groups, err := adm.DescribeGroups(ctx, topic.Unprefixed.GroupRollupWriter)
 		if err != nil || groups.Error() != nil {
 			continue
 		}
-		g, held := groups[topic.GroupRollupWriter], 0
+		g, held := groups[topic.Unprefixed.GroupRollupWriter], 0
 		for _, numbers := range g.AssignedPartitions() {
 			held += len(numbers)
 		}

@@ -475,7 +475,7 @@ func (e *env) lag(ctx context.Context) (string, error) {
 	defer cancel()
 	adm := kadm.NewClient(e.producer)
 	var left []string
-	for group, topics := range map[string][]string{topic.GroupEnricher: {topic.Raw}, topic.GroupRollupWriter: {topic.Enriched, topic.Rejected}} {
+	for group, topics := range map[string][]string{topic.Unprefixed.GroupEnricher: {topic.Unprefixed.Raw}, topic.Unprefixed.GroupRollupWriter: {topic.Unprefixed.Enriched, topic.Unprefixed.Rejected}} {
 		commits, err := adm.FetchOffsets(ctx, group)
 		if err != nil {
 			return "", fmt.Errorf("commits of group %s: %w", group, err)

@@ -28,7 +28,7 @@ type undertaker struct {
 func (u *undertaker) bury(ctx context.Context, e *env) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	groups, err := kadm.NewClient(e.producer).DescribeGroups(ctx, topic.GroupEnricher, topic.GroupRollupWriter)
+	groups, err := kadm.NewClient(e.producer).DescribeGroups(ctx, topic.Unprefixed.GroupEnricher, topic.Unprefixed.GroupRollupWriter)
 	if err != nil {
 		return fmt.Errorf("describe groups: %w", err)
 	}

@@ -646,7 +646,7 @@ func oversize(ctx context.Context, e *env, f *fault) (string, error) {
 }
 
 func (e *env) produceRaw(ctx context.Context, f *fault, value []byte, code string) error {
-	rec := &kgo.Record{Topic: topic.Raw, Partition: int32(f.rng.IntN(int(e.layout.Partitions))), Value: value}
+	rec := &kgo.Record{Topic: topic.Unprefixed.Raw, Partition: int32(f.rng.IntN(int(e.layout.Partitions))), Value: value}
 	if err := e.producer.ProduceSync(ctx, rec).FirstErr(); err != nil {
 		return fmt.Errorf("produce a poison record: %w", err)
 	}

@@ -23,21 +23,21 @@ func trace(ctx context.Context, addrs []string, prefix string) (map[string]int, 
 	}
 	defer cl.Close()
 	adm := kadm.NewClient(cl)
-	starts, err := adm.ListStartOffsets(ctx, topic.Enriched)
+	starts, err := adm.ListStartOffsets(ctx, topic.Unprefixed.Enriched)
 	if err != nil {
 		return nil, fmt.Errorf("trace: %w", err)
 	}
-	ends, err := adm.ListCommittedOffsets(ctx, topic.Enriched)
+	ends, err := adm.ListCommittedOffsets(ctx, topic.Unprefixed.Enriched)
 	if err != nil {
 		return nil, fmt.Errorf("trace: %w", err)
 	}
 	left := map[int32]int64{} // end by partition
-	from := map[string]map[int32]kgo.Offset{topic.Enriched: {}}
+	from := map[string]map[int32]kgo.Offset{topic.Unprefixed.Enriched: {}}
 	ends.Each(func(o kadm.ListedOffset) {
-		start, _ := starts.Lookup(topic.Enriched, o.Partition)
+		start, _ := starts.Lookup(topic.Unprefixed.Enriched, o.Partition)
 		if o.Offset > start.Offset {
 			left[o.Partition] = o.Offset
-			from[topic.Enriched][o.Partition] = kgo.NewOffset().At(start.Offset)
+			from[topic.Unprefixed.Enriched][o.Partition] = kgo.NewOffset().At(start.Offset)
 		}
 	})
 	cl.AddConsumePartitions(from)

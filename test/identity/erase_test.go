@@ -205,7 +205,7 @@ func (p *person) exported(ctx context.Context) {
 			p.t.Errorf("%d rows of %s name the person, the export has %d", n, table, in[name])
 		}
 	}
-	for _, want := range []string{"person", "users", "memberships", "identity_links", topic.EnricherState, "kafka", "end"} {
+	for _, want := range []string{"person", "users", "memberships", "identity_links", topic.Unprefixed.EnricherState, "kafka", "end"} {
 		if in[want] == 0 {
 			p.t.Errorf("nothing of %s is in the export: %v", want, in)
 		}
@@ -227,7 +227,7 @@ func (p *person) rejectedLater(ctx context.Context) {
 			AppID: stack.App, Stage: event.StageGateway, Code: "missing_event", MessageID: "late", Protocol: "segment", ReceivedAt: event.FromTime(time.Now()),
 			RejectedAt: event.FromTime(time.Now()), SourcePartition: -1, SourceOffset: -1, Original: []byte(original),
 		}
-		put(ctx, p.t, p.log, &kgo.Record{Topic: topic.Rejected, Key: []byte(stack.App), Value: event.NewCodec().AppendRejected(nil, &record)})
+		put(ctx, p.t, p.log, &kgo.Record{Topic: topic.Unprefixed.Rejected, Key: []byte(stack.App), Value: event.NewCodec().AppendRejected(nil, &record)})
 	}
 	p.settle(ctx)
 	if n := p.naming(ctx, stack.Database+".rejected_events"); n != 2 {
@@ -445,7 +445,7 @@ func produce(ctx context.Context, t *testing.T, log kafka.Log, calls []call) {
 		k := &calls[i]
 		key := topic.RawKey(nil, k.AppID, k.UserID, k.AnonymousID, k.AccountID)
 		records = append(records, &kgo.Record{
-			Topic: topic.Raw, Partition: topic.Partition(key, topic.SingleLayout().Partitions), Key: key, Value: codec.AppendRaw(nil, &k.RawEvent),
+			Topic: topic.Unprefixed.Raw, Partition: topic.Partition(key, topic.SingleLayout().Partitions), Key: key, Value: codec.AppendRaw(nil, &k.RawEvent),
 		})
 	}
 	put(ctx, t, log, records...)

@@ -354,7 +354,7 @@ func TestSameMessageSamePerson(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cl.Close()
-	if err := topic.Ensure(ctx, kadm.NewClient(cl), topic.SingleLayout()); err != nil {
+	if err := topic.Unprefixed.Ensure(ctx, kadm.NewClient(cl), topic.SingleLayout()); err != nil {
 		t.Fatal(err)
 	}
 	g := ingesttest.New(t, segment.New(), posthog.Protocol{}, mixpanel.Protocol{}, amplitude.Protocol{})
@@ -393,11 +393,11 @@ func TestSameMessageSamePerson(t *testing.T) {
 // done returns nil when the enricher has carried out everything in raw.
 func done(ctx context.Context, cl *kgo.Client) error {
 	admin := kadm.NewClient(cl)
-	ends, err := admin.ListEndOffsets(ctx, topic.Raw)
+	ends, err := admin.ListEndOffsets(ctx, topic.Unprefixed.Raw)
 	if err != nil {
 		return err
 	}
-	offsets, err := admin.FetchOffsets(ctx, topic.GroupEnricher)
+	offsets, err := admin.FetchOffsets(ctx, topic.Unprefixed.GroupEnricher)
 	if err != nil {
 		return err
 	}
@@ -424,7 +424,7 @@ func decoded(t *testing.T, g *ingesttest.Gateway, list []message) (records []*kg
 	codec := event.NewCodec()
 	for i := range res.Events {
 		key := []byte(res.Keys[i])
-		records = append(records, &kgo.Record{Topic: topic.Raw, Partition: topic.Partition(key, topic.SingleLayout().Partitions), Key: key, Value: codec.AppendRaw(nil, &res.Events[i])})
+		records = append(records, &kgo.Record{Topic: topic.Unprefixed.Raw, Partition: topic.Partition(key, topic.SingleLayout().Partitions), Key: key, Value: codec.AppendRaw(nil, &res.Events[i])})
 	}
 	return records
 }
@@ -476,11 +476,11 @@ func whom(ctx context.Context, t *testing.T, log kafka.Log) map[string][]string 
 	for p := range topic.SingleLayout().Partitions {
 		var rows []*row
 		by := map[string][]*row{} // by actor
-		b, err := r.Bounds(ctx, topic.Enriched, p)
+		b, err := r.Bounds(ctx, topic.Unprefixed.Enriched, p)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = r.Read(ctx, topic.Enriched, p, b.Start, b.End, func(rec *kgo.Record) error {
+		_, err = r.Read(ctx, topic.Unprefixed.Enriched, p, b.Start, b.End, func(rec *kgo.Record) error {
 			typ, err := codec.Type(rec.Value)
 			if err != nil {
 				return err

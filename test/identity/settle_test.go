@@ -42,11 +42,11 @@ func settled(ctx context.Context, log kafka.Log) error {
 	}
 	calm := time.Time{}
 	return stack.Await(ctx, "the services to carry out all there is", func() error {
-		if err := behind(topic.GroupEnricher, topic.Raw); err != nil {
+		if err := behind(topic.Unprefixed.GroupEnricher, topic.Unprefixed.Raw); err != nil {
 			calm = time.Time{}
 			return err
 		}
-		if err := behind(topic.GroupRollupWriter, topic.Enriched, topic.Rejected); err != nil {
+		if err := behind(topic.Unprefixed.GroupRollupWriter, topic.Unprefixed.Enriched, topic.Unprefixed.Rejected); err != nil {
 			calm = time.Time{}
 			return err
 		}

@@ -2,6 +2,7 @@
 package layout
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -163,5 +164,53 @@ func TestClickHouseIsReachedByTheWriterAlone(t *testing.T) {
 		if !f.isTest() && f.path != "enricher/main.go" && !f.under("enricher/internal/catalogcli") && slices.Contains(f.imports, module+"enricher/internal/catalogcli") {
 			t.Errorf("%s imports enricher/internal/catalogcli", f.path)
 		}
+	}
+}
+
+// name is a name of a topic or group without the prefix of an installation.
+var name = regexp.MustCompile(`uptake\.[a-z-]+\.v[0-9]`)
+
+// Services and commands take the names of topics, groups and transactional ids from
+// their settings: code that had them from elsewhere would use those of an installation
+// without a prefix. The log of standalone is its own.
+func TestNamesInKafkaHaveThePrefix(t *testing.T) {
+	used := map[string]bool{}
+	for _, f := range files(t) {
+		if f.isTest() || f.under("test", "rollup-writer/internal/writertest") || path.Dir(f.path) == "schemas/topic" {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "..", filepath.FromSlash(f.path)), nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.BasicLit:
+				if n.Kind == token.STRING && name.MatchString(n.Value) {
+					t.Errorf("%s has the literal %s: take the name from topic.Names", f.path, n.Value)
+				}
+			case *ast.SelectorExpr:
+				x, ok := n.X.(*ast.Ident)
+				if !ok || x.Name != "topic" {
+					break
+				}
+				switch n.Sel.Name {
+				case "Unprefixed":
+					used["Unprefixed"] = true
+					if !f.under("deploy/standalone/machine") {
+						t.Errorf("%s uses topic.Unprefixed: use the names of the settings", f.path)
+					}
+				case "NewNames":
+					used["NewNames"] = true
+					if !f.under("schemas/svc/kafka") {
+						t.Errorf("%s uses topic.NewNames: use kafka.Config.Names", f.path)
+					}
+				}
+			}
+			return true
+		})
+	}
+	if len(used) != 2 {
+		t.Errorf("only %v were found: does this test know the names of package topic?", used)
 	}
 }

@@ -24,22 +24,22 @@ func prepareLog(ctx context.Context, addr string, logger *slog.Logger) (first bo
 	defer cl.Close()
 	adm := kadm.NewClient(cl)
 	layout := topic.SingleLayout()
-	if err := topic.Ensure(ctx, adm, layout); err != nil {
+	if err := topic.Unprefixed.Ensure(ctx, adm, layout); err != nil {
 		return false, err
 	}
 	var names []string
-	for _, s := range topic.Specs(layout) {
+	for _, s := range topic.Unprefixed.Specs(layout) {
 		names = append(names, s.Name)
 	}
-	if _, err := topic.Check(ctx, adm, names...); err != nil {
+	if _, err := topic.Unprefixed.Check(ctx, adm, names...); err != nil {
 		return false, err
 	}
 
-	ends, err := adm.ListEndOffsets(ctx, topic.Catalog)
+	ends, err := adm.ListEndOffsets(ctx, topic.Unprefixed.Catalog)
 	if err != nil {
 		return false, fmt.Errorf("look for a catalog: %w", err)
 	}
-	end, _ := ends.Lookup(topic.Catalog, 0)
+	end, _ := ends.Lookup(topic.Unprefixed.Catalog, 0)
 	if end.Err != nil || end.Offset > 0 { // some catalog was applied before
 		return false, end.Err
 	}
@@ -55,7 +55,7 @@ func prepareLog(ctx context.Context, addr string, logger *slog.Logger) (first bo
 	if err != nil {
 		return false, fmt.Errorf("apply sample catalog: %w", err)
 	}
-	r := &kgo.Record{Topic: topic.Catalog, Key: v.Key(), Value: value}
+	r := &kgo.Record{Topic: topic.Unprefixed.Catalog, Key: v.Key(), Value: value}
 	if err := cl.ProduceSync(ctx, r).FirstErr(); err != nil {
 		return false, fmt.Errorf("apply sample catalog: %w", err)
 	}

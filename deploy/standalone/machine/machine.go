@@ -31,6 +31,7 @@ import (
 	insightsample "github.com/uptakehq/uptake/schemas/insight/sample"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
+	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/schemas/topic/locallog"
 )
 
@@ -278,7 +279,7 @@ func (m *Machine) console(data *dataDir, brokers string, secret setting.Secret, 
 		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}
 	cfg.Live, cfg.Notes, cfg.Kafka.Brokers = true, true, setting.Strings{brokers}
-	pages, err := console.New(cfg, console.Dependencies{Logger: s.logger, Metrics: s.registry, Acknowledge: alert.Acknowledger(opts)})
+	pages, err := console.New(cfg, console.Dependencies{Logger: s.logger, Metrics: s.registry, Acknowledge: alert.Acknowledger(opts, topic.Unprefixed)})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}

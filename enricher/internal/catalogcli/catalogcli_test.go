@@ -54,7 +54,7 @@ func (w *world) withLog() *world {
 		w.t.Fatal(err)
 	}
 	defer cl.Close()
-	if err := topic.Ensure(w.t.Context(), kadm.NewClient(cl), topic.SingleLayout()); err != nil {
+	if err := topic.Unprefixed.Ensure(w.t.Context(), kadm.NewClient(cl), topic.SingleLayout()); err != nil {
 		w.t.Fatal(err)
 	}
 	w.env["UPTAKE_KAFKA_BROKERS"] = strings.Join(c.ListenAddrs(), ",")

@@ -150,7 +150,7 @@ func (c *command) catalogApply(ctx context.Context, args []string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	vs, err := openVersions(c.app, opts)
+	vs, err := openVersions(c.app, c.kafka.Names(), opts)
 	if err != nil {
 		return err
 	}

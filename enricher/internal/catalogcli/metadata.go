@@ -20,7 +20,7 @@ func (c *command) agreement() (*metadata.Agreement, error) {
 	if err != nil {
 		return nil, err
 	}
-	return metadata.NewAgreement(metadata.AgreementConfig{Options: opts, Limits: metadata.DefaultLimits(), Logger: c.logger(), Now: c.now})
+	return metadata.NewAgreement(metadata.AgreementConfig{Options: opts, Names: c.kafka.Names(), Limits: metadata.DefaultLimits(), Logger: c.logger(), Now: c.now})
 }
 
 func (c *command) metadataShow(ctx context.Context, args []string) error {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/uptakehq/uptake/enricher/internal/metadata"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // shop is a table of events with conflicts, after a key was pinned.
@@ -107,6 +108,7 @@ func TestRecover(t *testing.T) {
 func TestSuggest(t *testing.T) {
 	s := newShop(t)
 	a, err := metadata.NewAgreement(metadata.AgreementConfig{
+		Names:   topic.Unprefixed,
 		Options: []kgo.Opt{kgo.SeedBrokers(strings.Split(s.env["UPTAKE_KAFKA_BROKERS"], ",")...)}, Limits: metadata.DefaultLimits(), Logger: slog.New(slog.DiscardHandler), Now: time.Now,
 	})
 	if err != nil {

@@ -18,15 +18,16 @@ import (
 type versions struct {
 	app    string
 	opts   []kgo.Opt
+	names  *topic.Names
 	reader *reader.Reader
 }
 
-func openVersions(app string, opts []kgo.Opt) (*versions, error) {
+func openVersions(app string, names *topic.Names, opts []kgo.Opt) (*versions, error) {
 	r, err := reader.New(opts...)
 	if err != nil {
 		return nil, err
 	}
-	return &versions{app: app, opts: opts, reader: r}, nil
+	return &versions{app: app, opts: opts, names: names, reader: r}, nil
 }
 
 // versions opens those of the app that the flags of needsLog name.
@@ -35,19 +36,19 @@ func (c *command) versions() (*versions, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openVersions(c.app, opts)
+	return openVersions(c.app, c.kafka.Names(), opts)
 }
 
 func (v *versions) close() { v.reader.Close() }
 
 // all reads the versions, the first one first.
 func (v *versions) all(ctx context.Context) ([]*catalog.Version, error) {
-	b, err := v.reader.Bounds(ctx, topic.Catalog, 0)
+	b, err := v.reader.Bounds(ctx, v.names.Catalog, 0)
 	if err != nil {
 		return nil, err
 	}
 	byNumber := map[int64]*catalog.Version{}
-	_, err = v.reader.Read(ctx, topic.Catalog, 0, b.Start, b.End, func(r *kgo.Record) error {
+	_, err = v.reader.Read(ctx, v.names.Catalog, 0, b.Start, b.End, func(r *kgo.Record) error {
 		if app, _, err := catalog.ParseKey(r.Key); err != nil || app != v.app {
 			return nil // another app's version, or not a version
 		}
@@ -95,7 +96,7 @@ func (v *versions) apply(ctx context.Context, next *catalog.Version) error {
 	if err != nil {
 		return err
 	}
-	_, err = arbiter.Write(ctx, arbiter.Config{Options: v.opts, TransactionalID: topic.Catalog + "." + v.app}, func(ctx context.Context) ([]*kgo.Record, error) {
+	_, err = arbiter.Write(ctx, arbiter.Config{Options: v.opts, TransactionalID: v.names.Catalog + "." + v.app}, func(ctx context.Context) ([]*kgo.Record, error) {
 		live, err := v.live(ctx)
 		if err != nil {
 			return nil, err
@@ -112,7 +113,7 @@ func (v *versions) apply(ctx context.Context, next *catalog.Version) error {
 		if number != next.Number-1 {
 			return nil, fmt.Errorf("version %d of %s is in force, by %s: %w", number, v.app, live.Author, errBeaten)
 		}
-		return []*kgo.Record{{Topic: topic.Catalog, Key: next.Key(), Value: value}}, nil
+		return []*kgo.Record{{Topic: v.names.Catalog, Key: next.Key(), Value: value}}, nil
 	})
 	return err
 }

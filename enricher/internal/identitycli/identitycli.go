@@ -122,10 +122,12 @@ type client struct {
 	codec      *event.Codec
 	cl         *kgo.Client
 	reader     *reader.Reader
+	names      *topic.Names
 	partitions int32
 }
 
 func (c *client) open(ctx context.Context, log *slog.Logger) error {
+	c.names = c.kafka.Names()
 	opts, err := c.kafka.Options(log, nil)
 	if err != nil {
 		return err
@@ -137,9 +139,9 @@ func (c *client) open(ctx context.Context, log *slog.Logger) error {
 	if c.cl, err = kgo.NewClient(opts...); err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}
-	infos, err := topic.Check(ctx, kadm.NewClient(c.cl), topic.Raw, topic.Links, topic.Enriched, topic.EnricherState)
+	infos, err := c.names.Check(ctx, kadm.NewClient(c.cl), c.names.Raw, c.names.Links, c.names.Enriched, c.names.EnricherState)
 	if err == nil {
-		c.partitions = infos[topic.EnricherState].Partitions
+		c.partitions = infos[c.names.EnricherState].Partitions
 		c.reader, err = reader.New(opts...)
 	}
 	if err != nil {
@@ -155,13 +157,13 @@ func (c *client) close() {
 
 // read returns the newest records about an id in the changelog of a partition.
 func (c *client) read(ctx context.Context, partition int32, about func(*identity.Record) bool) ([]identity.Record, error) {
-	b, err := c.reader.Bounds(ctx, topic.EnricherState, partition)
+	b, err := c.reader.Bounds(ctx, c.names.EnricherState, partition)
 	if err != nil {
 		return nil, err
 	}
 	newest := map[string]int{}
 	var list []identity.Record
-	_, err = c.reader.Read(ctx, topic.EnricherState, partition, b.Start, b.End, func(r *kgo.Record) error {
+	_, err = c.reader.Read(ctx, c.names.EnricherState, partition, b.Start, b.End, func(r *kgo.Record) error {
 		key := string(r.Key)
 		if i, ok := newest[key]; ok {
 			list[i] = identity.Record{} // replaced or withdrawn
@@ -218,7 +220,7 @@ func (c *client) unlink(ctx context.Context, who id, from string, until event.Mi
 	for _, o := range orders {
 		l := identity.Unlink(c.app, o.kind, o.id, from, until, event.FromTime(time.Now()))
 		rec := &kgo.Record{
-			Topic: topic.Links, Partition: identity.Home(c.app, o.kind, o.id, c.partitions),
+			Topic: c.names.Links, Partition: identity.Home(c.app, o.kind, o.id, c.partitions),
 			Key: identity.Key(c.app, o.kind, o.id), Value: c.codec.AppendLink(nil, &l),
 		}
 		done, err := c.cl.ProduceSync(ctx, rec).First()

@@ -45,7 +45,7 @@ func run(t *testing.T) *running {
 	}
 	t.Cleanup(cl.Close)
 	r := &running{t: t, addr: log.Addr(), cl: cl, codec: event.NewCodec(), layout: topic.SingleLayout()}
-	if err := topic.Ensure(r.ctx(), kadm.NewClient(cl), r.layout); err != nil {
+	if err := topic.Unprefixed.Ensure(r.ctx(), kadm.NewClient(cl), r.layout); err != nil {
 		t.Fatal(err)
 	}
 	cfg := enrich.DefaultConfig()
@@ -86,7 +86,7 @@ func (r *running) send(e event.RawEvent) {
 	e.MessageID = fmt.Sprintf("m%d", r.sent)
 	e.ReceivedAt = event.FromTime(time.Now())
 	key := topic.RawKey(nil, e.AppID, e.UserID, e.AnonymousID, e.AccountID)
-	rec := &kgo.Record{Topic: topic.Raw, Partition: topic.Partition(key, r.layout.Partitions), Key: key, Value: r.codec.AppendRaw(nil, &e)}
+	rec := &kgo.Record{Topic: topic.Unprefixed.Raw, Partition: topic.Partition(key, r.layout.Partitions), Key: key, Value: r.codec.AppendRaw(nil, &e)}
 	if err := r.cl.ProduceSync(r.ctx(), rec).FirstErr(); err != nil {
 		r.t.Fatal(err)
 	}

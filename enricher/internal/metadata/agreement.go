@@ -54,6 +54,7 @@ type Agreement struct {
 // AgreementConfig configures an Agreement.
 type AgreementConfig struct {
 	Options []kgo.Opt // how to reach the cluster
+	Names   *topic.Names
 	Limits  Limits
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // may be nil
@@ -111,7 +112,7 @@ func (a *Agreement) Ready() <-chan struct{} { return a.ready }
 func (a *Agreement) Run(ctx context.Context) error {
 	var gathered []Change
 	caughtUp := false
-	err := a.reader.Follow(ctx, topic.Metadata, 0, func(rec *kgo.Record) error {
+	err := a.reader.Follow(ctx, a.cfg.Names.Metadata, 0, func(rec *kgo.Record) error {
 		if c, ok := a.parse(rec); ok {
 			gathered = append(gathered, c)
 		}
@@ -154,12 +155,12 @@ func (a *Agreement) apply(changes []Change) {
 
 // catchUp applies the log up to its end. The caller has the turn.
 func (a *Agreement) catchUp(ctx context.Context) error {
-	b, err := a.reader.Bounds(ctx, topic.Metadata, 0)
+	b, err := a.reader.Bounds(ctx, a.cfg.Names.Metadata, 0)
 	if err != nil {
 		return err
 	}
 	var changes []Change
-	next, err := a.reader.Read(ctx, topic.Metadata, 0, max(a.next, b.Start), b.End, func(rec *kgo.Record) error {
+	next, err := a.reader.Read(ctx, a.cfg.Names.Metadata, 0, max(a.next, b.Start), b.End, func(rec *kgo.Record) error {
 		if c, ok := a.parse(rec); ok {
 			changes = append(changes, c)
 		}
@@ -233,7 +234,7 @@ func (a *Agreement) agree(ctx context.Context, app string, proposals []Proposal)
 			if was, known := a.reg.Entry(p.Key); known {
 				e.Reason, e.Source = widened, was.Source
 			}
-			rec, err := record(p.Key, e)
+			rec, err := a.record(p.Key, e)
 			if err != nil {
 				return nil, err
 			}
@@ -283,7 +284,7 @@ func (a *Agreement) fresh(app string, proposals []Proposal) []Proposal {
 func (a *Agreement) write(ctx context.Context, app string, decide func() ([]*kgo.Record, error)) (int, error) {
 	written, err := arbiter.Write(ctx, arbiter.Config{
 		Options:         a.cfg.Options,
-		TransactionalID: topic.Metadata + "." + app,
+		TransactionalID: a.cfg.Names.Metadata + "." + app,
 		Attempted: func(err error) {
 			a.metrics.retries.Inc()
 			a.cfg.Logger.Debug("retrying the write of metadata", "app", app, "error", err)
@@ -357,7 +358,7 @@ func (a *Agreement) ResetAll(ctx context.Context, app, pattern, source string) (
 			if keep[path] || !named(path) || (source != "" && entries[path].Source != source) {
 				continue
 			}
-			rec, err := record(Key{App: app, Path: path}, Entry{})
+			rec, err := a.record(Key{App: app, Path: path}, Entry{})
 			if err != nil {
 				return nil, err
 			}
@@ -392,13 +393,13 @@ func (a *Agreement) decree(ctx context.Context, k Key, e Entry) error {
 			return nil, fmt.Errorf("%s of %s: %w", k.Path, k.App, ErrUnknownKey)
 		}
 		slices.SortFunc(changed, func(x, y Key) int { return strings.Compare(x.Path, y.Path) })
-		first, err := record(k, e)
+		first, err := a.record(k, e)
 		if err != nil {
 			return nil, err
 		}
 		records := []*kgo.Record{first}
 		for _, c := range changed {
-			rec, err := record(c, Entry{})
+			rec, err := a.record(c, Entry{})
 			if err != nil {
 				return nil, err
 			}

@@ -45,19 +45,19 @@ func cluster(t *testing.T) []kgo.Opt {
 	}
 	t.Cleanup(cl.Close)
 	adm := kadm.NewClient(cl)
-	if resp, err := adm.DeleteTopic(t.Context(), topic.Metadata); err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
+	if resp, err := adm.DeleteTopic(t.Context(), topic.Unprefixed.Metadata); err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
 		t.Fatal(resp, err)
 	}
 	for {
-		topics, err := adm.ListTopics(t.Context(), topic.Metadata)
+		topics, err := adm.ListTopics(t.Context(), topic.Unprefixed.Metadata)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if errors.Is(topics[topic.Metadata].Err, kerr.UnknownTopicOrPartition) {
+		if errors.Is(topics[topic.Unprefixed.Metadata].Err, kerr.UnknownTopicOrPartition) {
 			break
 		}
 	}
-	if err := topic.Ensure(t.Context(), adm, topic.SingleLayout()); err != nil {
+	if err := topic.Unprefixed.Ensure(t.Context(), adm, topic.SingleLayout()); err != nil {
 		t.Fatal(err)
 	}
 	return opts
@@ -66,6 +66,7 @@ func cluster(t *testing.T) []kgo.Opt {
 func newAgreement(t *testing.T, opts []kgo.Opt, limits Limits) *Agreement {
 	t.Helper()
 	a, err := NewAgreement(AgreementConfig{
+		Names:   topic.Unprefixed,
 		Options: opts, Limits: limits, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: func() time.Time { return time.Unix(1_800_000_000, 0) },
 	})
 	if err != nil {
@@ -98,12 +99,12 @@ func records(t *testing.T, opts []kgo.Opt) []Change {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	b, err := r.Bounds(t.Context(), topic.Metadata, 0)
+	b, err := r.Bounds(t.Context(), topic.Unprefixed.Metadata, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out []Change
-	if _, err := r.Read(t.Context(), topic.Metadata, 0, b.Start, b.End, func(rec *kgo.Record) error {
+	if _, err := r.Read(t.Context(), topic.Unprefixed.Metadata, 0, b.Start, b.End, func(rec *kgo.Record) error {
 		c, err := parse(rec)
 		out = append(out, c)
 		return err
@@ -434,7 +435,7 @@ func TestUnreadableRecord(t *testing.T) {
 		{Key: []byte("a\x00properties.x"), Value: []byte(`{"type":"bool"}`)},
 		{Key: []byte("a\x00properties.x"), Value: []byte(`[`)},
 	} {
-		rec.Topic = topic.Metadata
+		rec.Topic = topic.Unprefixed.Metadata
 		if err := cl.ProduceSync(t.Context(), rec).FirstErr(); err != nil {
 			t.Fatal(err)
 		}

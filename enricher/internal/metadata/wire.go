@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // A record of the metadata topic holds the type of one key: key app, 0 byte, path;
@@ -26,8 +24,8 @@ type wireEntry struct {
 }
 
 // record returns the record for an entry; type None removes the key's type.
-func record(k Key, e Entry) (*kgo.Record, error) {
-	rec := &kgo.Record{Topic: topic.Metadata, Key: append(append([]byte(k.App), 0), k.Path...)}
+func (a *Agreement) record(k Key, e Entry) (*kgo.Record, error) {
+	rec := &kgo.Record{Topic: a.cfg.Names.Metadata, Key: append(append([]byte(k.App), 0), k.Path...)}
 	if e.Type == None {
 		return rec, nil
 	}

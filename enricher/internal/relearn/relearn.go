@@ -161,25 +161,25 @@ func (l *learner) deliver() error {
 // Into puts the identity state of a file into enricher-state, which must hold no identity,
 // while no enricher runs. Enrichers write their marks when they start. client's producer
 // must leave the partition to the record, with acks of all replicas.
-func Into(ctx context.Context, client *kgo.Client, file io.Reader) (*Report, error) {
+func Into(ctx context.Context, client *kgo.Client, names *topic.Names, file io.Reader) (*Report, error) {
 	admin := kadm.NewClient(client)
-	infos, err := topic.Check(ctx, admin, topic.EnricherState)
+	infos, err := names.Check(ctx, admin, names.EnricherState)
 	if err != nil {
 		return nil, err
 	}
-	groups, err := admin.DescribeGroups(ctx, topic.GroupEnricher)
+	groups, err := admin.DescribeGroups(ctx, names.GroupEnricher)
 	if err != nil {
-		return nil, fmt.Errorf("describe group %s: %w", topic.GroupEnricher, err)
+		return nil, fmt.Errorf("describe group %s: %w", names.GroupEnricher, err)
 	}
-	if n := len(groups[topic.GroupEnricher].Members); n > 0 {
-		return nil, fmt.Errorf("group %s has %d running enrichers: stop them first", topic.GroupEnricher, n)
+	if n := len(groups[names.GroupEnricher].Members); n > 0 {
+		return nil, fmt.Errorf("group %s has %d running enrichers: stop them first", names.GroupEnricher, n)
 	}
-	ends, err := admin.ListEndOffsets(ctx, topic.EnricherState)
+	ends, err := admin.ListEndOffsets(ctx, names.EnricherState)
 	if err == nil {
 		err = ends.Error()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ends of %s: %w", topic.EnricherState, err)
+		return nil, fmt.Errorf("ends of %s: %w", names.EnricherState, err)
 	}
 	var held []error
 	ends.Each(func(o kadm.ListedOffset) {
@@ -190,7 +190,7 @@ func Into(ctx context.Context, client *kgo.Client, file io.Reader) (*Report, err
 	if err := errors.Join(held...); err != nil {
 		return nil, err
 	}
-	l := newLearner(infos[topic.EnricherState].Partitions)
+	l := newLearner(infos[names.EnricherState].Partitions)
 	if err := Scan(file, l.learn); err != nil {
 		return nil, err
 	}
@@ -208,7 +208,7 @@ func Into(ctx context.Context, client *kgo.Client, file io.Reader) (*Report, err
 				continue // learnt and withdrawn
 			}
 			l.report.Records++
-			pending = append(pending, &kgo.Record{Topic: topic.EnricherState, Partition: int32(p), Key: []byte(key), Value: value})
+			pending = append(pending, &kgo.Record{Topic: names.EnricherState, Partition: int32(p), Key: []byte(key), Value: value})
 			if len(pending) == 5000 {
 				if err := flush(); err != nil {
 					return nil, err

@@ -182,7 +182,7 @@ func TestInto(t *testing.T) {
 	}
 	defer cl.Close()
 	layout := topic.SingleLayout()
-	if err := topic.Ensure(t.Context(), kadm.NewClient(cl), layout); err != nil {
+	if err := topic.Unprefixed.Ensure(t.Context(), kadm.NewClient(cl), layout); err != nil {
 		t.Fatal(err)
 	}
 	at := time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
@@ -190,7 +190,7 @@ func TestInto(t *testing.T) {
 		{AppID: "shop", Kind: event.KindIdentify, At: at, UserID: "jane", AnonymousID: "phone"},
 		{AppID: "shop", Kind: event.KindGroup, At: at, UserID: "jane", AccountID: "acme", Role: "nurse"},
 	})
-	report, err := Into(t.Context(), cl, bytes.NewReader(data))
+	report, err := Into(t.Context(), cl, topic.Unprefixed, bytes.NewReader(data))
 	if err != nil || report.Calls != 2 || report.Records == 0 {
 		t.Fatalf("%+v, %v", report, err)
 	}
@@ -198,7 +198,7 @@ func TestInto(t *testing.T) {
 	records := int64(0)
 	for p := range layout.Partitions {
 		s := identity.New(identity.DefaultConfig(layout.Partitions), p, event.NewCodec(), nil)
-		err := reader.On(cl).All(t.Context(), topic.EnricherState, p, func(r *kgo.Record) error {
+		err := reader.On(cl).All(t.Context(), topic.Unprefixed.EnricherState, p, func(r *kgo.Record) error {
 			records++
 			return s.Apply(r.Key, r.Value)
 		})
@@ -210,7 +210,7 @@ func TestInto(t *testing.T) {
 	if got := resolves(t, states, "", "phone", at.Add(time.Hour)); got != "user jane acme/nurse" || records != report.Records {
 		t.Errorf("an event counts for %s; %d records, reported %d", got, records, report.Records)
 	}
-	if _, err := Into(t.Context(), cl, bytes.NewReader(data)); err == nil || !strings.Contains(err.Error(), "into an empty topic only") {
+	if _, err := Into(t.Context(), cl, topic.Unprefixed, bytes.NewReader(data)); err == nil || !strings.Contains(err.Error(), "into an empty topic only") {
 		t.Errorf("over records: %v", err)
 	}
 }

@@ -23,8 +23,11 @@ import (
 )
 
 // Topics are those that a file has, in its order. Catalogs and types come before the state
-// that was made with them.
-var Topics = []string{topic.Catalog, topic.Metadata, topic.KnownIDs, topic.AlertState, topic.Notes, topic.EnricherState}
+// that was made with them. A file names them without the prefix, so that an installation
+// with another one can read it.
+func Topics(names *topic.Names) []string {
+	return []string{names.Catalog, names.Metadata, names.KnownIDs, names.AlertState, names.Notes, names.EnricherState}
+}
 
 const version = 1
 
@@ -65,8 +68,8 @@ type line struct {
 
 // Write writes what the topics hold now. Enrichers may run: each partition is of one moment
 // after Write was called.
-func Write(ctx context.Context, client *kgo.Client, w io.Writer) (*End, error) {
-	infos, err := topic.Check(ctx, kadm.NewClient(client), Topics...)
+func Write(ctx context.Context, client *kgo.Client, names *topic.Names, w io.Writer) (*End, error) {
+	infos, err := names.Check(ctx, kadm.NewClient(client), Topics(names)...)
 	if err != nil {
 		return nil, err
 	}
@@ -74,8 +77,8 @@ func Write(ctx context.Context, client *kgo.Client, w io.Writer) (*End, error) {
 		Version: version, MadeAt: time.Now().UTC().Truncate(time.Second), Topics: map[string]int32{},
 		Personal: "This file holds personal data: ids, links and memberships of people. Keep and delete it as you do the database.",
 	}
-	for _, name := range Topics {
-		head.Topics[name] = infos[name].Partitions
+	for _, name := range Topics(names) {
+		head.Topics[names.Base(name)] = infos[name].Partitions
 	}
 	zip := gzip.NewWriter(w)
 	out := json.NewEncoder(zip)
@@ -85,14 +88,14 @@ func Write(ctx context.Context, client *kgo.Client, w io.Writer) (*End, error) {
 	end := &End{map[string]int64{}}
 	in := reader.On(client)
 	in.FetchBytes = 8 << 20 // one partition after the other
-	for _, name := range Topics {
+	for _, name := range Topics(names) {
 		for p := range infos[name].Partitions {
 			err := in.All(ctx, name, p, func(r *kgo.Record) error {
-				rec := Record{Topic: name, Partition: p, Key: r.Key, Value: r.Value, Time: r.Timestamp.UnixMilli()}
+				rec := Record{Topic: names.Base(name), Partition: p, Key: r.Key, Value: r.Value, Time: r.Timestamp.UnixMilli()}
 				for _, h := range r.Headers {
 					rec.Headers = append(rec.Headers, RecordHeader{h.Key, h.Value})
 				}
-				end.Records[name]++
+				end.Records[names.Base(name)]++
 				return out.Encode(rec)
 			})
 			if err != nil {
@@ -113,12 +116,12 @@ const batch = 5000
 // of the file, while no enricher runs. The file is read twice: nothing is produced of one
 // that is damaged or was cut short. client's producer must leave the partition to the
 // record, with acks of all replicas.
-func Read(ctx context.Context, client *kgo.Client, file io.ReadSeeker) (*Header, *End, error) {
-	head, end, err := scan(file, func(*Record) error { return nil })
+func Read(ctx context.Context, client *kgo.Client, names *topic.Names, file io.ReadSeeker) (*Header, *End, error) {
+	head, end, err := scan(names, file, func(*Record) error { return nil })
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := mayRead(ctx, client, head); err != nil {
+	if err := mayRead(ctx, client, names, head); err != nil {
 		return nil, nil, err
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
@@ -127,13 +130,13 @@ func Read(ctx context.Context, client *kgo.Client, file io.ReadSeeker) (*Header,
 	var pending []*kgo.Record
 	flush := func() error {
 		if err := client.ProduceSync(ctx, pending...).FirstErr(); err != nil {
-			return fmt.Errorf("write records: %w; delete the topics %v and make them anew before another try", err, Topics)
+			return fmt.Errorf("write records: %w; delete the topics %v and make them anew before another try", err, Topics(names))
 		}
 		pending = pending[:0]
 		return nil
 	}
-	_, _, err = scan(file, func(r *Record) error {
-		rec := &kgo.Record{Topic: r.Topic, Partition: r.Partition, Key: r.Key, Value: r.Value, Timestamp: time.UnixMilli(r.Time)}
+	_, _, err = scan(names, file, func(r *Record) error {
+		rec := &kgo.Record{Topic: names.Prefix + r.Topic, Partition: r.Partition, Key: r.Key, Value: r.Value, Timestamp: time.UnixMilli(r.Time)}
 		for _, h := range r.Headers {
 			rec.Headers = append(rec.Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
 		}
@@ -149,20 +152,20 @@ func Read(ctx context.Context, client *kgo.Client, file io.ReadSeeker) (*Header,
 }
 
 // mayRead refuses where records are, or where enrichers run.
-func mayRead(ctx context.Context, client *kgo.Client, head *Header) error {
+func mayRead(ctx context.Context, client *kgo.Client, names *topic.Names, head *Header) error {
 	admin := kadm.NewClient(client)
-	infos, err := topic.Check(ctx, admin, Topics...)
+	infos, err := names.Check(ctx, admin, Topics(names)...)
 	if err != nil {
 		return err
 	}
-	groups, err := admin.DescribeGroups(ctx, topic.GroupEnricher)
+	groups, err := admin.DescribeGroups(ctx, names.GroupEnricher)
 	if err != nil {
-		return fmt.Errorf("describe group %s: %w", topic.GroupEnricher, err)
+		return fmt.Errorf("describe group %s: %w", names.GroupEnricher, err)
 	}
-	if n := len(groups[topic.GroupEnricher].Members); n > 0 {
-		return fmt.Errorf("group %s has %d running enrichers: stop them first", topic.GroupEnricher, n)
+	if n := len(groups[names.GroupEnricher].Members); n > 0 {
+		return fmt.Errorf("group %s has %d running enrichers: stop them first", names.GroupEnricher, n)
 	}
-	ends, err := admin.ListEndOffsets(ctx, Topics...)
+	ends, err := admin.ListEndOffsets(ctx, Topics(names)...)
 	if err == nil {
 		err = ends.Error()
 	}
@@ -170,9 +173,9 @@ func mayRead(ctx context.Context, client *kgo.Client, head *Header) error {
 		return fmt.Errorf("ends of the topics: %w", err)
 	}
 	var errs []error
-	for _, name := range Topics {
+	for _, name := range Topics(names) {
 		// A file of an earlier release lacks topics that were added since.
-		if want, ok := head.Topics[name]; ok && infos[name].Partitions != want {
+		if want, ok := head.Topics[names.Base(name)]; ok && infos[name].Partitions != want {
 			errs = append(errs, fmt.Errorf("topic %s has %d partitions, and had %d when the file was made: make it with as many", name, infos[name].Partitions, want))
 		}
 	}
@@ -185,7 +188,7 @@ func mayRead(ctx context.Context, client *kgo.Client, head *Header) error {
 }
 
 // scan calls fn with each record of a file, and returns an error if the file is not whole.
-func scan(file io.Reader, fn func(*Record) error) (*Header, *End, error) {
+func scan(names *topic.Names, file io.Reader, fn func(*Record) error) (*Header, *End, error) {
 	zip, err := gzip.NewReader(bufio.NewReaderSize(file, 1<<20))
 	if err != nil {
 		return nil, nil, fmt.Errorf("this is no file of `enricher state export`: %w", err)
@@ -196,8 +199,8 @@ func scan(file io.Reader, fn func(*Record) error) (*Header, *End, error) {
 		return nil, nil, fmt.Errorf("this is no file of `enricher state export` of version %d: %w", version, errors.Join(err, errors.ErrUnsupported))
 	}
 	known := map[string]bool{}
-	for _, name := range Topics {
-		known[name] = true
+	for _, name := range Topics(names) {
+		known[names.Base(name)] = true
 	}
 	counted := map[string]int64{}
 	for {
@@ -206,7 +209,8 @@ func scan(file io.Reader, fn func(*Record) error) (*Header, *End, error) {
 			return nil, nil, fmt.Errorf("the file was cut short, or is damaged: %w", err)
 		}
 		if l.End != nil {
-			for _, name := range Topics {
+			for _, name := range Topics(names) {
+				name = names.Base(name)
 				if counted[name] != l.End[name] {
 					return nil, nil, fmt.Errorf("the file has %d records of %s, and its end says %d", counted[name], name, l.End[name])
 				}

@@ -33,7 +33,7 @@ func cluster(t *testing.T, partitions int32) *kgo.Client {
 	t.Cleanup(cl.Close)
 	layout := topic.SingleLayout()
 	layout.Partitions = partitions
-	if err := topic.Ensure(t.Context(), kadm.NewClient(cl), layout); err != nil {
+	if err := topic.Unprefixed.Ensure(t.Context(), kadm.NewClient(cl), layout); err != nil {
 		t.Fatal(err)
 	}
 	return cl
@@ -47,18 +47,18 @@ func produce(t *testing.T, cl *kgo.Client, records ...*kgo.Record) {
 }
 
 // held are all records of the topics, in order.
-func held(t *testing.T, cl *kgo.Client, partitions int32) (list []string) {
+func held(t *testing.T, cl *kgo.Client, names *topic.Names, partitions int32) (list []string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for _, name := range Topics {
+	for _, name := range Topics(names) {
 		n := int32(1)
-		if name == topic.EnricherState {
+		if name == names.EnricherState {
 			n = partitions
 		}
 		for p := range n {
 			err := reader.On(cl).All(ctx, name, p, func(r *kgo.Record) error {
-				list = append(list, fmt.Sprintf("%s/%d %q %q nil %v at %d %v", name, p, r.Key, r.Value, r.Value == nil, r.Timestamp.UnixMilli(), r.Headers))
+				list = append(list, fmt.Sprintf("%s/%d %q %q nil %v at %d %v", names.Base(name), p, r.Key, r.Value, r.Value == nil, r.Timestamp.UnixMilli(), r.Headers))
 				return nil
 			})
 			if err != nil {
@@ -72,32 +72,32 @@ func held(t *testing.T, cl *kgo.Client, partitions int32) (list []string) {
 func TestStateGoesIntoAFileAndBack(t *testing.T) {
 	from := cluster(t, 2)
 	for i := range batch + 10 { // more than one batch
-		produceLater := &kgo.Record{Topic: topic.EnricherState, Partition: int32(i % 2), Key: fmt.Appendf(nil, "shop\x00u%d", i%7), Value: fmt.Appendf(nil, "\xc3\x01 %d", i)}
+		produceLater := &kgo.Record{Topic: topic.Unprefixed.EnricherState, Partition: int32(i % 2), Key: fmt.Appendf(nil, "shop\x00u%d", i%7), Value: fmt.Appendf(nil, "\xc3\x01 %d", i)}
 		from.Produce(t.Context(), produceLater, nil)
 	}
 	if err := from.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	produce(t, from,
-		&kgo.Record{Topic: topic.EnricherState, Partition: 1, Key: []byte("shop\x00u1")}, // deleted
-		&kgo.Record{Topic: topic.Catalog, Key: []byte("shop"), Value: []byte("catalog"), Headers: []kgo.RecordHeader{{Key: "v", Value: []byte{0, 255}}}, Timestamp: time.UnixMilli(1_700_000_000_000)},
-		&kgo.Record{Topic: topic.Metadata, Key: []byte("shop\x00k"), Value: []byte("string")},
-		&kgo.Record{Topic: topic.KnownIDs, Key: bytes.Repeat([]byte{7}, 16), Value: []byte{1}},
+		&kgo.Record{Topic: topic.Unprefixed.EnricherState, Partition: 1, Key: []byte("shop\x00u1")}, // deleted
+		&kgo.Record{Topic: topic.Unprefixed.Catalog, Key: []byte("shop"), Value: []byte("catalog"), Headers: []kgo.RecordHeader{{Key: "v", Value: []byte{0, 255}}}, Timestamp: time.UnixMilli(1_700_000_000_000)},
+		&kgo.Record{Topic: topic.Unprefixed.Metadata, Key: []byte("shop\x00k"), Value: []byte("string")},
+		&kgo.Record{Topic: topic.Unprefixed.KnownIDs, Key: bytes.Repeat([]byte{7}, 16), Value: []byte{1}},
 	)
 	var file bytes.Buffer
-	end, err := Write(t.Context(), from, &file)
+	end, err := Write(t.Context(), from, topic.Unprefixed, &file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := held(t, from, 2)
-	if end.Records[topic.EnricherState] != batch+11 || len(want) != batch+14 {
+	want := held(t, from, topic.Unprefixed, 2)
+	if end.Records[topic.Unprefixed.EnricherState] != batch+11 || len(want) != batch+14 {
 		t.Fatalf("%d records, of which the export has %v", len(want), end.Records)
 	}
 
 	to := cluster(t, 2)
 	refused := func(cl *kgo.Client, data []byte, why string) {
 		t.Helper()
-		if _, _, err := Read(t.Context(), cl, bytes.NewReader(data)); err == nil || !strings.Contains(err.Error(), why) {
+		if _, _, err := Read(t.Context(), cl, topic.Unprefixed, bytes.NewReader(data)); err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("got %v, want %q", err, why)
 		}
 	}
@@ -105,16 +105,30 @@ func TestStateGoesIntoAFileAndBack(t *testing.T) {
 	refused(to, file.Bytes()[:file.Len()/2], "cut short")
 	refused(to, []byte("{}"), "no file of `enricher state export`")
 	refused(cluster(t, 3), file.Bytes(), "3 partitions, and had 2")
-	if list := held(t, to, 2); len(list) != 0 {
+	if list := held(t, to, topic.Unprefixed, 2); len(list) != 0 {
 		t.Fatalf("a refused file left %q", list)
 	}
-	if _, _, err := Read(t.Context(), to, bytes.NewReader(file.Bytes())); err != nil {
+	if _, _, err := Read(t.Context(), to, topic.Unprefixed, bytes.NewReader(file.Bytes())); err != nil {
 		t.Fatal(err)
 	}
-	if got := held(t, to, 2); !reflect.DeepEqual(got, want) {
+	if got := held(t, to, topic.Unprefixed, 2); !reflect.DeepEqual(got, want) {
 		t.Errorf("%d records, want %d; the first is %s, want %s", len(got), len(want), got[0], want[0])
 	}
 	refused(to, file.Bytes(), "into empty topics only")
+
+	// An installation with a prefix reads the file too, on the same cluster.
+	staging := topic.NewNames("staging.")
+	layout := topic.SingleLayout()
+	layout.Partitions = 2
+	if err := staging.Ensure(t.Context(), kadm.NewClient(to), layout); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Read(t.Context(), to, staging, bytes.NewReader(file.Bytes())); err != nil {
+		t.Fatal(err)
+	}
+	if got := held(t, to, staging, 2); !reflect.DeepEqual(got, want) {
+		t.Errorf("%d records with a prefix, want %d", len(got), len(want))
+	}
 }
 
 // A file that was made before a topic was added is read.
@@ -127,10 +141,10 @@ func TestFileOfAnEarlierReleaseIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	to := cluster(t, 2)
-	if _, _, err := Read(t.Context(), to, bytes.NewReader(file.Bytes())); err != nil {
+	if _, _, err := Read(t.Context(), to, topic.Unprefixed, bytes.NewReader(file.Bytes())); err != nil {
 		t.Fatal(err)
 	}
-	if got := held(t, to, 2); len(got) != 1 || !strings.Contains(got[0], `uptake.metadata.v1/0 "shop" "string"`) {
+	if got := held(t, to, topic.Unprefixed, 2); len(got) != 1 || !strings.Contains(got[0], `uptake.metadata.v1/0 "shop" "string"`) {
 		t.Errorf("got %q", got)
 	}
 }

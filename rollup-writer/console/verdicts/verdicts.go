@@ -28,6 +28,7 @@ import (
 // Config is how to reach the log.
 type Config struct {
 	Options []kgo.Opt // of a client, without group and transactional id
+	Names   *topic.Names
 	Codec   *event.Codec
 	Logger  *slog.Logger
 	Now     func() time.Time // time.Now where nil
@@ -178,7 +179,7 @@ func (f *Feed) Run(ctx context.Context) {
 func (f *Feed) read(ctx context.Context) error {
 	from := f.cfg.Now().Add(-before).UnixMilli()
 	cl, err := kgo.NewClient(append(slices.Clone(f.cfg.Options),
-		kgo.ConsumeTopics(topic.Verdicts, topic.Rejected),
+		kgo.ConsumeTopics(f.cfg.Names.Verdicts, f.cfg.Names.Rejected),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AfterMilli(from)),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxWait(250*time.Millisecond),
@@ -229,7 +230,7 @@ func (f *Feed) ask(ctx context.Context, cl *kgo.Client) error {
 		}
 		var requests []*kgo.Record
 		for _, app := range apps {
-			requests = append(requests, &kgo.Record{Topic: topic.VerdictRequests, Key: []byte(app), Value: verdict.Request{App: app}.Value()})
+			requests = append(requests, &kgo.Record{Topic: f.cfg.Names.VerdictRequests, Key: []byte(app), Value: verdict.Request{App: app}.Value()})
 		}
 		if err := cl.ProduceSync(ctx, requests...).FirstErr(); err != nil {
 			return fmt.Errorf("ask for verdicts: %w", err)
@@ -264,7 +265,7 @@ func (f *Feed) unasked() {
 
 // record takes a record of either topic. One that cannot be read is of another release.
 func (f *Feed) record(r *kgo.Record) {
-	if r.Topic == topic.Verdicts {
+	if r.Topic == f.cfg.Names.Verdicts {
 		v, err := verdict.Decode(r.Value)
 		if err != nil {
 			f.cfg.Logger.Warn("verdict cannot be read", "partition", r.Partition, "offset", r.Offset, "error", err)

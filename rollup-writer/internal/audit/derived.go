@@ -20,12 +20,12 @@ var Exceptions = map[string]string{
 	"catalog_metrics":          fromCatalog,
 	"signal_log":               fromSignals,
 	"health_scores":            fromSignals,
-	"notes":                    "copied from the compacted topic uptake.notes.v1: when the table is emptied, a writer that is started copies the newest version of every note again",
+	"notes":                    "copied from the compacted topic of notes: when the table is emptied, a writer that is started copies the newest version of every note again",
 	"schema_migrations":        "which migrations were applied: every command compares it with this release when it starts",
 	"schema_views":             "which views were applied: `rollup-writer migrate` applies again what differs",
 }
 
-const fromCatalog = "copied from the compacted topic uptake.catalog.v1: when all three tables are emptied, a writer that is started copies every version again"
+const fromCatalog = "copied from the compacted topic of catalogs: when all three tables are emptied, a writer that is started copies every version again"
 
 const fromSignals = "copied from the topics of `rollup-writer alerts`: when the table is emptied, a writer that is started copies again what the topic holds"
 

@@ -20,14 +20,14 @@ import (
 // Newest returns the highest offset of each partition of a topic of which
 // ClickHouse holds anything: rows, plans and counts. Without rows of events it
 // reads small tables only.
-func Newest(ctx context.Context, conn driver.Conn, schema tables.Schema, name, topicID string, events bool) (map[int32]int64, error) {
+func Newest(ctx context.Context, conn driver.Conn, schema tables.Schema, names *topic.Names, name, topicID string, events bool) (map[int32]int64, error) {
 	const columns = "SELECT source_partition, source_offset FROM "
 	where := " WHERE source_topic_id = " + clickhouse.Quote(topicID)
 	var from []string
-	if name != topic.Enriched || events {
-		from = append(from, columns+schema.Table(Table(name))+where)
+	if name != names.Enriched || events {
+		from = append(from, columns+schema.Table(Table(names, name))+where)
 	}
-	if name == topic.Enriched {
+	if name == names.Enriched {
 		// A block whose corrections are planned is done once, or by a rebuild; it
 		// must not be done again with tokens of another generation.
 		from = append(from, columns+schema.Table(CountsTable)+where,
@@ -46,6 +46,7 @@ func Newest(ctx context.Context, conn driver.Conn, schema tables.Schema, name, t
 type Ahead struct {
 	SQL    driver.Conn
 	Schema tables.Schema
+	Names  *topic.Names
 	Log    *reader.Reader
 	Codec  *event.Codec
 	Skips  map[Place]bool
@@ -60,7 +61,7 @@ func (a *Ahead) Of(ctx context.Context, st State, name string) (map[int32]error,
 	id := st.Topics[name].ID.String()
 	ask, cancel := Uncut(ctx)
 	defer cancel()
-	newest, err := Newest(ask, a.SQL, a.Schema, name, id, false)
+	newest, err := Newest(ask, a.SQL, a.Schema, a.Names, name, id, false)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +145,7 @@ func (a *Ahead) lacks(ctx context.Context, id, name string, number int32, from, 
 	if err != nil && !errors.Is(err, errEnough) {
 		return -1, fmt.Errorf("read %s/%d from offset %d on: %w", name, number, from, err)
 	}
-	if first != nil && name == topic.Rejected {
+	if first != nil && name == a.Names.Rejected {
 		return first.offset, nil
 	}
 	for _, w := range []*row{first, last} {

@@ -20,7 +20,7 @@ import (
 )
 
 // Topics are the topics that are written to ClickHouse.
-var Topics = []string{topic.Enriched, topic.Rejected}
+func Topics(names *topic.Names) []string { return []string{names.Enriched, names.Rejected} }
 
 // Tables that blocks are inserted into.
 const (
@@ -30,8 +30,8 @@ const (
 )
 
 // Table is the table of a topic's rows.
-func Table(name string) string {
-	if name == topic.Rejected {
+func Table(names *topic.Names, name string) string {
+	if name == names.Rejected {
 		return RejectedTable
 	}
 	return EventsTable
@@ -56,20 +56,20 @@ type State struct {
 }
 
 // Read reads the state of topics from Kafka.
-func Read(ctx context.Context, admin *kadm.Client, names []string) (State, error) {
+func Read(ctx context.Context, admin *kadm.Client, names *topic.Names, topics []string) (State, error) {
 	var st State
 	var err error
-	if st.Topics, err = admin.ListTopics(ctx, names...); err != nil {
+	if st.Topics, err = admin.ListTopics(ctx, topics...); err != nil {
 		return st, fmt.Errorf("list topics: %w", err)
 	}
-	st.Commits, err = admin.FetchOffsets(ctx, topic.GroupRollupWriter)
+	st.Commits, err = admin.FetchOffsets(ctx, names.GroupRollupWriter)
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // the group has no members and no commits
-		return st, fmt.Errorf("fetch commits of group %s: %w", topic.GroupRollupWriter, err)
+		return st, fmt.Errorf("fetch commits of group %s: %w", names.GroupRollupWriter, err)
 	}
-	if st.First, err = admin.ListStartOffsets(ctx, names...); err != nil {
+	if st.First, err = admin.ListStartOffsets(ctx, topics...); err != nil {
 		return st, fmt.Errorf("list log starts: %w", err)
 	}
-	if st.End, err = admin.ListEndOffsets(ctx, names...); err != nil {
+	if st.End, err = admin.ListEndOffsets(ctx, topics...); err != nil {
 		return st, fmt.Errorf("list log ends: %w", err)
 	}
 	return st, errors.Join(st.Topics.Error(), st.First.Error(), st.End.Error())

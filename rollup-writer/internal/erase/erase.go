@@ -81,7 +81,7 @@ type Config struct {
 
 // DefaultConfig names nobody.
 func DefaultConfig() Config {
-	return Config{Enrichers: topic.GroupEnricher, Wait: 10 * time.Minute}
+	return Config{Enrichers: topic.BaseGroupEnricher, Wait: 10 * time.Minute}
 }
 
 // ExportFlags defines those settings as flags of set that an export has.
@@ -93,7 +93,7 @@ func (c *Config) ExportFlags(set *flag.FlagSet) {
 // Flags defines the settings as flags of set.
 func (c *Config) Flags(set *flag.FlagSet) {
 	c.ExportFlags(set)
-	set.StringVar(&c.Enrichers, "enricher-group", c.Enrichers, "consumer `group` of the enrichers")
+	set.StringVar(&c.Enrichers, "enricher-group", c.Enrichers, "consumer `group` of the enrichers; kafka-prefix is put before it")
 	set.DurationVar(&c.Wait, "wait", c.Wait, "how long enrichers and writers may take to carry out an order")
 	set.BoolVar(&c.Rejected, "rejected", c.Rejected, "in place of a user: take the bytes from what gateways have rejected of all who were erased before")
 	set.BoolVar(&c.Again, "again", c.Again, "in place of a user: apply all former erasures of the app to the tables once more, after a restore or when writers have read the log again")
@@ -131,6 +131,7 @@ type Dependencies struct {
 	Schema tables.Schema
 	// Kafka produces to the partition that a record names, with acks of all replicas.
 	Kafka *kgo.Client
+	Names *topic.Names
 	Codec *event.Codec
 }
 
@@ -168,11 +169,11 @@ func newEraser(cfg Config, dep Dependencies) *eraser {
 
 // open lists the ids that are the person's.
 func (e *eraser) open(ctx context.Context) error {
-	infos, err := topic.Check(ctx, e.admin, topic.Raw, topic.Links, topic.Enriched, topic.EnricherState)
+	infos, err := e.Names.Check(ctx, e.admin, e.Names.Raw, e.Names.Links, e.Names.Enriched, e.Names.EnricherState)
 	if err != nil {
 		return err
 	}
-	e.partitions = infos[topic.Links].Partitions
+	e.partitions = infos[e.Names.Links].Partitions
 	if err := e.findKey(ctx); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 func TestMain(m *testing.M) { embedded.TestMain(m, nil) }
@@ -100,7 +101,7 @@ func TestUnknownTablesAreCounted(t *testing.T) {
 		}
 	}
 	e := &eraser{
-		Dependencies: Dependencies{Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), SQL: conn, Schema: schema},
+		Dependencies: Dependencies{Names: topic.Unprefixed, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), SQL: conn, Schema: schema},
 		cfg:          Config{App: "shop", User: "jane"},
 	}
 	ctx = e.context(ctx)

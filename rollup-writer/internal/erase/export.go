@@ -14,7 +14,6 @@ import (
 
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/event"
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // Exported is a line of an export, in JSON. The first line says whose data follow, the
@@ -79,7 +78,7 @@ func Export(ctx context.Context, cfg Config, dep Dependencies, w io.Writer) (lin
 	var failed error
 	err = e.changelog(ctx, func(rec *event.IdentityState) {
 		if failed == nil && e.named(rec) {
-			failed = put(&Exported{In: topic.EnricherState, Row: stateRow(rec)})
+			failed = put(&Exported{In: e.Names.EnricherState, Row: stateRow(rec)})
 		}
 	})
 	if err = errors.Join(err, failed); err != nil {

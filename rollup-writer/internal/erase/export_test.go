@@ -12,6 +12,7 @@ import (
 
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // impersonal are the tables of which an erasure changes nothing and an export writes
@@ -73,7 +74,7 @@ func TestExportHasWhatEraseFinds(t *testing.T) {
 		}
 	}
 	e := &eraser{
-		Dependencies: Dependencies{Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), SQL: conn, Schema: schema},
+		Dependencies: Dependencies{Names: topic.Unprefixed, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), SQL: conn, Schema: schema},
 		cfg:          Config{App: "shop", User: "jane"},
 	}
 	ctx = e.context(ctx)

@@ -66,7 +66,7 @@ func (e *eraser) app() string { return "app_id = " + clickhouse.Quote(e.cfg.App)
 func (e *eraser) findKey(ctx context.Context) error {
 	keys := map[string]bool{}
 	e.known = map[event.KnownPair]bool{}
-	if err := erased(ctx, e.Kafka, e.Codec, e.partitions, func(app string, ids *event.ErasedIDs) {
+	if err := erased(ctx, e.Kafka, e.Names, e.Codec, e.partitions, func(app string, ids *event.ErasedIDs) {
 		if app == e.cfg.App {
 			keys[string(ids.Key)] = true
 		}

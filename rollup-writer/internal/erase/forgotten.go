@@ -30,13 +30,13 @@ type forgottenSet struct {
 
 // ReadForgotten reads those of one app from every partition of enricher-state. It fails
 // with [ErrUnknown] if the topic holds nothing.
-func ReadForgotten(ctx context.Context, client *kgo.Client, codec *event.Codec, app string) (*Forgotten, error) {
+func ReadForgotten(ctx context.Context, client *kgo.Client, names *topic.Names, codec *event.Codec, app string) (*Forgotten, error) {
 	f := &Forgotten{sets: map[string]*forgottenSet{}}
-	count, err := knowing(ctx, client)
+	count, err := knowing(ctx, client, names)
 	if err != nil {
 		return nil, err
 	}
-	return f, erased(ctx, client, codec, count, func(of string, ids *event.ErasedIDs) {
+	return f, erased(ctx, client, names, codec, count, func(of string, ids *event.ErasedIDs) {
 		if of == app {
 			f.add(ids)
 		}
@@ -45,36 +45,36 @@ func ReadForgotten(ctx context.Context, client *kgo.Client, codec *event.Codec, 
 
 // ErrUnknown is in the chain of the error of a command that must not write what may be of
 // persons who were erased, and cannot know who was.
-var ErrUnknown = errors.New("who was erased is recorded in " + topic.EnricherState + ", which holds nothing: it was lost or made anew; " +
+var ErrUnknown = errors.New("who was erased is recorded in the topic of identity state (enricher-state), which holds nothing: it was lost or made anew; " +
 	"put it back with `enricher state import`, see docs/recovery.md")
 
 // Known returns [ErrUnknown] if it cannot be known who was erased.
-func Known(ctx context.Context, client *kgo.Client) error {
-	_, err := knowing(ctx, client)
+func Known(ctx context.Context, client *kgo.Client, names *topic.Names) error {
+	_, err := knowing(ctx, client, names)
 	return err
 }
 
 // knowing returns the number of partitions of enricher-state, if it holds anything. (It
 // does from the first start of an enricher on.)
-func knowing(ctx context.Context, client *kgo.Client) (int32, error) {
+func knowing(ctx context.Context, client *kgo.Client, names *topic.Names) (int32, error) {
 	admin := kadm.NewClient(client)
-	infos, err := topic.Check(ctx, admin, topic.EnricherState)
+	infos, err := names.Check(ctx, admin, names.EnricherState)
 	if err != nil {
 		return 0, err
 	}
-	ends, err := admin.ListEndOffsets(ctx, topic.EnricherState)
+	ends, err := admin.ListEndOffsets(ctx, names.EnricherState)
 	if err == nil {
 		err = ends.Error()
 	}
 	if err != nil {
-		return 0, fmt.Errorf("ends of %s: %w", topic.EnricherState, err)
+		return 0, fmt.Errorf("ends of %s: %w", names.EnricherState, err)
 	}
 	held := false
 	ends.Each(func(o kadm.ListedOffset) { held = held || o.Offset > 0 })
 	if !held {
 		return 0, ErrUnknown
 	}
-	return infos[topic.EnricherState].Partitions, nil
+	return infos[names.EnricherState].Partitions, nil
 }
 
 // errFound ends a read.
@@ -82,13 +82,13 @@ var errFound = errors.New("found")
 
 // HasIdentities reports whether enricher-state holds any record about an app. Records about
 // the installation have keys that begin with a zero byte.
-func HasIdentities(ctx context.Context, client *kgo.Client) (bool, error) {
-	count, err := knowing(ctx, client)
+func HasIdentities(ctx context.Context, client *kgo.Client, names *topic.Names) (bool, error) {
+	count, err := knowing(ctx, client, names)
 	if errors.Is(err, ErrUnknown) {
 		return false, nil
 	}
 	for p := int32(0); p < count && err == nil; p++ {
-		err = partitions(client).All(ctx, topic.EnricherState, p, func(r *kgo.Record) error {
+		err = partitions(client).All(ctx, names.EnricherState, p, func(r *kgo.Record) error {
 			if len(r.Key) > 0 && r.Key[0] != 0 {
 				return errFound
 			}
@@ -107,13 +107,13 @@ type Erasures struct {
 }
 
 // ReadErasures reads them as ReadForgotten reads those of an app.
-func ReadErasures(ctx context.Context, client *kgo.Client, codec *event.Codec) (*Erasures, error) {
+func ReadErasures(ctx context.Context, client *kgo.Client, names *topic.Names, codec *event.Codec) (*Erasures, error) {
 	e := &Erasures{apps: map[string]*Forgotten{}}
-	count, err := knowing(ctx, client)
+	count, err := knowing(ctx, client, names)
 	if err != nil {
 		return nil, err
 	}
-	return e, erased(ctx, client, codec, count, func(app string, ids *event.ErasedIDs) {
+	return e, erased(ctx, client, names, codec, count, func(app string, ids *event.ErasedIDs) {
 		f := e.apps[app]
 		if f == nil {
 			f = &Forgotten{sets: map[string]*forgottenSet{}}
@@ -157,10 +157,10 @@ func (f *Forgotten) add(ids *event.ErasedIDs) {
 
 // erased calls each with the hashes of each app's erased ids, as often as they were
 // recorded. Such records are never deleted.
-func erased(ctx context.Context, client *kgo.Client, codec *event.Codec, count int32, each func(app string, ids *event.ErasedIDs)) error {
+func erased(ctx context.Context, client *kgo.Client, names *topic.Names, codec *event.Codec, count int32, each func(app string, ids *event.ErasedIDs)) error {
 	in := partitions(client)
 	for p := range count {
-		err := in.All(ctx, topic.EnricherState, p, func(r *kgo.Record) error {
+		err := in.All(ctx, names.EnricherState, p, func(r *kgo.Record) error {
 			var rec event.IdentityState
 			var ids event.ErasedIDs
 			err := codec.DecodeIdentityState(r.Value, &rec)

@@ -113,7 +113,7 @@ func (e *eraser) record(partition int32, order event.Erase) *kgo.Record {
 		Kind: event.LinkErase, AppID: e.cfg.App, IDKind: event.ActorUser, Call: event.CallOperator,
 		RecordedAt: event.FromTime(time.Now()), RawPartition: -1, RawOffset: -1, Partition: -1, Profile: body,
 	}
-	return &kgo.Record{Topic: topic.Links, Partition: partition, Key: topic.Key(nil, e.cfg.App, topic.KeyUser, ""), Value: e.Codec.AppendLink(nil, &l)}
+	return &kgo.Record{Topic: e.Names.Links, Partition: partition, Key: topic.Key(nil, e.cfg.App, topic.KeyUser, ""), Value: e.Codec.AppendLink(nil, &l)}
 }
 
 // order gives orders and waits until they are executed: the enrichers have committed
@@ -128,14 +128,14 @@ func (e *eraser) order(ctx context.Context, records []*kgo.Record) error {
 	}
 	wait, cancel := context.WithTimeout(ctx, e.cfg.Wait)
 	defer cancel()
-	if err := e.await(wait, e.cfg.Enrichers, "enrichers", map[string]map[int32]int64{topic.Links: behind}); err != nil {
+	if err := e.await(wait, e.Names.Prefix+e.cfg.Enrichers, "enrichers", map[string]map[int32]int64{e.Names.Links: behind}); err != nil {
 		return err
 	}
-	ends, err := e.admin.ListEndOffsets(wait, topic.Enriched, topic.Rejected)
+	ends, err := e.admin.ListEndOffsets(wait, e.Names.Enriched, e.Names.Rejected)
 	if err != nil {
-		return fmt.Errorf("ends of %s and %s: %w", topic.Enriched, topic.Rejected, err)
+		return fmt.Errorf("ends of %s and %s: %w", e.Names.Enriched, e.Names.Rejected, err)
 	}
-	marks := map[string]map[int32]int64{topic.Enriched: {}, topic.Rejected: {}}
+	marks := map[string]map[int32]int64{e.Names.Enriched: {}, e.Names.Rejected: {}}
 	var errs []error
 	ends.Each(func(o kadm.ListedOffset) {
 		if o.Err != nil {
@@ -146,7 +146,7 @@ func (e *eraser) order(ctx context.Context, records []*kgo.Record) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return e.await(wait, topic.GroupRollupWriter, "rollup-writers", marks)
+	return e.await(wait, e.Names.GroupRollupWriter, "rollup-writers", marks)
 }
 
 // await waits until a group has committed the given offsets.
@@ -186,7 +186,7 @@ func (e *eraser) await(ctx context.Context, group, who string, marks map[string]
 func (e *eraser) changelog(ctx context.Context, f func(*event.IdentityState)) error {
 	prefix := []byte(e.cfg.App + "\x00")
 	for p := range e.partitions {
-		newest, err := partitions(e.Kafka).Newest(ctx, topic.EnricherState, p, func(key []byte) bool { return bytes.HasPrefix(key, prefix) })
+		newest, err := partitions(e.Kafka).Newest(ctx, e.Names.EnricherState, p, func(key []byte) bool { return bytes.HasPrefix(key, prefix) })
 		if err != nil {
 			return err
 		}
@@ -195,7 +195,7 @@ func (e *eraser) changelog(ctx context.Context, f func(*event.IdentityState)) er
 			if err := e.Codec.DecodeIdentityState(r.Value, &rec); event.Unwritten(err) {
 				continue // garbage: enrichers skip it too
 			} else if err != nil {
-				return fmt.Errorf("record %d of %s/%d: %w", r.Offset, topic.EnricherState, p, err)
+				return fmt.Errorf("record %d of %s/%d: %w", r.Offset, e.Names.EnricherState, p, err)
 			}
 			f(&rec)
 		}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/uptakehq/uptake/schemas/event"
-	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // Receipt lists what was erased and what is left.
@@ -80,7 +79,7 @@ func (e *eraser) receipt(ctx context.Context, before []Rows) (*Receipt, error) {
 // holdings are the topics that keep records of people, and until when.
 func (e *eraser) holdings(ctx context.Context, now time.Time) (list []Holding, err error) {
 	for name, what := range map[string]string{
-		topic.Raw: "events as they were sent", topic.Links: "links, and the order itself", topic.Enriched: "events as they were counted", topic.Rejected: "what could not be used",
+		e.Names.Raw: "events as they were sent", e.Names.Links: "links, and the order itself", e.Names.Enriched: "events as they were counted", e.Names.Rejected: "what could not be used",
 	} {
 		keeps, err := e.retention(ctx, name)
 		if err != nil {

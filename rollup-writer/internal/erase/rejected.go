@@ -46,7 +46,7 @@ const maxStripped = 2000
 // hashes, so the caller need not know them either. It may be interrupted, and run again
 // at any time.
 func StripRejected(ctx context.Context, app string, dep Dependencies) (*Stripped, error) {
-	f, err := ReadForgotten(ctx, dep.Kafka, dep.Codec, app)
+	f, err := ReadForgotten(ctx, dep.Kafka, dep.Names, dep.Codec, app)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/longtest"
+	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 var errCut = errors.New("cut short")
@@ -117,6 +118,7 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 	run := func(c *cutConn) ([]Rows, error) {
 		e := &eraser{
 			Dependencies: Dependencies{
+				Names:  topic.Unprefixed,
 				Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), SQL: c, Shards: []driver.Conn{c}, Schema: schema,
 			},
 			cfg: Config{App: "shop AND b", User: "jane"}, key: []byte(strings.Repeat("k", event.EraseKeyBytes)),

@@ -21,17 +21,17 @@ type Enricher struct {
 // rawTopicID is of the raw topic, into which transaction puts a record for each
 // offset that it counts.
 func (e *Enricher) rawTopicID() string {
-	infos, err := topic.Check(context.Background(), e.B.Admin, topic.Raw)
+	infos, err := topic.Unprefixed.Check(context.Background(), e.B.Admin, topic.Unprefixed.Raw)
 	if err != nil {
 		e.B.T.Fatal(err)
 	}
-	return infos[topic.Raw].ID.String()
+	return infos[topic.Unprefixed.Raw].ID.String()
 }
 
 // Raw puts a record into raw.
 func (e *Enricher) Raw(p int32, at event.Micros) {
 	e.B.T.Helper()
-	e.B.Produce(topic.Raw, p, e.B.Codec.AppendRaw(nil, &event.RawEvent{AppID: "dev", MessageID: "any", ReceivedAt: at}))
+	e.B.Produce(topic.Unprefixed.Raw, p, e.B.Codec.AppendRaw(nil, &event.RawEvent{AppID: "dev", MessageID: "any", ReceivedAt: at}))
 }
 
 // Commit commits what was taken from raw, as an enricher does in its transactions.
@@ -39,9 +39,9 @@ func (e *Enricher) Commit() {
 	e.B.T.Helper()
 	var offsets kadm.Offsets
 	for p, next := range e.Next {
-		offsets.Add(kadm.Offset{Topic: topic.Raw, Partition: int32(p), At: next, LeaderEpoch: -1})
+		offsets.Add(kadm.Offset{Topic: topic.Unprefixed.Raw, Partition: int32(p), At: next, LeaderEpoch: -1})
 	}
-	if _, err := e.B.Admin.CommitOffsets(context.Background(), topic.GroupEnricher, offsets); err != nil {
+	if _, err := e.B.Admin.CommitOffsets(context.Background(), topic.Unprefixed.GroupEnricher, offsets); err != nil {
 		e.B.T.Fatal(err)
 	}
 }
@@ -96,8 +96,8 @@ func (e *Enricher) Transaction(list []*event.EnrichedEvent, duplicates, rejected
 		if err != nil {
 			e.B.T.Fatal(err)
 		}
-		e.B.Produce(topic.Rejected, 0, rejects...)
-		e.B.Produce(topic.Enriched, p, append(values, e.B.Codec.AppendControl(nil, &event.Control{Kind: event.ControlCounts, Payload: payload}))...)
+		e.B.Produce(topic.Unprefixed.Rejected, 0, rejects...)
+		e.B.Produce(topic.Unprefixed.Enriched, p, append(values, e.B.Codec.AppendControl(nil, &event.Control{Kind: event.ControlCounts, Payload: payload}))...)
 	}
 }
 

@@ -237,7 +237,7 @@ func (b *Bench) SendMixed(partition int32, list []Entry) {
 		}
 		values = append(values, b.Codec.AppendControl(nil, &event.Control{Kind: event.ControlMove, AppID: "dev", ControlID: fmt.Sprint("mixed-", i), CreatedAt: 1, Payload: payload}))
 	}
-	b.Produce(topic.Enriched, partition, values...)
+	b.Produce(topic.Unprefixed.Enriched, partition, values...)
 }
 
 // Correct makes of an event of the list what it counts for.

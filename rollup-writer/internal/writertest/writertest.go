@@ -82,7 +82,7 @@ func New(t testing.TB) *Bench {
 	b.Admin = kadm.NewClient(b.Client)
 	layout := topic.SingleLayout()
 	layout.Partitions, layout.RejectedPartitions = Partitions, 1
-	if err := topic.Ensure(ctx, b.Admin, layout); err != nil {
+	if err := topic.Unprefixed.Ensure(ctx, b.Admin, layout); err != nil {
 		t.Fatal(err)
 	}
 	b.MarkState()
@@ -100,7 +100,7 @@ func (b *Bench) MarkState() {
 	}
 	defer client.Close()
 	for p := range int32(Partitions) {
-		r := &kgo.Record{Topic: topic.EnricherState, Partition: p, Value: []byte("a record about the installation")}
+		r := &kgo.Record{Topic: topic.Unprefixed.EnricherState, Partition: p, Value: []byte("a record about the installation")}
 		if err := client.ProduceSync(context.Background(), r).FirstErr(); err != nil {
 			b.T.Fatal(err)
 		}
@@ -306,7 +306,7 @@ func (b *Bench) Send(list []*event.EnrichedEvent) {
 		values[PartitionOf(e)] = append(values[PartitionOf(e)], b.Codec.AppendEnriched(nil, e))
 	}
 	for p, v := range values {
-		b.Produce(topic.Enriched, p, v...)
+		b.Produce(topic.Unprefixed.Enriched, p, v...)
 	}
 	b.Sent = append(b.Sent, list...)
 }
@@ -459,7 +459,7 @@ func (b *Bench) AwaitSettled() {
 	b.Await("the group to commit the end of the log", func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), boundary.AskTimeout)
 		defer cancel()
-		st, err := boundary.Read(ctx, b.Admin, boundary.Topics)
+		st, err := boundary.Read(ctx, b.Admin, topic.Unprefixed, boundary.Topics(topic.Unprefixed))
 		if err != nil {
 			return false
 		}
@@ -476,7 +476,7 @@ func (b *Bench) AwaitSettled() {
 // Rewind sets the group back to the beginning of the log.
 func (b *Bench) Rewind() {
 	b.T.Helper()
-	st, err := boundary.Read(context.Background(), b.Admin, boundary.Topics)
+	st, err := boundary.Read(context.Background(), b.Admin, topic.Unprefixed, boundary.Topics(topic.Unprefixed))
 	if err != nil {
 		b.T.Fatal(err)
 	}
@@ -489,7 +489,7 @@ func (b *Bench) Rewind() {
 		c.Clean = false // all of it was sent
 		offsets.Add(kadm.Offset{Topic: o.Topic, Partition: o.Partition, At: 0, LeaderEpoch: -1, Metadata: c.Metadata()})
 	})
-	if _, err := b.Admin.CommitOffsets(context.Background(), topic.GroupRollupWriter, offsets); err != nil {
+	if _, err := b.Admin.CommitOffsets(context.Background(), topic.Unprefixed.GroupRollupWriter, offsets); err != nil {
 		b.T.Fatal(err)
 	}
 }
@@ -505,7 +505,7 @@ func (b *Bench) Move(actor string, moves ...event.Move) {
 		b.T.Fatal(err)
 	}
 	c := &event.Control{Kind: event.ControlMove, AppID: "dev", ControlID: "move-" + actor, CreatedAt: 1, Payload: payload}
-	b.Produce(topic.Enriched, PartitionOf(&event.EnrichedEvent{ActorID: actor}), b.Codec.AppendControl(nil, c))
+	b.Produce(topic.Unprefixed.Enriched, PartitionOf(&event.EnrichedEvent{ActorID: actor}), b.Codec.AppendControl(nil, c))
 }
 
 // Corrections sends a log with corrections that depend on each other.

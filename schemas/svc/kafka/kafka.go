@@ -1,6 +1,7 @@
 // Package kafka turns a service's Kafka settings into client options.
 //
-// It owns how a cluster is reached: brokers, TLS, SASL, the client's log and metrics.
+// It owns how a cluster is reached, and what is the installation's there: brokers, TLS,
+// SASL, the prefix of names, the client's log and metrics.
 // What a client consumes or produces belongs to the service.
 package kafka
 
@@ -23,12 +24,16 @@ import (
 	"github.com/twmb/franz-go/plugin/kslog"
 
 	"github.com/uptakehq/uptake/schemas/svc/setting"
+	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // Config says how to reach a cluster.
 type Config struct {
-	Brokers       setting.Strings
-	ClientID      string
+	Brokers  setting.Strings
+	ClientID string
+	// Prefix begins the names of all topics, groups and transactional ids of the
+	// installation; see topic.Names.
+	Prefix        string
 	TLS           bool
 	TLSCA         string // PEM file; empty: the system's
 	TLSCert       string // PEM file of the client's certificate
@@ -52,6 +57,7 @@ func DefaultConfig(clientID string) Config {
 func (c *Config) Flags(set *flag.FlagSet) {
 	set.Var(&c.Brokers, "kafka-brokers", "comma-separated `host:port` of brokers to start from")
 	set.StringVar(&c.ClientID, "kafka-client-id", c.ClientID, "client `id` that brokers see in logs and quotas")
+	set.StringVar(&c.Prefix, "kafka-prefix", c.Prefix, "`text` that begins the names of all topics, consumer groups and transactional ids, such as \"staging.\"; all services and commands of an installation have the same; empty for none")
 	set.BoolVar(&c.TLS, "kafka-tls", c.TLS, "speak TLS to the brokers")
 	set.StringVar(&c.TLSCA, "kafka-tls-ca", c.TLSCA, "PEM `file` of the authorities to trust, in place of the system's")
 	set.StringVar(&c.TLSCert, "kafka-tls-cert", c.TLSCert, "PEM `file` of the client certificate")
@@ -67,6 +73,9 @@ func (c *Config) Validate() error {
 	var errs []error
 	if len(c.Brokers) == 0 {
 		errs = append(errs, errors.New("kafka-brokers must name at least one broker"))
+	}
+	if err := topic.ValidatePrefix(c.Prefix); err != nil {
+		errs = append(errs, err)
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		errs = append(errs, fmt.Errorf("kafka-tls-cert and kafka-tls-key go together (got %q and %q)", c.TLSCert, c.TLSKey))
@@ -91,6 +100,9 @@ func (c *Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Names returns the names of the installation's topics and groups.
+func (c *Config) Names() *topic.Names { return topic.NewNames(c.Prefix) }
 
 // maxDecompressed bounds a compressed batch of records once it is unpacked: a
 // gzip body can grow a thousandfold, a zstd body nine thousandfold.

@@ -23,6 +23,8 @@ func TestValidateNamesEverySetting(t *testing.T) {
 		{[]string{"-kafka-tls", "-kafka-tls-cert", "x"}, []string{"kafka-tls-cert and kafka-tls-key"}},
 		{[]string{"-kafka-tls-ca", "x", "-kafka-sasl-user", "u"}, []string{"need kafka-tls", "need kafka-sasl-mechanism"}},
 		{[]string{"-kafka-sasl-mechanism", "PLAIN"}, []string{"needs kafka-sasl-user"}},
+		{[]string{"-kafka-prefix", "staging."}, nil},
+		{[]string{"-kafka-prefix", "stag/ing"}, []string{`kafka-prefix may have only`, `(got "stag/ing")`}},
 		{[]string{"-kafka-sasl-mechanism", "GSSAPI"}, []string{`got "GSSAPI"`}},
 	} {
 		c := DefaultConfig("test")

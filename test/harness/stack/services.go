@@ -43,7 +43,7 @@ func (s *Stack) process(service, name string) (*Process, error) {
 
 // common are the flags of every command that reaches the log.
 func (s *Stack) common() []string {
-	return []string{"-kafka-brokers", strings.Join(s.cfg.Log.Addrs(), ",")}
+	return []string{"-kafka-brokers", strings.Join(s.cfg.Log.Addrs(), ","), "-kafka-prefix", s.cfg.Prefix}
 }
 
 // writer runs a command of the writer.

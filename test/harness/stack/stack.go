@@ -51,9 +51,10 @@ func WriteKeyOf(app string) string { return app + "-write-key" }
 
 // Config says what to start.
 type Config struct {
-	Dir  string    // data and logs of everything
-	Log  kafka.Log // running
-	Apps []string  // that have a write key and the sample catalog; default App
+	Dir    string    // data and logs of everything
+	Log    kafka.Log // running
+	Prefix string    // kafka-prefix of everything
+	Apps   []string  // that have a write key and the sample catalog; default App
 	// KeyLines are further settings of every app in the key file, as "name: value".
 	KeyLines []string
 	Layout   topic.Layout
@@ -241,6 +242,9 @@ func (s *Stack) Processes() []*Process {
 	}
 	return all
 }
+
+// Prefix is that of the config.
+func (s *Stack) Prefix() string { return s.cfg.Prefix }
 
 // KeysFile is where the write keys of the apps are.
 func (s *Stack) KeysFile() string { return filepath.Join(s.cfg.Dir, "keys.yaml") }

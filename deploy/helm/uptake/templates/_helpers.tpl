@@ -197,6 +197,9 @@ writerCPU: {{ ceil (divf (mulf $rate $c.writer $size 0.001) $writers $l.busy) | 
 {{- define "uptake.kafkaEnv" -}}
 {{- $k := .root.Values.kafka -}}
 - {name: UPTAKE_KAFKA_BROKERS, value: {{ required "kafka.brokers must name your brokers" (join "," $k.brokers) | quote }}}
+{{- with $k.prefix }}
+- {name: UPTAKE_KAFKA_PREFIX, value: {{ . | quote }}}
+{{- end }}
 {{- if $k.tls.enabled }}
 - {name: UPTAKE_KAFKA_TLS, value: "true"}
 {{- with $k.tls.caSecret }}
@@ -381,8 +384,8 @@ spec:
     - type: kafka
       metadata:
         bootstrapServers: {{ join "," $k.brokers | quote }}
-        consumerGroup: {{ .group }}
-        topic: {{ .topic }}
+        consumerGroup: {{ $k.prefix }}{{ .group }}
+        topic: {{ $k.prefix }}{{ .topic }}
         lagThreshold: {{ .values.keda.lagRecords | int64 | toString | quote }}
         offsetResetPolicy: earliest
         tls: {{ ternary "enable" "disable" $k.tls.enabled }}
