@@ -72,7 +72,7 @@ type Config struct {
 	Kafka    kafka.Config
 	Registry registry.Config
 
-	// Notes lets people write annotations, which go to Kafka. False: the console shows
+	// Notes lets people write annotations and save questions, which go to Kafka. False: the console shows
 	// those that there are.
 	Notes bool
 
@@ -116,7 +116,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.WriteKey, "console-write-key", c.WriteKey, "write `key` in the example event of an empty page; empty shows a placeholder")
 	set.StringVar(&c.SendURL, "console-send-url", c.SendURL, "`URL` of the gateway to which the console sends test events, if it reaches it under another than console-gateway-url")
 	set.BoolVar(&c.Live, "console-live", c.Live, "show in the live view what the pipeline decided about each event: asks enrichers for it in Kafka, with the kafka-* settings")
-	set.BoolVar(&c.Notes, "console-notes", c.Notes, "take annotations: writes to the topic of notes in Kafka, with the kafka-* settings")
+	set.BoolVar(&c.Notes, "console-notes", c.Notes, "take annotations, saved questions and boards: writes to the topic of notes in Kafka, with the kafka-* settings")
 	c.Kafka.Flags(set)
 	c.Registry.Flags(set)
 	set.Var(&c.FeedbackSecret, "console-feedback-secret", "`secret` that opens feedback links, or file:PATH, the same as alerts-feedback-secret; empty: links are refused")
@@ -344,13 +344,14 @@ func (c *Console) handler(streams context.Context) http.Handler {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/overview", http.StatusFound) })
 	for path, view := range map[string]view{
 		"overview": c.overview, "usage": c.usage, "feature": c.feature, "accounts": c.accounts, "account": c.account, "person": c.person,
-		"explore": c.explore, "live": c.live, "quality": c.quality, "alerts": c.alerts, "explain": c.explain, "health": c.health, "search": c.search, "question": c.questionPage, "annotations": c.annotations,
+		"explore": c.explore, "live": c.live, "quality": c.quality, "alerts": c.alerts, "explain": c.explain, "health": c.health, "search": c.search, "question": c.questionPage, "annotations": c.annotations, "boards": c.boards, "board": c.board,
 	} {
 		mux.HandleFunc("GET /"+path, c.serve(path, view))
 	}
 	mux.HandleFunc("GET /live/events", func(w http.ResponseWriter, r *http.Request) { c.stream(streams, w, r) })
 	mux.HandleFunc("POST /live/test", c.sendTest)
 	mux.HandleFunc("GET /api/v1/{question}", c.data)
+	mux.HandleFunc("GET /api/v1/saved/{id}", c.savedData)
 	mux.HandleFunc("GET /feedback", c.feedbackPage)
 	if c.acknowledge != nil {
 		mux.HandleFunc("POST /feedback", c.feedback)
@@ -359,6 +360,8 @@ func (c *Console) handler(streams context.Context) http.Handler {
 	if c.writeNote != nil {
 		mux.HandleFunc("POST /annotations", c.annotate)
 		mux.HandleFunc("POST "+annotatePath, c.annotateByProgram)
+		mux.HandleFunc("POST /saved", c.save)
+		mux.HandleFunc("POST /boards", c.saveBoard)
 	}
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		c.fail(w, r, http.StatusNotFound, "There is no such page.", "Choose one from the menu above.")

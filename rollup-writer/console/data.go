@@ -52,42 +52,64 @@ func (c *Console) questionPage(r *http.Request, s *scope) (*page.Page, error) {
 
 // data answers a question as JSON, or as CSV with format=csv.
 func (c *Console) data(w http.ResponseWriter, r *http.Request) {
-	refuse := func(status int, code, detail string) {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]string{"code": code, "detail": detail}}) // the reader is gone if this fails
-		c.metrics.requests.WithLabelValues("api", fmt.Sprintf("%dxx", status/100)).Inc()
-	}
 	name := r.PathValue("question")
-	q := question.Get(name)
-	if q == nil {
-		refuse(http.StatusNotFound, "unknown_question", "no question "+name+"; there are: "+strings.Join(question.Names(), ", "))
+	if question.Get(name) == nil {
+		c.refuse(w, http.StatusNotFound, "unknown_question", "no question "+name+"; there are: "+strings.Join(question.Names(), ", "))
 		return
 	}
-	app := r.URL.Query().Get("app")
-	if app == "" && name != "apps" {
-		refuse(http.StatusBadRequest, "missing_app", "the parameter app must name the app")
-		return
-	}
-	s, err := c.scopeOf(r, app)
-	if err != nil {
-		refuse(http.StatusBadRequest, "bad_parameter", err.Error())
+	s, ok := c.dataScope(w, r, name != "apps")
+	if !ok {
 		return
 	}
 	result, err := c.asker.ask(r.Context(), name, s.values)
-	if refused := new(refusal); errors.As(err, &refused) {
-		refuse(http.StatusUnprocessableEntity, "bound_reached", refused.Error())
-		return
-	}
 	if err != nil {
-		c.log.Warn("question failed", "question", name, "error", err)
-		refuse(http.StatusBadGateway, "clickhouse", "ClickHouse did not answer; the console's log has the error")
+		c.refuseAsked(w, name, err)
 		return
 	}
+	c.writeResult(w, r, s, result)
+}
+
+// refuse answers a program with an error.
+func (c *Console) refuse(w http.ResponseWriter, status int, code, detail string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]string{"code": code, "detail": detail}}) // the reader is gone if this fails
+	c.metrics.requests.WithLabelValues("api", fmt.Sprintf("%dxx", status/100)).Inc()
+}
+
+// refuseAsked answers a program whose question had an error.
+func (c *Console) refuseAsked(w http.ResponseWriter, name string, err error) {
+	if refused := new(refusal); errors.As(err, &refused) {
+		c.refuse(w, http.StatusUnprocessableEntity, "bound_reached", refused.Error())
+		return
+	}
+	c.log.Warn("question failed", "question", name, "error", err)
+	c.refuse(w, http.StatusBadGateway, "clickhouse", "ClickHouse did not answer; the console's log has the error")
+}
+
+// dataScope reads the address of a program's question. It reports false after it has
+// answered that it cannot.
+func (c *Console) dataScope(w http.ResponseWriter, r *http.Request, ofApp bool) (*scope, bool) {
+	app := r.URL.Query().Get("app")
+	if app == "" && ofApp {
+		c.refuse(w, http.StatusBadRequest, "missing_app", "the parameter app must name the app")
+		return nil, false
+	}
+	s, err := c.scopeOf(r, app)
+	if err != nil {
+		c.refuse(w, http.StatusBadRequest, "bad_parameter", err.Error())
+		return nil, false
+	}
+	return s, true
+}
+
+// writeResult answers with a result as JSON, or as CSV with format=csv.
+func (c *Console) writeResult(w http.ResponseWriter, r *http.Request, s *scope, result *Result) {
+	q := result.Question
 	c.metrics.requests.WithLabelValues("api", "2xx").Inc()
 	if r.URL.Query().Get("format") == "csv" {
 		w.Header().Set("Content-Type", "text/csv; charset=utf-8")
-		w.Header().Set("Content-Disposition", `attachment; filename="`+name+`.csv"`)
+		w.Header().Set("Content-Disposition", `attachment; filename="`+q.Name+`.csv"`)
 		out := csv.NewWriter(w)
 		header := make([]string, len(result.Columns))
 		for i, column := range result.Columns {

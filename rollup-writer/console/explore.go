@@ -21,6 +21,7 @@ type tab struct {
 
 var tabs = []tab{
 	{"trends", "Trends", (*Console).trends},
+	{"active", "Active", (*Console).active},
 	{"funnel", "Funnel", (*Console).funnel},
 	{"retention", "Retention", (*Console).retentionTab},
 	{"paths", "Paths", (*Console).paths},
@@ -34,6 +35,9 @@ type exploreBody struct {
 	Steps   []string // what can be chosen as a step
 	Choices question.Values
 	Door    door
+	Name    string    // of the statement that answers; empty: something is not chosen yet
+	Save    *saveForm // nil: it cannot be saved
+	Folded  bool      // the numbers of a chart are shown on demand, as on a board
 
 	Chosen  []string    // steps of the funnel, with empty ones to fill in
 	Windows []page.Link // of the funnel; URL is the number of seconds
@@ -49,21 +53,42 @@ type exploreBody struct {
 	Features  []named
 }
 
+// asked notes which statement answers, with the values of its own.
+func (b *exploreBody) asked(s *scope, name string, extra ...string) {
+	b.Name, b.Door = name, s.door(name, extra...)
+}
+
 func (c *Console) explore(r *http.Request, s *scope) (*page.Page, error) {
+	b, sentence, err := c.fill(r, s)
+	if err != nil {
+		return nil, err
+	}
+	if b.Name != "" {
+		err = c.savable(r, s, b)
+	}
+	title := ""
+	for _, t := range tabs {
+		b.Tabs = append(b.Tabs, page.Link{Text: t.title, URL: s.link("/explore", "show", t.name), Current: t.name == b.Tab})
+		if t.name == b.Tab {
+			title = t.title
+		}
+	}
+	return &page.Page{Title: title, Sentence: sentence, Body: b}, err
+}
+
+// fill answers the question of an address.
+func (c *Console) fill(r *http.Request, s *scope) (b *exploreBody, sentence string, err error) {
 	show := r.URL.Query().Get("show")
 	i := slices.IndexFunc(tabs, func(t tab) bool { return t.name == show })
 	switch {
 	case show == "":
 		i = 0
 	case i < 0:
-		return nil, &refusal{fmt.Sprintf("There is no %q under Explore.", show), "Choose one of its tabs."}
+		return nil, "", &refusal{fmt.Sprintf("There is no %q under Explore.", show), "Choose one of its tabs."}
 	}
-	b := &exploreBody{Tab: tabs[i].name, Choices: s.values}
-	for k, t := range tabs {
-		b.Tabs = append(b.Tabs, page.Link{Text: t.title, URL: s.link("/explore", "show", t.name), Current: k == i})
-	}
-	sentence, err := tabs[i].fill(c, r, s, b)
-	return &page.Page{Title: tabs[i].title, Sentence: sentence, Body: b}, err
+	b = &exploreBody{Tab: tabs[i].name, Choices: s.values}
+	sentence, err = tabs[i].fill(c, r, s, b)
+	return b, sentence, err
 }
 
 // steps are what can be chosen as a step of a funnel or a path.
@@ -76,6 +101,18 @@ func (c *Console) steps(r *http.Request, s *scope, b *exploreBody) error {
 		b.Steps = append(b.Steps, text(known.cell(i, "step")))
 	}
 	return nil
+}
+
+// active shows how many people and accounts are active by day, as the overview does.
+func (c *Console) active(r *http.Request, s *scope, b *exploreBody) (string, error) {
+	a, err := c.all(r.Context(), s.values, "active_by_day", "summary")
+	if err != nil {
+		return "", err
+	}
+	b.asked(s, "active_by_day")
+	b.Chart, b.Table = s.chart(a["active_by_day"], "People and accounts active by day", []string{"people", "accounts"}), s.plain(a["active_by_day"])
+	people, accounts := number(a["summary"].cell(0, "people")), number(a["summary"].cell(0, "accounts"))
+	return fmt.Sprintf("%s and %s were active in %s.", page.Plural(accounts, "account", "accounts"), page.Plural(people, "person", "people"), s.period()), c.mark(r.Context(), s, b.Chart)
 }
 
 // trendLines is how many values the chart of trends shows.
@@ -91,7 +128,7 @@ func (c *Console) trends(r *http.Request, s *scope, b *exploreBody) (string, err
 	if err != nil {
 		return "", err
 	}
-	b.Door = s.door("trend", "by", by, "grain", s.values["grain"])
+	b.asked(s, "trend", "by", by, "grain", s.values["grain"])
 	type total struct {
 		value        string
 		most, events int64
@@ -206,7 +243,7 @@ func (c *Console) funnel(r *http.Request, s *scope, b *exploreBody) (string, err
 	if err != nil {
 		return "", err
 	}
-	b.Door = s.door(name, extra...)
+	b.asked(s, name, extra...)
 	f := &funnelTable{Steps: steps, By: s.values["by"]}
 	if anyOrder {
 		f.Steps = nil
@@ -280,7 +317,8 @@ func (c *Console) retentionTab(r *http.Request, s *scope, b *exploreBody) (strin
 	if err != nil {
 		return "", err
 	}
-	b.Retention, b.Door = s.retention(a["retention"]), s.door("retention", "feature", s.values["feature"])
+	b.asked(s, "retention", "feature", s.values["feature"])
+	b.Retention = s.retention(a["retention"])
 	f := a["features"]
 	for i := range f.Rows {
 		b.Features = append(b.Features, s.featureLink(text(f.cell(i, "feature_id")), text(f.cell(i, "feature_name"))))
@@ -330,7 +368,8 @@ func (c *Console) paths(r *http.Request, s *scope, b *exploreBody) (string, erro
 	if err != nil {
 		return "", err
 	}
-	b.Door, b.Paths = s.door(name, "step", step), pathRows(result)
+	b.asked(s, name, "step", step)
+	b.Paths = pathRows(result)
 	if len(b.Paths) == 0 {
 		return fmt.Sprintf("Nobody did %s in %s.", step, s.period()), nil
 	}
@@ -360,7 +399,8 @@ func (c *Console) breakdown(r *http.Request, s *scope, b *exploreBody) (string, 
 	if err != nil {
 		return "", err
 	}
-	b.Door, b.Table = s.door("breakdown", "step", s.values["step"], "path", path), s.plain(result)
+	b.asked(s, "breakdown", "step", s.values["step"], "path", path)
+	b.Table = s.plain(result)
 	var events, with int64
 	values := 0
 	for i := range result.Rows {
@@ -384,7 +424,7 @@ func (c *Console) sessions(r *http.Request, s *scope, b *exploreBody) (string, e
 	if err != nil {
 		return "", err
 	}
-	b.Door = s.door("sessions")
+	b.asked(s, "sessions")
 	if len(result.Rows) == 0 {
 		return fmt.Sprintf("There was no session in %s.", s.period()), nil
 	}

@@ -188,7 +188,7 @@ func (s *scope) days() []time.Time {
 func (s *scope) menu(current string, r *http.Request, apps []string) page.Menu {
 	m := page.Menu{App: s.App, Zone: s.Zone.String(), Path: r.URL.Path, AsOf: s.Now.In(s.Zone).Format("15:04:05"), Period: fmt.Sprintf("%dd", s.Days)}
 	for _, e := range []struct{ path, name string }{
-		{"overview", "Overview"}, {"usage", "Usage"}, {"accounts", "Accounts"}, {"alerts", "Alerts"}, {"explore", "Explore"}, {"live", "Live"}, {"quality", "Quality"}, {"health", "Health"},
+		{"overview", "Overview"}, {"usage", "Usage"}, {"accounts", "Accounts"}, {"alerts", "Alerts"}, {"explore", "Explore"}, {"boards", "Boards"}, {"live", "Live"}, {"quality", "Quality"}, {"health", "Health"},
 	} {
 		m.Entries = append(m.Entries, page.Link{Text: e.name, URL: s.link("/" + e.path), Current: e.path == current})
 	}

@@ -1,5 +1,5 @@
 // Package note declares the records of the compacted topic topic.Notes: what people
-// write down beside the numbers, such as annotations on a time axis. The console writes
+// write down beside the numbers, such as annotations on a time axis, and questions that they keep. The console writes
 // them, and the rollup-writer loads them into ClickHouse.
 //
 // A record is one version of one note; its key is app, kind and id. Of the versions of a
@@ -24,15 +24,22 @@ import (
 // Kinds of notes.
 const (
 	KindAnnotation = "annotation"
+	KindQuestion   = "question"
+	KindBoard      = "board"
 )
 
 // Bounds of fields, in bytes.
 const (
-	MaxApp  = 200
-	MaxID   = 64
-	MaxBy   = 200
-	MaxText = 500
+	MaxApp   = 200
+	MaxID    = 64
+	MaxBy    = 200
+	MaxText  = 500
+	MaxName  = 100
+	MaxQuery = 2000
 )
+
+// MaxBoards is how many boards a question may be on.
+const MaxBoards = 20
 
 // Note is one version of a note.
 type Note struct {
@@ -44,6 +51,22 @@ type Note struct {
 	Removed bool      `json:"removed,omitempty"` // the note is deleted; it has no contents
 
 	Annotation *Annotation `json:"annotation,omitempty"` // of KindAnnotation
+	Question   *Question   `json:"question,omitempty"`   // of KindQuestion
+	Board      *Board      `json:"board,omitempty"`      // of KindBoard
+}
+
+// Question is a question under a name.
+type Question struct {
+	Name string `json:"name"`
+	// Query is the part of the page's address that asks it, without app, period and time
+	// zone.
+	Query  string   `json:"query"`
+	Boards []string `json:"boards,omitempty"` // ids of the boards that it is on
+}
+
+// Board shows the questions that are on it together.
+type Board struct {
+	Name string `json:"name"`
 }
 
 // Annotation is something that happened at an instant, or on a day, of one app.
@@ -91,13 +114,30 @@ func Decode(value []byte) (n Note, err error) {
 func (n *Note) Validate() error {
 	errs := []error{checkText("app", n.App, MaxApp, true), checkText("by", n.By, MaxBy, false), checkID(n.ID)}
 	switch {
-	case n.Kind != KindAnnotation:
-		errs = append(errs, fmt.Errorf("kind must be %s (got %q)", KindAnnotation, n.Kind))
+	case n.Kind != KindAnnotation && n.Kind != KindQuestion && n.Kind != KindBoard:
+		errs = append(errs, fmt.Errorf("kind must be %s, %s or %s (got %q)", KindAnnotation, KindQuestion, KindBoard, n.Kind))
 	case n.Removed:
-	case n.Annotation == nil:
-		errs = append(errs, errors.New("annotation must be given"))
-	default:
+	case (n.Kind == KindAnnotation) != (n.Annotation != nil) || (n.Kind == KindQuestion) != (n.Question != nil) || (n.Kind == KindBoard) != (n.Board != nil):
+		errs = append(errs, fmt.Errorf("a note of the kind %s must have a field %s and no other contents", n.Kind, n.Kind))
+	case n.Annotation != nil:
 		errs = append(errs, n.Annotation.validate(n.Written))
+	case n.Question != nil:
+		errs = append(errs, n.Question.validate())
+	case n.Board != nil:
+		errs = append(errs, checkText("name", n.Board.Name, MaxName, true))
+	}
+	return errors.Join(errs...)
+}
+
+func (q *Question) validate() error {
+	errs := []error{checkText("name", q.Name, MaxName, true), checkText("query", q.Query, MaxQuery, true)}
+	if len(q.Boards) > MaxBoards {
+		errs = append(errs, fmt.Errorf("a question may be on %d boards (got %d)", MaxBoards, len(q.Boards)))
+	}
+	for _, id := range q.Boards {
+		if err := checkID(id); err != nil {
+			errs = append(errs, fmt.Errorf("boards: %w", err))
+		}
 	}
 	return errors.Join(errs...)
 }

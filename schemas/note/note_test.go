@@ -16,32 +16,44 @@ func annotation(change func(*Note)) *Note {
 	return n
 }
 
+func ofQuestion(q Question) func(*Note) {
+	return func(n *Note) { n.Kind, n.Annotation, n.Question = KindQuestion, nil, &q }
+}
+
 // Errors name the field and its bound.
 func TestValidate(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(*Note)
 		want   string // empty: no error
 	}{
-		"whole":            {nil, ""},
-		"nobody":           {func(n *Note) { n.By = "" }, ""},
-		"umlauts":          {func(n *Note) { n.Annotation.Text = "Übernahme von Ölmühle" }, ""},
-		"removed":          {func(n *Note) { n.Removed, n.Annotation = true, nil }, ""},
-		"in half a year":   {func(n *Note) { n.Annotation.At = now.AddDate(0, 6, 0) }, ""},
-		"no app":           {func(n *Note) { n.App = "" }, "app must not be empty"},
-		"a separator":      {func(n *Note) { n.App = "a\x00b" }, "app must be one line"},
-		"another kind":     {func(n *Note) { n.Kind = "x" }, `kind must be annotation (got "x")`},
-		"no contents":      {func(n *Note) { n.Annotation = nil }, "annotation must be given"},
-		"no id":            {func(n *Note) { n.ID = "" }, `id must be 1 to 64 letters`},
-		"a path as id":     {func(n *Note) { n.ID = "a/b" }, `(got "a/b")`},
-		"a long id":        {func(n *Note) { n.ID = strings.Repeat("x", 65) }, "id must be 1 to 64"},
-		"long ago":         {func(n *Note) { n.Annotation.At = time.Time{} }, "at must be from 2000-01-01 to a year from now (got 0001-01-01T00:00:00Z)"},
-		"in two years":     {func(n *Note) { n.Annotation.At = now.AddDate(2, 0, 0) }, "at must be from 2000-01-01"},
-		"another category": {func(n *Note) { n.Annotation.Category = "Release" }, `category must be one of release, campaign, remap, incident, other (got "Release")`},
-		"no text":          {func(n *Note) { n.Annotation.Text = "  " }, "text must not be empty"},
-		"a long text":      {func(n *Note) { n.Annotation.Text = strings.Repeat("x", 501) }, "text has 501 bytes and may have 500"},
-		"two lines":        {func(n *Note) { n.Annotation.Text = "a\nb" }, "text must be one line"},
-		"no UTF-8":         {func(n *Note) { n.Annotation.Text = "a\xff" }, "text must be UTF-8"},
-		"a long author":    {func(n *Note) { n.By = strings.Repeat("x", 201) }, "by has 201 bytes and may have 200"},
+		"whole":               {nil, ""},
+		"nobody":              {func(n *Note) { n.By = "" }, ""},
+		"umlauts":             {func(n *Note) { n.Annotation.Text = "Übernahme von Ölmühle" }, ""},
+		"removed":             {func(n *Note) { n.Removed, n.Annotation = true, nil }, ""},
+		"in half a year":      {func(n *Note) { n.Annotation.At = now.AddDate(0, 6, 0) }, ""},
+		"no app":              {func(n *Note) { n.App = "" }, "app must not be empty"},
+		"a separator":         {func(n *Note) { n.App = "a\x00b" }, "app must be one line"},
+		"another kind":        {func(n *Note) { n.Kind = "x" }, `kind must be annotation, question or board (got "x")`},
+		"no contents":         {func(n *Note) { n.Annotation = nil }, "a note of the kind annotation must have a field annotation and no other contents"},
+		"contents of another": {func(n *Note) { n.Board = &Board{"b"} }, "and no other contents"},
+		"a board":             {func(n *Note) { n.Kind, n.Annotation, n.Board = KindBoard, nil, &Board{"Weekly"} }, ""},
+		"a board's name":      {func(n *Note) { n.Kind, n.Annotation, n.Board = KindBoard, nil, &Board{strings.Repeat("x", 101)} }, "name has 101 bytes and may have 100"},
+		"a question":          {ofQuestion(Question{Name: "Funnel", Query: "show=funnel", Boards: []string{"b1"}}), ""},
+		"a question's name":   {ofQuestion(Question{Query: "show=funnel"}), "name must not be empty"},
+		"a long query":        {ofQuestion(Question{Name: "x", Query: strings.Repeat("x", 2001)}), "query has 2001 bytes and may have 2000"},
+		"many boards":         {ofQuestion(Question{Name: "x", Query: "x", Boards: make([]string, 21)}), "may be on 20 boards (got 21)"},
+		"a board's id":        {ofQuestion(Question{Name: "x", Query: "x", Boards: []string{"a b"}}), `boards: id must be 1 to 64 letters`},
+		"no id":               {func(n *Note) { n.ID = "" }, `id must be 1 to 64 letters`},
+		"a path as id":        {func(n *Note) { n.ID = "a/b" }, `(got "a/b")`},
+		"a long id":           {func(n *Note) { n.ID = strings.Repeat("x", 65) }, "id must be 1 to 64"},
+		"long ago":            {func(n *Note) { n.Annotation.At = time.Time{} }, "at must be from 2000-01-01 to a year from now (got 0001-01-01T00:00:00Z)"},
+		"in two years":        {func(n *Note) { n.Annotation.At = now.AddDate(2, 0, 0) }, "at must be from 2000-01-01"},
+		"another category":    {func(n *Note) { n.Annotation.Category = "Release" }, `category must be one of release, campaign, remap, incident, other (got "Release")`},
+		"no text":             {func(n *Note) { n.Annotation.Text = "  " }, "text must not be empty"},
+		"a long text":         {func(n *Note) { n.Annotation.Text = strings.Repeat("x", 501) }, "text has 501 bytes and may have 500"},
+		"two lines":           {func(n *Note) { n.Annotation.Text = "a\nb" }, "text must be one line"},
+		"no UTF-8":            {func(n *Note) { n.Annotation.Text = "a\xff" }, "text must be UTF-8"},
+		"a long author":       {func(n *Note) { n.By = strings.Repeat("x", 201) }, "by has 201 bytes and may have 200"},
 	} {
 		err := annotation(tt.change).Validate()
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {

@@ -2746,6 +2746,28 @@ FROM (
 ) AS c
 GROUP BY app_id, hour;
 
+-- view boards
+
+CREATE OR REPLACE VIEW `uptake`.`boards`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `id` String COMMENT 'Id of the board',
+    `name` String COMMENT 'Name of the board',
+    `author` String COMMENT 'Who named it last; empty: nobody was signed in',
+    `written_at` DateTime64(3, 'UTC') COMMENT 'When it was last changed'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Boards of the console: has(boards, id) of saved_questions says what is on one'
+AS
+SELECT app_id, id, JSONExtractString(value, 'board', 'name') AS name, author, written_at
+FROM (-- The newest version of each note that is not deleted. Several shards may have versions of one.
+SELECT app_id, kind, id, argMax(value, version) AS value, argMax(author, version) AS author, argMax(written_at, version) AS written_at
+FROM `uptake_internal`.`notes`
+GROUP BY app_id, kind, id
+HAVING argMax(removed, version) = 0)
+WHERE kind = 'board'
+ORDER BY app_id, name, id;
+
 -- view catalog_features
 
 CREATE OR REPLACE VIEW `uptake`.`catalog_features`
@@ -5705,6 +5727,31 @@ WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCase
 ARRAY JOIN range(toUInt32(multiIf({period:String} = 'day', toInt32(multiIf({period:String} = 'day', ({to:Date} - 1), {period:String} = 'week', toStartOfWeek(({to:Date} - 1), 1), {period:String} = 'sunday_week', toStartOfWeek(({to:Date} - 1), 0), {period:String} = 'month', toStartOfMonth(({to:Date} - 1)), toStartOfQuarter(({to:Date} - 1))) - cohort), {period:String} IN ('week', 'sunday_week'), toInt32(intDiv(multiIf({period:String} = 'day', ({to:Date} - 1), {period:String} = 'week', toStartOfWeek(({to:Date} - 1), 1), {period:String} = 'sunday_week', toStartOfWeek(({to:Date} - 1), 0), {period:String} = 'month', toStartOfMonth(({to:Date} - 1)), toStartOfQuarter(({to:Date} - 1))) - cohort, 7)), {period:String} = 'month', toInt32(dateDiff('month', cohort, multiIf({period:String} = 'day', ({to:Date} - 1), {period:String} = 'week', toStartOfWeek(({to:Date} - 1), 1), {period:String} = 'sunday_week', toStartOfWeek(({to:Date} - 1), 0), {period:String} = 'month', toStartOfMonth(({to:Date} - 1)), toStartOfQuarter(({to:Date} - 1))))), toInt32(intDiv(dateDiff('month', cohort, multiIf({period:String} = 'day', ({to:Date} - 1), {period:String} = 'week', toStartOfWeek(({to:Date} - 1), 1), {period:String} = 'sunday_week', toStartOfWeek(({to:Date} - 1), 0), {period:String} = 'month', toStartOfMonth(({to:Date} - 1)), toStartOfQuarter(({to:Date} - 1)))), 3))) + 1)) AS k
 GROUP BY cohort, k
 ORDER BY cohort, k;
+
+-- view saved_questions
+
+CREATE OR REPLACE VIEW `uptake`.`saved_questions`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `id` String COMMENT 'Id of the question',
+    `name` String COMMENT 'Name that it was saved under',
+    `query` String COMMENT 'The part of the address under /explore that asks it, without app, period and time zone',
+    `boards` Array(String) COMMENT 'Ids of the boards that it is on',
+    `author` String COMMENT 'Who saved it last; empty: nobody was signed in',
+    `written_at` DateTime64(3, 'UTC') COMMENT 'When it was last changed'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Questions of the console that people keep under a name'
+AS
+SELECT app_id, id, JSONExtractString(value, 'question', 'name') AS name, JSONExtractString(value, 'question', 'query') AS query,
+    JSONExtract(value, 'question', 'boards', 'Array(String)') AS boards, author, written_at
+FROM (-- The newest version of each note that is not deleted. Several shards may have versions of one.
+SELECT app_id, kind, id, argMax(value, version) AS value, argMax(author, version) AS author, argMax(written_at, version) AS written_at
+FROM `uptake_internal`.`notes`
+GROUP BY app_id, kind, id
+HAVING argMax(removed, version) = 0)
+WHERE kind = 'question'
+ORDER BY app_id, name, id;
 
 -- view segment_history
 

@@ -82,7 +82,7 @@
   let pending = '';
   document.addEventListener('keydown', e => {
     if (e.ctrlKey || e.metaKey || e.altKey || /INPUT|SELECT|TEXTAREA/.test(e.target.tagName)) return;
-    const pages = { o: '/overview', u: '/usage', a: '/accounts', w: '/alerts', e: '/explore', l: '/live', q: '/quality', h: '/health' };
+    const pages = { o: '/overview', u: '/usage', a: '/accounts', w: '/alerts', e: '/explore', b: '/boards', l: '/live', q: '/quality', h: '/health' };
     if (pending === 'g' && pages[e.key]) {
       const link = document.querySelector(`nav a[href^="${pages[e.key]}"]`);
       if (link) location.href = link.href;

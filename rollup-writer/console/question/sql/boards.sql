@@ -1,0 +1,7 @@
+-- title: Boards
+-- definition: Boards, which show saved questions together.
+SELECT id, name, author, written_at
+FROM boards
+WHERE app_id = {app:String}
+ORDER BY lower(name), id
+LIMIT 500
