@@ -562,6 +562,39 @@ func byText(rows []Row) []Row {
 	return rows
 }
 
+// Behaviour answers behaviour.
+func (o *Oracle) Behaviour(of string) (rows []Row) {
+	type use struct {
+		features map[string]int
+		days     set[int]
+		n        int
+	}
+	uses := map[Who]*use{}
+	for i := range o.counted {
+		e := &o.counted[i]
+		u, ok := unit(e, of)
+		if !ok || !o.in(e) || e.Now.Feature == "" {
+			continue
+		}
+		if uses[u] == nil {
+			uses[u] = &use{map[string]int{}, set[int]{}, 0}
+		}
+		uses[u].features[e.Now.Feature]++
+		uses[u].days.add(o.day(e.Time))
+		uses[u].n++
+	}
+	days := float64(o.to - o.from)
+	for u, use := range uses {
+		shares := map[string]float64{}
+		for f, n := range use.features {
+			shares[f] = float64(n) / float64(use.n)
+		}
+		ago := o.to - 1 - slices.Max(sorted(use.days))
+		rows = append(rows, row(u.Kind, u.ID, use.n, fmt.Sprint(shares), len(use.days), float64(len(use.days))/days, ago, 1-float64(ago)/days))
+	}
+	return byText(rows)
+}
+
 // LicenceUse answers licence_use.
 func (o *Oracle) LicenceUse() (rows []Row) {
 	users := map[string]set[string]{}

@@ -2,9 +2,13 @@ package analytics
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,8 +16,11 @@ import (
 	"time"
 	"unicode/utf8"
 
+	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
+
 	"github.com/uptakehq/uptake/schemas/catalog"
 	catalogsample "github.com/uptakehq/uptake/schemas/catalog/sample"
+	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
 	"github.com/uptakehq/uptake/schemas/insight"
 	"github.com/uptakehq/uptake/schemas/insight/sample"
 	"github.com/uptakehq/uptake/test/loadgen"
@@ -117,6 +124,7 @@ func TestQuestionsPage(t *testing.T) {
 	} {
 		compare(t, s, q)
 	}
+	bounds(t, s)
 	dashboard(t, s)
 }
 
@@ -158,6 +166,84 @@ func dashboard(t *testing.T, s store) {
 }
 
 // pretty is a result with a line of names, columns aligned by spaces.
+// bounds holds the codes and words of docs/queries.md against what ClickHouse says.
+func bounds(t *testing.T, s store) {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/queries.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		query, words string
+		code         int32
+	}{
+		{"SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1 SETTINGS max_execution_time = 1", "Timeout exceeded: elapsed", 159},
+		{"SELECT length(groupArray(number)) FROM numbers(100000000) SETTINGS max_memory_usage = 10000000", "Query memory limit exceeded: would use", 241},
+		{"SELECT count() FROM numbers(1000) WHERE number > 1 SETTINGS max_rows_to_read = 10", "Limit for rows (controlled by 'max_rows_to_read' setting) exceeded", 158},
+		{"SELECT * FROM behaviour(app = 'dev', from = '2026-11-16', to = '2026-11-23', zone = 'UTC', unit = 'team')", "unit must be person or account", 395},
+	} {
+		_, err := s.rows(t.Context(), tc.query)
+		var e *clickhousego.Exception
+		if !errors.As(err, &e) || e.Code != tc.code || !strings.Contains(e.Message, tc.words) {
+			t.Errorf("%s: got %v, want code %d and %q", tc.query, err, tc.code, tc.words)
+		}
+		if !regexp.MustCompile(fmt.Sprintf(`(?m)^\| %d \|.*%s`, tc.code, regexp.QuoteMeta(tc.words))).Match(page) {
+			t.Errorf("docs/queries.md has no row of code %d with %q", tc.code, tc.words)
+		}
+	}
+}
+
+var python = regexp.MustCompile("(?s)```python\n(.*?)```")
+
+// The Python of docs/questions.md prints what its SELECT returns. It needs pip and the
+// package registry, as the SDKs of test/conformance do.
+func TestPythonRecipe(t *testing.T) {
+	if sdks := os.Getenv("UPTAKE_SDKS"); sdks != "all" && !slices.Contains(strings.Split(sdks, ","), "Python") {
+		t.Skip("UPTAKE_SDKS does not name Python")
+	}
+	text, err := os.ReadFile("../../docs/questions.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := string(python.FindSubmatch(text)[1])
+	s := newStore(t)
+	demo(t, s)
+	host, port, err := net.SplitHostPort(embedded.ForTest(t).HTTPAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for old, new := range map[string]string{"'127.0.0.1'": "'" + host + "'", "8123": port, "'uptake_reader'": "'default'", "database='uptake'": "database='" + strings.TrimSuffix(s.internal, "_internal") + "'"} {
+		if !strings.Contains(code, old) {
+			t.Fatalf("no %s in the recipe", old)
+		}
+		code = strings.Replace(code, old, new, 1)
+	}
+	lib := t.TempDir()
+	if out, err := exec.Command("python3", "-m", "pip", "install", "--quiet", "--target", lib, "clickhouse-connect==1.12.0").CombinedOutput(); err != nil {
+		t.Fatalf("pip: %v\n%s", err, out)
+	}
+	cmd := exec.Command("python3", "-c", code)
+	cmd.Env = append(cmd.Environ(), "PYTHONPATH="+lib)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	_, recipe, _ := strings.Cut(string(text), "## From other tools")
+	_, result, _ := strings.Cut(recipe, "```text\n")
+	result, _, _ = strings.Cut(result, "```")
+	var want [][]string
+	for line := range strings.Lines(result) {
+		want = append(want, strings.Fields(line))
+	}
+	var got [][]string
+	for line := range strings.Lines(string(out)) {
+		got = append(got, strings.Fields(line))
+	}
+	if len(got) == 0 || !reflect.DeepEqual(got, want[1:]) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func (s store) pretty(t *testing.T, q string) (string, error) {
 	t.Helper()
 	names, rows, err := s.table(t.Context(), q)

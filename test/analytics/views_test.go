@@ -77,6 +77,7 @@ func questions(o *Oracle, seed uint64) []question {
 		{ask(all, "feature_first_use", ""), o.FirstUse()},
 		{ask(all, "feature_first_use_summary", ""), o.FirstUseSummary()},
 		{ask(all, "licence_use", ""), o.LicenceUse()},
+		{ask(all, "behaviour", ", unit = '"+unit+"'"), o.Behaviour(unit)},
 		{ask(all, "retention", ", period = '"+period2+"'"), o.Retention(period2, "person", nil, nil)},
 		{ask(all, "retention_by", fmt.Sprintf(", period = '%s', unit = '%s', start = %s, return = %s", period, unit, list(start), list(back))), o.Retention(period, unit, start, back)},
 		{ask(all, "funnel", inFunnel), funnel},

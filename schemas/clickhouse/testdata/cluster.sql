@@ -2803,6 +2803,140 @@ FROM (
 ) AS c
 GROUP BY app_id, hour;
 
+-- view behaviour
+
+CREATE OR REPLACE VIEW `uptake`.`behaviour` ON CLUSTER `main`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `unit_kind` String COMMENT 'user, anonymous or account',
+    `unit_id` String COMMENT 'User, visitor or account',
+    `events` Int64 COMMENT 'Events of features in the range',
+    `feature_shares` Map(String, Float64) COMMENT 'Share of each feature in these events; they add up to 1',
+    `active_days` UInt64 COMMENT 'Days on which it used any feature',
+    `frequency` Float64 COMMENT 'active_days / days of the range',
+    `days_since_last` UInt32 COMMENT 'Days from the last such day to the last day of the range',
+    `recency` Float64 COMMENT '1: used on the last day of the range; towards 0: only at its beginning'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Behaviour of each person or account as numbers between 0 and 1, to compare them by: shares of features, frequency and recency. Parameters: app, from, to, zone, unit (person or account).'
+AS
+SELECT toLowCardinality({app:String}) AS app_id, who.1 AS unit_kind, who.2 AS unit_id, toInt64(sum(u.n)) AS events,
+    CAST(arrayMap(f -> (f.1, f.2 / events), arraySort(groupArray((u.feature_id, u.n)))), 'Map(String, Float64)') AS feature_shares,
+    uniqExactArray(u.days) AS active_days, active_days / ({to:Date} - {from:Date}) AS frequency,
+    toUInt32({to:Date} - 1 - max(arrayMax(u.days))) AS days_since_last, 1 - days_since_last / ({to:Date} - {from:Date}) AS recency
+FROM
+(
+    SELECT if({unit:String} = 'account', ('account', account_id), (actor_kind, actor_id)) AS who, feature_id, sum(c.events) AS n, groupUniqArray(c.day) AS days
+    FROM (-- Usage of customers; active says whether it counts as activity: as defined, or
+WITH
+    -- What is defined for the app, as constants: an array of (use, match, key, value), and
+    (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
+FROM `uptake_internal`.`insight_rules`
+WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_internal`.`insight_rules` WHERE app_id = {app:String}))) AS defined,
+    (
+        SELECT (groupUniqArrayIf(id, kind = 'user'), groupUniqArrayIf(id, kind = 'account'))
+        FROM
+        (
+            SELECT toString(fact) AS kind, subject AS id, substringIndex(object, '\0', 1) AS trait, max(if(f.last.1 > f.stated.1, (f.last.1, toDateTime64(0, 6, 'UTC'), toInt64(-1), f.last.2), f.stated)).4 AS said, if(startsWith(said, '"'), JSONExtractString(said), said) AS text
+            FROM `uptake_internal`.`identity_facts` AS f
+            WHERE app_id = {app:String} AND fact IN ('user', 'account') AND object != '' AND arrayExists(d -> d.2 IN ('mail_domain', 'trait', 'account_trait'), defined)
+            GROUP BY kind, id, trait
+            HAVING arrayExists(d -> d.1 = 'exclude' AND multiIf(d.2 = 'mail_domain', kind = 'user' AND trait = 'email' AND endsWith(lower(text), concat('@', lower(d.4))),
+                (d.2 = 'trait' AND kind = 'user') OR (d.2 = 'account_trait' AND kind = 'account'), trait = d.3 AND text = d.4, 0), defined)
+        )
+    ) AS by_trait,
+    arrayConcat(by_trait.1, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user', defined))) AS excluded_users,
+    arrayConcat(by_trait.2, arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'account', defined))) AS excluded_accounts,
+    arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'role', defined)) AS excluded_roles,
+    arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents,
+    arrayFilter(d -> d.1 = 'activity', defined) AS activity
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day, events, quantity,
+    if(empty(activity), feature_id != '', (feature_id != '' AND has(arrayMap(d -> (d.2, d.4), activity), ('feature', feature_id)))
+        OR has(arrayMap(d -> (d.2, d.4), activity), ('module', module_id)) OR has(arrayMap(d -> (d.2, d.4), activity), ('product', product_id))) AS active
+FROM (-- Counted usage by day of the zone: from the hourly rollup, and from events where
+SELECT account_id, actor_id, toString(actor_kind) AS actor_kind, toString(role) AS role,
+    toString(feature_id) AS feature_id, toString(module_id) AS module_id, toString(product_id) AS product_id,
+    hour, toDate(hour, {zone:String}) AS day, sum(u.events) AS events, sum(u.quantity) AS quantity
+FROM `uptake_internal`.`usage_hourly` AS u
+WHERE app_id = {app:String}
+    AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    AND toDate(hour, {zone:String}) >= {from:Date} AND toDate(hour, {zone:String}) < {to:Date} AND toDate(hour, {zone:String}) = toDate(hour + 3599, {zone:String})
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day
+HAVING events > 0
+UNION ALL
+SELECT account_id, actor_id, actor_kind, role, feature_id, module_id, product_id,
+    hour, toDate(event_time, {zone:String}) AS day, toInt64(count()) AS events, sum(e.quantity) AS quantity
+FROM
+(
+    SELECT *, toStartOfHour(toDateTime(event_time, 'UTC')) AS hour
+    FROM (-- An event takes, in the order of the log, each move behind it that names the
+SELECT event_time, quantity, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+FROM
+(
+    SELECT event_time, quantity, source_offset, if(empty(m.steps), stamped,
+        arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
+    FROM
+    (
+        SELECT event_time, quantity, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+            CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
+        FROM `uptake`.`events`
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND arrayExists(i -> toUnixTimestamp(toDateTime({from:Date} + i, {zone:String})) % 3600 != 0, range(toUInt32({to:Date} - {from:Date} + 1))) AND NOT toDate(toStartOfHour(toDateTime(event_time, 'UTC')), {zone:String}) = toDate(toStartOfHour(toDateTime(event_time, 'UTC')) + 3599, {zone:String})
+            AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
+            AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
+    ) AS e
+    LEFT ANY JOIN (-- The moves of a range: which events count for whom since which offset of the log.
+SELECT sipHash64(source_topic_id, source_partition, event, toUInt32(hour), anonymous_id, named) AS k, arraySort(x -> x.1, groupArray((source_offset, old, new, toUnixTimestamp64Micro(part_from), toUnixTimestamp64Micro(part_to)))) AS steps
+FROM
+(
+    SELECT source_topic_id, source_partition, source_offset, hour, part_from, part_to, event, anonymous_id, if(anonymous_id != '', '', argMin(user_id, row)) AS named,
+        argMin(attribution, row) AS old, argMax(attribution, row) AS new
+    FROM
+    (
+        SELECT source_topic_id, source_partition, source_offset, block, row, hour, part_from, part_to, event, anonymous_id, user_id,
+            CAST((user_id, account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS attribution
+        FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND hour >= toDateTime({from:Date}, 'UTC') - 86400 AND hour < toDateTime({to:Date}, 'UTC') + 86400
+    )
+    GROUP BY source_topic_id, source_partition, source_offset, block, intDiv(row + 1, 2), hour, part_from, part_to, event, anonymous_id
+)
+GROUP BY k) AS m ON m.k = e.move_key
+))
+) AS e
+GROUP BY account_id, actor_id, actor_kind, role, feature_id, module_id, product_id, hour, day)
+WHERE -- Only people, and nobody whom a definition excludes.
+actor_kind NOT IN ('account', 'erased') AND NOT (actor_kind = 'user' AND actor_id IN excluded_users) AND account_id NOT IN excluded_accounts AND role NOT IN excluded_roles
+    AND (empty(excluded_agents) OR (toString(actor_kind), actor_id) NOT IN (-- For whom usage of these ids counts today: it is in the rollup, where moves took it
+SELECT toString(u.actor_kind) AS kind, u.actor_id AS id
+FROM
+(
+    SELECT actor_kind, actor_id, anonymous_id, if(anonymous_id = '', user_id, '') AS named
+    FROM `uptake_internal`.`usage_hourly`
+    WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND actor_kind IN ('user', 'anonymous') AND actor_id GLOBAL IN
+    (
+        SELECT actor_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents))
+        UNION ALL
+        SELECT actor_id FROM `uptake_internal`.`corrections`
+        WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    )
+    AND (anonymous_id, if(anonymous_id = '', user_id, '')) GLOBAL IN (SELECT anonymous_id, user_id FROM (-- Ids that events with a listed user agent named: a user, or else an anonymous id; and
+SELECT anonymous_id, user_id, actor_id, excluded_agents[multiSearchFirstIndexCaseInsensitive(user_agent, excluded_agents)] AS agent
+FROM `uptake_internal`.`user_agents`
+WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCaseInsensitive(user_agent, excluded_agents)))
+    GROUP BY actor_kind, actor_id, anonymous_id, named
+    HAVING sum(events) > 0
+) AS u))) AS c
+    WHERE feature_id != '' AND NOT throwIf({unit:String} NOT IN ('person', 'account'), 'unit must be person or account') AND ({unit:String} = 'person' OR account_id != '')
+    GROUP BY who, feature_id
+) AS u
+GROUP BY who
+ORDER BY unit_kind, unit_id;
+
 -- view boards
 
 CREATE OR REPLACE VIEW `uptake`.`boards` ON CLUSTER `main`
