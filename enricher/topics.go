@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -24,8 +26,43 @@ func topics(getenv func(string) (string, bool), stdout, stderr io.Writer) *proce
 	return &process.Program{Commands: []process.Command{
 		{Name: "apply", Summary: "create the topics that do not exist", Run: run("apply")},
 		{Name: "check", Summary: "check the settings of the topics", Run: run("check")},
+		{Name: "acls", Summary: "print the commands that give each user in Kafka the rights that it needs", Run: func(args []string) error { return printRights(args, getenv, stdout, stderr) }},
 	}}
 }
+
+// printRights prints, by user, commands of kafka-acls.sh. It asks no cluster.
+func printRights(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
+	set := process.NewFlags("enricher topics acls", "warn", stderr)
+	k := kafka.DefaultConfig("uptake-topics")
+	k.Flags(set.FlagSet)
+	user := set.String("user", "", "`name` of the user whose rights are printed: "+strings.Join(topic.Users, ", ")+"; empty: all")
+	principal := set.String("principal", "User:"+userPlace, "`principal` that gets the rights; "+userPlace+" in it stands for the user's name")
+	group := set.String("group", topic.BaseGroupEnricher, "consumer `group` of the enrichers; kafka-prefix is put before it")
+	if _, err := set.Parse(args, getenv, k.Validate, func() error {
+		if *user != "" && !slices.Contains(topic.Users, *user) {
+			return fmt.Errorf("user must be one of %s (got %q)", strings.Join(topic.Users, ", "), *user)
+		}
+		if kind, name, ok := strings.Cut(*principal, ":"); !ok || kind == "" || name == "" {
+			return fmt.Errorf("principal must be a kind and a name, such as User:%s (got %q)", userPlace, *principal)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, u := range topic.Users {
+		if *user != "" && u != *user {
+			continue
+		}
+		fmt.Fprintf(stdout, "# %s\n", u)
+		for _, r := range k.Names().Rights(u, *group) {
+			fmt.Fprintln(stdout, r.Command(strings.ReplaceAll(*principal, userPlace, u)))
+		}
+	}
+	return nil
+}
+
+// userPlace stands for a user's name in a principal.
+const userPlace = "{user}"
 
 func runTopics(verb string, args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
 	set := process.NewFlags("enricher topics "+verb, "warn", stderr)

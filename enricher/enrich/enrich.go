@@ -348,6 +348,9 @@ func (s *Service) checkTopics(ctx context.Context) error {
 		askCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		err := cl.Ping(askCtx)
 		if err == nil {
+			err = topic.CheckRights(askCtx, kadm.NewClient(cl), s.names.Rights(topic.UserEnricher, s.cfg.Group))
+		}
+		if err == nil {
 			s.topics, err = s.names.Check(askCtx, kadm.NewClient(cl), s.checked()...)
 			if err == nil {
 				cancel()
@@ -356,12 +359,11 @@ func (s *Service) checkTopics(ctx context.Context) error {
 					return nil
 				}
 			}
-			if wrong, ok := errors.AsType[*topic.FaultError](err); ok && !wrong.Passes() || errors.Is(err, errPermanent) {
-				cancel()
-				return err
-			}
 		}
 		cancel()
+		if wrong, ok := errors.AsType[*topic.FaultError](err); ok && !wrong.Passes() || errors.Is(err, errPermanent) {
+			return err
+		}
 		s.health.failed(fmt.Errorf("topics cannot be checked: %w", err))
 		s.log.Warn("topics cannot be checked", "brokers", s.cfg.Kafka.Brokers.String(), "error", err)
 		if err := backoff.Sleep(ctx, pause.Next()); err != nil {

@@ -29,6 +29,7 @@ import (
 // transaction is open, and a worker is idle or restoring when they stop it.
 type session struct {
 	svc    *Service
+	txnID  string
 	log    *slog.Logger
 	gts    *kgo.GroupTransactSession
 	cl     *kgo.Client
@@ -57,7 +58,7 @@ func (n *session) at(phase string) { n.phase.Store(&phase) }
 func (s *Service) runSession(sig process.Signals, txnID string) (commits int, err error) {
 	ctx, fail := context.WithCancelCause(sig.Stop)
 	defer fail(nil)
-	n := &session{svc: s, log: s.log, ctx: ctx, fail: fail, made: make(chan struct{}), workers: map[int32]*worker{}}
+	n := &session{svc: s, txnID: txnID, log: s.log, ctx: ctx, fail: fail, made: make(chan struct{}), workers: map[int32]*worker{}}
 	n.at("start")
 
 	opts, err := s.clientOptions("replay", nil)
@@ -69,7 +70,7 @@ func (s *Service) runSession(sig process.Signals, txnID string) (commits int, er
 	}
 	defer n.reader.Close()
 
-	if opts, err = n.options(txnID); err != nil {
+	if opts, err = n.options(); err != nil {
 		return 0, err
 	}
 	if n.gts, err = kgo.NewGroupTransactSession(opts...); err != nil {
@@ -106,7 +107,7 @@ func (n *session) close(kill context.Context) {
 	n.gts.CloseAllowingRebalance()
 }
 
-func (n *session) options(txnID string) ([]kgo.Opt, error) {
+func (n *session) options() ([]kgo.Opt, error) {
 	c := &n.svc.cfg
 	opts, err := n.svc.clientOptions("main", n.svc.reg)
 	if err != nil {
@@ -140,7 +141,7 @@ func (n *session) options(txnID string) ([]kgo.Opt, error) {
 		// short.
 		kgo.FetchMaxWait(idleWait),
 
-		kgo.TransactionalID(txnID),
+		kgo.TransactionalID(n.txnID),
 		kgo.TransactionTimeout(c.TransactionTimeout),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
@@ -170,7 +171,7 @@ func (n *session) fence(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, n.svc.cfg.TransactionTimeout)
 	defer cancel()
 	if _, _, err := n.cl.ProducerID(ctx); err != nil {
-		return fmt.Errorf("get producer id: %w", err)
+		return fmt.Errorf("get producer id: %w", topic.Needs(err, topic.OperationWrite, topic.ResourceTransactionalID, n.txnID))
 	}
 	return nil
 }
@@ -307,6 +308,7 @@ func (n *session) poll(wait time.Duration, records int) (kgo.Fetches, error) {
 		case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		case errors.As(err, &session):
 			n.svc.metrics.fetchErrors.Inc()
+			err = topic.Needs(err, topic.OperationRead, topic.ResourceGroup, n.svc.group())
 			n.svc.health.failed(err)
 			n.log.Warn("group session failed; the client rejoins", "error", err)
 		case errors.As(err, &loss):
@@ -314,7 +316,7 @@ func (n *session) poll(wait time.Duration, records int) (kgo.Fetches, error) {
 			n.log.Error("records were lost from the log", "error", err)
 		default:
 			n.svc.metrics.fetchErrors.Inc()
-			fault = errors.Join(fault, fmt.Errorf("fetch %s/%d: %w", t, p, err))
+			fault = errors.Join(fault, fmt.Errorf("fetch %s/%d: %w", t, p, topic.Needs(err, topic.OperationRead, topic.ResourceTopic, t)))
 		}
 	})
 	return fetches, fault

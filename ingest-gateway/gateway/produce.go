@@ -227,6 +227,9 @@ func (p *producer) replace(wait time.Duration) {
 func (p *producer) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
+	if err := topic.CheckRights(ctx, kadm.NewClient(p.client.Load()), p.names.Rights(topic.UserGateway, topic.BaseGroupEnricher)); err != nil {
+		return err
+	}
 	infos, err := p.names.Check(ctx, kadm.NewClient(p.client.Load()), p.names.Raw, p.names.Rejected)
 	if err != nil {
 		return err

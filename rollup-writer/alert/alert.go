@@ -271,6 +271,10 @@ func (s *Service) Run(sig process.Signals) error {
 	if err != nil {
 		return fmt.Errorf("join group %s: %w", s.names.GroupAlerts, err)
 	}
+	if err := topic.CheckRights(sig.Stop, kadm.NewClient(group), s.names.Rights(topic.UserAlerts, topic.BaseGroupEnricher)); err != nil {
+		group.Close()
+		return err
+	}
 	if _, err := s.names.Check(sig.Stop, kadm.NewClient(group), s.names.Alerts, s.names.AlertState); err != nil {
 		group.Close()
 		return err

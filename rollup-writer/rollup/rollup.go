@@ -226,7 +226,11 @@ func (s *Service) checkTopics(ctx context.Context) error {
 	if err := s.client.Ping(ctx); err != nil {
 		return fmt.Errorf("reach kafka: %w", err)
 	}
-	if _, err := s.names.Check(ctx, s.admin, boundary.Topics(s.names)...); err != nil {
+	err := topic.CheckRights(ctx, s.admin, s.names.Rights(topic.UserWriter, topic.BaseGroupEnricher))
+	if err == nil {
+		_, err = s.names.Check(ctx, s.admin, boundary.Topics(s.names)...)
+	}
+	if err != nil {
 		if unanswered(err) {
 			return err
 		}

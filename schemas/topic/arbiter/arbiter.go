@@ -23,6 +23,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
+	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/schemas/topic/reader"
 )
 
@@ -103,7 +104,7 @@ func attempt(ctx context.Context, cfg Config, decide Decide) (written []*kgo.Rec
 	defer cl.Close()
 	id, epoch, err := cl.ProducerID(ctx)
 	if err != nil {
-		return nil, permanent(err), fmt.Errorf("take over: %w", err)
+		return nil, permanent(err), fmt.Errorf("take over: %w", topic.Needs(err, topic.OperationWrite, topic.ResourceTransactionalID, cfg.TransactionalID))
 	}
 	records, err := decide(ctx)
 	if err != nil || len(records) == 0 {

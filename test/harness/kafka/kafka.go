@@ -63,8 +63,18 @@ type Config struct {
 	// Properties are added to every broker's server.properties, and override
 	// what is there.
 	Properties map[string]string
+	// Security adds listeners with TLS, and rights. The listener of Addrs, without
+	// TLS, may then do everything.
+	Security *Security
 	// Logger gets what happens to brokers. Default: nothing.
 	Logger *slog.Logger
+}
+
+// Security says what brokers show and trust on the listeners with TLS.
+type Security struct {
+	// Keystore is a PEM file with the brokers' key (PKCS #8) and certificate, for
+	// 127.0.0.1; Truststore one with the authority of clients' certificates.
+	Keystore, Truststore string
 }
 
 // Validate reports all faults at once.
@@ -95,6 +105,8 @@ type broker struct {
 	node       int
 	addr       string
 	controller string
+	sasl       string // SASL_SSL with SCRAM; listens with Security only
+	mtls       string // SSL with client certificates; listens with Security only
 	dir        string
 
 	mu   sync.Mutex   // covers proc
@@ -172,13 +184,13 @@ func start(ctx context.Context, cfg Config, java, jars string) (_ *Cluster, err 
 			err = errors.Join(err, c.Close())
 		}
 	}()
-	ports, err := freePorts(2 * cfg.Brokers)
+	ports, err := freePorts(4 * cfg.Brokers)
 	if err != nil {
 		return nil, err
 	}
 	for i := range cfg.Brokers {
 		c.brokers = append(c.brokers, &broker{
-			node: i + 1, addr: ports[2*i], controller: ports[2*i+1],
+			node: i + 1, addr: ports[4*i], controller: ports[4*i+1], sasl: ports[4*i+2], mtls: ports[4*i+3],
 			dir: filepath.Join(c.cfg.Dir, fmt.Sprintf("broker-%d", i+1)),
 		})
 	}
@@ -210,6 +222,25 @@ func (c *Cluster) Addrs() []string {
 	var addrs []string
 	for _, b := range c.brokers {
 		addrs = append(addrs, b.addr)
+	}
+	return addrs
+}
+
+// SASLAddrs are those of the listeners with TLS and SCRAM-SHA-512, MTLSAddrs those with
+// TLS and client certificates, whose common name is the user. Both need Config.Security.
+func (c *Cluster) SASLAddrs() []string {
+	var addrs []string
+	for _, b := range c.brokers {
+		addrs = append(addrs, b.sasl)
+	}
+	return addrs
+}
+
+// MTLSAddrs: see SASLAddrs.
+func (c *Cluster) MTLSAddrs() []string {
+	var addrs []string
+	for _, b := range c.brokers {
+		addrs = append(addrs, b.mtls)
 	}
 	return addrs
 }

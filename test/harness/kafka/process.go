@@ -66,6 +66,26 @@ func (c *Cluster) properties(b *broker) map[string]string {
 		"log.cleaner.backoff.ms":          "500",
 		"log.retention.check.interval.ms": "1000",
 	}
+	if s := c.cfg.Security; s != nil {
+		maps.Copy(p, map[string]string{
+			"listeners":                      p["listeners"] + ",SASL_SSL://" + b.sasl + ",SSL://" + b.mtls,
+			"advertised.listeners":           p["advertised.listeners"] + ",SASL_SSL://" + b.sasl + ",SSL://" + b.mtls,
+			"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL",
+			"inter.broker.listener.name":     "PLAINTEXT",
+
+			"sasl.enabled.mechanisms":                               "SCRAM-SHA-512",
+			"listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+			"listener.name.ssl.ssl.client.auth":                     "required",
+			"ssl.principal.mapping.rules":                           "RULE:^CN=([^,]+).*$/$1/",
+			"ssl.keystore.type":                                     "PEM",
+			"ssl.keystore.location":                                 s.Keystore,
+			"ssl.truststore.type":                                   "PEM",
+			"ssl.truststore.location":                               s.Truststore,
+
+			"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+			"super.users":           "User:ANONYMOUS",
+		})
+	}
 	maps.Copy(p, c.cfg.Properties)
 	return p
 }

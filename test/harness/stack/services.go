@@ -48,7 +48,7 @@ func (s *Stack) common() []string {
 
 // writer runs a command of the writer.
 func (s *Stack) writer(ctx context.Context, name string, args ...string) error {
-	args = slices.Concat([]string{name}, s.tables(s.ClickHouse.NativeAddr()), s.cfg.Args[Writer], args)
+	args = slices.Concat([]string{name}, s.tables(s.ClickHouse.NativeAddr()), args, s.cfg.Args[Writer])
 	return command(ctx, s.binaries[Writer], args...)
 }
 
