@@ -32,7 +32,7 @@ func (f *rolesFlags) flags(set *flag.FlagSet) {
 	f.limits = clickhouse.DefaultLimits()
 	set.BoolVar(&f.roles, "roles", false, "before the schema, create or update the roles of services and analysts, row policies on every name, limits and quotas; the user must be allowed to manage access. Views then run as <database>_views unless clickhouse-view-definer names another user")
 	set.BoolVar(&f.schema, "schema", true, "create or update databases, tables and views; false with -roles: only the roles")
-	set.StringVar(&f.users, "role-users", "", "`folder` of passwords: for each file, named migrator, writer, operator, console, alerts, analyst (of every app) or analyst_APP, create the user <database>_<file>_user or set its password")
+	set.StringVar(&f.users, "role-users", "", "`folder` of passwords: for each file, named migrator, writer, operator, console, alerts, analyst (of every app), analyst_APP or console_APP, create the user <database>_<file>_user or set its password")
 	set.Var(&f.apps, "role-apps", "`ids` of the apps that get a role <database>_app_<id>, separated by commas; roles of others are left as they are")
 	set.StringVar(&f.print, "roles-print", "", "print the roles as `sql` or xml (for the folder users.d of a server without SQL access management) and exit")
 	set.IntVar(&f.limits.Seconds, "role-seconds", f.limits.Seconds, "`seconds` that a query of an analyst or of the console may take, unless it sets another limit")

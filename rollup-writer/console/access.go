@@ -1,6 +1,7 @@
 package console
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -10,9 +11,12 @@ import (
 	"io/fs"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/uptakehq/uptake/rollup-writer/console/signin"
 )
 
 // access decides who may see a page. Other users of the machine can reach a loopback
@@ -21,14 +25,18 @@ import (
 // DNS rebinding cannot set, and the cookie, which browsers send to no other site
 // (SameSite=Strict), keep out the latter.
 //
-// Behind a proxy with sign-in the proxy names the user. Its header counts only from the
-// listed networks and together with the secret.
+// People sign in at a provider (package signin), or at a proxy, which names the user and
+// the groups: its headers count only from the listed networks and together with the
+// secret. What they may see is said by the rights of their groups.
 type access struct {
 	token  string
 	hosts  []string
 	peers  []netip.Prefix
 	secret string
 	apps   map[string]appToken // by the hash of a program's token
+
+	rights   *signin.Rights
+	provider *signin.Provider // nil: nobody signs in here
 }
 
 // appToken is what a program may do with its token: ask questions about one app or, with
@@ -84,32 +92,67 @@ func (a *access) cookie() string {
 	return hex.EncodeToString(sum[:])
 }
 
+// pseudonym stands for a person where people are not shown: the same in every answer
+// about an app, and without meaning elsewhere.
+func (a *access) pseudonym(app, id string) string {
+	mac := hmac.New(sha256.New, []byte("pseudonym:"+a.token))
+	fmt.Fprintf(mac, "%q %q", app, id)
+	return "person " + hex.EncodeToString(mac.Sum(nil)[:4])
+}
+
 func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
-// signedIn returns the user that a listed proxy names.
-func (a *access) signedIn(r *http.Request) string {
+// proxied returns the user and the groups that a listed proxy names.
+func (a *access) proxied(r *http.Request) (name string, groups []string) {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil || a.secret == "" || !same(r.Header.Get("X-Proxy-Secret"), a.secret) {
-		return ""
+		return "", nil
 	}
 	from := peer.Addr().Unmap()
 	if !slices.ContainsFunc(a.peers, func(p netip.Prefix) bool { return p.Contains(from) }) {
-		return ""
+		return "", nil
 	}
-	return r.Header.Get("Remote-User")
+	for _, g := range strings.Split(r.Header.Get("Remote-Groups"), ",") {
+		if g = strings.TrimSpace(g); g != "" {
+			groups = append(groups, g)
+		}
+	}
+	return r.Header.Get("Remote-User"), groups
 }
 
-// allowed reports whether r comes from a user of the proxy, or has the token: as a
-// cookie or, for programs, as a bearer token.
-func (a *access) allowed(r *http.Request) bool {
-	if a.signedIn(r) != "" {
-		return true
-	}
+// holder is who has the token: it admits to everything.
+const holder = "holder of the token"
+
+// person returns who a request is from: somebody whom the proxy names, somebody who
+// signed in, the holder of the token (as a cookie or, for programs, as a bearer token),
+// or a program with the token of one app. It is nil for others.
+func (a *access) person(r *http.Request) *signin.Person {
 	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
-		return same(bearer, a.token) || a.mayAsk(r, bearer)
+		if same(bearer, a.token) {
+			return signin.Everything(holder)
+		}
+		return a.program(r, bearer)
 	}
-	c, err := r.Cookie(cookieName)
-	return err == nil && same(c.Value, a.cookie())
+	if name, groups := a.proxied(r); name != "" {
+		return a.rights.Person(name, groups)
+	}
+	if a.provider != nil {
+		if p := a.provider.Person(r); p != nil {
+			return p
+		}
+	}
+	if c, err := r.Cookie(cookieName); err == nil && same(c.Value, a.cookie()) {
+		return signin.Everything(holder)
+	}
+	return nil
+}
+
+// signedIn is the name of who a request is from, empty for the holder of the token.
+func signedIn(r *http.Request) string {
+	if p := signin.From(r.Context()); p != nil && p.Name != holder {
+		return p.Name
+	}
+	return ""
 }
 
 // readAppTokens reads a file of lines `APP sha256:HEX`: the hash of a token with which a
@@ -142,30 +185,25 @@ func readAppTokens(path string) (map[string]appToken, error) {
 	return apps, nil
 }
 
-// ofApp returns what a program's token is for, if that is the one app that the address
-// names.
-func (a *access) ofApp(r *http.Request, token string) (appToken, bool) {
+// program returns who has the token of an app: for a question to the API about that app,
+// or to add an annotation to it.
+func (a *access) program(r *http.Request, token string) *signin.Person {
 	sum := sha256.Sum256([]byte(token))
 	t, ok := a.apps[hex.EncodeToString(sum[:])]
-	q := r.URL.Query()["app"]
-	return t, ok && len(q) == 1 && q[0] == t.app
-}
-
-// mayAsk reports whether a token is of the one app that a question to the API is about.
-func (a *access) mayAsk(r *http.Request, token string) bool {
-	t, ok := a.ofApp(r, token)
-	return ok && !t.annotate && (r.Method == http.MethodGet || r.Method == http.MethodHead) && strings.HasPrefix(r.URL.Path, "/api/v1/") && r.URL.Path != "/api/v1/apps"
-}
-
-// mayAnnotate reports whether a program may add an annotation: by a bearer token, which no
-// page of another site can make a browser send.
-func (a *access) mayAnnotate(r *http.Request) bool {
-	bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || r.Method != http.MethodPost || r.URL.Path != annotatePath {
-		return false
+	if q := r.URL.Query()["app"]; !ok || len(q) != 1 || q[0] != t.app {
+		return nil
 	}
-	t, own := a.ofApp(r, bearer)
-	return own && t.annotate || same(bearer, a.token)
+	asks := (r.Method == http.MethodGet || r.Method == http.MethodHead) && strings.HasPrefix(r.URL.Path, "/api/v1/") && r.URL.Path != "/api/v1/apps"
+	if t.annotate && !annotates(r) || !t.annotate && !asks {
+		return nil
+	}
+	return signin.Of("program of "+t.app, t.app, signin.Grant{Role: signin.Analyst, People: true})
+}
+
+// annotates reports whether a program adds an annotation: with a bearer token, which no
+// page of another site can make a browser send.
+func annotates(r *http.Request) bool {
+	return strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ") && r.Method == http.MethodPost && r.URL.Path == annotatePath
 }
 
 // policy allows a page to load only from its own origin.
@@ -189,6 +227,7 @@ func (a *access) guard(c *Console, next http.Handler) http.Handler {
 			http.Error(w, "The console is not addressed by this host name. console-hosts names more.", http.StatusMisdirectedRequest)
 			return
 		}
+		person := a.person(r)
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			if r.Method != http.MethodPost {
 				h.Set("Allow", "GET, HEAD, POST")
@@ -196,7 +235,7 @@ func (a *access) guard(c *Console, next http.Handler) http.Handler {
 				return
 			}
 			if r.URL.Path == annotatePath {
-				if !a.mayAnnotate(r) {
+				if person == nil || !annotates(r) {
 					http.Error(w, "Annotations are added with a token of the app that the parameter app names, as Authorization: Bearer.", http.StatusUnauthorized)
 					return
 				}
@@ -225,12 +264,91 @@ func (a *access) guard(c *Console, next http.Handler) http.Handler {
 		case strings.HasPrefix(r.URL.Path, "/static/"):
 			h.Set("Cache-Control", "max-age=300")
 		case r.URL.Path == "/feedback": // the link is what admits
-		case a.mayAnnotate(r):
-		case !a.allowed(r):
-			c.fail(w, r, http.StatusUnauthorized, "This console opens with the address that it printed when it started.",
-				"The address contains a token. It is in the log of the console, in the banner of standalone, and in the file that console-token-file names.")
+		case a.provider != nil && (strings.HasPrefix(r.URL.Path, signin.Path) || r.URL.Path == signin.SignOutPath):
+		case person != nil:
+		case a.provider != nil && r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html"):
+			http.Redirect(w, r, signin.Path+"?"+url.Values{"to": {r.URL.RequestURI()}}.Encode(), http.StatusFound)
+			return
+		default:
+			c.turnAway(w, r)
 			return
 		}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, r.WithContext(signin.With(r.Context(), person)))
 	})
+}
+
+// turnAway answers somebody who may see nothing.
+func (c *Console) turnAway(w http.ResponseWriter, r *http.Request) {
+	if name, _ := c.access.proxied(r); name != "" {
+		c.fail(w, r, http.StatusForbidden, fmt.Sprintf("%s may not see the console.", name), "Neither the name nor one of the groups that the proxy sends has a right in console-access-file.")
+		return
+	}
+	if c.access.provider != nil {
+		c.fail(w, r, http.StatusUnauthorized, "You are not signed in.", "Open the console in a browser.")
+		return
+	}
+	c.fail(w, r, http.StatusUnauthorized, "This console opens with the address that it printed when it started.",
+		"The address contains a token. It is in the log of the console, in the banner of standalone, and in the file that console-token-file names.")
+}
+
+// need is what a page or an answer asks of its viewer.
+type need struct {
+	role   signin.Role
+	people bool // it is about single people
+}
+
+// needs of pages that ask for more than to be a viewer.
+var needs = map[string]need{
+	"live": {signin.Analyst, true}, "quality": {signin.Analyst, true}, "health": {signin.Analyst, false}, "question": {signin.Analyst, false},
+	"annotate": {signin.Analyst, false}, "person": {signin.Viewer, true}, "explain": {signin.Viewer, true}, "api": {signin.Analyst, false},
+}
+
+var roleWords = map[signin.Role]string{signin.Viewer: "viewers", signin.Analyst: "analysts", signin.Admin: "admins"}
+
+// may returns why the viewer may not see a page about an app, or nil.
+func may(r *http.Request, page, app string) error {
+	g, n := signin.From(r.Context()).On(app), needs[page]
+	switch n.role = max(n.role, signin.Viewer); {
+	case g.Role == signin.Nobody:
+		return &denial{fmt.Sprintf("You may not see the app %q.", app), noRight}
+	case g.Role < n.role:
+		return &denial{fmt.Sprintf("This page is for %s.", roleWords[n.role]), noRight}
+	case n.people && !g.People:
+		return &denial{"This page is about single people, who are not shown to you.", noRight}
+	}
+	return nil
+}
+
+const noRight = "Rights are given by the groups of console-access-file; ask those who run the console."
+
+// begin sends somebody to the provider.
+func (c *Console) begin(w http.ResponseWriter, r *http.Request) {
+	if err := c.access.provider.Begin(w, r, r.URL.Query().Get("to")); err != nil {
+		c.notSignedIn(w, r, err)
+	}
+}
+
+// finish takes what the provider said about somebody.
+func (c *Console) finish(w http.ResponseWriter, r *http.Request) {
+	to, err := c.access.provider.Finish(w, r)
+	if err != nil {
+		c.notSignedIn(w, r, err)
+		return
+	}
+	http.Redirect(w, r, to, http.StatusFound)
+}
+
+func (c *Console) notSignedIn(w http.ResponseWriter, r *http.Request, err error) {
+	c.log.Warn("sign-in failed", "error", err, "cause", errors.Unwrap(err))
+	if failed := new(signin.Error); errors.As(err, &failed) {
+		c.fail(w, r, failed.Status, failed.What, failed.Todo)
+		return
+	}
+	c.failed(w, r, err)
+}
+
+// signOut ends a session: at the console, not at the provider.
+func (c *Console) signOut(w http.ResponseWriter, r *http.Request) {
+	c.access.provider.End(w)
+	c.fail(w, r, http.StatusOK, "You are signed out.", "Open the console again to sign in.")
 }

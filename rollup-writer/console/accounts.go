@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/uptakehq/uptake/rollup-writer/console/page"
+	"github.com/uptakehq/uptake/rollup-writer/console/signin"
 )
 
 type accountRow struct {
@@ -197,7 +198,7 @@ func (c *Console) account(r *http.Request, s *scope) (*page.Page, error) {
 			Feature: s.featureLink(text(f.cell(i, "feature_id")), text(f.cell(i, "feature_name"))), Module: text(f.cell(i, "module_id")), Kind: text(f.cell(i, "kind")),
 			People: number(f.cell(i, "people")), Uses: number(f.cell(i, "uses")), LastDay: dayText(f.cell(i, "last_day")), Spark: s.byDay(f.cell(i, "by_day")),
 		}
-		row.Explain = s.link("/explain", "account", id, "feature", row.Feature.ID)
+		row.Explain = s.explain("account", id, "feature", row.Feature.ID)
 		had := number(f.cell(i, "uses_before"))
 		uses, before = uses+row.Uses, before+had
 		row.Change, row.Adopted, row.Before = page.Change(row.Uses, had), row.Uses > 0, had > 0
@@ -291,7 +292,7 @@ func (c *Console) person(r *http.Request, s *scope) (*page.Page, error) {
 		return nil, err
 	}
 	// An audit record: who viewed whom.
-	c.log.Info("person viewed", "viewer", cmp.Or(c.access.signedIn(r), "holder of the token"), "app", s.App, "person", id)
+	c.log.Info("person viewed", "viewer", signin.From(r.Context()).Name, "app", s.App, "person", id)
 	b := &personBody{ID: id, Doors: s.doors(a, "person", id)}
 	for i := range a["person_traits"].Rows {
 		t := a["person_traits"]
@@ -314,7 +315,7 @@ func (c *Console) person(r *http.Request, s *scope) (*page.Page, error) {
 		}
 		feature := text(t.cell(i, "feature_id"))
 		row.Feature = s.featureLink(feature, "")
-		row.Explain = s.link("/explain", "person", id, "account", row.Account.ID, "feature", feature)
+		row.Explain = s.explain("person", id, "account", row.Account.ID, "feature", feature)
 		if feature == "" {
 			row.Feature.Name = "no feature"
 		} else {

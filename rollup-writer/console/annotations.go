@@ -83,7 +83,7 @@ func (c *Console) annotations(r *http.Request, s *scope) (*page.Page, error) {
 	}
 	b := &annotationsBody{
 		Form: annotationForm{Date: s.Now.In(s.Zone).Format(time.DateOnly)}, Categories: note.Categories, Longest: note.MaxText,
-		Writes: c.writeNote != nil, Late: r.URL.Query().Has("late"), New: s.link("/annotations"), Door: s.door("all_annotations"),
+		Writes: c.mayWrite(s), Late: r.URL.Query().Has("late"), New: s.link("/annotations"), Door: s.door("all_annotations"),
 	}
 	edit := r.URL.Query().Get("edit")
 	for i := range list.Rows {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -11,9 +12,9 @@ import (
 	"time"
 
 	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/uptakehq/uptake/rollup-writer/console/question"
+	"github.com/uptakehq/uptake/rollup-writer/console/signin"
 )
 
 // Column of a result.
@@ -47,10 +48,18 @@ type refusal struct {
 
 func (e *refusal) Error() string { return e.what + " " + e.todo }
 
+// denial is a refusal of what the viewer has no right to.
+type denial struct {
+	what, todo string
+}
+
+func (e *denial) Error() string { return e.what + " " + e.todo }
+
 // asker queries ClickHouse, within bounds, and caches answers for a short time.
 type asker struct {
 	cfg     Config
-	conn    driver.Conn
+	conns   *conns
+	hide    func(app, id string) string
 	metrics *metrics
 	now     func() time.Time
 	slots   chan struct{} // at most so many questions at once
@@ -65,8 +74,8 @@ const (
 	askAtOnce    = 8
 )
 
-func newAsker(cfg Config, conn driver.Conn, m *metrics, now func() time.Time) *asker {
-	return &asker{cfg: cfg, conn: conn, metrics: m, now: now, slots: make(chan struct{}, askAtOnce), cache: map[string]*Result{}}
+func newAsker(cfg Config, conns *conns, hide func(app, id string) string, m *metrics, now func() time.Time) *asker {
+	return &asker{cfg: cfg, conns: conns, hide: hide, metrics: m, now: now, slots: make(chan struct{}, askAtOnce), cache: map[string]*Result{}}
 }
 
 // key is the cache key of a question with its values.
@@ -79,7 +88,8 @@ func key(q *question.Question, v question.Values) string {
 	return b.String()
 }
 
-// ask answers a question. The caller binds its values, including app.
+// ask answers a question as far as the viewer of ctx may know the answer. The caller
+// binds its values, including app.
 func (a *asker) ask(ctx context.Context, name string, values question.Values) (*Result, error) {
 	q := question.Get(name)
 	if q == nil {
@@ -89,6 +99,63 @@ func (a *asker) ask(ctx context.Context, name string, values question.Values) (*
 	if err != nil {
 		return nil, err
 	}
+	who := signin.From(ctx)
+	grant := who.On(v["app"])
+	if name == "apps" {
+		grant = signin.Grant{Role: who.Any(), People: true}
+	}
+	switch {
+	case grant.Role == signin.Nobody:
+		return nil, &denial{fmt.Sprintf("You may not see the app %q.", v["app"]), noRight}
+	case !grant.People && (q.People.Hidden || v["person"] != "" || strings.HasPrefix(v["by"], "user.")):
+		return nil, &denial{"This question is about single people, who are not shown to you.", noRight}
+	}
+	r, err := a.answer(ctx, q, v)
+	switch {
+	case err != nil:
+		return nil, err
+	case name == "apps":
+		return r.only(func(row []any) bool { return who.On(text(row[0])).Role != signin.Nobody }), nil
+	case !grant.People:
+		return r.withoutPeople(func(id string) string { return a.hide(v["app"], id) }), nil
+	}
+	return r, nil
+}
+
+// only returns the result with some of its rows.
+func (r *Result) only(keep func(row []any) bool) *Result {
+	some := *r
+	some.Rows = slices.DeleteFunc(slices.Clone(r.Rows), func(row []any) bool { return !keep(row) })
+	return &some
+}
+
+// withoutPeople returns the result as it is for those to whom people are not shown.
+func (r *Result) withoutPeople(hide func(id string) string) *Result {
+	people := r.Question.People
+	hidden := r
+	if people.RowsBy != "" {
+		by := slices.IndexFunc(r.Columns, func(c Column) bool { return c.Name == people.RowsBy })
+		hidden = r.only(func(row []any) bool { return by >= 0 && !slices.Contains(people.Rows, text(row[by])) })
+	}
+	if len(people.Columns) == 0 {
+		return hidden
+	}
+	masked := *hidden
+	masked.Rows = make([][]any, len(hidden.Rows))
+	for i, row := range hidden.Rows {
+		masked.Rows[i] = slices.Clone(row)
+		for k, c := range hidden.Columns {
+			if slices.Contains(people.Columns, c.Name) && text(row[k]) != "" {
+				masked.Rows[i][k] = hide(text(row[k]))
+			}
+		}
+	}
+	return &masked
+}
+
+// answer returns the answer to a question with its values, a kept one where it is young.
+func (a *asker) answer(ctx context.Context, q *question.Question, v question.Values) (*Result, error) {
+	name := q.Name
 	if v["steps"] == "[]" {
 		return nil, &refusal{"The address names no step.", "Give step=FEATURE or step=event:NAME, once for each step."}
 	}
@@ -110,7 +177,7 @@ func (a *asker) ask(ctx context.Context, name string, values question.Values) (*
 	switch {
 	case err == nil:
 		a.metrics.asked.WithLabelValues("answered").Inc()
-	case errors.As(err, new(*refusal)):
+	case errors.As(err, new(*refusal)), errors.As(err, new(*denial)):
 		a.metrics.asked.WithLabelValues("refused").Inc()
 		return nil, err
 	default:
@@ -147,6 +214,13 @@ func (a *asker) drop(names ...string) {
 }
 
 func (a *asker) query(ctx context.Context, q *question.Question, v question.Values, now time.Time) (*Result, error) {
+	if q.Name == "apps" && a.conns.apps != nil { // no user of ClickHouse sees more than one
+		r := &Result{Question: q, Values: v, AsOf: now, Columns: []Column{{Name: "app_id", Type: "String"}}}
+		for _, app := range slices.Sorted(maps.Keys(a.conns.apps)) {
+			r.Rows = append(r.Rows, []any{app})
+		}
+		return r, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.QueryTimeout+2*time.Second)
 	defer cancel()
 	ctx = clickhousego.Context(ctx, clickhousego.WithParameters(clickhousego.Parameters(v)), clickhousego.WithSettings(clickhousego.Settings{
@@ -158,7 +232,11 @@ func (a *asker) query(ctx context.Context, q *question.Question, v question.Valu
 		"max_result_rows":      10_000,
 		"result_overflow_mode": "throw",
 	}))
-	rows, err := a.conn.Query(ctx, q.SQL)
+	conn, err := a.conns.of(v["app"])
+	if err != nil {
+		return nil, err
+	}
+	rows, err := conn.Query(ctx, q.SQL)
 	if err != nil {
 		return nil, a.refused(ctx, err)
 	}

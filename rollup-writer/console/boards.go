@@ -46,7 +46,7 @@ type saveForm struct {
 
 // savable adds the form, if the console takes notes.
 func (c *Console) savable(r *http.Request, s *scope, b *exploreBody) error {
-	if c.writeNote == nil {
+	if !c.mayWrite(s) {
 		return nil
 	}
 	boards, err := c.asker.ask(r.Context(), "boards", s.values)
@@ -131,7 +131,7 @@ func (c *Console) boards(r *http.Request, s *scope) (*page.Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &boardsBody{Longest: note.MaxName, Writes: c.writeNote != nil, Late: r.URL.Query().Has("late"), Explore: s.link("/explore"), All: s.link("/boards"), Door: s.door("saved_questions")}
+	b := &boardsBody{Longest: note.MaxName, Writes: c.mayWrite(s), Late: r.URL.Query().Has("late"), Explore: s.link("/explore"), All: s.link("/boards"), Door: s.door("saved_questions")}
 	places := map[string]int{} // of boards, by id
 	for i := range a["boards"].Rows {
 		t := a["boards"]
@@ -199,7 +199,7 @@ func (c *Console) board(r *http.Request, s *scope) (*page.Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &boardBody{ID: r.URL.Query().Get("board"), Longest: note.MaxName, Writes: c.writeNote != nil, Late: r.URL.Query().Has("late"), Explore: s.link("/explore"), All: s.link("/boards")}
+	b := &boardBody{ID: r.URL.Query().Get("board"), Longest: note.MaxName, Writes: c.mayWrite(s), Late: r.URL.Query().Has("late"), Explore: s.link("/explore"), All: s.link("/boards")}
 	t := a["boards"]
 	for i := range t.Rows {
 		if text(t.cell(i, "id")) == b.ID {
@@ -234,8 +234,8 @@ func (c *Console) board(r *http.Request, s *scope) (*page.Page, error) {
 	return &page.Page{Title: b.Name, Sentence: sentence, Body: b}, nil
 }
 
-// panel answers a question. One that reaches a bound does not keep the others from being
-// shown.
+// panel answers a question. One that reaches a bound, or that the viewer may not ask, does
+// not keep the others from being shown.
 func (c *Console) panel(ctx context.Context, s *scope, q *savedQuestion) (panel, error) {
 	address, _, err := q.link(s)
 	if err != nil {
@@ -245,6 +245,10 @@ func (c *Console) panel(ctx context.Context, s *scope, q *savedQuestion) (panel,
 	own, b, err := c.answer(ctx, s, q)
 	if refused := new(refusal); errors.As(err, &refused) {
 		p.Sentence = refused.Error()
+		return p, nil
+	}
+	if denied := new(denial); errors.As(err, &denied) {
+		p.Sentence = denied.what
 		return p, nil
 	}
 	if err != nil {
@@ -298,7 +302,7 @@ func (c *Console) saved(ctx context.Context, s *scope, q *savedQuestion) (*http.
 	for _, name := range []string{"from", "to", "before", "first", "end"} {
 		own.values[name] = s.values[name]
 	}
-	own.From, own.To, own.Before, own.Now, own.names = s.From, s.To, s.Before, s.Now, s.names
+	own.From, own.To, own.Before, own.Now, own.names, own.grant = s.From, s.To, s.Before, s.Now, s.names, s.grant
 	return r, own, nil
 }
 

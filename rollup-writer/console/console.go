@@ -17,6 +17,8 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +28,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/uptakehq/uptake/rollup-writer/console/page"
+	"github.com/uptakehq/uptake/rollup-writer/console/signin"
 	"github.com/uptakehq/uptake/rollup-writer/console/verdicts"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/schemas/note"
@@ -51,9 +54,18 @@ type Config struct {
 	// AppTokens names a file with the tokens of programs, each of one app; see
 	// readAppTokens. Empty: none.
 	AppTokens string
+	// SignIn is the provider at which people sign in.
+	SignIn signin.Config
+	// AccessFile says which groups and users may see what; see package signin. Empty: all
+	// who are admitted see everything.
+	AccessFile string
+	// AppUsers is a folder with a password for each app, in files named by the apps: the
+	// console asks about an app as the user <database>_console_<app>_user, to whom row
+	// policies show that app alone. Empty: it asks about every app as ClickHouse's user.
+	AppUsers string
 	// ProxyPeers are networks from which a proxy with sign-in may name the user in the
-	// header Remote-User, if the header X-Proxy-Secret holds ProxySecret. From any
-	// other peer the header is ignored.
+	// header Remote-User and the groups in Remote-Groups, if the header X-Proxy-Secret
+	// holds ProxySecret. From any other peer the headers are ignored.
 	ProxyPeers  setting.Strings
 	ProxySecret setting.Secret
 	// Zone of days if an address names none.
@@ -92,6 +104,7 @@ func DefaultConfig() Config {
 	return Config{
 		ClickHouse:   clickhouse.DefaultConfig(),
 		Kafka:        kafka.DefaultConfig("uptake-console"),
+		SignIn:       signin.DefaultConfig(),
 		Addr:         "127.0.0.1:8088",
 		TokenFile:    "console-token",
 		Zone:         "UTC",
@@ -105,11 +118,14 @@ func DefaultConfig() Config {
 // Flags defines the settings as flags of set.
 func (c *Config) Flags(set *flag.FlagSet) {
 	c.ClickHouse.Flags(set)
-	set.StringVar(&c.Addr, "console-addr", c.Addr, "`host:port` of the pages; another than a loopback address needs console-proxy-peers")
+	set.StringVar(&c.Addr, "console-addr", c.Addr, "`host:port` of the pages; another than a loopback address needs sign-in: console-oidc-issuer or console-proxy-peers")
 	set.Var(&c.Hosts, "console-hosts", "comma-separated `names` under which a browser may address the console, besides the address on which it listens")
 	set.StringVar(&c.TokenFile, "console-token-file", c.TokenFile, "`file` with the token of the printed address; created with mode 0600 if it does not exist")
 	set.StringVar(&c.AppTokens, "console-app-tokens", c.AppTokens, "`file` of lines APP sha256:HASH: hashes of tokens with which programs may ask about that one app under /api/v1")
-	set.Var(&c.ProxyPeers, "console-proxy-peers", "comma-separated `networks` of a proxy with sign-in that names the user in Remote-User, such as 10.0.3.0/24; the header is ignored from other peers")
+	c.SignIn.Flags(set)
+	set.StringVar(&c.AccessFile, "console-access-file", c.AccessFile, "`file` that says which groups and users may see which apps, as viewer, analyst or admin; read again when it changes; empty: all who are admitted see everything")
+	set.StringVar(&c.AppUsers, "console-app-users", c.AppUsers, "`folder` with a file for each app that holds the password of ClickHouse's user <database>_console_<app>_user: questions about the app are asked as that user; empty: all are asked as clickhouse-user")
+	set.Var(&c.ProxyPeers, "console-proxy-peers", "comma-separated `networks` of a proxy with sign-in that names the user in Remote-User and the groups in Remote-Groups, such as 10.0.3.0/24; the headers are ignored from other peers")
 	set.Var(&c.ProxySecret, "console-proxy-secret", "`secret` that the proxy sends in X-Proxy-Secret, or file:PATH; at least 16 characters")
 	set.StringVar(&c.Zone, "console-zone", c.Zone, "time `zone` of days if an address names none, such as Europe/Vienna")
 	set.StringVar(&c.GatewayURL, "console-gateway-url", c.GatewayURL, "`URL` of the gateway in the example event of an empty page")
@@ -131,8 +147,12 @@ func (c *Config) Validate() error {
 	host, _, err := net.SplitHostPort(c.Addr)
 	if err != nil {
 		errs = append(errs, fmt.Errorf("console-addr must be host:port: %w", err))
-	} else if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) && len(c.ProxyPeers) == 0 {
-		errs = append(errs, fmt.Errorf("console-addr must be a loopback address where no sign-in is configured (got %q): put a proxy with sign-in before the console and name it in console-proxy-peers", c.Addr))
+	} else if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) && len(c.ProxyPeers) == 0 && c.SignIn.Issuer == "" {
+		errs = append(errs, fmt.Errorf("console-addr must be a loopback address where no sign-in is configured (got %q): name a provider in console-oidc-issuer, or put a proxy with sign-in before the console and name it in console-proxy-peers", c.Addr))
+	}
+	errs = append(errs, c.SignIn.Validate())
+	if c.SignIn.Issuer != "" && c.AccessFile == "" {
+		errs = append(errs, errors.New("console-oidc-issuer needs console-access-file: otherwise everybody who has an account at the provider would see everything"))
 	}
 	for _, peer := range c.ProxyPeers {
 		if _, err := netip.ParsePrefix(peer); err != nil {
@@ -203,7 +223,7 @@ type Console struct {
 	verdicts  *verdicts.Feed // may be nil
 	gateway   *http.Client
 	now       func() time.Time
-	conn      driver.Conn
+	conns     *conns
 	ln        net.Listener
 }
 
@@ -231,11 +251,26 @@ func New(cfg Config, deps Dependencies) (*Console, error) {
 	if err != nil {
 		return nil, fmt.Errorf("console-app-tokens: %w", err)
 	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	rights, err := signin.ReadRights(cfg.AccessFile, deps.Logger, deps.Now)
+	if err != nil {
+		return nil, fmt.Errorf("console-access-file: %w", err)
+	}
+	var provider *signin.Provider
+	hosts := cfg.Hosts
+	if cfg.SignIn.Issuer != "" {
+		if provider, err = signin.NewProvider(cfg.SignIn, token, rights, deps.Now); err != nil {
+			return nil, err
+		}
+		hosts = append(hosts, cfg.SignIn.Host())
+	}
 	log, err := openNotes(&cfg, deps)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := clickhouse.OpenViews(&cfg.ClickHouse)
+	conns, err := openConns(cfg)
 	if err != nil {
 		log.Close()
 		return nil, err
@@ -243,11 +278,11 @@ func New(cfg Config, deps Dependencies) (*Console, error) {
 	ln, err := net.Listen("tcp", cfg.Addr)
 	if err != nil {
 		log.Close()
-		return nil, errors.Join(fmt.Errorf("console-addr: %w", err), conn.Close())
+		return nil, errors.Join(fmt.Errorf("console-addr: %w", err), conns.Close())
 	}
 	c := &Console{
-		cfg: cfg, log: deps.Logger, pages: pages, now: deps.Now, ln: ln, conn: conn,
-		access:  newAccess(token, append(listenHosts(ln.Addr().String()), cfg.Hosts...), cfg.ProxyPeers, cfg.ProxySecret.Reveal()),
+		cfg: cfg, log: deps.Logger, pages: pages, now: deps.Now, ln: ln, conns: conns,
+		access:  newAccess(token, append(listenHosts(ln.Addr().String()), hosts...), cfg.ProxyPeers, cfg.ProxySecret.Reveal()),
 		metrics: newMetrics(deps.Metrics), acknowledge: deps.Acknowledge,
 		verdicts: feed, gateway: newGatewayClient(),
 		writeNote: deps.WriteNote, notes: log, noteWait: 4 * time.Second,
@@ -255,11 +290,8 @@ func New(cfg Config, deps Dependencies) (*Console, error) {
 	if log != nil {
 		c.writeNote = log.Write
 	}
-	c.access.apps = apps
-	if c.now == nil {
-		c.now = time.Now
-	}
-	c.asker = newAsker(cfg, conn, c.metrics, c.now)
+	c.access.apps, c.access.rights, c.access.provider = apps, rights, provider
+	c.asker = newAsker(cfg, conns, c.access.pseudonym, c.metrics, c.now)
 	return c, nil
 }
 
@@ -273,6 +305,67 @@ func openNotes(cfg *Config, deps Dependencies) (*note.Log, error) {
 		return nil, err
 	}
 	return note.NewLog(opts, cfg.Kafka.Names())
+}
+
+// conns are the connections to ClickHouse.
+type conns struct {
+	all  driver.Conn
+	apps map[string]driver.Conn // of the users of single apps; nil: all is for every app
+}
+
+func openConns(cfg Config) (*conns, error) {
+	all, err := clickhouse.OpenViews(&cfg.ClickHouse)
+	if err != nil {
+		return nil, err
+	}
+	c := &conns{all: all}
+	if cfg.AppUsers == "" {
+		return c, nil
+	}
+	c.apps = map[string]driver.Conn{}
+	entries, err := os.ReadDir(cfg.AppUsers)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") { // Kubernetes puts those beside the keys of a secret
+			continue
+		}
+		own := cfg.ClickHouse
+		own.User = cfg.ClickHouse.Database + "_console_" + e.Name() + "_user"
+		if err = own.Password.Set("file:" + filepath.Join(cfg.AppUsers, e.Name())); err != nil {
+			break
+		}
+		if c.apps[e.Name()], err = clickhouse.OpenViews(&own); err != nil {
+			break
+		}
+	}
+	if err == nil && len(c.apps) == 0 {
+		err = errors.New("the folder holds no file")
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("console-app-users: %w", err), c.Close())
+	}
+	return c, nil
+}
+
+// Close closes all connections.
+func (c *conns) Close() error {
+	errs := []error{c.all.Close()}
+	for _, conn := range c.apps {
+		if conn != nil {
+			errs = append(errs, conn.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// of returns the connection for questions about an app.
+func (c *conns) of(app string) (driver.Conn, error) {
+	if c.apps == nil {
+		return c.all, nil
+	}
+	if conn := c.apps[app]; conn != nil {
+		return conn, nil
+	}
+	return nil, &denial{fmt.Sprintf("The console has no user of ClickHouse for the app %q.", app), "console-app-users is the folder with the password of each app's user; it is read when the console starts."}
 }
 
 func newFeed(cfg *Config, deps Dependencies) (*verdicts.Feed, error) {
@@ -302,7 +395,7 @@ const stopTimeout = 5 * time.Second
 
 // Run serves until signals.Stop ends.
 func (c *Console) Run(signals process.Signals) (err error) {
-	defer func() { err = errors.Join(err, c.conn.Close()) }()
+	defer func() { err = errors.Join(err, c.conns.Close()) }()
 	defer c.notes.Close()
 	streams, endStreams := context.WithCancel(signals.Stop)
 	defer endStreams()
@@ -352,6 +445,11 @@ func (c *Console) handler(streams context.Context) http.Handler {
 	mux.HandleFunc("POST /live/test", c.sendTest)
 	mux.HandleFunc("GET /api/v1/{question}", c.data)
 	mux.HandleFunc("GET /api/v1/saved/{id}", c.savedData)
+	if c.access.provider != nil {
+		mux.HandleFunc("GET "+signin.Path, c.begin)
+		mux.HandleFunc("GET "+signin.CallbackPath, c.finish)
+		mux.HandleFunc("POST "+signin.SignOutPath, c.signOut)
+	}
 	mux.HandleFunc("GET /feedback", c.feedbackPage)
 	if c.acknowledge != nil {
 		mux.HandleFunc("POST /feedback", c.feedback)

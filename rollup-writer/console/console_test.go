@@ -60,7 +60,7 @@ func start(t *testing.T, change ...func(*Config, *Dependencies)) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.ln.Close(); c.conn.Close() })
+	t.Cleanup(func() { c.ln.Close(); c.conns.Close() })
 	return &stage{t: t, c: c, conn: conn, h: c.handler(t.Context())}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/console/page"
 	"github.com/uptakehq/uptake/rollup-writer/console/question"
+	"github.com/uptakehq/uptake/rollup-writer/console/signin"
 )
 
 type questionBody struct {
@@ -79,6 +80,10 @@ func (c *Console) refuse(w http.ResponseWriter, status int, code, detail string)
 
 // refuseAsked answers a program whose question had an error.
 func (c *Console) refuseAsked(w http.ResponseWriter, name string, err error) {
+	if denied := new(denial); errors.As(err, &denied) {
+		c.refuse(w, http.StatusForbidden, "forbidden", denied.Error())
+		return
+	}
 	if refused := new(refusal); errors.As(err, &refused) {
 		c.refuse(w, http.StatusUnprocessableEntity, "bound_reached", refused.Error())
 		return
@@ -100,6 +105,13 @@ func (c *Console) dataScope(w http.ResponseWriter, r *http.Request, ofApp bool) 
 		c.refuse(w, http.StatusBadRequest, "bad_parameter", err.Error())
 		return nil, false
 	}
+	if ofApp {
+		if err := may(r, "api", app); err != nil {
+			c.refuse(w, http.StatusForbidden, "forbidden", err.Error())
+			return nil, false
+		}
+	}
+	s.grant = signin.From(r.Context()).On(app)
 	return s, true
 }
 

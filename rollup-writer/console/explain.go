@@ -62,3 +62,11 @@ func (c *Console) explain(r *http.Request, s *scope) (*page.Page, error) {
 		Sentence: fmt.Sprintf("%s for %s in %s.", page.Plural(b.Counted, "event counts", "events count"), strings.Join(of, " and "), s.period()),
 	}, nil
 }
+
+// explain is the address of what a number is made of, if the viewer may see it.
+func (s *scope) explain(of ...string) string {
+	if !s.grant.People {
+		return ""
+	}
+	return s.link("/explain", of...)
+}

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/console/page"
 	"github.com/uptakehq/uptake/rollup-writer/console/question"
+	"github.com/uptakehq/uptake/rollup-writer/console/signin"
 	"github.com/uptakehq/uptake/schemas/signal"
 )
 
@@ -49,7 +51,9 @@ func (c *Console) feedbackPage(w http.ResponseWriter, r *http.Request) {
 	if done, ok := answers[r.URL.Query().Get("answer")]; ok && r.URL.Query().Has("answer") {
 		b.Done, p.Sentence = true, done
 	}
-	about, err := c.alertOf(r.Context(), link.App, link.AlertID)
+	// The link admits to this one alert, whoever it is about.
+	ctx := signin.With(r.Context(), signin.Of(link.Recipient, link.App, signin.Grant{Role: signin.Viewer, People: true}))
+	about, err := c.alertOf(ctx, link.App, link.AlertID)
 	if err != nil {
 		c.failed(w, r, err)
 		return
@@ -94,7 +98,7 @@ func (c *Console) feedback(w http.ResponseWriter, r *http.Request) {
 		c.fail(w, r, http.StatusBadRequest, "The form cannot be read.", "Open the page again.")
 		return
 	}
-	given := signal.Acknowledgement{AlertID: r.PostForm.Get("alert"), By: c.access.signedIn(r), Feedback: r.PostForm.Get("answer"), Note: r.PostForm.Get("note")}
+	given := signal.Acknowledgement{AlertID: r.PostForm.Get("alert"), Feedback: r.PostForm.Get("answer"), Note: r.PostForm.Get("note")}
 	back := url.Values{"answer": {given.Feedback}}
 	target := "/feedback"
 	if token := r.PostForm.Get("link"); r.URL.Path == "/feedback" {
@@ -105,9 +109,7 @@ func (c *Console) feedback(w http.ResponseWriter, r *http.Request) {
 		given.AlertID, given.By = link.AlertID, link.Recipient
 		back.Set("link", token)
 	} else {
-		if given.By == "" {
-			given.By = "console"
-		}
+		given.By = cmp.Or(signedIn(r), "console")
 		app := r.PostForm.Get("app")
 		about, err := c.alertOf(r.Context(), app, given.AlertID)
 		if err != nil {

@@ -87,6 +87,10 @@ func (c *Console) sendTest(w http.ResponseWriter, r *http.Request) {
 	get := func(name string) string { return strings.TrimSpace(r.PostForm.Get(name)) }
 	key, app := get("key"), get("app")
 	name, user, account := cmp.Or(get("event"), testEvent), cmp.Or(get("user"), testUser), get("account")
+	if err := may(r, "live", app); err != nil {
+		c.failed(w, r, err)
+		return
+	}
 	if key == "" {
 		c.fail(w, r, http.StatusBadRequest, "The form names no write key.", "Paste the key that your SDK uses.")
 		return

@@ -14,6 +14,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/console/page"
 	"github.com/uptakehq/uptake/rollup-writer/console/question"
+	"github.com/uptakehq/uptake/rollup-writer/console/signin"
 	"github.com/uptakehq/uptake/rollup-writer/console/verdicts"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/verdict"
@@ -398,6 +399,11 @@ func (c *Console) stream(stop context.Context, w http.ResponseWriter, r *http.Re
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	if err := may(r, "live", s.App); err != nil {
+		http.Error(w, err.Error(), http.StatusForbidden)
+		return
+	}
+	s.grant = signin.From(r.Context()).On(s.App)
 	f, err := liveFilterOf(r)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/uptakehq/uptake/rollup-writer/console/question"
+	"github.com/uptakehq/uptake/rollup-writer/console/signin"
 	"github.com/uptakehq/uptake/schemas/note"
 )
 
@@ -33,6 +34,11 @@ func (f noteForm) scope() url.Values {
 	return url.Values{"app": {f.get("app")}, "p": {f.get("p")}, "zone": {f.get("zone")}}
 }
 
+// mayWrite reports whether the viewer may write notes about the page's app.
+func (c *Console) mayWrite(s *scope) bool {
+	return c.writeNote != nil && s.grant.Role >= signin.Analyst
+}
+
 // noteForm reads a form. It reports false after it has answered that it cannot.
 func (c *Console) noteForm(w http.ResponseWriter, r *http.Request) (noteForm, bool) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
@@ -47,7 +53,11 @@ func (c *Console) noteForm(w http.ResponseWriter, r *http.Request) (noteForm, bo
 // has it. If that takes too long, back gets the parameter late. It reports false after it
 // has answered with an error.
 func (c *Console) keep(w http.ResponseWriter, r *http.Request, n *note.Note, back url.Values) bool {
-	n.By, n.Written = c.access.signedIn(r), c.now().UTC().Truncate(time.Millisecond)
+	n.By, n.Written = signedIn(r), c.now().UTC().Truncate(time.Millisecond)
+	if err := may(r, "annotate", n.App); err != nil {
+		c.failed(w, r, err)
+		return false
+	}
 	if err := n.Validate(); err != nil {
 		c.fail(w, r, http.StatusBadRequest, "This cannot be saved: "+strings.ReplaceAll(err.Error(), "\n", "; ")+".", "Go back and correct it.")
 		return false

@@ -12,6 +12,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/console/page"
 	"github.com/uptakehq/uptake/rollup-writer/console/question"
+	"github.com/uptakehq/uptake/rollup-writer/console/signin"
 )
 
 // scope is the subject of a page, all of it from its address: a copied link opens the
@@ -23,6 +24,7 @@ type scope struct {
 	From, To time.Time // whole hours, UTC; To is in the future while today is not over
 	Before   time.Time // start of the period before
 	Now      time.Time
+	grant    signin.Grant // of the viewer, on App
 	values   question.Values
 	steps    []string          // of a funnel; the first is that of a path
 	without  []string          // steps that end a try of a funnel
@@ -190,6 +192,9 @@ func (s *scope) menu(current string, r *http.Request, apps []string) page.Menu {
 	for _, e := range []struct{ path, name string }{
 		{"overview", "Overview"}, {"usage", "Usage"}, {"accounts", "Accounts"}, {"alerts", "Alerts"}, {"explore", "Explore"}, {"boards", "Boards"}, {"live", "Live"}, {"quality", "Quality"}, {"health", "Health"},
 	} {
+		if n := needs[e.path]; s.grant.Role < n.role || n.people && !s.grant.People {
+			continue
+		}
 		m.Entries = append(m.Entries, page.Link{Text: e.name, URL: s.link("/" + e.path), Current: e.path == current})
 	}
 	keep := func(name, value string) string {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/console/page"
 	"github.com/uptakehq/uptake/rollup-writer/console/question"
+	"github.com/uptakehq/uptake/rollup-writer/console/signin"
 )
 
 // view fills the page of a request. It returns the page without its menu.
@@ -31,13 +32,19 @@ func (c *Console) serve(name string, v view) http.HandlerFunc {
 			app = "dev"
 			if len(apps) > 0 {
 				app = apps[0]
+			} else if only := signin.From(r.Context()).Apps(); len(only) > 0 {
+				app = only[0] // without an event yet
 			}
 		}
 		s, err := c.scopeOf(r, app)
+		if err == nil {
+			err = may(r, name, app)
+		}
 		if err != nil {
 			c.failed(w, r, err)
 			return
 		}
+		s.grant = signin.From(r.Context()).On(app)
 		if s.names, err = c.accountNames(r.Context(), app); err != nil {
 			c.failed(w, r, err)
 			return
@@ -51,6 +58,9 @@ func (c *Console) serve(name string, v view) http.HandlerFunc {
 			apps = append(apps, app)
 		}
 		menu := s.menu(name, r, apps)
+		if c.access.provider != nil {
+			menu.Viewer, menu.SignOut = signin.From(r.Context()).Name, signin.SignOutPath
+		}
 		p.Menu = &menu
 		c.write(w, name, http.StatusOK, p)
 	}
@@ -79,6 +89,10 @@ func (c *Console) fail(w http.ResponseWriter, _ *http.Request, status int, what,
 func (c *Console) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
 		return // the reader went away
+	}
+	if denied := new(denial); errors.As(err, &denied) {
+		c.fail(w, r, http.StatusForbidden, denied.what, denied.todo)
+		return
 	}
 	if refused := new(refusal); errors.As(err, &refused) {
 		c.fail(w, r, http.StatusBadRequest, refused.what, refused.todo)
@@ -143,13 +157,17 @@ func (c *Console) all(ctx context.Context, v question.Values, names ...string) (
 	return byName, nil
 }
 
-// door links a number to its statement, its definition and its rows.
+// door links a number to its statement, its definition and its rows; for viewers it has
+// the definition alone.
 type door struct {
 	Definition string
 	SQL, CSV   string
 }
 
 func (s *scope) door(name string, extra ...string) door {
+	if s.grant.Role < signin.Analyst {
+		return door{Definition: question.Get(name).Definition}
+	}
 	return door{
 		Definition: question.Get(name).Definition,
 		SQL:        s.link("/question", append([]string{"name", name}, extra...)...),
@@ -238,13 +256,16 @@ func (s *scope) byDay(v any) []float64 {
 	return values
 }
 
-// person in words and with its address.
+// person in words and with its address, if people are shown.
 type person struct {
 	ID, URL string
 	Visitor bool
 }
 
 func (s *scope) person(kind, id string) person {
+	if !s.grant.People {
+		return person{ID: id, Visitor: kind == "anonymous"}
+	}
 	return person{ID: id, URL: s.link("/person", "person", id), Visitor: kind == "anonymous"}
 }
 

@@ -53,6 +53,9 @@ const (
 	// Console and Alerts read the database for people, of every app.
 	Console = "console"
 	Alerts  = "alerts"
+	// ConsoleOf is Console for the rows of apps whose role the user has: the console
+	// asks about an app as that app's user. See docs/console.md, "Who may see it".
+	ConsoleOf = "console_of_app"
 	// Analyst reads the views of the database for people, and of them only rows of
 	// apps whose role the user has.
 	Analyst = "analyst"
@@ -113,20 +116,23 @@ type User struct {
 }
 
 // NewUser returns the user of a service, or of people: name is the name of a role,
-// or analyst_APP for an analyst of one app. An analyst without an app sees every
+// or analyst_APP or console_APP for one app. An analyst without an app sees every
 // app. The user's name ends in _user: GRANT could not tell it from the role.
 func NewUser(database, name, password string) (User, error) {
 	u := User{Name: database + "_" + name + "_user", Password: password}
 	app, ofApp := strings.CutPrefix(name, Analyst+"_")
+	page, ofPage := strings.CutPrefix(name, Console+"_")
 	switch {
 	case ofApp && app != "":
 		u.Roles = []string{Analyst, App(app)}
+	case ofPage && page != "":
+		u.Roles = []string{ConsoleOf, App(page)}
 	case name == Analyst:
 		u.Roles = []string{Analyst, EveryApp}
 	case slices.Contains([]string{Migrator, Writer, Operator, Console, Alerts}, name):
 		u.Roles = []string{name}
 	default:
-		return u, fmt.Errorf("user %q: name it %s, %s, %s, %s, %s, %s, or %s_APP for one app", name, Migrator, Writer, Operator, Console, Alerts, Analyst, Analyst)
+		return u, fmt.Errorf("user %q: name it %s, %s, %s, %s, %s, %s, or %s_APP or %s_APP for one app", name, Migrator, Writer, Operator, Console, Alerts, Analyst, Analyst, Console)
 	}
 	if len(password) < 12 {
 		return u, fmt.Errorf("user %q: the password has %d characters and must have at least 12", name, len(password))
@@ -163,11 +169,12 @@ func (r *Rights) Name(role string) string { return r.Schema.Database + "_" + rol
 
 // Row policies on each name in the database for people.
 const (
-	// policyApps shows an analyst the rows of the apps whose roles the user has.
+	// policyApps shows an analyst, and the console of one app, the rows of the apps whose
+	// roles the user has.
 	policyApps = "apps"
 	// policyEvery shows the rows of every app.
 	policyEvery = "every"
-	// policyOthers shows everybody but analysts everything, whatever the server does
+	// policyOthers shows everybody but those everything, whatever the server does
 	// for users that no policy names.
 	policyOthers = "others"
 )
@@ -240,9 +247,12 @@ func (r *Rights) roles() ([]role, error) {
 		{name: EveryApp, grants: of(peopleTables)},
 	}
 	// Row policies on a Distributed table do not reach the shards.
+	console := role{name: ConsoleOf, grants: of(views), reader: true}
 	if r.Schema.Form.Cluster == "" {
 		roles = append(roles, role{name: Events, grants: of(peopleTables)})
+		console.grants = of(names)
 	}
+	roles = append(roles, console)
 	for _, a := range r.Apps {
 		roles = append(roles, role{name: App(a)})
 	}
@@ -286,9 +296,9 @@ func (r *Rights) Statements(secret string, stale [][2]string) ([]string, error) 
 	}
 	for _, n := range names {
 		table := r.Schema.View(n)
-		add("CREATE ROW POLICY OR REPLACE %s%s ON %s FOR SELECT USING %s TO %s", id(policyApps), on, table, r.RowsOf(), id(Analyst))
+		add("CREATE ROW POLICY OR REPLACE %s%s ON %s FOR SELECT USING %s TO %s, %s", id(policyApps), on, table, r.RowsOf(), id(Analyst), id(ConsoleOf))
 		add("CREATE ROW POLICY OR REPLACE %s%s ON %s FOR SELECT USING 1 TO %s", id(policyEvery), on, table, id(EveryApp))
-		add("CREATE ROW POLICY OR REPLACE %s%s ON %s FOR SELECT USING 1 TO ALL EXCEPT %s", id(policyOthers), on, table, id(Analyst))
+		add("CREATE ROW POLICY OR REPLACE %s%s ON %s FOR SELECT USING 1 TO ALL EXCEPT %s, %s", id(policyOthers), on, table, id(Analyst), id(ConsoleOf))
 	}
 	l := r.Limits
 	add("CREATE SETTINGS PROFILE OR REPLACE %s%s SETTINGS readonly = 2, max_execution_time = %d MIN 1 MAX %d, max_memory_usage = %d MIN 1 MAX %d, max_threads = %d MIN 1 MAX %d TO %s",
@@ -433,7 +443,7 @@ func (r *Rights) UsersXML(secret string) (string, error) {
 						quota = "reader"
 					}
 				}
-				if slices.Contains(u.Roles, Analyst) && !slices.Contains(u.Roles, EveryApp) {
+				if slices.ContainsFunc(u.Roles, func(role string) bool { return role == Analyst || role == ConsoleOf }) && !slices.Contains(u.Roles, EveryApp) {
 					filter = r.RowsOf()
 				}
 				user(in, u.Name, u.hash(), "::/0", r.Name(profile), r.Name(quota), []string{strings.Join(granted, ", ")}, filter)

@@ -29,7 +29,7 @@ func rights(form Form, users ...string) *Rights {
 	return r
 }
 
-var everyUser = []string{Migrator, Writer, Operator, Console, Alerts, Analyst, "analyst_dev", "analyst_store"}
+var everyUser = []string{Migrator, Writer, Operator, Console, Alerts, Analyst, "analyst_dev", "analyst_store", "console_dev"}
 
 // The statements are those of the golden files, and ClickHouse reads each of them.
 func TestRoleStatements(t *testing.T) {
@@ -206,6 +206,7 @@ func TestRoles(t *testing.T) {
 		return table(t, conn, "SELECT DISTINCT app_id FROM "+name+" ORDER BY app_id")
 	}
 	dev, every, withTables, nothing := as("uptake_analyst_dev_user"), as("uptake_analyst_user"), as("uptake_events_dev_user"), as("uptake_nothing_user")
+	console := as("uptake_console_dev_user")
 	for _, name := range names {
 		from := call(t, installed{Conn: owner}, name)
 		stored := slices.Contains(peopleTables, name)
@@ -220,9 +221,11 @@ func TestRoles(t *testing.T) {
 				t.Errorf("an analyst reads %s: %v", name, err)
 			}
 			same(t, name+" with the role events", apps(withTables, name), "dev")
+			same(t, name+" for the console of dev", apps(console, name), "dev")
 			same(t, name+" of every app", apps(every, name), "dev", "store")
 		default:
 			same(t, name+" of dev", apps(dev, name), "dev")
+			same(t, name+" for the console of dev", apps(console, name), "dev")
 		}
 	}
 	same(t, "events by functions over tables", apps(withTables, "merge('uptake', '^events$')"), "dev")
@@ -248,6 +251,9 @@ func TestRoles(t *testing.T) {
 		{"uptake_analyst_dev_user", "SET ROLE uptake_app_store"},
 		{"uptake_console_user", "SELECT count() FROM uptake_internal.usage_hourly"},
 		{"uptake_console_user", "INSERT INTO uptake.events (app_id) VALUES ('dev')"},
+		{"uptake_console_dev_user", "SELECT count() FROM uptake_internal.usage_hourly"},
+		{"uptake_console_dev_user", "SET ROLE uptake_app_store"},
+		{"uptake_console_dev_user", "SET ROLE uptake_console"},
 		{"uptake_alerts_user", "SELECT count() FROM uptake_internal.usage_hourly"},
 		{"uptake_alerts_user", "INSERT INTO uptake.events (app_id) VALUES ('dev')"},
 		{"uptake_writer_user", "ALTER TABLE uptake_internal.audit_blocks DELETE WHERE 1"},

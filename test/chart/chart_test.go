@@ -568,6 +568,8 @@ func TestValuesAreChecked(t *testing.T) {
 		{object{"enricher": object{"replicas": "three"}}, "/enricher/replicas"},
 		{object{"load": object{"dedupWindow": "7d"}}, "/load/dedupWindow"},
 		{object{"console": object{"enabled": true}}, "console.clickhouse.user"},
+		{object{"console": object{"enabled": true, "clickhouse": object{"user": "c", "existingSecret": "s"}}}, "console.oidc.issuer must name a provider"},
+		{object{"console": object{"enabled": true, "clickhouse": object{"user": "c", "existingSecret": "s"}, "oidc": object{"issuer": "https://idp.example"}}}, "console.access.existingConfigMap"},
 		{object{"alerts": object{"enabled": true}}, "alerts.clickhouse.user"},
 		{object{"alerts": object{"targets": "x"}}, "'targets' not allowed"},
 		{object{"clickhouse": object{"roles": object{"apply": true}}}, "clickhouse.roles.adminUser"},

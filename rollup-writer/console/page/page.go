@@ -36,6 +36,7 @@ type Menu struct {
 	App, Zone, Path, AsOf, Period string
 	Entries, Periods, Apps        []Link
 	Hidden                        []Pair // of the form that sets the zone
+	Viewer, SignOut               string // who signed in, and the form's address; or empty
 }
 
 // Page is what every template gets.

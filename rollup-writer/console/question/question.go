@@ -28,6 +28,19 @@ type Question struct {
 	Version    string // of the statement: changes with its text
 	SQL        string
 	Parameters []string // names, sorted
+	People     People
+}
+
+// People says what of an answer is about single people, for viewers to whom they are
+// not shown. The zero value: nothing is.
+type People struct {
+	// Hidden: the whole answer.
+	Hidden bool
+	// Columns whose values name a person.
+	Columns []string
+	// Rows in whose column RowsBy one of Rows stands.
+	RowsBy string
+	Rows   []string
 }
 
 var (
@@ -55,7 +68,8 @@ func load() map[string]*Question {
 	return questions
 }
 
-// parse reads a file: two comment lines, then the statement.
+// parse reads a file: two comment lines, a third one if something of the answer is about
+// single people, then the statement.
 func parse(name, text string) (*Question, error) {
 	q := &Question{Name: name}
 	rest := text
@@ -70,6 +84,12 @@ func parse(name, text string) (*Question, error) {
 		}
 		*head.to, rest = value, after
 	}
+	if line, after, _ := strings.Cut(rest, "\n"); strings.HasPrefix(line, "-- people: ") {
+		if !q.People.parse(strings.TrimPrefix(line, "-- people: ")) {
+			return nil, fmt.Errorf("question %s: people must be `hidden`, `columns A, B` or `rows COLUMN=A,B` (got %q)", name, line)
+		}
+		rest = after
+	}
 	q.SQL = strings.TrimSpace(rest)
 	sum := sha256.Sum256([]byte(q.SQL))
 	q.Version = hex.EncodeToString(sum[:4])
@@ -79,6 +99,23 @@ func parse(name, text string) (*Question, error) {
 	}
 	q.Parameters = slices.Sorted(maps.Keys(seen))
 	return q, nil
+}
+
+func (p *People) parse(text string) bool {
+	what, rest, _ := strings.Cut(text, " ")
+	switch what {
+	case "hidden":
+		p.Hidden = true
+		return rest == ""
+	case "columns":
+		p.Columns = strings.Split(rest, ", ")
+		return rest != ""
+	case "rows":
+		by, rows, ok := strings.Cut(rest, "=")
+		p.RowsBy, p.Rows = by, strings.Split(rows, ",")
+		return ok && by != ""
+	}
+	return false
 }
 
 // Get returns a question, or nil.

@@ -18,31 +18,33 @@ CREATE ROLE IF NOT EXISTS `uptake_every_app`;
 
 CREATE ROLE IF NOT EXISTS `uptake_events`;
 
+CREATE ROLE IF NOT EXISTS `uptake_console_of_app`;
+
 CREATE ROLE IF NOT EXISTS `uptake_app_dev`;
 
 CREATE ROLE IF NOT EXISTS `uptake_app_store`;
 
 CREATE ROLE IF NOT EXISTS `uptake_app_o'\\x`;
 
-CREATE ROW POLICY OR REPLACE `uptake_apps` ON `uptake`.`accounts` FOR SELECT USING app_id IN (SELECT substring(r, 12) FROM (SELECT arrayJoin(enabledRoles()) AS r) WHERE startsWith(r, 'uptake_app_')) TO `uptake_analyst`;
+CREATE ROW POLICY OR REPLACE `uptake_apps` ON `uptake`.`accounts` FOR SELECT USING app_id IN (SELECT substring(r, 12) FROM (SELECT arrayJoin(enabledRoles()) AS r) WHERE startsWith(r, 'uptake_app_')) TO `uptake_analyst`, `uptake_console_of_app`;
 
 CREATE ROW POLICY OR REPLACE `uptake_every` ON `uptake`.`accounts` FOR SELECT USING 1 TO `uptake_every_app`;
 
-CREATE ROW POLICY OR REPLACE `uptake_others` ON `uptake`.`accounts` FOR SELECT USING 1 TO ALL EXCEPT `uptake_analyst`;
+CREATE ROW POLICY OR REPLACE `uptake_others` ON `uptake`.`accounts` FOR SELECT USING 1 TO ALL EXCEPT `uptake_analyst`, `uptake_console_of_app`;
 
-CREATE ROW POLICY OR REPLACE `uptake_apps` ON `uptake`.`events` FOR SELECT USING app_id IN (SELECT substring(r, 12) FROM (SELECT arrayJoin(enabledRoles()) AS r) WHERE startsWith(r, 'uptake_app_')) TO `uptake_analyst`;
+CREATE ROW POLICY OR REPLACE `uptake_apps` ON `uptake`.`events` FOR SELECT USING app_id IN (SELECT substring(r, 12) FROM (SELECT arrayJoin(enabledRoles()) AS r) WHERE startsWith(r, 'uptake_app_')) TO `uptake_analyst`, `uptake_console_of_app`;
 
 CREATE ROW POLICY OR REPLACE `uptake_every` ON `uptake`.`events` FOR SELECT USING 1 TO `uptake_every_app`;
 
-CREATE ROW POLICY OR REPLACE `uptake_others` ON `uptake`.`events` FOR SELECT USING 1 TO ALL EXCEPT `uptake_analyst`;
+CREATE ROW POLICY OR REPLACE `uptake_others` ON `uptake`.`events` FOR SELECT USING 1 TO ALL EXCEPT `uptake_analyst`, `uptake_console_of_app`;
 
-CREATE ROW POLICY OR REPLACE `uptake_apps` ON `uptake`.`usage_hourly` FOR SELECT USING app_id IN (SELECT substring(r, 12) FROM (SELECT arrayJoin(enabledRoles()) AS r) WHERE startsWith(r, 'uptake_app_')) TO `uptake_analyst`;
+CREATE ROW POLICY OR REPLACE `uptake_apps` ON `uptake`.`usage_hourly` FOR SELECT USING app_id IN (SELECT substring(r, 12) FROM (SELECT arrayJoin(enabledRoles()) AS r) WHERE startsWith(r, 'uptake_app_')) TO `uptake_analyst`, `uptake_console_of_app`;
 
 CREATE ROW POLICY OR REPLACE `uptake_every` ON `uptake`.`usage_hourly` FOR SELECT USING 1 TO `uptake_every_app`;
 
-CREATE ROW POLICY OR REPLACE `uptake_others` ON `uptake`.`usage_hourly` FOR SELECT USING 1 TO ALL EXCEPT `uptake_analyst`;
+CREATE ROW POLICY OR REPLACE `uptake_others` ON `uptake`.`usage_hourly` FOR SELECT USING 1 TO ALL EXCEPT `uptake_analyst`, `uptake_console_of_app`;
 
-CREATE SETTINGS PROFILE OR REPLACE `uptake_reader` SETTINGS readonly = 2, max_execution_time = 60 MIN 1 MAX 600, max_memory_usage = 8589934592 MIN 1 MAX 8589934592, max_threads = 8 MIN 1 MAX 8 TO `uptake_console`, `uptake_analyst`;
+CREATE SETTINGS PROFILE OR REPLACE `uptake_reader` SETTINGS readonly = 2, max_execution_time = 60 MIN 1 MAX 600, max_memory_usage = 8589934592 MIN 1 MAX 8589934592, max_threads = 8 MIN 1 MAX 8 TO `uptake_console`, `uptake_analyst`, `uptake_console_of_app`;
 
 CREATE QUOTA OR REPLACE `uptake_reader` KEYED BY user_name FOR INTERVAL 1 hour MAX queries = 10000, execution_time = 7200 TO `uptake_analyst`;
 
@@ -61,6 +63,8 @@ GRANT SELECT ON `uptake`.`accounts`, SELECT ON `uptake`.`usage_hourly` TO `uptak
 GRANT SELECT ON `uptake`.`events`, SELECT ON `uptake`.`rejected_events` TO `uptake_every_app` WITH REPLACE OPTION;
 
 GRANT SELECT ON `uptake`.`events`, SELECT ON `uptake`.`rejected_events` TO `uptake_events` WITH REPLACE OPTION;
+
+GRANT SELECT ON `uptake`.`accounts`, SELECT ON `uptake`.`events`, SELECT ON `uptake`.`usage_hourly` TO `uptake_console_of_app` WITH REPLACE OPTION;
 
 DROP ROW POLICY IF EXISTS `uptake_apps` ON `uptake`.`gone`;
 
@@ -111,3 +115,9 @@ CREATE USER IF NOT EXISTS `uptake_analyst_store_user` IDENTIFIED WITH sha256_has
 GRANT `uptake_analyst`, `uptake_app_store` TO `uptake_analyst_store_user` WITH REPLACE OPTION;
 
 ALTER USER `uptake_analyst_store_user` IDENTIFIED WITH sha256_hash BY '316614ab18cea44bbfbbafe8ffd37f8de697ea87349f40a736a1021c9d34660a' DEFAULT ROLE ALL;
+
+CREATE USER IF NOT EXISTS `uptake_console_dev_user` IDENTIFIED WITH sha256_hash BY '316614ab18cea44bbfbbafe8ffd37f8de697ea87349f40a736a1021c9d34660a';
+
+GRANT `uptake_console_of_app`, `uptake_app_dev` TO `uptake_console_dev_user` WITH REPLACE OPTION;
+
+ALTER USER `uptake_console_dev_user` IDENTIFIED WITH sha256_hash BY '316614ab18cea44bbfbbafe8ffd37f8de697ea87349f40a736a1021c9d34660a' DEFAULT ROLE ALL;

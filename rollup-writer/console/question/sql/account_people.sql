@@ -1,5 +1,6 @@
 -- title: People of an account
 -- definition: Members of the account by what identify and group calls said, and everybody who used the product for it in the period, with role, events and last use.
+-- people: columns actor_id
 SELECT
     if(u.actor_id != '', u.actor_kind, 'user') AS actor_kind,
     if(u.actor_id != '', u.actor_id, m.user_id) AS actor_id,

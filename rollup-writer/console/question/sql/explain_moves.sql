@@ -1,5 +1,6 @@
 -- title: Corrections behind a number
 -- definition: Every correction that brought events to the account, person and feature or took some away, newest first: what changed, from whom to whom, when the log ordered it.
+-- people: hidden
 SELECT corrected_at, reason, hour, event, events, if(to_here, 'here', 'away') AS direction, from_actor_id, from_account_id, from_feature_id, to_actor_id, to_account_id, to_feature_id
 FROM
 (

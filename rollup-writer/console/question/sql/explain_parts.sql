@@ -1,5 +1,6 @@
 -- title: What a number is made of
 -- definition: Events that arrived for the account, person and feature in the period, those that corrections brought from others and took away since, and what is counted now: the sum of the three.
+-- people: hidden
 SELECT part, sum(n) AS events, sum(q) AS quantity
 FROM
 (

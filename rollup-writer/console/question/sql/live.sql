@@ -1,5 +1,6 @@
 -- title: Events as they arrive
 -- definition: What became visible since the given instant of receipt, newest first, with what it was counted for on arrival.
+-- people: hidden
 SELECT received_at, event_time, kind, event, message_id, actor_kind, actor_id, account_id, account_source, feature_id, protocol, library, flags, conflicts,
     user_id, anonymous_id, toJSONString(properties) AS properties, toJSONString(traits) AS traits
 FROM events

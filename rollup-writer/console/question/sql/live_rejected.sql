@@ -1,5 +1,6 @@
 -- title: Rejected events as they arrive
 -- definition: What was rejected since the given instant of receipt, newest first, with the reason.
+-- people: hidden
 SELECT received_at, stage, code, field, detail, message_id, protocol, substring(original, 1, 4000) AS original
 FROM rejected_events
 WHERE app_id = {app:String} AND received_at > fromUnixTimestamp64Micro({since:Int64}, 'UTC')

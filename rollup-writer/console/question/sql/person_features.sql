@@ -1,5 +1,6 @@
 -- title: Features of a person
 -- definition: Usage of the person by feature and account in the period, as it counts today.
+-- people: hidden
 SELECT feature_id, account_id, any(role) AS role, sum(u.events) AS uses, toDate(max(hour), {zone:String}) AS last_day,
     sumMap(map(toDate(hour, {zone:String}), u.events)) AS by_day
 FROM usage_hourly AS u

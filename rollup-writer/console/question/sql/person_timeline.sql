@@ -1,5 +1,6 @@
 -- title: Timeline of a person
 -- definition: Events of the person and of the anonymous ids that are linked to it today, newest first.
+-- people: hidden
 SELECT event_time, kind, event, feature_id, account_id, role, protocol, actor_id, anonymous_id, message_id
 FROM events
 WHERE app_id = {app:String}

@@ -1,5 +1,6 @@
 -- title: Search
 -- definition: Accounts, people and features whose id or name contains the text.
+-- people: rows kind=user,visitor
 SELECT kind, id, label
 FROM
 (
