@@ -220,8 +220,10 @@ func authorized(ctx context.Context, adm *kadm.Client, r Right) (have []string, 
 		return nil, true, nil
 	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.GroupIDNotFound):
 		return nil, false, nil
+	case err != nil && r.Resource == ResourceGroup:
+		return nil, false, fmt.Errorf("describe group %s: %w", r.Name, err)
 	case err != nil:
-		return nil, false, fmt.Errorf("rights on %s %s: %w", r.Resource, r.Name, err)
+		return nil, false, fmt.Errorf("list topics: %w", err)
 	}
 	for _, o := range operations {
 		have = append(have, kmsg.ACLOperation(o).String())
