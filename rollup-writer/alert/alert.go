@@ -34,6 +34,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/uptakehq/uptake/rollup-writer/alert/deliver"
+	"github.com/uptakehq/uptake/rollup-writer/internal/block"
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/insight"
@@ -43,6 +44,7 @@ import (
 	"github.com/uptakehq/uptake/schemas/svc/kafka"
 	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/svc/registry"
 	"github.com/uptakehq/uptake/schemas/svc/setting"
 	"github.com/uptakehq/uptake/schemas/topic"
 	"github.com/uptakehq/uptake/schemas/topic/reader"
@@ -50,11 +52,12 @@ import (
 
 func transactionalID(names *topic.Names) string { return names.Alerts }
 
-var errDefinitionsChanged = errors.New("another evaluator has taken new definitions")
+var errOvertaken = errors.New("another evaluator has changed the state")
 
 // Config is the configuration of the process.
 type Config struct {
 	Kafka      kafka.Config
+	Registry   registry.Config
 	ClickHouse clickhouse.Config
 
 	// Definitions are app=file: the insight file by which an app's signals are
@@ -88,6 +91,7 @@ func DefaultConfig() Config {
 // Flags defines the settings as flags of set.
 func (c *Config) Flags(set *flag.FlagSet) {
 	c.Kafka.Flags(set)
+	c.Registry.Flags(set)
 	c.ClickHouse.Flags(set)
 	set.Var(&c.Definitions, "alerts-definitions", "comma-separated `app=file`: insight files to evaluate instead of the definitions that insight apply put in force; reloaded at each round")
 	set.StringVar(&c.Targets, "alerts-targets", c.Targets, "YAML `file` of the receivers; empty delivers nothing")
@@ -101,7 +105,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 
 // Validate reports all faults.
 func (c *Config) Validate() error {
-	errs := []error{c.Kafka.Validate(), c.ClickHouse.Validate()}
+	errs := []error{c.Kafka.Validate(), c.Registry.Validate(), c.ClickHouse.Validate()}
 	seen := map[string]bool{}
 	for _, d := range c.Definitions {
 		app, file, _ := strings.Cut(d, "=")
@@ -159,10 +163,12 @@ type Service struct {
 
 	// Owned by the goroutine of Run, while it evaluates.
 	definitions map[string]*insight.Definitions
+	applied     string // the rules that `insight apply` put in force
 	store       store
 	memory      *memory
 	producer    *kgo.Client
 	evaluated   string // what the last round went by
+	base        *base  // nil: the next round evaluates all subjects
 	codec       *event.Codec
 }
 
@@ -170,6 +176,7 @@ type metrics struct {
 	evaluating prometheus.Gauge
 	lag        prometheus.Gauge
 	rounds     *prometheus.CounterVec
+	evaluated  *prometheus.CounterVec
 	attempts   *prometheus.CounterVec
 	dead       *prometheus.CounterVec
 	skipped    *prometheus.CounterVec
@@ -182,6 +189,7 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		evaluating: f.NewGauge(prometheus.GaugeOpts{Name: "uptake_alerts_evaluating", Help: "1 while this process evaluates and delivers."}),
 		lag:        f.NewGauge(prometheus.GaugeOpts{Name: "uptake_alerts_writers_lag_seconds", Help: "Age of the oldest record that enrichers or writers have not processed."}),
 		rounds:     f.NewCounterVec(prometheus.CounterOpts{Name: "uptake_alerts_rounds_total", Help: "Evaluations by result."}, []string{"result"}),
+		evaluated:  f.NewCounterVec(prometheus.CounterOpts{Name: "uptake_alerts_evaluations_total", Help: "Evaluations of an app by the subjects that were evaluated, changed or all, and why all were."}, []string{"subjects", "reason"}),
 		attempts:   f.NewCounterVec(prometheus.CounterOpts{Name: "uptake_alerts_attempts_total", Help: "Attempts of delivery by target and result."}, []string{"target", "result"}),
 		dead:       f.NewCounterVec(prometheus.CounterOpts{Name: "uptake_alerts_dead_total", Help: "Messages that were given up."}, []string{"target"}),
 		skipped:    f.NewCounterVec(prometheus.CounterOpts{Name: "uptake_alerts_skipped_records_total", Help: "Records that no release can have written, by topic."}, []string{"topic"}),
@@ -196,7 +204,7 @@ func (s *Service) skipped(rec *kgo.Record, err error) {
 
 // New checks the files that cfg names.
 func New(cfg Config, d Dependencies) (*Service, error) {
-	s := &Service{cfg: cfg, names: cfg.Kafka.Names(), log: d.Logger, now: d.Now, ready: d.Ready, targets: &deliver.Targets{}, metrics: newMetrics(d.Metrics), codec: event.NewCodec(), hit: failpoint.Hit}
+	s := &Service{cfg: cfg, names: cfg.Kafka.Names(), log: d.Logger, now: d.Now, ready: d.Ready, targets: &deliver.Targets{}, metrics: newMetrics(d.Metrics), hit: failpoint.Hit}
 	var err error
 	if s.kafka, err = cfg.Kafka.Options(d.Logger, nil); err != nil {
 		return nil, err
@@ -247,6 +255,9 @@ func (s *Service) Run(sig process.Signals) error {
 	}
 	defer func() { _ = conn.Close() }() // only reads were made
 	s.store = store{conn}
+	if s.codec, err = s.cfg.Registry.Codec(sig.Stop); err != nil {
+		return err
+	}
 	turns := make(chan bool, 1)
 	var mine atomic.Bool
 	turn := func(has bool) func(context.Context, *kgo.Client, map[string][]int32) {
@@ -332,7 +343,7 @@ func (s *Service) lead(ctx context.Context, turns <-chan bool, mine *atomic.Bool
 		return err
 	}
 	defer r.Close()
-	s.memory, s.evaluated = newMemory(r, s.names, s.skipped), ""
+	s.memory, s.evaluated, s.base = newMemory(r, s.names, s.skipped), "", nil
 	if s.producer, err = kgo.NewClient(append(append([]kgo.Opt{}, s.kafka...), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()))...); err != nil {
 		return err
 	}
@@ -388,6 +399,7 @@ func (s *Service) load(ctx context.Context) (map[string]*insight.Definitions, er
 	if err != nil {
 		return nil, err
 	}
+	s.applied = rulesText(all) // with the exclusions, also of an app that has a file
 	maps.Copy(all, files)
 	return all, nil
 }
@@ -401,7 +413,7 @@ func (s *Service) again(ctx context.Context, now time.Time) error {
 		s.definitions = loaded
 	}
 	err := s.round(ctx, now)
-	if errors.Is(err, errDefinitionsChanged) {
+	if errors.Is(err, errOvertaken) {
 		return nil
 	}
 	if err == nil {
@@ -412,48 +424,70 @@ func (s *Service) again(ctx context.Context, now time.Time) error {
 	return err
 }
 
-// lag is the age of the oldest event that enrichers or writers have not processed;
-// position identifies how far they have come.
-func (s *Service) lag(ctx context.Context, now time.Time) (oldest time.Duration, position int64, err error) {
+// lag is the age of the oldest event that enrichers or writers have not processed, and
+// how far they have come.
+func (s *Service) lag(ctx context.Context, now time.Time) (oldest time.Duration, at position, err error) {
 	adm := kadm.NewClient(s.producer)
+	at = position{next: map[int32]int64{}, log: map[int32]reader.Bounds{}}
 	for group, name := range map[string]string{s.names.GroupEnricher: s.names.Raw, s.names.GroupRollupWriter: s.names.Enriched} {
 		committed, err := adm.FetchOffsets(ctx, group)
 		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // nobody of it has run yet
-			return 0, 0, fmt.Errorf("offsets of group %s: %w", group, err)
+			return 0, at, fmt.Errorf("offsets of group %s: %w", group, err)
 		}
 		ends, err := adm.ListEndOffsets(ctx, name)
 		if err != nil {
-			return 0, 0, fmt.Errorf("end of %s: %w", name, err)
+			return 0, at, fmt.Errorf("end of %s: %w", name, err)
 		}
 		starts, err := adm.ListStartOffsets(ctx, name)
 		if err != nil {
-			return 0, 0, fmt.Errorf("start of %s: %w", name, err)
+			return 0, at, fmt.Errorf("start of %s: %w", name, err)
 		}
 		var fault error
-		ends.Each(func(end kadm.ListedOffset) {
-			from := int64(0)
+		for _, end := range ends.Offsets().Sorted() {
+			bounds := reader.Bounds{End: end.At}
 			if start, ok := starts.Lookup(name, end.Partition); ok {
-				from = start.Offset
+				bounds.Start = start.Offset
 			}
-			if o, ok := committed.Lookup(name, end.Partition); ok && o.At > from {
+			from := bounds.Start
+			o, ok := committed.Lookup(name, end.Partition)
+			if ok && o.At > from {
 				from = o.At
 			}
-			position += from
-			if from >= end.Offset || fault != nil {
-				return
+			at.sum += from
+			if name == s.names.Enriched {
+				at.next[end.Partition], at.log[end.Partition] = from, bounds
+				at.tables += tablesOf(o.Metadata, from)
 			}
-			at, err := s.firstEvent(ctx, name, end.Partition, from, end.Offset)
+			if from >= end.At || fault != nil {
+				continue
+			}
+			received, err := s.firstEvent(ctx, name, end.Partition, from, end.At)
 			if err != nil {
 				fault = err
-			} else if !at.IsZero() {
-				oldest = max(oldest, now.Sub(at))
+			} else if !received.IsZero() {
+				oldest = max(oldest, now.Sub(received))
 			}
-		})
+		}
 		if fault != nil {
-			return 0, 0, fault
+			return 0, at, fault
 		}
 	}
-	return oldest, position, nil
+	return oldest, at, nil
+}
+
+// tablesOf is what a writer's commit says of the tables: it is another text when they
+// were rebuilt, restored or filled from another topic. While writers read the log for
+// another time, which replaces the ids of erased persons, no two texts are equal.
+func tablesOf(metadata string, next int64) string {
+	c, err := block.ParseCommit(metadata)
+	if err != nil {
+		return "|" // no writer has committed
+	}
+	text := fmt.Sprintf("%s %d %t|", c.TopicID, c.Generation, c.Rebuild)
+	if c.Replay > 0 {
+		text += fmt.Sprint(next)
+	}
+	return text
 }
 
 // errFound ends reading.

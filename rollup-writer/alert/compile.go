@@ -225,12 +225,39 @@ type facts struct {
 	traits    map[string]map[string]map[string]string // by level and subject
 	roles     map[string]string                       // of users today
 	accountOf map[string]string                       // of users today
-	excluded  map[string]map[string]bool              // by level
+	excluded  exclusions
+	scope     *scope                         // the subjects that it is about; nil: all
+	asked     map[string]map[string]struct{} // subjects by level that were read; nil: all
+	// complete facts are those of all signals of the app.
+	complete bool
+
+	// What series returned, by measure: to name a measure costs more than to look it up.
+	bySource map[sourceKey]map[string][]evaluate.Point
 
 	// The scores of the subject that was asked for last: the bands of a score, the
 	// reason and the record of an outcome share one.
 	scored string
 	scores map[*insight.Health]*score
+}
+
+type sourceKey struct {
+	m     *insight.Measure
+	level string
+	step  time.Duration
+}
+
+// series returns the points of a measure, by subject.
+func (f *facts) series(m *insight.Measure, level string, step time.Duration) map[string][]evaluate.Point {
+	k := sourceKey{m, level, step}
+	points, ok := f.bySource[k]
+	if !ok {
+		if f.bySource == nil {
+			f.bySource = map[sourceKey]map[string][]evaluate.Point{}
+		}
+		points = f.points[measureKey(m, level, step)]
+		f.bySource[k] = points
+	}
+	return points
 }
 
 // compiler makes the rules of one signal for one subject.
@@ -240,6 +267,8 @@ type compiler struct {
 	subject string
 	made    []*evaluate.Rule // by version
 	done    []bool
+
+	stated bool // only conditions on traits and roles are asked for
 }
 
 // rules of the subject.
@@ -300,7 +329,7 @@ func (c *compiler) bound(b insight.Bound, window time.Duration) evaluate.Bound {
 }
 
 func (c *compiler) value(m *insight.Measure, level, subject string) evaluate.Value {
-	points := c.f.points[measureKey(m, level, c.s.step)][subject]
+	points := c.f.series(m, level, c.s.step)[subject]
 	window := ticks(m.Window, c.s.step)
 	switch m.Count {
 	case insight.CountUsers, insight.CountDays, insight.CountFeatures:
@@ -317,6 +346,8 @@ func (c *compiler) needs(d *dated, seg *insight.Segment, subject string) (needs 
 		w := &seg.Where[i]
 		var holds bool
 		switch {
+		case w.Measure != nil && c.stated:
+			continue
 		case w.Measure != nil:
 			needs = append(needs, evaluate.Need{Value: c.value(w.Measure, seg.Level, subject), Bound: c.bound(*w.Bound, w.Measure.Window), Not: w.Not})
 			continue
@@ -366,7 +397,7 @@ func (s *definition) active(f *facts, subject string) bool {
 	if seg == nil {
 		return true
 	}
-	c := &compiler{s: s, f: f, subject: subject}
+	c := &compiler{s: s, f: f, subject: subject, stated: true}
 	_, active := c.needs(v.all, seg, c.of(seg.Level))
 	return active
 }

@@ -39,6 +39,10 @@ func TestPointsOfSignedRows(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// More rows than are read of one subject.
+	if err := sql.Exec(ctx, fmt.Sprintf("INSERT INTO user_feature_daily (app_id, account_id, actor_id, actor_kind, feature_id, day, events, quantity) SELECT 'dev', 'large', concat('u', toString(number)), 'user', 'scan', '2026-11-19', 1, 2 FROM numbers(%d)", mostRows+1)); err != nil {
+		t.Fatal(err)
+	}
 	conn, err := clickhouse.OpenViews(&cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -51,10 +55,18 @@ func TestPointsOfSignedRows(t *testing.T) {
 		insight.CountFeatures: {"acme": {1, 1}, "beta": {3}}, // scan and sell
 		insight.CountDays:     {"acme": {2}, "beta": {3}},
 	} {
-		points, err := (store{conn}).points(ctx, "dev", &insight.Measure{Count: count}, insight.LevelAccount, day, end-5, end, false)
+		points, err := (store{conn}).points(ctx, &question{app: "dev", m: &insight.Measure{Count: count}, level: insight.LevelAccount, step: day, from: end - 5, to: end})
 		if err != nil {
 			t.Fatal(err)
 		}
+		large, sum := points["large"], 0.0
+		for _, p := range large {
+			sum += p.Amount
+		}
+		if wanted := map[string][2]float64{insight.CountQuantity: {1, 2 * (mostRows + 1)}, insight.CountUsers: {mostRows + 1, mostRows + 1}}[count]; wanted[0] > 0 && (float64(len(large)) != wanted[0] || sum != wanted[1]) {
+			t.Errorf("%s of a large account: %d points with a sum of %g, want %g", count, len(large), sum, wanted)
+		}
+		delete(points, "large")
 		got := map[string][]float64{}
 		for account, list := range points {
 			for _, p := range list {
@@ -78,7 +90,11 @@ func TestPointsOfSignedRows(t *testing.T) {
 			t.Fatalf("%v in %s", err, q)
 		}
 	}
-	points, err := (store{conn}).points(ctx, "dev", &insight.Measure{Count: insight.CountQuantity}, insight.LevelAccount, day, end-5, end, true)
+	out, err := (store{conn}).exclusions(ctx, "dev")
+	if err != nil {
+		t.Fatal(err)
+	}
+	points, err := (store{conn}).points(ctx, &question{app: "dev", m: &insight.Measure{Count: insight.CountQuantity}, level: insight.LevelAccount, step: day, from: end - 5, to: end, excluded: out})
 	if err != nil || len(points["acme"]) != 1 || points["acme"][0].Amount != 5 {
 		t.Errorf("without bots: got %v, %v, want 5 of acme", points, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -174,16 +173,18 @@ func (c *compiler) inBand(v *version) evaluate.Value {
 }
 
 // health returns the records of the scores of an app that changed since they were
-// written last. Accounts that are excluded or not of the definition's segment have
-// none.
+// written last, of the subjects that f is about. Accounts that are excluded or not of the
+// definition's segment have none.
 func (s *Service) health(app string, list []*definition, f *facts, now evaluate.Tick) []*kgo.Record {
 	var records []*kgo.Record
 	current := map[string]bool{}
+	of := map[string]bool{} // ids of definitions
 	for _, d := range list {
 		v := d.newest()
 		if v.health == nil || v.band != 0 { // a definition has a signal for each band
 			continue
 		}
+		of[v.health.ID] = true
 		for _, account := range s.subjects(app, d, f) {
 			if f.excluded[insight.LevelAccount][account] || !d.active(f, account) {
 				continue
@@ -200,12 +201,34 @@ func (s *Service) health(app string, list []*definition, f *facts, now evaluate.
 			}
 		}
 	}
-	for _, k := range slices.Sorted(maps.Keys(s.memory.health)) {
-		if signal.Parts(k)[1] == app && !current[k] {
+	for _, k := range s.written(app, of, f) {
+		if !current[k] {
 			records = append(records, stateRecord(s.names, k, nil))
 		}
 	}
 	return records
+}
+
+// written returns the keys of the scores in memory that health decides on.
+func (s *Service) written(app string, of map[string]bool, f *facts) []string {
+	var keys []string
+	if f.scope != nil {
+		for id := range of {
+			for account := range f.scope.accounts {
+				if k := signal.Key(signal.KeyHealth, app, id, account); s.memory.health[k] != [sha256.Size]byte{} {
+					keys = append(keys, k)
+				}
+			}
+		}
+	} else {
+		for k := range s.memory.health {
+			if p := signal.Parts(k); p[1] == app && (f.complete || of[p[2]]) {
+				keys = append(keys, k)
+			}
+		}
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // health is the account's row.

@@ -45,6 +45,64 @@ type memory struct {
 	health   map[string][sha256.Size]byte // hashes of scores
 	fresh    []string                     // keys of marks and ids of records that are new
 	skipped  func(*kgo.Record, error)
+
+	// foreign is what was read by app and not written by this process, since its last
+	// round: nil for an app that it has not evaluated yet.
+	foreign map[string]*foreign
+	own     reader.Bounds // offsets of the state that this process wrote last
+}
+
+// foreign is what another evaluator has written.
+type foreign struct {
+	definitions bool
+	subjects    map[string]struct{}
+}
+
+// settled begins to note what others write about an app.
+func (m *memory) settled(app string) {
+	m.foreign[app] = &foreign{subjects: map[string]struct{}{}}
+}
+
+// wrote notes which records of the state are this process's.
+func (m *memory) wrote(records []*kgo.Record) {
+	m.own = reader.Bounds{}
+	for _, rec := range records {
+		if rec.Topic != m.names.AlertState {
+			continue
+		}
+		if m.own.End == 0 {
+			m.own.Start = rec.Offset
+		}
+		m.own.End = rec.Offset + 1
+	}
+}
+
+// covered reports whether a round that evaluates a part of the subjects has read
+// everything that others have written about since the last round.
+func (m *memory) covered(app string, within *scope) bool {
+	f := m.foreign[app]
+	if within == nil {
+		return true
+	}
+	if f == nil || f.definitions {
+		return false
+	}
+	for id := range f.subjects {
+		if !within.has(id) {
+			return false
+		}
+	}
+	return true
+}
+
+// disturbed reports whether another evaluator has written since the last round.
+func (m *memory) disturbed() bool {
+	for _, f := range m.foreign {
+		if f.definitions || len(f.subjects) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // newMemory returns an empty memory. skipped is told of records that no release can have
@@ -53,6 +111,7 @@ func newMemory(r *reader.Reader, names *topic.Names, skipped func(*kgo.Record, e
 	return &memory{
 		read: r, names: names, skipped: skipped, next: map[string]int64{}, versions: map[string][]dated{}, subjects: map[string]evaluate.Subject{},
 		marks: map[string]mark{}, records: map[string]*signal.Record{}, alerts: map[string]*signal.Record{}, health: map[string][sha256.Size]byte{},
+		foreign: map[string]*foreign{},
 	}
 }
 
@@ -116,6 +175,9 @@ func (m *memory) takeAlert(rec *kgo.Record) error {
 func (m *memory) takeState(rec *kgo.Record) error {
 	k := string(rec.Key)
 	kind, rest, _ := strings.Cut(k, "\x00")
+	if rec.Offset < m.own.Start || rec.Offset >= m.own.End {
+		m.takeForeign(kind, rest)
+	}
 	if len(rec.Value) == 0 {
 		delete(m.subjects, k)
 		delete(m.marks, k)
@@ -155,6 +217,21 @@ func (m *memory) takeState(rec *kgo.Record) error {
 		return fmt.Errorf("%s@%d: %w", rec.Topic, rec.Offset, err)
 	}
 	return nil
+}
+
+// takeForeign notes that another evaluator has written a key of a kind.
+func (m *memory) takeForeign(kind, rest string) {
+	app, key, _ := strings.Cut(rest, "\x00")
+	f := m.foreign[app]
+	if f == nil {
+		return
+	}
+	switch kind {
+	case signal.KeyVersions:
+		f.definitions = true
+	case signal.KeySubject, signal.KeyHealth:
+		f.subjects[key[strings.LastIndexByte(key, 0)+1:]] = struct{}{}
+	}
 }
 
 // stateRecord of a key; a nil value deletes it.

@@ -47,7 +47,11 @@ func (l *Look) episodes(ctx context.Context, d *insight.Definitions, want func(*
 	history := []dated{{Rules: d.Rules, signals: d.Signals}}
 	list := slices.DeleteFunc(signals(history), func(sig *definition) bool { return !want(sig) })
 	now := func(step time.Duration) evaluate.Tick { return tickOf(to, step) - 1 }
-	f, err := l.store.read(ctx, l.app, list, now, to.Sub(from))
+	out, err := l.store.exclusions(ctx, l.app)
+	if err != nil {
+		return nil, err
+	}
+	f, err := l.store.read(ctx, reading{app: l.app, list: list, now: now, horizon: to.Sub(from), exclusions: out})
 	if err != nil {
 		return nil, err
 	}

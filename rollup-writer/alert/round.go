@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -23,34 +24,41 @@ func (s *Service) nowTick(now time.Time) func(step time.Duration) evaluate.Tick 
 	return func(step time.Duration) evaluate.Tick { return tickOf(now.Add(-s.cfg.Settle), step) - 1 }
 }
 
-// round evaluates every signal of every app, and writes the changes in one transaction.
+// round evaluates the signals of every app, and writes the changes in one transaction
+// for each.
 func (s *Service) round(ctx context.Context, now time.Time) error {
-	lag, position, err := s.lag(ctx, now)
+	lag, at, err := s.lag(ctx, now)
 	if err != nil {
 		return err
 	}
 	// If nothing that a round depends on has changed, it has no outcomes. Traits arrive
 	// through the writers, too; exclusions are checked again each hour.
-	hour := s.nowTick(now)(time.Hour)
-	seen := fmt.Sprint(hour, position, s.rulesText())
-	if seen == s.evaluated {
+	hour, rules := s.nowTick(now)(time.Hour), rulesText(s.definitions)+s.applied
+	seen := fmt.Sprint(hour, at.sum, at.tables, rules)
+	if seen == s.evaluated && !s.memory.disturbed() {
 		return nil
 	}
 	s.metrics.lag.Set(lag.Seconds())
+	changes, why, err := s.changes(ctx, hour, rules, at)
+	if err != nil {
+		return err
+	}
+	next := &base{hour: hour, rules: rules, position: at, apps: map[string]*appBase{}}
 	for _, app := range slices.Sorted(maps.Keys(s.definitions)) {
-		if err := s.roundOf(ctx, app, now, lag); err != nil {
+		if next.apps[app], err = s.roundOf(ctx, app, now, lag, next, changes[app], why); err != nil {
+			s.evaluated, s.base = "", nil
 			return fmt.Errorf("app %s: %w", app, err)
 		}
 	}
-	s.evaluated = seen
+	s.evaluated, s.base = seen, next
 	return nil
 }
 
 // rulesText is equal for equal definitions.
-func (s *Service) rulesText() string {
+func rulesText(definitions map[string]*insight.Definitions) string {
 	text := ""
-	for _, app := range slices.Sorted(maps.Keys(s.definitions)) {
-		text += fmt.Sprint(app, s.definitions[app].Rules)
+	for _, app := range slices.Sorted(maps.Keys(definitions)) {
+		text += fmt.Sprint(app, definitions[app].Rules)
 	}
 	return text
 }
@@ -74,30 +82,41 @@ func (s *Service) defined(app string, now time.Time) (list []dated, changed bool
 	return append(list, next), true
 }
 
-func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag time.Duration) error {
+// roundOf evaluates an app: the subjects that c names, or all of them, if why says so. It
+// returns what the next round starts from; nil: the app has no signals.
+func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag time.Duration, next *base, c *change, why string) (*appBase, error) {
 	// Data read from ClickHouse is valid for any state on which the round decides: it
 	// is a function of the events, not of earlier outcomes. Definitions are decided
 	// below, and read here to know which queries are needed.
 	if err := s.memory.catchUp(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	history, _ := s.defined(app, now)
 	if len(history) == 1 && len(history[0].Rules) == 0 {
-		return nil // the app never had a signal
+		return nil, nil // the app never had a signal
 	}
 	tick := s.nowTick(now)
-	held := false // a signal is
 	list := slices.DeleteFunc(signals(history), func(sig *definition) bool {
 		late := lag > sig.window()
 		if late {
-			held = true
+			next.delayed = true
 			s.log.Warn("signal not evaluated: the writers lag more than its window", "app", app, "signal", sig.id, "lag", lag, "window", sig.window())
 		}
 		return late
 	})
-	f, err := s.store.read(ctx, app, list, tick, s.cfg.Horizon)
+	var within *scope
+	var err error
+	if why == "" {
+		if within, why, err = s.changed(ctx, app, list, c); err != nil {
+			return nil, err
+		}
+		if within != nil && c == nil && len(within.accounts) == 0 {
+			return s.base.apps[app], nil // nothing has changed
+		}
+	}
+	parts, b, err := s.read(ctx, app, list, tick, within)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	written, err := arbiter.Write(ctx, arbiter.Config{
 		Options: s.kafka, TransactionalID: transactionalID(s.names),
@@ -110,26 +129,105 @@ func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag ti
 			return nil, err
 		}
 		now, changed := s.defined(app, now)
-		if len(now) != len(history) {
-			return nil, errDefinitionsChanged // another evaluator; the next round reads anew
+		if len(now) != len(history) || !s.memory.covered(app, within) {
+			return nil, errOvertaken // by another evaluator; the next round reads anew
 		}
+		s.memory.settled(app)
 		var records []*kgo.Record
 		if changed {
 			records = append(records, stateRecord(s.names, signal.Key(signal.KeyVersions, app), now))
 		}
-		records = append(records, s.decide(app, list, f, tick, held)...)
+		for _, p := range parts {
+			records = append(records, s.decide(app, p.list, p.facts, tick, next.delayed)...)
+		}
 		if err := s.hit("alerts.before-commit"); err != nil {
 			return nil, err
 		}
 		return records, nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if len(written) > 0 {
-		s.log.Info("round written", "app", app, "records", len(written))
+	s.memory.wrote(written)
+	s.report(app, within, why, len(written))
+	return b, s.hit("alerts.after-commit")
+}
+
+// report logs and counts an evaluation.
+func (s *Service) report(app string, within *scope, why string, records int) {
+	level, attrs := slog.LevelDebug, []any{"app", app, "records", records}
+	if records > 0 {
+		level = slog.LevelInfo
 	}
-	return s.hit("alerts.after-commit")
+	if within != nil {
+		s.metrics.evaluated.WithLabelValues("changed", "").Inc()
+		attrs = append(attrs, "evaluated", "changed", "accounts", len(within.accounts), "users", len(within.users))
+	} else {
+		s.metrics.evaluated.WithLabelValues("all", why).Inc()
+		attrs = append(attrs, "evaluated", "all", "reason", why)
+	}
+	s.log.Log(context.Background(), level, "round evaluated", attrs...)
+}
+
+// part is a part of the signals, and what was read for them.
+type part struct {
+	list  []*definition
+	facts *facts
+}
+
+// read reads what the signals need: within a scope, two parts, of the signals that are
+// evaluated for all subjects nonetheless, and of all others. It returns what the next
+// round starts from.
+func (s *Service) read(ctx context.Context, app string, list []*definition, tick func(time.Duration) evaluate.Tick, within *scope) ([]part, *appBase, error) {
+	r := reading{app: app, list: list, now: tick, horizon: s.cfg.Horizon, scope: within}
+	var b *appBase
+	var err error
+	if within == nil {
+		b = &appBase{}
+		if b.exclusions, err = s.store.exclusions(ctx, app); err != nil {
+			return nil, nil, err
+		}
+	} else {
+		b = s.base.apps[app] // its exclusions are those of now: see changed
+	}
+	r.exclusions = b.exclusions
+	if within == nil {
+		f, err := s.store.read(ctx, r)
+		if err != nil {
+			return nil, nil, err
+		}
+		f.complete = true
+		b.accountOf = f.accountOf
+		for _, level := range []string{insight.LevelAccount, insight.LevelUser} {
+			b.subjects = max(b.subjects, len(f.traits[level]))
+		}
+		for _, points := range f.points {
+			b.subjects = max(b.subjects, len(points))
+		}
+		return []part{{list, f}}, b, nil
+	}
+	var parts []part
+	for _, whole := range []bool{true, false} {
+		r.list = slices.DeleteFunc(slices.Clone(list), func(sig *definition) bool { return sig.whole() != whole })
+		if r.scope = within; whole {
+			r.scope = nil
+		}
+		if len(r.list) == 0 {
+			continue
+		}
+		f, err := s.store.read(ctx, r)
+		if err != nil {
+			return nil, nil, err
+		}
+		if _, users := levels(r.list); users && !whole {
+			for user := range within.users {
+				delete(b.accountOf, user)
+			}
+			maps.Copy(b.accountOf, f.accountOf)
+		}
+		parts = append(parts, part{r.list, f})
+	}
+	return parts, b, nil
 }
 
 // decide returns the records of a round on f: outcomes, changed states and changed
@@ -160,6 +258,9 @@ func (s *definition) window() time.Duration {
 // subjects that a signal is evaluated for: those with data or traits, and those of
 // which something is kept.
 func (s *Service) subjects(app string, sig *definition, f *facts) []string {
+	if f.scope != nil {
+		return s.subjectsWithin(app, sig, f)
+	}
 	ids := subjects(sig, f)
 	prefix := signal.Key(signal.KeySubject, app, sig.use, sig.id, "")
 	for k := range s.memory.subjects {
@@ -169,6 +270,25 @@ func (s *Service) subjects(app string, sig *definition, f *facts) []string {
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids)
+}
+
+// subjectsWithin is subjects of the scope that f is about.
+func (s *Service) subjectsWithin(app string, sig *definition, f *facts) []string {
+	var keys []string // of the points of the signal
+	sig.measures(func(m *insight.Measure, level string, _ evaluate.Tick) {
+		if level == sig.level {
+			keys = append(keys, measureKey(m, level, sig.step))
+		}
+	})
+	var ids []string
+	for id := range f.scope.of(sig.level) {
+		_, known := f.traits[sig.level][id]
+		if _, kept := s.memory.subjects[signal.Key(signal.KeySubject, app, sig.use, sig.id, id)]; known || kept || slices.ContainsFunc(keys, func(key string) bool { return f.points[key][id] != nil }) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // subjects returns the subjects for which a signal is evaluated: those with data, and
@@ -249,7 +369,7 @@ func (s *Service) advance(app string, sig *definition, f *facts, subject string,
 	switch forget := state.Forget(); {
 	case forget && had:
 		records = append(records, stateRecord(s.names, k, nil))
-	case !forget && string(encode(before)) != string(encode(state)):
+	case !forget && !state.Equal(&before):
 		records = append(records, stateRecord(s.names, k, state))
 	}
 	return records

@@ -233,6 +233,11 @@ type Subject struct {
 	known bool
 }
 
+// Equal reports whether both are stored alike.
+func (s *Subject) Equal(o *Subject) bool {
+	return s.Settled == o.Settled && s.Last == o.Last && slices.Equal(s.Said, o.Said) && slices.Equal(s.Off, o.Off)
+}
+
 // Forget reports that nothing of the subject needs to be stored: evaluation would give
 // the same result without it, except that for a subject that enters the segment later,
 // earlier ticks count as if it had been in the segment.

@@ -188,7 +188,7 @@ func outcome(list []Entry) {
 		}
 		for k := range i {
 			if list[k].Event != nil {
-				carryOut(list[i].Moves.Moves, &list[k].Now, HourOf(list[k].Event)*1_000_000, list[k].Event.EventTime)
+				list[k].Carry(list[i].Moves.Moves)
 			}
 		}
 	}
@@ -219,6 +219,11 @@ func carryOut(moves []event.Move, now *columns.Attribution, start, instant int64
 		}
 		return
 	}
+}
+
+// Carry moves the entry's event by the first of moves that matches what it counts for now.
+func (e *Entry) Carry(moves []event.Move) {
+	carryOut(moves, &e.Now, HourOf(e.Event)*1_000_000, e.Event.EventTime)
 }
 
 // SendMixed produces entries into a partition, and remembers the events for Check.
