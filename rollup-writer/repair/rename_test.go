@@ -48,7 +48,7 @@ func TestAPartThatIsLostBeforeItsRename(t *testing.T) {
 		{"account_product_daily", "all", "1"},
 		{"user_feature_daily", "all", "1"},
 	}
-	seeds := uint64(3)
+	seeds := uint64(2)
 	if longtest.Enabled() {
 		seeds = 12
 	}

@@ -134,7 +134,7 @@ func TestCorrectionsSurviveACrashAtEveryStep(t *testing.T) {
 	faults := []fault{cutFirst, cutHalf, cutLast}
 	step := 1
 	if !long {
-		step = 2
+		step = 4
 	}
 	for n := 1; ; n += step {
 		these := faults
