@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"github.com/uptakehq/uptake/enricher/internal/statefile"
 	"github.com/uptakehq/uptake/schemas/svc/kafka"
 	"github.com/uptakehq/uptake/schemas/svc/process"
+	"github.com/uptakehq/uptake/schemas/svc/setting"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
@@ -29,19 +31,29 @@ func state(getenv func(string) (string, bool), stdout, stderr io.Writer) *proces
 }
 
 func runState(verb string, args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
-	return withFile("state "+verb, args, getenv, stderr, func(ctx context.Context, client *kgo.Client, names *topic.Names, path string) error {
+	var only setting.Strings
+	flags := func(set *flag.FlagSet) {
+		if verb == "import" {
+			set.Var(&only, "topics", "comma-separated `names` of the topics to be imported, which were lost while others were not; empty: all that the file has")
+		}
+	}
+	return withFile("state "+verb, args, getenv, stderr, flags, func(ctx context.Context, client *kgo.Client, names *topic.Names, path string) error {
 		var end *statefile.End
 		var err error
 		if verb == "export" {
 			end, err = exportState(path, func(w io.Writer) (*statefile.End, error) { return statefile.Write(ctx, client, names, w) })
 		} else {
-			end, err = importState(ctx, client, names, path, stdout)
+			end, err = importState(ctx, client, names, path, only, stdout)
 		}
 		if err != nil {
 			return err
 		}
 		for _, name := range statefile.Topics(names) {
-			if _, err := fmt.Fprintf(stdout, "%s: %d records\n", name, end.Records[names.Base(name)]); err != nil {
+			n, ok := end.Records[names.Base(name)]
+			if !ok && len(only) > 0 {
+				continue
+			}
+			if _, err := fmt.Fprintf(stdout, "%s: %d records\n", name, n); err != nil {
 				return err
 			}
 		}
@@ -49,13 +61,13 @@ func runState(verb string, args []string, getenv func(string) (string, bool), st
 	})
 }
 
-func importState(ctx context.Context, client *kgo.Client, names *topic.Names, path string, stdout io.Writer) (*statefile.End, error) {
+func importState(ctx context.Context, client *kgo.Client, names *topic.Names, path string, only []string, stdout io.Writer) (*statefile.End, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	head, end, err := statefile.Read(ctx, client, names, file)
+	head, end, err := statefile.Read(ctx, client, names, file, only)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +77,7 @@ func importState(ctx context.Context, client *kgo.Client, names *topic.Names, pa
 
 // learnAgain makes identity state of the calls that ClickHouse has.
 func learnAgain(args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) error {
-	return withFile("identity import", args, getenv, stderr, func(ctx context.Context, client *kgo.Client, names *topic.Names, path string) error {
+	return withFile("identity import", args, getenv, stderr, func(*flag.FlagSet) {}, func(ctx context.Context, client *kgo.Client, names *topic.Names, path string) error {
 		file, err := os.Open(path)
 		if err != nil {
 			return err
@@ -80,11 +92,12 @@ func learnAgain(args []string, getenv func(string) (string, bool), stdout, stder
 	})
 }
 
-// withFile runs a command that has a client and a file.
-func withFile(command string, args []string, getenv func(string) (string, bool), stderr io.Writer, do func(context.Context, *kgo.Client, *topic.Names, string) error) error {
+// withFile runs a command that has a client and a file, and the flags that more adds.
+func withFile(command string, args []string, getenv func(string) (string, bool), stderr io.Writer, more func(*flag.FlagSet), do func(context.Context, *kgo.Client, *topic.Names, string) error) error {
 	set := process.NewFlags("enricher "+command, "warn", stderr)
 	k := kafka.DefaultConfig("uptake-state")
 	k.Flags(set.FlagSet)
+	more(set.FlagSet)
 	path := set.String("file", "", "`path` of the file; an export makes it, readable by its owner only")
 	logger, err := set.Parse(args, getenv, k.Validate, func() error {
 		if *path == "" {

@@ -110,9 +110,9 @@ func runExport(c *invocation) error {
 func intoFile(path string, stdout io.Writer, write func(io.Writer) error) (err error) {
 	out := bufio.NewWriterSize(stdout, 1<<20)
 	if path != "" {
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-		if err != nil {
-			return err
+		f, notMade := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if notMade != nil {
+			return notMade
 		}
 		defer func() {
 			if err = errors.Join(err, f.Sync(), f.Close()); err != nil {

@@ -152,6 +152,32 @@ func TestStateGone(t *testing.T) {
 	c.check()
 }
 
+// A topic that is lost under running enrichers, and made again, is not waited for in
+// silence: they end and say it, and a start goes on.
+func TestTopicsMadeAgain(t *testing.T) {
+	parallel(t)
+	c := newCluster(t)
+	dir := t.TempDir()
+	c.began(dir)
+	i := c.start(dir, func(cfg *Config) { cfg.watchPause = 50 * time.Millisecond })
+	c.send(c.raw(track("dev", 2000)))
+	c.drained()
+	adm := kadm.NewClient(c.cl)
+	if _, err := adm.DeleteTopic(c.ctx(time.Minute), topic.Unprefixed.Enriched); err != nil {
+		t.Fatal(err)
+	}
+	layout := topic.SingleLayout()
+	layout.Partitions = partitions
+	c.wait("the topic to be made again", func() bool { return topic.Unprefixed.Ensure(c.ctx(time.Minute), adm, layout) == nil })
+	i.refused("topic " + topic.Unprefixed.Enriched + " was deleted and created again")
+	c.start(dir)
+	c.send(c.raw(track("dev", 2001)))
+	c.drained()
+	if got := c.count(); got != 1 { // in the new topic
+		t.Errorf("%d events, want 1", got)
+	}
+}
+
 func TestPartitionsRaised(t *testing.T) {
 	parallel(t)
 	c := newCluster(t)

@@ -144,6 +144,9 @@ func (w *watch) look(ctx context.Context) error {
 		return err
 	}
 	adm := kadm.NewClient(w.cl)
+	if w.madeAgain(ctx, adm) {
+		return nil
+	}
 	committed, err := adm.FetchOffsets(ctx, w.svc.group())
 	if err != nil {
 		return fmt.Errorf("fetch offsets of group %s: %w", w.svc.group(), err)
@@ -179,6 +182,29 @@ func (w *watch) look(ctx context.Context) error {
 	}
 	w.settle(seen)
 	return nil
+}
+
+// madeAgain ends the session, and the service, when a topic was deleted and created again:
+// a client goes on with the id that the topic had, and finds nothing there. A start looks
+// at what is left.
+func (w *watch) madeAgain(ctx context.Context, adm *kadm.Client) bool {
+	infos, err := w.svc.names.Check(ctx, adm, w.svc.checked()...)
+	if err != nil {
+		return false // reported where the topics are used
+	}
+	for name, info := range infos {
+		if info.ID == w.svc.topics[name].ID {
+			continue
+		}
+		w.mu.Lock()
+		n := w.session
+		w.mu.Unlock()
+		if n != nil {
+			n.fail(fmt.Errorf("%w: topic %s was deleted and created again: see docs/recovery.md, \"A topic is lost\"", errPermanent, name))
+		}
+		return true
+	}
+	return false
 }
 
 // judge decides whether records wait in a partition, and since when.

@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
@@ -273,6 +275,37 @@ func TestStalledClientIsReplaced(t *testing.T) {
 	g.awaitReady()
 	g.idle()
 	if log := readLog(t, cluster.ListenAddrs()).ids(); log["m1"] == 0 {
+		t.Errorf("log holds %v", log)
+	}
+}
+
+// A topic that was lost is made again, under the same name and another id: the gateway
+// refuses meanwhile, and goes on by itself.
+func TestTopicsMadeAgain(t *testing.T) {
+	cluster := newCluster(t)
+	g := startGateway(t, cluster.ListenAddrs(), "", func(c *Config, _ *Dependencies) { c.AckTimeout = time.Second })
+	g.awaitReady()
+	if res := g.post("/v1/batch", batchOf(track("m0", "u"))); res.status != 200 {
+		t.Fatalf("got %d %s", res.status, res.body)
+	}
+	cl, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	adm, layout := kadm.NewClient(cl), topic.SingleLayout()
+	layout.Partitions = partsCount
+	if _, err := adm.DeleteTopic(t.Context(), topic.Unprefixed.Raw); err != nil {
+		t.Fatal(err)
+	}
+	if res := g.post("/v1/batch", batchOf(track("m1", "u"))); res.status != 503 {
+		t.Errorf("without the topic: got %d %s", res.status, res.body)
+	}
+	await(t, "the topic to be made again", func() bool { return topic.Unprefixed.Ensure(t.Context(), adm, layout) == nil })
+	await(t, "an ack", func() bool { return g.post("/v1/batch", batchOf(track("m2", "u"))).status == 200 })
+	g.awaitReady()
+	g.idle()
+	if log := readLog(t, cluster.ListenAddrs()).ids(); log["m2"] != 1 || log["m0"] != 0 {
 		t.Errorf("log holds %v", log)
 	}
 }

@@ -30,7 +30,8 @@ type producer struct {
 	open     func(prometheus.Registerer) (*kgo.Client, error)
 	names    *topic.Names
 	reg      prometheus.Registerer
-	stall    time.Duration // stall-timeout
+	stall    time.Duration   // stall-timeout
+	ids      [2]kadm.TopicID // of raw and rejected, at the last check
 	log      *slog.Logger
 	metrics  *metrics
 	now      func() time.Time
@@ -191,7 +192,6 @@ func (p *producer) progress(ctx context.Context) {
 
 // replace logs what the client knows, closes it and opens another one.
 func (p *producer) replace(wait time.Duration) {
-	old := p.client.Load()
 	stacks := make([]byte, 4<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]
 	path := "not written"
@@ -203,6 +203,12 @@ func (p *producer) replace(wait time.Duration) {
 	}
 	p.log.Error("records are in flight and none is acked; replacing the kafka client", "in_flight", p.unacked(), "for", wait.Round(time.Second), "stacks", path)
 	p.metrics.stalls.Inc()
+	p.reopen()
+}
+
+// reopen closes the client and opens another one. Records that the old one held fail.
+func (p *producer) reopen() {
+	old := p.client.Load()
 	closed := make(chan struct{})
 	reg := p.reg
 	go func() { // ends when the client does, perhaps never if it hangs
@@ -239,6 +245,13 @@ func (p *producer) check(ctx context.Context) error {
 		return fmt.Errorf("partition counts changed from %+v to %+v: keys would go to other partitions; create topics of a new major version", *old, n)
 	}
 	p.partitions.Store(&n)
+	ids := [...]kadm.TopicID{infos[p.names.Raw].ID, infos[p.names.Rejected].ID}
+	if p.ids != ids && p.ids != [len(ids)]kadm.TopicID{} {
+		// A producer of franz-go goes on with the id that a topic had, which no broker knows.
+		p.log.Warn("topics were deleted and created again; replacing the kafka client", "topics", []string{p.names.Raw, p.names.Rejected})
+		p.reopen()
+	}
+	p.ids = ids
 	return nil
 }
 

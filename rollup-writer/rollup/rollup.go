@@ -69,6 +69,7 @@ type Service struct {
 	calm    sync.RWMutex            // locked while rollups are compared: no insert is in progress
 	killed  context.Context         // ends when inserts in progress are abandoned
 	stall   context.CancelCauseFunc // ends serve with errStalled
+	topics  map[string]topic.Info   // when the writer began to serve
 	// commits reads the boundaries of the partitions of enriched that all writers
 	// committed.
 	commits func(context.Context) (map[int32]int64, error)
@@ -226,9 +227,10 @@ func (s *Service) checkTopics(ctx context.Context) error {
 	if err := s.client.Ping(ctx); err != nil {
 		return fmt.Errorf("reach kafka: %w", err)
 	}
+	var infos map[string]topic.Info
 	err := topic.CheckRights(ctx, s.admin, s.names.Rights(topic.UserWriter, topic.BaseGroupEnricher))
 	if err == nil {
-		_, err = s.names.Check(ctx, s.admin, boundary.Topics(s.names)...)
+		infos, err = s.names.Check(ctx, s.admin, boundary.Topics(s.names)...)
 	}
 	if err != nil {
 		if unanswered(err) {
@@ -236,6 +238,7 @@ func (s *Service) checkTopics(ctx context.Context) error {
 		}
 		return refuse(err)
 	}
+	s.topics = infos
 	return nil
 }
 

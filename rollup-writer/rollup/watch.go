@@ -13,6 +13,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
+	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // errStalled ends a session whose records wait while nothing moves.
@@ -56,7 +57,9 @@ func (s *Service) watch(ctx context.Context) {
 			}
 		}
 		ask, cancel := context.WithTimeout(ctx, boundary.AskTimeout)
-		ends, err := kadm.NewClient(cl).ListCommittedOffsets(ask, boundary.Topics(s.names)...)
+		adm := kadm.NewClient(cl)
+		ends, err := adm.ListCommittedOffsets(ask, boundary.Topics(s.names)...)
+		infos, unknown := s.names.Check(ask, adm, boundary.Topics(s.names)...)
 		cancel()
 		if ctx.Err() != nil {
 			return
@@ -66,9 +69,25 @@ func (s *Service) watch(ctx context.Context) {
 			continue
 		}
 		s.health.clear("kafka")
+		if name := madeAgain(s.topics, infos); unknown == nil && name != "" {
+			s.log.Error("the topic was deleted and created again; starting again with a new client", "topic", name)
+			s.stall(errStalled)
+			return
+		}
 		s.reportLag(ends)
 		s.judge(moved, ends, s.now())
 	}
+}
+
+// madeAgain returns the name of a topic that has another id than it had, or "". A client
+// goes on with the id that it knows, and finds nothing there.
+func madeAgain(before, now map[string]topic.Info) string {
+	for name, info := range now {
+		if info.ID != before[name].ID {
+			return name
+		}
+	}
+	return ""
 }
 
 // judge compares what is committed with the ends of the log and with what it was.

@@ -37,6 +37,27 @@ func TestStalledClientIsReplaced(t *testing.T) {
 	w.End()
 }
 
+// A topic that is lost under a running writer, and made again, is not taken for one
+// without records: its partitions halt and say what to do.
+func TestTopicsMadeAgain(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	w := b.start(func(c *Config) { c.watchPause = 50 * time.Millisecond })
+	b.Send(events(1, 50))
+	b.AwaitSettled()
+	if _, err := b.Admin.DeleteTopic(t.Context(), topic.Unprefixed.Enriched); err != nil {
+		t.Fatal(err)
+	}
+	layout := topic.SingleLayout()
+	layout.Partitions, layout.RejectedPartitions = writertest.Partitions, 1
+	b.Await("the topic to be made again", func() bool { return topic.Unprefixed.Ensure(t.Context(), b.Admin, layout) == nil })
+	b.Await("the writer to say it", func() bool {
+		err := w.service.health.check()
+		return err != nil && strings.Contains(err.Error(), topic.Unprefixed.Enriched+"/0") && strings.Contains(err.Error(), "init -reset")
+	})
+	w.End()
+}
+
 // Whatever has a reason of its own is expected to wait; the rest is not.
 func TestWhatIsAStall(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir()) // for the stacks

@@ -13,6 +13,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -115,13 +118,23 @@ const batch = 5000
 // Read puts what a file holds into the topics, which must be empty and have the partitions
 // of the file, while no enricher runs. The file is read twice: nothing is produced of one
 // that is damaged or was cut short. client's producer must leave the partition to the
-// record, with acks of all replicas.
-func Read(ctx context.Context, client *kgo.Client, names *topic.Names, file io.ReadSeeker) (*Header, *End, error) {
+// record, with acks of all replicas. only names the topics to be read; the others are left
+// as they are. Nil is all.
+func Read(ctx context.Context, client *kgo.Client, names *topic.Names, file io.ReadSeeker, only []string) (*Header, *End, error) {
+	all := Topics(names)
+	if len(only) == 0 {
+		only = all
+	}
+	for _, name := range only {
+		if !slices.Contains(all, name) {
+			return nil, nil, fmt.Errorf("topics must be of %s (got %q)", strings.Join(all, ", "), name)
+		}
+	}
 	head, end, err := scan(names, file, func(*Record) error { return nil })
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := mayRead(ctx, client, names, head); err != nil {
+	if err := mayRead(ctx, client, names, head, only); err != nil {
 		return nil, nil, err
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
@@ -130,12 +143,15 @@ func Read(ctx context.Context, client *kgo.Client, names *topic.Names, file io.R
 	var pending []*kgo.Record
 	flush := func() error {
 		if err := client.ProduceSync(ctx, pending...).FirstErr(); err != nil {
-			return fmt.Errorf("write records: %w; delete the topics %v and make them anew before another try", err, Topics(names))
+			return fmt.Errorf("write records: %w; delete the topics %v and make them anew before another try", err, only)
 		}
 		pending = pending[:0]
 		return nil
 	}
 	_, _, err = scan(names, file, func(r *Record) error {
+		if !slices.Contains(only, names.Prefix+r.Topic) {
+			return nil
+		}
 		rec := &kgo.Record{Topic: names.Prefix + r.Topic, Partition: r.Partition, Key: r.Key, Value: r.Value, Timestamp: time.UnixMilli(r.Time)}
 		for _, h := range r.Headers {
 			rec.Headers = append(rec.Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
@@ -148,13 +164,17 @@ func Read(ctx context.Context, client *kgo.Client, names *topic.Names, file io.R
 	if err == nil {
 		err = flush()
 	}
-	return head, end, err
+	if err != nil {
+		return nil, nil, err
+	}
+	maps.DeleteFunc(end.Records, func(name string, _ int64) bool { return !slices.Contains(only, names.Prefix+name) })
+	return head, end, nil
 }
 
 // mayRead refuses where records are, or where enrichers run.
-func mayRead(ctx context.Context, client *kgo.Client, names *topic.Names, head *Header) error {
+func mayRead(ctx context.Context, client *kgo.Client, names *topic.Names, head *Header, only []string) error {
 	admin := kadm.NewClient(client)
-	infos, err := names.Check(ctx, admin, Topics(names)...)
+	infos, err := names.Check(ctx, admin, only...)
 	if err != nil {
 		return err
 	}
@@ -165,7 +185,7 @@ func mayRead(ctx context.Context, client *kgo.Client, names *topic.Names, head *
 	if n := len(groups[names.GroupEnricher].Members); n > 0 {
 		return fmt.Errorf("group %s has %d running enrichers: stop them first", names.GroupEnricher, n)
 	}
-	ends, err := admin.ListEndOffsets(ctx, Topics(names)...)
+	ends, err := admin.ListEndOffsets(ctx, only...)
 	if err == nil {
 		err = ends.Error()
 	}
@@ -173,7 +193,7 @@ func mayRead(ctx context.Context, client *kgo.Client, names *topic.Names, head *
 		return fmt.Errorf("ends of the topics: %w", err)
 	}
 	var errs []error
-	for _, name := range Topics(names) {
+	for _, name := range only {
 		// A file of an earlier release lacks topics that were added since.
 		if want, ok := head.Topics[names.Base(name)]; ok && infos[name].Partitions != want {
 			errs = append(errs, fmt.Errorf("topic %s has %d partitions, and had %d when the file was made: make it with as many", name, infos[name].Partitions, want))
@@ -181,7 +201,7 @@ func mayRead(ctx context.Context, client *kgo.Client, names *topic.Names, head *
 	}
 	ends.Each(func(o kadm.ListedOffset) {
 		if o.Offset > 0 {
-			errs = append(errs, fmt.Errorf("%s/%d has records: state is imported into empty topics only", o.Topic, o.Partition))
+			errs = append(errs, fmt.Errorf("%s/%d has records: state is imported into empty topics only; -topics names those that were lost, where not all were", o.Topic, o.Partition))
 		}
 	})
 	return errors.Join(errs...)

@@ -97,7 +97,7 @@ func TestStateGoesIntoAFileAndBack(t *testing.T) {
 	to := cluster(t, 2)
 	refused := func(cl *kgo.Client, data []byte, why string) {
 		t.Helper()
-		if _, _, err := Read(t.Context(), cl, topic.Unprefixed, bytes.NewReader(data)); err == nil || !strings.Contains(err.Error(), why) {
+		if _, _, err := Read(t.Context(), cl, topic.Unprefixed, bytes.NewReader(data), nil); err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("got %v, want %q", err, why)
 		}
 	}
@@ -108,13 +108,25 @@ func TestStateGoesIntoAFileAndBack(t *testing.T) {
 	if list := held(t, to, topic.Unprefixed, 2); len(list) != 0 {
 		t.Fatalf("a refused file left %q", list)
 	}
-	if _, _, err := Read(t.Context(), to, topic.Unprefixed, bytes.NewReader(file.Bytes())); err != nil {
+	if _, _, err := Read(t.Context(), to, topic.Unprefixed, bytes.NewReader(file.Bytes()), nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := held(t, to, topic.Unprefixed, 2); !reflect.DeepEqual(got, want) {
 		t.Errorf("%d records, want %d; the first is %s, want %s", len(got), len(want), got[0], want[0])
 	}
 	refused(to, file.Bytes(), "into empty topics only")
+
+	// One topic of several is lost.
+	one := cluster(t, 2)
+	produce(t, one, &kgo.Record{Topic: topic.Unprefixed.Catalog, Key: []byte("shop"), Value: []byte("another catalog")})
+	refused(one, file.Bytes(), "-topics names those that were lost")
+	if _, _, err := Read(t.Context(), one, topic.Unprefixed, bytes.NewReader(file.Bytes()), []string{topic.Unprefixed.Raw}); err == nil || !strings.Contains(err.Error(), `(got "uptake.raw.v1")`) {
+		t.Errorf("a topic that no file has: %v", err)
+	}
+	_, end, err = Read(t.Context(), one, topic.Unprefixed, bytes.NewReader(file.Bytes()), []string{topic.Unprefixed.EnricherState})
+	if err != nil || len(end.Records) != 1 || end.Records[topic.Unprefixed.EnricherState] != batch+11 {
+		t.Errorf("one topic: %+v, %v", end, err)
+	}
 
 	// An installation with a prefix reads the file too, on the same cluster.
 	staging := topic.NewNames("staging.")
@@ -123,7 +135,7 @@ func TestStateGoesIntoAFileAndBack(t *testing.T) {
 	if err := staging.Ensure(t.Context(), kadm.NewClient(to), layout); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Read(t.Context(), to, staging, bytes.NewReader(file.Bytes())); err != nil {
+	if _, _, err := Read(t.Context(), to, staging, bytes.NewReader(file.Bytes()), nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := held(t, to, staging, 2); !reflect.DeepEqual(got, want) {
@@ -141,7 +153,7 @@ func TestFileOfAnEarlierReleaseIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	to := cluster(t, 2)
-	if _, _, err := Read(t.Context(), to, topic.Unprefixed, bytes.NewReader(file.Bytes())); err != nil {
+	if _, _, err := Read(t.Context(), to, topic.Unprefixed, bytes.NewReader(file.Bytes()), nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := held(t, to, topic.Unprefixed, 2); len(got) != 1 || !strings.Contains(got[0], `uptake.metadata.v1/0 "shop" "string"`) {

@@ -8,11 +8,14 @@ import (
 	"strings"
 )
 
-// Run runs a command of a service against the stack's log and, of the writer,
-// ClickHouse, and returns what it wrote to standard output. An error holds what
+// Run runs a command of a service, such as "audit" or "topics apply", against the stack's
+// log and, of the writer, ClickHouse, and returns what it wrote to standard output. An error holds what
 // it wrote to standard error.
 func (s *Stack) Run(ctx context.Context, service string, command string, args ...string) (string, error) {
-	all := append([]string{command}, s.common()...)
+	all := strings.Fields(command)
+	if command != "migrate" {
+		all = append(all, s.common()...)
+	}
 	if service == Writer {
 		all = append(all, s.tables(s.ClickHouse.NativeAddr())...)
 	}

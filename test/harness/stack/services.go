@@ -69,17 +69,26 @@ func (s *Stack) writersClickHouse() string {
 	return s.ClickHouse.NativeAddr()
 }
 
+// ApplyTopics makes the topics that are missing.
+func (s *Stack) ApplyTopics(ctx context.Context) error {
+	l := s.cfg.Layout
+	_, err := s.Run(ctx, Enricher, "topics apply", "-partitions", strconv.Itoa(int(l.Partitions)), "-rejected-partitions", strconv.Itoa(int(l.RejectedPartitions)),
+		"-replication", strconv.Itoa(int(l.Replication)), "-min-insync", strconv.Itoa(l.MinInsync), "-max-message-bytes", strconv.Itoa(l.MaxMessageBytes))
+	return err
+}
+
+// ApplyCatalog applies the sample catalog to an app.
+func (s *Stack) ApplyCatalog(ctx context.Context, app string) error {
+	root, err := repository.Root()
+	if err == nil {
+		_, err = s.Run(ctx, Enricher, "catalog apply", "-app", app, "-author", "test", "-reason", "a new installation", filepath.Join(root, "schemas", "catalog", "sample", "mypos.yaml"))
+	}
+	return err
+}
+
 // prepare makes topics, tables, keys and catalog as an operator would.
 func (s *Stack) prepare(ctx context.Context) error {
-	l := s.cfg.Layout
-	topics := append([]string{"topics", "apply"}, s.common()...)
-	topics = append(topics, "-partitions", strconv.Itoa(int(l.Partitions)), "-rejected-partitions", strconv.Itoa(int(l.RejectedPartitions)),
-		"-replication", strconv.Itoa(int(l.Replication)), "-min-insync", strconv.Itoa(l.MinInsync), "-max-message-bytes", strconv.Itoa(l.MaxMessageBytes))
-	if err := command(ctx, s.binaries[Enricher], topics...); err != nil {
-		return err
-	}
-	root, err := repository.Root()
-	if err != nil {
+	if err := s.ApplyTopics(ctx); err != nil {
 		return err
 	}
 	var keys strings.Builder
@@ -89,8 +98,7 @@ func (s *Stack) prepare(ctx context.Context) error {
 		for _, line := range s.cfg.KeyLines {
 			fmt.Fprintf(&keys, "    %s\n", line)
 		}
-		catalog := append([]string{"catalog", "apply", "-app", app, "-author", "test", "-reason", "a new installation"}, s.common()...)
-		if err := command(ctx, s.binaries[Enricher], append(catalog, filepath.Join(root, "schemas", "catalog", "sample", "mypos.yaml"))...); err != nil {
+		if err := s.ApplyCatalog(ctx, app); err != nil {
 			return err
 		}
 	}
@@ -98,6 +106,7 @@ func (s *Stack) prepare(ctx context.Context) error {
 	if err := os.WriteFile(s.KeysFile(), []byte(keys.String()), 0o600); err != nil {
 		return fmt.Errorf("write key file: %w", err)
 	}
+	var err error
 	if s.cfg.Keeper != "" {
 		err = replicated.Migrate(ctx, s.ClickHouse.NativeAddr(), Database)
 	} else {
