@@ -309,8 +309,8 @@ func TestKeyFloodLeavesRoom(t *testing.T) {
 	c.drained()
 	send("honest", "198.51.100.7", "h")
 	c.drained()
-	got := i.metric("uptake_enricher_metadata_no_room_total", "bound=source")
 	i.stopped()
+	got := i.metric("uptake_enricher_metadata_no_room_total", "bound=source")
 	if want := 8*50 - 40 + 10.0; got != want {
 		t.Errorf("values without room: got %v, want %v", got, want)
 	}

@@ -78,14 +78,14 @@ func (l *listener) refuse(c net.Conn, setting string) {
 	if setting == settingMaxAddressShare {
 		fault.Detail = "too many connections from this address"
 	}
+	l.refused.Add(1)
+	m := l.gateway.metrics
+	m.answered(m.protocol(noProtocol), http.StatusServiceUnavailable, fault)
 	body := append(ingest.AppendQuoted([]byte(`{"success":false,"error":{"code":"overloaded","detail":`), fault.Error()), "}}"...)
 	_ = c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 	// The client may be gone; nobody else needs the error.
 	_, _ = fmt.Fprintf(c, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	_ = c.Close()
-	l.refused.Add(1)
-	m := l.gateway.metrics
-	m.answered(m.protocol(noProtocol), http.StatusServiceUnavailable, fault)
 	if now, last := time.Now().Unix(), l.warned.Load(); now-last >= 60 && l.warned.CompareAndSwap(last, now) {
 		l.gateway.log.Warn("connections are refused", "setting", setting, "refused", l.refused.Load())
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Right is what a user may do with resources in Kafka.
@@ -226,7 +225,7 @@ func authorized(ctx context.Context, adm *kadm.Client, r Right) (have []string, 
 		return nil, false, fmt.Errorf("list topics: %w", err)
 	}
 	for _, o := range operations {
-		have = append(have, kmsg.ACLOperation(o).String())
+		have = append(have, o.String())
 	}
 	return have, len(have) > 0, nil
 }
