@@ -93,8 +93,8 @@ func TestUnknownTablesAreCounted(t *testing.T) {
 	defer cancel()
 	conn, schema := newTables(t)
 	for _, q := range []string{
-		"CREATE TABLE notes (app_id String, user_id String, note String) ENGINE = MergeTree ORDER BY app_id",
-		"INSERT INTO notes VALUES ('shop', 'jane', 'x'), ('shop', 'joan', 'y'), ('till', 'jane', 'z')",
+		"CREATE TABLE remarks (app_id String, user_id String, note String) ENGINE = MergeTree ORDER BY app_id",
+		"INSERT INTO remarks VALUES ('shop', 'jane', 'x'), ('shop', 'joan', 'y'), ('till', 'jane', 'z')",
 	} {
 		if err := conn.Exec(ctx, q); err != nil {
 			t.Fatal(err)
@@ -112,12 +112,12 @@ func TestUnknownTablesAreCounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if i := slices.IndexFunc(counts, func(r Rows) bool { return r.Table == "notes" }); i < 0 || counts[i].Left != 1 {
-		t.Errorf("notes is not counted once: %+v", counts)
+	if i := slices.IndexFunc(counts, func(r Rows) bool { return r.Table == "remarks" }); i < 0 || counts[i].Left != 1 {
+		t.Errorf("remarks is not counted once: %+v", counts)
 	}
 	// A migration that adds a table with ids has to say here what becomes of it.
 	if others, err := e.others(ctx); err != nil || len(others) != 1 {
-		t.Errorf("%d tables have ids and are not rewritten, want notes alone: %+v, %v", len(others), others, err)
+		t.Errorf("%d tables have ids and are not rewritten, want remarks alone: %+v, %v", len(others), others, err)
 	}
 	// Another run for the same person goes on with the list, one for another does not.
 	again, other := *e, *e
