@@ -229,7 +229,7 @@ func testRemap(t *testing.T, s *onKafka) {
 	acks := make(chan struct{}, len(p.Requests))
 	sender := loadgen.Sender{
 		URLs: s.URLs(), WriteKey: stack.WriteKeyOf(appRemap), Workers: 4, Rate: 700, MaxBackoff: 500 * time.Millisecond,
-		Acked: func(int) { acks <- struct{}{} },
+		Acked: func(int, time.Time) { acks <- struct{}{} },
 	}
 	sent := make(chan error, 1)
 	go func() { sent <- sender.Run(ctx, p, l, 0, len(p.Requests)) }() // waited for below

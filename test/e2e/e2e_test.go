@@ -169,7 +169,7 @@ func underLoad(t *testing.T, s *stack.Stack, prefix string, events int, during f
 	acks := make(chan struct{}, len(p.Requests))
 	sender := loadgen.Sender{
 		URLs: s.URLs(), WriteKey: stack.WriteKeyOf(stack.App), Workers: 4, Rate: 1500, MaxBackoff: 500 * time.Millisecond,
-		Acked: func(int) { acks <- struct{}{} },
+		Acked: func(int, time.Time) { acks <- struct{}{} },
 	}
 	sent := make(chan error, 1)
 	go func() { sent <- sender.Run(ctx, p, l, 0, len(p.Requests)) }() // waited for below

@@ -115,8 +115,11 @@ func (x *expected) add(r *round) {
 			x.wrong = true
 		}
 	}
-	x.stored.min += int64(r.oracle.Acked())
-	x.stored.max += int64(r.oracle.Acked() + r.oracle.Unknown())
+	x.stored.min += int64(r.oracle.Acked()) + r.hostileStored
+	x.stored.max += int64(r.oracle.Acked()+r.oracle.Unknown()) + r.hostileStored
+	// What writers set aside is nobody's event, and counts as nothing.
+	x.rejected.min += r.hostileRejected - r.aside
+	x.rejected.max += r.hostileRejected - r.aside
 	for _, c := range r.oracle.Rejected() {
 		x.rejected.min += int64(c.Min)
 		x.rejected.max += int64(c.Max)

@@ -47,8 +47,13 @@ type env struct {
 	watched chan struct{} // closed when watch has ended
 	stop    chan struct{} // ends watch
 
+	anonymousIDs, messageIDs *crafted // of hostile senders
+
 	mu     sync.Mutex // covers all below
 	poison []poisoned
+	aside  []poisoned // the writer sets it aside
+	sent   []*sent    // by hostile senders, in the round
+	marks  int
 	extra  []member // started by spawn
 	spawns int
 }
@@ -59,6 +64,8 @@ type poisoned struct{ code, original string }
 func newEnv(ctx context.Context, c Config) (_ *env, err error) {
 	e := &env{cfg: c, app: stack.App, control: controls[c.Control], known: map[string]*expected{}, members: map[string][]member{}, locks: map[string]*sync.Mutex{}, disks: map[string]*disk{}, layout: topic.SingleLayout()}
 	e.layout.Partitions = 3
+	// What identity and dedup hash begins so.
+	e.anonymousIDs, e.messageIDs = newCrafted(e.app+"\x00a"), newCrafted("\x03"+e.app)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.close())

@@ -219,9 +219,13 @@ type round struct {
 	faults []*fault
 	oracle *loadgen.Oracle
 	usage  int64 // usage events acked
-	diff   loadgen.Diff
-	trace  string // of a wrong round: where it went wrong
-	took   time.Duration
+	aside  int64 // records that writers have to set aside
+	beside *sides
+	// Of hostile senders.
+	hostileStored, hostileRejected int64
+	diff                           loadgen.Diff
+	trace                          string // of a wrong round: where it went wrong
+	took                           time.Duration
 	// stalled says what is not worked through after the settle time, of a round
 	// that is not equal: what misses may still come.
 	stalled string
@@ -293,8 +297,11 @@ type traffic struct {
 	stored *level       // of them in ClickHouse
 	rate   float64      // events a second while there is a pulse
 	clock  atomic.Int64 // nanoseconds that the producers' clocks are off by
-	mu     sync.Mutex   // covers seen
-	seen   []bool
+	beside sides
+
+	mu      sync.Mutex // covers both below
+	seen    []bool
+	ackedAt []time.Time // of each good event, in the order of their acks
 }
 
 func (e *env) newTraffic(n int) (*traffic, error) {
@@ -313,15 +320,27 @@ func (e *env) newTraffic(n int) (*traffic, error) {
 	return &traffic{app: e.app, plan: p, ledger: loadgen.NewLedger(), stored: newLevel(), rate: rate, seen: make([]bool, len(p.Events))}, nil
 }
 
-func (t *traffic) ack(request int) {
+func (t *traffic) ack(request int, began time.Time) {
+	t.beside.acked(began)
+	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, i := range t.plan.Requests[request].Events {
 		if !t.seen[i] && t.plan.Events[i].Bad == nil {
 			t.seen[i] = true
+			t.ackedAt = append(t.ackedAt, now)
 			t.acked.Add(1)
 		}
 	}
+}
+
+// show takes in how many events are in ClickHouse.
+func (t *traffic) show(stored int) {
+	t.mu.Lock()
+	acked := t.ackedAt
+	t.mu.Unlock()
+	before, _ := t.stored.load()
+	t.beside.shown(acked, int(before), stored)
 }
 
 // send sends until enough is closed, in pulses: blocks fill and are cut by the
@@ -357,7 +376,8 @@ func (e *env) round(ctx context.Context, n int, faults []*fault) (*round, error)
 		return r, err
 	}
 	r.oracle.Prefix = t.plan.Config.IDPrefix
-	e.prefix, e.traffic, e.poison = r.oracle.Prefix, t, nil
+	e.prefix, e.traffic, e.poison, e.aside, e.sent = r.oracle.Prefix, t, nil, nil, nil
+	r.beside = &t.beside
 
 	enough := make(chan struct{})
 	sent := make(chan error, 1)
@@ -395,6 +415,10 @@ func (e *env) round(ctx context.Context, n int, faults []*fault) (*round, error)
 	for _, p := range e.poison {
 		r.oracle.AddRejected(p.code, p.original)
 	}
+	for _, p := range e.aside {
+		r.oracle.AddRejected(p.code, p.original)
+	}
+	r.aside = int64(len(e.aside))
 	if r.diff, r.stalled, err = e.settle(ctx, r.oracle); err != nil {
 		return r, err
 	}
@@ -421,6 +445,13 @@ func (e *env) round(ctx context.Context, n int, faults []*fault) (*round, error)
 		} else {
 			r.trace = traced(counts, r.oracle.AckedIDs())
 		}
+	}
+	if len(e.sent) > 0 && r.stalled == "" {
+		var d loadgen.TableDiff
+		if d, r.hostileStored, r.hostileRejected, err = e.compareHostile(ctx); err != nil {
+			return r, err
+		}
+		r.diff.Tables = append(r.diff.Tables, d)
 	}
 	r.usage = r.oracle.Usage()
 	r.took = time.Since(start)
@@ -568,6 +599,7 @@ func (e *env) count(ctx context.Context, t *traffic) {
 		ask, cancel := context.WithTimeout(ctx, 5*time.Second)
 		var got uint64
 		if e.stack.Conn.QueryRow(ask, q, t.app, t.plan.Config.IDPrefix).Scan(&got) == nil {
+			t.show(int(got))
 			t.stored.raise(int64(got)) // or the server is away, which is what some faults do
 		}
 		cancel()

@@ -183,6 +183,12 @@ func kinds() []kind {
 	add("rebalances around a held poll", processed, rebalancesAroundPoll)
 	add("poison record", anywhere, poison)
 	add("oversize record", anywhere, oversize)
+	add("hostile: colliding ids", anywhere, hostile(collidingIDs))
+	add("hostile: idle sockets", anywhere, hostile(idleSockets))
+	add("hostile: metadata keys", anywhere, hostile(metadataKeys))
+	add("hostile: odd ids", anywhere, hostile(oddIDs))
+	add("hostile: poison in enriched", anywhere, hostile(poisonIn(topic.Unprefixed.Enriched)))
+	add("hostile: poison in rejected", anywhere, hostile(poisonIn(topic.Unprefixed.Rejected)))
 	add("disk full clickhouse", anywhere, fillDisk("clickhouse"))
 	// The store of an enricher whose disk is full may end the process.
 	add("disk full enricher", processed, fillDisk("enricher-0", "enricher-1"))

@@ -47,6 +47,8 @@ type RowKind struct {
 	// Recovery are the times until all that was acked by then showed, in
 	// milliseconds.
 	Recovery []int64 `json:",omitempty"`
+	// Honest is how long honest events took beside a hostile sender and without.
+	Honest *P99 `json:",omitempty"`
 }
 
 // NewRow is the row of a report.
@@ -69,6 +71,10 @@ func NewRow(r *Report, commit, code string, at time.Time) Row {
 		k := RowKind{Injected: t.Injected, Lost: t.Lost, Doubled: t.Doubled}
 		for _, d := range t.Recoveries {
 			k.Recovery = append(k.Recovery, d.Milliseconds())
+		}
+		if x := r.Beside[name]; x != nil {
+			p := x.P99()
+			k.Honest = &p
 		}
 		row.Kinds[name] = k
 	}
@@ -247,6 +253,41 @@ func Table(rows []Row, code string) string {
 		}
 		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %s | %s |\n", name, l.by["processes"]+l.by["brokers"], l.by["inside"], l.lost, l.doubled, at(0.5), at(0.99))
 	}
+	b.WriteString(besideTable(counts))
 	b.WriteString("\n" + tableEnds)
+	return b.String()
+}
+
+// besideTable is how long honest events took beside hostile senders: the medians
+// over the runs.
+func besideTable(rows []Row) string {
+	by := map[string][]P99{}
+	for _, r := range rows {
+		for name, k := range r.Kinds {
+			if k.Honest != nil {
+				by[name] = append(by[name], *k.Honest)
+			}
+		}
+	}
+	if len(by) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("\nHonest events beside hostile senders: 99th percentiles until a request was acked, and from the ack until the event was in ClickHouse; medians over the runs.\n\n" +
+		"| hostile sender | runs | ack | without | ratio | in ClickHouse | without | ratio |\n|---|---|---|---|---|---|---|---|\n")
+	for _, name := range slices.Sorted(maps.Keys(by)) {
+		median := func(of func(P99) int64) int64 {
+			var list []int64
+			for _, p := range by[name] {
+				list = append(list, of(p))
+			}
+			slices.Sort(list)
+			return list[len(list)/2]
+		}
+		ack, calmAck := median(func(p P99) int64 { return p.Ack }), median(func(p P99) int64 { return p.CalmAck })
+		shown, calmShown := median(func(p P99) int64 { return p.Shown }), median(func(p P99) int64 { return p.CalmShown })
+		fmt.Fprintf(&b, "| %s | %d | %d ms | %d ms | %s | %d ms | %d ms | %s |\n", strings.TrimPrefix(name, "hostile: "), len(by[name]),
+			ack, calmAck, ratio(ack, calmAck), shown, calmShown, ratio(shown, calmShown))
+	}
 	return b.String()
 }

@@ -3,6 +3,7 @@ package faults
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -46,13 +47,14 @@ type Report struct {
 	Audits    int
 	Disagreed []string
 
-	Tallies map[string]*Tally // by kind
-	Wrong   map[string]bool   // prefixes of rounds that were wrong
-	First   string            // the first wrong round
+	Tallies map[string]*Tally  // by kind
+	Beside  map[string]*Beside // by kind of hostile sender: how long honest events took
+	Wrong   map[string]bool    // prefixes of rounds that were wrong
+	First   string             // the first wrong round
 }
 
 func newReport(c Config) *Report {
-	return &Report{Config: c, Tallies: map[string]*Tally{}, Wrong: map[string]bool{}}
+	return &Report{Config: c, Tallies: map[string]*Tally{}, Beside: map[string]*Beside{}, Wrong: map[string]bool{}}
 }
 
 func (r *Report) add(n *round) {
@@ -71,6 +73,9 @@ func (r *Report) add(n *round) {
 		if r.First == "" {
 			r.First = fmt.Sprintf("round %d of seed %d (logs: %s)\n%s", n.number, r.Config.Seed, r.Config.logs(), n.details())
 		}
+	}
+	if n.beside != nil {
+		n.beside.sum(r.Beside)
 	}
 	for _, f := range n.faults {
 		t := r.Tallies[f.kind.name]
@@ -109,6 +114,15 @@ func Sum(runs ...*Report) *Report {
 			all.Wrong[fmt.Sprintf("%d/%s", n, prefix)] = true
 		}
 		all.First = cmp.Or(all.First, r.First)
+		for kind, x := range r.Beside {
+			sum := all.Beside[kind]
+			if sum == nil {
+				sum = &Beside{}
+				all.Beside[kind] = sum
+			}
+			sum.Acks, sum.CalmAcks = append(sum.Acks, x.Acks...), append(sum.CalmAcks, x.CalmAcks...)
+			sum.Shows, sum.CalmShows = append(sum.Shows, x.Shows...), append(sum.CalmShows, x.CalmShows...)
+		}
 		for _, t := range r.Kinds() {
 			sum := all.Tallies[t.Kind]
 			if sum == nil {
@@ -140,6 +154,23 @@ func (r *Report) Kinds() []*Tally {
 	return out
 }
 
+// writeBeside writes how long honest events took beside hostile senders.
+func (r *Report) writeBeside(b *strings.Builder) {
+	if len(r.Beside) == 0 {
+		return
+	}
+	fmt.Fprint(b, "\n99th percentiles of honest requests until their ack, and of honest events from their ack until they are in ClickHouse, beside each kind of hostile sender and beside none:\n")
+	w := tabwriter.NewWriter(b, 2, 8, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "hostile sender\trequests\tack p99\twithout\tratio\tevents\tshown p99\twithout\tratio\t")
+	for _, kind := range slices.Sorted(maps.Keys(r.Beside)) {
+		x := r.Beside[kind]
+		p := x.P99()
+		fmt.Fprintf(w, "%s\t%d\t%d ms\t%d ms\t%s\t%d\t%d ms\t%d ms\t%s\t\n", kind, len(x.Acks), p.Ack, p.CalmAck, ratio(p.Ack, p.CalmAck),
+			len(x.Shows), p.Shown, p.CalmShown, ratio(p.Shown, p.CalmShown))
+	}
+	_ = w.Flush() // a strings.Builder takes everything
+}
+
 // String is the table for people.
 func (r *Report) String() string {
 	var b strings.Builder
@@ -152,6 +183,7 @@ func (r *Report) String() string {
 	_ = w.Flush() // a strings.Builder takes everything
 	fmt.Fprintf(&b, "\n%d faults in %d rounds%s over %d acked events: %d lost, %d doubled in the worst table of each round\n",
 		r.Faults, r.Rounds, r.Config.seeded(), r.Events, r.Lost, r.Doubled)
+	r.writeBeside(&b)
 	if r.Stalled > 0 {
 		fmt.Fprintf(&b, "%d rounds stalled: they were not worked through in time, and say nothing of what was lost\n", r.Stalled)
 	}

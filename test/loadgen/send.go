@@ -28,10 +28,12 @@ type Sender struct {
 	// MaxBackoff bounds the wait before the next attempt, also against what a
 	// Retry-After asks for; default 5 s.
 	MaxBackoff time.Duration
-	Client     *http.Client      // default: one of its own
-	Progress   *Progress         // counts events; may be nil
-	Now        func() time.Time  // the producers' clock; default time.Now
-	Acked      func(request int) // called once a request is acked, from any goroutine; may be nil
+	Client     *http.Client     // default: one of its own
+	Progress   *Progress        // counts events; may be nil
+	Now        func() time.Time // the producers' clock; default time.Now
+	// Acked is called once a request is acked that was first sent at began, from any
+	// goroutine; may be nil.
+	Acked func(request int, began time.Time)
 }
 
 // RefusedError is a reply that no SDK would retry: it means that the plan, the
@@ -119,6 +121,7 @@ func (s *Sender) one(ctx context.Context, client *http.Client, p *Plan, l *Ledge
 	}
 	o := Outcome{Request: n}
 	pause := backoff.Backoff{Min: 50 * time.Millisecond, Max: cmpOr(s.MaxBackoff, 5*time.Second)}
+	began := time.Now()
 	var fault error
 	now := s.Now
 	if now == nil {
@@ -150,7 +153,7 @@ func (s *Sender) one(ctx context.Context, client *http.Client, p *Plan, l *Ledge
 	if o.Acked {
 		s.Progress.Add(len(p.Requests[n].Events))
 		if s.Acked != nil {
-			s.Acked(n)
+			s.Acked(n, began)
 		}
 	}
 	return body, errors.Join(fault, l.Add(o))

@@ -20,7 +20,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
 
-	"github.com/uptakehq/uptake/enricher/internal/collide"
+	"github.com/uptakehq/uptake/schemas/collide"
 )
 
 var (

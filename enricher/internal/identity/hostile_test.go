@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/uptakehq/uptake/enricher/internal/collide"
+	"github.com/uptakehq/uptake/schemas/collide"
 	"github.com/uptakehq/uptake/schemas/event"
 )
 

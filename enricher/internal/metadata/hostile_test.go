@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/uptakehq/uptake/enricher/internal/collide"
+	"github.com/uptakehq/uptake/schemas/collide"
 )
 
 // Keys of one object that collide under FNV-1a once cost the square of their

@@ -143,6 +143,13 @@ func (p *Proxy) SetTarget(target string) {
 	p.target = target
 }
 
+// Target is the server that connections lead to.
+func (p *Proxy) Target() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.target
+}
+
 // Close ends the proxy and its connections, and waits for them.
 func (p *Proxy) Close() {
 	p.mu.Lock()

@@ -5,6 +5,7 @@ package collide
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"math/bits"
 	"math/rand/v2"
 )
@@ -19,36 +20,51 @@ const (
 
 // XXH64 returns n different strings of ASCII such that prefix and any one of them
 // together have the same XXH64 with the seed 0. prefix must have at most 8 bytes.
+func XXH64(prefix string, n int) []string {
+	list := make([]string, 0, n)
+	for s := range XXH64Seq(prefix) {
+		if len(list) == n {
+			break
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// XXH64Seq is XXH64 without an end.
 //
 // Below 32 bytes XXH64 folds in 8 bytes at a time, and each step is invertible:
 // for any first 8 bytes there are others that lead to a state that was chosen.
-func XXH64(prefix string, n int) []string {
-	rnd := rand.New(rand.NewPCG(1, 2))
+func XXH64Seq(prefix string) iter.Seq[string] {
 	head := prefix
 	for len(head) < 8 {
 		head += "x"
 	}
-	start := step(prime5+24, binary.LittleEndian.Uint64([]byte(head)))
-	var target uint64
-	list := make([]string, 0, n)
-	var b [16]byte
-	for len(list) < n {
-		for i := range 8 {
-			b[i] = printable[rnd.IntN(len(printable))]
-		}
-		h := step(start, binary.LittleEndian.Uint64(b[:]))
-		if len(list) == 0 {
-			target = step(h, binary.LittleEndian.Uint64([]byte("whatever")))
-		}
-		// target = rotl(h ^ round(k), 27)*prime1 + prime4, to be solved for k.
-		round := bits.RotateLeft64((target-prime4)*inverse(prime1), -27) ^ h
-		k := bits.RotateLeft64(round*inverse(prime1), -31) * inverse(prime2)
-		binary.LittleEndian.PutUint64(b[8:], k)
-		if ascii(b[8:]) {
-			list = append(list, head[len(prefix):]+string(b[:]))
+	return func(yield func(string) bool) {
+		rnd := rand.New(rand.NewPCG(1, 2))
+		start := step(prime5+24, binary.LittleEndian.Uint64([]byte(head)))
+		var target uint64
+		var b [16]byte
+		for first := true; ; {
+			for i := range 8 {
+				b[i] = printable[rnd.IntN(len(printable))]
+			}
+			h := step(start, binary.LittleEndian.Uint64(b[:]))
+			if first {
+				target = step(h, binary.LittleEndian.Uint64([]byte("whatever")))
+			}
+			// target = rotl(h ^ round(k), 27)*prime1 + prime4, to be solved for k.
+			round := bits.RotateLeft64((target-prime4)*inverse(prime1), -27) ^ h
+			k := bits.RotateLeft64(round*inverse(prime1), -31) * inverse(prime2)
+			binary.LittleEndian.PutUint64(b[8:], k)
+			if !ascii(b[8:]) {
+				continue
+			}
+			if first = false; !yield(head[len(prefix):] + string(b[:])) {
+				return
+			}
 		}
 	}
-	return list
 }
 
 func step(h, k uint64) uint64 {
