@@ -60,6 +60,7 @@ type Config struct {
 	// Settle bounds the wait for the last events of a round; default 4 min.
 	Settle time.Duration
 
+	once   []string // beginnings of kinds: a first round has one fault of each
 	apps   []string // that have a write key; default stack.App
 	enough int      // begin no further round after so many faults that struck; 0: do all
 }
@@ -130,6 +131,21 @@ func schedule(c Config) [][]*fault {
 	var deck []*kind
 	fits := fitting(c)
 	var rounds [][]*fault
+	draw := func(k *kind) *fault {
+		return &fault{
+			kind: k, at: time.Duration(rng.IntN(2500)) * time.Millisecond,
+			rng: rand.New(rand.NewPCG(rng.Uint64(), rng.Uint64())),
+		}
+	}
+	if len(c.once) > 0 {
+		first := c
+		first.Kinds = c.once
+		var round []*fault
+		for _, k := range fitting(first) {
+			round = append(round, draw(k))
+		}
+		rounds = append(rounds, round)
+	}
 	for left := c.Faults; left > 0; {
 		var round []*fault
 		for range min(left, c.PerRound) {
@@ -137,10 +153,7 @@ func schedule(c Config) [][]*fault {
 				deck = append(deck, fits...)
 				rng.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
 			}
-			round = append(round, &fault{
-				kind: deck[0], at: time.Duration(rng.IntN(2500)) * time.Millisecond,
-				rng: rand.New(rand.NewPCG(rng.Uint64(), rng.Uint64())),
-			})
+			round = append(round, draw(deck[0]))
 			deck = deck[1:]
 		}
 		left -= len(round)

@@ -65,7 +65,8 @@ func inject(t *testing.T, c Config) *Report {
 }
 
 // Whatever dies, every acked event is in events and in every rollup once: over
-// the form that is fast, and over the processes that ship.
+// the form that is fast, and over the processes that ship. The first round has one of
+// each hostile sender.
 func TestFaults(t *testing.T) {
 	faults := uint64(24)
 	if longtest.Enabled() {
@@ -73,7 +74,7 @@ func TestFaults(t *testing.T) {
 	}
 	n := int(number(t, "UPTAKE_FAULTS", faults))
 	for name, c := range map[string]Config{
-		"inside":    {Inside: true, Classic: true, Faults: n * 6 / 10, PerRound: 22},
+		"inside":    {Inside: true, Classic: true, Faults: n * 6 / 10, PerRound: 22, once: []string{"hostile"}},
 		"processes": {Faults: n * 4 / 10, PerRound: 22},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -85,7 +86,63 @@ func TestFaults(t *testing.T) {
 			if report.Faults < c.Faults*3/4 {
 				t.Errorf("%d of %d faults met what they waited for", report.Faults, c.Faults)
 			}
+			if c.once != nil {
+				checkBeside(t, report)
+			}
 		})
+	}
+}
+
+// Hostile senders cost honest ones time at most: every honest event is stored once,
+// and so is what the hostile ones were answered. How much time is in the report.
+func TestHostileSenders(t *testing.T) {
+	longtest.Only(t) // TestFaults has one of each
+	c := Config{Inside: true, Faults: 48, PerRound: 3, Kinds: []string{"hostile"}}
+	report := inject(t, c)
+	if !report.Clean() {
+		t.Error("events were lost or doubled, or did not come")
+	}
+	if report.Faults != c.Faults {
+		t.Errorf("%d of %d attacks took place", report.Faults, c.Faults)
+	}
+	checkBeside(t, report)
+}
+
+// checkBeside fails unless each hostile sender was there, and honest events were timed
+// beside it and without.
+func checkBeside(t *testing.T, report *Report) {
+	t.Helper()
+	if len(report.Beside) != 6 {
+		t.Errorf("%d kinds of hostile senders were there, want 6", len(report.Beside))
+	}
+	for kind, x := range report.Beside {
+		if len(x.Acks) == 0 || len(x.CalmAcks) == 0 || len(x.Shows) == 0 {
+			t.Errorf("%s: %d requests were timed beside it, %d without, and %d events", kind, len(x.Acks), len(x.CalmAcks), len(x.Shows))
+		}
+	}
+}
+
+// A recount that did not see that an event of a hostile sender is missing or twice, or
+// a time that counts on the wrong side, would prove nothing.
+func TestBesideAndWithout(t *testing.T) {
+	at := func(s float64) time.Time { return time.Unix(0, 0).Add(time.Duration(s * float64(time.Second))) }
+	b := sides{
+		spans: []span{{"a", at(10), at(20)}, {"b", at(18), at(30)}},
+		acks:  []sample{{at(1), time.Second}, {at(9), 2 * time.Second}, {at(19), time.Millisecond}, {at(25), 3 * time.Second}, {at(31), 4 * time.Second}},
+	}
+	b.shown([]time.Time{at(1), at(2)}, 1, 5) // more than were acked
+	by := map[string]*Beside{}
+	b.sum(by)
+	for kind, want := range map[string]string{"a": "[2s 1ms] [1s 4s]", "b": "[1ms 3s] [1s 4s]"} {
+		if got := fmt.Sprint(by[kind].Acks, by[kind].CalmAcks); got != want {
+			t.Errorf("beside %s, and without: got %s, want %s", kind, got, want)
+		}
+	}
+	if n := len(by["a"].Shows) + len(by["a"].CalmShows); n != 1 {
+		t.Errorf("%d events were timed, want the one that was acked", n)
+	}
+	if p := by["b"].P99(); p.Ack != 3000 || p.CalmAck != 4000 || ratio(p.Ack, p.CalmAck) != "0.8" || ratio(1, 0) != "" {
+		t.Errorf("got %+v", p)
 	}
 }
 
