@@ -112,8 +112,9 @@ func initialize(c *invocation) error {
 	return repair.Init(signals.Stop, c.cfg.Config, *without, logger)
 }
 
-// compare exits with 0 if the tables agree and with 1 if they differ. If it cannot read
-// something, it exits with 1, prints the error on standard error, and prints no report.
+// compare exits with 0 if the tables agree and with 1 if they differ, or if Kafka was to
+// be asked what is in flight and did not say. If it cannot read something else, it exits
+// with 1, prints the error on standard error, and prints no report.
 func compare(c *invocation) (err error) {
 	set := c.flags("audit")
 	cfg := audit.DefaultConfig()
@@ -146,6 +147,7 @@ func compare(c *invocation) (err error) {
 	if report.Conservation, err = audit.Conserve(signals.Stop, conn, schema, cfg, tail); err != nil {
 		return err
 	}
+	tables := report.Equal
 	report.Equal = report.Equal && report.Conservation.Balanced
 	write := report.WriteText
 	if *script {
@@ -154,8 +156,11 @@ func compare(c *invocation) (err error) {
 	if err := write(c.stdout); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
-	if !report.Equal {
-		return audit.ErrDifferent
+	switch {
+	case report.Equal:
+		return nil
+	case tables && len(report.Conservation.Findings) == 0 && report.Conservation.InFlight != "":
+		return audit.ErrUnknown
 	}
-	return nil
+	return audit.ErrDifferent
 }

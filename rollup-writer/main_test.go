@@ -35,6 +35,15 @@ func TestAuditExitStatus(t *testing.T) {
 	if code, out := call("audit", "-in-flight-records", "0"); code != process.ExitOK || !strings.HasSuffix(out, "\nequal\n") || !strings.Contains(out, "\nbalanced\n") {
 		t.Errorf("equal: got %d: %s", code, out)
 	}
+	// Nobody listens at port 1.
+	code, out := call("audit", "-settle", "0", "-kafka-brokers", "127.0.0.1:1")
+	if code != process.ExitFailed || strings.Contains(out, "\nequal\n") || strings.Contains(out, "\nbalanced\n") ||
+		!strings.Contains(out, "what is in flight is not known: ") || !strings.Contains(out, "it is not known whether anything is missing") {
+		t.Errorf("without Kafka: got %d: %s", code, out)
+	}
+	if code, out := call("audit", "-settle", "0", "-kafka-brokers", "127.0.0.1:1", "-json"); code != process.ExitFailed || !strings.Contains(out, `"in_flight_unknown"`) || !strings.Contains(out, `"equal": false`) {
+		t.Errorf("without Kafka, -json: got %d: %s", code, out)
+	}
 	s := embedded.ForTest(t)
 	if _, err := s.Query(t.Context(), "INSERT INTO "+db+"_internal.account_product_daily VALUES ('shop', 'acct', 'p', '2026-11-21', 1, 1)"); err != nil {
 		t.Fatal(err)
@@ -49,7 +58,7 @@ func TestAuditExitStatus(t *testing.T) {
 			Hours    []struct{ Accepted, Difference int64 }
 		}
 	}
-	code, out := call("audit", "-settle", "0", "-json", "-in-flight-records", "0")
+	code, out = call("audit", "-settle", "0", "-json", "-in-flight-records", "0")
 	if err := json.NewDecoder(strings.NewReader(out)).Decode(&report); code != process.ExitFailed || err != nil || report.Equal == nil || *report.Equal || !report.Conservation.Balanced {
 		t.Errorf("-json: got %d, %v: %s", code, err, out)
 	}

@@ -76,6 +76,12 @@ import (
 // ErrDifferent means that the audit was completed and found differences.
 var ErrDifferent = errors.New("tables differ")
 
+// ErrUnknown means that nothing was found to be different, and that the log, which was to
+// be asked, did not say what is in flight: events that were lost between the gateways and
+// ClickHouse would not be found.
+var ErrUnknown = errors.New("it is not known whether anything is missing: the log did not say what is in flight; " +
+	"run the audit again when Kafka can be reached, or compare the tables alone with -in-flight-records 0")
+
 const (
 	// maxHeld bounds the hashes of different cells that are kept between two looks, 8
 	// bytes each, per chunk and in total. If there are more, the next look is at the

@@ -23,7 +23,7 @@ import (
 type Conservation struct {
 	Balanced bool `json:"balanced"`
 	// InFlight is the reason why the number of events in flight is unknown; empty: it
-	// is known.
+	// is known. If the log was asked, it is not Balanced then.
 	InFlight string `json:"in_flight_unknown,omitempty"`
 	// SetAside counts records that no release can have written, which are in
 	// rejected_events with stage writer.
@@ -148,7 +148,7 @@ func (a *auditor) conserve(ctx context.Context, log Log) (*Conservation, error) 
 		}
 		suspects = still
 		if len(suspects) == 0 && len(c.Gaps) == 0 && len(c.Ahead) == 0 {
-			c.Balanced = true
+			c.Balanced = log == nil || c.InFlight == ""
 			return c, nil
 		}
 		if look == a.cfg.Settle {
