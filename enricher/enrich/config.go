@@ -76,7 +76,7 @@ func DefaultConfig() Config {
 		RecordBytes:        1 << 20,
 		OutputBytes:        4 << 20,
 		Compression:        "snappy",
-		DedupWindow:        7 * 24 * time.Hour,
+		DedupWindow:        topic.DedupWindow,
 		DedupCacheBytes:    32 << 20,
 		DedupRecentBytes:   4 << 20,
 		Timing:             timing.DefaultConfig(),

@@ -355,6 +355,9 @@ func (s *Service) checkTopics(ctx context.Context) error {
 			if err == nil {
 				cancel()
 				s.rejected = s.topics[s.names.Rejected].Partitions
+				if err := s.checkWindow(); err != nil {
+					return err
+				}
 				if err = s.checkInstallation(ctx, kadm.NewClient(cl)); err == nil {
 					return nil
 				}
@@ -370,6 +373,16 @@ func (s *Service) checkTopics(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// checkWindow refuses a window of message ids that could not be rebuilt: without its
+// disk an enricher would take a repeat of what enriched has lost for a new event.
+func (s *Service) checkWindow() error {
+	if kept := s.topics[s.names.Enriched].Retention; kept > 0 && s.cfg.DedupWindow > kept {
+		return fmt.Errorf("%w: dedup-window must be at most %s, the retention.ms of topic %s, from which the ids are rebuilt (got %s)",
+			errPermanent, kept, s.names.Enriched, s.cfg.DedupWindow)
+	}
+	return nil
 }
 
 // clientOptions returns the connection options of a client, by role.

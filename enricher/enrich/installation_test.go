@@ -114,6 +114,13 @@ func TestCatalogBeforeTheFirstEvent(t *testing.T) {
 	c.check()
 }
 
+func TestWindowBeyondRetention(t *testing.T) {
+	parallel(t)
+	c := newCluster(t)
+	c.start(t.TempDir(), func(cfg *Config) { cfg.DedupWindow = 15 * 24 * time.Hour }).
+		refused("dedup-window must be at most 336h0m0s, the retention.ms of topic uptake.enriched.v1, from which the ids are rebuilt (got 360h0m0s)")
+}
+
 func TestOffsetsOfTheGroupGone(t *testing.T) {
 	parallel(t)
 	c := newCluster(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sort"
 	"strconv"
 	"strings"
@@ -63,6 +64,7 @@ func (n *Names) stampByBroker(ctx context.Context, adm *kadm.Client) error {
 type Info struct {
 	ID         kadm.TopicID
 	Partitions int32
+	Retention  time.Duration // 0: for ever, or of a compacted topic
 }
 
 // ErrMissing is in the chain of Check's error when a topic does not exist.
@@ -181,6 +183,11 @@ func (n *Names) check(ctx context.Context, adm *kadm.Client, names ...string) (m
 			}
 		}
 		faults = append(faults, checkInsync(c.Name, have[configMinInsync], details[c.Name])...)
+		if ms, err := strconv.ParseInt(have[configRetention], 10, 64); err == nil && ms > 0 && ms <= math.MaxInt64/int64(time.Millisecond) && have[configCleanup] == deletes {
+			info := infos[c.Name]
+			info.Retention = time.Duration(ms) * time.Millisecond
+			infos[c.Name] = info
+		}
 	}
 	if len(faults) > 0 {
 		return nil, &FaultError{faults}

@@ -83,6 +83,10 @@ type Spec struct {
 
 const day = 24 * time.Hour
 
+// DedupWindow is how long enrichers remember message ids unless they are told otherwise.
+// The ids are read from enriched again, so its retention bounds every window.
+const DedupWindow = 7 * day
+
 // Specs returns every topic in the order in which they are made.
 func (n *Names) Specs(l Layout) []Spec {
 	spec := func(name string, partitions int32, cleanup string, retention time.Duration, timestamps string) Spec {

@@ -52,6 +52,12 @@ func TestEnsureMakesWhatCheckAsksFor(t *testing.T) {
 	if got, want := infos[Unprefixed.Enriched].Partitions, SingleLayout().Partitions; got != want {
 		t.Errorf("enriched has %d partitions, want %d", got, want)
 	}
+	if got := infos[Unprefixed.Enriched].Retention; got < DedupWindow {
+		t.Errorf("enriched keeps %s, less than message ids are remembered by default, %s", got, DedupWindow)
+	}
+	if got := infos[Unprefixed.EnricherState].Retention; got != 0 {
+		t.Errorf("enricher-state is compacted, and keeps %s", got)
+	}
 	if infos[Unprefixed.Enriched].ID == (kadm.TopicID{}) {
 		t.Error("enriched has no topic id")
 	}

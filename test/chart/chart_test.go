@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -647,6 +648,11 @@ func TestLoadIsSizedAsByTheProgram(t *testing.T) {
 		for _, e := range list(enricher, "env") {
 			if text(e, "name") == "UPTAKE_DEDUP_MAX_IDS" {
 				ids, _ = strconv.ParseFloat(text(e, "value"), 64)
+			}
+			if text(e, "name") == "UPTAKE_DEDUP_WINDOW" {
+				if window, err := time.ParseDuration(text(e, "value")); err != nil || window != l.DedupWindow {
+					t.Errorf("load.dedupWindow is %q by default, the enricher's is %s (%v)", text(e, "value"), l.DedupWindow, err)
+				}
 			}
 		}
 		near("ids", ids, rates[i]/l.PeakToMean*l.DedupWindow.Seconds()*2/12, 0)

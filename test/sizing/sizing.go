@@ -13,6 +13,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // Costs are what was measured, of events of MeasuredBytes.
@@ -90,7 +92,7 @@ type Load struct {
 // DefaultLoad is machines of 8 cores and 32 GiB, and servers of 16 cores.
 func DefaultLoad() Load {
 	return Load{
-		EventsPerSecond: 10_000, EventBytes: MeasuredBytes, Batch: MeasuredBatch, Identities: 1e6, DedupWindow: 7 * 24 * time.Hour,
+		EventsPerSecond: 10_000, EventBytes: MeasuredBytes, Batch: MeasuredBatch, Identities: 1e6, DedupWindow: topic.DedupWindow,
 		Retention: 365 * 24 * time.Hour, PeakToMean: 3,
 		Cores: 8, MemoryBytes: 32 << 30, ServerCores: 16, Replicas: 2, Busy: 0.6,
 		PartitionRate: 10_000, Growth: 4, BrokerBytes: 40e6, LogCopies: 3, Compression: 0.4,

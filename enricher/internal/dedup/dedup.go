@@ -44,6 +44,8 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // bucketsPerWindow is how many buckets of time the window has. Ids leave by whole
@@ -64,9 +66,9 @@ type Config struct {
 	MaxIDs    int   // ids per partition; more shorten its window, by whole buckets. 0: no bound
 }
 
-// DefaultConfig remembers a week.
+// DefaultConfig has the window that enrichers have by default.
 func DefaultConfig(dir string) Config {
-	return Config{Dir: dir, Window: 7 * 24 * time.Hour, CacheSize: 32 << 20, Recent: 4 << 20}
+	return Config{Dir: dir, Window: topic.DedupWindow, CacheSize: 32 << 20, Recent: 4 << 20}
 }
 
 // Validate reports all faults.

@@ -88,8 +88,10 @@
 //
 //  6. An event keeps the account that it names. Otherwise it counts for the account of
 //     the latest membership in force at its time, of those known here by then; before
-//     the first membership, for the first. Its role is determined in the same way, from
-//     the memberships in its account. What was counted without an account before any
+//     the first membership, for the first. Memberships of the same instant are in the
+//     order of the bytes of account, role and the user that the call named, whatever
+//     arrived first: the greatest is the latest, the least the first. The role is
+//     determined in the same way, from the memberships in the event's account. What was counted without an account before any
 //     membership was known here is moved to the accounts in force at the start of its
 //     hour (before the first membership, to the first), and what was counted with an
 //     account but without a role gets the role in force. Later memberships move nothing.

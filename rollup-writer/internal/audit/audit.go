@@ -71,6 +71,7 @@ import (
 
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
+	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // ErrDifferent means that the audit was completed and found differences.
@@ -103,7 +104,7 @@ type Config struct {
 
 // DefaultConfig compares everything.
 func DefaultConfig() Config {
-	return Config{Cells: 20, Settle: 5, SettleWait: 2 * time.Second, ChunkRows: 5_000_000, DedupWindow: 7 * 24 * time.Hour}
+	return Config{Cells: 20, Settle: 5, SettleWait: 2 * time.Second, ChunkRows: 5_000_000, DedupWindow: topic.DedupWindow}
 }
 
 // Flags defines the settings as flags of set.
