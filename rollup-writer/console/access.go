@@ -300,7 +300,7 @@ type need struct {
 // needs of pages that ask for more than to be a viewer.
 var needs = map[string]need{
 	"live": {signin.Analyst, true}, "quality": {signin.Analyst, true}, "health": {signin.Analyst, false}, "question": {signin.Analyst, false},
-	"annotate": {signin.Analyst, false}, "person": {signin.Viewer, true}, "explain": {signin.Viewer, true}, "api": {signin.Analyst, false},
+	"annotate": {signin.Analyst, false}, "person": {signin.Viewer, true}, "explain": {signin.Viewer, true}, "looks": {signin.Admin, true}, "api": {signin.Analyst, false},
 }
 
 var roleWords = map[signin.Role]string{signin.Viewer: "viewers", signin.Analyst: "analysts", signin.Admin: "admins"}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/uptakehq/uptake/rollup-writer/console/page"
-	"github.com/uptakehq/uptake/rollup-writer/console/signin"
 )
 
 type accountRow struct {
@@ -168,6 +167,7 @@ type accountBody struct {
 	Milestones  *plainTable
 	Doors       map[string]door
 	Tiles       []tile
+	Looks       string // address of who looked at its people, for admins
 }
 
 func (c *Console) account(r *http.Request, s *scope) (*page.Page, error) {
@@ -180,7 +180,7 @@ func (c *Console) account(r *http.Request, s *scope) (*page.Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &accountBody{ID: id, Doors: s.doors(a, "account", id)}
+	b := &accountBody{ID: id, Doors: s.doors(a, "account", id), Looks: s.looksLink("account", id)}
 	name := id
 	for i := range a["account_traits"].Rows {
 		t := a["account_traits"]
@@ -280,6 +280,7 @@ type personBody struct {
 	Features []accountUse
 	Timeline []timelineEntry
 	Doors    map[string]door
+	Looks    string // address of who looked at the person, for admins
 }
 
 func (c *Console) person(r *http.Request, s *scope) (*page.Page, error) {
@@ -291,9 +292,7 @@ func (c *Console) person(r *http.Request, s *scope) (*page.Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	// An audit record: who viewed whom.
-	c.log.Info("person viewed", "viewer", signin.From(r.Context()).Name, "app", s.App, "person", id)
-	b := &personBody{ID: id, Doors: s.doors(a, "person", id)}
+	b := &personBody{ID: id, Doors: s.doors(a, "person", id), Looks: s.looksLink("person", id)}
 	for i := range a["person_traits"].Rows {
 		t := a["person_traits"]
 		b.Traits = append(b.Traits, page.Pair{Name: text(t.cell(i, "trait")), Value: text(t.cell(i, "value"))})

@@ -60,6 +60,7 @@ type asker struct {
 	cfg     Config
 	conns   *conns
 	hide    func(app, id string) string
+	saw     func(who *signin.Person, app, person, account string)
 	metrics *metrics
 	now     func() time.Time
 	slots   chan struct{} // at most so many questions at once
@@ -74,8 +75,8 @@ const (
 	askAtOnce    = 8
 )
 
-func newAsker(cfg Config, conns *conns, hide func(app, id string) string, m *metrics, now func() time.Time) *asker {
-	return &asker{cfg: cfg, conns: conns, hide: hide, metrics: m, now: now, slots: make(chan struct{}, askAtOnce), cache: map[string]*Result{}}
+func newAsker(cfg Config, conns *conns, hide func(app, id string) string, saw func(who *signin.Person, app, person, account string), m *metrics, now func() time.Time) *asker {
+	return &asker{cfg: cfg, conns: conns, hide: hide, saw: saw, metrics: m, now: now, slots: make(chan struct{}, askAtOnce), cache: map[string]*Result{}}
 }
 
 // key is the cache key of a question with its values.
@@ -107,6 +108,8 @@ func (a *asker) ask(ctx context.Context, name string, values question.Values) (*
 	switch {
 	case grant.Role == signin.Nobody:
 		return nil, &denial{fmt.Sprintf("You may not see the app %q.", v["app"]), noRight}
+	case q.Admins && grant.Role < signin.Admin:
+		return nil, &denial{"This question is for admins.", noRight}
 	case !grant.People && (q.People.Hidden || v["person"] != "" || strings.HasPrefix(v["by"], "user.")):
 		return nil, &denial{"This question is about single people, who are not shown to you.", noRight}
 	}
@@ -119,7 +122,38 @@ func (a *asker) ask(ctx context.Context, name string, values question.Values) (*
 	case !grant.People:
 		return r.withoutPeople(func(id string) string { return a.hide(v["app"], id) }), nil
 	}
+	if person, account := r.about(); person != "" || account != "" {
+		a.saw(who, v["app"], person, account)
+	}
 	return r, nil
+}
+
+// about returns whom a result shows: a person, or the people of an account. Both are empty
+// for a result that is not about one of these, or says nothing.
+func (r *Result) about() (person, account string) {
+	people := r.Question.People
+	if !people.Hidden && len(people.Columns) == 0 || r.Question.Admins || !r.says() {
+		return "", ""
+	}
+	if q := r.Values["q"]; q != "" {
+		for i := range r.Rows {
+			if text(r.cell(i, "actor_id")) == q {
+				return q, ""
+			}
+		}
+	}
+	if person = r.Values["person"]; person == "" {
+		account = r.Values["account"]
+	}
+	return person, account
+}
+
+// says reports whether a row has more than its label in the first column: sums over nobody
+// are zero.
+func (r *Result) says() bool {
+	return slices.ContainsFunc(r.Rows, func(row []any) bool {
+		return slices.ContainsFunc(row[1:], func(v any) bool { return v != nil && !reflect.ValueOf(v).IsZero() })
+	})
 }
 
 // only returns the result with some of its rows.

@@ -84,8 +84,8 @@ type Config struct {
 	Kafka    kafka.Config
 	Registry registry.Config
 
-	// Notes lets people write annotations and save questions, which go to Kafka. False: the console shows
-	// those that there are.
+	// Notes lets people write annotations and save questions, and records who looked at
+	// whom; both go to Kafka. False: the console shows those that there are.
 	Notes bool
 
 	// FeedbackSecret opens the feedback links in delivered alerts: the secret of the
@@ -132,7 +132,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.WriteKey, "console-write-key", c.WriteKey, "write `key` in the example event of an empty page; empty shows a placeholder")
 	set.StringVar(&c.SendURL, "console-send-url", c.SendURL, "`URL` of the gateway to which the console sends test events, if it reaches it under another than console-gateway-url")
 	set.BoolVar(&c.Live, "console-live", c.Live, "show in the live view what the pipeline decided about each event: asks enrichers for it in Kafka, with the kafka-* settings")
-	set.BoolVar(&c.Notes, "console-notes", c.Notes, "take annotations, saved questions and boards: writes to the topic of notes in Kafka, with the kafka-* settings")
+	set.BoolVar(&c.Notes, "console-notes", c.Notes, "take annotations, saved questions and boards, and record who looked at whom: writes to topics in Kafka, with the kafka-* settings")
 	c.Kafka.Flags(set)
 	c.Registry.Flags(set)
 	set.Var(&c.FeedbackSecret, "console-feedback-secret", "`secret` that opens feedback links, or file:PATH, the same as alerts-feedback-secret; empty: links are refused")
@@ -204,6 +204,8 @@ type Dependencies struct {
 	Acknowledge func(context.Context, signal.Acknowledgement) error
 	// WriteNote takes the place of the log that Config.Notes opens, for tests.
 	WriteNote func(context.Context, *note.Note) error
+	// Look takes the place of the same log, for tests.
+	Look func(note.Look, func(error))
 }
 
 // Console is the server. Create it with New, then call Run once.
@@ -219,6 +221,7 @@ type Console struct {
 	// writeNote is nil if the console takes no notes; notes is then nil too.
 	writeNote func(context.Context, *note.Note) error
 	notes     *note.Log
+	looks     *looks
 	noteWait  time.Duration  // how long a page waits for the writer to load a note
 	verdicts  *verdicts.Feed // may be nil
 	gateway   *http.Client
@@ -288,10 +291,11 @@ func New(cfg Config, deps Dependencies) (*Console, error) {
 		writeNote: deps.WriteNote, notes: log, noteWait: 4 * time.Second,
 	}
 	if log != nil {
-		c.writeNote = log.Write
+		c.writeNote, deps.Look = log.Write, log.Look
 	}
+	c.looks = &looks{log: c.log, now: c.now, write: deps.Look, lost: c.metrics.looksLost}
 	c.access.apps, c.access.rights, c.access.provider = apps, rights, provider
-	c.asker = newAsker(cfg, conns, c.access.pseudonym, c.metrics, c.now)
+	c.asker = newAsker(cfg, conns, c.access.pseudonym, c.looks.saw, c.metrics, c.now)
 	return c, nil
 }
 
@@ -437,7 +441,7 @@ func (c *Console) handler(streams context.Context) http.Handler {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/overview", http.StatusFound) })
 	for path, view := range map[string]view{
 		"overview": c.overview, "usage": c.usage, "feature": c.feature, "accounts": c.accounts, "account": c.account, "person": c.person,
-		"explore": c.explore, "live": c.live, "quality": c.quality, "alerts": c.alerts, "explain": c.explain, "health": c.health, "search": c.search, "question": c.questionPage, "annotations": c.annotations, "boards": c.boards, "board": c.board,
+		"explore": c.explore, "live": c.live, "quality": c.quality, "alerts": c.alerts, "explain": c.explain, "health": c.health, "search": c.search, "question": c.questionPage, "annotations": c.annotations, "looks": c.looksPage, "boards": c.boards, "board": c.board,
 	} {
 		mux.HandleFunc("GET /"+path, c.serve(path, view))
 	}

@@ -81,6 +81,7 @@ func (c *Console) live(r *http.Request, s *scope) (*page.Page, error) {
 	if len(rows) > liveRows {
 		rows = rows[:liveRows]
 	}
+	c.sawLive(r.Context(), s.App, f, rows)
 	b := &liveBody{
 		Filter: f.text, Key: f.key, Rows: rows, Empty: c.empty(s), Verdicts: c.verdicts != nil, LeftOut: leftOutText(leftOut), Test: c.testForm(r),
 		Stream: s.link("/live/events", "q", f.text, "key", f.key, "verdict", f.verdict, "after", strconv.FormatInt(newest, 10)),
@@ -99,6 +100,13 @@ func (c *Console) live(r *http.Request, s *scope) (*page.Page, error) {
 		p.Sentence = fmt.Sprintf("No event of %s%s arrived in the last 15 minutes.", s.App, f.words())
 	}
 	return p, nil
+}
+
+// sawLive records that somebody limited the live view to a person and saw events of theirs.
+func (c *Console) sawLive(ctx context.Context, app string, f liveFilter, rows []liveRow) {
+	if f.text != "" && slices.ContainsFunc(rows, func(row liveRow) bool { return row.Who.ID == f.text }) {
+		c.looks.saw(signin.From(ctx), app, f.text, "")
+	}
 }
 
 // liveFilter is what a live view is limited to; its fields are empty for everything.
@@ -432,6 +440,7 @@ func (c *Console) stream(stop context.Context, w http.ResponseWriter, r *http.Re
 		case <-tick.C:
 		}
 		rows, note := v.next(r.Context())
+		c.sawLive(r.Context(), s.App, f, rows)
 		var html strings.Builder
 		for _, row := range rows {
 			part, err := c.pages.Fragment("live", "live-row", row)

@@ -130,6 +130,7 @@ type hourRow struct {
 }
 
 type healthBody struct {
+	Looks  string // address of who looked at whom, for admins
 	Hours  []hourRow
 	Tiles  []tile
 	Doors  map[string]door
@@ -141,7 +142,7 @@ func (c *Console) health(r *http.Request, s *scope) (*page.Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &healthBody{Doors: map[string]door{"conservation": s.door("conservation"), "freshness": s.door("freshness")}}
+	b := &healthBody{Looks: s.looksLink(), Doors: map[string]door{"conservation": s.door("conservation"), "freshness": s.door("freshness")}}
 	t := a["conservation"]
 	var accepted, rejected, duplicates, off int64
 	for i := range t.Rows {

@@ -114,7 +114,7 @@ func newMetrics(reg prometheus.Registerer, names *topic.Names) *metrics {
 	for _, t := range boundary.Topics(names) {
 		m.setAside.WithLabelValues(t)
 	}
-	for _, t := range []string{names.Catalog, names.Alerts, names.AlertState, names.Notes} {
+	for _, t := range []string{names.Catalog, names.Alerts, names.AlertState, names.Notes, names.Looks} {
 		m.skipped.WithLabelValues(t)
 	}
 	for _, o := range []string{verifiedEqual, verifiedRepaired, verifiedUnknown} {

@@ -16,6 +16,20 @@ func (s *Service) followNotes(ctx context.Context) error {
 	return s.followLogs(ctx, &logCopy{topic: s.names.Notes, table: "notes", row: noteRow, columns: noteColumns, versioned: true})
 }
 
+// followLooks copies who looked at whom, until ctx ends.
+func (s *Service) followLooks(ctx context.Context) error {
+	return s.followLogs(ctx, &logCopy{topic: s.names.Looks, table: "looks", row: lookRow, columns: "app_id, looked_at, viewer, person_id, account_id"})
+}
+
+// lookRow of a record of the looks.
+func lookRow(rec *kgo.Record) ([]any, error) {
+	l, err := note.DecodeLook(rec.Value)
+	if err != nil {
+		return nil, err
+	}
+	return []any{l.App, l.At.UTC(), l.Viewer, l.Person, l.Account}, nil
+}
+
 // noteRow of a record of the notes.
 func noteRow(rec *kgo.Record) ([]any, error) {
 	n, err := note.Decode(rec.Value)

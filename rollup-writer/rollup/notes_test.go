@@ -58,6 +58,32 @@ func TestNotesAreCopied(t *testing.T) {
 	}
 }
 
+// TestLooksAreCopied: each record is one row, with two writers after one another.
+func TestLooksAreCopied(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	at := time.Date(2026, 11, 20, 9, 30, 0, 0, time.UTC)
+	look := func(l note.Look) {
+		t.Helper()
+		l.App, l.At = "dev", at
+		produce(t, b.Client, topic.Unprefixed.Looks, "", l, at)
+	}
+	is := func(want ...string) {
+		t.Helper()
+		query := "SELECT concatWithSeparator(' ', app_id, toString(looked_at), viewer, person_id, account_id) FROM `" + b.Schema.Database + "`.who_looked"
+		b.Await(strings.Join(want, ", "), func() bool { return slices.Equal(b.strings(query), want) })
+	}
+	const when = "dev 2026-11-20 09:30:00.000 "
+	look(note.Look{Viewer: "joan", Person: "maria"})
+	look(note.Look{Person: "of nobody"}) // no release writes that
+	w := b.start()
+	is(when + "joan maria ")
+	w.End()
+	b.start()
+	look(note.Look{Viewer: "jim", Account: "acme"})
+	is(when+"joan maria ", when+"jim  acme")
+}
+
 // TestNotesOfATopicMadeAnew: a version counts although its offset is lower than that of
 // an earlier version in the topic before.
 func TestNotesOfATopicMadeAnew(t *testing.T) {

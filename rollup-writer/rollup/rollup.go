@@ -185,10 +185,12 @@ func (s *Service) serve(sig process.Signals) (err error) {
 	beside.Go(func() { signalsErr = s.followSignals(sig.Stop) }) // ends with sig.Stop
 	var notesErr error
 	beside.Go(func() { notesErr = s.followNotes(sig.Stop) }) // ends with sig.Stop
+	var looksErr error
+	beside.Go(func() { looksErr = s.followLooks(sig.Stop) }) // ends with sig.Stop
 	s.poll(sig.Stop)
 	s.stop(kill)
 	beside.Wait()
-	return errors.Join(catalogErr, signalsErr, notesErr)
+	return errors.Join(catalogErr, signalsErr, notesErr, looksErr)
 }
 
 // errRefused marks an error that waiting does not change.

@@ -56,16 +56,19 @@ const (
 	// ConsoleOf is Console for the rows of apps whose role the user has: the console
 	// asks about an app as that app's user. See docs/console.md, "Who may see it".
 	ConsoleOf = "console_of_app"
-	// Analyst reads the views of the database for people, and of them only rows of
-	// apps whose role the user has.
+	// Analyst reads the views of the database for people but whoLooked, and of them only
+	// rows of apps whose role the user has.
 	Analyst = "analyst"
 	// Events adds the stored tables to Analyst. See docs/security.md, "Stored tables".
 	Events = "events"
-	// EveryApp adds the stored tables and the rows of every app to Analyst.
+	// EveryApp adds the stored tables, whoLooked and the rows of every app to Analyst.
 	EveryApp = "every_app"
 
 	appPrefix = "app_"
 )
+
+// whoLooked is the view of what users of the console did.
+const whoLooked = "who_looked"
 
 // App is the role of one app.
 func App(id string) string { return appPrefix + id }
@@ -216,9 +219,11 @@ func (r *Rights) roles() ([]role, error) {
 		}
 		return grants
 	}
-	var views []string
+	var views, others []string // views that analysts read, and the other names
 	for _, n := range names {
-		if !slices.Contains(peopleTables, n) {
+		if slices.Contains(peopleTables, n) || n == whoLooked {
+			others = append(others, n)
+		} else {
 			views = append(views, n)
 		}
 	}
@@ -244,10 +249,10 @@ func (r *Rights) roles() ([]role, error) {
 		{name: Console, grants: []string{"SELECT, SHOW ON " + people}, reader: true},
 		{name: Alerts, grants: []string{"SELECT, SHOW ON " + people}},
 		{name: Analyst, grants: of(views), reader: true, quota: true},
-		{name: EveryApp, grants: of(peopleTables)},
+		{name: EveryApp, grants: of(others)},
 	}
 	// Row policies on a Distributed table do not reach the shards.
-	console := role{name: ConsoleOf, grants: of(views), reader: true}
+	console := role{name: ConsoleOf, grants: of(append(slices.Clone(views), whoLooked)), reader: true}
 	if r.Schema.Form.Cluster == "" {
 		roles = append(roles, role{name: Events, grants: of(peopleTables)})
 		console.grants = of(names)

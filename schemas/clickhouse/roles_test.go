@@ -223,6 +223,14 @@ func TestRoles(t *testing.T) {
 			same(t, name+" with the role events", apps(withTables, name), "dev")
 			same(t, name+" for the console of dev", apps(console, name), "dev")
 			same(t, name+" of every app", apps(every, name), "dev", "store")
+		case name == whoLooked:
+			for role, conn := range map[string]driver.Conn{"an analyst": dev, "the role events": withTables} {
+				if err := conn.Exec(t.Context(), "SELECT app_id FROM "+name); err == nil || !strings.Contains(err.Error(), "ACCESS_DENIED") && !strings.Contains(err.Error(), "Not enough privileges") {
+					t.Errorf("%s reads %s: %v", role, name, err)
+				}
+			}
+			same(t, name+" for the console of dev", apps(console, name), "dev")
+			same(t, name+" of every app", apps(every, name), "dev", "store")
 		default:
 			same(t, name+" of dev", apps(dev, name), "dev")
 			same(t, name+" for the console of dev", apps(console, name), "dev")

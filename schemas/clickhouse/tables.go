@@ -81,6 +81,7 @@ var Tables = []Table{
 	{Name: "signal_log", Kind: Machinery},
 	{Name: "health_scores", Kind: Machinery},
 	{Name: "notes", Kind: Machinery},
+	{Name: "looks", Kind: Machinery},
 	{Name: "catalog_features", Kind: Machinery},
 	{Name: "catalog_features_history", Kind: Machinery},
 	{Name: "catalog_metrics", Kind: Machinery},

@@ -206,6 +206,7 @@ func fillEveryName(t *testing.T, conn installed, i int) {
 	exec(t, conn.machinery, "INSERT INTO insight_rules (app_id, version, use, value, applied_at) VALUES ('dev', 1, 'activity', 'scan', '2026-11-21 12:00:00')")
 	exec(t, conn.machinery, "INSERT INTO signal_log (app_id, signal_use, alert_id, message_id, signal, state, level, subject, valid_from, written_at) VALUES ('dev', 'alert', 'a', 'm1', 'silent', 'firing', 'account', 'shop', '2026-11-21', "+at+"), ('dev', 'segment', 's', 'm2', 'regular', 'entered', 'account', 'shop', '2026-11-21', "+at+")")
 	exec(t, conn.machinery, "INSERT INTO health_scores (app_id, health_id, account_id, score, parts, written_at) VALUES ('dev', 'fit', 'shop', 50, [('use', 'behaviour', 1, 2, 1, 0.5, 0, 's')], "+at+")")
+	exec(t, conn.machinery, "INSERT INTO looks (app_id, looked_at, viewer, person_id, written_at) VALUES ('dev', '2026-11-21 12:00:00', 'joan', 'kept', "+at+")")
 	exec(t, conn.machinery, fmt.Sprintf(`INSERT INTO notes (app_id, kind, id, value, version, written_at) VALUES ('dev', 'annotation', 'r1', '{"annotation":{"at":"2026-11-21T00:00:00Z","whole_day":true,"category":"release","text":"release %[1]d"}}', %[1]d, %[2]s),
 		('dev', 'question', 'q1', '{"question":{"name":"n %[1]d","query":"show=active","boards":["b1"]}}', %[1]d, %[2]s), ('dev', 'board', 'b1', '{"board":{"name":"n %[1]d"}}', %[1]d, %[2]s)`, i, at))
 	exec(t, conn, "INSERT INTO rejected_events (app_id, stage, code, received_at, rejected_at) VALUES ('dev', 'gateway', 'bad', now(), now())")

@@ -62,6 +62,18 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+func TestLookIsRead(t *testing.T) {
+	l, err := DecodeLook([]byte(`{"app":"dev","at":"2026-11-20T15:00:00Z","viewer":"joan","person":"maria"}`))
+	if want := (Look{App: "dev", At: now, Viewer: "joan", Person: "maria"}); err != nil || l != want {
+		t.Errorf("got %+v, %v", l, err)
+	}
+	for _, broken := range []string{"", "[]", "{}", `{"app":"dev","person":"maria"}`} {
+		if _, err := DecodeLook([]byte(broken)); err == nil {
+			t.Errorf("%q was read", broken)
+		}
+	}
+}
+
 func TestValueIsRead(t *testing.T) {
 	n := annotation(nil)
 	if got, want := string(n.Value()), `{"app":"dev","kind":"annotation","id":"release-1.2","by":"maria","written_at":"2026-11-20T15:00:00Z",`+

@@ -26,6 +26,7 @@ type Names struct {
 	Alerts          string // what alerts said; see rollup-writer/alert
 	AlertState      string // what the evaluator and deliveries of alerts go on from
 	Notes           string // what people write down beside the numbers; see package note
+	Looks           string // who looked at whom in the console; see package note
 	Verdicts        string // what enrichers decided about single events; see package verdict
 	VerdictRequests string // for which apps they write that
 
@@ -75,6 +76,7 @@ func NewNames(prefix string) *Names {
 		Alerts:          prefix + "uptake.alerts.v1",
 		AlertState:      prefix + "uptake.alert-state.v1",
 		Notes:           prefix + "uptake.notes.v1",
+		Looks:           prefix + "uptake.looks.v1",
 		Verdicts:        prefix + "uptake.verdicts.v1",
 		VerdictRequests: prefix + "uptake.verdict-requests.v1",
 

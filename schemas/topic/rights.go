@@ -102,6 +102,7 @@ func (n *Names) Rights(user, enricherGroup string) []Right {
 			topic(n.Alerts, read, describeConfigs),
 			topic(n.AlertState, read, describeConfigs),
 			topic(n.Notes, read, describeConfigs),
+			topic(n.Looks, read, describeConfigs),
 			group(n.GroupRollupWriter, read),
 		}
 	case UserAlerts:
@@ -124,6 +125,7 @@ func (n *Names) Rights(user, enricherGroup string) []Right {
 			topic(n.Alerts, read, write),
 			topic(n.AlertState, read),
 			topic(n.Notes, write),
+			topic(n.Looks, write),
 			transactions(n.Alerts, false),
 		}
 	case UserOperator:

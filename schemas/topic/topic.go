@@ -117,6 +117,7 @@ func (n *Names) Specs(l Layout) []Spec {
 		spec(n.Alerts, 1, deletes, 90*day, createTime),
 		spec(n.AlertState, 1, compact, 0, createTime),
 		spec(n.Notes, 1, compact, 0, createTime),
+		spec(n.Looks, 1, deletes, 90*day, createTime),
 		short(spec(n.Verdicts, l.Partitions, deletes, time.Hour, appendTime)),
 		short(spec(n.VerdictRequests, 1, deletes, time.Hour, appendTime)),
 	}

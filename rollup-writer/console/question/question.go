@@ -29,6 +29,7 @@ type Question struct {
 	SQL        string
 	Parameters []string // names, sorted
 	People     People
+	Admins     bool // the answer is for admins only
 }
 
 // People says what of an answer is about single people, for viewers to whom they are
@@ -69,7 +70,7 @@ func load() map[string]*Question {
 }
 
 // parse reads a file: two comment lines, a third one if something of the answer is about
-// single people, then the statement.
+// single people, a fourth one if it is for admins only, then the statement.
 func parse(name, text string) (*Question, error) {
 	q := &Question{Name: name}
 	rest := text
@@ -89,6 +90,9 @@ func parse(name, text string) (*Question, error) {
 			return nil, fmt.Errorf("question %s: people must be `hidden`, `columns A, B` or `rows COLUMN=A,B` (got %q)", name, line)
 		}
 		rest = after
+	}
+	if line, after, _ := strings.Cut(rest, "\n"); line == "-- for: admins" {
+		q.Admins, rest = true, after
 	}
 	q.SQL = strings.TrimSpace(rest)
 	sum := sha256.Sum256([]byte(q.SQL))

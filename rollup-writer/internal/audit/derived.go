@@ -21,6 +21,7 @@ var Exceptions = map[string]string{
 	"signal_log":               fromSignals,
 	"health_scores":            fromSignals,
 	"notes":                    "copied from the compacted topic of notes: when the table is emptied, a writer that is started copies the newest version of every note again",
+	"looks":                    "copied from the topic of looks: when the table is emptied, a writer that is started copies again what the topic holds",
 	"schema_migrations":        "which migrations were applied: every command compares it with this release when it starts",
 	"schema_views":             "which views were applied: `rollup-writer migrate` applies again what differs",
 }

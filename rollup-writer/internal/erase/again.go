@@ -129,6 +129,7 @@ var idsOf = withRollups(map[string]string{
 	"identity_unlinks": "[('user', id), ('anonymous', id), ('user', user_id)]",
 	"metric_values":    "[('user', user_id), ('anonymous', anonymous_id), (toString(tupleElement(last, 'actor_kind')), tupleElement(last, 'actor_id'))]",
 	"signal_log":       "[(toString(level), subject)]",
+	"looks":            "[('user', person_id), ('anonymous', person_id)]",
 	"rejected_events":  "", // by their bytes, see strip
 })
 

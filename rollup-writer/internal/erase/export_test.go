@@ -68,6 +68,7 @@ func TestExportHasWhatEraseFinds(t *testing.T) {
 		`INSERT INTO rejected_events (app_id, stage, received_at, original) VALUES ('shop', 'gateway', now(), '{"userId":"jane"}'), ('shop', 'gateway', now(), '{"userId":"joan"}')`,
 		"INSERT INTO user_agents (app_id, user_agent, user_id, actor_kind, actor_id) VALUES ('shop', 'Agent/1', 'jane', 'user', 'jane'), ('shop', 'Agent of joans', 'joan', 'user', 'joan')",
 		"INSERT INTO signal_log (app_id, alert_id, message_id, level, subject) VALUES ('shop', 'al_1', 'm1', 'user', 'jane')",
+		"INSERT INTO looks (app_id, looked_at, viewer, person_id) VALUES ('shop', '2026-11-20 10:00:00', 'joan', 'jane'), ('shop', '2026-11-20 11:00:00', 'joan', 'joan')",
 	} {
 		if err := conn.Exec(ctx, q); err != nil {
 			t.Fatalf("%v in %s", err, q)

@@ -79,7 +79,7 @@ func (e *eraser) receipt(ctx context.Context, before []Rows) (*Receipt, error) {
 // holdings are the topics that keep records of people, and until when.
 func (e *eraser) holdings(ctx context.Context, now time.Time) (list []Holding, err error) {
 	for name, what := range map[string]string{
-		e.Names.Raw: "events as they were sent", e.Names.Links: "links, and the order itself", e.Names.Enriched: "events as they were counted", e.Names.Rejected: "what could not be used",
+		e.Names.Raw: "events as they were sent", e.Names.Links: "links, and the order itself", e.Names.Enriched: "events as they were counted", e.Names.Rejected: "what could not be used", e.Names.Looks: "who looked at the person in the console",
 	} {
 		keeps, err := e.retention(ctx, name)
 		if err != nil {

@@ -105,6 +105,9 @@ var targets = slices.Concat([]target{
 		return "((id_kind = 'anonymous' AND id IN " + l.of(kindAnonymous) + ") OR (id_kind = 'user' AND id IN " + l.of(kindUser) + ") OR user_id IN " + l.of(kindUser) + ")"
 	}, deleted, nil},
 	{"signal_log", func(l *list) string { return "level = 'user' AND subject IN " + l.of(kindUser) }, deleted, nil},
+	{"looks", func(l *list) string { return "person_id IN " + l.of(kindUser, kindAnonymous) }, func(_ *list, _, where string) string {
+		return "UPDATE person_id = '' WHERE " + where
+	}, nil},
 	{"identity_facts", func(l *list) string {
 		return "((fact = 'anonymous' AND (subject IN " + l.of(kindAnonymous) + " OR object IN " + l.of(kindUser) + "))" +
 			" OR (fact = 'alias' AND (subject IN " + l.of(kindUser, kindAnonymous) + " OR object IN " + l.of(kindUser) + "))" +
