@@ -58,9 +58,9 @@ GRANT ON CLUSTER `main` SELECT, SHOW ON `uptake`.* TO `uptake_alerts` WITH REPLA
 
 GRANT ON CLUSTER `main` SELECT ON `uptake`.`accounts`, SELECT ON `uptake`.`usage_hourly` TO `uptake_analyst` WITH REPLACE OPTION;
 
-GRANT ON CLUSTER `main` SELECT ON `uptake`.`events`, SELECT ON `uptake`.`rejected_events` TO `uptake_every_app` WITH REPLACE OPTION;
+GRANT ON CLUSTER `main` SELECT ON `uptake`.`events` TO `uptake_every_app` WITH REPLACE OPTION;
 
-GRANT ON CLUSTER `main` SELECT ON `uptake`.`accounts`, SELECT ON `uptake`.`usage_hourly` TO `uptake_console_of_app` WITH REPLACE OPTION;
+GRANT ON CLUSTER `main` SELECT ON `uptake`.`accounts`, SELECT ON `uptake`.`usage_hourly`, SELECT ON `uptake`.`who_looked` TO `uptake_console_of_app` WITH REPLACE OPTION;
 
 DROP ROW POLICY IF EXISTS `uptake_apps` ON `uptake`.`gone` ON CLUSTER `main`;
 

@@ -60,7 +60,7 @@ GRANT SELECT, SHOW ON `uptake`.* TO `uptake_alerts` WITH REPLACE OPTION;
 
 GRANT SELECT ON `uptake`.`accounts`, SELECT ON `uptake`.`usage_hourly` TO `uptake_analyst` WITH REPLACE OPTION;
 
-GRANT SELECT ON `uptake`.`events`, SELECT ON `uptake`.`rejected_events` TO `uptake_every_app` WITH REPLACE OPTION;
+GRANT SELECT ON `uptake`.`events` TO `uptake_every_app` WITH REPLACE OPTION;
 
 GRANT SELECT ON `uptake`.`events`, SELECT ON `uptake`.`rejected_events` TO `uptake_events` WITH REPLACE OPTION;
 

@@ -679,6 +679,24 @@ FROM `uptake`.`events` AS e
 WHERE e.kind IN ('track', 'page', 'screen', 'api_call') AND e.user_agent != '' AND (e.user_id != '' OR e.anonymous_id != '')
 GROUP BY app_id, user_agent, anonymous_id, user_id, actor_kind, actor_id;
 
+-- 0016_looks
+
+CREATE TABLE IF NOT EXISTS `uptake_internal`.`looks`
+(
+    `app_id` LowCardinality(String),
+    `looked_at` DateTime64(3, 'UTC'),
+    `viewer` String COMMENT 'Name from the sign-in',
+    `person_id` String COMMENT 'User or visitor; empty: the people of account_id, or an erased person',
+    `account_id` String,
+    `written_at` DateTime64(3, 'UTC'),
+    `log_topic_id` LowCardinality(String),
+    `log_offset` Int64
+)
+ENGINE = ReplacingMergeTree(written_at)
+ORDER BY (app_id, looked_at, log_topic_id, log_offset)
+TTL toDateTime(looked_at) + INTERVAL 400 DAY
+COMMENT 'Who looked at whom';
+
 -- view account_feature_daily
 
 CREATE OR REPLACE VIEW `uptake`.`account_feature_daily`
