@@ -115,7 +115,7 @@ func TestScoresEqualBruteForce(t *testing.T) {
 			for _, s := range list {
 				if holds, _ := s.rules(f, "a")(at).Fires.Holds(s.rules(f, "a")(at).Value, at); holds {
 					in++
-					if s.versions[0].id() != bandSignal("fit", band) {
+					if s.versions[0].id() != "fit:"+band {
 						t.Fatalf("seed %d at %d: in %s, want %s", seed, at, s.id, band)
 					}
 				}

@@ -28,9 +28,9 @@ func FuzzAgainstStandard(f *testing.F) {
 			t.Fatalf("EndValue(%q): got valid %v, want %v", b, valid, want)
 		}
 		if KindAt(b, i) == String {
-			want, escaped := EndString(b, i)
-			if want != Bad && (escaped || bytes.ContainsFunc(b[i:want], func(r rune) bool { return r >= utf8.RuneSelf })) {
-				want = Bad
+			want := Bad // the end of a string of printable ASCII without escapes
+			if n := bytes.IndexFunc(b[i+1:], func(r rune) bool { return r < ' ' || r == '"' || r == '\\' || r >= utf8.RuneSelf }); n >= 0 && b[i+1+n] == '"' {
+				want = i + 1 + n + 1
 			}
 			if got := EndASCII(b, i); got != want {
 				t.Fatalf("EndASCII(%q): got %d, want %d", b, got, want)

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,11 +58,16 @@ func (c *cluster) check(sent map[string]call) {
 					c.fatalf("%+v is linked to %+v", r, a.Links)
 				}
 			case event.ActorUser:
-				if root := tx.root(app, r.Actor); root != r.Actor {
+				way := wayOf(r.Actor, func(id string) alias {
+					u, _ := tx.user(app, id)
+					return alias{UserID: u.Alias, First: u.AliasFirst}
+				})
+				if root := way[len(way)-1]; root != r.Actor {
 					c.fatalf("%+v counts for a user whose root is %s", r, root)
 				}
-				if account, known, _ := accountAt(tx.resolve(app, r.Actor), r.Hour); known && r.Source == event.AccountNone {
-					c.fatalf("%+v has no account, and its user is in %s", r, account)
+				of, _ := tx.user(app, r.Actor)
+				if i := slices.IndexFunc(of.Memberships, func(m membership) bool { return m.AccountID != "" }); i >= 0 && r.Source == event.AccountNone {
+					c.fatalf("%+v has no account, and its user is in %s", r, of.Memberships[i].AccountID)
 				}
 			}
 		}

@@ -101,13 +101,17 @@ func (o *oracle) target(u string) (best alias) {
 }
 
 // way is the users from u to its root.
-func (o *oracle) way(u string) []string {
+func (o *oracle) way(u string) []string { return wayOf(u, o.target) }
+
+// wayOf follows aliases from u to its root. In a cycle the alias that was first said
+// last is not in force; of equal ones that of the greatest user.
+func wayOf(u string, target func(string) alias) []string {
 	var way []string
 	for {
 		if i := slices.Index(way, u); i >= 0 {
 			last := i
 			for j := i; j < len(way); j++ {
-				a, b := o.target(way[j]).First, o.target(way[last]).First
+				a, b := target(way[j]).First, target(way[last]).First
 				if a > b || (a == b && way[j] > way[last]) {
 					last = j
 				}
@@ -115,7 +119,7 @@ func (o *oracle) way(u string) []string {
 			return way[:last+1]
 		}
 		way = append(way, u)
-		next := o.target(u).UserID
+		next := target(u).UserID
 		if next == "" {
 			return way
 		}
