@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/plugin/kslog"
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
+	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
@@ -192,15 +191,7 @@ func (p *producer) progress(ctx context.Context) {
 
 // replace logs what the client knows, closes it and opens another one.
 func (p *producer) replace(wait time.Duration) {
-	stacks := make([]byte, 4<<20)
-	stacks = stacks[:runtime.Stack(stacks, true)]
-	path := "not written"
-	if f, err := os.CreateTemp("", "uptake-gateway-stall-*.txt"); err == nil {
-		path = f.Name()
-		if _, err = f.Write(stacks); errors.Join(err, f.Close()) != nil {
-			path = "not written: " + err.Error()
-		}
-	}
+	path := ops.Stacks("uptake-gateway-stall-*.txt")
 	p.log.Error("records are in flight and none is acked; replacing the kafka client", "in_flight", p.unacked(), "for", wait.Round(time.Second), "stacks", path)
 	p.metrics.stalls.Inc()
 	p.reopen()

@@ -78,13 +78,16 @@ type Config struct {
 	// SessionTimeout is how long the group waits for a heartbeat of the evaluator
 	// before another one takes over.
 	SessionTimeout time.Duration
+	// StallTimeout is how long work may wait without progress until the clients are
+	// replaced.
+	StallTimeout time.Duration
 }
 
 // DefaultConfig evaluates every minute.
 func DefaultConfig() Config {
 	return Config{
 		Kafka: kafka.DefaultConfig("rollup-writer-alerts"), ClickHouse: clickhouse.DefaultConfig(),
-		Interval: time.Minute, Settle: 10 * time.Minute, Horizon: 35 * day, SessionTimeout: 15 * time.Second,
+		Interval: time.Minute, Settle: 10 * time.Minute, Horizon: 35 * day, SessionTimeout: 15 * time.Second, StallTimeout: 10 * time.Minute,
 	}
 }
 
@@ -101,6 +104,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.DurationVar(&c.Settle, "alerts-settle", c.Settle, "how long after its end an hour or a day is evaluated")
 	set.DurationVar(&c.Horizon, "alerts-horizon", c.Horizon, "how far back late events and corrections change earlier outcomes")
 	set.DurationVar(&c.SessionTimeout, "alerts-session-timeout", c.SessionTimeout, "after this long without a heartbeat another process takes over")
+	set.DurationVar(&c.StallTimeout, "alerts-stall-timeout", c.StallTimeout, "how long a step of an evaluation or a delivery may take, or nobody may evaluate, until the clients are replaced; must be longer than ClickHouse takes to read everything for one app")
 }
 
 // Validate reports all faults.
@@ -135,6 +139,9 @@ func (c *Config) Validate() error {
 	if c.SessionTimeout < time.Second || c.SessionTimeout > 30*time.Minute {
 		errs = append(errs, fmt.Errorf("alerts-session-timeout must be 1s to 30m (got %s)", c.SessionTimeout))
 	}
+	if c.StallTimeout < time.Second || c.StallTimeout > 24*time.Hour {
+		errs = append(errs, fmt.Errorf("alerts-stall-timeout must be 1s to 24h (got %s)", c.StallTimeout))
+	}
 	return errors.Join(errs...)
 }
 
@@ -160,6 +167,13 @@ type Service struct {
 	metrics metrics
 	hit     func(step string) error // failpoint.Hit
 	fault   atomic.Pointer[string]  // why it is not ready; nil: it is
+	slow    atomic.Pointer[string]  // which work waits without progress; nil: none
+
+	// Of the watch (watch.go).
+	progress            *progress
+	leading             atomic.Bool
+	member              atomic.Value // string: of the group
+	watchPause, endWait time.Duration
 
 	// Owned by the goroutine of Run, while it evaluates.
 	definitions map[string]*insight.Definitions
@@ -181,6 +195,8 @@ type metrics struct {
 	dead       *prometheus.CounterVec
 	skipped    *prometheus.CounterVec
 	last       prometheus.Gauge
+	waiting    prometheus.Gauge
+	stalls     prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) metrics {
@@ -194,6 +210,8 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		dead:       f.NewCounterVec(prometheus.CounterOpts{Name: "uptake_alerts_dead_total", Help: "Messages that were given up."}, []string{"target"}),
 		skipped:    f.NewCounterVec(prometheus.CounterOpts{Name: "uptake_alerts_skipped_records_total", Help: "Records that no release can have written, by topic."}, []string{"topic"}),
 		last:       f.NewGauge(prometheus.GaugeOpts{Name: "uptake_alerts_last_round_seconds", Help: "Unix time of the last evaluation that succeeded."}),
+		waiting:    f.NewGauge(prometheus.GaugeOpts{Name: "uptake_alerts_waiting_seconds", Help: "How long the present step, an attempt of delivery beyond its timeout, or an evaluator to appear has been waited for."}),
+		stalls:     f.NewCounter(prometheus.CounterOpts{Name: "uptake_alerts_stalls_total", Help: "Times that clients were replaced since work waited without progress."}),
 	}
 }
 
@@ -204,7 +222,7 @@ func (s *Service) skipped(rec *kgo.Record, err error) {
 
 // New checks the files that cfg names.
 func New(cfg Config, d Dependencies) (*Service, error) {
-	s := &Service{cfg: cfg, names: cfg.Kafka.Names(), log: d.Logger, now: d.Now, ready: d.Ready, targets: &deliver.Targets{}, metrics: newMetrics(d.Metrics), hit: failpoint.Hit}
+	s := &Service{cfg: cfg, names: cfg.Kafka.Names(), log: d.Logger, now: d.Now, ready: d.Ready, targets: &deliver.Targets{}, metrics: newMetrics(d.Metrics), hit: failpoint.Hit, progress: &progress{}, watchPause: min(5*time.Second, cfg.StallTimeout/4), endWait: endWait}
 	var err error
 	if s.kafka, err = cfg.Kafka.Options(d.Logger, nil); err != nil {
 		return nil, err
@@ -221,8 +239,10 @@ func New(cfg Config, d Dependencies) (*Service, error) {
 	s.fault.Store(&starting)
 	if d.Health != nil {
 		d.Health.Register("alerts", func() error {
-			if why := s.fault.Load(); why != nil {
-				return errors.New(*why)
+			for _, why := range []*string{s.fault.Load(), s.slow.Load()} {
+				if why != nil {
+					return errors.New(*why)
+				}
 			}
 			return nil
 		})
@@ -247,25 +267,34 @@ func (c *Config) files() (map[string]*insight.Definitions, error) {
 }
 
 // Run evaluates and delivers while it is assigned the partition of the alerts log, and
-// waits for it otherwise, until it is asked to stop.
+// waits for it otherwise, until it is asked to stop. When work waits and nothing moves, it
+// starts again with new clients (watch.go).
 func (s *Service) Run(sig process.Signals) error {
+	return s.session(sig.Stop, s.serve)
+}
+
+// serve is Run until ctx ends.
+func (s *Service) serve(ctx context.Context) error {
+	s.progress.enter("start")
 	conn, err := clickhouse.OpenViews(&s.cfg.ClickHouse)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }() // only reads were made
 	s.store = store{conn}
-	if s.codec, err = s.cfg.Registry.Codec(sig.Stop); err != nil {
+	if s.codec, err = s.cfg.Registry.Codec(ctx); err != nil {
 		return err
 	}
 	turns := make(chan bool, 1)
 	var mine atomic.Bool
 	turn := func(has bool) func(context.Context, *kgo.Client, map[string][]int32) {
-		return func(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
+		return func(_ context.Context, cl *kgo.Client, parts map[string][]int32) {
 			if len(parts[s.names.Alerts]) == 0 {
 				return
 			}
 			mine.Store(has)
+			id, _ := cl.GroupMetadata()
+			s.member.Store(id)
 			select {
 			case turns <- has:
 			default: // there is a turn to be seen; it looks at mine
@@ -282,26 +311,27 @@ func (s *Service) Run(sig process.Signals) error {
 	if err != nil {
 		return fmt.Errorf("join group %s: %w", s.names.GroupAlerts, err)
 	}
-	if err := topic.CheckRights(sig.Stop, kadm.NewClient(group), s.names.Rights(topic.UserAlerts, topic.BaseGroupEnricher)); err != nil {
+	if err := topic.CheckRights(ctx, kadm.NewClient(group), s.names.Rights(topic.UserAlerts, topic.BaseGroupEnricher)); err != nil {
 		group.Close()
 		return err
 	}
-	if _, err := s.names.Check(sig.Stop, kadm.NewClient(group), s.names.Alerts, s.names.AlertState); err != nil {
+	if _, err := s.names.Check(ctx, kadm.NewClient(group), s.names.Alerts, s.names.AlertState); err != nil {
 		group.Close()
 		return err
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	defer group.Close()
+	defer s.leave(group)
 	wg.Go(func() { // ends with group
 		for {
 			// A group needs a member that fetches. The fetched records are ignored;
 			// memory reads the log itself, up to its end.
-			if fetches := group.PollFetches(sig.Stop); fetches.IsClientClosed() || sig.Stop.Err() != nil {
+			if fetches := group.PollFetches(ctx); fetches.IsClientClosed() || ctx.Err() != nil {
 				return
 			}
 		}
 	})
+	s.progress.enter("")
 	s.fault.Store(nil) // also while another process evaluates
 	if s.ready != nil {
 		s.ready()
@@ -309,8 +339,8 @@ func (s *Service) Run(sig process.Signals) error {
 	pause := backoff.Backoff{Min: time.Second, Max: 30 * time.Second}
 	for {
 		if mine.Load() {
-			err := s.lead(sig.Stop, turns, &mine, &pause)
-			if sig.Stop.Err() != nil {
+			err := s.lead(ctx, turns, &mine, &pause)
+			if ctx.Err() != nil {
 				return nil
 			}
 			if err != nil {
@@ -318,17 +348,32 @@ func (s *Service) Run(sig process.Signals) error {
 				why := "evaluation failed: " + err.Error()
 				s.fault.Store(&why)
 				s.log.Error("evaluation failed; retrying", "error", err)
-				if backoff.Sleep(sig.Stop, pause.Next()) != nil {
+				if backoff.Sleep(ctx, pause.Next()) != nil {
 					return nil
 				}
 			}
 			continue
 		}
 		select {
-		case <-sig.Stop.Done():
+		case <-ctx.Done():
 			return nil
 		case <-turns:
 		}
+	}
+}
+
+// leave closes the client of the group. One that hangs is abandoned: the group forgets it
+// after alerts-session-timeout.
+func (s *Service) leave(group *kgo.Client) {
+	closed := make(chan struct{})
+	go func() { // ends when the client does, perhaps never if it hangs
+		defer close(closed)
+		group.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(askTimeout):
+		s.log.Error("the client of the group does not close", "group", s.names.GroupAlerts)
 	}
 }
 
@@ -336,7 +381,12 @@ func (s *Service) Run(sig process.Signals) error {
 // ends. It starts from the state in the log.
 func (s *Service) lead(ctx context.Context, turns <-chan bool, mine *atomic.Bool, pause *backoff.Backoff) (err error) {
 	s.metrics.evaluating.Set(1)
-	defer s.metrics.evaluating.Set(0)
+	s.leading.Store(true)
+	defer func() {
+		s.metrics.evaluating.Set(0)
+		s.leading.Store(false)
+		s.progress.enter("")
+	}()
 	s.log.Info("evaluating")
 	r, err := reader.New(s.kafka...)
 	if err != nil {
@@ -360,12 +410,14 @@ func (s *Service) lead(ctx context.Context, turns <-chan bool, mine *atomic.Bool
 	for mine.Load() {
 		now := s.now()
 		if !now.Before(next) {
+			s.progress.enter("read the definitions, and how far the writers have come")
 			if err := s.again(ctx, now); err != nil {
 				return err
 			}
 			next = now.Add(s.cfg.Interval)
 			pause.Reset()
 		}
+		s.progress.enter("read the alerts log and the state")
 		if err := s.memory.catchUp(ctx); err != nil {
 			return err
 		}
@@ -373,12 +425,14 @@ func (s *Service) lead(ctx context.Context, turns <-chan bool, mine *atomic.Bool
 		if err := d.start(attempts, now); err != nil {
 			return err
 		}
+		s.progress.idle(fmt.Sprintf("read up to %v, %d subjects, %d messages to deliver, next round at %s", s.memory.next, len(s.memory.subjects), d.waiting(), next.UTC().Format(time.RFC3339)))
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-turns:
 		case <-ticker.C:
 		case a := <-d.results:
+			s.progress.enter("record deliveries")
 			if err := d.finish(ctx, a); err != nil {
 				return err
 			}

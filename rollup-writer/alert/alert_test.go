@@ -64,6 +64,8 @@ type bench struct {
 	t        *testing.T
 	cfg      Config
 	position int64
+	dir      string
+	receiver string // its URL
 
 	mu       sync.Mutex // covers what follows
 	answer   func(n int) int
@@ -92,19 +94,27 @@ func newBench(t *testing.T) *bench {
 		}
 	}))
 	t.Cleanup(receiver.Close)
-	dir := t.TempDir()
-	file := func(name, text string) string {
-		p := filepath.Join(dir, name)
-		if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return p
-	}
+	b.dir, b.receiver = t.TempDir(), receiver.URL
 	b.cfg.Kafka, b.cfg.ClickHouse = cfg.Kafka, cfg.ClickHouse
-	b.cfg.Definitions = []string{"dev=" + file("insight.yaml", definitions)}
-	b.cfg.Targets = file("targets.yaml", fmt.Sprintf("allow: [127.0.0.1]\ntargets: [{name: cs, kind: webhook, url: %q, segments: [regular]}]", receiver.URL))
+	b.cfg.Definitions = []string{"dev=" + b.file("insight.yaml", definitions)}
+	b.target("timeout: 10s")
 	b.cfg.Interval, b.cfg.SessionTimeout = time.Second, 6*time.Second
 	return b
+}
+
+func (b *bench) file(name, text string) string {
+	b.t.Helper()
+	p := filepath.Join(b.dir, name)
+	if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	return p
+}
+
+// target has the receiver told, with a setting.
+func (b *bench) target(setting string) {
+	b.t.Helper()
+	b.cfg.Targets = b.file("targets.yaml", fmt.Sprintf("allow: [127.0.0.1]\ntargets: [{name: cs, kind: webhook, url: %q, segments: [regular], %s}]", b.receiver, setting))
 }
 
 // use has an account use the product on days before the day of now, and has the

@@ -2,6 +2,7 @@ package alert
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -91,6 +92,7 @@ func (d *dispatcher) start(ctx context.Context, now time.Time) error {
 			return err
 		}
 		d.running++
+		d.s.progress.began(b.Target, time.Now().Add(d.s.targets.Timeout(b.Target)))
 		go func() { // ends with the attempt, for which drain waits
 			err := d.s.targets.Send(ctx, b, now)
 			if after := d.s.hit("alerts.after-send"); err == nil {
@@ -106,6 +108,7 @@ func (d *dispatcher) start(ctx context.Context, now time.Time) error {
 // be sent again, under its id.
 func (d *dispatcher) finish(ctx context.Context, a attempt) error {
 	d.running--
+	d.s.progress.ended(a.Target)
 	now := d.s.now()
 	delivered, dead := d.queues[a.Target].Done(a.Batch, a.err, now)
 	switch {
@@ -136,12 +139,32 @@ func (d *dispatcher) finish(ctx context.Context, a attempt) error {
 	return nil
 }
 
-// drain waits for the attempts in progress.
+// waiting is the number of messages that wait or are being sent.
+func (d *dispatcher) waiting() (n int) {
+	for _, q := range d.queues {
+		n += q.Len()
+	}
+	return n
+}
+
+// drainWait is how long attempts may take to end when they are cancelled.
+const drainWait = 10 * time.Second
+
+// drain waits for the attempts in progress, which were cancelled. One that does not end is
+// abandoned: its message has no mark and will be sent again.
 func (d *dispatcher) drain(ctx context.Context) error {
 	var first error
+	d.s.progress.enter("wait for deliveries to end")
+	ctx, cancel := context.WithTimeout(ctx, drainWait)
+	defer cancel()
 	for d.running > 0 {
-		if err := d.finish(ctx, <-d.results); err != nil && first == nil {
-			first = err
+		select {
+		case a := <-d.results:
+			if err := d.finish(ctx, a); err != nil && first == nil {
+				first = err
+			}
+		case <-ctx.Done():
+			return errors.Join(first, fmt.Errorf("%d attempts to deliver did not end when they were cancelled", d.running))
 		}
 	}
 	return first

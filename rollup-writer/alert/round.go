@@ -88,6 +88,7 @@ func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag ti
 	// Data read from ClickHouse is valid for any state on which the round decides: it
 	// is a function of the events, not of earlier outcomes. Definitions are decided
 	// below, and read here to know which queries are needed.
+	s.progress.enter("evaluate app " + app + ": read the log")
 	if err := s.memory.catchUp(ctx); err != nil {
 		return nil, err
 	}
@@ -114,10 +115,12 @@ func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag ti
 			return s.base.apps[app], nil // nothing has changed
 		}
 	}
+	s.progress.enter("evaluate app " + app + ": read ClickHouse")
 	parts, b, err := s.read(ctx, app, list, tick, within)
 	if err != nil {
 		return nil, err
 	}
+	s.progress.enter("evaluate app " + app + ": decide and write")
 	written, err := arbiter.Write(ctx, arbiter.Config{
 		Options: s.kafka, TransactionalID: transactionalID(s.names),
 		Attempted: func(err error) { s.log.Info("repeating the round", "error", err) },

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"runtime"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -13,6 +11,7 @@ import (
 
 	"github.com/uptakehq/uptake/rollup-writer/internal/boundary"
 	"github.com/uptakehq/uptake/schemas/svc/backoff"
+	"github.com/uptakehq/uptake/schemas/svc/ops"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
@@ -137,15 +136,7 @@ func (s *Service) judge(moved map[*partition]movement, ends kadm.ListedOffsets, 
 
 // dump logs what the service and its client know.
 func (s *Service) dump(list map[*partition]int64, text string) {
-	stacks := make([]byte, 4<<20)
-	stacks = stacks[:runtime.Stack(stacks, true)]
-	path := "not written"
-	if f, err := os.CreateTemp("", "uptake-writer-stall-*.txt"); err == nil {
-		path = f.Name()
-		if _, err = f.Write(stacks); errors.Join(err, f.Close()) != nil {
-			path = "not written: " + err.Error()
-		}
-	}
+	path := ops.Stacks("uptake-writer-stall-*.txt")
 	s.log.Error("records wait without progress; replacing the client", "reason", text, "stacks", path)
 	for p, end := range list {
 		s.log.Error("partition", "topic", p.topic, "partition", p.number, "committed", p.committed.Load(), "end", end,

@@ -52,6 +52,16 @@ func (ts *Targets) Send(ctx context.Context, b Batch, now time.Time) error {
 	return &PermanentError{fmt.Errorf("there is no target %s", b.Target)}
 }
 
+// Timeout of an attempt to reach a target; 0 if there is no such target.
+func (ts *Targets) Timeout(target string) time.Duration {
+	for i := range ts.Targets {
+		if ts.Targets[i].Name == target {
+			return ts.Targets[i].Timeout
+		}
+	}
+	return 0
+}
+
 // Webhook is the body of a webhook in the form of Standard Webhooks.
 type Webhook struct {
 	Type      string         `json:"type"` // alert.firing
