@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/uptakehq/uptake/schemas/topic"
@@ -24,14 +25,8 @@ type undertaker struct {
 	suspect map[string]time.Time // when a member was first seen to be doubtful
 }
 
-// bury looks once.
+// bury looks once at the groups of a run's services.
 func (u *undertaker) bury(ctx context.Context, e *env) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	groups, err := kadm.NewClient(e.producer).DescribeGroups(ctx, topic.Unprefixed.GroupEnricher, topic.Unprefixed.GroupRollupWriter)
-	if err != nil {
-		return fmt.Errorf("describe groups: %w", err)
-	}
 	alive := map[string]bool{}
 	for _, list := range e.members {
 		for _, m := range list {
@@ -40,6 +35,17 @@ func (u *undertaker) bury(ctx context.Context, e *env) error {
 	}
 	for _, m := range e.spawned() {
 		alive[m.Label()] = m.Running()
+	}
+	return u.buryIn(ctx, e.producer, alive, topic.Unprefixed.GroupEnricher, topic.Unprefixed.GroupRollupWriter)
+}
+
+// buryIn looks once at groups; alive are the members that run, by name.
+func (u *undertaker) buryIn(ctx context.Context, client *kgo.Client, alive map[string]bool, names ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	groups, err := kadm.NewClient(client).DescribeGroups(ctx, names...)
+	if err != nil {
+		return fmt.Errorf("describe groups: %w", err)
 	}
 	seen := map[string]time.Time{}
 	for _, g := range groups {
@@ -72,7 +78,7 @@ func (u *undertaker) bury(ctx context.Context, e *env) error {
 		if len(req.Members) == 0 {
 			continue
 		}
-		if _, err := req.RequestWith(ctx, e.producer); err != nil {
+		if _, err := req.RequestWith(ctx, client); err != nil {
 			return fmt.Errorf("remove members from group %s: %w", g.Group, err)
 		}
 	}

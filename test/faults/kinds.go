@@ -254,11 +254,8 @@ func terminate(service string) func(context.Context, *env, *fault) (string, erro
 // no handler for the signal yet. One with a known mistake may never end.
 func (e *env) terminate(ctx context.Context, m member) error {
 	err := m.Stop(ctx)
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() && ws.Signal() == syscall.SIGTERM {
-			return nil
-		}
+	if signaled(err) {
+		return nil
 	}
 	if err != nil && e.control.mistake != "" {
 		m.Kill()
@@ -272,6 +269,16 @@ func (e *env) terminate(ctx context.Context, m member) error {
 func (e *env) asleep(f *fault) time.Duration {
 	least, most := time.Second.Seconds(), e.cfg.MaxPause.Seconds()
 	return time.Duration(least * math.Pow(most/least, f.rng.Float64()) * float64(time.Second))
+}
+
+// signaled reports whether err says that SIGTERM itself has ended a process.
+func signaled(err error) bool {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	ws, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && ws.Signaled() && ws.Signal() == syscall.SIGTERM
 }
 
 func pause(service string) func(context.Context, *env, *fault) (string, error) {

@@ -35,6 +35,9 @@ func (s *Stack) process(service, name string) (*Process, error) {
 		p.args = append(p.args, "-data-dir", dir, "-instance-id", name)
 	case Writer:
 		p.args = append(p.args, s.tables(s.writersClickHouse())...)
+	case Alerts:
+		p.binary, p.args[0] = s.binaries[Writer], "alerts"
+		p.args = append(p.args, s.tables(s.writersClickHouse())...)
 	}
 	p.args = append(p.args, s.cfg.Args[service]...)
 	p.env = s.cfg.Env[service]

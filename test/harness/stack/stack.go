@@ -36,6 +36,8 @@ const (
 	Gateway  = "ingest-gateway"
 	Enricher = "enricher"
 	Writer   = "rollup-writer"
+	// Alerts is `rollup-writer alerts`, for Spawn.
+	Alerts = "alerts"
 )
 
 // What every stack serves.
