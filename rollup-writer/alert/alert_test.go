@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/sqltest"
 	"github.com/uptakehq/uptake/rollup-writer/internal/writertest"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
+	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/signal"
 	"github.com/uptakehq/uptake/schemas/svc/process"
 	"github.com/uptakehq/uptake/schemas/topic"
@@ -66,6 +68,7 @@ type bench struct {
 	position int64
 	dir      string
 	receiver string // its URL
+	user     string // whom use is by
 
 	mu       sync.Mutex // covers what follows
 	answer   func(n int) int
@@ -75,7 +78,7 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{Bench: writertest.New(t), t: t, cfg: DefaultConfig()}
+	b := &bench{Bench: writertest.New(t), t: t, cfg: DefaultConfig(), user: "u"}
 	addr, db := sqltest.Database(t)
 	cfg := b.Config(addr, db)
 	b.Migrate(cfg)
@@ -125,7 +128,7 @@ func (b *bench) use(account string, days ...int) {
 	var values []string
 	for _, d := range days {
 		at := now.AddDate(0, 0, -d).Format(time.DateTime)
-		values = append(values, fmt.Sprintf("('dev', '%s-%d-%d', 'track', 'x', 'u', 'u', 'user', '%s', 'scan', 1, '%s', '%s')", account, d, b.position, account, at, at))
+		values = append(values, fmt.Sprintf("('dev', '%s-%d-%d', 'track', 'x', '%s', '%s', 'user', '%s', 'scan', 1, '%s', '%s')", account, d, b.position, b.user, b.user, account, at, at))
 	}
 	if err := b.SQL.Exec(context.Background(), "INSERT INTO events (app_id, message_id, kind, event, user_id, actor_id, actor_kind, account_id, feature_id, quantity, received_at, event_time) VALUES "+strings.Join(values, ", ")); err != nil {
 		b.t.Fatal(err)
@@ -320,6 +323,106 @@ func TestAppliedDefinitionsAreEvaluated(t *testing.T) {
 		t.Fatal(applied, err)
 	}
 	b.await("regular acme entered: segment regular", "silent acme firing: 0 events in 7d, below 1")
+}
+
+// Of a user who was erased nothing is said any more: not that what was said before is not
+// true, which is how evaluation sees it that their events have lost their name, and nothing
+// that was not delivered yet.
+func TestNothingIsSaidOfErasedUsers(t *testing.T) {
+	b := newBench(t)
+	text := strings.ReplaceAll(definitions, "    owner: cs\n", "    owner: cs\n    level: user\n")
+	b.cfg.Definitions = []string{"dev=" + b.file("users.yaml", text)}
+	for _, b.user = range []string{"jane", "jim"} {
+		b.use("acme", days(20, 9)...)
+	}
+	b.start(nil)
+	said := func(user string) []string {
+		return []string{fmt.Sprintf("regular %s entered: segment regular", user), fmt.Sprintf("silent %s firing: 0 events in 7d, below 1", user)}
+	}
+	b.await(slices.Concat(said("jane"), said("jim"))...)
+
+	erase := func(user string) {
+		t.Helper()
+		key, value := signal.ErasedUser("dev", bytes.Repeat([]byte{1}, event.EraseKeyBytes), user)
+		if err := b.Client.ProduceSync(t.Context(), &kgo.Record{Topic: topic.Unprefixed.AlertState, Key: []byte(key), Value: value}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	erase("jane")
+	for _, table := range []string{"usage_hourly", "user_feature_daily"} {
+		if err := b.SQL.Exec(t.Context(), b.Schema.Alter(table)+" DELETE WHERE actor_id IN ('jane', 'jim') SETTINGS mutations_sync = 2"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.user = "joan"
+	b.use("beta", days(5, 3)...)
+	b.awaitStates("joan entered", "jim retracted")
+	for _, r := range b.log() {
+		if r.Subject == "jane" && r.State != signal.Entered && r.State != signal.Firing {
+			t.Errorf("said of a user who was erased: %s %s: %s", r.Signal, r.State, r.Reason)
+		}
+	}
+
+	// What the receiver does not take is not sent any more.
+	b.mu.Lock()
+	b.answer = func(int) int { return http.StatusServiceUnavailable }
+	b.mu.Unlock()
+	b.user = "josh"
+	b.use("gamma", days(5, 3)...)
+	b.awaitStates("josh entered")
+	erase("josh")
+	opts, err := b.cfg.Kafka.Options(b.Log, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range b.log() {
+		switch err := Redeliver(t.Context(), opts, topic.Unprefixed, r.ID, "cs", now); {
+		case (r.Subject == "josh" || r.Subject == "jane") && (err == nil || !strings.Contains(err.Error(), "a user who was erased")):
+			t.Errorf("%s of %s can be delivered again: %v", r.State, r.Subject, err)
+		case r.Subject == "jim" && err != nil:
+			t.Error(err)
+		}
+	}
+	b.Await("what is not about josh to be sent again", func() bool { return b.attempts("jim") > 2 })
+	before := b.attempts("josh")
+	b.mu.Lock()
+	b.answer = nil
+	b.mu.Unlock()
+	b.Await("it to be taken", func() bool { return b.attempts("jim") > 6 })
+	time.Sleep(minRetry)
+	if n := b.attempts("josh"); n != before {
+		t.Errorf("%d more attempts to deliver what is about a user who was erased", n-before)
+	}
+}
+
+// minRetry is longer than the pause before a second attempt.
+const minRetry = 6 * time.Second
+
+// attempts counts the requests about a subject.
+func (b *bench) attempts(subject string) (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, r := range b.received {
+		if r.Data.Subject == subject {
+			n++
+		}
+	}
+	return n
+}
+
+// awaitStates waits until subjects were said to be in a state.
+func (b *bench) awaitStates(want ...string) {
+	b.t.Helper()
+	b.Await(fmt.Sprint(want), func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for _, w := range want {
+			if !slices.ContainsFunc(b.received, func(r deliver.Webhook) bool { return r.Data.Subject+" "+r.Data.State == w }) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // Nothing is evaluated while the writers lag more than the window.

@@ -28,6 +28,7 @@ type dispatcher struct {
 	queues  map[string]*deliver.Queue
 	results chan attempt
 	running int
+	erased  int64 // memory.erasedAt up to which messages were dropped
 }
 
 func newDispatcher(s *Service) *dispatcher {
@@ -42,10 +43,20 @@ func newDispatcher(s *Service) *dispatcher {
 // take adds new messages in memory to the queues of the targets that want them.
 func (d *dispatcher) take(now time.Time) {
 	m := d.s.memory
+	if m.erasedAt != d.erased {
+		d.erased = m.erasedAt
+		for id, r := range m.records {
+			if m.erased.Names(r) {
+				for _, q := range d.queues {
+					q.Drop(id)
+				}
+			}
+		}
+	}
 	for _, id := range m.fresh {
 		r := m.records[id]
-		if r == nil {
-			continue // its record is older than the log
+		if r == nil || m.erased.Names(r) {
+			continue // its record is older than the log, or about a person who was erased
 		}
 		for i := range d.s.targets.Targets {
 			t := &d.s.targets.Targets[i]

@@ -44,6 +44,8 @@ type memory struct {
 	alerts   map[string]*signal.Record    // by alert id, the newest record that is no acknowledgement
 	health   map[string][sha256.Size]byte // hashes of scores
 	fresh    []string                     // keys of marks and ids of records that are new
+	erased   signal.ErasedUsers           // of whom nothing is said or delivered any more
+	erasedAt int64                        // offset after the newest record that added one
 	skipped  func(*kgo.Record, error)
 
 	// foreign is what was read by app and not written by this process, since its last
@@ -203,6 +205,10 @@ func (m *memory) takeState(rec *kgo.Record) error {
 		}
 	case signal.KeyHealth:
 		m.health[k] = sha256.Sum256(rec.Value)
+	case signal.KeyErased:
+		if _, err = m.erased.Take(k, rec.Value); err == nil {
+			m.erasedAt = rec.Offset + 1
+		}
 	case signal.KeyDelivery:
 		var d mark
 		if err = json.Unmarshal(rec.Value, &d); err == nil {

@@ -49,6 +49,9 @@ func acknowledge(ctx context.Context, opts []kgo.Opt, names *topic.Names, a sign
 		if last == nil {
 			return nil, fmt.Errorf("no alert %s in the log", a.AlertID)
 		}
+		if m.erased.Names(last) {
+			return nil, fmt.Errorf("alert %s is about a user who was erased", a.AlertID)
+		}
 		r := *last
 		r.ID = "msg_" + uuid.Must(uuid.NewV7()).String()
 		r.State, r.Silent, r.Written, r.By, r.Feedback, r.Note = signal.Acknowledged, true, now.UTC(), a.By, a.Feedback, a.Note
@@ -62,6 +65,9 @@ func Redeliver(ctx context.Context, opts []kgo.Opt, names *topic.Names, id, targ
 	return order(ctx, opts, names, func(m *memory) (*kgo.Record, error) {
 		if m.records[id] == nil {
 			return nil, fmt.Errorf("no message %s in the log", id)
+		}
+		if m.erased.Names(m.records[id]) {
+			return nil, fmt.Errorf("message %s is about a user who was erased", id)
 		}
 		return stateRecord(names, signal.Key(signal.KeyDelivery, id, target), mark{State: markAgain, At: now.UTC()}), nil
 	})

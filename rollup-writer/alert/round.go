@@ -366,6 +366,13 @@ func (s *Service) advance(app string, sig *definition, f *facts, subject string,
 		Inactive: !sig.active(f, subject), Excluded: excluded,
 		NewID: func(from evaluate.Tick, n int) string { return alertID(app, sig.use, sig.id, subject, from, n) },
 	})
+	if (len(outcomes) > 0 || !state.Equal(&before)) && sig.level == insight.LevelUser && s.memory.erased.Has(app, subject) {
+		// The user's events have no name any more, which would look like a correction.
+		if had {
+			records = append(records, stateRecord(s.names, k, nil))
+		}
+		return records
+	}
 	for _, o := range outcomes {
 		records = append(records, alertRecord(s.names, s.record(app, sig, f, subject, o, excluded)))
 	}

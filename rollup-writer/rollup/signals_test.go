@@ -1,6 +1,7 @@
 package rollup
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/signal"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
@@ -100,4 +102,49 @@ func produce(t *testing.T, cl *kgo.Client, name, key string, value any, at time.
 	if err := cl.ProduceSync(t.Context(), r).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// What was said of a user who was erased since is not copied again: not by a writer that
+// starts with an empty table, and not while it runs. Others are, and so is an account of
+// the same name.
+func TestSignalsOfErasedUsersAreNotCopied(t *testing.T) {
+	b := newBench(t)
+	b.init()
+	at := time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
+	say := func(level, subject string) {
+		t.Helper()
+		r := signal.Record{Message: signal.Message{
+			ID: "m" + level + subject, AlertID: "a" + level + subject, App: "dev", Signal: "silent", State: signal.Firing, Level: level, Subject: subject, At: at,
+		}, Use: "alert", From: at, Written: at}
+		produce(t, b.Client, topic.Unprefixed.Alerts, signal.Key("dev", "alert", "silent", subject), r, at)
+	}
+	erase := func(user string) {
+		t.Helper()
+		key, value := signal.ErasedUser("dev", bytes.Repeat([]byte{1}, event.EraseKeyBytes), user)
+		produce(t, b.Client, topic.Unprefixed.AlertState, key, json.RawMessage(value), at)
+	}
+	copied := func(want ...string) {
+		t.Helper()
+		b.Await("what is copied", func() bool {
+			return slices.Equal(b.strings("SELECT concatWithSeparator(' ', toString(level), subject) FROM signal_log ORDER BY level, subject"), want)
+		})
+	}
+	for _, subject := range []string{"jane", "janet"} {
+		say("account", subject)
+		say("user", subject)
+	}
+	erase("jane")
+	w := b.start()
+	copied("account jane", "account janet", "user janet")
+	erase("jim")
+	time.Sleep(3 * copyPause) // an erasure takes longer until nothing is said any more
+	say("user", "jim")
+	say("user", "joan")
+	copied("account jane", "account janet", "user janet", "user joan")
+	w.End()
+	if err := b.SQL.Exec(t.Context(), "TRUNCATE TABLE signal_log"); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	copied("account jane", "account janet", "user janet", "user joan")
 }

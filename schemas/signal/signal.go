@@ -131,6 +131,7 @@ const (
 	KeySubject  = "s" // what evaluation of a signal goes on from, for a subject
 	KeyDelivery = "d" // how the delivery of a message ended
 	KeyHealth   = "h" // app, definition, account: a Health
+	KeyErased   = "e" // app, hash of a user who was erased: see ErasedUsers
 )
 
 // Key joins the parts of a key of topic.AlertState.

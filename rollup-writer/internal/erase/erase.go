@@ -18,7 +18,8 @@
 //  2. An order goes into every partition of links. Its enricher deletes the state of
 //     the ids, drops later events of them, and writes a control record by which the
 //     writer moves their counts to an actor without a name, in the same accounts and
-//     features.
+//     features. Before it, hashes of the users go into the state of alerts, so that
+//     nothing is said of them any more (signals.go).
 //  3. When every partition has executed it, the ids are looked up again: a call in
 //     transit may have named another one. Steps 2 and 3 repeat until no id is new and
 //     no rollup counts anything for the ids. After that no new row can name one of
@@ -29,8 +30,9 @@
 //     which add up to zero, are deleted, and so are the facts about their identity.
 //     Metrics that their calls reported are kept for their accounts, under a keyed
 //     hash.
+//     The state of alerts about them is deleted.
 //  5. The rows that are left are counted, in every table that has a column for ids, and in
-//     the changelog of identity state. The list is dropped.
+//     the changelogs of identity state and of alerts. The list is dropped.
 //
 // # Shared devices
 //
@@ -145,6 +147,7 @@ type eraser struct {
 	list       list
 	known      map[event.KnownPair]bool // pairs to withdraw
 	ordered    map[string]bool          // what orders of this run have named
+	silenced   map[string]bool          // users of whom alerts say nothing any more
 	pause      func(context.Context) error
 }
 
@@ -201,6 +204,9 @@ func (e *eraser) run(ctx context.Context) (*Receipt, error) {
 	if err := e.sweep(ctx); err != nil {
 		return nil, err
 	}
+	if err := e.forgetSignals(ctx); err != nil {
+		return nil, err
+	}
 	receipt, err := e.receipt(ctx, before)
 	if err != nil {
 		return nil, err
@@ -229,6 +235,9 @@ func (e *eraser) rounds(ctx context.Context) error {
 			orders = e.orders(counted)
 		}
 		e.Logger.Info("order to erase", "round", round+1, "users", len(e.list.users), "anonymous_ids", len(e.list.anonymous), "records", len(orders))
+		if err := e.silence(ctx); err != nil {
+			return err
+		}
 		if err := e.order(ctx, orders); err != nil {
 			return err
 		}

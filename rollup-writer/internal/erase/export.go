@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -20,7 +21,7 @@ import (
 // last one how many lines there are: an export without it was cut short.
 type Exported struct {
 	// In is where the line's data are: person (the first line), a table or view of
-	// ClickHouse, the topic of identity state, kafka (a topic that keeps records until a
+	// ClickHouse, the topic of identity state or of the state of alerts, kafka (a topic that keeps records until a
 	// time; its records are not read), or end.
 	In string `json:"in"`
 
@@ -83,6 +84,20 @@ func Export(ctx context.Context, cfg Config, dep Dependencies, w io.Writer) (lin
 	})
 	if err = errors.Join(err, failed); err != nil {
 		return lines, err
+	}
+	states, err := e.signalStates(ctx)
+	if err != nil {
+		return lines, err
+	}
+	for _, key := range slices.Sorted(maps.Keys(states)) {
+		parts := strings.SplitN(key, "\x00", 5)
+		row, err := json.Marshal(map[string]any{"use": parts[2], "signal": parts[3], "user": parts[4], "state": json.RawMessage(states[key].Value)})
+		if err != nil {
+			return lines, fmt.Errorf("state of alerts, %q: %w", key, err)
+		}
+		if err := put(&Exported{In: e.Names.AlertState, Row: row}); err != nil {
+			return lines, err
+		}
 	}
 	holdings, err := e.holdings(ctx, now)
 	if err != nil {

@@ -20,8 +20,10 @@ type Receipt struct {
 	AnonymousIDs []string `json:"anonymous_ids"`
 	Tables       []Rows   `json:"tables"`
 	// Changelog counts records of identity state that name the person.
-	Changelog uint64    `json:"changelog_left"`
-	Kafka     []Holding `json:"kafka"`
+	Changelog uint64 `json:"changelog_left"`
+	// Signals counts records of the state of alerts about the person.
+	Signals uint64    `json:"alert_state_left"`
+	Kafka   []Holding `json:"kafka"`
 	// Complete means that nothing is left except what Kafka keeps until retention
 	// removes it.
 	Complete bool      `json:"complete"`
@@ -71,7 +73,12 @@ func (e *eraser) receipt(ctx context.Context, before []Rows) (*Receipt, error) {
 	}); err != nil {
 		return nil, err
 	}
-	r.Complete = r.Complete && r.Changelog == 0
+	states, err := e.signalStates(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.Signals = uint64(len(states))
+	r.Complete = r.Complete && r.Changelog == 0 && r.Signals == 0
 	r.Kafka, err = e.holdings(ctx, r.At)
 	return r, err
 }
@@ -159,7 +166,7 @@ func (r *Receipt) WriteText(w io.Writer) error {
 	for _, rows := range r.Tables {
 		fmt.Fprintf(t, "%s\t%d\t%d\n", rows.Table, rows.Before, rows.Left)
 	}
-	fmt.Fprintf(t, "changelog of identity state\t\t%d\n\nKafka keeps\tuntil\n", r.Changelog)
+	fmt.Fprintf(t, "changelog of identity state\t\t%d\nstate of alerts\t\t%d\n\nKafka keeps\tuntil\n", r.Changelog, r.Signals)
 	for _, h := range r.Kafka {
 		until := "forever: set retention.ms"
 		if !h.Until.IsZero() {
@@ -167,7 +174,7 @@ func (r *Receipt) WriteText(w io.Writer) error {
 		}
 		fmt.Fprintf(t, "%s (%s)\t%s\n", h.Topic, h.What, until)
 	}
-	end := "\nnothing is left in the tables and in identity state\n"
+	end := "\nnothing is left in the tables, in identity state and in the state of alerts\n"
 	if !r.Complete {
 		end = "\nrows are left\n"
 	}
