@@ -16,6 +16,7 @@ import (
 
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/longtest"
+	"github.com/uptakehq/uptake/test/harness/kit"
 )
 
 // leave is the scenario of a page that is left while events wait.
@@ -23,25 +24,6 @@ const leave = "page left"
 
 // browserFaults are those that a page's SDK can meet and tell.
 var browserFaults = []string{err5, busy, limit, cut, lost, leave}
-
-// chromium returns the browser, and skips the test where there is none.
-func chromium(t *testing.T) string {
-	t.Helper()
-	for _, name := range []string{os.Getenv("UPTAKE_CHROMIUM"), "chromium", "chromium-browser", "google-chrome"} {
-		if name == "" {
-			continue
-		}
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	const text = "no Chromium: install one, or name it in UPTAKE_CHROMIUM"
-	if os.Getenv(requireEnv) != "" {
-		t.Fatal(text)
-	}
-	t.Skip("THE BROWSER SDKS ARE NOT TESTED: " + text)
-	return ""
-}
 
 func browserClients() []client {
 	return []client{
@@ -133,8 +115,8 @@ func (c *client) browserFaults() []string {
 // TestBrowsers runs the browser SDKs in Chromium, on a page of another origin.
 func TestBrowsers(t *testing.T) {
 	longtest.Only(t)
-	path := chromium(t)
-	dir := npm.folder(t)
+	path := kit.Chromium(t)
+	dir := npm.Folder(t)
 	all := browserClients()
 	s := forTest(t)
 	site := httptest.NewServer(newSite(filepath.Join(dir, "node_modules")))

@@ -44,7 +44,7 @@ func servers() []client { return slices.Concat(clients(), goClients(), httpClien
 // every scenario.
 func TestSDKs(t *testing.T) {
 	s := forTest(t)
-	dir, goDir := npm.folder(t), goSDKs.folder(t)
+	dir, goDir := npm.Folder(t), goSDKs.Folder(t)
 	table := results{path: root + "/docs/sources/conformance.md", title: "Conformance", faults: faults}
 	s.runAll(t, servers(), &table, func(c client, scenarios []scenario) map[string]outcome {
 		if c.language == goLanguage {

@@ -13,12 +13,13 @@ import (
 
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/test/harness/kit"
 )
 
 // goSDKs are the SDKs for Go: one program that is a module of its own.
-var goSDKs = kit{
-	name: "sdks-go", tools: []string{"go"}, from: "drivers/go", files: []string{"go.mod", "go.sum", "main.go", "sdks.go"},
-	install: []string{"env", "GOWORK=off", "go", "build", "-o", "drivers", "."}, timeout: 5 * time.Minute,
+var goSDKs = kit.Kit{
+	Name: "sdks-go", Tools: []string{"go"}, From: "drivers/go", Files: []string{"go.mod", "go.sum", "main.go", "sdks.go"},
+	Install: []string{"env", "GOWORK=off", "go", "build", "-o", "drivers", "."}, Timeout: 5 * time.Minute,
 }
 
 // runGo runs the driver of an SDK for Go over scenarios.

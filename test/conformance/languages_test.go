@@ -12,12 +12,13 @@ import (
 
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/longtest"
+	"github.com/uptakehq/uptake/test/harness/kit"
 )
 
 // language is one in which SDKs run in a process of their own.
 type language struct {
 	name string
-	kit  kit
+	kit  kit.Kit
 	// command runs the driver of the language's SDKs, given the kit's folder.
 	command func(dir string) *exec.Cmd
 }
@@ -25,9 +26,9 @@ type language struct {
 var languages = []language{
 	{
 		name: "Python",
-		kit: kit{
-			name: "sdks-python", tools: []string{"python3"}, from: "drivers/python", files: []string{"requirements.txt"},
-			install: []string{"python3", "-m", "pip", "install", "--quiet", "--no-deps", "--target", "lib", "-r", "requirements.txt"}, timeout: 10 * time.Minute,
+		kit: kit.Kit{
+			Name: "sdks-python", Tools: []string{"python3"}, From: "drivers/python", Files: []string{"requirements.txt"},
+			Install: []string{"python3", "-m", "pip", "install", "--quiet", "--no-deps", "--target", "lib", "-r", "requirements.txt"}, Timeout: 10 * time.Minute,
 		},
 		command: func(dir string) *exec.Cmd {
 			cmd := exec.Command("python3", "drivers/python/run.py")
@@ -37,9 +38,9 @@ var languages = []language{
 	},
 	{
 		name: "Java",
-		kit: kit{
-			name: "sdks-java", tools: []string{"java", "javac", "mvn"}, from: "drivers/java", files: []string{"pom.xml", "Drivers.java"},
-			install: []string{"sh", "-c", `mvn -q -B dependency:copy-dependencies -DoutputDirectory=lib && javac -nowarn -cp 'lib/*' -d classes Drivers.java`}, timeout: 10 * time.Minute,
+		kit: kit.Kit{
+			Name: "sdks-java", Tools: []string{"java", "javac", "mvn"}, From: "drivers/java", Files: []string{"pom.xml", "Drivers.java"},
+			Install: []string{"sh", "-c", `mvn -q -B dependency:copy-dependencies -DoutputDirectory=lib && javac -nowarn -cp 'lib/*' -d classes Drivers.java`}, Timeout: 10 * time.Minute,
 		},
 		command: func(dir string) *exec.Cmd {
 			return exec.Command("java", "-cp", filepath.Join(dir, "classes")+":"+filepath.Join(dir, "lib", "*"), "Drivers")
@@ -47,10 +48,10 @@ var languages = []language{
 	},
 	{
 		name: "Rust",
-		kit: kit{
-			name: "sdks-rust", tools: []string{"cargo", "cc"}, from: "drivers/rust", files: []string{"Cargo.toml", "Cargo.lock", "src/main.rs"},
+		kit: kit.Kit{
+			Name: "sdks-rust", Tools: []string{"cargo", "cc"}, From: "drivers/rust", Files: []string{"Cargo.toml", "Cargo.lock", "src/main.rs"},
 			// What the SDKs depend on is compiled once, whatever becomes of the driver.
-			install: []string{"sh", "-c", `cargo build --quiet --locked --target-dir ../sdks-rust-target && cp ../sdks-rust-target/debug/uptake-conformance-drivers drivers`}, timeout: 30 * time.Minute,
+			Install: []string{"sh", "-c", `cargo build --quiet --locked --target-dir ../sdks-rust-target && cp ../sdks-rust-target/debug/uptake-conformance-drivers drivers`}, Timeout: 30 * time.Minute,
 		},
 		command: func(dir string) *exec.Cmd { return exec.Command(filepath.Join(dir, "drivers")) },
 	},
@@ -95,7 +96,7 @@ func TestLanguages(t *testing.T) {
 		before := len(ran)
 		if l.wanted() {
 			t.Run(l.name, func(t *testing.T) { // skips a language that is not there
-				dir := l.kit.folder(t)
+				dir := l.kit.Folder(t)
 				for _, c := range languageClients()[l.name] {
 					ran = append(ran, c)
 					commands[c.sdk] = func() *exec.Cmd { return l.command(dir) }

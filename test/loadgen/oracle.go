@@ -228,3 +228,15 @@ func (o *Oracle) stored(present func(messageID string) bool) map[string]counted 
 	}
 	return out
 }
+
+// Counted returns what has to count of the acked events, in no order: whom and what each
+// counts for once every link, membership and role is known.
+func (o *Oracle) Counted() []Row {
+	var rows []Row
+	for _, c := range o.stored(func(string) bool { return false }) {
+		if c.usage() {
+			rows = append(rows, c.row())
+		}
+	}
+	return rows
+}

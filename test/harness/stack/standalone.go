@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -24,6 +25,7 @@ type Standalone struct {
 	Kafka          string
 	ClickHouse     string // native
 	ClickHouseHTTP string
+	Console        string // host:port of the pages
 
 	cfg StandaloneConfig
 }
@@ -42,7 +44,7 @@ func StartStandalone(ctx context.Context, cfg StandaloneConfig) (*Standalone, er
 		return nil, err
 	}
 	s := &Standalone{
-		Gateway: addrs[0], Kafka: addrs[1], ClickHouse: addrs[2], ClickHouseHTTP: addrs[3],
+		Gateway: addrs[0], Kafka: addrs[1], ClickHouse: addrs[2], ClickHouseHTTP: addrs[3], Console: addrs[5],
 		Process: &Process{
 			Name: "standalone", Metrics: addrs[4], binary: binary, log: filepath.Join(cfg.Dir, "standalone.log"),
 			args: []string{
@@ -56,6 +58,12 @@ func StartStandalone(ctx context.Context, cfg StandaloneConfig) (*Standalone, er
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// ConsoleToken returns the token with which the pages open.
+func (s *Standalone) ConsoleToken() (string, error) {
+	b, err := os.ReadFile(filepath.Join(s.cfg.Dir, "data", "console-token"))
+	return strings.TrimSpace(string(b)), err
 }
 
 // Start starts it, on the data and addresses that it has, and waits until it
