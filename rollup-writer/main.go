@@ -40,6 +40,7 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		command("replay-rejected", "send rejected events again, repaired by a patch, under their message ids", replayRejected),
 		command("retention", "delete events after the retention of the privacy rules", retain),
 		command("console", "serve the web pages; only reads ClickHouse", serveConsole),
+		command("annotate", "put a release or another event on the time axes of an app's charts", annotate),
 		command("erase", "delete a person's data and report what remains; enrichers and writers must run", runErase),
 		command("export", "write all that is held of a person, as JSON lines; changes nothing", runExport),
 		command("backup", "back up ClickHouse, with the offsets up to which it holds the log; writers pause meanwhile", backup),

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/uptakehq/uptake/rollup-writer/console/page"
+	"github.com/uptakehq/uptake/rollup-writer/console/signin"
 	"github.com/uptakehq/uptake/schemas/note"
 )
 
@@ -37,7 +38,9 @@ func (c *Console) mark(ctx context.Context, s *scope, chart *page.Lines) error {
 		chart.Marks = append(chart.Marks, page.Mark{Day: at, When: at.Format("2 Jan 2006 15:04"), Kind: "catalog", Text: fmt.Sprintf("catalog version %d applied", number(versions.cell(i, "catalog_version")))})
 	}
 	slices.SortStableFunc(chart.Marks, func(a, b page.Mark) int { return a.Day.Compare(b.Day) })
-	chart.Annotate = s.link("/annotations")
+	if s.grant.Role >= signin.Analyst {
+		chart.Annotate = s.link("/annotations")
+	}
 	return nil
 }
 
@@ -160,24 +163,8 @@ func (c *Console) annotateByProgram(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusBadRequest, "bad_json", errors.New("the body must be one object"))
 		return
 	}
-	n := &note.Note{
-		App: r.URL.Query().Get("app"), Kind: note.KindAnnotation, ID: cmp.Or(given.ID, note.NewID()), By: cmp.Or(given.By, "program"), Written: c.now().UTC().Truncate(time.Millisecond),
-		Annotation: &note.Annotation{At: c.now().UTC().Truncate(time.Second), Category: cmp.Or(given.Category, "release"), Text: given.Text},
-	}
-	if given.At != "" {
-		var err error
-		n.Annotation.At, err = time.Parse(time.RFC3339, given.At)
-		if err != nil {
-			n.Annotation.At, err = time.Parse(time.DateOnly, given.At)
-			n.Annotation.WholeDay = err == nil
-		}
-		if err != nil {
-			refuse(http.StatusBadRequest, "bad_field", fmt.Errorf("at must be a day such as 2026-11-20 or an instant such as 2026-11-20T15:04:05Z (got %.40q)", given.At))
-			return
-		}
-		n.Annotation.At = n.Annotation.At.UTC()
-	}
-	if err := n.Validate(); err != nil {
+	n, err := note.NewAnnotation(r.URL.Query().Get("app"), note.Given{ID: given.ID, At: given.At, Category: given.Category, Text: given.Text, By: given.By}, c.now())
+	if err != nil {
 		refuse(http.StatusBadRequest, "bad_field", err)
 		return
 	}

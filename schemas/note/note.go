@@ -9,6 +9,7 @@
 package note
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -156,6 +157,35 @@ func (a *Annotation) validate(now time.Time) error {
 		errs = append(errs, fmt.Errorf("category must be one of %s (got %q)", strings.Join(Categories, ", "), a.Category))
 	}
 	return errors.Join(append(errs, checkText("text", a.Text, MaxText, true))...)
+}
+
+// Given is an annotation as a program writes it: Text must be given.
+type Given struct {
+	ID       string // empty: a new one; of the same id the later annotation counts
+	At       string // a day or an instant; empty: now
+	Category string // empty: release
+	Text     string
+	By       string // empty: program
+}
+
+// NewAnnotation returns the note of a program's annotation, or all its faults.
+func NewAnnotation(app string, g Given, now time.Time) (*Note, error) {
+	n := &Note{
+		App: app, Kind: KindAnnotation, ID: cmp.Or(g.ID, NewID()), By: cmp.Or(g.By, "program"), Written: now.UTC().Truncate(time.Millisecond),
+		Annotation: &Annotation{At: now.UTC().Truncate(time.Second), Category: cmp.Or(g.Category, "release"), Text: g.Text},
+	}
+	if g.At != "" {
+		at, err := time.Parse(time.RFC3339, g.At)
+		if err != nil {
+			at, err = time.Parse(time.DateOnly, g.At)
+			n.Annotation.WholeDay = err == nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("at must be a day such as 2026-11-20 or an instant such as 2026-11-20T15:04:05Z (got %.40q)", g.At)
+		}
+		n.Annotation.At = at.UTC()
+	}
+	return n, n.Validate()
 }
 
 func checkID(id string) error {
