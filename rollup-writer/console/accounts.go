@@ -3,6 +3,7 @@ package console
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -385,7 +386,13 @@ func (s *scope) shown(v any) string {
 	case []string:
 		return strings.Join(t, ", ")
 	case map[time.Time]int64:
-		return fmt.Sprintf("%d days", len(t))
+		return page.Plural(len(t), "day", "days")
+	case map[string]string:
+		var pairs []string
+		for _, k := range slices.Sorted(maps.Keys(t)) {
+			pairs = append(pairs, k+": "+t[k])
+		}
+		return strings.Join(pairs, ", ")
 	}
 	return fmt.Sprint(v)
 }

@@ -302,7 +302,7 @@ func (c *Console) saved(ctx context.Context, s *scope, q *savedQuestion) (*http.
 	for _, name := range []string{"from", "to", "before", "first", "end"} {
 		own.values[name] = s.values[name]
 	}
-	own.From, own.To, own.Before, own.Now, own.names, own.grant = s.From, s.To, s.Before, s.Now, s.names, s.grant
+	own.From, own.To, own.Before, own.Now, own.names, own.features, own.grant = s.From, s.To, s.Before, s.Now, s.names, s.features, s.grant
 	return r, own, nil
 }
 

@@ -769,3 +769,29 @@ func TestSignalsAreShown(t *testing.T) {
 		}
 	}
 }
+
+// Charts reach to the period's end, also where nothing happened on its last days: else the
+// last day with something would stand for the one that is not over.
+func TestAxisReachesToThePeriodsEnd(t *testing.T) {
+	s := start(t)
+	s.insert(usage{"shop", "user", "maria", "scan", "Scan", today.AddDate(0, 0, -5)})
+	for _, target := range []string{"/explore?app=dev&p=7d&zone=UTC&show=trends&by=feature", "/explore?app=dev&p=7d&zone=UTC&show=sessions", "/explore?app=dev&p=7d&zone=UTC&show=active"} {
+		html := s.page(target)
+		if !strings.Contains(html, "Fri 20 Nov 2026\n0 ") || !strings.Contains(html, "Sat 14 Nov 2026\n0 ") || !strings.Contains(html, "Sun 15 Nov 2026\n1 ") {
+			t.Errorf("%s: the chart has not all days of the period", target)
+		}
+	}
+	at := func(day string) time.Time {
+		d, err := time.Parse(time.DateOnly, day)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	scope := &scope{From: at("2026-10-28"), To: at("2026-11-04"), Zone: time.UTC}
+	for grain, want := range map[string][]time.Time{"week": {at("2026-10-19"), at("2026-10-26"), at("2026-11-02")}, "month": {at("2026-10-01"), at("2026-10-19"), at("2026-11-01")}} {
+		if got := scope.axis(grain, []time.Time{at("2026-10-19")}); !slices.Equal(got, want) {
+			t.Errorf("by %s: got %v, want %v", grain, got, want)
+		}
+	}
+}

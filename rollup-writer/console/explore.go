@@ -137,20 +137,19 @@ func (c *Console) trends(r *http.Request, s *scope, b *exploreBody) (string, err
 	people := map[string]map[time.Time]float64{}
 	var days []time.Time
 	for i := range trend.Rows {
-		value, day := text(trend.cell(i, "value")), instant(trend.cell(i, "day"))
+		value, day := text(trend.cell(i, "value")), instant(trend.cell(i, "day")).UTC()
 		if byValue[value] == nil {
 			byValue[value], people[value] = &total{value: value}, map[time.Time]float64{}
 		}
 		t := byValue[value]
 		t.most, t.events = max(t.most, number(trend.cell(i, "people"))), t.events+number(trend.cell(i, "events"))
 		people[value][day] = fraction(trend.cell(i, "people"))
-		if len(days) == 0 || !days[len(days)-1].Equal(day) {
-			days = append(days, day)
-		}
+		days = append(days, day)
 	}
 	if len(days) == 0 {
 		return fmt.Sprintf("Nobody was active in %s.", s.period()), nil
 	}
+	days = s.axis(s.values["grain"], days)
 	totals := slices.SortedFunc(maps.Values(byValue), func(a, b *total) int {
 		return cmp.Or(cmp.Compare(b.most, a.most), cmp.Compare(b.events, a.events), cmp.Compare(a.value, b.value))
 	})
@@ -330,7 +329,14 @@ func (c *Console) retentionTab(r *http.Request, s *scope, b *exploreBody) (strin
 	if back, of := weekOne(b.Retention); of > 0 {
 		return fmt.Sprintf("Of the people who first used %s in the last 12 weeks, %s came back in the week after.", what, page.Percent(float64(back)/float64(of))), nil
 	}
-	return fmt.Sprintf("Nobody used %s in the last 12 weeks.", what), nil
+	var first int64
+	for _, row := range b.Retention.Rows {
+		first += row.Size
+	}
+	if first > 0 {
+		return fmt.Sprintf("%s first used %s in the last 12 weeks; the week after is not over for anybody.", page.Plural(first, "person", "people"), what), nil
+	}
+	return fmt.Sprintf("Nobody used %s for the first time in the last 12 weeks.", what), nil
 }
 
 // pathRow is a path with how many sessions took it.

@@ -417,7 +417,7 @@ func (c *Console) stream(stop context.Context, w http.ResponseWriter, r *http.Re
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if s.names, err = c.accountNames(r.Context(), s.App); err != nil {
+	if err := c.addNames(r.Context(), s); err != nil {
 		c.log.Warn("live view", "error", err) // ids do as well
 	}
 	c.metrics.streams.Inc()

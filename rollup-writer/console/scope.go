@@ -29,6 +29,7 @@ type scope struct {
 	steps    []string          // of a funnel; the first is that of a path
 	without  []string          // steps that end a try of a funnel
 	names    map[string]string // of accounts, by id
+	features map[string]string // names of features, by id
 }
 
 // periods that the menu offers, in days.

@@ -2,7 +2,9 @@ package console
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -159,26 +161,56 @@ func (c *Console) feature(r *http.Request, s *scope) (*page.Page, error) {
 		})
 	}
 	b.Retention = s.retention(a["retention"])
-	return &page.Page{
-		Title: id, Body: b,
-		Sentence: fmt.Sprintf("%s used %s in %s; %s used it in %s and no more.", page.Plural(active, "account", "accounts"), id, s.period(), page.Plural(lost, "account", "accounts"), s.before()),
-	}, nil
+	name := s.featureLink(id, "").Name
+	sentence := fmt.Sprintf("%s used %s in %s", page.Plural(active, "account", "accounts"), name, s.period())
+	if lost > 0 {
+		sentence += fmt.Sprintf("; %s used it in %s and no more", page.Plural(lost, "account", "accounts"), s.before())
+	}
+	return &page.Page{Title: name, Body: b, Sentence: sentence + "."}, nil
 }
 
 // chart of a result with a row a day.
 func (s *scope) chart(r *Result, title string, columns []string) *page.Lines {
 	c := &page.Lines{Title: title, Open: true}
-	for i := range r.Rows {
-		c.Days = append(c.Days, instant(r.cell(i, "day")))
+	if len(r.Rows) == 0 {
+		return c
 	}
+	rows := map[time.Time]int{}
+	for i := range r.Rows {
+		rows[instant(r.cell(i, "day")).UTC()] = i
+	}
+	c.Days = s.axis("day", slices.Collect(maps.Keys(rows)))
 	for k, name := range columns {
 		series := page.Series{Name: name, Class: string(rune('a' + k))}
-		for i := range r.Rows {
-			series.Values = append(series.Values, fraction(r.cell(i, name)))
+		for _, day := range c.Days {
+			value := 0.0
+			if i, ok := rows[day]; ok {
+				value = fraction(r.cell(i, name))
+			}
+			series.Values = append(series.Values, value)
 		}
 		c.Series = append(c.Series, series)
 	}
 	return c
+}
+
+// axis are the first days of all days, weeks or months of the period, as answers have them,
+// and those of an answer: a chart whose axis ended with the last day that has something
+// would show that day as the one that is not over.
+func (s *scope) axis(grain string, answered []time.Time) []time.Time {
+	days := answered
+	for _, d := range s.days() {
+		day := time.Date(d.Year(), d.Month(), d.Day(), 0, 0, 0, 0, time.UTC)
+		switch grain {
+		case "week":
+			day = day.AddDate(0, 0, -(int(day.Weekday())+6)%7)
+		case "month":
+			day = day.AddDate(0, 0, 1-day.Day())
+		}
+		days = append(days, day)
+	}
+	slices.SortFunc(days, time.Time.Compare)
+	return slices.CompactFunc(days, time.Time.Equal)
 }
 
 type retentionCell struct {

@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,7 +46,7 @@ func (c *Console) serve(name string, v view) http.HandlerFunc {
 			return
 		}
 		s.grant = signin.From(r.Context()).On(app)
-		if s.names, err = c.accountNames(r.Context(), app); err != nil {
+		if err := c.addNames(r.Context(), s); err != nil {
 			c.failed(w, r, err)
 			return
 		}
@@ -114,17 +115,20 @@ func (c *Console) apps(ctx context.Context) ([]string, error) {
 	return apps, nil
 }
 
-// accountNames are the names from group calls, by the account's id.
-func (c *Console) accountNames(ctx context.Context, app string) (map[string]string, error) {
-	r, err := c.asker.ask(ctx, "account_names", question.Values{"app": app})
+// addNames adds the names of accounts, from group calls, and of features, from the catalog.
+func (c *Console) addNames(ctx context.Context, s *scope) error {
+	a, err := c.all(ctx, question.Values{"app": s.App}, "account_names", "feature_names")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	names := map[string]string{}
-	for i := range r.Rows {
-		names[text(r.cell(i, "account_id"))] = text(r.cell(i, "name"))
+	s.names, s.features = map[string]string{}, map[string]string{}
+	for i := range a["account_names"].Rows {
+		s.names[text(a["account_names"].cell(i, "account_id"))] = text(a["account_names"].cell(i, "name"))
 	}
-	return names, nil
+	for i := range a["feature_names"].Rows {
+		s.features[text(a["feature_names"].cell(i, "feature_id"))] = text(a["feature_names"].cell(i, "feature_name"))
+	}
+	return nil
 }
 
 // all runs several queries concurrently.
@@ -283,7 +287,7 @@ func (s *scope) accountLink(id string) named {
 func (s *scope) featureLink(id, name string) named {
 	n := named{Name: name, ID: id, URL: s.link("/feature", "feature", id)}
 	if n.Name == "" {
-		n.Name = id
+		n.Name = cmp.Or(s.features[id], id)
 	}
 	return n
 }

@@ -49,9 +49,28 @@ type Lines struct {
 
 const (
 	chartWidth, chartHeight = 760.0, 220.0
-	left, right             = 44.0, 92.0
+	left                    = 44.0
 	top, bottom             = 14.0, 26.0
 )
+
+// longestLabel of a line, in characters; the whole name is in what hovering shows.
+const longestLabel = 18
+
+func labelText(name string) string {
+	if r := []rune(name); len(r) > longestLabel {
+		return string(r[:longestLabel-1]) + "…"
+	}
+	return name
+}
+
+// right is the room for the labels of the lines, in the size that a phone shows them.
+func (c *Lines) right() float64 {
+	room := 92.0
+	for _, s := range c.Series {
+		room = max(room, 14+11*float64(len([]rune(labelText(s.Name)))))
+	}
+	return room
+}
 
 // Places are the marks by the last day or period of the chart that began when they
 // happened. What happened before the first one has none.
@@ -102,6 +121,7 @@ func (c *Lines) SVG() template.HTML {
 		}
 	}
 	most = ceiling(most)
+	right := c.right()
 	x := func(i int) float64 {
 		if n == 1 {
 			return left + (chartWidth-left-right)/2
@@ -157,7 +177,7 @@ func (c *Lines) SVG() template.HTML {
 		if n == 1 {
 			fmt.Fprintf(&b, `<circle class="dot %s" cx="%.1f" cy="%.1f" r="4"/>`, s.Class, x(0), y(s.Values[0]))
 		}
-		fmt.Fprintf(&b, `<text class="label %s" x="%g" y="%.1f">%s</text>`, s.Class, chartWidth-right+8, ends[k], template.HTMLEscapeString(s.Name))
+		fmt.Fprintf(&b, `<text class="label %s" x="%g" y="%.1f">%s</text>`, s.Class, chartWidth-right+8, ends[k], template.HTMLEscapeString(labelText(s.Name)))
 	}
 	// One transparent column per day carries the numbers for hover and for keyboards.
 	width := (chartWidth - left - right) / math.Max(1, float64(n-1))
@@ -200,7 +220,7 @@ func ticks(n int) []int {
 }
 
 const (
-	labelApart   = 14.0
+	labelApart   = 17.0
 	numbersApart = 20.0 // of marks
 )
 

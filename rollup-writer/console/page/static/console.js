@@ -22,6 +22,10 @@
     svg.addEventListener('mouseleave', () => { tip.hidden = true; cursor.classList.remove('on'); });
   }
 
+  // On a phone the menu is one line that scrolls.
+  const current = document.querySelector('nav [aria-current]');
+  if (current) current.parentElement.scrollLeft = current.offsetLeft - 60;
+
   const value = cell => {
     const text = cell.textContent.trim();
     const n = parseFloat(text.replace(/[,\s%]/g, '').replace('−', '-').replace('+', ''));
