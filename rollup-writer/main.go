@@ -39,6 +39,7 @@ func run(args []string, getenv func(string) (string, bool), stdout, stderr io.Wr
 		command("recount", "store counts of the enrichers again that audit reports as lost; writers may run", recount),
 		command("replay-rejected", "send rejected events again, repaired by a patch, under their message ids", replayRejected),
 		command("retention", "delete events after the retention of the privacy rules", retain),
+		command("cluster", "group users or accounts by how they use the product, and store what sets each group apart", cluster),
 		command("console", "serve the web pages; only reads ClickHouse", serveConsole),
 		command("annotate", "put a release or another event on the time axes of an app's charts", annotate),
 		command("erase", "delete a person's data and report what remains; enrichers and writers must run", runErase),

@@ -47,8 +47,8 @@ const (
 	Migrator = "migrator"
 	// Writer is for `serve`, `init`, `audit` and `insight`: reads and inserts.
 	Writer = "writer"
-	// Operator is for `rebuild`, `recount`, `erase` and `retention`: it also alters
-	// and deletes rows.
+	// Operator is for `rebuild`, `recount`, `cluster`, `erase` and `retention`: it also
+	// alters and deletes rows.
 	Operator = "operator"
 	// Console and Alerts read the database for people, of every app.
 	Console = "console"

@@ -82,6 +82,8 @@ var Tables = []Table{
 	{Name: "health_scores", Kind: Machinery},
 	{Name: "notes", Kind: Machinery},
 	{Name: "looks", Kind: Machinery},
+	{Name: "behaviour_clusters", Kind: Machinery},
+	{Name: "behaviour_cluster_members", Kind: Machinery},
 	{Name: "catalog_features", Kind: Machinery},
 	{Name: "catalog_features_history", Kind: Machinery},
 	{Name: "catalog_metrics", Kind: Machinery},

@@ -209,6 +209,8 @@ func fillEveryName(t *testing.T, conn installed, i int) {
 	exec(t, conn.machinery, "INSERT INTO looks (app_id, looked_at, viewer, person_id, written_at) VALUES ('dev', '2026-11-21 12:00:00', 'joan', 'kept', "+at+")")
 	exec(t, conn.machinery, fmt.Sprintf(`INSERT INTO notes (app_id, kind, id, value, version, written_at) VALUES ('dev', 'annotation', 'r1', '{"annotation":{"at":"2026-11-21T00:00:00Z","whole_day":true,"category":"release","text":"release %[1]d"}}', %[1]d, %[2]s),
 		('dev', 'question', 'q1', '{"question":{"name":"n %[1]d","query":"show=active","boards":["b1"]}}', %[1]d, %[2]s), ('dev', 'board', 'b1', '{"board":{"name":"n %[1]d"}}', %[1]d, %[2]s)`, i, at))
+	exec(t, conn.machinery, "INSERT INTO behaviour_clusters (app_id, unit_kind, computed_at, cluster, units) VALUES ('dev', 'user', '2026-11-21', 1, 3), ('dev', 'user', "+at+", 1, 2)")
+	exec(t, conn.machinery, "INSERT INTO behaviour_cluster_members (app_id, unit_kind, computed_at, unit_id, cluster) VALUES ('dev', 'user', '2026-11-21', 'gone', 1), ('dev', 'user', "+at+", 'kept', 1)")
 	exec(t, conn, "INSERT INTO rejected_events (app_id, stage, code, received_at, rejected_at) VALUES ('dev', 'gateway', 'bad', now(), now())")
 	exec(t, conn, `INSERT INTO events (app_id, message_id, kind, event, conflicts, received_at, event_time) VALUES ('dev', 'c', 'track', 'x', '{"properties.a":1}', '2026-11-21 12:00:00', '2026-11-21 11:00:00')`)
 }

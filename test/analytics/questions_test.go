@@ -18,6 +18,7 @@ import (
 
 	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 
+	"github.com/uptakehq/uptake/rollup-writer/behaviour"
 	"github.com/uptakehq/uptake/schemas/catalog"
 	catalogsample "github.com/uptakehq/uptake/schemas/catalog/sample"
 	"github.com/uptakehq/uptake/schemas/clickhouse/embedded"
@@ -30,10 +31,10 @@ var update = flag.Bool("update", false, "rewrite the results in docs/questions.m
 
 // demo loads a fixed week of the demo's traffic, as the pipeline leaves it, with
 // the sample catalog and the sample definitions.
-func demo(t *testing.T, s store) *World {
+func demo(t *testing.T, s store) (*World, *loadgen.Stories) {
 	t.Helper()
 	c := loadgen.DefaultConfig(time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC))
-	c.Events, c.Accounts = 12_000, 60
+	c.Events, c.Accounts, c.Stories = 12_000, 60, true
 	p, err := loadgen.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +71,7 @@ func demo(t *testing.T, s store) *World {
 	s.exec(t, `INSERT INTO events (app_id, kind, event, message_id, actor_id, actor_kind, user_id, account_id, event_time, received_at, quantity, properties, source_topic_id, source_partition, source_offset)
 		SELECT 'api', 'api_call', 'GET /v1/items/{id}', concat('c', toString(number)), concat('u', toString(number % 7)), 'user', concat('u', toString(number % 7)), concat('shop', toString(number % 3)),
 			toDateTime64('2026-11-16 09:00:00', 6, 'UTC') + number, now(), 1, concat('{"method":"', if(number % 4 = 0, 'PUT', 'GET'), '","route":"/v1/items/{id}","status":', toString(if(number % 10 = 0, 503, 200)), ',"duration_ms":', toString(5 + number % 40), '}'), 't1', 0, number FROM numbers(200)`)
-	return w
+	return w, p.Stories
 }
 
 var (
@@ -87,7 +88,10 @@ func TestQuestionsPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newStore(t)
-	w := demo(t, s)
+	w, stories := demo(t, s)
+	for _, unit := range []string{behaviour.Users, behaviour.Accounts} {
+		s.cluster(t, w, unit)
+	}
 	n := 0
 	out := block.ReplaceAllStringFunc(string(text), func(b string) string {
 		n++
@@ -124,6 +128,8 @@ func TestQuestionsPage(t *testing.T) {
 	} {
 		compare(t, s, q)
 	}
+	personas(t, s, w, stories)
+	planted(t, s, w, stories)
 	bounds(t, s)
 	dashboard(t, s)
 }

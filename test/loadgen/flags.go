@@ -20,5 +20,6 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.IntVar(&c.Days, "days", c.Days, "how many `days` of traffic")
 	set.IntVar(&c.Accounts, "accounts", c.Accounts, "how many customer `accounts`")
 	set.IntVar(&c.Events, "events", c.Events, "about how many good `events`")
+	set.BoolVar(&c.Stories, "stories", c.Stories, "add accounts whose people use the product in different ways, that leave or grow, in the eight weeks before start and in the days")
 	set.StringVar(&c.IDPrefix, "id-prefix", c.IDPrefix, "what every id starts with, so that two plans can share an app")
 }

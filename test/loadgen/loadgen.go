@@ -38,6 +38,11 @@ type Config struct {
 	Repeat    float64 // sent again in a later request, under the same message id
 	Reordered float64 // requests that leave their place for one shortly after
 	Visitors  float64 // sales that begin with an anonymous visitor
+
+	// Stories adds accounts that views about people and accounts have something to say
+	// of: see [Stories]. They begin StoryWeeks before Start, and their events come on
+	// top of Events.
+	Stories bool
 }
 
 // DefaultConfig is the week of the demo. Start is the Monday at or before seven
@@ -125,6 +130,7 @@ type Plan struct {
 	Config   Config
 	Events   []Event
 	Requests []Request
+	Stories  *Stories // nil: none
 }
 
 // New makes the plan of c.
@@ -138,7 +144,13 @@ func New(c Config) (*Plan, error) {
 	for g.good < c.Events {
 		g.sale()
 	}
-	return &Plan{Config: c, Events: g.events, Requests: g.pack()}, nil
+	p := &Plan{Config: c}
+	if c.Stories {
+		p.Stories = g.stories()
+	}
+	p.Requests = g.pack()
+	p.Events = g.events
+	return p, nil
 }
 
 // Good returns how many of the plan's events are to be stored.

@@ -86,6 +86,7 @@ func (g *generator) people() {
 			stores = 2 + g.rng.IntN(5)
 			staff = stores * 3
 		}
+		seats := (staff + 4) / 5 * 5 // sold in packs
 		sum += float64(stores) * math.Exp(0.5*g.rng.NormFloat64())
 		a := account{
 			id:     fmt.Sprintf("%sacct-%04d", g.cfg.IDPrefix, i),
@@ -104,7 +105,8 @@ func (g *generator) people() {
 				g.add(i, Event{Kind: kindIdentify, User: p.id, Account: a.id, Role: p.role, Time: at, Props: fmt.Sprintf(`{"name":"Person %d","email":"%s@example.test"}`, n, p.id)})
 			}
 			if n == 0 || g.rng.Float64() < 0.2 {
-				g.add(i, Event{Kind: kindGroup, User: p.id, Account: a.id, Role: p.role, Time: at.Add(500 * time.Millisecond), Props: fmt.Sprintf(`{"name":"Shop %d","stores":%d,"plan":"%s"}`, i, stores, pick(g.rng, []string{"free", "team", "enterprise"}))})
+				g.add(i, Event{Kind: kindGroup, User: p.id, Account: a.id, Role: p.role, Time: at.Add(500 * time.Millisecond), Props: fmt.Sprintf(`{"name":"Shop %d","stores":%d,"plan":"%s","seats":%d,"renewal_date":"%s","contract_value":%d}`,
+					i, stores, pick(g.rng, []string{"free", "team", "enterprise"}), seats, g.cfg.Start.AddDate(0, 0, 7*(1+i%52)).Format(time.DateOnly), seats*seatPrice)})
 			}
 		}
 	}
@@ -263,7 +265,7 @@ func (g *generator) pack() []Request {
 		since  time.Time
 		size   int
 	}
-	clients := make([]open, g.cfg.Accounts)
+	clients := make([]open, slices.Max(g.source)+1)
 	flush := func(c *open, at time.Time) {
 		if len(c.events) > 0 {
 			send(at, Request{Path: pathBatch, Events: c.events})

@@ -13,22 +13,26 @@ import (
 // Exceptions are the tables that no audit compares and no rebuild makes again, and
 // why.
 var Exceptions = map[string]string{
-	"replayed_events":          "marks of `rollup-writer replay-rejected`: nothing else has them; without a mark an event is sent once more, and the enrichers drop it as a duplicate",
-	"insight_rules":            "made from a file that is under version control: `rollup-writer insight plan` shows what differs, and `apply` stores it again",
-	"catalog_features":         fromCatalog,
-	"catalog_features_history": fromCatalog,
-	"catalog_metrics":          fromCatalog,
-	"signal_log":               fromSignals,
-	"health_scores":            fromSignals,
-	"notes":                    "copied from the compacted topic of notes: when the table is emptied, a writer that is started copies the newest version of every note again",
-	"looks":                    "copied from the topic of looks: when the table is emptied, a writer that is started copies again what the topic holds",
-	"schema_migrations":        "which migrations were applied: every command compares it with this release when it starts",
-	"schema_views":             "which views were applied: `rollup-writer migrate` applies again what differs",
+	"replayed_events":           "marks of `rollup-writer replay-rejected`: nothing else has them; without a mark an event is sent once more, and the enrichers drop it as a duplicate",
+	"insight_rules":             "made from a file that is under version control: `rollup-writer insight plan` shows what differs, and `apply` stores it again",
+	"catalog_features":          fromCatalog,
+	"catalog_features_history":  fromCatalog,
+	"catalog_metrics":           fromCatalog,
+	"signal_log":                fromSignals,
+	"health_scores":             fromSignals,
+	"notes":                     "copied from the compacted topic of notes: when the table is emptied, a writer that is started copies the newest version of every note again",
+	"looks":                     "copied from the topic of looks: when the table is emptied, a writer that is started copies again what the topic holds",
+	"behaviour_clusters":        fromClusters,
+	"behaviour_cluster_members": fromClusters,
+	"schema_migrations":         "which migrations were applied: every command compares it with this release when it starts",
+	"schema_views":              "which views were applied: `rollup-writer migrate` applies again what differs",
 }
 
 const fromCatalog = "copied from the compacted topic of catalogs: when all three tables are emptied, a writer that is started copies every version again"
 
 const fromSignals = "copied from the topics of `rollup-writer alerts`: when the table is emptied, a writer that is started copies again what the topic holds"
+
+const fromClusters = "written by `rollup-writer cluster`, which replaces all of it when it runs again"
 
 // Derived is how a table that is made from the rows of another agrees with them.
 type Derived struct {

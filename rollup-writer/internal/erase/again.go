@@ -130,7 +130,10 @@ var idsOf = withRollups(map[string]string{
 	"metric_values":    "[('user', user_id), ('anonymous', anonymous_id), (toString(tupleElement(last, 'actor_kind')), tupleElement(last, 'actor_id'))]",
 	"signal_log":       "[(toString(level), subject)]",
 	"looks":            "[('user', person_id), ('anonymous', person_id)]",
-	"rejected_events":  "", // by their bytes, see strip
+
+	"behaviour_cluster_members": "[(toString(unit_kind), unit_id)]",
+
+	"rejected_events": "", // by their bytes, see strip
 })
 
 func withRollups(ids map[string]string) map[string]string {

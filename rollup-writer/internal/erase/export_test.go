@@ -19,7 +19,7 @@ import (
 // nothing, with the reason.
 var impersonal = map[string]string{
 	"audit_blocks": "counts by app and hour", "replayed_events": "places of events and an operator's words",
-	"insight_rules": "definitions", "health_scores": "scores of accounts", "notes": "words of the console's users",
+	"insight_rules": "definitions", "health_scores": "scores of accounts", "notes": "words of the console's users", "behaviour_clusters": "means, without ids",
 	"catalog_features": "the catalog", "catalog_features_history": "the catalog", "catalog_metrics": "the catalog",
 	"schema_migrations": "names of migrations", "schema_views": "names of views",
 }
@@ -69,6 +69,7 @@ func TestExportHasWhatEraseFinds(t *testing.T) {
 		"INSERT INTO user_agents (app_id, user_agent, user_id, actor_kind, actor_id) VALUES ('shop', 'Agent/1', 'jane', 'user', 'jane'), ('shop', 'Agent of joans', 'joan', 'user', 'joan')",
 		"INSERT INTO signal_log (app_id, alert_id, message_id, level, subject) VALUES ('shop', 'al_1', 'm1', 'user', 'jane')",
 		"INSERT INTO looks (app_id, looked_at, viewer, person_id) VALUES ('shop', '2026-11-20 10:00:00', 'joan', 'jane'), ('shop', '2026-11-20 11:00:00', 'joan', 'joan')",
+		"INSERT INTO behaviour_cluster_members (app_id, unit_kind, unit_id, cluster) VALUES ('shop', 'user', 'jane', 1), ('shop', 'user', 'joans', 1), ('shop', 'account', 'jane', 2)",
 	} {
 		if err := conn.Exec(ctx, q); err != nil {
 			t.Fatalf("%v in %s", err, q)

@@ -108,6 +108,7 @@ var targets = slices.Concat([]target{
 	{"looks", func(l *list) string { return "person_id IN " + l.of(kindUser, kindAnonymous) }, func(_ *list, _, where string) string {
 		return "UPDATE person_id = '' WHERE " + where
 	}, nil},
+	{"behaviour_cluster_members", func(l *list) string { return "unit_kind = 'user' AND unit_id IN " + l.of(kindUser) }, deleted, nil},
 	{"identity_facts", func(l *list) string {
 		return "((fact = 'anonymous' AND (subject IN " + l.of(kindAnonymous) + " OR object IN " + l.of(kindUser) + "))" +
 			" OR (fact = 'alias' AND (subject IN " + l.of(kindUser, kindAnonymous) + " OR object IN " + l.of(kindUser) + "))" +

@@ -99,6 +99,7 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 	exec("INSERT INTO signal_log (app_id, alert_id, message_id, level, subject) VALUES ('shop AND b', 'al_1', 'm1', 'user', 'jane'), ('shop AND b', 'al_2', 'm2', 'account', 'jane')")
 
 	exec("INSERT INTO looks (app_id, looked_at, viewer, person_id, log_offset) VALUES ('shop AND b', '2026-11-20 10:00:00', 'jane', 'jane', 1), ('shop AND b', '2026-11-20 10:00:00', 'jane', 'device', 2), ('shop AND b', '2026-11-20 10:00:00', 'jane', 'joan', 3)")
+	exec("INSERT INTO behaviour_cluster_members (app_id, unit_kind, unit_id) VALUES ('shop AND b', 'user', 'jane'), ('shop AND b', 'user', 'joan'), ('shop AND b', 'account', 'jane')")
 
 	number := func(query string) (n float64) {
 		t.Helper()
@@ -188,6 +189,9 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 	}
 	if n := number("SELECT countIf(viewer = 'jane') * 10 + countIf(person_id = 'joan') FROM looks"); n != 31 {
 		t.Errorf("got %v: want 3 looks, one of them at somebody else", n)
+	}
+	if n := number("SELECT countIf((unit_kind, unit_id) IN (('user', 'joan'), ('account', 'jane'))) + 10 * countIf(unit_kind = 'user' AND unit_id = 'jane') FROM " + schema.Table("behaviour_cluster_members")); n != 2 {
+		t.Errorf("%v members of clusters are left, want joan and the account", n)
 	}
 	const said = "FROM identity_facts FINAL WHERE fact = 'account' AND subject = 'acme'"
 	if n := number("SELECT countIf(position(tupleElement(last, 'value'), 'jane') > 0) " + said); n != 0 {

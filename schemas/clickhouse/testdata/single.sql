@@ -697,6 +697,49 @@ ORDER BY (app_id, looked_at, log_topic_id, log_offset)
 TTL toDateTime(looked_at) + INTERVAL 400 DAY
 COMMENT 'Who looked at whom';
 
+-- 0017_behaviour_clusters
+
+CREATE TABLE IF NOT EXISTS `uptake_internal`.`behaviour_clusters`
+(
+    `app_id` LowCardinality(String),
+    `unit_kind` LowCardinality(String) COMMENT 'user or account',
+    `computed_at` DateTime64(3, 'UTC') COMMENT 'The run',
+    `cluster` UInt32 COMMENT 'Number of the cluster, the largest is 1; 0: those in no cluster',
+    `units` UInt64 COMMENT 'How many users or accounts are in it',
+    `description` String COMMENT 'What sets it apart, in words',
+    `feature_shares` Map(String, Float64) COMMENT 'Mean share of each feature in the usage of its members',
+    `rest_feature_shares` Map(String, Float64) COMMENT 'The same of all others',
+    `frequency` Float64 COMMENT 'Mean share of days with usage',
+    `days_since_last` Float64 COMMENT 'Mean number of days from the last usage to the end of the range',
+    `events` Float64 COMMENT 'Mean number of events',
+    `from_day` Date,
+    `to_day` Date COMMENT 'Exclusive',
+    `zone` LowCardinality(String),
+    `units_looked_at` UInt64 COMMENT 'Units with usage in the range',
+    `units_left_out` UInt64 COMMENT 'Those of them with fewer than min_events events',
+    `units_sampled` UInt64 COMMENT 'Those that the clusters were found from; others were assigned',
+    `min_events` UInt32,
+    `min_points` UInt32,
+    `eps` Float64,
+    `seed` UInt64
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (app_id, unit_kind, computed_at, cluster)
+COMMENT 'Clusters of users and accounts by behaviour';
+
+CREATE TABLE IF NOT EXISTS `uptake_internal`.`behaviour_cluster_members`
+(
+    `app_id` LowCardinality(String),
+    `unit_kind` LowCardinality(String) COMMENT 'user or account',
+    `computed_at` DateTime64(3, 'UTC') COMMENT 'The run',
+    `unit_id` String COMMENT 'User or account',
+    `cluster` UInt32 COMMENT '0: in no cluster',
+    `distance` Float64 COMMENT 'Distance from the mean of the cluster'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (app_id, unit_kind, computed_at, unit_id)
+COMMENT 'Which user or account is in which cluster';
+
 -- view account_feature_daily
 
 CREATE OR REPLACE VIEW `uptake`.`account_feature_daily`
@@ -2897,6 +2940,61 @@ WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCase
 ) AS u
 GROUP BY who
 ORDER BY unit_kind, unit_id;
+
+-- view behaviour_cluster_members
+
+CREATE OR REPLACE VIEW `uptake`.`behaviour_cluster_members`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `unit_kind` LowCardinality(String) COMMENT 'user or account',
+    `unit_id` String COMMENT 'User or account',
+    `cluster` UInt32 COMMENT 'Number of its cluster; 0: in none',
+    `distance` Float64 COMMENT 'Distance of its behaviour from the mean of its cluster: the smallest is the most typical. Of cluster 0, from the mean of those in none',
+    `computed_at` DateTime64(3, 'UTC') COMMENT 'When rollup-writer cluster ran'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Which user or account is in which cluster of behaviour, as of the last rollup-writer cluster: a filter for other questions, as in actor_id IN (SELECT unit_id FROM behaviour_cluster_members WHERE app_id = ... AND unit_kind = ''user'' AND cluster = ...)'
+AS
+SELECT app_id, unit_kind, unit_id, cluster, distance, computed_at
+FROM `uptake_internal`.`behaviour_cluster_members` FINAL
+WHERE (app_id, unit_kind, computed_at) GLOBAL IN (SELECT app_id, unit_kind, max(computed_at) FROM `uptake_internal`.`behaviour_clusters` GROUP BY app_id, unit_kind)
+ORDER BY app_id, unit_kind, cluster, unit_id;
+
+-- view behaviour_clusters
+
+CREATE OR REPLACE VIEW `uptake`.`behaviour_clusters`
+(
+    `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
+    `unit_kind` LowCardinality(String) COMMENT 'user or account',
+    `cluster` UInt32 COMMENT 'Number of the cluster, the largest is 1; 0: those in no cluster. Another run may number them otherwise',
+    `units` UInt64 COMMENT 'How many users or accounts are in it',
+    `share` Float64 COMMENT 'Share of all that were grouped',
+    `description` String COMMENT 'What sets it apart from the rest, in words',
+    `feature_shares` Map(String, Float64) COMMENT 'Mean share of each feature in the usage of its members',
+    `rest_feature_shares` Map(String, Float64) COMMENT 'The same of all others that were grouped',
+    `frequency` Float64 COMMENT 'Mean share of the days of the range with usage',
+    `days_since_last` Float64 COMMENT 'Mean number of days from the last usage to the last day of the range',
+    `events` Float64 COMMENT 'Mean number of events of features in the range',
+    `from_day` Date COMMENT 'First day of the range',
+    `to_day` Date COMMENT 'Day after the last one',
+    `zone` LowCardinality(String) COMMENT 'Time zone of the days',
+    `units_looked_at` UInt64 COMMENT 'Users or accounts with usage of features in the range',
+    `units_left_out` UInt64 COMMENT 'Those of them with fewer than min_events events, which are not grouped',
+    `units_sampled` UInt64 COMMENT 'Those that the clusters were found from; the others were assigned to the nearest',
+    `min_events` UInt32 COMMENT 'Fewest events of a unit that is grouped',
+    `min_points` UInt32 COMMENT 'How many units within eps make a core',
+    `eps` Float64 COMMENT 'Distance within which units are neighbours',
+    `seed` UInt64 COMMENT 'What the sample was drawn with',
+    `computed_at` DateTime64(3, 'UTC') COMMENT 'When rollup-writer cluster ran'
+)
+DEFINER = `uptake_views` SQL SECURITY DEFINER
+COMMENT 'Clusters of users and of accounts by how they use the product, and what sets each apart, as of the last rollup-writer cluster'
+AS
+SELECT app_id, unit_kind, cluster, units, units / sum(units) OVER (PARTITION BY app_id, unit_kind) AS share, description, feature_shares, rest_feature_shares, frequency, days_since_last, events,
+    from_day, to_day, zone, units_looked_at, units_left_out, units_sampled, min_events, min_points, eps, seed, computed_at
+FROM `uptake_internal`.`behaviour_clusters` FINAL
+WHERE (app_id, unit_kind, computed_at) GLOBAL IN (SELECT app_id, unit_kind, max(computed_at) FROM `uptake_internal`.`behaviour_clusters` GROUP BY app_id, unit_kind)
+ORDER BY app_id, unit_kind, cluster;
 
 -- view boards
 

@@ -46,6 +46,7 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 		plan: loadgen.DefaultConfig(time.Now()), clickhouse: "127.0.0.1:9000", user: "uptake_reader",
 		database: "uptake", app: "dev", writeKey: "dev-write-key", wait: 2 * time.Minute,
 	}
+	s.plan.Stories = true
 	set := flag.NewFlagSet("demo", flag.ContinueOnError)
 	set.SetOutput(stderr)
 	s.plan.Flags(set)

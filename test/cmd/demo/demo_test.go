@@ -27,7 +27,7 @@ func TestDemo(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
 	var stdout, stderr strings.Builder
-	err := run(ctx, []string{"-events", "12000", "-accounts", "80", "-seed", "5", "-restart", "-data", dir}, noEnv, &stdout, &stderr)
+	err := run(ctx, []string{"-events", "4000", "-accounts", "40", "-seed", "5", "-restart", "-data", dir}, noEnv, &stdout, &stderr)
 	if err != nil {
 		tail, _ := os.ReadFile(filepath.Join(dir, "standalone.log"))
 		t.Fatalf("%v\n%s\n%s\nstandalone.log:\n%s", err, stderr.String(), stdout.String(), tail[max(0, len(tail)-6000):])
@@ -62,7 +62,7 @@ func TestDemo(t *testing.T) {
 	defer conn.Close()
 	s := settings{plan: loadgen.DefaultConfig(time.Now()), database: stack.Database, app: stack.App, wait: time.Second}
 	expect := func(events int) (*loadgen.Plan, *loadgen.Oracle) {
-		s.plan.Events, s.plan.Accounts, s.plan.Seed = events, 80, 6
+		s.plan.Events, s.plan.Accounts, s.plan.Seed = events, 40, 6
 		p, err := loadgen.New(s.plan)
 		if err != nil {
 			t.Fatal(err)
@@ -77,14 +77,14 @@ func TestDemo(t *testing.T) {
 		o.Add(p, l)
 		return p, o
 	}
-	p, o := expect(12_000)
+	p, o := expect(4_000)
 	stdout.Reset()
 	if err := show(ctx, s, conn, o, p, &stdout); !errors.Is(err, errDifferent) || !strings.Contains(stdout.String(), "events lost") {
 		t.Errorf("got %v, want %v:\n%s", err, errDifferent, stdout.String())
 	}
 
 	// What has not come is late, not different.
-	_, o = expect(24_000)
+	_, o = expect(60_000)
 	if err := awaitAll(ctx, s, conn, o, &stderr); !errors.Is(err, errLate) || errors.Is(err, errDifferent) || !strings.Contains(err.Error(), "nothing moved for 1s (-wait)") {
 		t.Errorf("got %v, want %v", err, errLate)
 	}
