@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/uptakehq/uptake/ingest-gateway/gateway"
+	"github.com/uptakehq/uptake/ingest-gateway/geo"
 	"github.com/uptakehq/uptake/ingest-gateway/keys"
 	"github.com/uptakehq/uptake/schemas/privacy"
 	"github.com/uptakehq/uptake/schemas/svc/failpoint"
@@ -43,7 +44,7 @@ func flags(set *flag.FlagSet, cfg *gateway.Config) *options {
 	var o options
 	cfg.Flags(set)
 	set.StringVar(&o.metricsAddr, "metrics-addr", "127.0.0.1:9101", "`host:port` of /metrics, /healthz, /readyz and /debug/pprof; empty for none")
-	set.BoolVar(&o.check, "check", false, "check the settings, the key file and the privacy rules, and exit")
+	set.BoolVar(&o.check, "check", false, "check the settings, the key file, the privacy rules and the database of countries, and exit")
 	return &o
 }
 
@@ -61,6 +62,8 @@ func serve(args []string, getenv func(string) (string, bool), stderr io.Writer) 
 			_, bad := privacy.Load(cfg.PrivacyFile)
 			err = errors.Join(err, bad)
 		}
+		_, bad := geo.Open(cfg.GeoFile)
+		err = errors.Join(err, bad)
 		return err
 	}
 	logger.Info("settings in force", setting.Effective(set.FlagSet)...)

@@ -9,10 +9,12 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/uptakehq/uptake/enricher/internal/client"
 	"github.com/uptakehq/uptake/enricher/internal/identity"
 	"github.com/uptakehq/uptake/enricher/internal/timing"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/ids"
+	"github.com/uptakehq/uptake/schemas/privacy"
 	"github.com/uptakehq/uptake/schemas/topic"
 )
 
@@ -121,6 +123,7 @@ func (w *worker) handleRaw(r *kgo.Record, rest []*kgo.Record) error {
 	w.mapFeature(raw, e)
 	e.Flags = w.flags.text()
 	w.objects.kept.redact(rules, e, raw.Unread)
+	w.describeClient(raw, rules, e)
 	w.report(raw, rules, e)
 
 	value := w.out.codec.AppendEnriched(w.out.room(len(r.Value)+len(r.Value)/4+512), e)
@@ -331,6 +334,22 @@ func (w *worker) mapFeature(raw *event.RawEvent, e *event.EnrichedEvent) {
 	e.CatalogVersion = c.number
 	if m, ok := c.matcher.Match(e.Kind, e.Event, raw.Properties, e.Context); ok {
 		e.FeatureID, e.ModuleID, e.ProductID = m.FeatureID, m.ModuleID, m.ProductID
+	}
+}
+
+// describeClient sets the event's client. It reads what the privacy rules let through,
+// but properties as they were sent: a campaign may be a number where most are texts.
+func (w *worker) describeClient(raw *event.RawEvent, rules *privacy.Rules, e *event.EnrichedEvent) {
+	sent := client.Sent{Kind: e.Kind, Properties: raw.Properties, Context: e.Context, UserAgent: e.UserAgent, Country: raw.Country}
+	if rules != nil {
+		sent.Properties = w.objects.kept.clientProperties(w.client.Pick(raw.Properties))
+	}
+	e.Client = w.client.Read(&sent)
+	if rules.DropsUserAgent() {
+		e.Browser, e.OS, e.DeviceClass = "", "", ""
+	}
+	if rules.DropsIP() {
+		e.Country = ""
 	}
 }
 

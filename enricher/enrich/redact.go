@@ -24,7 +24,7 @@ func (s *Service) privacyRead(err error) {
 type redacted struct {
 	by *privacy.Redactor
 
-	properties, traits, context, conflicts, unread, role []byte
+	properties, traits, context, conflicts, unread, role, client []byte
 }
 
 // roleTraits are the traits that a role may be read from: without what the rules drop. Nil
@@ -77,4 +77,11 @@ func (k *redacted) redact(rules *privacy.Rules, e *event.EnrichedEvent, unread [
 	if e.SessionID != "" { // it was read from one of the two before the rules were applied
 		e.SessionID = view(sessionID(k.context, k.properties))
 	}
+}
+
+// clientProperties redacts the properties that the client is read from, with the rules
+// of the last call of redact.
+func (k *redacted) clientProperties(properties []byte) []byte {
+	k.client = k.by.Append(k.client[:0], privacy.Properties, properties)
+	return k.client
 }

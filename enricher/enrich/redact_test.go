@@ -95,3 +95,53 @@ apps:
 		t.Errorf("opted out: got %v, want 2", n)
 	}
 }
+
+// The client of an event is read from what the rules let through, from properties as
+// they were sent, and the rules about user agents and addresses hold for what a sender
+// states too.
+func TestClientsAndPrivacy(t *testing.T) {
+	c := newCluster(t)
+	dir := t.TempDir()
+	rules := filepath.Join(dir, "privacy.yaml")
+	if err := os.WriteFile(rules, []byte(`
+apps:
+  strict: {ip: none, user_agent: drop}
+  dev:
+    rules:
+      - {path: context.page.referrer, action: drop}
+      - {path: properties.utm_source, action: drop}
+      - {path: properties.utm_campaign, action: mask}
+      - {path: "properties.**", detect: [token], action: mask}
+...
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	i := c.start(filepath.Join(dir, "a"), func(cfg *Config) { cfg.PrivacyFile = rules })
+	at := event.FromTime(time.Now())
+	const agent = "Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0"
+	send := func(app, message, properties string) {
+		c.send(c.raw(event.RawEvent{
+			AppID: app, Kind: event.KindTrack, Event: "Item Scanned", MessageID: message, UserID: "u", Timestamp: at, ReceivedAt: at, Quantity: 1, UserAgent: agent,
+			Properties: []byte(properties), Context: []byte(`{"location":{"country":"AT"},"page":{"referrer":"https://search.example/"}}`),
+		}))
+	}
+	// The first campaign makes an integer key, in which the second is a conflict.
+	send("plain", "number", `{"utm_campaign":21546,"utm_source":"news"}`)
+	c.drained()
+	send("plain", "text", `{"utm_campaign":"spring","$os":"Mac OS X"}`)
+	send("dev", "rules", `{"utm_campaign":"spring","utm_source":"news","utm_medium":"mail","$current_url":"https://shop.example/?utm_source=url&token=abcdefgh"}`)
+	send("strict", "strict", `{"$browser":"Chrome","$device_type":"Mobile","utm_source":"news"}`)
+	c.drained()
+	i.stopped()
+	got := c.find()
+	for id, want := range map[string]event.Client{
+		"number": {Country: "AT", Browser: "Firefox", OS: "Linux", DeviceClass: "desktop", Referrer: "search.example", UTMSource: "news", UTMCampaign: "21546"},
+		"text":   {Country: "AT", Browser: "Firefox", OS: "macOS", DeviceClass: "desktop", Referrer: "search.example", UTMCampaign: "spring"},
+		"rules":  {Country: "AT", Browser: "Firefox", OS: "Linux", DeviceClass: "desktop", UTMSource: "url", UTMMedium: "mail", UTMCampaign: "[masked]"},
+		"strict": {Referrer: "search.example", UTMSource: "news"},
+	} {
+		if have := got[id].Client; have != want {
+			t.Errorf("%s: got %+v, want %+v", id, have, want)
+		}
+	}
+}

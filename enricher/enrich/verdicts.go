@@ -313,6 +313,14 @@ type shown struct {
 	Library     string          `json:"library,omitempty"`
 	IP          string          `json:"ip,omitempty"`
 	UserAgent   string          `json:"user_agent,omitempty"`
+	Country     string          `json:"country,omitempty"`
+	Browser     string          `json:"browser,omitempty"`
+	OS          string          `json:"os,omitempty"`
+	DeviceClass string          `json:"device_class,omitempty"`
+	Referrer    string          `json:"referrer,omitempty"`
+	UTMSource   string          `json:"utm_source,omitempty"`
+	UTMMedium   string          `json:"utm_medium,omitempty"`
+	UTMCampaign string          `json:"utm_campaign,omitempty"`
 	Flags       string          `json:"flags,omitempty"`
 	Properties  json.RawMessage `json:"properties,omitempty"`
 	Traits      json.RawMessage `json:"traits,omitempty"`
@@ -336,7 +344,8 @@ func verdictEvent(e *event.EnrichedEvent) json.RawMessage {
 	b, err := verdict.AppendJSON(nil, shown{
 		EventTime: at(e.EventTime), ReceivedAt: at(e.ReceivedAt), Kind: e.Kind, Event: e.Event, MessageID: e.MessageID, UserID: e.UserID, AnonymousID: e.AnonymousID,
 		PreviousID: e.PreviousID, AccountID: e.AccountID, Role: e.Role, FeatureID: e.FeatureID, SessionID: e.SessionID, Protocol: e.Protocol, Library: e.Library,
-		IP: e.IP, UserAgent: e.UserAgent, Flags: e.Flags, Properties: e.Properties, Traits: e.Traits, Context: e.Context, Conflicts: e.Conflicts, Metric: e.Metric,
+		IP: e.IP, UserAgent: e.UserAgent, Country: e.Country, Browser: e.Browser, OS: e.OS, DeviceClass: e.DeviceClass, Referrer: e.Referrer,
+		UTMSource: e.UTMSource, UTMMedium: e.UTMMedium, UTMCampaign: e.UTMCampaign, Flags: e.Flags, Properties: e.Properties, Traits: e.Traits, Context: e.Context, Conflicts: e.Conflicts, Metric: e.Metric,
 	})
 	if err != nil || len(b) > verdict.MaxEvent { // an instant outside the years of JSON
 		return nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/uptakehq/uptake/enricher/internal/client"
 	"github.com/uptakehq/uptake/enricher/internal/dedup"
 	"github.com/uptakehq/uptake/enricher/internal/identity"
 	"github.com/uptakehq/uptake/enricher/internal/metadata"
@@ -81,6 +82,7 @@ type worker struct {
 	norm    *metadata.Normalizer
 	objects normalized
 	reports metric.Reader
+	client  client.Reader
 	ahead   event.RawEvent // scratch of gatherMissing
 	unread  []byte         // RawEvent.Unread of a record that had none
 }

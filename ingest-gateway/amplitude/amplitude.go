@@ -137,9 +137,9 @@ func (d *decoder) read(ev *event.RawEvent, f *mapping.Fields) bool {
 	ev.SentAt = d.sentAt
 	ev.AccountID = mapping.AccountOfGroups(d.b.App(), &d.groups)
 	ev.Library = mapping.Cut(d.top.Take("library").Text(), 256)
-	if ip := mapping.ClientIP(d.b, d.top.Get("ip")); ip != "" {
+	if a := mapping.ClientIP(d.b, d.top.Get("ip")); a.Known() {
 		d.top.Take("ip")
-		ev.IP = ip
+		a.Set(ev)
 	}
 	if agent := d.top.Get("user_agent").Text(); agent != "" {
 		ev.UserAgent = mapping.UserAgent(agent)

@@ -124,8 +124,8 @@ func (p *Protocol) decodeEvent(r *ingest.Request, b *ingest.Batch) error {
 		if !mapping.SetQuantity(b, ev, &attributes) {
 			continue
 		}
-		if ip := mapping.ClientIP(b, top.Get("remoteHost")); ip != "" {
-			ev.IP = ip
+		if a := mapping.ClientIP(b, top.Get("remoteHost")); a.Known() {
+			a.Set(ev)
 		}
 		var context, page mapping.Writer
 		page.Value("url", top.Get("url"))

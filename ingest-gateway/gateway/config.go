@@ -26,6 +26,8 @@ type Config struct {
 	KeysPoll time.Duration
 
 	PrivacyFile string
+	// GeoFile names the database of countries; empty: none.
+	GeoFile string
 
 	Limits         ingest.Limits
 	MaxConnections int
@@ -109,6 +111,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.Keys, "keys", c.Keys, "`file` of apps and their write keys; reloaded when it changes")
 	set.DurationVar(&c.KeysPoll, "keys-poll", c.KeysPoll, "how often the key file is checked for changes; SIGHUP checks it at once")
 	set.StringVar(&c.PrivacyFile, "privacy-file", c.PrivacyFile, "YAML `file` of privacy rules, applied before anything is written to the log (docs/privacy.md); reloaded when it changes; empty for none")
+	set.StringVar(&c.GeoFile, "geo-file", c.GeoFile, "database `file` in MaxMind's format (MMDB), by which the country of an address is found before the address is truncated (docs/privacy.md); reloaded when it changes; empty for none")
 	l := &c.Limits
 	set.IntVar(&l.MaxCompressedBytes, ingest.SettingMaxCompressedBytes, l.MaxCompressedBytes, "`bytes` of a packed body (gzip, zstd, ...) before unpacking")
 	set.IntVar(&l.MaxBodyBytes, ingest.SettingMaxBodyBytes, l.MaxBodyBytes, "`bytes` of a body, after unpacking")

@@ -41,7 +41,7 @@ func TestValidateNamesEverySetting(t *testing.T) {
 		if strings.HasPrefix(f.Name, "kafka-") || strings.HasPrefix(f.Name, "schema-registry-") {
 			return // of packages with tests of their own
 		}
-		if f.Name == "privacy-file" {
+		if f.Name == "privacy-file" || f.Name == "geo-file" {
 			return // any name, or none; New reads it
 		}
 		if _, tested := bad[f.Name]; !tested {
@@ -58,6 +58,7 @@ func TestNewRefusesWhatItCannotUse(t *testing.T) {
 		"max-depth must be": func(c *Config) { c.Limits.MaxDepth = 0 },
 		"no such file":      func(c *Config) { c.Keys += ".none" },
 		"privacy rules":     func(c *Config) { c.PrivacyFile = c.Keys + ".none" },
+		"geo-file":          func(c *Config) { c.GeoFile = c.Keys },
 		"addr: ":            func(c *Config) { c.Addr = "192.0.2.1:1" },
 		"tls-ca":            func(c *Config) { c.Kafka.TLS, c.Kafka.TLSCA = true, "none.pem" },
 	} {

@@ -38,6 +38,7 @@ func (g *Gateway) newExchange() *exchange {
 	x.held.bounds = &g.bounds
 	x.batch.Reserve(x.held.reserve)
 	x.batch.Privacy(g.privacy.Policy)
+	x.batch.Countries(g.geo.Country)
 	x.flight = newFlight(x)
 	x.timer = time.NewTimer(time.Hour)
 	x.timer.Stop()

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/uptakehq/uptake/ingest-gateway/body"
+	"github.com/uptakehq/uptake/ingest-gateway/geo"
 	"github.com/uptakehq/uptake/ingest-gateway/ingest"
 	"github.com/uptakehq/uptake/ingest-gateway/keys"
 	"github.com/uptakehq/uptake/ingest-gateway/known"
@@ -56,6 +57,7 @@ type Gateway struct {
 	router   *ingest.Router
 	keys     *keys.Store
 	privacy  *privacy.File
+	geo      *geo.File
 	reload   <-chan struct{}
 	proxies  []netip.Prefix
 	unpacker body.Unpacker
@@ -108,6 +110,9 @@ func New(cfg Config, deps Dependencies) (*Gateway, error) {
 	if g.privacy, err = privacy.Open(cfg.PrivacyFile); err != nil {
 		return nil, err
 	}
+	if g.geo, err = geo.Open(cfg.GeoFile); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), registryTimeout)
 	defer cancel()
 	if g.codec, err = cfg.Registry.Codec(ctx); err != nil {
@@ -134,8 +139,21 @@ func New(cfg Config, deps Dependencies) (*Gateway, error) {
 	return g, nil
 }
 
-// privacyPoll is how often the privacy rules are checked for changes.
-const privacyPoll = 5 * time.Second
+// privacyPoll and geoPoll are how often the privacy rules and the database of countries
+// are checked for changes.
+const (
+	privacyPoll = 5 * time.Second
+	geoPoll     = 30 * time.Second
+)
+
+// geoRead logs that the database of countries was reloaded, or why it was not.
+func (g *Gateway) geoRead(err error) {
+	if err != nil {
+		g.log.Error("database of countries cannot be used", "file", g.cfg.GeoFile, "error", err)
+		return
+	}
+	g.log.Info("database of countries loaded", "file", g.cfg.GeoFile, "built", g.geo.Built())
+}
 
 // privacyRead logs that the privacy rules were reloaded, or why they were not.
 func (g *Gateway) privacyRead(err error) {
@@ -166,6 +184,7 @@ func (g *Gateway) Run(signals process.Signals) error {
 	}
 	start(func() { g.keys.Run(background, g.cfg.KeysPoll, g.reload) })
 	start(func() { g.privacy.Follow(background, privacyPoll, g.privacyRead) })
+	start(func() { g.geo.Follow(background, geoPoll, g.geoRead) })
 	start(func() { g.producer.watch(background) })
 	served := make(chan error, 1)
 	go func() { served <- g.server.serve() }() // ends with server.stop, or by itself when accepting fails

@@ -111,6 +111,12 @@ func (m *metrics) observe(g *Gateway, reg prometheus.Registerer) {
 	gauge("address_bytes", "Part of inflight_bytes: the client address that holds the most.", func() float64 { return float64(g.addresses.largest()) })
 	gauge("address_bytes_limit", "The bound on address_bytes, a share of max-inflight-bytes.", func() float64 { return float64(g.addresses.limit) })
 	gauge("connections", "Open connections.", func() float64 { return float64(g.server.connections()) })
+	gauge("geo_database_timestamp_seconds", "Unix time at which the database of countries in force was made; 0 without one.", func() float64 {
+		if built := g.geo.Built(); !built.IsZero() {
+			return float64(built.Unix())
+		}
+		return 0
+	})
 	gauge("kafka_ready", "1 while the topics are known and the last records were acked.", func() float64 {
 		if g.producer.ready() != nil {
 			return 0

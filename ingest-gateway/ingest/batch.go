@@ -3,6 +3,7 @@ package ingest
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"unicode"
@@ -70,7 +71,8 @@ type Batch struct {
 	fields   Fields
 
 	app      *App
-	ip       string // of the client, as the app's IPMode stores it
+	address  Address // of the client
+	country  func(netip.Addr) string
 	ev       event.RawEvent
 	noIDs    *ids.List
 	history  bool
@@ -128,6 +130,10 @@ func (b *Batch) Reserve(fn func(bytes int) error) { b.reserve = fn }
 // are stored. Only the gateway calls it.
 func (b *Batch) Privacy(policy func() *privacy.Policy) { b.privacy = policy }
 
+// Countries sets the function that knows the country of an address. Only the gateway
+// calls it.
+func (b *Batch) Countries(of func(netip.Addr) string) { b.country = of }
+
 // Begin prepares the batch for a request that goes to bound. Its previous content is
 // discarded.
 func (b *Batch) Begin(r *Request, bound *Bound) {
@@ -136,7 +142,7 @@ func (b *Batch) Begin(r *Request, bound *Bound) {
 	header := r.Header(HistoryHeader)
 	*b = Batch{
 		history: strings.HasSuffix(r.Path, "/import") || header != "", imported: header != "", anyAge: header == HistoryAnyAge,
-		codec: b.codec, auth: b.auth, limits: b.limits, reserve: b.reserve, privacy: b.privacy, kept: b.kept, request: r, protocol: bound.Protocol, route: bound.name, fields: bound.Fields,
+		codec: b.codec, auth: b.auth, limits: b.limits, reserve: b.reserve, privacy: b.privacy, country: b.country, kept: b.kept, request: r, protocol: bound.Protocol, route: bound.name, fields: bound.Fields,
 		unread: b.unread[:0], dropped: b.dropped[:0], items: b.items[:0], rejects: b.rejects[:0], records: b.records[:0], slab: b.slab[:0], arena: b.arena[:0],
 	}
 }
@@ -176,11 +182,7 @@ func (b *Batch) Authenticate(key string) error {
 	if b.privacy != nil {
 		b.rules = b.privacy().App(app.ID)
 	}
-	if ip := app.IPMode.Apply(b.request.RemoteIP); ip.IsValid() {
-		start := len(b.arena)
-		b.arena = ip.AppendTo(b.arena)
-		b.ip = String(b.arena[start:])
-	}
+	b.address = b.stored(b.request.RemoteIP)
 	return nil
 }
 
@@ -213,12 +215,13 @@ func (b *Batch) Item(original []byte) *event.RawEvent {
 		Protocol:   b.protocol,
 		ReceivedAt: b.request.ReceivedAt,
 		Quantity:   1,
-		IP:         b.ip,
+		IP:         b.address.IP,
+		Country:    b.address.Country,
 		UserAgent:  b.request.UserAgent(),
 		IDRules:    ids.Rules,
 	}
 	if b.history {
-		b.ev.IP = "" // it is the address of the importing machine
+		b.ev.IP, b.ev.Country = "", "" // it is the address of the importing machine
 	}
 	if b.imported {
 		b.ev.UserAgent = ""
@@ -611,21 +614,40 @@ func (b *Batch) Text(parts ...string) string {
 	return String(b.arena[start:])
 }
 
-// ClientIP returns text as an address in the form that the app's mode stores, "" when
-// it is not an address or must not be stored: for protocols whose events carry the
-// client's address.
-func (b *Batch) ClientIP(text string) string {
+// Address is a client's address as it may be stored, and the country of the whole one.
+// The zero value is that of no address, or of one of which nothing may be stored.
+type Address struct{ IP, Country string }
+
+// Known reports whether there is an address.
+func (a Address) Known() bool { return a.IP != "" }
+
+// Set makes it the address of an event.
+func (a Address) Set(ev *event.RawEvent) { ev.IP, ev.Country = a.IP, a.Country }
+
+// ClientIP returns the address that text is, the zero Address when it is none or must
+// not be stored: for protocols whose events carry the client's address.
+func (b *Batch) ClientIP(text string) Address {
 	addr, ok := ParseIP(text)
 	if !ok || b.app == nil {
-		return ""
+		return Address{}
 	}
-	addr = b.app.IPMode.Apply(addr)
-	if !addr.IsValid() {
-		return ""
+	return b.stored(addr)
+}
+
+// stored returns what the app's mode lets through of an address. The country is found
+// by the whole address, but where nothing of it may be stored neither may the country.
+func (b *Batch) stored(addr netip.Addr) Address {
+	short := b.app.IPMode.Apply(addr)
+	if !short.IsValid() {
+		return Address{}
 	}
 	start := len(b.arena)
-	b.arena = addr.AppendTo(b.arena)
-	return String(b.arena[start:])
+	b.arena = short.AppendTo(b.arena)
+	a := Address{IP: String(b.arena[start:])}
+	if b.country != nil {
+		a.Country = b.country(addr)
+	}
+	return a
 }
 
 // Len is the number of items.

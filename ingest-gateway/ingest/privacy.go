@@ -42,6 +42,9 @@ func (k *kept) event(rules *privacy.Rules, ev *event.RawEvent) *event.RawEvent {
 		k.copy.Unread = k.unread
 	}
 	k.copy.IP, k.copy.UserAgent = rules.IP(ev.IP), rules.UserAgent(ev.UserAgent)
+	if rules.DropsIP() {
+		k.copy.Country = ""
+	}
 	return &k.copy
 }
 

@@ -370,15 +370,15 @@ func Mask(raw []byte) {
 // ClientIP returns the address that an event gives for its client, as the app
 // lets one be stored, and overwrites it in place where that is not in full: an
 // address never grows by losing bits, and what is left over becomes white space.
-func ClientIP(b *ingest.Batch, v scan.Value) string {
+func ClientIP(b *ingest.Batch, v scan.Value) ingest.Address {
 	if v.Kind != scan.String {
-		return ""
+		return ingest.Address{}
 	}
 	text := v.Text()
 	address := b.ClientIP(text)
 	if mode := b.App().IPMode; mode != ingest.IPFull && len(v.Raw) >= len("null") {
 		short := "null"
-		if quoted := `"` + address + `"`; address != "" && len(quoted) <= len(v.Raw) {
+		if quoted := `"` + address.IP + `"`; address.Known() && len(quoted) <= len(v.Raw) {
 			short = quoted
 		}
 		n := copy(v.Raw, short)

@@ -138,7 +138,7 @@ func (d *decoder) begin(it mapping.Item) (*event.RawEvent, *mapping.Fields, bool
 		return nil, nil, false
 	}
 	if d.noIP {
-		ev.IP = ""
+		ingest.Address{}.Set(ev)
 	}
 	return ev, f, true
 }
@@ -173,8 +173,8 @@ func (d *decoder) event(it mapping.Item) {
 	}
 	ev.AccountID = mapping.Account(d.b.App(), accountKeys, &d.properties)
 	ev.Library = mapping.Library(d.b, d.properties.Get("mp_lib"), d.properties.Get("$lib_version"))
-	if ip := mapping.ClientIP(d.b, d.properties.First("ip", "$ip")); ip != "" {
-		ev.IP = ip
+	if a := mapping.ClientIP(d.b, d.properties.First("ip", "$ip")); a.Known() {
+		a.Set(ev)
 	}
 	if !mapping.SetQuantity(d.b, ev, &d.properties) {
 		return
@@ -320,8 +320,8 @@ func (d *decoder) profile(it mapping.Item) {
 	if ev.UserID != "" {
 		ev.AnonymousID = "" // a profile's change ties nobody to a device
 	}
-	if ip := mapping.ClientIP(d.b, d.top.Get("$ip")); ip != "" {
-		ev.IP = ip
+	if a := mapping.ClientIP(d.b, d.top.Get("$ip")); a.Known() {
+		a.Set(ev)
 	}
 	d.finishProfile(ev, f)
 }

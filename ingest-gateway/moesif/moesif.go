@@ -122,15 +122,28 @@ func (d *decoder) read(ev *event.RawEvent, f *mapping.Fields) {
 	d.maskCredentials(&d.request)
 	d.maskCredentials(&d.response)
 	for _, o := range []*mapping.Object{&d.top, &d.request} {
-		if ip := mapping.ClientIP(d.b, o.Get("ip_address")); ip != "" {
-			ev.IP = ip
+		if a := mapping.ClientIP(d.b, o.Get("ip_address")); a.Known() {
+			a.Set(ev)
 		}
 	}
 	if agent := d.request.First("user_agent_string").Text(); agent != "" {
 		ev.UserAgent = mapping.UserAgent(agent)
 	} else if agent := d.top.First("user_agent_string").Text(); agent != "" {
 		ev.UserAgent = mapping.UserAgent(agent)
+	} else if agent := d.header("User-Agent").Text(); agent != "" {
+		ev.UserAgent = mapping.UserAgent(agent) // the call's: that of the request is the SDK's
 	}
+}
+
+// header returns a header field of the recorded request.
+func (d *decoder) header(name string) scan.Value {
+	d.headers.Of(d.request.Get("headers"))
+	for _, n := range d.headers.Names() {
+		if strings.EqualFold(n, name) {
+			return d.headers.Get(n)
+		}
+	}
+	return scan.Value{}
 }
 
 // timed sets the event's timestamp from a field of o; it reports false when it
@@ -175,12 +188,7 @@ func (d *decoder) action(ev *event.RawEvent, f *mapping.Fields) {
 // call maps an API call.
 func (d *decoder) call(ev *event.RawEvent, f *mapping.Fields) {
 	if ev.MessageID == "" {
-		d.headers.Of(d.request.Get("headers"))
-		for _, name := range d.headers.Names() {
-			if strings.EqualFold(name, "X-Moesif-Transaction-Id") {
-				ev.MessageID, _ = mapping.ID(d.headers.Get(name))
-			}
-		}
+		ev.MessageID, _ = mapping.ID(d.header("X-Moesif-Transaction-Id"))
 	}
 	if f.RejectWrong(d.b) || !d.timed(ev, &d.request, "request.", "time") || !d.weighed(ev) {
 		return

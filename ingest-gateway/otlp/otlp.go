@@ -234,11 +234,14 @@ func (d *decoder) item(it mapping.Item) {
 	ev.AnonymousID = d.find(anonymousAttributes)
 	ev.AccountID = mapping.Account(d.b.App(), accountAttributes, own, &d.scope.object, &d.resource.object)
 	ev.Library = d.library
-	if ip := mapping.ClientIP(d.b, own.Get("client.address")); ip != "" {
-		ev.IP = ip
+	if a := mapping.ClientIP(d.b, own.Get("client.address")); a.Known() {
+		a.Set(ev)
 	}
-	if agent := own.Get("user_agent.original").Text(); agent != "" {
-		ev.UserAgent = mapping.UserAgent(agent)
+	for _, o := range []*mapping.Object{own, &d.resource.object} {
+		if agent := o.Get("user_agent.original").Text(); agent != "" {
+			ev.UserAgent = mapping.UserAgent(agent)
+			break
+		}
 	}
 	if !mapping.SetQuantity(d.b, ev, own) {
 		return

@@ -400,8 +400,8 @@ func (d *decoder) setSource(ev *event.RawEvent) {
 	if ev.Library == "" {
 		ev.Library = d.sdk
 	}
-	if ip := mapping.ClientIP(d.b, d.properties.Get("$ip")); ip != "" {
-		ev.IP = ip
+	if a := mapping.ClientIP(d.b, d.properties.Get("$ip")); a.Known() {
+		a.Set(ev)
 	}
 	if agent := d.properties.First("$raw_user_agent", "$useragent").Text(); agent != "" {
 		ev.UserAgent = mapping.UserAgent(agent)

@@ -87,7 +87,7 @@ func (d *decoder) merge(own, batch *contextFields) contextFields {
 	if c.library == "" {
 		c.library, c.version = batch.library, batch.version
 	}
-	if c.address == "" {
+	if !c.address.Known() {
 		c.address = batch.address
 	}
 	if c.quantity.IsNull() {

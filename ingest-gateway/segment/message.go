@@ -48,7 +48,7 @@ type contextFields struct {
 	library   string
 	version   string
 	ip        scan.Value
-	address   string // ip as the app lets it be stored; set by settleIP
+	address   ingest.Address // ip as the app lets it be stored; set by settleIP
 	quantity  scan.Value
 	traits    []byte
 }
@@ -641,8 +641,8 @@ func (d *decoder) take(b *ingest.Batch, m *message, env *envelope) {
 	if c.userAgent != "" {
 		ev.UserAgent = ingest.Shorten(c.userAgent, maxUserAgent)
 	}
-	if c.address != "" {
-		ev.IP = c.address
+	if c.address.Known() {
+		c.address.Set(ev)
 	}
 	b.Add()
 }

@@ -8,11 +8,13 @@ import (
 	"errors"
 	"flag"
 	"io/fs"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -30,7 +32,7 @@ func sampleRaw() *RawEvent {
 		AnonymousID: "a-1", AccountID: "acct-1", Timestamp: 1_795_000_000_123_456, SentAt: 1_795_000_001_000_000,
 		ReceivedAt: 1_795_000_001_500_000, Quantity: 3, Properties: []byte(`{"sku":"4006381333931","price":1.5}`),
 		Context: []byte(`{"groupId":"acct-1"}`), Protocol: "segment", Library: "analytics-node/3.1.0",
-		IP: "192.0.2.0", UserAgent: "test/1", Unread: []byte(`{"previous_id":"null"}`), IDRules: 1, TimeNotes: TimeAmbiguous,
+		IP: "192.0.2.0", UserAgent: "test/1", Unread: []byte(`{"previous_id":"null"}`), IDRules: 1, TimeNotes: TimeAmbiguous, Country: "AT",
 	}
 }
 
@@ -43,6 +45,7 @@ func sampleEnriched() *EnrichedEvent {
 		Quantity: 1, Properties: []byte(`{"sku":"4006381333931"}`), Conflicts: []byte(`{"price":"free"}`),
 		Flags: "time_skew", RawOffset: 42, Protocol: "segment",
 		LinkedUserID: "u-0", ParentAccountID: "acct-0", Metric: []byte(`{"numbers":{"":12.5}}`),
+		Client: Client{Country: "AT", Browser: "Firefox", OS: "Linux", DeviceClass: "desktop", Referrer: "search.example", UTMSource: "news", UTMMedium: "mail", UTMCampaign: "may"},
 	}
 }
 
@@ -141,10 +144,9 @@ func schemaOf(tb testing.TB, t Type) hamba.Schema {
 // names of the schema.
 func asMap(tb testing.TB, s hamba.Schema, r record) map[string]any {
 	tb.Helper()
-	v := reflect.ValueOf(r).Elem()
 	byName := map[string]reflect.Value{}
-	for i := range v.NumField() {
-		byName[strings.ToLower(v.Type().Field(i).Name)] = v.Field(i)
+	for name, v := range fieldsOf(r) {
+		byName[strings.ToLower(name)] = v
 	}
 	m := map[string]any{}
 	for _, f := range s.(*hamba.RecordSchema).Fields() {
@@ -157,16 +159,29 @@ func asMap(tb testing.TB, s hamba.Schema, r record) map[string]any {
 			m[f.Name()] = []byte{}
 		}
 	}
-	if len(m) != v.NumField() {
-		tb.Fatalf("%T has %d fields, its schema %d", r, v.NumField(), len(m))
+	if len(m) != len(byName) {
+		tb.Fatalf("%T has %d fields, its schema %d", r, len(byName), len(m))
 	}
 	return m
 }
 
+// fieldsOf returns the fields of a record by name, those of embedded structs too.
+func fieldsOf(r record) map[string]reflect.Value {
+	v := reflect.ValueOf(r).Elem()
+	fields := map[string]reflect.Value{}
+	for _, f := range reflect.VisibleFields(v.Type()) {
+		if !f.Anonymous {
+			fields[f.Name] = v.FieldByIndex(f.Index)
+		}
+	}
+	return fields
+}
+
 // randomize fills every field of r.
 func randomize(rnd *rand.Rand, r record) {
-	v := reflect.ValueOf(r).Elem()
-	for i := range v.NumField() {
+	fields := fieldsOf(r)
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		f := fields[name]
 		n := rnd.IntN(40)
 		if rnd.IntN(20) == 0 {
 			n = rnd.IntN(3000)
@@ -175,7 +190,7 @@ func randomize(rnd *rand.Rand, r record) {
 		for j := range buf {
 			buf[j] = byte(' ' + rnd.IntN(unicode.MaxASCII-' '))
 		}
-		switch f := v.Field(i); f.Kind() {
+		switch f.Kind() {
 		case reflect.String:
 			f.SetString(string(buf))
 		case reflect.Int64:

@@ -112,6 +112,10 @@ type RawEvent struct {
 	// TimeNotes are the sender's notes about Timestamp, as bits of TimeAnyAge and
 	// TimeAmbiguous. Since version 3.
 	TimeNotes int64
+
+	// Country is that of the client's whole address, where the gateway knows it. Since
+	// version 4.
+	Country string
 }
 
 // Bits of RawEvent.TimeNotes.
@@ -142,7 +146,8 @@ func (e *RawEvent) appendTo(b []byte) []byte {
 	b = appendString(b, e.UserAgent)
 	b = appendBytes(b, e.Unread)
 	b = appendLong(b, e.IDRules)
-	return appendLong(b, e.TimeNotes)
+	b = appendLong(b, e.TimeNotes)
+	return appendString(b, e.Country)
 }
 
 func (e *RawEvent) readFrom(r *reader) {
@@ -168,9 +173,10 @@ func (e *RawEvent) readFrom(r *reader) {
 	e.Unread = r.bytes()
 	e.IDRules = r.long()
 	e.TimeNotes = r.long()
+	e.Country = r.string()
 }
 
-// EnrichedEvent is a raw event, resolved: see avro/enriched_event.v3.avsc for
+// EnrichedEvent is a raw event, resolved: see avro/enriched_event.v4.avsc for
 // each field. Lifetimes are those of RawEvent.
 type EnrichedEvent struct {
 	AppID          string
@@ -213,6 +219,43 @@ type EnrichedEvent struct {
 	// Metric is what a metric event reports, as JSON object text, or empty.
 	// Since version 3.
 	Metric []byte
+
+	Client // since version 4
+}
+
+// Client is what an event says of the client that it came from, and of what brought
+// the client there. An empty text: nothing is known.
+type Client struct {
+	Country     string // two letters of ISO 3166-1
+	Browser     string
+	OS          string
+	DeviceClass string // desktop, mobile, tablet, tv, console, wearable or bot
+	Referrer    string // host of another site
+	UTMSource   string
+	UTMMedium   string
+	UTMCampaign string
+}
+
+func (c *Client) appendClient(b []byte) []byte {
+	b = appendString(b, c.Country)
+	b = appendString(b, c.Browser)
+	b = appendString(b, c.OS)
+	b = appendString(b, c.DeviceClass)
+	b = appendString(b, c.Referrer)
+	b = appendString(b, c.UTMSource)
+	b = appendString(b, c.UTMMedium)
+	return appendString(b, c.UTMCampaign)
+}
+
+func (c *Client) readClient(r *reader) {
+	c.Country = r.string()
+	c.Browser = r.string()
+	c.OS = r.string()
+	c.DeviceClass = r.string()
+	c.Referrer = r.string()
+	c.UTMSource = r.string()
+	c.UTMMedium = r.string()
+	c.UTMCampaign = r.string()
 }
 
 func (e *EnrichedEvent) appendTo(b []byte) []byte {
@@ -250,7 +293,8 @@ func (e *EnrichedEvent) appendTo(b []byte) []byte {
 	b = appendLong(b, e.RawOffset)
 	b = appendString(b, e.LinkedUserID)
 	b = appendString(b, e.ParentAccountID)
-	return appendBytes(b, e.Metric)
+	b = appendBytes(b, e.Metric)
+	return e.appendClient(b)
 }
 
 func (e *EnrichedEvent) readFrom(r *reader) {
@@ -289,6 +333,7 @@ func (e *EnrichedEvent) readFrom(r *reader) {
 	e.LinkedUserID = r.string()
 	e.ParentAccountID = r.string()
 	e.Metric = r.bytes()
+	e.readClient(r)
 }
 
 // Control is a record in enriched that is no event: it orders something at its

@@ -444,6 +444,12 @@ func (r *Rules) UserAgent(ua string) string {
 	return ua
 }
 
+// DropsUserAgent says that nothing may be kept of what a user agent says.
+func (r *Rules) DropsUserAgent() bool { return r != nil && r.dropUserAgent }
+
+// DropsIP says that nothing may be kept of what an address says, its country included.
+func (r *Rules) DropsIP() bool { return r != nil && r.ip == IPNone }
+
 // OptedOut says that nothing may be kept of an event with these ids.
 func (r *Rules) OptedOut(user, anonymous, account string) bool {
 	if r == nil {

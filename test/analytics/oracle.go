@@ -1183,6 +1183,15 @@ func (o *Oracle) Friction() (rows []Row) {
 	return rows
 }
 
+// host is that of a referrer.
+func host(referrer string) string {
+	u, err := url.Parse(referrer)
+	if err != nil {
+		panic(err) // cannot happen: worlds have two referrers
+	}
+	return u.Hostname()
+}
+
 // Touches answers touches.
 func (o *Oracle) Touches() (rows []Row) {
 	of := map[Who][]*Event{}
@@ -1193,13 +1202,6 @@ func (o *Oracle) Touches() (rows []Row) {
 	}
 	order := func(a, b *Event) int {
 		return inOrder(a, b)
-	}
-	host := func(referrer string) string {
-		u, err := url.Parse(referrer)
-		if err != nil {
-			panic(err) // cannot happen: worlds have two referrers
-		}
-		return u.Hostname()
 	}
 	for person, events := range of {
 		first, last := slices.MinFunc(events, order), slices.MaxFunc(events, order)

@@ -71,6 +71,15 @@ func demo(t *testing.T, s store) (*World, *loadgen.Stories) {
 	s.exec(t, `INSERT INTO events (app_id, kind, event, message_id, actor_id, actor_kind, user_id, account_id, event_time, received_at, quantity, properties, source_topic_id, source_partition, source_offset)
 		SELECT 'api', 'api_call', 'GET /v1/items/{id}', concat('c', toString(number)), concat('u', toString(number % 7)), 'user', concat('u', toString(number % 7)), concat('shop', toString(number % 3)),
 			toDateTime64('2026-11-16 09:00:00', 6, 'UTC') + number, now(), 1, concat('{"method":"', if(number % 4 = 0, 'PUT', 'GET'), '","route":"/v1/items/{id}","status":', toString(if(number % 10 = 0, 503, 200)), ',"duration_ms":', toString(5 + number % 40), '}'), 't1', 0, number FROM numbers(200)`)
+	// Visitors of a web site, whose clients the demo does not send. Each comes again on the
+	// next day, some by another way, and every fourth signs up then.
+	s.exec(t, `INSERT INTO events (app_id, kind, event, message_id, anonymous_id, actor_id, actor_kind, feature_id, event_time, received_at, quantity, country, browser, os, device_class, referrer, utm_source, utm_medium, utm_campaign,
+			source_topic_id, source_partition, source_offset)
+		SELECT 'web', 'page', multiIf(visit = 0, 'Home', visitor % 4 = 0, 'Signed Up', 'Pricing'), concat('w', toString(number)), concat('a', toString(visitor)) AS anonymous, anonymous, 'anonymous', multiIf(visit = 0, '', visitor % 4 = 0, 'sign_up', 'pricing'),
+			toDateTime64('2026-11-16 09:00:00', 6, 'UTC') + visitor * 60 + visit * 86400, now(), 1, ['AT', 'DE', 'US', ''][visitor % 4 + 1], ['Chrome', 'Safari', 'Firefox'][visitor % 3 + 1], ['Windows', 'iOS', 'Linux'][visitor % 3 + 1], ['desktop', 'mobile', 'desktop'][visitor % 3 + 1],
+			multiIf(visit = 0 AND visitor % 3 = 1, 'search.example', visit = 1 AND visitor % 5 = 0, 'blog.example', ''), if(visit = 0 AND visitor % 3 = 0, 'newsletter', ''), if(visit = 0 AND visitor % 3 = 0, 'email', ''), if(visit = 0 AND visitor % 3 = 0, 'november', ''),
+			't1', 0, number
+		FROM (SELECT number, intDiv(number, 2) AS visitor, number % 2 AS visit FROM numbers(120))`)
 	return w, p.Stories
 }
 

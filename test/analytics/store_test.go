@@ -88,10 +88,17 @@ func (s store) load(t *testing.T, w *World) {
 // arrive inserts a world's events as they arrived.
 func (s store) arrive(t *testing.T, w *World) {
 	t.Helper()
-	var events, facts []string
+	var events, earlier, facts []string
 	for i, e := range w.Events {
-		events = append(events, tuple(w.App, e.Kind, e.Name, fmt.Sprintf("m%d", i), e.User, e.Anonymous, e.Linked, e.Arrival.Actor, e.Arrival.ActorKind, e.Arrival.Account,
-			e.Arrival.AccountSource, e.Arrival.Role, e.Arrival.Feature, e.Arrival.Module, e.Arrival.Product, e.Time, e.Time.Add(time.Second), e.Quantity, e.Properties, e.Touch.Context(), e.Agent, topic, e.Partition, e.Offset))
+		all := []any{
+			w.App, e.Kind, e.Name, fmt.Sprintf("m%d", i), e.User, e.Anonymous, e.Linked, e.Arrival.Actor, e.Arrival.ActorKind, e.Arrival.Account,
+			e.Arrival.AccountSource, e.Arrival.Role, e.Arrival.Feature, e.Arrival.Module, e.Arrival.Product, e.Time, e.Time.Add(time.Second), e.Quantity, e.Properties, e.Agent, topic, e.Partition, e.Offset,
+		}
+		if i%2 == 0 { // as of a release that had no columns for it
+			earlier = append(earlier, tuple(append(all, e.Touch.Context())...))
+			continue
+		}
+		events = append(events, tuple(append(all, host(e.Touch.Referrer), e.Touch.Source, e.Touch.Medium, e.Touch.Campaign)...))
 	}
 	stated := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for id, traits := range w.UserTraits {
@@ -103,8 +110,10 @@ func (s store) arrive(t *testing.T, w *World) {
 	for _, m := range w.Members {
 		facts = append(facts, tuple(w.App, "group", m.User, m.Account, "event", m.Role, "m"+m.User, "{}", m.Since, topic, 0, 0))
 	}
-	s.insert(t, "events", "app_id, kind, event, message_id, user_id, anonymous_id, linked_user_id, actor_id, actor_kind, account_id, account_source, role, feature_id, module_id, product_id, "+
-		"event_time, received_at, quantity, properties, context, user_agent, source_topic_id, source_partition, source_offset", events)
+	const common = "app_id, kind, event, message_id, user_id, anonymous_id, linked_user_id, actor_id, actor_kind, account_id, account_source, role, feature_id, module_id, product_id, " +
+		"event_time, received_at, quantity, properties, user_agent, source_topic_id, source_partition, source_offset"
+	s.insert(t, "events", common+", referrer, utm_source, utm_medium, utm_campaign", events)
+	s.insert(t, "events", common+", context", earlier)
 	s.insert(t, "events", "app_id, kind, user_id, account_id, account_source, role, message_id, traits, event_time, source_topic_id, source_partition, source_offset", facts)
 	s.define(t, w.App, w.Definitions)
 }

@@ -47,6 +47,8 @@ type Config struct {
 
 	// PrivacyFile has the privacy rules, for the gateway and the enricher.
 	PrivacyFile string
+	// GeoFile is the gateway's database of countries.
+	GeoFile string
 
 	// WithoutWriter leaves the rollup-writer out, for `rollup-writer rebuild`.
 	WithoutWriter bool
@@ -111,6 +113,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	})
 	set.BoolVar(&c.ClickHouseRemote, "clickhouse-remote", c.ClickHouseRemote, "let the embedded ClickHouse listen on an address beyond this machine, where passwords travel in clear and everybody may read unless -clickhouse-reader=false")
 	set.StringVar(&c.PrivacyFile, "privacy-file", c.PrivacyFile, "YAML `file` of privacy rules, applied before anything is written to the log (docs/privacy.md); reloaded when it changes; empty for none")
+	set.StringVar(&c.GeoFile, "geo-file", c.GeoFile, "database `file` in MaxMind's format (MMDB), by which the country of an address is found before the address is truncated (docs/privacy.md); reloaded when it changes; empty for none")
 	set.BoolVar(&c.WithoutWriter, "without-writer", c.WithoutWriter, "do not run the rollup-writer, so that the command \"rollup-writer rebuild\" can repair tables; events are accepted and wait in the log")
 }
 

@@ -308,7 +308,7 @@ func (m *Machine) startServices(kill context.Context, services []*service, data 
 	// The last one: it listens from here on.
 	g := gateway.DefaultConfig()
 	g.Kafka.Brokers = setting.Strings{brokers}
-	g.Addr, g.Keys, g.PrivacyFile = m.cfg.GatewayAddr, keys, m.cfg.PrivacyFile
+	g.Addr, g.Keys, g.PrivacyFile, g.GeoFile = m.cfg.GatewayAddr, keys, m.cfg.PrivacyFile, m.cfg.GeoFile
 	gw, err := gateway.New(g, gateway.Dependencies{Logger: intake.logger, Metrics: intake.registry, Health: intake.health})
 	if err != nil {
 		return fmt.Errorf("%s: %w", intake.name, err)

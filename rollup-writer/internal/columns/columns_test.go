@@ -65,6 +65,7 @@ func sample(i int) *event.EnrichedEvent {
 		Properties: []byte(`{"sku":"4006381333931","price":1.5,"day":"2026-11-21"}`), Traits: []byte(`{"plan":"pro"}`), Context: []byte(`{"locale":"de-DE"}`),
 		Conflicts: []byte(`{"price":"free"}`), SessionID: "s-1", Protocol: "segment", Library: "analytics-node/3.1.0", IP: "192.0.2.0", UserAgent: "ua/1",
 		Flags: "time_skew", RawOffset: 42, Metric: []byte(`{"numbers":{"":1}}`),
+		Client: event.Client{Country: "AT", Browser: "Firefox", OS: "Linux", DeviceClass: "desktop", Referrer: "search.example", UTMSource: "news", UTMMedium: "mail", UTMCampaign: "may"},
 	}
 	if i%2 == 1 {
 		*e = event.EnrichedEvent{AppID: "dev", Kind: event.KindIdentify, MessageID: fmt.Sprintf("m-%d", i), EventTime: at, ReceivedAt: at, Quantity: 1}
@@ -92,7 +93,7 @@ func TestEventsArriveAsTheyWereAppended(t *testing.T) {
 	rows, err := sql.Query(ctx, `SELECT app_id, kind, event, message_id, user_id, anonymous_id, previous_id, linked_user_id, actor_id, actor_kind, account_id, account_source,
 		parent_account_id, role, feature_id, module_id, product_id, catalog_version, event_time, timestamp, sent_at, received_at, quantity,
 		toString(properties), toString(traits), metric, context, conflicts, session_id, protocol, library, ip, user_agent, flags, raw_offset,
-		source_topic_id, source_partition, source_offset FROM events ORDER BY source_offset`)
+		country, browser, os, device_class, referrer, utm_source, utm_medium, utm_campaign, source_topic_id, source_partition, source_offset FROM events ORDER BY source_offset`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +114,7 @@ func TestEventsArriveAsTheyWereAppended(t *testing.T) {
 		err := rows.Scan(&e.AppID, &e.Kind, &e.Event, &e.MessageID, &e.UserID, &e.AnonymousID, &e.PreviousID, &e.LinkedUserID, &e.ActorID, &e.ActorKind, &e.AccountID, &e.AccountSource,
 			&e.ParentAccountID, &e.Role, &e.FeatureID, &e.ModuleID, &e.ProductID, &e.CatalogVersion, &at, &timestamp, &sentAt, &received, &e.Quantity,
 			&properties, &traits, &metric, &contextText, &conflicts, &e.SessionID, &e.Protocol, &e.Library, &e.IP, &e.UserAgent, &e.Flags, &e.RawOffset,
-			&topicID, &partition, &offset)
+			&e.Country, &e.Browser, &e.OS, &e.DeviceClass, &e.Referrer, &e.UTMSource, &e.UTMMedium, &e.UTMCampaign, &topicID, &partition, &offset)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -534,7 +535,8 @@ func fields(e *event.EnrichedEvent, offset int64) []any {
 	return []any{
 		e.AppID, e.Kind, e.Event, e.MessageID, e.UserID, e.AnonymousID, e.PreviousID, e.LinkedUserID, e.ActorID, e.ActorKind, e.AccountID, e.AccountSource,
 		e.ParentAccountID, e.Role, e.FeatureID, e.ModuleID, e.ProductID, e.CatalogVersion, event.ToTime(e.EventTime), event.ToTime(e.Timestamp), event.ToTime(e.SentAt), event.ToTime(e.ReceivedAt), e.Quantity,
-		string(e.Properties), "{}", string(e.Metric), string(e.Context), string(e.Conflicts), e.SessionID, e.Protocol, e.Library, e.IP, e.UserAgent, e.Flags, e.RawOffset,
+		string(e.Properties), "{}", string(e.Metric), string(e.Context), string(e.Conflicts), e.SessionID, e.Protocol, e.Library, e.IP, e.UserAgent,
+		e.Country, e.Browser, e.OS, e.DeviceClass, e.Referrer, e.UTMSource, e.UTMMedium, e.UTMCampaign, e.Flags, e.RawOffset,
 		source.TopicID, source.Partition, offset,
 	}
 }
@@ -581,6 +583,8 @@ func appendColumns(batch driver.Batch, events []event.EnrichedEvent) error {
 		optional(func(e *E) int64 { return e.SentAt }), times(func(e *E) int64 { return e.ReceivedAt }), longs(func(e *E) int64 { return e.Quantity }), strs(func(e *E) string { return string(e.Properties) }),
 		strs(func(*E) string { return "{}" }), strs(func(e *E) string { return string(e.Metric) }), strs(func(e *E) string { return string(e.Context) }), strs(func(e *E) string { return string(e.Conflicts) }), strs(func(e *E) string { return e.SessionID }),
 		strs(func(e *E) string { return e.Protocol }), strs(func(e *E) string { return e.Library }), strs(func(e *E) string { return e.IP }), strs(func(e *E) string { return e.UserAgent }),
+		strs(func(e *E) string { return e.Country }), strs(func(e *E) string { return e.Browser }), strs(func(e *E) string { return e.OS }), strs(func(e *E) string { return e.DeviceClass }),
+		strs(func(e *E) string { return e.Referrer }), strs(func(e *E) string { return e.UTMSource }), strs(func(e *E) string { return e.UTMMedium }), strs(func(e *E) string { return e.UTMCampaign }),
 		strs(func(e *E) string { return e.Flags }), longs(func(e *E) int64 { return e.RawOffset }), strs(func(*E) string { return source.TopicID }), partitions, longs(func(e *E) int64 { return e.RawOffset }),
 	}
 	for i, c := range all {

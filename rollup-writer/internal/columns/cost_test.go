@@ -22,6 +22,7 @@ type costCase struct {
 	name  string
 	text  bool     // objects go as text
 	seen  bool     // events name an anonymous id
+	bare  bool     // nothing is known of events' clients
 	setup []string // statements; the tables are in the internal database
 }
 
@@ -64,6 +65,7 @@ var costCases = []costCase{
 	{name: "typed, shared data in buckets", setup: alter("object_shared_data_serialization_version = 'map_with_buckets'", "events")},
 	{name: "typed, no heuristic of widths", setup: alter("merge_selector_enable_heuristic_to_lower_max_parts_to_merge_at_once = 0", costTables...)},
 	{name: "no user agents", setup: []string{"DROP VIEW user_agents_from_events SYNC"}},
+	{name: "no clients", bare: true},
 	{name: "visitors", seen: true},
 	{name: "visitors, no index of visitors", seen: true, setup: noVisitors},
 	{name: "visitors, no views", seen: true, setup: noViews},
@@ -109,11 +111,15 @@ func BenchmarkCost(b *testing.B) {
 	for round := range b.N {
 		for i := range lanes {
 			l := &lanes[(i+round)%len(lanes)]
-			text, seen := cases[(i+round)%len(lanes)].text, cases[(i+round)%len(lanes)].seen
+			c := &cases[(i+round)%len(lanes)]
+			text, seen := c.text, c.seen
 			for n := range blocks {
 				block.Reset()
 				for r := range rows {
 					e := costEvent(first+n*rows+r, keys)
+					if c.bare {
+						e.Client = event.Client{}
+					}
 					if seen {
 						e.AnonymousID = "0b6c3a0e-" + e.UserID
 					}
@@ -216,6 +222,12 @@ func costEvent(i, keys int) *event.EnrichedEvent {
 		Protocol: "segment", Library: "@segment/analytics-node/3.1.0", IP: "192.0.2.0", UserAgent: "bench/1.0", RawOffset: int64(i),
 	}
 	e.ActorID = e.UserID
+	e.Client = event.Client{
+		Country: []string{"AT", "DE", "CH", "US", "GB", "FR"}[u%6], Browser: []string{"Chrome", "Safari", "Firefox", "Edge"}[u/2%4], OS: []string{"Windows", "macOS", "iOS", "Android"}[u/3%4], DeviceClass: []string{"desktop", "mobile"}[u%2],
+	}
+	if i%10 == 0 {
+		e.Referrer, e.UTMSource, e.UTMMedium, e.UTMCampaign = "site-"+strconv.Itoa(u%200)+".example", "source-"+strconv.Itoa(u%20), "mail", "campaign-"+strconv.Itoa(u%100)
+	}
 	p := []byte{'{'}
 	for n := range 12 {
 		k := n

@@ -24,6 +24,8 @@ type Events struct {
 	context, conflicts, sessionID              text
 	protocol, library                          dict
 	ip, userAgent                              text
+	country, browser, os, deviceClass          dict
+	referrer, source, medium, campaign         dict
 	flags                                      dict
 	rawOffset                                  longs
 	topicID                                    dict
@@ -68,6 +70,14 @@ func NewEvents() *Events {
 	c.add("library", &c.library)
 	c.add("ip", &c.ip)
 	c.add("user_agent", &c.userAgent)
+	c.add("country", &c.country)
+	c.add("browser", &c.browser)
+	c.add("os", &c.os)
+	c.add("device_class", &c.deviceClass)
+	c.add("referrer", &c.referrer)
+	c.add("utm_source", &c.source)
+	c.add("utm_medium", &c.medium)
+	c.add("utm_campaign", &c.campaign)
 	c.add("flags", &c.flags)
 	c.add("raw_offset", &c.rawOffset)
 	c.add("source_topic_id", &c.topicID)
@@ -184,6 +194,14 @@ func (c *Events) Append(src Source, offset int64, e *event.EnrichedEvent) {
 	c.library.appendString(e.Library)
 	c.ip.appendString(e.IP)
 	c.userAgent.appendString(e.UserAgent)
+	c.country.appendString(e.Country)
+	c.browser.appendString(e.Browser)
+	c.os.appendString(e.OS)
+	c.deviceClass.appendString(e.DeviceClass)
+	c.referrer.appendString(e.Referrer)
+	c.source.appendString(e.UTMSource)
+	c.medium.appendString(e.UTMMedium)
+	c.campaign.appendString(e.UTMCampaign)
 	c.flags.appendString(e.Flags)
 	c.rawOffset.appendLong(e.RawOffset)
 	c.topicID.appendString(src.TopicID)

@@ -206,6 +206,7 @@ func (f *Forgotten) Scrub(e *event.EnrichedEvent) bool {
 		e.ActorID, e.ActorKind, e.UserID, e.AnonymousID, e.MessageID, e.PreviousID, e.LinkedUserID = "", event.ActorErased, "", "", "", "", ""
 		e.Properties, e.Traits, e.Metric, e.Context, e.Conflicts = []byte("{}"), []byte("{}"), nil, nil, nil
 		e.SessionID, e.IP, e.UserAgent, e.Role = "", "", "", ""
+		e.Client = event.Client{}
 		return true
 	}
 	changed := false

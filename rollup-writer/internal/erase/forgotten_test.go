@@ -30,12 +30,14 @@ func TestScrub(t *testing.T) {
 			AppID: "shop", Kind: event.KindTrack, Event: "e", MessageID: "m", AccountID: "acme", AccountSource: "event", Role: "clerk", FeatureID: "f", Quantity: 3,
 			Properties: []byte(`{"a":1}`), Traits: []byte(`{"b":1}`), Metric: []byte("x"), Context: []byte("c"), Conflicts: []byte("k"),
 			SessionID: "s", IP: "192.0.2.1", UserAgent: "ua", Protocol: "segment", RawOffset: 7,
+			Client: event.Client{Country: "AT", Browser: "b", OS: "o", DeviceClass: "mobile", Referrer: "r", UTMSource: "s", UTMMedium: "m", UTMCampaign: "c"},
 		}
 		change(&e)
 		return e
 	}
 	nameless := full(func(e *event.EnrichedEvent) {
 		e.ActorKind, e.MessageID, e.SessionID, e.IP, e.UserAgent, e.Role = event.ActorErased, "", "", "", "", ""
+		e.Client = event.Client{}
 		e.Properties, e.Traits, e.Metric, e.Context, e.Conflicts = []byte("{}"), []byte("{}"), nil, nil, nil
 	})
 	of := func(user, anonymous, linked, previous, actor, kind string) event.EnrichedEvent {
@@ -98,6 +100,7 @@ func TestMask(t *testing.T) {
 	e := event.EnrichedEvent{
 		AppID: "shop", Kind: event.KindIdentify, MessageID: "m", UserID: "jane", AnonymousID: "device", ActorID: "jane", ActorKind: event.ActorUser, AccountID: "acme", Role: "r",
 		Properties: []byte(`{"a":1}`), Traits: []byte(`{"b":1}`), Context: []byte("c"), Conflicts: []byte("k"), SessionID: "s", IP: "192.0.2.1", UserAgent: "ua", RawOffset: 7,
+		Client: event.Client{Country: "AT", UTMCampaign: "to-jane"},
 	}
 	list.Event(&e)
 	want := event.EnrichedEvent{

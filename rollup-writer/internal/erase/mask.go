@@ -75,6 +75,7 @@ func (e *Erasures) Event(ev *event.EnrichedEvent) {
 	}
 	ev.MessageID, ev.Role = f.anyHash(ev.MessageID), f.anyHash(ev.Role)
 	ev.Properties, ev.Context, ev.Conflicts, ev.SessionID, ev.IP, ev.UserAgent = []byte("{}"), nil, nil, "", "", ""
+	ev.Client = event.Client{}
 	if ev.Kind != event.KindGroup { // those are the account's
 		ev.Traits = []byte("{}")
 	}

@@ -85,7 +85,7 @@ var targets = slices.Concat([]target{
 		return "(" + l.ofEvents() + " OR anonymous_id IN " + l.of(kindAnonymous) + " OR previous_id IN " + l.of(kindUser, kindAnonymous) + ")"
 	}, func(l *list, app, _ string) string {
 		return "UPDATE " + l.nameless() + ", message_id = '', previous_id = '', linked_user_id = " + l.linked() + ", properties = '{}', traits = '{}', metric = '', context = '', conflicts = ''," +
-			" session_id = '', ip = '', user_agent = '' WHERE " + app + " AND " + l.ofEvents() +
+			" session_id = '', ip = '', user_agent = '', country = '', browser = '', os = '', device_class = '', referrer = '', utm_source = '', utm_medium = '', utm_campaign = '' WHERE " + app + " AND " + l.ofEvents() +
 			", UPDATE anonymous_id = '' WHERE " + app + " AND anonymous_id IN " + l.of(kindAnonymous) +
 			", UPDATE previous_id = '' WHERE " + app + " AND previous_id IN " + l.of(kindUser, kindAnonymous)
 	}, (*list).ofEvents},

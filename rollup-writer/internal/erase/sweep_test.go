@@ -72,10 +72,10 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 	// Jane, her device, and Joan on the device as well; what Jane did has been
 	// moved to nobody by a correction, as writers do it.
 	exec(`INSERT INTO events (app_id, kind, event, message_id, user_id, anonymous_id, actor_id, actor_kind, account_id, account_source, role, event_time, received_at, quantity,
-			user_agent, properties, metric, source_topic_id, source_partition, source_offset)
+			user_agent, country, browser, os, device_class, referrer, utm_source, utm_medium, utm_campaign, properties, metric, source_topic_id, source_partition, source_offset)
 		SELECT 'shop AND b', ['track', 'identify', 'metric'][number % 3 + 1] AS k, 'e', concat('m', toString(number)),
 			['jane', '', 'joan'][intDiv(number, 3) % 3 + 1] AS u, if(number % 2 = 0, 'device', ''), if(u = '', 'device', u), if(u = '', 'anonymous', 'user'), 'acme', 'event', if(u = 'joan', 'nurse', 'nurse of jane'),
-			'2026-11-20 10:00:00', '2026-11-20 10:00:00', 1, 'Googlebot', '{"name":"jane"}', if(k = 'metric', '{"numbers":{"":5}}', ''), 'topic', 0, number
+			'2026-11-20 10:00:00', '2026-11-20 10:00:00', 1, 'Googlebot', 'AT', 'Firefox', 'Linux', 'desktop', 'jane.example', 'jane', 'mail', 'to-jane', '{"name":"jane"}', if(k = 'metric', '{"numbers":{"":5}}', ''), 'topic', 0, number
 		FROM numbers(90)`)
 	// Roles that Jane and Jim stated by group calls, which are traits of the account too.
 	exec(`INSERT INTO events (app_id, kind, event, message_id, user_id, actor_id, actor_kind, account_id, account_source, role, traits, event_time, received_at, quantity, source_topic_id, source_partition, source_offset)
@@ -169,6 +169,13 @@ func TestSweepIsFinishedByAnotherRun(t *testing.T) {
 	}
 	if n := number("SELECT countIf(user_id = 'joan' AND tupleElement(last, 'actor_id') = 'joan' AND anonymous_id = '') FROM metric_values FINAL"); n != 10 {
 		t.Errorf("%v reports of somebody else are left, want 10", n)
+	}
+	// Exactly the rows of Joan have a client, and all of it.
+	if n := number("SELECT count() FROM events WHERE message_id LIKE 'm%' AND user_id = 'joan' AND [country, browser, os, device_class, referrer, utm_source, utm_medium, utm_campaign] = ['AT', 'Firefox', 'Linux', 'desktop', 'jane.example', 'jane', 'mail', 'to-jane']"); n != 30 {
+		t.Errorf("%v rows of somebody else have their client, want 30", n)
+	}
+	if n := number("SELECT countIf(country || browser || os || device_class || referrer || utm_source || utm_medium || utm_campaign != '') FROM events WHERE user_id != 'joan'"); n != 0 {
+		t.Errorf("%v rows of the person keep something of their client", n)
 	}
 	if n := number("SELECT countIf(user_id = 'joan') FROM events"); n != 30 {
 		t.Errorf("%v rows of somebody else are left", n)

@@ -40,7 +40,7 @@ func texts(e *event.RawEvent) map[string]*string {
 	return map[string]*string{
 		"app_id": &e.AppID, "kind": &e.Kind, "event": &e.Event, "message_id": &e.MessageID, "user_id": &e.UserID,
 		"anonymous_id": &e.AnonymousID, "previous_id": &e.PreviousID, "account_id": &e.AccountID,
-		"protocol": &e.Protocol, "library": &e.Library, "ip": &e.IP, "user_agent": &e.UserAgent,
+		"protocol": &e.Protocol, "library": &e.Library, "ip": &e.IP, "user_agent": &e.UserAgent, "country": &e.Country,
 	}
 }
 

@@ -740,6 +740,18 @@ ENGINE = ReplacingMergeTree
 ORDER BY (app_id, unit_kind, computed_at, unit_id)
 COMMENT 'Which user or account is in which cluster';
 
+-- 0018_clients
+
+ALTER TABLE `uptake`.`events`
+    ADD COLUMN IF NOT EXISTS `country` LowCardinality(String) COMMENT 'Country of the client, two letters of ISO 3166-1: as its sender states, else by its address; empty: not known' AFTER `user_agent`,
+    ADD COLUMN IF NOT EXISTS `browser` LowCardinality(String) COMMENT 'Browser, as its sender states, else by the user agent; empty: none or not known' AFTER `country`,
+    ADD COLUMN IF NOT EXISTS `os` LowCardinality(String) COMMENT 'Operating system of the client, as its sender states, else by the user agent; empty: not known' AFTER `browser`,
+    ADD COLUMN IF NOT EXISTS `device_class` LowCardinality(String) COMMENT 'desktop, mobile, tablet, tv, console, wearable or bot; empty: not known' AFTER `os`,
+    ADD COLUMN IF NOT EXISTS `referrer` LowCardinality(String) DEFAULT if(domainWithoutWWW(JSONExtractString(context, 'page', 'referrer')) = domainWithoutWWW(JSONExtractString(context, 'page', 'url')), '', lower(domain(JSONExtractString(context, 'page', 'referrer')))) COMMENT 'Host of the page that led to this one; empty: none, or the same host' AFTER `device_class`,
+    ADD COLUMN IF NOT EXISTS `utm_source` LowCardinality(String) DEFAULT JSONExtractString(context, 'campaign', 'source') COMMENT 'Source of the campaign; empty: none' AFTER `referrer`,
+    ADD COLUMN IF NOT EXISTS `utm_medium` LowCardinality(String) DEFAULT JSONExtractString(context, 'campaign', 'medium') COMMENT 'Medium of the campaign; empty: none' AFTER `utm_source`,
+    ADD COLUMN IF NOT EXISTS `utm_campaign` LowCardinality(String) DEFAULT JSONExtractString(context, 'campaign', 'name') COMMENT 'Name of the campaign; empty: none' AFTER `utm_medium`;
+
 -- view account_feature_daily
 
 CREATE OR REPLACE VIEW `uptake`.`account_feature_daily`
@@ -3108,6 +3120,14 @@ CREATE OR REPLACE VIEW `uptake`.`events_now`
     `protocol` LowCardinality(String) COMMENT 'Protocol it came by',
     `library` LowCardinality(String) COMMENT 'name/version of the SDK',
     `user_agent` String COMMENT 'User agent of the request',
+    `country` LowCardinality(String) COMMENT 'Country of the client, two letters of ISO 3166-1; empty: not known',
+    `browser` LowCardinality(String) COMMENT 'Browser; empty: none or not known',
+    `os` LowCardinality(String) COMMENT 'Operating system of the client; empty: not known',
+    `device_class` LowCardinality(String) COMMENT 'desktop, mobile, tablet, tv, console, wearable or bot; empty: not known',
+    `referrer` LowCardinality(String) COMMENT 'Host of the page that led to this one; empty: none, or the same host',
+    `utm_source` LowCardinality(String) COMMENT 'Source of the campaign; empty: none',
+    `utm_medium` LowCardinality(String) COMMENT 'Medium of the campaign; empty: none',
+    `utm_campaign` LowCardinality(String) COMMENT 'Name of the campaign; empty: none',
     `user_id` String COMMENT 'User as the call named it',
     `anonymous_id` String COMMENT 'Anonymous id as the call named it',
     `source_partition` Int32 COMMENT 'Partition of the log',
@@ -3126,14 +3146,14 @@ COMMENT 'Usage events with the actor, account, role and feature that each counts
 AS
 SELECT toLowCardinality({app:String}) AS app_id, *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
-SELECT event, kind, message_id, event_time, received_at, quantity, properties, context, conflicts, session_id, protocol, library, user_agent, user_id, anonymous_id, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+SELECT event, kind, message_id, event_time, received_at, quantity, properties, context, conflicts, session_id, protocol, library, user_agent, country, browser, os, device_class, referrer, utm_source, utm_medium, utm_campaign, user_id, anonymous_id, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
 FROM
 (
-    SELECT event, kind, message_id, event_time, received_at, quantity, properties, context, conflicts, session_id, protocol, library, user_agent, user_id, anonymous_id, source_partition, source_offset, if(empty(m.steps), stamped,
+    SELECT event, kind, message_id, event_time, received_at, quantity, properties, context, conflicts, session_id, protocol, library, user_agent, country, browser, os, device_class, referrer, utm_source, utm_medium, utm_campaign, user_id, anonymous_id, source_partition, source_offset, if(empty(m.steps), stamped,
         arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
-        SELECT event, kind, message_id, event_time, received_at, quantity, properties, context, conflicts, session_id, protocol, library, user_agent, user_id, anonymous_id, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+        SELECT event, kind, message_id, event_time, received_at, quantity, properties, context, conflicts, session_id, protocol, library, user_agent, country, browser, os, device_class, referrer, utm_source, utm_medium, utm_campaign, user_id, anonymous_id, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
             CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
         FROM `uptake`.`events`
         WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND 1
@@ -6703,7 +6723,7 @@ CREATE OR REPLACE VIEW `uptake`.`touches`
     `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
     `actor_kind` String COMMENT 'user or anonymous',
     `actor_id` String COMMENT 'Person',
-    `touches` UInt64 COMMENT 'Events of the range that name a campaign or a referrer',
+    `touches` UInt64 COMMENT 'Events of the range that came with a campaign or a referrer',
     `first_at` DateTime64(6, 'UTC') COMMENT 'When the first of them was',
     `first_referrer` String COMMENT 'Host of its referrer; empty: none',
     `first_source` String COMMENT 'Source of its campaign (utm_source); empty: none',
@@ -6716,7 +6736,7 @@ CREATE OR REPLACE VIEW `uptake`.`touches`
     `last_campaign` String COMMENT 'Name of its campaign; empty: none'
 )
 DEFINER = `uptake_views` SQL SECURITY DEFINER
-COMMENT 'First and last touch: the campaign and the referrer that brought each person, also as a visitor before sign-up, from context.campaign and context.page.referrer. Parameters: app, from, to, zone.'
+COMMENT 'First and last touch: the campaign and the referrer that brought each person, also as a visitor before sign-up. A referrer of the same host is none. Parameters: app, from, to, zone.'
 AS
 SELECT toLowCardinality({app:String}) AS app_id, actor_kind, actor_id, n AS touches,
     first.1 AS first_at, first.2 AS first_referrer, first.3 AS first_source, first.4 AS first_medium, first.5 AS first_campaign,
@@ -6727,7 +6747,7 @@ FROM
     FROM
     (
         SELECT actor_kind, actor_id, (event_time, source_partition, source_offset) AS place,
-            (event_time, domain(JSONExtractString(context, 'page', 'referrer')), JSONExtractString(context, 'campaign', 'source'), JSONExtractString(context, 'campaign', 'medium'), JSONExtractString(context, 'campaign', 'name')) AS touch
+            (event_time, toString(referrer), toString(utm_source), toString(utm_medium), toString(utm_campaign)) AS touch
         FROM (WITH
     -- What is defined for the app, as constants: an array of (use, match, key, value), and
     (SELECT groupArray((toString(use), toString(match), key, value)) FROM (SELECT use, match, key, value
@@ -6751,17 +6771,17 @@ WHERE app_id = {app:String} AND version = (SELECT max(version) FROM `uptake_inte
     arraySort(arrayMap(d -> d.4, arrayFilter(d -> d.1 = 'exclude' AND d.2 = 'user_agent', defined))) AS excluded_agents
 SELECT *
 FROM (-- An event takes, in the order of the log, each move behind it that names the
-SELECT event_time, context, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
+SELECT event_time, referrer, utm_source, utm_medium, utm_campaign, source_partition, source_offset, a.4 AS actor_id, a.5 AS actor_kind, a.2 AS account_id, a.3 AS account_source, a.6 AS role, a.7 AS feature_id, a.8 AS module_id, a.9 AS product_id
 FROM
 (
-    SELECT event_time, context, source_partition, source_offset, if(empty(m.steps), stamped,
+    SELECT event_time, referrer, utm_source, utm_medium, utm_campaign, source_partition, source_offset, if(empty(m.steps), stamped,
         arrayFold((s, x) -> if(x.1 > greatest(s.1, source_offset) AND x.2 = s.2 AND (x.5 = 0 OR (x.4 <= toUnixTimestamp64Micro(event_time) AND toUnixTimestamp64Micro(event_time) < x.5)), (x.1, x.3), s), m.steps, (toInt64(-1), stamped)).2) AS a
     FROM
     (
-        SELECT event_time, context, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
+        SELECT event_time, referrer, utm_source, utm_medium, utm_campaign, source_partition, source_offset, sipHash64(source_topic_id, source_partition, event, toUInt32(toStartOfHour(toDateTime(event_time, 'UTC'))), if(user_id = '', anonymous_id, ''), user_id) AS move_key,
             CAST((if(user_id != '', user_id, linked_user_id), account_id, account_source, actor_id, actor_kind, role, feature_id, module_id, product_id), 'Tuple(String, String, String, String, String, String, String, String, String)') AS stamped
         FROM `uptake`.`events`
-        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND (position(context, 'campaign') > 0 OR position(context, 'referrer') > 0)
+        WHERE app_id = {app:String} AND kind IN ('track', 'page', 'screen', 'api_call') AND (referrer != '' OR utm_source != '' OR utm_medium != '' OR utm_campaign != '')
             AND toDate(event_time) >= {from:Date} - 1 AND toDate(event_time) <= {to:Date} + 1
             AND toDate(event_time, {zone:String}) >= {from:Date} AND toDate(event_time, {zone:String}) < {to:Date}
     ) AS e
@@ -6810,7 +6830,6 @@ WHERE app_id = {app:String} AND notEmpty(excluded_agents) AND multiSearchAnyCase
     GROUP BY actor_kind, actor_id, anonymous_id, named
     HAVING sum(events) > 0
 ) AS u)))
-        WHERE touch.2 != '' OR touch.3 != '' OR touch.4 != '' OR touch.5 != ''
     )
     GROUP BY actor_kind, actor_id
 )

@@ -14,6 +14,14 @@
     `protocol` LowCardinality(String) COMMENT 'Protocol it came by',
     `library` LowCardinality(String) COMMENT 'name/version of the SDK',
     `user_agent` String COMMENT 'User agent of the request',
+    `country` LowCardinality(String) COMMENT 'Country of the client, two letters of ISO 3166-1; empty: not known',
+    `browser` LowCardinality(String) COMMENT 'Browser; empty: none or not known',
+    `os` LowCardinality(String) COMMENT 'Operating system of the client; empty: not known',
+    `device_class` LowCardinality(String) COMMENT 'desktop, mobile, tablet, tv, console, wearable or bot; empty: not known',
+    `referrer` LowCardinality(String) COMMENT 'Host of the page that led to this one; empty: none, or the same host',
+    `utm_source` LowCardinality(String) COMMENT 'Source of the campaign; empty: none',
+    `utm_medium` LowCardinality(String) COMMENT 'Medium of the campaign; empty: none',
+    `utm_campaign` LowCardinality(String) COMMENT 'Name of the campaign; empty: none',
     `user_id` String COMMENT 'User as the call named it',
     `anonymous_id` String COMMENT 'Anonymous id as the call named it',
     `source_partition` Int32 COMMENT 'Partition of the log',
@@ -31,4 +39,4 @@
 COMMENT 'Usage events with the actor, account, role and feature that each counts for today: after identity links, moves of accounts, catalog changes and erasures. Its sums equal user_feature_daily. Parameters: app, from, to, zone.'
 AS
 SELECT toLowCardinality({app:String}) AS app_id, *
-FROM ({{template "events_now_query" ((.Insight.With "columns" "event, kind, message_id, event_time, received_at, quantity, properties, context, conflicts, session_id, protocol, library, user_agent, user_id, anonymous_id, source_partition, source_offset").With "where" "1")}})
+FROM ({{template "events_now_query" ((.Insight.With "columns" "event, kind, message_id, event_time, received_at, quantity, properties, context, conflicts, session_id, protocol, library, user_agent, country, browser, os, device_class, referrer, utm_source, utm_medium, utm_campaign, user_id, anonymous_id, source_partition, source_offset").With "where" "1")}})

@@ -3,7 +3,7 @@
     `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
     `actor_kind` String COMMENT 'user or anonymous',
     `actor_id` String COMMENT 'Person',
-    `touches` UInt64 COMMENT 'Events of the range that name a campaign or a referrer',
+    `touches` UInt64 COMMENT 'Events of the range that came with a campaign or a referrer',
     `first_at` DateTime64(6, 'UTC') COMMENT 'When the first of them was',
     `first_referrer` String COMMENT 'Host of its referrer; empty: none',
     `first_source` String COMMENT 'Source of its campaign (utm_source); empty: none',
@@ -16,7 +16,7 @@
     `last_campaign` String COMMENT 'Name of its campaign; empty: none'
 )
 {{.Definer}}
-COMMENT 'First and last touch: the campaign and the referrer that brought each person, also as a visitor before sign-up, from context.campaign and context.page.referrer. Parameters: app, from, to, zone.'
+COMMENT 'First and last touch: the campaign and the referrer that brought each person, also as a visitor before sign-up. A referrer of the same host is none. Parameters: app, from, to, zone.'
 AS
 SELECT toLowCardinality({app:String}) AS app_id, actor_kind, actor_id, n AS touches,
     first.1 AS first_at, first.2 AS first_referrer, first.3 AS first_source, first.4 AS first_medium, first.5 AS first_campaign,
@@ -27,9 +27,8 @@ FROM
     FROM
     (
         SELECT actor_kind, actor_id, (event_time, source_partition, source_offset) AS place,
-            (event_time, domain(JSONExtractString(context, 'page', 'referrer')), JSONExtractString(context, 'campaign', 'source'), JSONExtractString(context, 'campaign', 'medium'), JSONExtractString(context, 'campaign', 'name')) AS touch
-        FROM ({{template "counted_events" ((.Insight.With "columns" "event_time, context, source_partition, source_offset").With "where" "(position(context, 'campaign') > 0 OR position(context, 'referrer') > 0)")}})
-        WHERE touch.2 != '' OR touch.3 != '' OR touch.4 != '' OR touch.5 != ''
+            (event_time, toString(referrer), toString(utm_source), toString(utm_medium), toString(utm_campaign)) AS touch
+        FROM ({{template "counted_events" ((.Insight.With "columns" "event_time, referrer, utm_source, utm_medium, utm_campaign, source_partition, source_offset").With "where" "(referrer != '' OR utm_source != '' OR utm_medium != '' OR utm_campaign != '')")}})
     )
     GROUP BY actor_kind, actor_id
 )
