@@ -47,7 +47,7 @@ type Config struct {
 
 // DefaultConfig is for users of the last four weeks.
 func DefaultConfig() Config {
-	return Config{Unit: Users, Zone: "UTC", Outside: 0.1, MinEvents: 20, Sample: 10_000, Most: 1_000_000, Seed: 1}
+	return Config{Unit: Users, Zone: "UTC", Outside: 0.1, MinEvents: 20, Sample: 10_000, Most: 200_000, Seed: 1}
 }
 
 // Flags binds the fields to flags of set.
@@ -158,7 +158,7 @@ func read(ctx context.Context, conn driver.Conn, schema tables.Schema, cfg *Conf
 		return nil, fmt.Errorf("count %ss: %w", cfg.Unit, err)
 	}
 	if n > uint64(cfg.Most) {
-		return nil, fmt.Errorf("%w: app %s has %d %ss with usage from %s to %s, and most is %d: choose fewer days, or raise most where there is memory (about 1 KiB each)", errTooMany, cfg.App, n, cfg.Unit, cfg.From, cfg.To, cfg.Most)
+		return nil, fmt.Errorf("%w: app %s has %d %ss with usage from %s to %s, and most is %d: choose fewer days, or raise most where there is memory (about 4 KiB each, where they use 30 features)", errTooMany, cfg.App, n, cfg.Unit, cfg.From, cfg.To, cfg.Most)
 	}
 	type row struct {
 		Unit

@@ -10,12 +10,29 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/uptakehq/uptake/test/harness/stack"
 	"github.com/uptakehq/uptake/test/loadgen"
 )
 
 func noEnv(string) (string, bool) { return "", false }
+
+// leaves holds that the sample's alert of a shop that has fallen silent fired for the
+// account of the stories that leaves, and that its health fell because it used fewer features.
+func leaves(ctx context.Context, t *testing.T, conn driver.Conn) {
+	t.Helper()
+	const query = `SELECT (SELECT count() FROM alert_history WHERE app_id = ? AND signal = 'silent_shop' AND subject = 'story-churned' AND state = 'firing'),
+		(SELECT countIf(account_id = 'story-churned' AND score < score_4w) + 10 * countIf(startsWith(account_id, 'story-crew-') AND score >= 90) FROM account_health WHERE app_id = ?)`
+	var fired, health uint64
+	var err error
+	for last := time.Now().Add(2 * time.Minute); time.Now().Before(last); time.Sleep(time.Second) {
+		if err = conn.QueryRow(ctx, strings.NewReplacer(" alert_history", " "+stack.Database+".alert_history", " account_health", " "+stack.Database+".account_health").Replace(query), stack.App, stack.App).Scan(&fired, &health); err == nil && fired > 0 && health == 31 {
+			return
+		}
+	}
+	t.Errorf("silent_shop fired %d times for the account that leaves; health %d, want 31; %v", fired, health, err)
+}
 
 // The demo's totals are the oracle's, although standalone is stopped and started
 // again in the middle of the week; a plan that was not sent is told apart.
@@ -60,6 +77,7 @@ func TestDemo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	leaves(ctx, t, conn)
 	s := settings{plan: loadgen.DefaultConfig(time.Now()), database: stack.Database, app: stack.App, wait: time.Second}
 	expect := func(events int) (*loadgen.Plan, *loadgen.Oracle) {
 		s.plan.Events, s.plan.Accounts, s.plan.Seed = events, 40, 6
