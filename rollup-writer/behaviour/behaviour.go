@@ -126,6 +126,7 @@ func (c *Config) days() float64 {
 var (
 	errTooFew  = errors.New("too few to group")
 	errTooMany = errors.New("too many to group")
+	errGone    = errors.New("their usage was erased or excluded meanwhile")
 )
 
 // Run groups the units of cfg, which is valid, and stores the outcome in place of that of
@@ -149,10 +150,15 @@ func Run(ctx context.Context, conn driver.Conn, schema tables.Schema, cfg *Confi
 	return g, store(ctx, conn, schema, cfg, g)
 }
 
+// view is the behaviour that is grouped, as a table in SQL.
+func (c *Config) view(schema tables.Schema) string {
+	kind := map[string]string{Users: "person", Accounts: "account"}[c.Unit]
+	return fmt.Sprintf("%s(app = %s, from = %s, to = %s, zone = %s, unit = '%s')", schema.View("behaviour"),
+		clickhouse.Quote(c.App), clickhouse.Quote(c.From), clickhouse.Quote(c.To), clickhouse.Quote(c.Zone), kind)
+}
+
 func read(ctx context.Context, conn driver.Conn, schema tables.Schema, cfg *Config) ([]Unit, error) {
-	kind := map[string]string{Users: "person", Accounts: "account"}[cfg.Unit]
-	view := fmt.Sprintf("%s(app = %s, from = %s, to = %s, zone = %s, unit = '%s')", schema.View("behaviour"),
-		clickhouse.Quote(cfg.App), clickhouse.Quote(cfg.From), clickhouse.Quote(cfg.To), clickhouse.Quote(cfg.Zone), kind)
+	view := cfg.view(schema)
 	var n uint64
 	if err := conn.QueryRow(ctx, "SELECT count() FROM "+view+" WHERE unit_kind = ?", cfg.Unit).Scan(&n); err != nil {
 		return nil, fmt.Errorf("count %ss: %w", cfg.Unit, err)
@@ -203,6 +209,9 @@ func store(ctx context.Context, conn driver.Conn, schema tables.Schema, cfg *Con
 	if err := insert(ctx, conn, members+" (app_id, unit_kind, computed_at, unit_id, cluster, distance)", rows); err != nil {
 		return err
 	}
+	if err := stillThere(ctx, conn, schema, cfg, at); err != nil {
+		return err
+	}
 	rows = nil
 	for i := range g.Clusters {
 		k := &g.Clusters[i]
@@ -216,13 +225,37 @@ func store(ctx context.Context, conn driver.Conn, schema tables.Schema, cfg *Con
 		return err
 	}
 	for _, table := range []string{"behaviour_clusters", "behaviour_cluster_members"} {
-		err := conn.Exec(ctx, schema.Alter(table)+fmt.Sprintf(" DELETE WHERE app_id = %s AND unit_kind = '%s' AND computed_at < fromUnixTimestamp64Milli(%d) SETTINGS mutations_sync = 2",
-			clickhouse.Quote(cfg.App), cfg.Unit, at.UnixMilli()))
-		if err != nil {
+		if err := conn.Exec(ctx, remove(schema, cfg, table, "<", at)); err != nil {
 			return fmt.Errorf("the clusters are stored; delete those of earlier runs from %s: %w", table, err)
 		}
 	}
 	return nil
+}
+
+// remove is the statement that deletes runs before at ("<") or at it ("=").
+func remove(schema tables.Schema, cfg *Config, table, operator string, at time.Time) string {
+	return schema.Alter(table) + fmt.Sprintf(" DELETE WHERE app_id = %s AND unit_kind = '%s' AND computed_at %s fromUnixTimestamp64Milli(%d) SETTINGS mutations_sync = 2",
+		clickhouse.Quote(cfg.App), cfg.Unit, operator, at.UnixMilli())
+}
+
+// stillThere deletes the members of the run and returns an error if one of them has no
+// usage any more. erase takes a person's usage away before it deletes their rows in
+// behaviour_cluster_members: rows that this run wrote before are deleted by erase, and
+// of those that it wrote after, the usage is gone by now.
+func stillThere(ctx context.Context, conn driver.Conn, schema tables.Schema, cfg *Config, at time.Time) error {
+	var gone uint64
+	err := conn.QueryRow(ctx, fmt.Sprintf("SELECT count() FROM %s WHERE app_id = ? AND unit_kind = ? AND computed_at = fromUnixTimestamp64Milli(%d) AND unit_id GLOBAL NOT IN (SELECT unit_id FROM %s WHERE unit_kind = ?)",
+		schema.Table("behaviour_cluster_members"), at.UnixMilli(), cfg.view(schema)), cfg.App, cfg.Unit, cfg.Unit).Scan(&gone)
+	if err == nil && gone == 0 {
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("%w: %d %ss; nothing was changed: run it again", errGone, gone, cfg.Unit)
+	}
+	if wrong := conn.Exec(context.WithoutCancel(ctx), remove(schema, cfg, "behaviour_cluster_members", "=", at)); wrong != nil {
+		return errors.Join(err, fmt.Errorf("delete the members of this run: %w", wrong))
+	}
+	return err
 }
 
 // nextRun is now, or right after the newest run where a clock was set back.
