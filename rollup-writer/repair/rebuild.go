@@ -22,6 +22,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/erase"
 	"github.com/uptakehq/uptake/rollup-writer/internal/rebuild"
 	"github.com/uptakehq/uptake/schemas/event"
+	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // RebuildConfig says what to rebuild.
@@ -173,11 +174,10 @@ func (r *rebuilder) finish(ctx context.Context) error {
 
 // readCommits makes sure that no writer runs and that no block is open.
 func (r *rebuilder) readCommits(ctx context.Context) error {
-	groups, err := r.admin.DescribeGroups(ctx, r.names.GroupRollupWriter)
+	members, err := topic.Members(ctx, r.admin, r.names.GroupRollupWriter)
 	if err != nil {
-		return fmt.Errorf("describe group %s: %w", r.names.GroupRollupWriter, err)
+		return err
 	}
-	members := len(groups[r.names.GroupRollupWriter].Members)
 	if members > 0 {
 		if !r.what.DryRun {
 			return fmt.Errorf("group %s has %d running writers: stop them first, with SIGTERM, and make sure that their processes have ended", r.names.GroupRollupWriter, members)

@@ -18,6 +18,7 @@ import (
 	"github.com/uptakehq/uptake/rollup-writer/internal/clickhouse"
 	"github.com/uptakehq/uptake/rollup-writer/internal/erase"
 	tables "github.com/uptakehq/uptake/schemas/clickhouse"
+	"github.com/uptakehq/uptake/schemas/topic"
 )
 
 // RestoreConfig says what to restore.
@@ -74,11 +75,11 @@ type restorer struct {
 }
 
 func (r *restorer) run(ctx context.Context) error {
-	groups, err := r.admin.DescribeGroups(ctx, r.names.GroupRollupWriter)
+	n, err := topic.Members(ctx, r.admin, r.names.GroupRollupWriter)
 	if err != nil {
-		return fmt.Errorf("describe group %s: %w", r.names.GroupRollupWriter, err)
+		return err
 	}
-	if n := len(groups[r.names.GroupRollupWriter].Members); n > 0 {
+	if n > 0 {
 		return fmt.Errorf("group %s has %d running writers: stop them first", r.names.GroupRollupWriter, n)
 	}
 	if err := r.clear(ctx); err != nil {

@@ -92,7 +92,10 @@ func (t *Tail) Due(ctx context.Context) (*audit.Due, error) {
 		c, ok := st.Commits.Lookup(t.names.Enriched, n)
 		first, ok1 := st.First.Lookup(t.names.Enriched, n)
 		end, ok2 := ends.Lookup(t.names.Enriched, n)
-		if !ok || !ok1 || !ok2 || c.Err != nil || c.At < 0 {
+		if ok && c.Err != nil {
+			return nil, fmt.Errorf("commit of group %s for %s/%d: %w", t.names.GroupRollupWriter, t.names.Enriched, n, c.Err)
+		}
+		if !ok || !ok1 || !ok2 || c.At < 0 {
 			continue // a writer says what is wrong
 		}
 		if commit, err := block.ParseCommit(c.Metadata); err != nil || commit.TopicID != id {
@@ -104,7 +107,10 @@ func (t *Tail) Due(ctx context.Context) (*audit.Due, error) {
 		}
 		if next < 0 {
 			o, ok := taken.Lookup(t.names.Raw, n)
-			if !ok || o.Err != nil || o.At < 0 {
+			if ok && o.Err != nil {
+				return nil, fmt.Errorf("commit of group %s for %s/%d: %w", t.names.GroupEnricher, t.names.Raw, n, o.Err)
+			}
+			if !ok || o.At < 0 {
 				continue
 			}
 			next = o.At

@@ -286,3 +286,23 @@ func checkInsync(name, value string, d kadm.TopicDetail) []error {
 	}
 	return []error{fmt.Errorf("topic %s has %d replicas and %s=%q: must be at least 2, or an ack does not outlive a broker", name, replicas, configMinInsync, value)}
 }
+
+// Members returns how many members a group has. A command that must run alone asks it: no
+// answer is an error, and does not mean that nobody is there. A group that does not exist
+// has none.
+func Members(ctx context.Context, adm *kadm.Client, group string) (int, error) {
+	groups, err := adm.DescribeGroups(ctx, group)
+	g, answered := groups[group]
+	if err == nil {
+		err = g.Err
+	}
+	switch {
+	case errors.Is(err, kerr.GroupIDNotFound):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("describe group %s: %w", group, err)
+	case !answered:
+		return 0, fmt.Errorf("describe group %s: the broker's answer does not have it", group)
+	}
+	return len(g.Members), nil
+}

@@ -167,11 +167,11 @@ func Into(ctx context.Context, client *kgo.Client, names *topic.Names, file io.R
 	if err != nil {
 		return nil, err
 	}
-	groups, err := admin.DescribeGroups(ctx, names.GroupEnricher)
+	n, err := topic.Members(ctx, admin, names.GroupEnricher)
 	if err != nil {
-		return nil, fmt.Errorf("describe group %s: %w", names.GroupEnricher, err)
+		return nil, err
 	}
-	if n := len(groups[names.GroupEnricher].Members); n > 0 {
+	if n > 0 {
 		return nil, fmt.Errorf("group %s has %d running enrichers: stop them first", names.GroupEnricher, n)
 	}
 	ends, err := admin.ListEndOffsets(ctx, names.EnricherState)

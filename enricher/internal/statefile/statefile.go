@@ -178,11 +178,11 @@ func mayRead(ctx context.Context, client *kgo.Client, names *topic.Names, head *
 	if err != nil {
 		return err
 	}
-	groups, err := admin.DescribeGroups(ctx, names.GroupEnricher)
+	n, err := topic.Members(ctx, admin, names.GroupEnricher)
 	if err != nil {
-		return fmt.Errorf("describe group %s: %w", names.GroupEnricher, err)
+		return err
 	}
-	if n := len(groups[names.GroupEnricher].Members); n > 0 {
+	if n > 0 {
 		return fmt.Errorf("group %s has %d running enrichers: stop them first", names.GroupEnricher, n)
 	}
 	ends, err := admin.ListEndOffsets(ctx, only...)
