@@ -424,3 +424,41 @@ func (w *world) values() (values [][]byte) {
 	}
 	return values
 }
+
+// An evaluator that is overtaken between reading ClickHouse and deciding reads anew: on
+// what it has read, the other one would have spoken of an account that does not exist, and
+// this one would withdraw that, and the next round say it again.
+func TestOvertakenRoundReadsAnew(t *testing.T) {
+	w := newWorld(t, 1)
+	slow, quick := w.evaluator(), w.evaluator()
+	for _, s := range []*Service{slow, quick} {
+		var err error
+		if s.definitions, err = w.cfg.files(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.use("acme", days(20, 9)...)
+	overtaken := false
+	slow.hit = func(step string) error {
+		if step != "alerts.before-decide" || overtaken {
+			return nil
+		}
+		overtaken = true
+		w.use("beta", days(20, 9)...)
+		return quick.round(t.Context(), w.now)
+	}
+	if err := slow.round(t.Context(), w.now); !errors.Is(err, errOvertaken) {
+		t.Errorf("the round that was overtaken: got %v, want %v", err, errOvertaken)
+	}
+	if err := slow.round(t.Context(), w.now); err != nil {
+		t.Errorf("the round after it: %v", err)
+	}
+	var got []string
+	for _, r := range w.log() {
+		got = append(got, fmt.Sprintf("%s %s %s", r.Signal, r.Subject, r.State))
+	}
+	slices.Sort(got)
+	if want := []string{"regular acme entered", "regular beta entered", "silent acme firing", "silent beta firing"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

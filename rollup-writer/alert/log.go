@@ -52,6 +52,9 @@ type memory struct {
 	// round: nil for an app that it has not evaluated yet.
 	foreign map[string]*foreign
 	own     reader.Bounds // offsets of the state that this process wrote last
+	// others counts, by app, the records of evaluation that were read and not written by
+	// this process.
+	others map[string]int
 }
 
 // foreign is what another evaluator has written.
@@ -113,7 +116,7 @@ func newMemory(r *reader.Reader, names *topic.Names, skipped func(*kgo.Record, e
 	return &memory{
 		read: r, names: names, skipped: skipped, next: map[string]int64{}, versions: map[string][]dated{}, subjects: map[string]evaluate.Subject{},
 		marks: map[string]mark{}, records: map[string]*signal.Record{}, alerts: map[string]*signal.Record{}, health: map[string][sha256.Size]byte{},
-		foreign: map[string]*foreign{},
+		foreign: map[string]*foreign{}, others: map[string]int{},
 	}
 }
 
@@ -228,6 +231,10 @@ func (m *memory) takeState(rec *kgo.Record) error {
 // takeForeign notes that another evaluator has written a key of a kind.
 func (m *memory) takeForeign(kind, rest string) {
 	app, key, _ := strings.Cut(rest, "\x00")
+	switch kind {
+	case signal.KeyVersions, signal.KeySubject, signal.KeyHealth:
+		m.others[app]++
+	}
 	f := m.foreign[app]
 	if f == nil {
 		return

@@ -85,13 +85,15 @@ func (s *Service) defined(app string, now time.Time) (list []dated, changed bool
 // roundOf evaluates an app: the subjects that c names, or all of them, if why says so. It
 // returns what the next round starts from; nil: the app has no signals.
 func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag time.Duration, next *base, c *change, why string) (*appBase, error) {
-	// Data read from ClickHouse is valid for any state on which the round decides: it
-	// is a function of the events, not of earlier outcomes. Definitions are decided
-	// below, and read here to know which queries are needed.
+	// Data read from ClickHouse does not depend on earlier outcomes, but on when it is
+	// read: what another evaluator writes after this may be decided on newer data, so that
+	// this round would take it back. Definitions are decided below, and read here to know
+	// which queries are needed.
 	s.progress.enter("evaluate app " + app + ": read the log")
 	if err := s.memory.catchUp(ctx); err != nil {
 		return nil, err
 	}
+	others := s.memory.others[app]
 	history, _ := s.defined(app, now)
 	if len(history) == 1 && len(history[0].Rules) == 0 {
 		return nil, nil // the app never had a signal
@@ -132,7 +134,7 @@ func (s *Service) roundOf(ctx context.Context, app string, now time.Time, lag ti
 			return nil, err
 		}
 		now, changed := s.defined(app, now)
-		if len(now) != len(history) || !s.memory.covered(app, within) {
+		if len(now) != len(history) || s.memory.others[app] != others || !s.memory.covered(app, within) {
 			return nil, errOvertaken // by another evaluator; the next round reads anew
 		}
 		s.memory.settled(app)
