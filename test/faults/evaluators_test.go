@@ -179,10 +179,7 @@ func (v *evaluators) fault(ctx context.Context) (what string, err error) {
 		wait(ctx, between(v.rng, 0, 500*time.Millisecond))
 		err = p.Start()
 	case "terminate":
-		stopping, cancel := context.WithTimeout(ctx, 30*time.Second)
-		err = p.Stop(stopping)
-		cancel()
-		if err == nil || signaled(err) { // just started, it has no handler yet
+		if err = terminateProcess(ctx, p); err == nil {
 			err = p.Start()
 		}
 	case "pause":
@@ -204,15 +201,29 @@ func (v *evaluators) fault(ctx context.Context) (what string, err error) {
 	return what, err
 }
 
+// terminateProcess ends a process in good order; one that was just started may have no
+// handler of the signal yet.
+func terminateProcess(ctx context.Context, p *stack.Process) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := p.Stop(ctx); err != nil && !signaled(err) {
+		return err
+	}
+	return nil
+}
+
 // atStep has all processes start anew, this one first, so that it evaluates and meets its
-// end or a pause at a step.
+// end or a pause at a step. They end in good order, so that the group does not wait for
+// them.
 func (v *evaluators) atStep(ctx context.Context, p *stack.Process, step string, kill bool) (met bool, err error) {
 	action := "stop"
 	if kill {
 		action = "kill"
 	}
 	for _, o := range v.list {
-		o.Kill()
+		if err := terminateProcess(ctx, o); err != nil {
+			return false, err
+		}
 	}
 	p.SetEnv(fmt.Sprintf("UPTAKE_FAILPOINTS=%s=%s@%d", step, action, 1+v.rng.IntN(2)))
 	err = p.Start()
