@@ -36,9 +36,8 @@ type Config struct {
 	From, To string // days of the zone, To exclusive; To empty: today; From empty: 28 days before
 	Zone     string
 
-	Eps       float64 // 0: such that all but a share Outside of the units have MinPoints within it
-	Outside   float64
-	MinPoints int // 0: the logarithm of the number of units, at least 4
+	Eps       float64 // 0: the one that gives the most clusters
+	MinPoints int     // 0: a hundredth of the units, at least their logarithm and 4
 	MinEvents int
 	Sample    int
 	Most      int
@@ -47,7 +46,7 @@ type Config struct {
 
 // DefaultConfig is for users of the last four weeks.
 func DefaultConfig() Config {
-	return Config{Unit: Users, Zone: "UTC", Outside: 0.1, MinEvents: 20, Sample: 10_000, Most: 200_000, Seed: 1}
+	return Config{Unit: Users, Zone: "UTC", MinEvents: 20, Sample: 10_000, Most: 200_000, Seed: 1}
 }
 
 // Flags binds the fields to flags of set.
@@ -57,9 +56,8 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.From, "from", c.From, "first `day` of the usage that counts, YYYY-MM-DD (default: 28 days before to)")
 	set.StringVar(&c.To, "to", c.To, "`day` after the last one (default: today)")
 	set.StringVar(&c.Zone, "zone", c.Zone, "time `zone` of the days")
-	set.Float64Var(&c.Eps, "eps", c.Eps, "`distance` within which two are neighbours, above 0 to 2; 0: chosen so that outside holds")
-	set.Float64Var(&c.Outside, "outside", c.Outside, "`share` of the units that may lie outside of what begins a cluster, 0 to 0.9, from which eps is chosen")
-	set.IntVar(&c.MinPoints, "min-points", c.MinPoints, "how many within eps, itself included, begin a cluster: 2 to 1000; 0: the natural logarithm of how many are grouped, at least 4")
+	set.Float64Var(&c.Eps, "eps", c.Eps, "`distance` within which two are neighbours, above 0 to 2; 0: the one that gives the most clusters of at least a hundredth")
+	set.IntVar(&c.MinPoints, "min-points", c.MinPoints, "how many within eps, itself included, begin a cluster: 2 to 1000; 0: a hundredth of how many are grouped (at most of sample), at least their natural logarithm and 4")
 	set.IntVar(&c.MinEvents, "min-events", c.MinEvents, "leave out those with fewer `events` of features: their shares are chance")
 	set.IntVar(&c.Sample, "sample", c.Sample, "find the clusters from at most this `many`, and assign the others: 100 to 50000")
 	set.IntVar(&c.Most, "most", c.Most, "refuse to group more than this `many`, since all are held in memory")
@@ -97,9 +95,6 @@ func (c *Config) Validate(now time.Time) error {
 	}
 	if !(c.Eps >= 0 && c.Eps <= 2) { // refuses NaN
 		fail("eps must be 0 to 2 (got %g)", c.Eps)
-	}
-	if !(c.Outside >= 0 && c.Outside <= 0.9) {
-		fail("outside must be 0 to 0.9 (got %g)", c.Outside)
 	}
 	if c.MinPoints != 0 && (c.MinPoints < 2 || c.MinPoints > 1000) {
 		fail("min-points must be 0 or 2 to 1000 (got %d)", c.MinPoints)

@@ -70,7 +70,7 @@ func TestSampleIsAssigned(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(1, 1))
 	units := some(r, n)
-	c := valid(t, func(c *Config) { c.Sample, c.Outside = n/3, 0.02 })
+	c := valid(t, func(c *Config) { c.Sample, c.Eps = n/3, 0.1 })
 	g := Group(units, c, nil)
 	if g.LookedAt != n || g.LeftOut != 0 || g.Sampled != n/3 {
 		t.Errorf("%d looked at, %d left out, %d sampled", g.LookedAt, g.LeftOut, g.Sampled)
@@ -97,9 +97,11 @@ func TestSampleIsAssigned(t *testing.T) {
 	if again := Group(units, c, nil); !reflect.DeepEqual(again, g) {
 		t.Error("another order gives other clusters")
 	}
+	c.Eps = 0 // chosen from the sample
+	g = Group(units, c, nil)
 	c.Seed++
-	if again := Group(units, c, nil); again.Eps == g.Eps {
-		t.Error("another seed draws the same sample")
+	if again := Group(units, c, nil); again.Eps == g.Eps || g.Eps == 0 {
+		t.Errorf("another seed draws the same sample: eps %g", g.Eps)
 	}
 }
 
@@ -184,11 +186,11 @@ func TestWords(t *testing.T) {
 
 // Refusals name each setting that is wrong.
 func TestValidate(t *testing.T) {
-	c := Config{Unit: "team", Zone: "Mars", From: "yesterday", To: "2026-13-01", Eps: math.NaN(), Outside: 1, MinPoints: 1, Sample: 5}
+	c := Config{Unit: "team", Zone: "Mars", From: "yesterday", To: "2026-13-01", Eps: math.NaN(), MinPoints: 1, Sample: 5}
 	err := c.Validate(time.Time{})
 	for _, want := range []string{
 		"app must name an app", `unit must be user or account (got "team")`, `zone must be a time zone such as UTC or Europe/Vienna (got "Mars")`, `from must be a day like 2026-01-31 (got "yesterday")`,
-		`to must be a day like 2026-01-31 (got "2026-13-01")`, "eps must be 0 to 2 (got NaN)", "outside must be 0 to 0.9 (got 1)", "min-points must be 0 or 2 to 1000 (got 1)",
+		`to must be a day like 2026-01-31 (got "2026-13-01")`, "eps must be 0 to 2 (got NaN)", "min-points must be 0 or 2 to 1000 (got 1)",
 		"min-events must be at least 1 (got 0)", "sample must be 100 to 50000 (got 5)", "most must be at least 1 (got 0)",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -202,5 +204,75 @@ func TestValidate(t *testing.T) {
 	}
 	if c.From, c.To = "2026-11-30", "2026-11-30"; c.Validate(time.Time{}) == nil {
 		t.Error("a range without a day is accepted")
+	}
+}
+
+// Kinds of users are found although a fifth of the users are like nobody, and however many
+// there are.
+func TestManyAreLikeNobody(t *testing.T) {
+	sizes := []int{300, 1_000}
+	if longtest.Enabled() {
+		sizes = append(sizes, 3_000, 10_000)
+	}
+	features := []string{"bag", "invoice", "pay", "print", "promote", "scan"}
+	mixes := [][]float64{{0.16, 0.26, 0.13, 0.07, 0, 0.38}, {0, 0.45, 0.1, 0.45, 0, 0}, {0.85, 0, 0, 0, 0, 0.15}, {0, 0, 0.1, 0, 0.75, 0.15}}
+	often := []float64{0.7, 0.25, 0.55, 0.33}
+	for _, n := range sizes {
+		r := rand.New(rand.NewPCG(1, uint64(n)))
+		units := make([]Unit, n)
+		for i := range units {
+			u := Unit{ID: fmt.Sprintf("u%05d", i), Events: 30 + int64(r.IntN(120)), Shares: map[string]float64{}}
+			mix, likely := make([]float64, len(features)), r.Float64()
+			if kind := i % 5; kind < 4 {
+				mix, likely = mixes[kind], often[kind]
+			} else {
+				sum := 0.0
+				for f := range mix {
+					mix[f] = math.Pow(r.Float64(), 3)
+					sum += mix[f]
+				}
+				for f := range mix {
+					mix[f] /= sum
+				}
+			}
+			for range u.Events {
+				x, f := r.Float64(), 0
+				for f < len(mix)-1 && x >= mix[f] {
+					x -= mix[f]
+					f++
+				}
+				u.Shares[features[f]] += 1 / float64(u.Events)
+			}
+			for day := range 28 {
+				if r.Float64() < likely {
+					u.Frequency += 1.0 / 28
+					u.DaysSinceLast = float64(27 - day)
+				}
+			}
+			u.Recency = 1 - u.DaysSinceLast/28
+			units[i] = u
+		}
+		g := Group(units, valid(t, nil), nil)
+		home, count := map[int]uint32{}, map[int]int{} // of each kind
+		for _, k := range g.Clusters {
+			of := [5]int{}
+			for _, m := range k.Members {
+				var i int
+				fmt.Sscanf(m.ID, "u%d", &i) //nolint:errcheck // the ids are those above
+				of[i%5]++
+			}
+			for kind, in := range of[:4] {
+				if in > count[kind] {
+					home[kind], count[kind] = k.Number, in
+				}
+			}
+		}
+		taken := map[uint32]bool{0: true}
+		for kind := range 4 {
+			if taken[home[kind]] || count[kind] < n/5*9/10 {
+				t.Errorf("%d units: kind %d has %d in cluster %d, want nine of ten of %d in a cluster of its own", n, kind, count[kind], home[kind], n/5)
+			}
+			taken[home[kind]] = true
+		}
 	}
 }

@@ -61,6 +61,10 @@ type Grouped struct {
 // two who have no feature in common.
 const weight = 0.5
 
+// leastOf is the part of the units that makes a cluster, unless min-points says another
+// number; smaller ones do not count when eps is chosen.
+const leastOf = 100
+
 // space makes points of units. The distance of the shares is that of Hellinger, between
 // 0 and 1: unlike the difference of the shares it does not make the one feature that
 // everybody uses most all that counts.
@@ -158,12 +162,12 @@ func (g *Grouped) find(points []dbscan.Point, c *Config) []int {
 	}
 	g.Sampled = len(sample)
 	if g.MinPoints = c.MinPoints; g.MinPoints == 0 {
-		g.MinPoints = max(4, int(math.Round(math.Log(float64(max(1, len(sample)))))))
+		g.MinPoints = max(4, int(math.Round(math.Log(float64(max(1, len(sample)))))), len(sample)/leastOf)
 	}
 	space := dbscan.NewSpace(sampled)
 	radii := space.Radii(g.MinPoints)
 	if g.Eps = c.Eps; g.Eps == 0 {
-		g.Eps = dbscan.Eps(radii, c.Outside)
+		g.Eps = space.Eps(radii, max(g.MinPoints, len(sample)/leastOf))
 	}
 	found := space.Clusters(radii, g.Eps)
 	var rest []dbscan.Point

@@ -9,6 +9,7 @@
 package dbscan
 
 import (
+	"cmp"
 	"math"
 	"runtime"
 	"slices"
@@ -126,16 +127,104 @@ func (s *Space) Radii(minPoints int) []float64 {
 	return radii
 }
 
-// Eps is the distance within which all but a share of the points are cores, given their
-// radii. The paper proposes it where that share, of noise, can be estimated. The bend of
-// the curve of radii, which it proposes otherwise, is where the points of the densest
-// clusters end: where clusters are of unequal density, the others are lost.
-func Eps(radii []float64, outside float64) float64 {
-	if len(radii) == 0 {
+// Eps chooses the distance that gives the most clusters with at least that many cores, and
+// of such distances the largest, so that few points are in none. It looks from the knee of
+// the radii on: a smaller distance takes dense clusters apart.
+//
+// All distances are looked at together: cores i and j are in one cluster from the distance
+// max(radii[i], radii[j], distance between them) on, and the edges of a minimum spanning
+// tree by these weights are those at which clusters grow together.
+func (s *Space) Eps(radii []float64, least int) float64 {
+	eps, most, clusters := knee(radii), -1, 0
+	parent, size := s.all(), make([]int, len(s.points))
+	for i := range size {
+		if size[i] = 1; least <= 1 {
+			clusters++
+		}
+	}
+	root := func(i int32) int32 {
+		for parent[i] != i {
+			parent[i] = parent[parent[i]]
+			i = parent[i]
+		}
+		return i
+	}
+	large := func(n int) int {
+		if n >= least {
+			return 1
+		}
 		return 0
 	}
-	sorted := slices.Sorted(slices.Values(radii))
-	return sorted[min(len(sorted)-1, int((1-outside)*float64(len(sorted))))]
+	edges := s.tree(radii)
+	for n, e := range edges {
+		if e.weight > eps && most < 0 {
+			most = clusters
+		}
+		a, b := root(e.from), root(e.to)
+		clusters += large(size[a]+size[b]) - large(size[a]) - large(size[b])
+		parent[b], size[a] = a, size[a]+size[b]
+		if n+1 < len(edges) && edges[n+1].weight == e.weight {
+			continue // more clusters grow together at this distance
+		}
+		if most >= 0 && clusters >= most && !math.IsInf(e.weight, 1) {
+			eps, most = e.weight, clusters
+		}
+	}
+	return eps
+}
+
+// knee is the radius at which the ascending curve of radii bends most: the point that lies
+// furthest below the straight line from the first to the last.
+func knee(radii []float64) (knee float64) {
+	sorted := slices.DeleteFunc(slices.Sorted(slices.Values(radii)), func(r float64) bool { return math.IsInf(r, 1) })
+	if len(sorted) == 0 {
+		return 0
+	}
+	first, last := sorted[0], sorted[len(sorted)-1]
+	knee, depth := last, 0.0
+	for i, r := range sorted {
+		if below := float64(i)/float64(len(sorted)-1) - (r-first)/(last-first); below > depth {
+			knee, depth = r, below
+		}
+	}
+	return knee
+}
+
+type edge struct {
+	from, to int32
+	weight   float64
+}
+
+// tree is a minimum spanning tree, by Prim's algorithm, in the order of weights.
+func (s *Space) tree(radii []float64) (edges []edge) {
+	if len(s.points) == 0 {
+		return nil
+	}
+	nearest, dense := make([]edge, len(s.points)), make([]float64, s.dims)
+	for i := range nearest {
+		nearest[i].weight = math.Inf(1)
+	}
+	left, last := s.all()[1:], int32(0)
+	for len(left) > 0 {
+		next, n := 0, 0
+		s.from(&s.points[last], left, dense, func(j int32, distance float64) {
+			if w := max(distance, radii[last], radii[j]); w < nearest[j].weight || nearest[j].to == 0 {
+				nearest[j] = edge{last, j, w}
+			}
+			if nearest[j].weight < nearest[left[next]].weight {
+				next = n
+			}
+			n++
+		})
+		last = left[next]
+		edges = append(edges, nearest[last])
+		left[next] = left[len(left)-1]
+		left = left[:len(left)-1]
+	}
+	slices.SortFunc(edges, func(a, b edge) int {
+		return cmp.Or(cmp.Compare(a.weight, b.weight), cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to))
+	})
+	return edges
 }
 
 // Clusters are the clusters of a space's points.

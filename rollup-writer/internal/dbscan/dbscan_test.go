@@ -203,7 +203,7 @@ func TestGroupsAreFound(t *testing.T) {
 	}
 	s := NewSpace(points)
 	radii := s.Radii(6)
-	c := s.Clusters(radii, Eps(radii, 0.07))
+	c := s.Clusters(radii, s.Eps(radii, 10))
 	sizes := map[int]int{}
 	for i, of := range c.Of {
 		sizes[of]++
@@ -214,15 +214,55 @@ func TestGroupsAreFound(t *testing.T) {
 	if len(sizes) != 5 || sizes[None] < 20 || sizes[None] > 40 {
 		t.Errorf("clusters of sizes %v, want four and the points in none", sizes)
 	}
-	for _, tc := range []struct {
-		radii         []float64
-		outside, want float64
-	}{
-		{nil, 0.1, 0}, {[]float64{2}, 0.1, 2}, {[]float64{3, 1, 2, 4}, 0, 4}, {[]float64{3, 1, 2, 4}, 0.5, 3}, {[]float64{math.Inf(1), 1}, 0.9, 1},
-	} {
-		if got := Eps(tc.radii, tc.outside); got != tc.want {
-			t.Errorf("eps of %v without %g: got %g, want %g", tc.radii, tc.outside, got, tc.want)
+}
+
+// Eps is the distance with the most clusters of at least that many cores, by counting them
+// at every distance from the knee on.
+func TestEpsGivesTheMostClusters(t *testing.T) {
+	cases := 40
+	if longtest.Enabled() {
+		cases = 1_000
+	}
+	for seed := range uint64(cases) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		points := random(r, 2+r.IntN(60), 1+r.IntN(4))
+		minPoints, least := 2+r.IntN(4), 2+r.IntN(6)
+		s := NewSpace(points)
+		radii := s.Radii(minPoints)
+		count := func(eps float64) (n int) {
+			c := s.Clusters(radii, eps)
+			sizes := map[int]int{}
+			for i, of := range c.Of {
+				if c.Core[i] {
+					sizes[of]++
+				}
+			}
+			for _, k := range sizes {
+				if k >= least {
+					n++
+				}
+			}
+			return n
 		}
+		candidates := slices.Clone(radii)
+		for i := range points {
+			s.from(&points[i], s.all(), make([]float64, s.dims), func(_ int32, d float64) { candidates = append(candidates, d) })
+		}
+		got, most := s.Eps(radii, least), 0
+		for _, eps := range candidates {
+			if eps >= knee(radii) && !math.IsInf(eps, 1) {
+				most = max(most, count(eps+1e-9))
+			}
+		}
+		if n := count(got + 1e-9); n != most {
+			t.Fatalf("seed %d: eps %g gives %d clusters of %d, want %d", seed, got, n, least, most)
+		}
+		if again := s.Eps(radii, least); again != got {
+			t.Errorf("seed %d: eps %g, then %g", seed, got, again)
+		}
+	}
+	if got := NewSpace(nil).Eps(nil, 4); got != 0 {
+		t.Errorf("eps of nothing: %g", got)
 	}
 }
 
