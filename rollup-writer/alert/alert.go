@@ -69,6 +69,10 @@ type Config struct {
 	// its feedback page. Empty: messages have no link.
 	ConsoleURL     string
 	FeedbackSecret setting.Secret
+	// ReportsURL is the console, which is asked for what is mailed on a schedule, with
+	// ReportsToken. Empty: nothing is.
+	ReportsURL   string
+	ReportsToken setting.Secret
 	// Interval is the pause between rounds.
 	Interval time.Duration
 	// Settle is how long after its end an hour or a day is evaluated.
@@ -100,6 +104,8 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.Targets, "alerts-targets", c.Targets, "YAML `file` of the receivers; empty delivers nothing")
 	set.StringVar(&c.ConsoleURL, "alerts-console-url", c.ConsoleURL, "`URL` of the console, for the feedback link of each message; empty: no link")
 	set.Var(&c.FeedbackSecret, "alerts-feedback-secret", "`secret` that signs feedback links, or file:PATH, the same as console-feedback-secret; at least 16 bytes")
+	set.StringVar(&c.ReportsURL, "alerts-reports-url", c.ReportsURL, "`URL` of the console, which is asked for the questions and boards that are mailed on a schedule; empty: none are mailed")
+	set.Var(&c.ReportsToken, "alerts-reports-token", "`token` for that, or file:PATH: that of the console's printed address, or one of an app (console-app-tokens)")
 	set.DurationVar(&c.Interval, "alerts-interval", c.Interval, "pause between two evaluations")
 	set.DurationVar(&c.Settle, "alerts-settle", c.Settle, "how long after its end an hour or a day is evaluated")
 	set.DurationVar(&c.Horizon, "alerts-horizon", c.Horizon, "how far back late events and corrections change earlier outcomes")
@@ -120,6 +126,12 @@ func (c *Config) Validate() error {
 	}
 	if u, err := url.Parse(c.ConsoleURL); err != nil || (c.ConsoleURL != "" && (u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"))) {
 		errs = append(errs, fmt.Errorf("alerts-console-url must be a URL such as https://uptake.example (got %q)", c.ConsoleURL))
+	}
+	if u, err := url.Parse(c.ReportsURL); err != nil || (c.ReportsURL != "" && (u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"))) {
+		errs = append(errs, fmt.Errorf("alerts-reports-url must be a URL such as http://console:8088 (got %q)", c.ReportsURL))
+	}
+	if (c.ReportsURL == "") != (c.ReportsToken == "") {
+		errs = append(errs, errors.New("alerts-reports-url and alerts-reports-token are given together or not at all"))
 	}
 	switch {
 	case (c.ConsoleURL == "") != (c.FeedbackSecret == ""):
@@ -398,11 +410,11 @@ func (s *Service) lead(ctx context.Context, turns <-chan bool, mine *atomic.Bool
 		return err
 	}
 	defer s.producer.Close()
-	d := newDispatcher(s)
+	d, reports := newDispatcher(s), newReporter(s)
 	attempts, stop := context.WithCancel(ctx)
 	defer func() {
 		stop()
-		err = errors.Join(err, d.drain(context.WithoutCancel(ctx)))
+		err = errors.Join(err, d.drain(context.WithoutCancel(ctx)), reports.drain(context.WithoutCancel(ctx)))
 	}()
 	ticker := time.NewTicker(min(time.Second, s.cfg.Interval))
 	defer ticker.Stop()
@@ -425,6 +437,10 @@ func (s *Service) lead(ctx context.Context, turns <-chan bool, mine *atomic.Bool
 		if err := d.start(attempts, now); err != nil {
 			return err
 		}
+		s.progress.enter("read the schedules of mails")
+		if err := reports.start(attempts, now); err != nil {
+			return err
+		}
 		s.progress.idle(fmt.Sprintf("read up to %v, %d subjects, %d messages to deliver, next round at %s", s.memory.next, len(s.memory.subjects), d.waiting(), next.UTC().Format(time.RFC3339)))
 		select {
 		case <-ctx.Done():
@@ -434,6 +450,11 @@ func (s *Service) lead(ctx context.Context, turns <-chan bool, mine *atomic.Bool
 		case a := <-d.results:
 			s.progress.enter("record deliveries")
 			if err := d.finish(ctx, a); err != nil {
+				return err
+			}
+		case r := <-reports.results:
+			s.progress.enter("record mails")
+			if err := reports.finish(ctx, r); err != nil {
 				return err
 			}
 		}

@@ -40,6 +40,7 @@ type memory struct {
 	versions map[string][]dated
 	subjects map[string]evaluate.Subject
 	marks    map[string]mark
+	reports  map[string]sent              // by key
 	records  map[string]*signal.Record    // by message id, those to deliver
 	alerts   map[string]*signal.Record    // by alert id, the newest record that is no acknowledgement
 	health   map[string][sha256.Size]byte // hashes of scores
@@ -115,7 +116,7 @@ func (m *memory) disturbed() bool {
 func newMemory(r *reader.Reader, names *topic.Names, skipped func(*kgo.Record, error)) *memory {
 	return &memory{
 		read: r, names: names, skipped: skipped, next: map[string]int64{}, versions: map[string][]dated{}, subjects: map[string]evaluate.Subject{},
-		marks: map[string]mark{}, records: map[string]*signal.Record{}, alerts: map[string]*signal.Record{}, health: map[string][sha256.Size]byte{},
+		marks: map[string]mark{}, reports: map[string]sent{}, records: map[string]*signal.Record{}, alerts: map[string]*signal.Record{}, health: map[string][sha256.Size]byte{},
 		foreign: map[string]*foreign{}, others: map[string]int{},
 	}
 }
@@ -186,6 +187,7 @@ func (m *memory) takeState(rec *kgo.Record) error {
 	if len(rec.Value) == 0 {
 		delete(m.subjects, k)
 		delete(m.marks, k)
+		delete(m.reports, k)
 		delete(m.health, k)
 		return nil
 	}
@@ -212,6 +214,8 @@ func (m *memory) takeState(rec *kgo.Record) error {
 		if _, err = m.erased.Take(k, rec.Value); err == nil {
 			m.erasedAt = rec.Offset + 1
 		}
+	case signal.KeyReport:
+		err = m.takeReport(rec)
 	case signal.KeyDelivery:
 		var d mark
 		if err = json.Unmarshal(rec.Value, &d); err == nil {

@@ -56,8 +56,9 @@ func newAccess(token string, hosts, peers []string, secret string) *access {
 	return a
 }
 
-// readToken returns the token in the file and creates one if the file does not exist.
-func readToken(path string) (string, error) {
+// ReadToken returns the token in the file (Config.TokenFile) and creates one if the file
+// does not exist.
+func ReadToken(path string) (string, error) {
 	b, err := os.ReadFile(path)
 	if err == nil {
 		token := strings.TrimSpace(string(b))
@@ -76,7 +77,7 @@ func readToken(path string) (string, error) {
 	token := hex.EncodeToString(raw[:])
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) { // another console made it meanwhile
-		return readToken(path)
+		return ReadToken(path)
 	}
 	if err != nil {
 		return "", err

@@ -119,6 +119,7 @@ type boardsBody struct {
 	Boards       []boardRow
 	Questions    []questionRow
 	Edit         *savedQuestion // nil: none is changed
+	Mail         *mailForm      // of Edit
 	Longest      int            // of a name, in bytes
 	Writes, Late bool
 	Explore, All string
@@ -156,7 +157,11 @@ func (c *Console) boards(r *http.Request, s *scope) (*page.Page, error) {
 			}
 		}
 		if q.ID == edit {
-			b.Edit = &q
+			mail, err := mailOf(a["saved_questions"], i)
+			if err != nil {
+				return nil, err
+			}
+			b.Edit, b.Mail = &q, c.mailFields(mail)
 		}
 		b.Questions = append(b.Questions, row)
 	}
@@ -183,6 +188,8 @@ type boardBody struct {
 	ID, Name     string
 	Panels       []panel
 	Missing      string // questions beyond those that are shown
+	Mail         *mailForm
+	Mailed       string // the schedule in words
 	Longest      int
 	Writes, Late bool
 	Explore, All string
@@ -204,6 +211,11 @@ func (c *Console) board(r *http.Request, s *scope) (*page.Page, error) {
 	for i := range t.Rows {
 		if text(t.cell(i, "id")) == b.ID {
 			b.Name = text(t.cell(i, "name"))
+			mail, err := mailOf(t, i)
+			if err != nil {
+				return nil, err
+			}
+			b.Mail, b.Mailed = c.mailFields(mail), mailWords(mail)
 		}
 	}
 	if b.Name == "" {
@@ -302,7 +314,7 @@ func (c *Console) saved(ctx context.Context, s *scope, q *savedQuestion) (*http.
 	for _, name := range []string{"from", "to", "before", "first", "end"} {
 		own.values[name] = s.values[name]
 	}
-	own.From, own.To, own.Before, own.Now, own.names, own.features, own.grant = s.From, s.To, s.Before, s.Now, s.names, s.features, s.grant
+	own.From, own.To, own.Before, own.Now, own.Until, own.names, own.features, own.grant = s.From, s.To, s.Before, s.Now, s.Until, s.names, s.features, s.grant
 	return r, own, nil
 }
 
@@ -364,7 +376,12 @@ func (c *Console) save(w http.ResponseWriter, r *http.Request) {
 			c.fail(w, r, http.StatusBadRequest, fmt.Sprintf("There is no %.40q under Explore.", query.Get("show")), "Choose one of its tabs, and save it there.")
 			return
 		}
-		n.Question = &note.Question{Name: form.get("name"), Query: query.Encode(), Boards: trimmed(form.Values["board"])}
+		mail, err := c.mail(r, form, note.KindQuestion)
+		if err != nil {
+			c.failed(w, r, err)
+			return
+		}
+		n.Question = &note.Question{Name: form.get("name"), Query: query.Encode(), Boards: trimmed(form.Values["board"]), Mail: mail}
 		if name := form.get("newboard"); name != "" {
 			board := &note.Note{App: n.App, Kind: note.KindBoard, ID: note.NewID(), Board: &note.Board{Name: name}}
 			n.Question.Boards = append(n.Question.Boards, board.ID)
@@ -392,7 +409,12 @@ func (c *Console) saveBoard(w http.ResponseWriter, r *http.Request) {
 	n := &note.Note{App: form.get("app"), Kind: note.KindBoard, ID: cmp.Or(form.get("id"), note.NewID()), Removed: form.Has("remove")}
 	back, target := form.scope(), "/boards"
 	if !n.Removed {
-		n.Board, target = &note.Board{Name: form.get("name")}, "/board"
+		mail, err := c.mail(r, form, note.KindBoard)
+		if err != nil {
+			c.failed(w, r, err)
+			return
+		}
+		n.Board, target = &note.Board{Name: form.get("name"), Mail: mail}, "/board"
 		back.Set("board", n.ID)
 	}
 	if c.keep(w, r, n, back) {

@@ -88,6 +88,10 @@ type Config struct {
 	// whom; both go to Kafka. False: the console shows those that there are.
 	Notes bool
 
+	// MailTargets are names of mail targets of the alerts process (with reports: true) to
+	// which people may have questions and boards mailed. Empty: to none.
+	MailTargets setting.Strings
+
 	// FeedbackSecret opens the feedback links in delivered alerts: the secret of the
 	// process that delivers them. Empty: links are refused.
 	FeedbackSecret setting.Secret
@@ -133,6 +137,7 @@ func (c *Config) Flags(set *flag.FlagSet) {
 	set.StringVar(&c.SendURL, "console-send-url", c.SendURL, "`URL` of the gateway to which the console sends test events, if it reaches it under another than console-gateway-url")
 	set.BoolVar(&c.Live, "console-live", c.Live, "show in the live view what the pipeline decided about each event: asks enrichers for it in Kafka, with the kafka-* settings")
 	set.BoolVar(&c.Notes, "console-notes", c.Notes, "take annotations, saved questions and boards, and record who looked at whom: writes to topics in Kafka, with the kafka-* settings")
+	set.Var(&c.MailTargets, "console-mail-targets", "comma-separated `names` of targets of the alerts process, with reports: true, to which questions and boards may be mailed on a schedule; needs console-notes")
 	c.Kafka.Flags(set)
 	c.Registry.Flags(set)
 	set.Var(&c.FeedbackSecret, "console-feedback-secret", "`secret` that opens feedback links, or file:PATH, the same as alerts-feedback-secret; empty: links are refused")
@@ -171,6 +176,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Live || c.Notes {
 		errs = append(errs, c.Kafka.Validate())
+	}
+	if len(c.MailTargets) > 0 && !c.Notes {
+		errs = append(errs, errors.New("console-mail-targets needs console-notes"))
 	}
 	if c.TokenFile == "" {
 		errs = append(errs, errors.New("console-token-file must be named"))
@@ -246,7 +254,7 @@ func New(cfg Config, deps Dependencies) (*Console, error) {
 			return nil, err
 		}
 	}
-	token, err := readToken(cfg.TokenFile)
+	token, err := ReadToken(cfg.TokenFile)
 	if err != nil {
 		return nil, fmt.Errorf("console-token-file: %w", err)
 	}
@@ -449,6 +457,7 @@ func (c *Console) handler(streams context.Context) http.Handler {
 	mux.HandleFunc("POST /live/test", c.sendTest)
 	mux.HandleFunc("GET /api/v1/{question}", c.data)
 	mux.HandleFunc("GET /api/v1/saved/{id}", c.savedData)
+	mux.HandleFunc("GET "+reportPath, c.report)
 	if c.access.provider != nil {
 		mux.HandleFunc("GET "+signin.Path, c.begin)
 		mux.HandleFunc("GET "+signin.CallbackPath, c.finish)

@@ -541,7 +541,7 @@ func TestWhoMaySeeIt(t *testing.T) {
 	if len(c) != 1 || c[0].SameSite != http.SameSiteStrictMode || !c[0].HttpOnly || strings.Contains(w.Header().Get("Location"), "token") {
 		t.Errorf("got %v, to %s", c, w.Header().Get("Location"))
 	}
-	if again, err := readToken(s.c.cfg.TokenFile); err != nil || again != s.c.access.token {
+	if again, err := ReadToken(s.c.cfg.TokenFile); err != nil || again != s.c.access.token {
 		t.Errorf("the token did not stay: %v", err)
 	}
 }

@@ -122,20 +122,7 @@ func (c *Console) writeResult(w http.ResponseWriter, r *http.Request, s *scope, 
 	if r.URL.Query().Get("format") == "csv" {
 		w.Header().Set("Content-Type", "text/csv; charset=utf-8")
 		w.Header().Set("Content-Disposition", `attachment; filename="`+q.Name+`.csv"`)
-		out := csv.NewWriter(w)
-		header := make([]string, len(result.Columns))
-		for i, column := range result.Columns {
-			header[i] = column.Name
-		}
-		_ = out.Write(header)
-		for _, row := range result.Rows {
-			cells := make([]string, len(row))
-			for i, v := range row {
-				cells[i] = csvCell(v)
-			}
-			_ = out.Write(cells)
-		}
-		out.Flush() // the reader is gone if it fails
+		writeCSV(csv.NewWriter(w), result)
 		return
 	}
 	rows := make([]map[string]any, len(result.Rows))
@@ -158,6 +145,23 @@ func (c *Console) writeResult(w http.ResponseWriter, r *http.Request, s *scope, 
 		Columns    []Column         `json:"columns"`
 		Rows       []map[string]any `json:"rows"`
 	}{q.Name, q.Version, q.Definition, result.AsOf.UTC(), !s.To.After(s.Now), result.Values, result.Columns, rows})
+}
+
+// writeCSV writes a result, as far as its reader is there.
+func writeCSV(out *csv.Writer, result *Result) {
+	header := make([]string, len(result.Columns))
+	for i, column := range result.Columns {
+		header[i] = column.Name
+	}
+	_ = out.Write(header)
+	for _, row := range result.Rows {
+		cells := make([]string, len(row))
+		for i, v := range row {
+			cells[i] = csvCell(v)
+		}
+		_ = out.Write(cells)
+	}
+	out.Flush() // the reader is gone if it fails
 }
 
 // csvCell returns a value for a spreadsheet. Text that a spreadsheet would interpret as

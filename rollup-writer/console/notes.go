@@ -29,6 +29,9 @@ type noteForm struct{ url.Values }
 // get returns a field without blanks around it.
 func (f noteForm) get(name string) string { return strings.TrimSpace(f.Get(name)) }
 
+// values are what the questions that list notes need.
+func (f noteForm) values() question.Values { return question.Values{"app": f.get("app")} }
+
 // scope are the fields that name app, period and zone.
 func (f noteForm) scope() url.Values {
 	return url.Values{"app": {f.get("app")}, "p": {f.get("p")}, "zone": {f.get("zone")}}

@@ -24,6 +24,7 @@ type scope struct {
 	From, To time.Time // whole hours, UTC; To is in the future while today is not over
 	Before   time.Time // start of the period before
 	Now      time.Time
+	Until    string       // the period's last day in words, where it is not today
 	grant    signin.Grant // of the viewer, on App
 	values   question.Values
 	steps    []string          // of a funnel; the first is that of a path
@@ -69,6 +70,7 @@ func (c *Console) scopeOf(r *http.Request, app string) (*scope, error) {
 			return nil, &refusal{fmt.Sprintf("until=%q cannot be used.", text), "Give the day after the period's last, such as 2026-11-01, at most tomorrow."}
 		}
 		local = end.AddDate(0, 0, -1)
+		s.Until = local.Format("2 Jan 2006")
 	}
 	s.To, s.From, s.Before = day(-1), day(s.Days-1), day(2*s.Days-1)
 	// Totals are kept by UTC hour: a zone whose days begin between two full hours would
@@ -162,6 +164,9 @@ func (s *scope) link(path string, extra ...string) string { return path + "?" + 
 
 // period in words.
 func (s *scope) period() string {
+	if s.Until != "" {
+		return "the " + page.Plural(s.Days, "day", "days") + " to " + s.Until
+	}
 	switch s.Days {
 	case 1:
 		return "today"

@@ -63,11 +63,13 @@ type Question struct {
 	// zone.
 	Query  string   `json:"query"`
 	Boards []string `json:"boards,omitempty"` // ids of the boards that it is on
+	Mail   *Mail    `json:"mail,omitempty"`   // nil: it is not mailed
 }
 
 // Board shows the questions that are on it together.
 type Board struct {
 	Name string `json:"name"`
+	Mail *Mail  `json:"mail,omitempty"` // nil: it is not mailed
 }
 
 // Annotation is something that happened at an instant, or on a day, of one app.
@@ -125,13 +127,13 @@ func (n *Note) Validate() error {
 	case n.Question != nil:
 		errs = append(errs, n.Question.validate())
 	case n.Board != nil:
-		errs = append(errs, checkText("name", n.Board.Name, MaxName, true))
+		errs = append(errs, checkText("name", n.Board.Name, MaxName, true), n.Board.Mail.validate())
 	}
 	return errors.Join(errs...)
 }
 
 func (q *Question) validate() error {
-	errs := []error{checkText("name", q.Name, MaxName, true), checkText("query", q.Query, MaxQuery, true)}
+	errs := []error{checkText("name", q.Name, MaxName, true), checkText("query", q.Query, MaxQuery, true), q.Mail.validate()}
 	if len(q.Boards) > MaxBoards {
 		errs = append(errs, fmt.Errorf("a question may be on %d boards (got %d)", MaxBoards, len(q.Boards)))
 	}

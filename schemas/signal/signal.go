@@ -132,6 +132,7 @@ const (
 	KeyDelivery = "d" // how the delivery of a message ended
 	KeyHealth   = "h" // app, definition, account: a Health
 	KeyErased   = "e" // app, hash of a user who was erased: see ErasedUsers
+	KeyReport   = "r" // app, kind, id, target: the last mail of a board or question
 )
 
 // Key joins the parts of a key of topic.AlertState.

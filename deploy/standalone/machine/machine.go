@@ -23,6 +23,7 @@ import (
 	"github.com/uptakehq/uptake/enricher/enrich"
 	"github.com/uptakehq/uptake/ingest-gateway/gateway"
 	"github.com/uptakehq/uptake/rollup-writer/alert"
+	"github.com/uptakehq/uptake/rollup-writer/alert/deliver"
 	"github.com/uptakehq/uptake/rollup-writer/console"
 	"github.com/uptakehq/uptake/rollup-writer/definitions"
 	"github.com/uptakehq/uptake/rollup-writer/repair"
@@ -237,17 +238,24 @@ func (m *Machine) writer(brokers string) rollup.Config {
 const (
 	consoleName = "console"
 	alertsName  = "alerts"
+
+	consoleToken = "console-token"
 )
 
 // alerts evaluates what the definitions say, with the rights of a reader.
-func (m *Machine) alerts(brokers string, secret setting.Secret, s *service) (*alert.Service, error) {
+func (m *Machine) alerts(data *dataDir, brokers string, secret setting.Secret, s *service) (*alert.Service, error) {
 	cfg := alert.DefaultConfig()
 	cfg.Kafka.Brokers = setting.Strings{brokers}
 	cfg.ClickHouse = m.writer(brokers).ClickHouse
 	cfg.ClickHouse.User, cfg.ClickHouse.Password = m.readOnly()
 	cfg.Targets = m.cfg.AlertsTargets
 	if m.cfg.ConsoleAddr != "" {
+		token, err := console.ReadToken(data.in(consoleToken))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.name, err)
+		}
 		cfg.ConsoleURL, cfg.FeedbackSecret = "http://"+dialable(m.cfg.ConsoleAddr), secret
+		cfg.ReportsURL, cfg.ReportsToken = cfg.ConsoleURL, setting.Secret(token)
 	}
 	service, err := alert.New(cfg, alert.Dependencies{Logger: s.logger, Metrics: s.registry, Health: s.health, Now: time.Now})
 	if err != nil {
@@ -270,7 +278,7 @@ func (m *Machine) console(data *dataDir, brokers string, secret setting.Secret, 
 	cfg := console.DefaultConfig()
 	cfg.ClickHouse = m.writer("").ClickHouse
 	cfg.ClickHouse.User, cfg.ClickHouse.Password = m.readOnly()
-	cfg.Addr, cfg.TokenFile = m.cfg.ConsoleAddr, data.in("console-token")
+	cfg.Addr, cfg.TokenFile = m.cfg.ConsoleAddr, data.in(consoleToken)
 	cfg.GatewayURL, cfg.WriteKey = "http://"+dialable(m.cfg.GatewayAddr), WriteKey
 	cfg.FeedbackSecret = secret
 	k := m.writer(brokers).Kafka
@@ -279,6 +287,13 @@ func (m *Machine) console(data *dataDir, brokers string, secret setting.Secret, 
 		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}
 	cfg.Live, cfg.Notes, cfg.Kafka.Brokers = true, true, setting.Strings{brokers}
+	if m.cfg.AlertsTargets != "" {
+		targets, err := deliver.LoadTargets(m.cfg.AlertsTargets)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.name, err)
+		}
+		cfg.MailTargets = targets.ReportNames()
+	}
 	pages, err := console.New(cfg, console.Dependencies{Logger: s.logger, Metrics: s.registry, Acknowledge: alert.Acknowledger(opts, topic.Unprefixed)})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.name, err)
@@ -325,7 +340,7 @@ func (m *Machine) startServices(kill context.Context, services []*service, data 
 			}
 			m.consoleURL, run = pages.URL(), pages.Run
 		case alertsName:
-			service, err := m.alerts(brokers, setting.Secret(feedback), s)
+			service, err := m.alerts(data, brokers, setting.Secret(feedback), s)
 			if err != nil {
 				return err
 			}

@@ -51,8 +51,8 @@ func (q *Queue) Drop(id string) {
 	q.waiting = slices.DeleteFunc(q.waiting, func(e entry) bool { return e.ID == id })
 }
 
-// minutes of the day, and the day, in the zone of the quiet hours.
-func (t *Target) quietAt(now time.Time) bool {
+// QuietAt reports whether nothing is delivered at now.
+func (t *Target) QuietAt(now time.Time) bool {
 	q := t.Quiet
 	if q == nil {
 		return false
@@ -71,7 +71,7 @@ func (t *Target) quietAt(now time.Time) bool {
 // Next returns what to send at now, if anything. Until Done is called with it, Next
 // returns nothing else: a target has one attempt at a time.
 func (q *Queue) Next(now time.Time) (Batch, bool) {
-	if q.busy || q.target.quietAt(now) {
+	if q.busy || q.target.QuietAt(now) {
 		return Batch{}, false
 	}
 	q.sent = slices.DeleteFunc(q.sent, func(t time.Time) bool { return now.Sub(t) >= time.Hour })

@@ -189,38 +189,48 @@ func plain(s string) string {
 	}, strings.ToValidUTF8(s, "?"))
 }
 
+// head writes the headers that every mail has.
+func (t *Target) head(out io.Writer, id, subject string, now time.Time) error {
+	subject = plain(subject)
+	if r := []rune(subject); len(r) > 200 {
+		subject = string(r[:200])
+	}
+	header := func(name, value string) { fmt.Fprintf(out, "%s: %s\r\n", name, value) }
+	from, err := mail.ParseAddress(t.From)
+	if err != nil {
+		return err
+	}
+	var to []string
+	for _, a := range t.To {
+		parsed, err := mail.ParseAddress(a)
+		if err != nil {
+			return err
+		}
+		to = append(to, parsed.String())
+	}
+	header("From", from.String())
+	header("To", strings.Join(to, ", "))
+	header("Subject", mime.QEncoding.Encode("utf-8", subject))
+	header("Date", now.UTC().Format(time.RFC1123Z))
+	header("Message-ID", "<"+id+"@uptake.invalid>")
+	header("MIME-Version", "1.0")
+	header("Auto-Submitted", "auto-generated")
+	return nil
+}
+
 // letter is the mail of a batch, in wire form.
 func (t *Target) letter(b Batch, now time.Time) ([]byte, error) {
 	subject := b.Messages[0].Line()
 	if len(b.Messages) > 1 {
 		subject = fmt.Sprintf("%d alerts for %s", len(b.Messages), b.Messages[0].Owner)
 	}
-	if r := []rune(plain(subject)); len(r) > 200 {
-		subject = string(r[:200])
-	}
 	var out bytes.Buffer
-	header := func(name, value string) { fmt.Fprintf(&out, "%s: %s\r\n", name, value) }
-	from, err := mail.ParseAddress(t.From)
-	if err != nil {
+	if err := t.head(&out, b.ID(), subject, now); err != nil {
 		return nil, err
 	}
-	var to []string
-	for _, a := range t.To {
-		parsed, err := mail.ParseAddress(a)
-		if err != nil {
-			return nil, err
-		}
-		to = append(to, parsed.String())
-	}
-	header("From", from.String())
-	header("To", strings.Join(to, ", "))
-	header("Subject", mime.QEncoding.Encode("utf-8", plain(subject)))
-	header("Date", now.UTC().Format(time.RFC1123Z))
-	header("Message-ID", "<"+b.ID()+"@uptake.invalid>")
-	header("MIME-Version", "1.0")
+	header := func(name, value string) { fmt.Fprintf(&out, "%s: %s\r\n", name, value) }
 	header("Content-Type", "text/plain; charset=utf-8")
 	header("Content-Transfer-Encoding", "quoted-printable")
-	header("Auto-Submitted", "auto-generated")
 	out.WriteString("\r\n")
 	w := quotedprintable.NewWriter(&out)
 	for _, m := range b.Messages {
@@ -239,16 +249,21 @@ func (t *Target) letter(b Batch, now time.Time) ([]byte, error) {
 }
 
 func (ts *Targets) mail(ctx context.Context, t *Target, b Batch, now time.Time) error {
+	letter, err := t.letter(b, now)
+	if err != nil {
+		return &PermanentError{err}
+	}
+	return ts.hand(ctx, t, letter)
+}
+
+// hand gives a mail to the target's server.
+func (ts *Targets) hand(ctx context.Context, t *Target, letter []byte) error {
 	host, _, err := net.SplitHostPort(t.SMTP)
 	if err != nil {
 		return err
 	}
 	if err := ts.allowedHost(host); err != nil {
 		return err
-	}
-	letter, err := t.letter(b, now)
-	if err != nil {
-		return &PermanentError{err}
 	}
 	conn, err := ts.dialer(t.Timeout).DialContext(ctx, "tcp", t.SMTP)
 	if err != nil {

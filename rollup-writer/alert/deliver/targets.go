@@ -65,6 +65,9 @@ type Target struct {
 	// PlainSMTP sends mail without TLS, to a host whose network is in allow.
 	PlainSMTP bool
 
+	// Reports lets it receive what is mailed on a schedule; of email only.
+	Reports bool
+
 	// Which messages it receives; without these fields, all.
 	MinSeverity string
 	Owners      []string
@@ -154,6 +157,7 @@ func (t *Target) read(r *yamldoc.Reader, path string, n *yaml.Node) {
 		"username":      r.TextField(&t.Username),
 		"password_file": r.TextField(&t.PasswordFile),
 		"plain_smtp":    yamldoc.ValueField(r, &t.PlainSMTP, trueOrFalse),
+		"reports":       yamldoc.ValueField(r, &t.Reports, trueOrFalse),
 		"min_severity":  r.TextField(&t.MinSeverity),
 		"owners":        r.TextsField(&t.Owners),
 		"apps":          r.TextsField(&t.Apps),
@@ -218,6 +222,9 @@ func (t *Target) check(ts *Targets) error {
 	}
 	if t.Kind == KindWebhook && t.GroupWait > 0 {
 		fault("group_wait must not be given for a webhook: each message is a request of its own, with an id of its own")
+	}
+	if t.Reports && t.Kind != KindEmail {
+		fault("reports is for kind email (got %s)", t.Kind)
 	}
 	if t.MinSeverity != "" && !slices.Contains(insight.Severities(), t.MinSeverity) {
 		fault("min_severity must be one of %s (got %q)", strings.Join(insight.Severities(), ", "), t.MinSeverity)

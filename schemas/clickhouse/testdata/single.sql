@@ -3015,13 +3015,14 @@ CREATE OR REPLACE VIEW `uptake`.`boards`
     `app_id` LowCardinality(String) COMMENT 'App: one product in one environment',
     `id` String COMMENT 'Id of the board',
     `name` String COMMENT 'Name of the board',
+    `mail` String COMMENT 'Schedule by which it is mailed, JSON; empty: it is not',
     `author` String COMMENT 'Who named it last; empty: nobody was signed in',
     `written_at` DateTime64(3, 'UTC') COMMENT 'When it was last changed'
 )
 DEFINER = `uptake_views` SQL SECURITY DEFINER
 COMMENT 'Boards of the console: has(boards, id) of saved_questions says what is on one'
 AS
-SELECT app_id, id, JSONExtractString(value, 'board', 'name') AS name, author, written_at
+SELECT app_id, id, JSONExtractString(value, 'board', 'name') AS name, JSONExtractRaw(value, 'board', 'mail') AS mail, author, written_at
 FROM (-- The newest version of each note that is not deleted. Several shards may have versions of one.
 SELECT app_id, kind, id, argMax(value, version) AS value, argMax(author, version) AS author, argMax(written_at, version) AS written_at
 FROM `uptake_internal`.`notes`
@@ -6024,6 +6025,7 @@ CREATE OR REPLACE VIEW `uptake`.`saved_questions`
     `name` String COMMENT 'Name that it was saved under',
     `query` String COMMENT 'The part of the address under /explore that asks it, without app, period and time zone',
     `boards` Array(String) COMMENT 'Ids of the boards that it is on',
+    `mail` String COMMENT 'Schedule by which it is mailed, JSON; empty: it is not',
     `author` String COMMENT 'Who saved it last; empty: nobody was signed in',
     `written_at` DateTime64(3, 'UTC') COMMENT 'When it was last changed'
 )
@@ -6031,7 +6033,7 @@ DEFINER = `uptake_views` SQL SECURITY DEFINER
 COMMENT 'Questions of the console that people keep under a name'
 AS
 SELECT app_id, id, JSONExtractString(value, 'question', 'name') AS name, JSONExtractString(value, 'question', 'query') AS query,
-    JSONExtract(value, 'question', 'boards', 'Array(String)') AS boards, author, written_at
+    JSONExtract(value, 'question', 'boards', 'Array(String)') AS boards, JSONExtractRaw(value, 'question', 'mail') AS mail, author, written_at
 FROM (-- The newest version of each note that is not deleted. Several shards may have versions of one.
 SELECT app_id, kind, id, argMax(value, version) AS value, argMax(author, version) AS author, argMax(written_at, version) AS written_at
 FROM `uptake_internal`.`notes`

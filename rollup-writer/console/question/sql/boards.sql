@@ -1,6 +1,6 @@
 -- title: Boards
 -- definition: Boards, which show saved questions together.
-SELECT id, name, author, written_at
+SELECT id, name, mail, author, written_at
 FROM boards
 WHERE app_id = {app:String}
 ORDER BY lower(name), id
