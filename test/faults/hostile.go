@@ -320,7 +320,9 @@ func poisonIn(name string) func(context.Context, *env, *fault) (string, error) {
 			partitions = e.layout.RejectedPartitions
 		}
 		for range n {
-			value := fmt.Appendf(slices.Clone(heads[f.rng.IntN(len(heads))]), "poison %s%d %s", e.prefix, f.rng.Uint64(), strings.Repeat("z", f.rng.IntN(2000)))
+			// No number begins so: a text alone can, by chance, be a record.
+			value := append(slices.Clone(heads[f.rng.IntN(len(heads))]), bytes.Repeat([]byte{0xFF}, 11)...)
+			value = fmt.Appendf(value, "poison %s%d %s", e.prefix, f.rng.Uint64(), strings.Repeat("z", f.rng.IntN(2000)))
 			rec := &kgo.Record{Topic: name, Partition: int32(f.rng.IntN(int(partitions))), Value: value}
 			if err := e.producer.ProduceSync(ctx, rec).FirstErr(); err != nil {
 				return "", fmt.Errorf("produce a poison record: %w", err)
