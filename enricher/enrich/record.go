@@ -345,6 +345,9 @@ func (w *worker) describeClient(raw *event.RawEvent, rules *privacy.Rules, e *ev
 		sent.Properties = w.objects.kept.clientProperties(w.client.Pick(raw.Properties))
 	}
 	e.Client = w.client.Read(&sent)
+	if rules != nil {
+		w.objects.kept.redactCampaign(&e.Client)
+	}
 	if rules.DropsUserAgent() {
 		e.Browser, e.OS, e.DeviceClass = "", "", ""
 	}

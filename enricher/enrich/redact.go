@@ -3,8 +3,10 @@ package enrich
 import (
 	"time"
 
+	"github.com/uptakehq/uptake/enricher/internal/client"
 	"github.com/uptakehq/uptake/schemas/event"
 	"github.com/uptakehq/uptake/schemas/privacy"
+	"github.com/uptakehq/uptake/schemas/rawjson"
 )
 
 // privacyPoll is how often the privacy rules are checked for changes.
@@ -24,7 +26,9 @@ func (s *Service) privacyRead(err error) {
 type redacted struct {
 	by *privacy.Redactor
 
-	properties, traits, context, conflicts, unread, role, client []byte
+	properties, traits, context, conflicts, unread, role, client, texts []byte
+
+	campaign client.Reader
 }
 
 // roleTraits are the traits that a role may be read from: without what the rules drop. Nil
@@ -84,4 +88,35 @@ func (k *redacted) redact(rules *privacy.Rules, e *event.EnrichedEvent, unread [
 func (k *redacted) clientProperties(properties []byte) []byte {
 	k.client = k.by.Append(k.client[:0], privacy.Properties, properties)
 	return k.client
+}
+
+// redactCampaign redacts a campaign under the two names by which rules know its texts.
+// Decoded from the parameters of a URL they show what no detector sees in the URL, such
+// as a@b%2Eexample, and a rule about utm_source must hold for that parameter too.
+func (k *redacted) redactCampaign(c *event.Client) {
+	for _, as := range [...]struct {
+		object                           string
+		begin, source, medium, name, end string
+	}{
+		{privacy.Properties, "{", `"utm_source":`, `,"utm_medium":`, `,"utm_campaign":`, "}"},
+		{privacy.Context, `{"campaign":{`, `"source":`, `,"medium":`, `,"name":`, "}}"},
+	} {
+		if c.UTMSource == "" && c.UTMMedium == "" && c.UTMCampaign == "" {
+			return
+		}
+		doc := append(k.texts[:0], as.begin...)
+		doc = rawjson.AppendQuoted(append(doc, as.source...), c.UTMSource)
+		doc = rawjson.AppendQuoted(append(doc, as.medium...), c.UTMMedium)
+		doc = rawjson.AppendQuoted(append(doc, as.name...), c.UTMCampaign)
+		k.texts = append(doc, as.end...)
+		sent := client.Sent{}
+		text := k.by.Append(nil, as.object, k.texts)
+		if as.object == privacy.Properties {
+			sent.Properties = text
+		} else {
+			sent.Context = text
+		}
+		got := k.campaign.Read(&sent)
+		c.UTMSource, c.UTMMedium, c.UTMCampaign = got.UTMSource, got.UTMMedium, got.UTMCampaign
+	}
 }

@@ -112,6 +112,9 @@ apps:
       - {path: properties.utm_source, action: drop}
       - {path: properties.utm_campaign, action: mask}
       - {path: "properties.**", detect: [token], action: mask}
+  mails:
+    rules:
+      - {path: "context.**", detect: [email], action: mask}
 ...
 `), 0o600); err != nil {
 		t.Fatal(err)
@@ -130,15 +133,17 @@ apps:
 	c.drained()
 	send("plain", "text", `{"utm_campaign":"spring","$os":"Mac OS X"}`)
 	send("dev", "rules", `{"utm_campaign":"spring","utm_source":"news","utm_medium":"mail","$current_url":"https://shop.example/?utm_source=url&token=abcdefgh"}`)
+	send("mails", "encoded", `{"$current_url":"https://shop.example/?utm_campaign=to+maria%40private.example&utm_medium=a%2Bb"}`)
 	send("strict", "strict", `{"$browser":"Chrome","$device_type":"Mobile","utm_source":"news"}`)
 	c.drained()
 	i.stopped()
 	got := c.find()
 	for id, want := range map[string]event.Client{
-		"number": {Country: "AT", Browser: "Firefox", OS: "Linux", DeviceClass: "desktop", Referrer: "search.example", UTMSource: "news", UTMCampaign: "21546"},
-		"text":   {Country: "AT", Browser: "Firefox", OS: "macOS", DeviceClass: "desktop", Referrer: "search.example", UTMCampaign: "spring"},
-		"rules":  {Country: "AT", Browser: "Firefox", OS: "Linux", DeviceClass: "desktop", UTMSource: "url", UTMMedium: "mail", UTMCampaign: "[masked]"},
-		"strict": {Referrer: "search.example", UTMSource: "news"},
+		"number":  {Country: "AT", Browser: "Firefox", OS: "Linux", DeviceClass: "desktop", Referrer: "search.example", UTMSource: "news", UTMCampaign: "21546"},
+		"text":    {Country: "AT", Browser: "Firefox", OS: "macOS", DeviceClass: "desktop", Referrer: "search.example", UTMCampaign: "spring"},
+		"rules":   {Country: "AT", Browser: "Firefox", OS: "Linux", DeviceClass: "desktop", UTMMedium: "mail", UTMCampaign: "[masked]"},
+		"encoded": {Country: "AT", Browser: "Firefox", OS: "Linux", DeviceClass: "desktop", Referrer: "search.example", UTMMedium: "a+b", UTMCampaign: "to [email]"},
+		"strict":  {Referrer: "search.example", UTMSource: "news"},
 	} {
 		if have := got[id].Client; have != want {
 			t.Errorf("%s: got %+v, want %+v", id, have, want)
