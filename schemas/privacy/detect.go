@@ -3,6 +3,7 @@ package privacy
 import (
 	"bytes"
 	"slices"
+	"strings"
 )
 
 // detector finds one sort of thing in text.
@@ -64,22 +65,26 @@ func isLetter(c byte) bool { return (c|0x20)-'a' <= 25 }
 
 func isAlnum(c byte) bool { return isDigit(c) || isLetter(c) }
 
-// findEmail finds local@domain.tld. Letters beyond ASCII count as letters.
+// findEmail finds local@domain.tld, also as local%40domain.tld, which URLs have. Letters
+// beyond ASCII count as letters.
 func findEmail(text []byte, from int) (int, int, bool) {
 	for at := from; ; at++ {
-		i := bytes.IndexByte(text[at:], '@')
+		i, sign, local := bytes.IndexByte(text[at:], '@'), 1, ".!#$%&'*+/=?^_`{|}~-"
+		if j := bytes.Index(text[at:], []byte("%40")); j >= 0 && (i < 0 || j < i) {
+			i, sign, local = j, len("%40"), ".!$%'*+^_`{|}~-" // without what separates the parts of a URL
+		}
 		if i < 0 {
 			return 0, 0, false
 		}
 		at += i
 		start := at
-		for start > from && (isAlnum(text[start-1]) || text[start-1] >= 0x80 || bytes.IndexByte([]byte(".!#$%&'*+/=?^_`{|}~-"), text[start-1]) >= 0) {
+		for start > from && (isAlnum(text[start-1]) || text[start-1] >= 0x80 || strings.IndexByte(local, text[start-1]) >= 0) {
 			start--
 		}
 		for start < at && text[start] == '.' {
 			start++
 		}
-		end, labels, lastLabel := at+1, 0, 0
+		end, labels, lastLabel := at+sign, 0, 0
 		for label := end; ; label = end {
 			for end < len(text) && (isAlnum(text[end]) || text[end] == '-' || text[end] >= 0x80) {
 				end++

@@ -105,6 +105,7 @@ func TestDetectors(t *testing.T) {
 		"email": {
 			"a@b.co": "<a@b.co>", "mail john.doe+x@mail.example.org.": "mail <john.doe+x@mail.example.org>.", "x@localhost": "x@localhost", "@home": "@home",
 			"a@b.c": "a@b.c", "é@ü.example": "<é@ü.example>", "a@b.co,c@d.co": "<a@b.co>,<c@d.co>", "at a@ b.co": "at a@ b.co", "mailto:a@b.co?x=1": "mailto:<a@b.co>?x=1",
+			"https://x.example/?to=a%40b.co&c=d%40e": "https://x.example/?to=<a%40b.co>&c=d%40e", "a@b.co%40c.co": "<a@b.co>%40c.co", "%40b.co": "%40b.co",
 		},
 		"card": {
 			"4111 1111 1111 1111": "<4111 1111 1111 1111>", "4111-1111-1111-1111": "<4111-1111-1111-1111>", "4111111111111112": "4111111111111112",
