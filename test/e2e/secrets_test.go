@@ -246,6 +246,10 @@ func (s *search) expand(text, request string, app *private, rejected bool) strin
 		case "id":
 			s.n++
 			return fmt.Sprintf("id-%d", s.n)
+		case "mailinurl":
+			text, secret := s.secret(anEmail)
+			s.all[secret] = planted{app.id, anEmail, request, rejected}
+			return strings.ReplaceAll(text, "@", "%40")
 		default:
 			text, secret := s.secret(kind)
 			s.all[secret] = planted{app.id, kind, request, rejected}
@@ -281,7 +285,7 @@ func requests() []request {
 		"user_agent.original", "<agent>", "http.user_agent", "<agent>", "http.request.header.user-agent", "<agent>")
 	list := []request{
 		{"segment", "POST", "/v1/batch", nil, `{"context":{"shared":"<kept>","userAgent":"<agent>"},"batch":[
-			{"type":"track","event":"Paid","userId":"u1","messageId":"<id>","properties":` + object + `,"context":{"userAgent":"<agent>","page":{"url":"https://shop.example/?<token>","title":"<email>"},` + rest + `}},
+			{"type":"track","event":"Paid","userId":"u1","messageId":"<id>","properties":` + object + `,"context":{"userAgent":"<agent>","page":{"url":"https://shop.example/?<token>&utm_campaign=<mailinurl>","referrer":"https://<kept>.example/?<token>","title":"<email>"},"campaign":{"source":"<email>","medium":"<kept>"},` + rest + `}},
 			{"type":"identify","userId":"u1","anonymousId":"a1","messageId":"<id>","traits":` + object + `},
 			{"type":"group","userId":"u1","groupId":"g1","messageId":"<id>","traits":{"role":"<kept>",` + rest + `}},
 			{"type":"page","userId":"u1","name":"Home","messageId":"<id>","properties":{"url":"https://shop.example/?<token>","referrer":"https://shop.example/?mail=<email>","plain":"<kept>"}},
